@@ -1,0 +1,81 @@
+package data
+
+import (
+	"context"
+
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// Meta is everything about a data set that training fixes once and a
+// checkpoint keeps: it makes another machine, another day or an evaluation
+// turn the same raw sample into the same numbers.
+type Meta struct {
+	Kind        string      `json:"kind"`
+	Fingerprint string      `json:"fingerprint"` // SHA-256 of the content (files) or of the recipe (synthetic)
+	Spec        models.Spec `json:"spec"`
+	Train       int         `json:"train"`           // samples in the training split
+	Heldout     int         `json:"heldout"`         // samples in the held-out split
+	Vocab       []string    `json:"vocab,omitempty"` // token id → word; 0 is padding, 1 unknown; nil where tokens are given as numbers
+	VocabSize   int         `json:"vocab_size"`      // tokens are in [0, VocabSize)
+	Actions     *Stats      `json:"actions,omitempty"`
+	ImageMean   [3]float32  `json:"image_mean"`
+	ImageStd    [3]float32  `json:"image_std"`
+}
+
+// Stats are the training split's action statistics, in physical units, [A] each.
+type Stats struct {
+	Mode  string    `json:"mode"` // none | mean_std | min_max | quantile
+	Names []string  `json:"names"`
+	Units []string  `json:"units"`
+	Mean  []float64 `json:"mean"`
+	Std   []float64 `json:"std"`
+	Min   []float64 `json:"min"`
+	Max   []float64 `json:"max"`
+	Q01   []float64 `json:"q01"`
+	Q99   []float64 `json:"q99"`
+	Count int       `json:"count"`
+}
+
+// Sample is one sample on its way to a batch: compact, and the unit that the
+// coordinator delivers to workers that do not hold the data. Encode and
+// DecodeSample are its wire form.
+type Sample struct {
+	ID       uint64
+	Image    Image
+	Tokens   []int32   // padded to Spec.Tokens
+	Action   []float32 // normalised
+	Labels   []int32
+	Vision   []float32
+	Language []float32
+}
+
+// Image is a picture in one of three forms.
+type Image struct {
+	Encoded []byte    // PNG or JPEG file bytes, or
+	RGB     []byte    // H·W·3 bytes, or
+	Floats  []float32 // C·H·W values, used as they are (tensors source)
+	H, W    int       // of RGB and Floats
+}
+
+// Source is one split of a data set. Implementations are safe for concurrent
+// use, and Sample(i) is a pure function of i.
+type Source interface {
+	Len() int
+	// Sample returns sample i in [0, Len). Errors name the file and record.
+	Sample(i int) (Sample, error)
+}
+
+// Dataset is an opened data set: both splits and what was fixed about them.
+type Dataset interface {
+	Meta() Meta
+	Train() Source
+	Heldout() Source // Len 0 where nothing is held out
+	Close() error
+}
+
+// Feed yields the samples of a micro-batch, wherever they are.
+// Local reads a Source; the bus feed asks the coordinator.
+type Feed interface {
+	// Micro returns the samples of micro-batch m of step (0-based), in order.
+	Micro(ctx context.Context, step uint64, m int) ([]Sample, error)
+}

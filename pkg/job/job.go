@@ -1,0 +1,103 @@
+// Package job is the job file: its types, defaults, validation and strict reader.
+// One YAML file describes one training run; the resolved form is what every
+// worker is sent and what the run directory keeps.
+package job
+
+// Job is one training run. Fields not given in the file take Default's values.
+type Job struct {
+	Name       string     `yaml:"name"`
+	Seed       uint64     `yaml:"seed"`
+	Model      Model      `yaml:"model"`
+	Data       Data       `yaml:"data"`
+	Batch      Batch      `yaml:"batch"`
+	Loss       string     `yaml:"loss"` // mse | cross_entropy; empty: the model kind's own
+	Optimizer  Optimizer  `yaml:"optimizer"`
+	Schedule   Schedule   `yaml:"schedule"`
+	Train      Train      `yaml:"train"`
+	Init       string     `yaml:"init,omitempty"` // .safetensors file of first weights, relative to the job file
+	Checkpoint Checkpoint `yaml:"checkpoint"`
+	Cluster    Cluster    `yaml:"cluster"`
+}
+
+// Model describes the network. A preset fills the sizes that the file leaves out.
+type Model struct {
+	Preset      string  `yaml:"preset,omitempty"`     // low | mid | high
+	Kind        string  `yaml:"kind"`                 // vla | vit | cross_modal | encoder
+	VocabSize   int     `yaml:"vocab_size,omitempty"` // 0: as many as the data's vocabulary has
+	ImageSize   int     `yaml:"image_size,omitempty"`
+	PatchSize   int     `yaml:"patch_size,omitempty"`
+	Channels    int     `yaml:"channels,omitempty"`
+	DModel      int     `yaml:"d_model"`
+	NHeads      int     `yaml:"n_heads"`
+	NLayers     int     `yaml:"n_layers"`
+	DFF         int     `yaml:"d_ff,omitempty"` // 0: 4·d_model
+	ActionDim   int     `yaml:"action_dim,omitempty"`
+	MaxLen      int     `yaml:"max_len,omitempty"`      // rows of the positional table
+	VisionDim   int     `yaml:"vision_dim,omitempty"`   // cross_modal: width of the given vision features
+	LanguageDim int     `yaml:"language_dim,omitempty"` // cross_modal: width of the given language features
+	Dropout     float32 `yaml:"dropout"`
+	PadToken    int     `yaml:"pad_token"` // token id that marks padding; -1: none
+}
+
+// Data says where samples come from. See pkg/data for each kind.
+type Data struct {
+	Kind      string  `yaml:"kind"` // tabletop | copy | tensors | rlds | folder
+	Path      string  `yaml:"path,omitempty"`
+	Shuffle   bool    `yaml:"shuffle"`
+	Delivery  string  `yaml:"delivery,omitempty"` // local | bus | auto
+	Holdout   Holdout `yaml:"holdout,omitempty"`
+	Split     string  `yaml:"split,omitempty"`      // rlds: split of the data set
+	Camera    string  `yaml:"camera,omitempty"`     // rlds: image feature, e.g. image_0
+	Episodes  int     `yaml:"episodes,omitempty"`   // tabletop, copy: episodes in an epoch
+	SeqLen    int     `yaml:"seq_len,omitempty"`    // copy: tokens in a sequence
+	MaxTokens int     `yaml:"max_tokens,omitempty"` // instruction tokens after padding or cutting; 0: the longest of the training split
+	Normalize string  `yaml:"normalize,omitempty"`  // actions: none | mean_std | min_max | quantile
+}
+
+// Holdout chooses the held-out episodes: by number of episodes from the keyed
+// permutation of all of them, or by name.
+type Holdout struct {
+	Fraction float64 `yaml:"fraction,omitempty"` // 0 ≤ fraction < 1 of the episodes, rounded to nearest, at least 1 if > 0
+	Episodes []int   `yaml:"episodes,omitempty"` // explicit episode numbers; excludes fraction
+}
+
+type Batch struct {
+	Global int `yaml:"global"` // samples an optimizer step
+	Micro  int `yaml:"micro"`  // samples a micro-batch; divides Global
+}
+
+type Optimizer struct {
+	Kind        string     `yaml:"kind"` // adamw | adam
+	LR          float64    `yaml:"lr"`
+	Betas       [2]float64 `yaml:"betas,flow"`
+	Eps         float64    `yaml:"eps"`
+	WeightDecay float64    `yaml:"weight_decay"`
+	ClipNorm    float64    `yaml:"clip_norm"` // 0: no clipping
+}
+
+// Schedule is linear warm-up, then cosine to MinLR at Train.Steps (design: s counts from 0).
+type Schedule struct {
+	WarmupSteps int      `yaml:"warmup_steps"`
+	MinLR       *float64 `yaml:"min_lr,omitempty"` // nil: constant LR after warm-up
+}
+
+type Train struct {
+	Steps     int `yaml:"steps"`
+	EvalEvery int `yaml:"eval_every,omitempty"` // evaluate on the held-out split every so many steps; 0: at the end only
+}
+
+type Checkpoint struct {
+	Every int `yaml:"every"` // steps; 0: at the end and on stop only
+	Keep  int `yaml:"keep"`  // newest complete checkpoints kept; 0: all
+}
+
+type Cluster struct {
+	Workers     int      `yaml:"workers"`
+	MinWorkers  int      `yaml:"min_workers"`
+	MaxWorkers  int      `yaml:"max_workers"`
+	Heartbeat   Duration `yaml:"heartbeat"`    // default 200ms
+	Deadline    Duration `yaml:"deadline"`     // default 1s
+	JoinTimeout Duration `yaml:"join_timeout"` // how long the coordinator waits for the first workers
+	BucketBytes int      `yaml:"bucket_bytes"` // gradient bucket; default 4 MiB
+	ChunkBytes  int      `yaml:"chunk_bytes"`  // message payload; default 512 KiB
+}
