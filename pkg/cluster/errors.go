@@ -1,0 +1,29 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrNoResponder is what Bus.Request returns where nobody subscribes to the subject.
+var ErrNoResponder = errors.New("nobody listens")
+
+var errTooManyOffers = errors.New("too many snapshots are waiting for the disk")
+
+// RefusedError is a coordinator's refusal to take a worker, in its words.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return "the coordinator refused this worker: " + e.Reason }
+
+// ValidID says whether a worker id can stand in a subject and in the order of
+// ranks: 1 to 64 letters, digits, '-' and '_'.
+func ValidID(id string) error {
+	ok := len(id) >= 1 && len(id) <= 64
+	for _, c := range id {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+	}
+	if !ok {
+		return fmt.Errorf("worker id %.80q: want 1 to 64 letters, digits, '-' or '_'", id)
+	}
+	return nil
+}
