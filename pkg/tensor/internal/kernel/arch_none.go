@@ -1,0 +1,9 @@
+//go:build !amd64 || noasm
+
+package kernel
+
+// archUse has nothing to switch: without assembly every level is plain Go.
+func archUse(Level) {}
+
+// vec is nil where there is no assembly; see arch_amd64.go.
+var vec *vectorOps

@@ -1,0 +1,40 @@
+package kernel
+
+// tileArgs is one call of a GEMM micro-kernel; see gemm.go. Strides are in bytes. The assembly reads it by offset.
+type tileArgs struct {
+	a, b, c, bias *float32
+	aRow, aCol    uintptr // from A[i,k] to A[i+1,k] and A[i,k+1]
+	bRow, cRow    uintptr // from B[k,j] to B[k+1,j] and C[i,j] to C[i+1,j]
+	k             uintptr
+	mode          uintptr // how the chains begin, and bit modeReLU
+	cols          uintptr // columns of the tile that exist, for the masked kernels
+}
+
+// packArgs is one call of a packing kernel: it lays n steps of up to one vector's worth of lanes side by side.
+// Strides are in bytes.
+type packArgs struct {
+	src    *float32
+	stride uintptr // between lanes (transposing kernel) or between steps (copying kernel)
+	lanes  uintptr // lanes that exist; the others become zero
+	steps  uintptr
+	dst    *float32
+	pitch  uintptr // from one step to the next in dst
+}
+
+const (
+	modeZero = 0 // chains begin at 0
+	modeBias = 1 // … at the bias of their column
+	modeLoad = 2 // … at what C holds: the old value, or the chain so far
+	modeReLU = 4 // added on the last block of k: negative results become 0
+)
+
+// vectorOps is the code of one level.
+type vectorOps struct {
+	mr, nr, half int               // rows and columns of the full micro-kernel; columns of the half-width one, also the lanes of a vector
+	full         []func(*tileArgs) // [rows-1], all nr columns
+	mask         []func(*tileArgs) // [rows-1], half < cols ≤ nr columns
+	halfMask     []func(*tileArgs) // [rows-1], cols ≤ half columns
+	transpose    func(*packArgs)   // lanes lie stride apart, steps are neighbours
+	copy         func(*packArgs)   // lanes are neighbours, steps lie stride apart
+	exp, tanh    func(dst, src *float32, n int)
+}

@@ -1,0 +1,52 @@
+package kernel
+
+import (
+	"math"
+	"testing"
+)
+
+// ulps returns how far got is from the exact value want, in units of the last place of a float32 of that size.
+func ulps(got float32, want float64) float64 {
+	if w := float32(want); got == w || got != got && w != w {
+		return 0
+	}
+	if got-got != 0 || want-want != 0 {
+		return math.Inf(1)
+	}
+	_, e := math.Frexp(want)
+	return math.Abs(float64(got)-want) / math.Ldexp(1, max(e-24, -149))
+}
+
+// TestElementary holds the functions against float64 on a lattice through all float32 (every 257th, both signs) and at the edges.
+func TestElementary(t *testing.T) {
+	for _, f := range []struct {
+		name string
+		f    func(float32) float32
+		want func(float64) float64
+		max  float64
+	}{{"exp", Exp32, math.Exp, 1}, {"tanh", Tanh32, math.Tanh, 2}, {"log", Log32, math.Log, 1}} {
+		worst, at := 0.0, float32(0)
+		check := func(x float32) {
+			if u := ulps(f.f(x), f.want(float64(x))); u > worst {
+				worst, at = u, x
+			}
+		}
+		for _, x := range awkward {
+			check(x)
+		}
+		step := uint64(257)
+		if testing.Short() {
+			step = 65537
+		}
+		for b := uint64(0); b < 1<<32; b += step {
+			check(math.Float32frombits(uint32(b)))
+		}
+		t.Logf("%s: at most %.3f ulp, at %g", f.name, worst, at)
+		if worst > f.max {
+			t.Errorf("%s(%g = %x) = %g, want %g: %.3f ulp off, want at most %g", f.name, at, at, f.f(at), f.want(float64(at)), worst, f.max)
+		}
+	}
+	if z := Tanh32(float32(math.Copysign(0, -1))); math.Float32bits(z) != 1<<31 {
+		t.Errorf("tanh(-0) = %x, want -0", z)
+	}
+}
