@@ -1,0 +1,295 @@
+package safetensors
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+)
+
+// File is an open safetensors file whose header was checked whole. Tensors are
+// read on demand. Its methods are safe for concurrent use if the io.ReaderAt is.
+type File struct {
+	name  string
+	r     io.ReaderAt
+	start int64 // of the data in r
+	size  int64
+	h     *header
+	c     io.Closer
+}
+
+// Open opens and checks the file at path.
+func Open(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	var out *File
+	if err == nil {
+		out, err = Read(f, st.Size(), path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	out.c = f
+	return out, nil
+}
+
+// Read checks the safetensors file of size bytes that r holds; name stands for
+// it in errors. A file that breaks the format gives a *FormatError. r must
+// stay readable while the File is used.
+func Read(r io.ReaderAt, size int64, name string) (*File, error) {
+	f, err := read(r, size)
+	var bad *FormatError
+	if errors.As(err, &bad) {
+		bad.File = name
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	f.name = name
+	return f, nil
+}
+
+func read(r io.ReaderAt, size int64) (*File, error) {
+	if size < 8 {
+		return nil, fileError("it has %d bytes, too few for the 8 of the header's length", size)
+	}
+	var prefix [8]byte
+	if err := readFull(r, prefix[:], 0); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint64(prefix[:])
+	if n > MaxHeader {
+		return nil, fileError("its header claims %d bytes, and %d are allowed", n, MaxHeader)
+	}
+	if int64(n) > size-8 {
+		return nil, fileError("its header claims %d bytes and the file has %d after the length: it is cut off", n, size-8)
+	}
+	raw := make([]byte, n)
+	if err := readFull(r, raw, 8); err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(raw, size-8-int64(n))
+	if err != nil {
+		return nil, err
+	}
+	return &File{r: r, start: 8 + int64(n), size: size, h: h}, nil
+}
+
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("reading %d bytes at %d: %w", len(p), off, err)
+}
+
+// Close closes the file if Open opened it.
+func (f *File) Close() error {
+	if f.c == nil {
+		return nil
+	}
+	return f.c.Close()
+}
+
+// Name is what the file is called in errors.
+func (f *File) Name() string { return f.name }
+
+// Size is the length of the whole file in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// Names lists the tensors, sorted by name. The caller must not change it.
+func (f *File) Names() []string { return f.h.names }
+
+// Tensor describes one tensor; false if the file does not have it.
+func (f *File) Tensor(name string) (Info, bool) {
+	i, ok := f.h.tensors[name]
+	return i, ok
+}
+
+// Metadata is the free-form text of the header, nil if it has none.
+func (f *File) Metadata() map[string]string { return f.h.metadata }
+
+// Bytes returns a reader over a tensor's raw little-endian bytes.
+func (f *File) Bytes(name string) (*io.SectionReader, error) {
+	i, err := f.info(name)
+	if err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(f.r, f.start+i.Begin, i.End-i.Begin), nil
+}
+
+func (f *File) info(name string) (Info, error) {
+	i, ok := f.h.tensors[name]
+	if !ok {
+		return i, fmt.Errorf("%s has no tensor %q", f.name, name)
+	}
+	return i, nil
+}
+
+// Float32 reads a tensor as float32, row-major. F32 keeps every bit, F16 and
+// BF16 widen exactly, F64 rounds to nearest even. Other types are an error.
+func (f *File) Float32(name string) ([]float32, error) {
+	i, err := f.info(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.wantType(i, "F32", "F16", "BF16", "F64"); err != nil {
+		return nil, err
+	}
+	dst := make([]float32, i.Elements())
+	return dst, f.Float32Into(name, dst)
+}
+
+// Float32Into is Float32 into dst, whose length must be the tensor's.
+func (f *File) Float32Into(name string, dst []float32) error {
+	i, err := f.info(name)
+	if err != nil {
+		return err
+	}
+	if err := f.wantType(i, "F32", "F16", "BF16", "F64"); err != nil {
+		return err
+	}
+	if n := i.Elements(); n != len(dst) {
+		return fmt.Errorf("%s: tensor %q has %d elements %v, and the destination %d", f.name, name, n, i.Shape, len(dst))
+	}
+	return f.pieces(i, func(at int, b []byte) {
+		switch i.DType {
+		case "F32":
+			for j := range len(b) / 4 {
+				dst[at+j] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*j:]))
+			}
+		case "BF16":
+			for j := range len(b) / 2 {
+				dst[at+j] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*j:])) << 16)
+			}
+		case "F16":
+			for j := range len(b) / 2 {
+				dst[at+j] = half(binary.LittleEndian.Uint16(b[2*j:]))
+			}
+		case "F64":
+			for j := range len(b) / 8 {
+				dst[at+j] = float32(math.Float64frombits(binary.LittleEndian.Uint64(b[8*j:])))
+			}
+		}
+	})
+}
+
+// Int64 reads a tensor of whole numbers: any of the I and U types, and BOOL as
+// 0 and 1. A U64 beyond int64 is an error.
+func (f *File) Int64(name string) ([]int64, error) {
+	i, err := f.info(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.wantType(i, "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"); err != nil {
+		return nil, err
+	}
+	dst := make([]int64, i.Elements())
+	tooLarge := -1
+	err = f.pieces(i, func(at int, b []byte) {
+		le := binary.LittleEndian
+		switch i.DType {
+		case "I64", "U64":
+			for j := range len(b) / 8 {
+				v := int64(le.Uint64(b[8*j:]))
+				if dst[at+j] = v; v < 0 && i.DType == "U64" && tooLarge < 0 {
+					tooLarge = at + j
+				}
+			}
+		case "I32":
+			for j := range len(b) / 4 {
+				dst[at+j] = int64(int32(le.Uint32(b[4*j:])))
+			}
+		case "U32":
+			for j := range len(b) / 4 {
+				dst[at+j] = int64(le.Uint32(b[4*j:]))
+			}
+		case "I16":
+			for j := range len(b) / 2 {
+				dst[at+j] = int64(int16(le.Uint16(b[2*j:])))
+			}
+		case "U16":
+			for j := range len(b) / 2 {
+				dst[at+j] = int64(le.Uint16(b[2*j:]))
+			}
+		case "I8":
+			for j, v := range b {
+				dst[at+j] = int64(int8(v))
+			}
+		default:
+			for j, v := range b {
+				dst[at+j] = int64(v)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if tooLarge >= 0 {
+		return nil, fmt.Errorf("%s: tensor %q: element %d is %d, beyond int64", f.name, name, tooLarge, uint64(dst[tooLarge]))
+	}
+	return dst, nil
+}
+
+// Uint8 reads a tensor of bytes: U8, or BOOL as 0 and 1.
+func (f *File) Uint8(name string) ([]uint8, error) {
+	i, err := f.info(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.wantType(i, "U8", "BOOL"); err != nil {
+		return nil, err
+	}
+	dst := make([]uint8, i.Elements())
+	return dst, f.pieces(i, func(at int, b []byte) { copy(dst[at:], b) })
+}
+
+func (f *File) wantType(i Info, types ...string) error {
+	for _, t := range types {
+		if i.DType == t {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: tensor %q is %s, want one of %v", f.name, i.Name, i.DType, types)
+}
+
+// pieces reads a tensor's bytes in order, whole elements at a time; at is the
+// index of the piece's first element.
+func (f *File) pieces(i Info, use func(at int, b []byte)) error {
+	const most = 1 << 20 // a multiple of every element's size
+	_, bits, _ := dtype(i.DType)
+	buf := make([]byte, min(most, i.End-i.Begin))
+	for off := i.Begin; off < i.End; off += most {
+		b := buf[:min(most, i.End-off)]
+		if err := readFull(f.r, b, f.start+off); err != nil {
+			return fmt.Errorf("%s: tensor %q: %w", f.name, i.Name, err)
+		}
+		use(int((off-i.Begin)*8/bits), b)
+	}
+	return nil
+}
+
+// half widens an IEEE binary16; exact, NaN payloads included.
+func half(h uint16) float32 {
+	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h&0x3ff)
+	switch {
+	case exp == 31:
+		return math.Float32frombits(sign | 0xff<<23 | frac<<13)
+	case exp == 0: // zero and subnormals: frac·2^-24, exact in float32
+		return math.Float32frombits(sign | math.Float32bits(float32(frac)*0x1p-24))
+	}
+	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
+}
