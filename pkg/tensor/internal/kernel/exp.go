@@ -4,7 +4,7 @@ import "math"
 
 // The transcendental functions are defined by the scalar code of this file: one polynomial, one order of operations, every
 // multiply-add fused. The vector kernels repeat it operation for operation, so all levels agree to the bit. The
-// polynomials are those of Moshier's Cephes (expf, logf), evaluated with FMAs.
+// polynomials are those of Moshier's Cephes (expf, logf, tanhf), evaluated with FMAs.
 
 const (
 	expHi = 89   // e^89 overflows
@@ -24,19 +24,19 @@ const (
 	expC2 = 5.0000001201e-1
 )
 
-// expReduce splits x = n·ln2 + r with |r| ≤ ln2/2 and returns n and q ≈ e^r - 1.
-func expReduce(x float32) (n int32, q float32) {
+// expReduce splits x = n·ln2 + r with |r| ≤ ln2/2, and returns p with e^r ≈ 1 + r + r²·p.
+func expReduce(x float32) (n int32, r, p float32) {
 	t := float32(float32(x*log2e) + rndBias)
 	n = int32(math.Float32bits(t)) - rndBits
 	f := float32(t - rndBias)
-	r := FMA32(f, -ln2Hi, x)
+	r = FMA32(f, -ln2Hi, x)
 	r = FMA32(f, -ln2Lo, r)
-	p := FMA32(expC7, r, expC6)
+	p = FMA32(expC7, r, expC6)
 	p = FMA32(p, r, expC5)
 	p = FMA32(p, r, expC4)
 	p = FMA32(p, r, expC3)
 	p = FMA32(p, r, expC2)
-	return n, FMA32(p, float32(r*r), r)
+	return n, r, p
 }
 
 // pow2 returns 2^n for -126 ≤ n ≤ 127.
@@ -53,31 +53,51 @@ func Exp32(x float32) float32 {
 	if x < expLo {
 		x = expLo
 	}
-	n, q := expReduce(x)
+	n, r, p := expReduce(x)
+	y := FMA32(p, r, 1)
+	y = FMA32(y, r, 1)
 	// Two factors, since 2^n may be out of range where the result is not. The first product is normal, hence exact.
 	h := n >> 1
-	return float32(float32(float32(q+1)*pow2(h)) * pow2(n-h))
+	return float32(float32(y*pow2(h)) * pow2(n-h))
 }
 
-// tanhMax is where tanh has long been 1 in float32 (from 9.02 on).
-const tanhMax = 10
+const (
+	tanhMax  = 10    // tanh has long been 1 in float32 (from 9.02 on)
+	tanhTurn = 0.625 // below it the odd polynomial, which does not cancel; above it e^2|x|
+
+	tanhC4 = -5.70498872745e-3
+	tanhC3 = 2.06390887954e-2
+	tanhC2 = -5.37397155531e-2
+	tanhC1 = 1.33314422036e-1
+	tanhC0 = -3.33332819422e-1
+)
 
 // Tanh32 returns tanh x within 2 ulp, with the sign of x also for zeros; NaN for NaN.
-//
-// With m = e^(2|x|) - 1 it is m/(m+2): no cancellation near 0, since m comes from the polynomial of e^r - 1.
 func Tanh32(x float32) float32 {
 	if x != x {
 		return x
 	}
 	b := math.Float32bits(x)
 	a := math.Float32frombits(b &^ (1 << 31))
-	if a > tanhMax {
-		a = tanhMax
+	var y float32
+	if a < tanhTurn {
+		z := float32(a * a)
+		p := FMA32(tanhC4, z, tanhC3)
+		p = FMA32(p, z, tanhC2)
+		p = FMA32(p, z, tanhC1)
+		p = FMA32(p, z, tanhC0)
+		y = FMA32(float32(p*z), a, a)
+	} else {
+		// With m = e^2|x| - 1 it is m/(m+2); the quotient damps the error of m.
+		if a > tanhMax {
+			a = tanhMax
+		}
+		n, r, p := expReduce(float32(a + a))
+		q := FMA32(p, float32(r*r), r)
+		s := pow2(n)
+		m := FMA32(q, s, float32(s-1))
+		y = float32(m / float32(m+2))
 	}
-	n, q := expReduce(float32(a + a))
-	s := pow2(n)
-	m := FMA32(q, s, float32(s-1))
-	y := float32(m / float32(m+2))
 	return math.Float32frombits(math.Float32bits(y) | b&(1<<31))
 }
 
