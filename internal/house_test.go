@@ -1,0 +1,122 @@
+// Package internal holds the test of the house's one rule: imports point downward.
+package internal
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/vlaring/vlaring/"
+
+// may lists, for each package, the packages of this module that it may import.
+// docs/design.md draws the same table.
+var may = map[string][]string{
+	"internal/philox":      {},
+	"internal/safetensors": {},
+	"pkg/job":              {},
+	"pkg/tensor":           {"internal/philox"},
+	"pkg/models":           {"pkg/tensor", "internal/philox"},
+	"pkg/data":             {"pkg/models", "pkg/tensor", "pkg/job", "internal/philox", "internal/safetensors"},
+	"pkg/allreduce":        {},
+	"pkg/cluster":          {"pkg/allreduce"},
+	"pkg/checkpoint":       {"pkg/tensor", "internal/safetensors"},
+	"pkg/train":            {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
+	"pkg/natsbus":          {"pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
+	"internal/cli": {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/train", "pkg/natsbus", "pkg/job",
+		"internal/safetensors"},
+	"cmd/coordinator": {"internal/cli"},
+	"cmd/worker":      {"internal/cli"},
+	"internal":        {},
+}
+
+// owners lists libraries that only the named packages may import.
+var owners = map[string][]string{
+	"github.com/nats-io/": {"pkg/natsbus"},
+	"github.com/spf13/":   {"internal/cli"},
+	"go.uber.org/zap":     {"internal/cli", "pkg/train"},
+}
+
+func TestImportsPointDownward(t *testing.T) {
+	root := ".."
+	seen := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() && path != root && (name == "testdata" || name[0] == '.' || name[0] == '_' || name == "runs") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		dir, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		pkg := owner(filepath.ToSlash(dir))
+		allowed, ok := may[pkg]
+		if !ok {
+			t.Errorf("%s: package %s stands in no table", path, dir)
+			return nil
+		}
+		seen[pkg] = true
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, i := range f.Imports {
+			p, _ := strconv.Unquote(i.Path.Value)
+			if in, ok := strings.CutPrefix(p, module); ok {
+				if to := owner(in); to != pkg && !contains(allowed, to) {
+					t.Errorf("%s imports %s, which is not below %s", path, in, pkg)
+				}
+			}
+			for lib, who := range owners {
+				if strings.HasPrefix(p, lib) && !contains(who, pkg) {
+					t.Errorf("%s imports %s, which belongs to %v", path, p, who)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var missing []string
+	for p := range may {
+		if !seen[p] && p != "internal" {
+			missing = append(missing, p)
+		}
+	}
+	sort.Strings(missing)
+	if len(missing) > 0 {
+		t.Errorf("in the table but not in the tree: %v", missing)
+	}
+}
+
+// owner maps a sub-package to the entry of the table that it belongs to: the
+// longest one that is it or a parent of it.
+func owner(pkg string) string {
+	for p := pkg; p != "."; p = filepath.ToSlash(filepath.Dir(p)) {
+		if _, ok := may[p]; ok {
+			return p
+		}
+	}
+	return pkg
+}
+
+func contains(l []string, s string) bool {
+	for _, x := range l {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
