@@ -72,6 +72,9 @@ func parseHeader(raw []byte, dataSize int64) (*header, error) {
 	if !utf8.Valid(raw) {
 		return nil, fileError("the header is not UTF-8")
 	}
+	if loneSurrogate(raw) {
+		return nil, fileError("the header is not JSON: it has half of a \\u surrogate pair")
+	}
 	h := &header{tensors: map[string]Info{}}
 	p := parser{dec: json.NewDecoder(bytes.NewReader(raw))}
 	p.dec.UseNumber()
@@ -101,6 +104,35 @@ func parseHeader(raw []byte, dataSize int64) (*header, error) {
 	}
 	sort.Strings(h.names)
 	return h, h.checkLayout(dataSize)
+}
+
+// loneSurrogate reports a \ud800…\udfff escape that is not a pair, which Go's
+// decoder would replace silently, so that two names could become one.
+func loneSurrogate(raw []byte) bool {
+	unit := func(i int) uint64 { // the \uXXXX at i, 0 if there is none
+		if i+6 > len(raw) || raw[i] != '\\' || raw[i+1] != 'u' {
+			return 0
+		}
+		v, _ := strconv.ParseUint(string(raw[i+2:i+6]), 16, 16)
+		return v
+	}
+	for i := bytes.IndexByte(raw, '\\'); i >= 0 && i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		switch u := unit(i); {
+		case u >= 0xd800 && u < 0xdc00:
+			if v := unit(i + 6); v < 0xdc00 || v > 0xdfff {
+				return true
+			}
+			i += 11
+		case u >= 0xdc00 && u <= 0xdfff:
+			return true
+		default:
+			i++ // the escaped character
+		}
+	}
+	return false
 }
 
 // checkLayout holds the tensors to lying one after the other from the first to
@@ -149,18 +181,12 @@ func byteSize(typ string, shape []int) (int64, error) {
 	if !ok {
 		return 0, fmt.Errorf("unknown dtype %q", typ)
 	}
-	n, zero := int64(1), false
-	for _, d := range shape {
-		if d == 0 {
-			zero = true
-		} else if n > math.MaxInt64/int64(d) {
+	n := int64(1)
+	for _, d := range shape { // left to right, as the reference multiplies
+		if d > 0 && n > math.MaxInt64/int64(d) {
 			return 0, fmt.Errorf("shape %v overflows", shape)
-		} else {
-			n *= int64(d)
 		}
-	}
-	if zero {
-		return 0, nil
+		n *= int64(d)
 	}
 	if n > math.MaxInt64/bits {
 		return 0, fmt.Errorf("shape %v overflows", shape)
