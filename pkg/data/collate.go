@@ -1,0 +1,94 @@
+package data
+
+import (
+	"fmt"
+
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// Collator turns samples into batches: it decodes, resizes and normalises the
+// pictures and copies the rest, checking every shape. It keeps scratch space
+// and is not safe for concurrent use.
+type Collator struct {
+	spec   models.Spec
+	resize *Resizer // nil: no images, or given as floats
+}
+
+// NewCollator makes the Collator of a data set.
+func NewCollator(meta Meta) (*Collator, error) {
+	c := &Collator{spec: meta.Spec}
+	if im := meta.Spec.Image; im[0] > 0 {
+		if err := checkImageScale(meta.ImageMean, meta.ImageStd); err != nil {
+			return nil, err
+		}
+		var err error
+		if c.resize, err = NewResizer(im[0], im[1], im[2], meta.ImageMean, meta.ImageStd); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Collate fills b, which models.NewBatch made for len(samples) samples of the
+// data's Spec. Errors name the sample.
+func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
+	if len(samples) != b.N {
+		return fmt.Errorf("collate: %d samples for a batch of %d", len(samples), b.N)
+	}
+	s := c.spec
+	for i := range samples {
+		x := &samples[i]
+		b.IDs[i] = x.ID
+		if s.Image[0] > 0 {
+			size := s.Image[0] * s.Image[1] * s.Image[2]
+			if err := c.image(b.Images[i*size:(i+1)*size], x.Image); err != nil {
+				return fmt.Errorf("sample %d: %w", x.ID, err)
+			}
+		}
+		labels := 0
+		if s.Labels {
+			labels = s.Tokens
+		}
+		for _, err := range [...]error{
+			place(b.Tokens, i, x.Tokens, s.Tokens, "instruction tokens"),
+			place(b.Labels, i, x.Labels, labels, "labels"),
+			place(b.Actions, i, x.Action, s.Action, "action values"),
+			place(b.Vision, i, x.Vision, s.Vision[0]*s.Vision[1], "vision feature values"),
+			place(b.Language, i, x.Language, s.Language[0]*s.Language[1], "language feature values"),
+		} {
+			if err != nil {
+				return fmt.Errorf("sample %d: %w", x.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// place copies row i of n values; a batch without the field takes none.
+func place[T any](dst []T, i int, src []T, n int, what string) error {
+	if n == 0 {
+		return nil
+	}
+	if len(src) != n {
+		return fmt.Errorf("%d %s, expected %d", len(src), what, n)
+	}
+	copy(dst[i*n:(i+1)*n], src)
+	return nil
+}
+
+func (c *Collator) image(dst []float32, img Image) error {
+	switch {
+	case img.Floats != nil:
+		if im := c.spec.Image; img.H != im[1] || img.W != im[2] || len(img.Floats) != len(dst) {
+			return &ImageError{fmt.Errorf("%d values of a %d×%d picture, expected [%d, %d, %d]", len(img.Floats), img.W, img.H, im[0], im[1], im[2])}
+		}
+		copy(dst, img.Floats)
+		return nil
+	case img.Encoded != nil:
+		var err error
+		if img, err = DecodeImage(img.Encoded); err != nil {
+			return err
+		}
+	}
+	return c.resize.Apply(dst, img)
+}

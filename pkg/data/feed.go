@@ -1,0 +1,47 @@
+package data
+
+import (
+	"context"
+	"fmt"
+)
+
+// LocalFeed is the Feed of whoever holds the data: it looks up each
+// micro-batch's samples in the order and reads them from the source. It is
+// safe for concurrent use.
+type LocalFeed struct {
+	source Source
+	order  Order
+}
+
+var _ Feed = (*LocalFeed)(nil)
+
+// NewLocalFeed joins a source and its order.
+func NewLocalFeed(source Source, order Order) (*LocalFeed, error) {
+	if err := order.Validate(); err != nil {
+		return nil, err
+	}
+	if source.Len() != order.N {
+		return nil, fmt.Errorf("data order: it is of %d samples, the training split has %d", order.N, source.Len())
+	}
+	return &LocalFeed{source, order}, nil
+}
+
+// Micro returns the samples of micro-batch m of step, in order. Errors name
+// the sample's index in the split.
+func (f *LocalFeed) Micro(ctx context.Context, step uint64, m int) ([]Sample, error) {
+	if m < 0 || m >= f.order.Micros() {
+		return nil, fmt.Errorf("micro-batch %d of step %d: a step has %d micro-batches", m, step, f.order.Micros())
+	}
+	index := f.order.Slice(step, m, nil)
+	out := make([]Sample, len(index))
+	for i, s := range index {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var err error
+		if out[i], err = f.source.Sample(s); err != nil {
+			return nil, fmt.Errorf("training sample %d: %w", s, err)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,140 @@
+package data
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/vlaring/vlaring/internal/philox"
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// heldOut returns the held-out episodes of a data set of n, ascending, by their
+// index 0 … n-1. numbers holds the episodes' own numbers in that order, for a
+// holdout that lists them; nil means that number and index are the same.
+//
+// A fraction takes the first episodes of a permutation that is keyed by the
+// seed: rounded to nearest, at least one if the fraction is above 0, and never
+// all of them.
+func heldOut(h job.Holdout, seed uint64, n int, numbers []int64) ([]int, error) {
+	if len(h.Episodes) > 0 {
+		if h.Fraction != 0 {
+			return nil, fmt.Errorf("data.holdout has both fraction and episodes: give one of them")
+		}
+		index := map[int64]int{}
+		for i, e := range numbers {
+			index[e] = i
+		}
+		var out []int
+		for _, e := range h.Episodes {
+			i, ok := index[int64(e)]
+			if numbers == nil {
+				i, ok = e, e >= 0 && e < n
+			}
+			if !ok {
+				return nil, fmt.Errorf("data.holdout.episodes: there is no episode %d among the %d episodes of this data", e, n)
+			}
+			out = append(out, i)
+		}
+		slices.Sort(out)
+		if out = slices.Compact(out); len(out) == n {
+			return nil, fmt.Errorf("data.holdout.episodes holds out all %d episodes; leave some to train on", n)
+		}
+		return out, nil
+	}
+	if !(h.Fraction >= 0 && h.Fraction < 1) {
+		return nil, fmt.Errorf("data.holdout.fraction is %v; it must be at least 0 and below 1", h.Fraction)
+	}
+	if h.Fraction == 0 {
+		return nil, nil
+	}
+	if n < 2 {
+		return nil, fmt.Errorf("data.holdout.fraction is %v, but the data has %d episode(s): a held-out split needs at least two", h.Fraction, n)
+	}
+	k := min(max(int(math.Round(h.Fraction*float64(n))), 1), n-1)
+	out := make([]int, k)
+	for i := range out {
+		out[i] = int(permute(philox.Stream{Seed: seed, Purpose: philox.Holdout}, uint64(n), uint64(i)))
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// split divides samples 0 … n-1 by their episode, of which there are episodes.
+// Both parts keep the samples' order.
+func split(n, episodes int, held []int, episode func(i int) int) (train, heldout []int32) {
+	out := make([]bool, episodes)
+	for _, e := range held {
+		out[e] = true
+	}
+	for i := 0; i < n; i++ {
+		if out[episode(i)] {
+			heldout = append(heldout, int32(i))
+		} else {
+			train = append(train, int32(i))
+		}
+	}
+	return train, heldout
+}
+
+// maxSamples bounds a data set, so that sample indices fit int32.
+const maxSamples = math.MaxInt32
+
+// subset is the Source of some samples of a larger whole.
+type subset struct {
+	index []int32 // nil: all n
+	n     int
+	get   func(i int) (Sample, error)
+}
+
+var _ Source = subset{}
+
+func (s subset) Len() int { return s.n }
+
+func (s subset) Sample(i int) (Sample, error) {
+	if i < 0 || i >= s.n {
+		return Sample{}, fmt.Errorf("sample %d is outside the split's [0, %d)", i, s.n)
+	}
+	if s.index != nil {
+		i = int(s.index[i])
+	}
+	return s.get(i)
+}
+
+// set is the Dataset that all sources of this package come as.
+type set struct {
+	meta           Meta
+	train, heldout subset
+	close          func() error
+}
+
+var _ Dataset = (*set)(nil)
+
+func (d *set) Meta() Meta      { return d.meta }
+func (d *set) Train() Source   { return d.train }
+func (d *set) Heldout() Source { return d.heldout }
+func (d *set) Close() error {
+	if d.close == nil {
+		return nil
+	}
+	return d.close()
+}
+
+// newSet splits n samples by episode and fills in what meta says of the splits.
+func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get func(i int) (Sample, error), close func() error) (*set, error) {
+	if n > maxSamples {
+		return nil, fmt.Errorf("%d samples; a data set may have at most %d", n, maxSamples)
+	}
+	d := &set{close: close, train: subset{n: n, get: get}, heldout: subset{get: get}}
+	if len(held) > 0 {
+		train, rest := split(n, episodes, held, episode)
+		d.train = subset{index: train, n: len(train), get: get}
+		d.heldout = subset{index: rest, n: len(rest), get: get}
+	}
+	if d.train.n == 0 {
+		return nil, fmt.Errorf("no samples are left to train on: the data has %d samples, %d of them held out", n, d.heldout.n)
+	}
+	meta.Train, meta.Heldout = d.train.n, d.heldout.n
+	d.meta = meta
+	return d, nil
+}

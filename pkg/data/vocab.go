@@ -1,0 +1,96 @@
+package data
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Token ids that every vocabulary of this package begins with.
+const (
+	PadToken     = 0
+	UnknownToken = 1
+)
+
+// Words splits an instruction into its tokens: lower-cased runs of letters,
+// digits and apostrophes between letters. Everything else separates.
+func Words(instruction string) []string {
+	r := []rune(strings.ToLower(instruction))
+	letter := func(i int) bool {
+		return i >= 0 && i < len(r) && (unicode.IsLetter(r[i]) || unicode.IsDigit(r[i]) || unicode.IsMark(r[i]))
+	}
+	var out []string
+	start := -1
+	for i := 0; i <= len(r); i++ {
+		in := letter(i) || i < len(r) && r[i] == '\'' && letter(i-1) && letter(i+1)
+		switch {
+		case in && start < 0:
+			start = i
+		case !in && start >= 0:
+			out = append(out, string(r[start:i]))
+			start = -1
+		}
+	}
+	return out
+}
+
+// BuildVocab returns the vocabulary of instructions: padding, unknown, then
+// their words in ascending byte order, whatever the instructions' order.
+func BuildVocab(instructions []string) []string {
+	seen := map[string]bool{}
+	var words []string
+	for _, s := range instructions {
+		for _, w := range Words(s) {
+			if !seen[w] {
+				seen[w] = true
+				words = append(words, w)
+			}
+		}
+	}
+	slices.Sort(words)
+	return append([]string{"<pad>", "<unk>"}, words...)
+}
+
+// Tokenizer turns instructions into token ids of a fixed length.
+type Tokenizer struct {
+	id     map[string]int32
+	tokens int
+}
+
+// NewTokenizer makes a tokenizer from a vocabulary, as BuildVocab returns, for
+// rows of T tokens.
+func NewTokenizer(vocab []string, tokens int) (*Tokenizer, error) {
+	if len(vocab) < 2 {
+		return nil, fmt.Errorf("a vocabulary of %d entries lacks padding (0) and unknown (1)", len(vocab))
+	}
+	t := &Tokenizer{id: make(map[string]int32, len(vocab)), tokens: tokens}
+	for i, w := range vocab {
+		if i < 2 {
+			continue
+		}
+		if _, dup := t.id[w]; dup {
+			return nil, fmt.Errorf("the vocabulary holds %q twice", w)
+		}
+		t.id[w] = int32(i)
+	}
+	return t, nil
+}
+
+// Encode returns T token ids: the instruction's words, cut or padded with 0 to
+// T. A word outside the vocabulary is 1, and an instruction without any word is
+// a single 1, so that no row is padding alone.
+func (t *Tokenizer) Encode(instruction string) []int32 {
+	out := make([]int32, t.tokens)
+	words := Words(instruction)
+	for i := 0; i < len(words) && i < t.tokens; i++ {
+		out[i] = UnknownToken
+		if id, ok := t.id[words[i]]; ok {
+			out[i] = id
+		}
+	}
+	if len(words) == 0 && t.tokens > 0 {
+		out[0] = UnknownToken
+	}
+	return out
+}
