@@ -1,9 +1,44 @@
-//go:build amd64 && !noasm
+//go:build !noasm
 
 package kernel
 
-func archLevels() []Level { return nil }
+import "golang.org/x/sys/cpu"
 
-func archUse(Level) {}
+// archLevels asks the CPU, and through XGETBV the operating system, which vectors may be used.
+func archLevels() []Level {
+	var have []Level
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+		have = append(have, AVX2)
+		if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ {
+			have = append(have, AVX512)
+		}
+	}
+	return have
+}
 
+func archUse(l Level) { vec = vectorOf(l) }
+
+// vec is the code of the level in use, nil for plain Go. Like active it is written by init and Select alone.
 var vec *vectorOps
+
+func vectorOf(l Level) *vectorOps {
+	switch l {
+	case AVX2:
+		return &avx2Ops
+	case AVX512:
+		return &avx512Ops
+	}
+	return nil
+}
+
+var avx512Ops = vectorOps{
+	mr: 12, lanes: 16,
+	full: gemmAVX512FullTiles, mask: gemmAVX512MaskTiles, half: gemmAVX512HalfTiles,
+	transpose: transposeAVX512, copy: copyLanesAVX512, peak: peakAVX512,
+}
+
+var avx2Ops = vectorOps{
+	mr: 6, lanes: 8,
+	full: gemmAVX2FullTiles, mask: gemmAVX2MaskTiles, half: gemmAVX2HalfTiles,
+	transpose: transposeAVX2, copy: copyLanesAVX2, peak: peakAVX2,
+}

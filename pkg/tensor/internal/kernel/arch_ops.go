@@ -30,11 +30,12 @@ const (
 
 // vectorOps is the code of one level.
 type vectorOps struct {
-	mr, nr, half int               // rows and columns of the full micro-kernel; columns of the half-width one, also the lanes of a vector
-	full         []func(*tileArgs) // [rows-1], all nr columns
-	mask         []func(*tileArgs) // [rows-1], half < cols ≤ nr columns
-	halfMask     []func(*tileArgs) // [rows-1], cols ≤ half columns
-	transpose    func(*packArgs)   // lanes lie stride apart, steps are neighbours
-	copy         func(*packArgs)   // lanes are neighbours, steps lie stride apart
-	exp, tanh    func(dst, src *float32, n int)
+	mr, lanes int               // rows of the largest micro-kernel; float32 in a vector. A tile is two vectors wide.
+	full      []func(*tileArgs) // [rows-1]: all columns
+	mask      []func(*tileArgs) // [rows-1]: lanes < cols ≤ 2·lanes
+	half      []func(*tileArgs) // [rows-1]: cols ≤ lanes
+	transpose func(*packArgs)   // lanes lie stride apart, steps are neighbours
+	copy      func(*packArgs)   // lanes are neighbours, steps lie stride apart
+	peak      func(rounds int)  // 2·mr independent vector multiply-adds a round
+	exp, tanh func(dst, src *float32, n int)
 }

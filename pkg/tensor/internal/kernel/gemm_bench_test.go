@@ -1,0 +1,102 @@
+package kernel
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// gemmShapes are the products of the models: T tokens of B samples (8 × 197, 8 × 8, 8 × 9; small: 32 × 17), d 512 or 128, attention heads
+// of 64 or 32; and the squares that libraries are compared by.
+var gemmShapes = []struct {
+	name    string
+	m, n, k int
+	orient  string
+}{
+	{"square512", 512, 512, 512, "XW"},
+	{"square1024", 1024, 1024, 1024, "XW"},
+	{"square1024", 1024, 1024, 1024, "XWt"},
+	{"square1024", 1024, 1024, 1024, "XtW"},
+	{"square2048", 2048, 2048, 2048, "XW"},
+	{"vit/qkv", 1576, 1536, 512, "XWt"},
+	{"vit/qkv/dX", 1576, 512, 1536, "XW"},
+	{"vit/qkv/dW", 1536, 512, 1576, "XtW"},
+	{"vit/ff1", 1576, 2048, 512, "XWt"},
+	{"vit/ff1/dX", 1576, 512, 2048, "XW"},
+	{"vit/ff1/dW", 2048, 512, 1576, "XtW"},
+	{"vit/ff2", 1576, 512, 2048, "XWt"},
+	{"vit/ff2/dX", 1576, 2048, 512, "XW"},
+	{"vit/ff2/dW", 512, 2048, 1576, "XtW"},
+	{"vit/out", 1576, 512, 512, "XWt"},
+	{"patch", 1568, 512, 768, "XWt"},
+	{"text/qkv", 64, 1536, 512, "XWt"},
+	{"text/ff1", 64, 2048, 512, "XWt"},
+	{"text/ff2", 64, 512, 2048, "XWt"},
+	{"text/ff2/dX", 64, 2048, 512, "XW"},
+	{"text/ff1/dW", 2048, 512, 64, "XtW"},
+	{"head", 8, 512, 512, "XWt"},
+	{"head/dW", 512, 512, 8, "XtW"},
+	{"head7", 8, 7, 512, "XWt"},
+	{"att/QK", 197, 197, 64, "XWt"},
+	{"att/PV", 197, 64, 197, "XW"},
+	{"att/dV", 197, 64, 197, "XtW"},
+	{"att9/QK", 9, 9, 64, "XWt"},
+	{"att9/PV", 9, 64, 9, "XW"},
+	{"small/qkv", 544, 384, 128, "XWt"},
+	{"small/ff1", 544, 512, 128, "XWt"},
+	{"small/ff1/dW", 512, 128, 544, "XtW"},
+	{"small/ff2", 544, 128, 512, "XWt"},
+	{"small/ff2/dX", 544, 512, 128, "XW"},
+	{"small/att/QK", 17, 17, 32, "XWt"},
+	{"small/att/PV", 17, 32, 17, "XW"},
+}
+
+func benchGemm(m, n, k int, orient string) *Gemm {
+	g := &Gemm{M: m, N: n, K: k, A: AlignedFloats(m * k), ARow: k, ACol: 1, B: AlignedFloats(k * n), BRow: n, BCol: 1, C: AlignedFloats(m * n), CRow: n}
+	switch orient {
+	case "XWt":
+		g.BRow, g.BCol = 1, k
+	case "XtW":
+		g.ARow, g.ACol = 1, m
+	}
+	for i := range g.A {
+		g.A[i] = float32(i%37)*0.31 - 5
+	}
+	for i := range g.B {
+		g.B[i] = float32(i%51)*0.17 - 3
+	}
+	return g
+}
+
+// BenchmarkGemm prints for each shape the best of its runs and the share of the FMA peak measured just before.
+func BenchmarkGemm(b *testing.B) {
+	ws := NewWorkspace()
+	for _, s := range gemmShapes {
+		b.Run(fmt.Sprintf("%s/%s/%dx%dx%d", s.name, s.orient, s.m, s.n, s.k), func(b *testing.B) {
+			g := benchGemm(s.m, s.n, s.k, s.orient)
+			peak := PeakFlops(20)
+			flops := 2 * float64(s.m) * float64(s.n) * float64(s.k)
+			inner := max(1, int(2e7/flops)) // the clock is too coarse for the small ones
+			best := time.Hour
+			for b.Loop() {
+				t := time.Now()
+				for range inner {
+					g.Run(0, s.m, 0, s.n, ws)
+				}
+				best = min(best, time.Since(t)/time.Duration(inner))
+			}
+			got := flops / best.Seconds()
+			b.ReportMetric(got/1e9, "GFLOP/s")
+			b.ReportMetric(100*got/peak, "%peak")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func BenchmarkPeak(b *testing.B) {
+	best := 0.0
+	for b.Loop() {
+		best = max(best, PeakFlops(1))
+	}
+	b.ReportMetric(best/1e9, "GFLOP/s")
+}

@@ -1,0 +1,4 @@
+package kernel
+
+//go:generate sh -c "cd _gen && go run . -file gemm_avx512 -dir .."
+//go:generate sh -c "cd _gen && go run . -file gemm_avx2 -dir .."
