@@ -1,21 +1,23 @@
 package job
 
 import (
+	"fmt"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Duration is a time.Duration that is written "200ms" in YAML.
 type Duration time.Duration
 
-func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
+// String is the form of the job file.
+func (d Duration) String() string { return time.Duration(d).String() }
 
-func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
-	v, err := time.ParseDuration(n.Value)
+// MarshalYAML writes the form of the job file.
+func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
+
+func parseDuration(s string) (Duration, error) {
+	d, err := time.ParseDuration(s)
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("want a duration such as 200ms, 1s or 2m, found %q", s)
 	}
-	*d = Duration(v)
-	return nil
+	return Duration(d), nil
 }

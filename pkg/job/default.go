@@ -1,0 +1,109 @@
+package job
+
+import "time"
+
+// The kinds that a job file can name.
+var (
+	modelKinds    = []string{"vla", "vit", "cross_modal", "encoder"}
+	dataKinds     = []string{"tabletop", "copy", "tensors", "rlds", "folder"}
+	lossKinds     = []string{"mse", "cross_entropy"}
+	optimizers    = []string{"adamw", "adam"}
+	deliveries    = []string{"auto", "local", "bus"}
+	normalisation = []string{"none", "mean_std", "min_max", "quantile"}
+)
+
+func takesImages(modelKind string) bool { return modelKind == "vla" || modelKind == "vit" }
+func takesTokens(modelKind string) bool { return modelKind == "vla" || modelKind == "encoder" }
+
+// Default returns the job that a file starts from, by its model.kind and
+// data.kind: a complete one, but for the name and the data's path. Values that
+// follow from others (d_ff, loss, max_workers) are those of the defaults.
+func Default(modelKind, dataKind string) Job {
+	j := Job{
+		Model: Model{Kind: modelKind, DModel: 512, NHeads: 8, NLayers: 6, Dropout: 0.1, PadToken: -1},
+		Data:  Data{Kind: dataKind, Shuffle: true, Delivery: "auto"},
+		Batch: Batch{Global: 64, Micro: 8},
+		Optimizer: Optimizer{Kind: "adamw", LR: 3e-4, Betas: [2]float64{0.9, 0.999}, Eps: 1e-8,
+			WeightDecay: 0.01, ClipNorm: 1},
+		Train:      Train{Steps: 1000},
+		Checkpoint: Checkpoint{Every: 100, Keep: 3},
+		Cluster: Cluster{Workers: 2, MinWorkers: 1,
+			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
+			JoinTimeout: Duration(time.Minute), BucketBytes: 4 << 20, ChunkBytes: 512 << 10},
+	}
+	m := &j.Model
+	if takesImages(modelKind) {
+		m.ImageSize, m.PatchSize, m.Channels = 224, 16, 3
+	}
+	if takesTokens(modelKind) {
+		m.MaxLen = 5000 // the reference's
+	}
+	if modelKind != "encoder" {
+		m.ActionDim = 7
+	}
+	switch modelKind {
+	case "cross_modal":
+		m.VisionDim, m.LanguageDim = 768, 512
+	case "encoder": // the reference's copy task
+		m.VocabSize, m.DModel, m.NHeads, m.NLayers = 100, 128, 4, 2
+	}
+	switch dataKind {
+	case "tabletop":
+		j.Data.Episodes = 2000
+	case "copy":
+		j.Data.Episodes, j.Data.SeqLen = 10000, 16
+	case "rlds":
+		j.Data.Split = "train"
+	case "tensors":
+		j.Data.Normalize = "none"
+	}
+	if dataKind != "tensors" {
+		j.Data.Holdout.Fraction = 0.1
+	}
+	switch dataKind { // those whose vocabulary is built from words: 0 is padding
+	case "tabletop", "rlds", "folder":
+		j.Data.Normalize = "mean_std"
+		if takesTokens(modelKind) {
+			m.PadToken = 0
+		}
+	}
+	j.derive(func(string) bool { return false })
+	return j
+}
+
+// derive fills what is not given from what is.
+func (j *Job) derive(given func(key string) bool) {
+	if !given("model.d_ff") {
+		j.Model.DFF = 4 * j.Model.DModel
+	}
+	if !given("loss") {
+		j.Loss = "mse"
+		if j.Model.Kind == "encoder" {
+			j.Loss = "cross_entropy"
+		}
+	}
+	if len(j.Data.Holdout.Episodes) > 0 && !given("data.holdout.fraction") {
+		j.Data.Holdout.Fraction = 0
+	}
+	if !given("batch.micro") { // the largest divisor up to the default
+		for j.Batch.Micro > 1 && j.Batch.Global%j.Batch.Micro != 0 {
+			j.Batch.Micro--
+		}
+	}
+	c := &j.Cluster
+	if !given("cluster.workers") {
+		c.Workers = max(c.Workers, c.MinWorkers)
+		if given("cluster.max_workers") {
+			c.Workers = min(c.Workers, c.MaxWorkers)
+		}
+	}
+	if !given("cluster.min_workers") {
+		c.MinWorkers = max(1, min(c.MinWorkers, c.Workers))
+	}
+	if !given("cluster.max_workers") {
+		c.MaxWorkers = max(1, c.Workers)
+	}
+	if !given("cluster.chunk_bytes") {
+		c.ChunkBytes = min(c.ChunkBytes, c.BucketBytes)
+	}
+}

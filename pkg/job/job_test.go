@@ -1,0 +1,390 @@
+package job
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// design is the example of design.md, section 8.
+const design = `name: bridge
+seed: 7
+model:    {kind: vla, vocab_size: 10000, image_size: 224, patch_size: 16, d_model: 512, n_heads: 8, n_layers: 6, action_dim: 7, dropout: 0.1}
+data:     {kind: rlds, path: data/bridge, shuffle: true}     # tabletop | copy | tensors | rlds | folder, …
+batch:    {global: 64, micro: 8}
+loss:     mse
+optimizer: {kind: adamw, lr: 3.0e-4, betas: [0.9, 0.999], eps: 1.0e-8, weight_decay: 0.01, clip_norm: 1.0}
+schedule: {warmup_steps: 100, min_lr: 3.0e-5}               # step s < warmup: lr·(s+1)/warmup; then cosine to min_lr at train.steps
+train:    {steps: 1000}
+init:     weights.safetensors                                # optional; else the layers' standard initialisation from seed
+checkpoint: {every: 100, keep: 3}
+cluster:  {workers: 2, min_workers: 1, max_workers: 8}
+`
+
+func TestDesignExample(t *testing.T) {
+	j, err := Parse("bridge.yaml", []byte(design), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	min := 3e-5
+	want := Default("vla", "rlds")
+	want.Name, want.Seed, want.Init, want.Model.VocabSize = "bridge", 7, "weights.safetensors", 10000
+	want.Data.Path = "data/bridge"
+	want.Schedule = Schedule{WarmupSteps: 100, MinLR: &min}
+	want.Cluster.MaxWorkers = 8
+	if !reflect.DeepEqual(*j, want) {
+		t.Errorf("got\n%s\nwant\n%s", j.YAML(), want.YAML())
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		set        []string
+		check      func(j *Job) bool
+	}{
+		{"smallest", "name: a\ndata: {kind: tabletop}", nil, func(j *Job) bool {
+			return j.Model.Kind == "vla" && j.Model.DFF == 2048 && j.Loss == "mse" && j.Model.PadToken == 0 && j.Data.Holdout.Fraction == 0.1 &&
+				j.Schedule.MinLR == nil && j.Cluster.Workers == 2 && j.Cluster.MaxWorkers == 2 && j.Cluster.Deadline == Duration(time.Second)
+		}},
+		{"copy", "name: a\nmodel: {kind: encoder}\ndata: {kind: copy}", nil, func(j *Job) bool {
+			return j.Loss == "cross_entropy" && j.Model.VocabSize == 100 && j.Model.DFF == 512 && j.Data.SeqLen == 16 && j.Model.PadToken == -1 && j.Data.Normalize == ""
+		}},
+		{"tensors take actions and tokens as they are", "name: a\ndata: {kind: tensors, path: x.safetensors}", nil, func(j *Job) bool {
+			return j.Data.Normalize == "none" && j.Model.PadToken == -1 && j.Data.Holdout.Fraction == 0
+		}},
+		{"preset, then the file", "name: a\nmodel: {preset: low, n_layers: 2}\ndata: {kind: tabletop}", nil, func(j *Job) bool {
+			return j.Model.DModel == 128 && j.Model.ImageSize == 64 && j.Model.NLayers == 2 && j.Model.DFF == 512
+		}},
+		{"preset by option", "name: a\nmodel: {n_layers: 2}\ndata: {kind: tabletop}", []string{"model.preset=high"}, func(j *Job) bool {
+			return j.Model.DModel == 768 && j.Model.NLayers == 2 && j.Model.DFF == 3072
+		}},
+		{"preset without images", "name: a\nmodel: {kind: encoder, preset: mid}\ndata: {kind: copy}", nil, func(j *Job) bool {
+			return j.Model.DModel == 512 && j.Model.ImageSize == 0
+		}},
+		{"kind by option", "name: a\ndata: {kind: tabletop}", []string{"model.kind=encoder", "data.kind=copy"}, func(j *Job) bool {
+			return j.Loss == "cross_entropy" && j.Model.ActionDim == 0
+		}},
+		{"micro follows global", "name: a\ndata: {kind: tabletop}\nbatch: {global: 6}", nil, func(j *Job) bool { return j.Batch.Micro == 6 }},
+		{"micro of a prime", "name: a\ndata: {kind: tabletop}\nbatch: {global: 13}", nil, func(j *Job) bool { return j.Batch.Micro == 1 }},
+		{"workers", "name: a\ndata: {kind: tabletop}\ncluster: {workers: 5}", nil, func(j *Job) bool { return j.Cluster.MinWorkers == 1 && j.Cluster.MaxWorkers == 5 }},
+		{"max_workers 1", "name: a\ndata: {kind: tabletop}\ncluster: {max_workers: 1}", nil, func(j *Job) bool { return j.Cluster.Workers == 1 }},
+		{"min_workers 4", "name: a\ndata: {kind: tabletop}\ncluster: {min_workers: 4}", nil, func(j *Job) bool { return j.Cluster.Workers == 4 && j.Cluster.MaxWorkers == 4 }},
+		{"held-out episodes", "name: a\ndata: {kind: tabletop, holdout: {episodes: [3, 1]}}", nil, func(j *Job) bool {
+			return j.Data.Holdout.Fraction == 0 && reflect.DeepEqual(j.Data.Holdout.Episodes, []int{3, 1})
+		}},
+		{"nothing held out", "name: a\ndata: {kind: tabletop, holdout: {fraction: 0}}", nil, func(j *Job) bool { return j.Data.Holdout.Fraction == 0 }},
+		{"anchors", "name: a\ndata: &d {kind: tabletop}\nbatch: {global: &n 16, micro: *n}", nil, func(j *Job) bool { return j.Batch.Micro == 16 }},
+		{"options", design, []string{"seed=18446744073709551615", "name=2024", "train.steps=50", "schedule.min_lr=null", "optimizer.betas=[0.5, 0.6]",
+			"schedule.warmup_steps=0", "cluster={heartbeat: 50ms}", "init=", "data.shuffle=false"}, func(j *Job) bool {
+			return j.Seed == 1<<64-1 && j.Name == "2024" && j.Train.Steps == 50 && j.Schedule.MinLR == nil && j.Optimizer.Betas == [2]float64{0.5, 0.6} &&
+				j.Cluster.Heartbeat == Duration(50*time.Millisecond) && j.Cluster.MaxWorkers == 8 && j.Init == "" && !j.Data.Shuffle
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			j, err := Parse("job.yaml", []byte(c.file), c.set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.check(j) {
+				t.Errorf("resolved to\n%s", j.YAML())
+			}
+			sameAgain(t, j)
+		})
+	}
+}
+
+// sameAgain holds the resolved form to parsing to the same job.
+func sameAgain(t *testing.T, j *Job) {
+	t.Helper()
+	back, err := Parse("resolved.yaml", j.YAML(), nil)
+	if err != nil {
+		t.Fatalf("%v\nin the resolved job\n%s", err, j.YAML())
+	}
+	if !reflect.DeepEqual(j, back) {
+		t.Errorf("the resolved job\n%s\nparses to\n%s", j.YAML(), back.YAML())
+	}
+	if err := j.Validate(); err != nil {
+		t.Errorf("a parsed job is not valid: %v", err)
+	}
+}
+
+func TestYAMLForm(t *testing.T) {
+	j, err := Parse("job.yaml", []byte("name: a\nmodel: {kind: encoder}\ndata: {kind: copy, holdout: {fraction: 0}}\nschedule: {min_lr: 1e-5}"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `name: a
+seed: 0
+model:
+  kind: encoder
+  vocab_size: 100
+  d_model: 128
+  n_heads: 4
+  n_layers: 2
+  d_ff: 512
+  max_len: 5000
+  dropout: 0.1
+  pad_token: -1
+data:
+  kind: copy
+  shuffle: true
+  delivery: auto
+  holdout:
+    fraction: 0
+  episodes: 10000
+  seq_len: 16
+batch:
+  global: 64
+  micro: 8
+loss: cross_entropy
+optimizer:
+  kind: adamw
+  lr: 0.0003
+  betas: [0.9, 0.999]
+  eps: 1e-08
+  weight_decay: 0.01
+  clip_norm: 1
+schedule:
+  warmup_steps: 0
+  min_lr: 1e-05
+train:
+  steps: 1000
+checkpoint:
+  every: 100
+  keep: 3
+cluster:
+  workers: 2
+  min_workers: 1
+  max_workers: 2
+  heartbeat: 200ms
+  deadline: 1s
+  join_timeout: 1m0s
+  bucket_bytes: 4194304
+  chunk_bytes: 524288
+`
+	if got := string(j.YAML()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Each bad file, or options on a good one, with the exact message.
+func TestMistakes(t *testing.T) {
+	const ok = "name: a\ndata: {kind: tabletop}\n"
+	for _, c := range []struct {
+		name, file string
+		set        []string
+		want       string
+	}{
+		{"unknown key", "name: a\ndata: {kind: tabletop}\nmodel: {d_modl: 512}", nil,
+			"j.yaml:3:9: model.d_modl: unknown key; did you mean model.d_model?"},
+		{"swapped letters", ok + "sede: 3", nil, "j.yaml:3:1: sede: unknown key; did you mean seed?"},
+		{"key of another section", ok + "lr: 3", nil, "j.yaml:3:1: lr: unknown key; did you mean optimizer.lr?"},
+		{"section within a section", ok + "train: {batch: {global: 8}}", nil, "j.yaml:3:9: train.batch: unknown key; did you mean batch?"},
+		{"nothing near", ok + "schedule: {plateau_patience: 3}", nil,
+			"j.yaml:3:12: schedule.plateau_patience: unknown key; schedule has warmup_steps, min_lr"},
+		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every"},
+		{"key twice", "name: a\ndata: {kind: tabletop}\nname: b", nil, "j.yaml:3:1: name: is given twice; the first is on line 1"},
+		{"text for a number", ok + "model: {d_model: big}", nil, `j.yaml:3:18: model.d_model: want a whole number, found the text "big"`},
+		{"fraction for a whole number", ok + "model: {d_model: 5.5}", nil, "j.yaml:3:18: model.d_model: want a whole number, found the number 5.5"},
+		{"number for text", "name: 12\ndata: {kind: tabletop}", nil, "j.yaml:1:7: name: want text, found the number 12 (put it in quotes)"},
+		{"nothing for text", "name:\ndata: {kind: tabletop}", nil, "j.yaml:1:6: name: want text, found nothing"},
+		{"text for truth", "name: a\ndata: {kind: tabletop, shuffle: maybe}", nil, `j.yaml:2:33: data.shuffle: want true or false, found the text "maybe"`},
+		{"truth for a number", ok + "optimizer: {lr: true}", nil, "j.yaml:3:17: optimizer.lr: want a number, found true"},
+		{"infinite number", ok + "optimizer: {lr: .inf}", nil, "j.yaml:3:17: optimizer.lr: want a finite number, found .inf"},
+		{"negative seed", ok + "seed: -1", nil, "j.yaml:3:7: seed: want a whole number from 0 to 18446744073709551615, found the number -1"},
+		{"list for a number", ok + "train: {steps: [1]}", nil, "j.yaml:3:16: train.steps: want a whole number, found a list"},
+		{"number for a list", ok + "optimizer: {betas: 0.9}", nil, "j.yaml:3:20: optimizer.betas: want a list of 2, found the number 0.9"},
+		{"short list", ok + "optimizer: {betas: [0.9]}", nil, "j.yaml:3:20: optimizer.betas: want a list of 2, found one of 1"},
+		{"bad list element", ok + "optimizer: {betas: [0.9, x]}", nil, `j.yaml:3:26: optimizer.betas[1]: want a number, found the text "x"`},
+		{"number for a section", ok + "model: 5", nil, "j.yaml:3:8: model: want a section of keys, found the number 5"},
+		{"section for a number", ok + "seed: {a: 1}", nil, "j.yaml:3:7: seed: want a whole number from 0 to 18446744073709551615, found a section of keys"},
+		{"bad duration", ok + "cluster: {heartbeat: 200}", nil, "j.yaml:3:22: cluster.heartbeat: want a duration such as 200ms, 1s or 2m, found the number 200"},
+		{"bad duration text", ok + "cluster: {heartbeat: fast}", nil, `j.yaml:3:22: cluster.heartbeat: want a duration such as 200ms, 1s or 2m, found "fast"`},
+		{"list for the file", "- a", nil, "j.yaml:1:1: want a section of keys, found a list"},
+		{"not YAML", "name: a\nmodel: {kind: vla", nil, "j.yaml:2: not YAML: did not find expected ',' or '}'"},
+		{"not YAML, colon", "name: a\nmodel:\n  kind vla\n  d_model: 3", nil, "j.yaml:4: not YAML: mapping values are not allowed in this context"},
+		{"not YAML, indent", "name: a\nmodel:\n    kind: vla\n  d_model: 3", nil, "j.yaml:4: not YAML: did not find expected key"},
+		{"not YAML, tab", "name: a\nmodel:\n\tkind: vla", nil, "j.yaml:3: not YAML: found character that cannot start any token"},
+		{"two documents", ok + "---\nname: b", nil, "j.yaml:4: a second document starts here; a job file holds one job"},
+		{"empty file", "", nil, "2 problems in the job:\n  j.yaml: name: is missing; want letters, digits, - and _\n  j.yaml: data.kind: is missing; want one of tabletop, copy, tensors, rlds, folder"},
+
+		{"micro does not divide global", ok + "batch: {global: 64, micro: 7}", nil,
+			"j.yaml:3:28: batch.micro: 7 does not divide batch.global 64; want one of 1, 2, 4, 8, 16, 32, 64"},
+		{"heads do not divide d_model", ok + "model: {d_model: 512, n_heads: 7}", nil,
+			"j.yaml:3:32: model.n_heads: 7 does not divide model.d_model 512; want one of 1, 2, 4, 8, 16, 32, 64, 128, 256, 512"},
+		{"default heads", ok + "model: {d_model: 36}", nil, "j.yaml:3:18: model.n_heads: 8 does not divide model.d_model 36; want one of 1, 2, 3, 4, 6, 9, 12, 18, 36"},
+		{"odd d_model", ok + "model: {d_model: 35, n_heads: 5}", nil,
+			"j.yaml:3:18: model.d_model: 35 is odd; the positional table pairs sines with cosines, so want an even number"},
+		{"patch does not divide image", ok + "model: {image_size: 225, patch_size: 16}", nil,
+			"j.yaml:3:38: model.patch_size: 16 does not divide model.image_size 225; want one of 1, 3, 5, 9, 15, 25, 45, 75, 225"},
+		{"dropout", ok + "model: {dropout: 1}", nil, "j.yaml:3:18: model.dropout: 1 is outside 0 ≤ dropout < 1"},
+		{"zero layers", ok + "model: {n_layers: 1}", nil, "j.yaml:3:19: model.n_layers: 1 is too small; want at least 2"},
+		{"huge d_model", ok + "model: {d_model: 1000000}", nil, "j.yaml:3:18: model.d_model: 1000000 is too large; want at most 65536"},
+		{"kind", "name: a\nmodel: {kind: vlaa}\ndata: {kind: tabletop}", nil, `j.yaml:2:15: model.kind: "vlaa" is unknown; did you mean vla?`},
+		{"preset", ok + "model: {preset: medium}", nil, `j.yaml:3:17: model.preset: "medium" is unknown; want one of low, mid, high`},
+		{"key of another kind", "name: a\nmodel: {kind: encoder, image_size: 32}\ndata: {kind: copy}", nil,
+			"j.yaml:2:36: model.image_size: has no meaning for model.kind encoder; leave it out"},
+		{"padding outside the vocabulary", ok + "model: {vocab_size: 10, pad_token: 10}", nil,
+			"j.yaml:3:36: model.pad_token: 10 is outside the vocabulary of 10; want 0 to 9, or -1 for no padding"},
+		{"data kind", "name: a\ndata: {kind: table}", nil, `j.yaml:2:14: data.kind: "table" is unknown; want one of tabletop, copy, tensors, rlds, folder`},
+		{"data without path", "name: a\ndata: {kind: rlds}", nil, "j.yaml: data.path: is missing; data.kind rlds reads files"},
+		{"path of no use", "name: a\ndata: {kind: tabletop, path: x}", nil, "j.yaml:2:30: data.path: has no meaning for data.kind tabletop; leave it out"},
+		{"data of another model", "name: a\ndata: {kind: copy}", nil, "j.yaml:2:14: data.kind: copy has no images for model.kind vla; want tabletop, rlds, folder or tensors"},
+		{"delivery", "name: a\ndata: {kind: tabletop, delivery: buss}", nil, `j.yaml:2:34: data.delivery: "buss" is unknown; did you mean bus?`},
+		{"holdout twice", "name: a\ndata: {kind: tabletop, holdout: {fraction: 0.1, episodes: [1]}}", nil,
+			"j.yaml:2:44: data.holdout.fraction: both fraction and episodes are given; want one of them"},
+		{"holdout fraction", "name: a\ndata: {kind: tabletop, holdout: {fraction: 1}}", nil, "j.yaml:2:44: data.holdout.fraction: 1 is outside 0 ≤ fraction < 1"},
+		{"holdout episode twice", "name: a\ndata: {kind: tabletop, holdout: {episodes: [1, 1]}}", nil, "j.yaml:2:48: data.holdout.episodes[1]: episode 1 is listed twice"},
+		{"loss", ok + "loss: mae", nil, `j.yaml:3:7: loss: "mae" is unknown; did you mean mse?`},
+		{"loss of another kind", ok + "loss: cross_entropy", nil, "j.yaml:3:7: loss: cross_entropy does not fit model.kind vla; want mse"},
+		{"learning rate", ok + "optimizer: {lr: 0}", nil, "j.yaml:3:17: optimizer.lr: 0 is not a learning rate; want a number above 0"},
+		{"beta", ok + "optimizer: {betas: [0.9, 1]}", nil, "j.yaml:3:26: optimizer.betas[1]: 1 is outside 0 ≤ beta < 1"},
+		{"min_lr above lr", ok + "schedule: {min_lr: 0.1}", nil, "j.yaml:3:20: schedule.min_lr: 0.1 is outside 0 to optimizer.lr 0.0003"},
+		{"warm-up beyond the end", ok + "schedule: {warmup_steps: 100}\ntrain: {steps: 99}", nil, "j.yaml:3:26: schedule.warmup_steps: 100 is more than train.steps 99"},
+		{"no steps", ok + "train: {steps: 0}", nil, "j.yaml:3:16: train.steps: 0 is too small; want at least 1"},
+		{"min above workers", ok + "cluster: {workers: 2, min_workers: 3}", nil, "j.yaml:3:36: cluster.min_workers: 3 is more than cluster.workers 2"},
+		{"max below workers", ok + "cluster: {workers: 2, max_workers: 1}", nil, "j.yaml:3:36: cluster.max_workers: 1 is less than cluster.workers 2"},
+		{"deadline", ok + "cluster: {heartbeat: 800ms}", nil,
+			"j.yaml:3:22: cluster.deadline: 1s is less than two heartbeats of 800ms: one that is late would count as a death"},
+		{"chunk", ok + "cluster: {chunk_bytes: 4194304}", nil, "j.yaml:3:24: cluster.chunk_bytes: 4194304 is too large; want at most 1048576"},
+		{"name", "name: a b\ndata: {kind: tabletop}", nil,
+			`j.yaml:1:7: name: "a b" has ' ' in it; want letters, digits, - and _ (it is a directory's name and part of NATS subjects)`},
+
+		{"option without value", ok, []string{"train.steps"}, "--set train.steps: want key=value, e.g. --set train.steps=50"},
+		{"option's key", ok, []string{"train.stpes=5"}, "--set train.stpes=5: train.stpes: unknown key; did you mean train.steps?"},
+		{"option below a value", ok, []string{"seed.x=5"}, "--set seed.x=5: seed.x: unknown key; seed has no keys below it"},
+		{"option's type", ok, []string{"train.steps=many"}, `--set train.steps=many: train.steps: want a whole number, found the text "many"`},
+		{"option's emptiness", ok, []string{"train.steps="}, "--set train.steps=: train.steps: want a whole number, found nothing"},
+		{"option's value", ok, []string{"batch.micro=7"}, "--set batch.micro=7: batch.micro: 7 does not divide batch.global 64; want one of 1, 2, 4, 8, 16, 32, 64"},
+		{"option's section", ok, []string{"model={d_modl: 3}"}, "--set model={d_modl: 3}: model.d_modl: unknown key; did you mean model.d_model?"},
+
+		{"all of them, in order", "nmae: x\nmodel: {d_model: 7, n_heads: [], dropout: 2}\ndata: {kind: rlds}\ncluster: {workers: 0}", []string{"sead=1"},
+			`8 problems in the job:
+  j.yaml:1:1: nmae: unknown key; did you mean name?
+  j.yaml:2:18: model.d_model: 7 is odd; the positional table pairs sines with cosines, so want an even number
+  j.yaml:2:30: model.n_heads: want a whole number, found a list
+  j.yaml:2:43: model.dropout: 2 is outside 0 ≤ dropout < 1
+  j.yaml:4:20: cluster.workers: 0 is too small; want at least 1
+  j.yaml: name: is missing; want letters, digits, - and _
+  j.yaml: data.path: is missing; data.kind rlds reads files
+  --set sead=1: sead: unknown key; did you mean seed?`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			j, err := Parse("j.yaml", []byte(c.file), c.set)
+			if err == nil {
+				t.Fatalf("accepted:\n%s", j.YAML())
+			}
+			var bad *Error
+			if !errors.As(err, &bad) || len(bad.Problems) == 0 {
+				t.Errorf("%T without problems", err)
+			}
+			if err.Error() != c.want {
+				t.Errorf("message\n%s\nwant\n%s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestManyProblems(t *testing.T) {
+	file := "name: a\ndata: {kind: tabletop}\n"
+	for _, k := range strings.Split("abcdefghijklm", "") {
+		file += k + "zzzzzz: 1\n"
+	}
+	_, err := Parse("j.yaml", []byte(file), nil)
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 12 || lines[11] != "  … and 3 more" {
+		t.Errorf("message\n%s", err)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.yaml")
+	_, err := Load(path, nil)
+	if !errors.Is(err, os.ErrNotExist) || err.Error() != path+": cannot read the job file: no such file or directory" {
+		t.Errorf("missing file: %v", err)
+	}
+	var bad *Error
+	if !errors.As(err, &bad) {
+		t.Errorf("missing file: %T", err)
+	}
+	if err := os.WriteFile(path, []byte(design), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j, err := Load(path, []string{"train.steps=200"})
+	if err != nil || j.Train.Steps != 200 || j.Data.Path != "data/bridge" {
+		t.Errorf("Load = %+v, %v", j, err)
+	}
+	if err := os.WriteFile(path, bytes.Repeat([]byte("#"), maxFile+1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path, nil); err == nil || !strings.Contains(err.Error(), "not a job file") {
+		t.Errorf("huge file: %v", err)
+	}
+}
+
+// Every default of every pair of kinds that go together is a valid job.
+func TestDefaultsAreValid(t *testing.T) {
+	for _, m := range modelKinds {
+		for _, d := range dataKinds {
+			j := Default(m, d)
+			j.Name = "a"
+			if d == "tensors" || d == "rlds" || d == "folder" {
+				j.Data.Path = "x"
+			}
+			if err := j.Validate(); err != nil {
+				if !strings.Contains(err.Error(), "data.kind: "+d+" has no") {
+					t.Errorf("%s on %s: %v", m, d, err)
+				}
+				continue
+			}
+			sameAgain(t, &j)
+			for _, p := range Presets() {
+				k := j
+				p.apply(&k.Model)
+				k.Model.DFF = 4 * k.Model.DModel
+				if err := k.Validate(); err != nil {
+					t.Errorf("preset %s of %s on %s: %v", p.Name, m, d, err)
+				}
+			}
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"kitten", "sitting", 3}, {"d_modl", "d_model", 1}} {
+		if got := distance(c.a, c.b); got != c.want {
+			t.Errorf("distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+// FuzzParse: no input panics, and what is accepted resolves to a fixed point.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(design), "train.steps=3")
+	f.Add([]byte("name: a\ndata: {kind: tabletop, holdout: {episodes: []}}"), "model={preset: low}")
+	f.Add([]byte("a: &a [*a]\nname: *a"), "=")
+	f.Fuzz(func(t *testing.T, file []byte, option string) {
+		j, err := Parse("f", file, []string{option})
+		if err != nil {
+			var bad *Error
+			if !errors.As(err, &bad) || err.Error() == "" {
+				t.Fatalf("%T %v", err, err)
+			}
+			return
+		}
+		back, err := Parse("again", j.YAML(), nil)
+		if err != nil || !reflect.DeepEqual(j, back) {
+			t.Fatalf("%v\n%s\nbecame\n%+v", err, j.YAML(), back)
+		}
+	})
+}

@@ -1,0 +1,197 @@
+package job
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxFile bounds a job file; a larger one is something else.
+const maxFile = 1 << 20
+
+// Load reads the job file at path and applies the --set options to it, each
+// "dotted.key=value". Mistakes are returned together, as an *Error.
+func Load(path string, set []string) (*Job, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	return Parse(path, data, set)
+}
+
+func unreadable(path string, err error) error {
+	text := err.Error()
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		text = pe.Err.Error()
+	}
+	return &Error{Problems: []Problem{{Source: path, Text: "cannot read the job file: " + text}}, Err: err}
+}
+
+// Parse is Load for a file's content; name stands for it in messages. The Job
+// is complete: every default is filled in.
+func Parse(name string, data []byte, set []string) (*Job, error) {
+	if len(data) > maxFile {
+		return nil, &Error{Problems: []Problem{{Source: name, Text: fmt.Sprintf("is over %d bytes: not a job file", maxFile)}}}
+	}
+	root, err := parseYAML(name, data)
+	if err != nil {
+		return nil, err
+	}
+
+	if root != nil && deref(root).Kind != yaml.MappingNode {
+		d := &decoder{source: name}
+		d.bad(root, "", "want a section of keys, found %s", found(root))
+		return nil, &Error{Problems: d.problems}
+	}
+	// Once to learn which defaults apply, and once over them.
+	var probe Job
+	read(name, root, set, &probe)
+	kind, source := probe.Model.Kind, probe.Data.Kind
+	if !slices.Contains(modelKinds, kind) {
+		kind = modelKinds[0]
+	}
+	if !slices.Contains(dataKinds, source) {
+		source = ""
+	}
+	j := Default(kind, source)
+	if p, ok := findPreset(probe.Model.Preset); ok {
+		p.apply(&j.Model)
+	}
+	d := read(name, root, set, &j)
+	j.derive(d.given)
+
+	problems := d.problems
+	unread, faulty := map[string]bool{}, map[string]bool{}
+	for _, p := range problems {
+		unread[p.Key], faulty[p.Key] = true, true
+	}
+	for _, f := range j.check() {
+		if slices.ContainsFunc(f.keys, func(k string) bool { return unread[k] }) {
+			continue // said already, and the value checked is not the one written
+		}
+		if !d.given(f.keys[0]) && slices.ContainsFunc(f.keys, func(k string) bool { return faulty[k] }) {
+			continue // a default that follows from a wrong value
+		}
+		p := Problem{Source: name}
+		for _, k := range f.keys { // a default has no place; what made it wrong may
+			if at, ok := d.at[k]; ok {
+				p = at
+				break
+			}
+		}
+		p.Key, p.Text = f.keys[0], f.text
+		faulty[p.Key] = true
+		problems = append(problems, p)
+	}
+	if len(problems) > 0 {
+		return nil, &Error{Problems: sorted(problems, name)}
+	}
+	return &j, nil
+}
+
+// read decodes the file and then the options over j.
+func read(name string, root *yaml.Node, set []string, j *Job) *decoder {
+	d := &decoder{source: name, at: map[string]Problem{}}
+	if root != nil {
+		d.section(root, reflect.ValueOf(j).Elem(), "")
+	}
+	for _, option := range set {
+		d.source, d.set = "--set "+option, true
+		d.option(option, j)
+	}
+	return d
+}
+
+// option applies one "dotted.key=value".
+func (d *decoder) option(option string, j *Job) {
+	key, text, ok := strings.Cut(option, "=")
+	if !ok {
+		d.bad(nil, "", "want key=value, e.g. --set train.steps=50")
+		return
+	}
+	v, section := reflect.ValueOf(j).Elem(), ""
+	for _, part := range strings.Split(key, ".") {
+		if v.Kind() != reflect.Struct {
+			d.bad(nil, key, "unknown key; %s has no keys below it", section)
+			return
+		}
+		keys, _ := fields(v.Type())
+		i := index(keys, part)
+		if i < 0 {
+			d.bad(nil, key, "%s", unknown(v.Type(), section, part))
+			return
+		}
+		v, section = v.Field(i), join(section, part)
+	}
+	if v.Kind() == reflect.String { // as it stands: names need no quotes here
+		d.at[key] = d.place(nil, key)
+		v.SetString(text)
+		return
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
+		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+		if text == "" {
+			doc.Content[0].Tag = "!!null"
+		}
+	}
+	d.value(doc.Content[0], v, key)
+}
+
+// parserSays tells the library's parser errors from its scanner's.
+func parserSays(text string) bool {
+	for _, t := range [...]string{"<stream-start>", "<document start>", "node content", "'-' indicator", "key", "',' or ']'", "',' or '}'"} {
+		if text == "did not find expected "+t {
+			return true
+		}
+	}
+	return false
+}
+
+// parseYAML returns the one document of a job file, nil if it is empty.
+func parseYAML(name string, data []byte) (*yaml.Node, error) {
+	fail := func(line int, text string) error {
+		return &Error{Problems: []Problem{{Source: name, Line: line, Text: text}}}
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, second yaml.Node
+	err := dec.Decode(&doc)
+	if err == io.EOF {
+		return nil, nil
+	}
+	if err == nil {
+		if err = dec.Decode(&second); err == nil {
+			return nil, fail(second.Content[0].Line, "a second document starts here; a job file holds one job")
+		} else if err == io.EOF {
+			return doc.Content[0], nil
+		}
+	}
+	// The library's form is "yaml: line 3: could not find expected ':'".
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := 0
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if num, what, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(num); err == nil {
+				line, text = n, what
+				if parserSays(text) {
+					line++ // the library counts these from 0
+				}
+			}
+		}
+	}
+	return nil, fail(line, "not YAML: "+text)
+}
