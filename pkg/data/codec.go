@@ -13,15 +13,15 @@ import (
 //	"VLSB"  u16 version 1  u16 zero  u64 step  u32 micro-batch  u32 count
 //	count × sample:
 //	  u64 id  u32 image height  u32 image width
-//	  8 × (u32 number of elements, elements):
-//	     encoded u8 · rgb u8 · floats f32 · tokens i32 · action f32 · labels i32 · vision f32 · language f32
+//	  9 × (u32 number of elements, elements):
+//	     origin u8 · encoded u8 · rgb u8 · floats f32 · tokens i32 · action f32 · labels i32 · vision f32 · language f32
 //	u32 CRC-32C of all bytes before it
 const (
 	codecMagic   = "VLSB"
 	codecVersion = 1
 	codecHeader  = 24
 	codecSample  = 16 + 4*codecFields
-	codecFields  = 8
+	codecFields  = 9
 
 	// MaxWireSamples and MaxWireBytes bound what DecodeSamples accepts.
 	MaxWireSamples = 1 << 16
@@ -49,6 +49,7 @@ func EncodeSamples(dst []byte, step uint64, m int, samples []Sample) []byte {
 		dst = le.AppendUint64(dst, s.ID)
 		dst = le.AppendUint32(dst, uint32(s.Image.H))
 		dst = le.AppendUint32(dst, uint32(s.Image.W))
+		dst = putBytes(dst, []byte(s.Origin))
 		dst = putBytes(dst, s.Image.Encoded)
 		dst = putBytes(dst, s.Image.RGB)
 		dst = putFloats(dst, s.Image.Floats)
@@ -97,6 +98,7 @@ func DecodeSamples(b []byte) (step uint64, m int, samples []Sample, err error) {
 			return bad("sample %d has a picture of %d×%d", i, w, h)
 		}
 		s.Image.H, s.Image.W = int(h), int(w)
+		s.Origin = string(r.bytes())
 		s.Image.Encoded = r.bytes()
 		s.Image.RGB = r.bytes()
 		s.Image.Floats = r.floats()

@@ -42,7 +42,7 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 		if s.Image[0] > 0 {
 			size := s.Image[0] * s.Image[1] * s.Image[2]
 			if err := c.image(b.Images[i*size:(i+1)*size], x.Image); err != nil {
-				return fmt.Errorf("sample %d: %w", x.ID, err)
+				return fmt.Errorf("%s: %w", x.name(), err)
 			}
 		}
 		labels := 0
@@ -57,11 +57,19 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 			place(b.Language, i, x.Language, s.Language[0]*s.Language[1], "language feature values"),
 		} {
 			if err != nil {
-				return fmt.Errorf("sample %d: %w", x.ID, err)
+				return fmt.Errorf("%s: %w", x.name(), err)
 			}
 		}
 	}
 	return nil
+}
+
+// name is the sample in messages.
+func (s *Sample) name() string {
+	if s.Origin == "" {
+		return fmt.Sprintf("sample %d", s.ID)
+	}
+	return fmt.Sprintf("sample %d (%s)", s.ID, s.Origin)
 }
 
 // place copies row i of n values; a batch without the field takes none.

@@ -37,10 +37,12 @@ type Stats struct {
 }
 
 // Sample is one sample on its way to a batch: compact, and the unit that the
-// coordinator delivers to workers that do not hold the data. Encode and
-// DecodeSample are its wire form.
+// coordinator delivers to workers that do not hold the data. EncodeSamples and
+// DecodeSamples are the wire form. A Sample and its slices belong to whoever
+// asked for it.
 type Sample struct {
-	ID       uint64
+	ID       uint64 // place in the whole data set, both splits; names the sample's random numbers
+	Origin   string // file and record or line, for messages
 	Image    Image
 	Tokens   []int32   // padded to Spec.Tokens
 	Action   []float32 // normalised
@@ -74,7 +76,8 @@ type Dataset interface {
 }
 
 // Feed yields the samples of a micro-batch, wherever they are.
-// Local reads a Source; the bus feed asks the coordinator.
+// LocalFeed reads a Source; the bus feed asks the coordinator. A Feed is safe
+// for concurrent use.
 type Feed interface {
 	// Micro returns the samples of micro-batch m of step (0-based), in order.
 	Micro(ctx context.Context, step uint64, m int) ([]Sample, error)

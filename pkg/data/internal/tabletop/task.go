@@ -1,0 +1,149 @@
+package tabletop
+
+import (
+	"slices"
+	"strings"
+)
+
+// Verb is the kind of task; several words of an instruction mean the same one.
+type Verb uint8
+
+const (
+	PickUp Verb = iota // close the fingers around A and lift it
+	Put                // carry A to its place relative to B
+	Push               // push A in a direction, fingers closed
+	verbs
+)
+
+// Relation is a direction, or a place relative to an object.
+type Relation uint8
+
+const (
+	Left Relation = iota
+	Right
+	Front
+	Behind
+	On // top of B
+	relations
+)
+
+// direction of each relation but On, as (x, y).
+var direction = [On][2]float64{Left: {0, 1}, Right: {0, -1}, Front: {-1, 0}, Behind: {1, 0}}
+
+// beside is the distance between A and B when A is beside B.
+const beside = 0.09
+
+// Task is the meaning of an instruction.
+type Task struct {
+	Verb Verb
+	A, B int // indices of objects; B -1: none
+	Rel  Relation
+}
+
+// The words. Left and right, behind and in front are as the camera sees them.
+var (
+	colourWords = [colours][]string{{"red"}, {"green"}, {"blue"}, {"yellow"}, {"purple", "violet"}, {"orange"}}
+	shapeWords  = [shapes][]string{{"cube", "block"}, {"cylinder", "can"}, {"ball", "sphere"}, {"cone"}, {"brick", "bar"}}
+	verbWords   = [verbs][]string{
+		{"pick up", "grasp", "lift", "grab", "take"},
+		{"put", "place", "set", "move", "bring"},
+		{"push", "slide", "nudge", "shove"},
+	}
+	relationWords = [relations][]string{
+		{"to the left of", "left of"},
+		{"to the right of", "right of"},
+		{"in front of"},
+		{"behind", "at the back of"},
+		{"on", "onto", "on top of"},
+	}
+	directionWords = [On][]string{
+		{"to the left", "left", "leftwards"},
+		{"to the right", "right", "rightwards"},
+		{"towards you", "back", "closer"},
+		{"forward", "away", "away from you"},
+	}
+)
+
+const polite = "please"
+
+// drawTask draws a task that the objects allow, and its words. Weighted lists
+// the same choices with their chances.
+func drawTask(d *draw, objects []Object) (Task, string) {
+	w := Weighted(objects)
+	u := float64(d.intn(1<<30)) / (1 << 30)
+	k := 0
+	for sum := w[0].P; k < len(w)-1 && sum <= u; sum += w[k].P {
+		k++
+	}
+	t := w[k].Task
+	pick := func(words []string) string { return words[d.intn(len(words))] }
+	noun := func(i int) string {
+		return "the " + pick(colourWords[objects[i].Colour]) + " " + pick(shapeWords[objects[i].Shape])
+	}
+	parts := []string{pick(verbWords[t.Verb]), noun(t.A)}
+	switch {
+	case t.B >= 0:
+		parts = append(parts, pick(relationWords[t.Rel]), noun(t.B))
+	case t.Verb == Push:
+		parts = append(parts, pick(directionWords[t.Rel]))
+	}
+	if d.intn(8) == 0 {
+		parts = append([]string{polite}, parts...)
+	}
+	return t, strings.Join(parts, " ")
+}
+
+// Chance is a task and how likely it is in a scene.
+type Chance struct {
+	Task Task
+	P    float64
+}
+
+// Weighted returns every task that a scene allows. The three verbs are equally
+// likely, and so are all objects; a push has a bare direction in half of the
+// cases and a place relative to another object in the other half.
+func Weighted(objects []Object) []Chance {
+	n := len(objects)
+	var out []Chance
+	third := 1.0 / float64(verbs) / float64(n)
+	for a := range objects {
+		out = append(out, Chance{Task{PickUp, a, -1, 0}, third})
+		for r := Left; r < On; r++ {
+			out = append(out, Chance{Task{Push, a, -1, r}, third / 2 / float64(On)})
+		}
+		for b, o := range objects {
+			if b == a {
+				continue
+			}
+			rel := On
+			if o.flat() {
+				rel++
+			}
+			for r := Left; r < rel; r++ {
+				out = append(out, Chance{Task{Put, a, b, r}, third / float64(n-1) / float64(rel)})
+				if r < On {
+					out = append(out, Chance{Task{Push, a, b, r}, third / 2 / float64(n-1) / float64(On)})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Words returns every word that an instruction can have, sorted.
+func Words() []string {
+	all := []string{polite, "the"}
+	for _, list := range [][][]string{colourWords[:], shapeWords[:], verbWords[:], relationWords[:], directionWords[:]} {
+		for _, words := range list {
+			for _, w := range words {
+				all = append(all, strings.Fields(w)...)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// MaxWords is the length of the longest instruction: "please push the red cube
+// to the left of the blue ball".
+const MaxWords = 12

@@ -1,0 +1,85 @@
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+)
+
+// ErrOtherData says that a checkpoint's data is not the data that was opened:
+// other content, or the same content split or read in another way.
+var ErrOtherData = errors.New("the data is not what the checkpoint was trained on")
+
+// imageMean and imageStd bring pixels from [0, 1] to [-1, 1].
+var imageMean, imageStd = [3]float32{0.5, 0.5, 0.5}, [3]float32{0.5, 0.5, 0.5}
+
+// Check refuses a Meta that no data set could have made. Whoever reads one from
+// a file calls it; Open does.
+func (m *Meta) Check() error {
+	bad := func(format string, a ...any) error {
+		return fmt.Errorf("description of the data (kind %q): %s", m.Kind, fmt.Sprintf(format, a...))
+	}
+	s := m.Spec
+	for _, v := range []int{m.Train, m.Heldout, m.VocabSize, s.Image[0], s.Image[1], s.Image[2], s.Tokens, s.Action, s.Vision[0], s.Vision[1], s.Language[0], s.Language[1]} {
+		if v < 0 || v > maxSamples {
+			return bad("a size is %d", v)
+		}
+	}
+	if s.Image[0] > 0 {
+		if err := checkImageScale(m.ImageMean, m.ImageStd); err != nil {
+			return bad("%v", err)
+		}
+	}
+	if len(m.Vocab) > m.VocabSize {
+		return bad("the vocabulary has %d words, vocab_size is %d", len(m.Vocab), m.VocabSize)
+	}
+	if s.Action > 0 {
+		if m.Actions == nil {
+			return bad("it has actions, but no statistics of them")
+		}
+		if err := m.Actions.check(); err != nil {
+			return bad("action statistics: %v", err)
+		}
+		if m.Actions.Dim() != s.Action {
+			return bad("statistics of %d action dimensions for actions of %d", m.Actions.Dim(), s.Action)
+		}
+	}
+	return nil
+}
+
+func checkImageScale(mean, std [3]float32) error {
+	for c := range mean {
+		m, s := float64(mean[c]), float64(std[c])
+		if math.IsNaN(m) || math.IsInf(m, 0) || !(s > 0) || math.IsInf(s, 0) {
+			return fmt.Errorf("image_mean %v and image_std %v: each must be finite, and std above 0", mean, std)
+		}
+	}
+	return nil
+}
+
+// print collects a fingerprint: SHA-256 over labelled parts, each with its
+// length, so that no two lists of parts run together.
+type print struct{ h hash.Hash }
+
+func newPrint(kind string) print {
+	p := print{sha256.New()}
+	return p.add("kind", kind)
+}
+
+func (p print) add(label string, v any) print {
+	s := fmt.Sprint(v)
+	fmt.Fprintf(p.h, "%d:%s=%d:%s;", len(label), label, len(s), s)
+	return p
+}
+
+func (p print) sum() string { return "sha256:" + hex.EncodeToString(p.h.Sum(nil)) }
+
+// hashing wraps r so that everything read from it enters the returned hash.
+func hashing(r io.Reader) (io.Reader, hash.Hash) {
+	h := sha256.New()
+	return io.TeeReader(r, h), h
+}

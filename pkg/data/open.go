@@ -1,0 +1,229 @@
+package data
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// Needs is what a model wants of its data. Fields that are zero though wanted
+// (VocabSize, ActionDim, VisionDim, LanguageDim, MaxTokens) take what the data has.
+type Needs struct {
+	Image       [3]int // C, H, W; zero: the model takes no images
+	Tokens      bool   // instruction tokens
+	MaxTokens   int    // the most tokens a row may have; 0: no limit
+	VocabSize   int    // tokens must be below this
+	Labels      bool   // a target token for each token
+	Actions     bool   // a regression target
+	ActionDim   int    // its width
+	Features    bool   // given vision and language features (cross_modal)
+	VisionDim   int
+	LanguageDim int
+}
+
+// NeedsOf returns the needs of a job's model.
+func NeedsOf(m job.Model) Needs {
+	image := [3]int{m.Channels, m.ImageSize, m.ImageSize}
+	if image[0] == 0 {
+		image[0] = 3
+	}
+	switch m.Kind {
+	case "encoder":
+		return Needs{Tokens: true, Labels: true, MaxTokens: m.MaxLen, VocabSize: m.VocabSize}
+	case "cross_modal":
+		return Needs{Features: true, VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Actions: true, ActionDim: m.ActionDim}
+	case "vit":
+		return Needs{Image: image, Actions: true, ActionDim: m.ActionDim}
+	default:
+		return Needs{Image: image, Tokens: true, MaxTokens: m.MaxLen, VocabSize: m.VocabSize, Actions: true, ActionDim: m.ActionDim}
+	}
+}
+
+// Kinds lists the kinds of data that Open knows.
+func Kinds() []string { return []string{"tabletop", "copy", "tensors", "rlds", "folder"} }
+
+// Open opens the data that cfg names for a model with the given needs. Paths
+// that are not absolute are relative to baseDir. seed is the job's: synthetic
+// data and the choice of held-out episodes follow it.
+//
+// Without meta everything that training fixes (vocabulary, statistics, shapes)
+// is computed from the training split. With meta, a checkpoint's, it is taken
+// from there, and the data must be the same: else the error is ErrOtherData.
+// A caller that means to use a trained model on other data clears
+// meta.Fingerprint first.
+//
+// Open reads and checks the whole of a file source but the pixels of its
+// pictures, of which it checks the header; errors name file, record or line.
+func Open(cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta) (Dataset, error) {
+	o := &opening{cfg: cfg, needs: needs, seed: seed, given: meta}
+	o.path = cfg.Path
+	if o.path != "" && !filepath.IsAbs(o.path) {
+		o.path = filepath.Join(baseDir, o.path)
+	}
+	open, ok := map[string]func(*opening) (*set, error){
+		"tabletop": openTabletop, "copy": openCopy, "tensors": openTensors, "rlds": openRLDS, "folder": openFolder,
+	}[cfg.Kind]
+	if !ok {
+		return nil, fmt.Errorf("data.kind is %q; it can be %s", cfg.Kind, strings.Join(Kinds(), ", "))
+	}
+	if meta != nil {
+		if err := meta.Check(); err != nil {
+			return nil, err
+		}
+		if meta.Kind != cfg.Kind && meta.Fingerprint != "" {
+			return nil, fmt.Errorf("%w: data.kind is %q, the checkpoint's was %q", ErrOtherData, cfg.Kind, meta.Kind)
+		}
+	}
+	d, err := open(o)
+	if err != nil {
+		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
+	}
+	return d, nil
+}
+
+// opening is one call of Open.
+type opening struct {
+	cfg   job.Data
+	needs Needs
+	seed  uint64
+	path  string
+	given *Meta
+}
+
+// file returns the path, which file sources must have.
+func (o *opening) file() (string, error) {
+	if o.path == "" {
+		return "", fmt.Errorf("data.path is not set")
+	}
+	return o.path, nil
+}
+
+// lacks refuses needs that a source cannot meet.
+func (o *opening) lacks(what ...string) error {
+	for _, w := range what {
+		bad := false
+		switch w {
+		case "images":
+			bad = o.needs.Image[0] > 0
+		case "instruction tokens":
+			bad = o.needs.Tokens
+		case "labels":
+			bad = o.needs.Labels
+		case "actions":
+			bad = o.needs.Actions
+		case "features":
+			bad = o.needs.Features
+		}
+		if bad {
+			return fmt.Errorf("the model needs %s, which this kind of data does not have", w)
+		}
+	}
+	return nil
+}
+
+// same compares a computed fingerprint with the given Meta's.
+func (o *opening) same(fingerprint string) error {
+	if o.given != nil && o.given.Fingerprint != "" && o.given.Fingerprint != fingerprint {
+		return fmt.Errorf("%w: fingerprint %s, the checkpoint's is %s; its content, camera, split or held-out episodes differ", ErrOtherData, fingerprint, o.given.Fingerprint)
+	}
+	return nil
+}
+
+// base begins a Meta: fingerprint, image shape and scale.
+func (o *opening) base(fingerprint string) (Meta, error) {
+	if err := o.same(fingerprint); err != nil {
+		return Meta{}, err
+	}
+	m := Meta{Kind: o.cfg.Kind, Fingerprint: fingerprint}
+	m.Spec.Image = o.needs.Image
+	if o.needs.Image[0] > 0 {
+		m.ImageMean, m.ImageStd = imageMean, imageStd
+		if g := o.given; g != nil {
+			if g.Spec.Image != o.needs.Image {
+				return m, fmt.Errorf("the model takes images of %v (channels, height, width), the checkpoint's data gave %v", o.needs.Image, g.Spec.Image)
+			}
+			m.ImageMean, m.ImageStd = g.ImageMean, g.ImageStd
+		}
+		if _, err := NewResizer(m.Spec.Image[0], m.Spec.Image[1], m.Spec.Image[2], m.ImageMean, m.ImageStd); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// words settles tokens and vocabulary. vocab and longest (tokens of the longest
+// instruction) are of the training split, and asked for only where they count.
+func (o *opening) words(m *Meta, vocab func() []string, longest func() int) error {
+	if !o.needs.Tokens {
+		return nil
+	}
+	if g := o.given; g != nil {
+		if g.Spec.Tokens < 1 || len(g.Vocab) == 0 {
+			return fmt.Errorf("the model takes instructions, but the checkpoint's data has no vocabulary")
+		}
+		m.Spec.Tokens, m.Vocab, m.VocabSize = g.Spec.Tokens, g.Vocab, g.VocabSize
+	} else {
+		m.Vocab = vocab()
+		m.VocabSize = len(m.Vocab)
+		m.Spec.Tokens = o.cfg.MaxTokens
+		if m.Spec.Tokens == 0 {
+			m.Spec.Tokens = max(longest(), 1)
+		}
+	}
+	if n := o.needs.VocabSize; n > 0 {
+		if len(m.Vocab) > n {
+			return fmt.Errorf("the instructions' vocabulary has %d words (with padding and unknown), model.vocab_size is %d: raise it, or leave it out to take the data's", len(m.Vocab), n)
+		}
+		m.VocabSize = n
+	}
+	return o.limitTokens(m.Spec.Tokens)
+}
+
+func (o *opening) limitTokens(n int) error {
+	if o.cfg.MaxTokens < 0 {
+		return fmt.Errorf("data.max_tokens is %d; it must be at least 1, or 0 for the longest of the training split", o.cfg.MaxTokens)
+	}
+	if o.needs.MaxTokens > 0 && n > o.needs.MaxTokens {
+		return fmt.Errorf("instructions have up to %d tokens, model.max_len is %d: raise it, or set data.max_tokens to cut them", n, o.needs.MaxTokens)
+	}
+	return nil
+}
+
+// actions settles the actions' statistics: stats computes them.
+func (o *opening) actions(m *Meta, dim int, stats func(mode string) (*Stats, error)) error {
+	if !o.needs.Actions {
+		return nil
+	}
+	if n := o.needs.ActionDim; n > 0 && n != dim {
+		return fmt.Errorf("actions have %d dimensions, model.action_dim is %d", dim, n)
+	}
+	m.Spec.Action = dim
+	if o.given != nil {
+		if o.given.Spec.Action != dim {
+			return fmt.Errorf("actions have %d dimensions, the checkpoint's statistics are of %d", dim, o.given.Spec.Action)
+		}
+		m.Actions = o.given.Actions
+		return nil
+	}
+	var err error
+	m.Actions, err = stats(o.cfg.Normalize)
+	return err
+}
+
+// holdoutLabel is the held-out choice as part of a fingerprint. The seed counts
+// only where it chooses.
+func (o *opening) holdoutLabel() string {
+	if o.cfg.Holdout.Fraction > 0 {
+		return fmt.Sprintf("fraction %v of seed %d", o.cfg.Holdout.Fraction, o.seed)
+	}
+	return fmt.Sprint(o.cfg.Holdout.Episodes)
+}
+
+// normalized returns the normalised form of a physical action.
+func normalized(m *Meta, physical []float32) []float32 {
+	out := make([]float32, len(physical))
+	m.Actions.Normalize(out, physical)
+	return out
+}

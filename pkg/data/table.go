@@ -1,0 +1,106 @@
+package data
+
+import "slices"
+
+// table is what a file source knows of every sample but its pixels. Episodes
+// are counted 0, 1, … in order of appearance.
+type table struct {
+	episode []int32 // [n] episode of each sample
+	numbers []int64 // [episodes] what the data calls each episode; nil: its index
+	eps     int     // number of episodes
+	text    []int32 // [n] index into texts
+	texts   []string
+	dim     int
+	actions []float32                  // [n, dim] physical
+	image   func(i int) (Image, error) // pixels of sample i
+	origin  func(i int) string         // file and line or record
+	close   func() error
+}
+
+func (t *table) action(i int) []float32 { return t.actions[i*t.dim : (i+1)*t.dim] }
+
+// textIndex gives each distinct instruction its place in texts.
+type textIndex struct {
+	texts []string
+	at    map[string]int32
+}
+
+func (x *textIndex) add(s string) int32 {
+	i, ok := x.at[s]
+	if !ok {
+		if x.at == nil {
+			x.at = map[string]int32{}
+		}
+		i = int32(len(x.texts))
+		x.texts, x.at[s] = append(x.texts, s), i
+	}
+	return i
+}
+
+// dataset makes the data set of a table.
+func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
+	held, err := heldOut(o.cfg.Holdout, o.seed, t.eps, t.numbers)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := o.base(fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	n := len(t.episode)
+	train, _ := split(n, t.eps, held, func(i int) int { return int(t.episode[i]) })
+	used := make([]bool, len(t.texts))
+	if o.needs.Tokens {
+		for _, i := range train {
+			used[t.text[i]] = true
+		}
+	}
+	var trainTexts []string
+	for i, s := range t.texts {
+		if used[i] {
+			trainTexts = append(trainTexts, s)
+		}
+	}
+	err = o.words(&meta, func() []string { return BuildVocab(trainTexts) }, func() (longest int) {
+		for _, s := range trainTexts {
+			longest = max(longest, len(Words(s)))
+		}
+		return longest
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = o.actions(&meta, t.dim, func(mode string) (*Stats, error) {
+		return ComputeStats(mode, len(train), t.dim, func(i int) []float32 { return t.action(int(train[i])) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	var tokens [][]int32
+	if o.needs.Tokens {
+		tok, err := NewTokenizer(meta.Vocab, meta.Spec.Tokens)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range t.texts {
+			tokens = append(tokens, tok.Encode(s))
+		}
+	}
+	get := func(i int) (Sample, error) {
+		s := Sample{ID: uint64(i), Origin: t.origin(i)}
+		if meta.Spec.Tokens > 0 {
+			s.Tokens = slices.Clone(tokens[t.text[i]])
+		}
+		if meta.Spec.Action > 0 {
+			s.Action = normalized(&meta, t.action(i))
+		}
+		if meta.Spec.Image[0] > 0 {
+			var err error
+			if s.Image, err = t.image(i); err != nil {
+				return Sample{}, err
+			}
+		}
+		return s, nil
+	}
+	return newSet(meta, n, t.eps, held, func(i int) int { return int(t.episode[i]) }, get, t.close)
+}

@@ -1,0 +1,101 @@
+package data
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/vlaring/vlaring/pkg/data/internal/tabletop"
+)
+
+// The tabletop source: synthetic robot episodes, made on the fly. Sample i is
+// frame i%4 of episode i/4, a pure function of the seed and i, rendered at the
+// model's own image size. See package tabletop for scene, words and expert.
+
+const (
+	defaultTabletopEpisodes = 16384
+	minTabletopImage        = 16
+	maxTabletopImage        = 1024
+	// tabletopStats bounds how many training samples the action statistics are
+	// taken over; samples are independent draws, so the first ones are a fair part.
+	tabletopStats = 1 << 16
+)
+
+func openTabletop(o *opening) (*set, error) {
+	if err := o.lacks("labels", "features"); err != nil {
+		return nil, err
+	}
+	episodes := o.cfg.Episodes
+	if episodes == 0 {
+		episodes = defaultTabletopEpisodes
+	}
+	size := o.needs.Image[1]
+	switch im := o.needs.Image; {
+	case episodes < 1 || episodes > maxEpisodes:
+		return nil, fmt.Errorf("data.episodes is %d; it can be 1 to %d", episodes, maxEpisodes)
+	case im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage):
+		return nil, fmt.Errorf("images of %d×%d; tabletop renders squares of %d to %d pixels", im[2], im[1], minTabletopImage, maxTabletopImage)
+	}
+	held, err := heldOut(o.cfg.Holdout, o.seed, episodes, nil)
+	if err != nil {
+		return nil, err
+	}
+	fp := newPrint("tabletop").add("recipe", tabletop.Version).add("seed", o.seed).add("episodes", episodes).add("size", size).add("holdout", o.holdoutLabel())
+	meta, err := o.base(fp.sum())
+	if err != nil {
+		return nil, err
+	}
+	err = o.words(&meta,
+		func() []string { return append([]string{"<pad>", "<unk>"}, tabletop.Words()...) },
+		func() int { return tabletop.MaxWords })
+	if err != nil {
+		return nil, err
+	}
+	n := episodes * tabletop.Frames
+	episode := func(i int) int { return i / tabletop.Frames }
+	err = o.actions(&meta, len(tabletop.Action{}), func(mode string) (*Stats, error) {
+		var actions [][]float32
+		for e := 0; e < episodes && len(actions) < tabletopStats; e++ {
+			if _, out := slices.BinarySearch(held, e); out {
+				continue
+			}
+			ep := tabletop.NewEpisode(o.seed, uint64(e))
+			for k := 0; k < tabletop.Frames; k++ {
+				actions = append(actions, float32s(ep.Frame(k).Expert()))
+			}
+		}
+		return ComputeStats(mode, len(actions), len(tabletop.Action{}), func(i int) []float32 { return actions[i] })
+	})
+	if err != nil {
+		return nil, err
+	}
+	var tok *Tokenizer
+	if o.needs.Tokens {
+		if tok, err = NewTokenizer(meta.Vocab, meta.Spec.Tokens); err != nil {
+			return nil, err
+		}
+	}
+	get := func(i int) (Sample, error) {
+		f := tabletop.NewEpisode(o.seed, uint64(episode(i))).Frame(i % tabletop.Frames)
+		s := Sample{ID: uint64(i), Origin: fmt.Sprintf("tabletop episode %d frame %d", episode(i), i%tabletop.Frames)}
+		if size > 0 {
+			s.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}
+			f.Render(s.Image.RGB, size)
+		}
+		if tok != nil {
+			s.Tokens = tok.Encode(f.Text)
+		}
+		if meta.Spec.Action > 0 {
+			s.Action = normalized(&meta, float32s(f.Expert()))
+		}
+		return s, nil
+	}
+	return newSet(meta, n, episodes, held, episode, get, nil)
+}
+
+func float32s(a tabletop.Action) []float32 {
+	out := make([]float32, len(a))
+	for i, v := range a {
+		out[i] = float32(v)
+	}
+	return out
+}
