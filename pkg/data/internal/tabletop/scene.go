@@ -11,11 +11,11 @@
 // metres and radians. The camera stands where the robot does, so left and
 // behind in an instruction are left and behind in the picture.
 //
-//	        x ^   behind
-//	          |  +-----------------+
-//	          |  |   table         |
-//	          |  +-----------------+
-//	  y <-----+   in front    (camera here, looking up the page)
+//	      x ^   behind
+//	        |  +-----------------+
+//	        |  |   table         |
+//	        |  +-----------------+
+//	y <-----+   in front    (camera here, looking up the page)
 //
 // The gripper's state is drawn without regard to the instruction, and the
 // expert reacts to whatever state it finds. So what a policy could do at best
