@@ -1,0 +1,11 @@
+//go:build !unix
+
+package tensor
+
+import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+
+type region struct{}
+
+func (*region) release() {}
+
+func floats(n int) ([]float32, *region) { return kernel.AlignedFloats(n), &region{} }

@@ -1,0 +1,188 @@
+package tensor
+
+import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+
+// normEps is PyTorch's default for LayerNorm.
+const normEps = 1e-5
+
+type addNorm struct {
+	x, y, out   *Var
+	gamma, beta *Param
+	p           float32
+	drop        kernel.Drop
+	site        uint32
+	perSample   int // rows of a sample
+
+	xhat, rstd       []float32
+	dz               []float32
+	fwd, back        rowTask
+	cols             columnTask
+	accX, accY       bool
+	accGamma, accBet bool
+	t                *Tape
+}
+
+// AddNorm returns LayerNorm(x + dropout(y)) with scale gamma and shift beta,
+// [D] each; biased variance, epsilon 1e-5. x, y and the result are [B, .., D];
+// y may be nil.
+func (t *Tape) AddNorm(x, y *Var, gamma, beta *Param, dropout float32) *Var {
+	d := x.Cols()
+	need(y == nil || y.Size() == x.Size() && y.Cols() == d, "AddNorm", sprint("two of ", x.Shape), y)
+	need(gamma.Size() == d && beta.Size() == d, "AddNorm", sprint("gamma and beta [", d, "]"), gamma.Shape, beta.Shape)
+	need(dropout >= 0 && dropout < 1, "AddNorm", "0 ≤ dropout < 1", dropout)
+	a := &addNorm{x: x, y: y, gamma: gamma, beta: beta, p: dropout, out: t.newVar(x.Shape, true), t: t}
+	if y != nil && dropout > 0 {
+		a.drop, a.site = kernel.NewDrop(dropout), t.nextDrop()
+	}
+	t.record(a, a.out, []*Var{x, y}, gamma, beta)
+	return a.out
+}
+
+func (a *addNorm) bind(t *Tape) {
+	rows, d := a.x.Rows(), a.x.Cols()
+	a.perSample = rows / a.x.Shape[0]
+	save := func(n int) []float32 {
+		s, r := floats(n)
+		t.memory = append(t.memory, r)
+		return s
+	}
+	a.xhat, a.rstd, a.dz = save(rows*d), save(rows), save(rows*d)
+	a.fwd = rowTask{n: rows, f: func(lo, hi int, _ *kernel.Workspace) {
+		for r := lo; r < hi; r++ {
+			row := func(s []float32) []float32 { return s[r*d : (r+1)*d] }
+			z := row(a.xhat)
+			switch {
+			case a.y == nil:
+				copy(z, row(a.x.Data))
+			case a.p > 0 && a.t.train:
+				a.drop.Apply(z, row(a.y.Data), a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
+				kernel.Add(z, row(a.x.Data), z)
+			default:
+				kernel.Add(z, row(a.x.Data), row(a.y.Data))
+			}
+			a.rstd[r] = kernel.NormRow(row(a.out.Data), z, z, a.gamma.Value, a.beta.Value, normEps)
+		}
+	}}
+	a.back = rowTask{n: rows, f: func(lo, hi int, ws *kernel.Workspace) {
+		g := ws.Floats(d)
+		for r := lo; r < hi; r++ {
+			row := func(s []float32) []float32 { return s[r*d : (r+1)*d] }
+			dz := row(a.dz)
+			kernel.NormRowBackward(dz, row(a.out.Grad), row(a.xhat), a.gamma.Value, g, a.rstd[r])
+			if a.x.root().grad {
+				give(row(a.x.Grad), dz, a.accX)
+			}
+			if a.y == nil || !a.y.root().grad {
+				continue
+			}
+			if a.p > 0 && a.t.train {
+				a.drop.Apply(dz, dz, a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
+			}
+			give(row(a.y.Grad), dz, a.accY)
+		}
+	}}
+	a.cols = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) {
+		dy := a.out.Grad
+		if !a.accGamma {
+			clear(a.gamma.Grad[lo:hi])
+		}
+		for r := range rows {
+			kernel.AddProduct(a.gamma.Grad[lo:hi], dy[r*d+lo:r*d+hi], a.xhat[r*d+lo:r*d+hi])
+		}
+		columnSums(a.beta.Grad, dy, rows, d, lo, hi, a.accBet)
+	}}
+}
+
+// give writes src to dst, or adds it.
+func give(dst, src []float32, accumulate bool) {
+	if accumulate {
+		kernel.Accumulate(dst, src)
+	} else {
+		copy(dst, src)
+	}
+}
+
+func (a *addNorm) forward(t *Tape) { a.fwd.run(t.rt) }
+
+func (a *addNorm) backward(t *Tape) {
+	if !a.out.root().written {
+		return
+	}
+	a.accGamma, a.accBet = a.gamma.accumulate(), a.beta.accumulate()
+	a.cols.run(t.rt)
+	if a.x.root().grad {
+		a.accX = a.x.accumulate()
+	}
+	if a.y != nil && a.y.root().grad {
+		a.accY = a.y.accumulate() // where x is y, it adds to what x was given
+	}
+	a.back.run(t.rt)
+}
+
+type dropout struct {
+	x, y   *Var
+	drop   kernel.Drop
+	site   uint32
+	fwd    rowTask
+	back   rowTask
+	accX   bool
+	sample int
+}
+
+// Dropout returns x [B, ..] with each element zeroed with probability p and
+// the others divided by 1-p, when training; x itself otherwise.
+func (t *Tape) Dropout(x *Var, p float32) *Var {
+	need(p >= 0 && p < 1, "Dropout", "0 ≤ p < 1", p)
+	if p == 0 {
+		return x
+	}
+	o := &dropout{x: x, drop: kernel.NewDrop(p), site: t.nextDrop(), y: t.newVar(x.Shape, x.root().grad)}
+	t.record(o, o.y, []*Var{x})
+	return o.y
+}
+
+func (o *dropout) bind(t *Tape) {
+	b := o.x.Shape[0]
+	o.sample = o.x.Size() / b
+	// split within samples, on whole Philox blocks, so that one sample keeps all threads busy
+	per := (o.sample + dropChunk - 1) / dropChunk
+	part := func(i int) (s, lo, hi int) {
+		s, c := i/per, i%per
+		return s, s*o.sample + c*dropChunk, min(s*o.sample+(c+1)*dropChunk, (s+1)*o.sample)
+	}
+	o.fwd = rowTask{n: b * per, f: func(from, to int, _ *kernel.Workspace) {
+		for i := from; i < to; i++ {
+			s, lo, hi := part(i)
+			o.drop.Apply(o.y.Data[lo:hi], o.x.Data[lo:hi], t.stream(o.site, s), uint32(lo-s*o.sample))
+		}
+	}}
+	o.back = rowTask{n: b * per, f: func(from, to int, ws *kernel.Workspace) {
+		for i := from; i < to; i++ {
+			s, lo, hi := part(i)
+			g := o.y.Grad[lo:hi]
+			if t.train {
+				o.drop.Apply(g, g, t.stream(o.site, s), uint32(lo-s*o.sample))
+			}
+			give(o.x.Grad[lo:hi], g, o.accX)
+		}
+	}}
+}
+
+// dropChunk is the elements of one task of a dropout.
+const dropChunk = 4096
+
+func (o *dropout) forward(t *Tape) {
+	if !t.train {
+		copy(o.y.Data, o.x.Data)
+		return
+	}
+	o.fwd.run(t.rt)
+}
+
+func (o *dropout) backward(t *Tape) {
+	if !o.y.root().written || !o.x.root().grad {
+		return
+	}
+	o.accX = o.x.accumulate()
+	o.back.run(t.rt)
+}

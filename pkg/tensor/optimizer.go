@@ -1,0 +1,119 @@
+package tensor
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+)
+
+// AdamW are an optimizer's hyper-parameters, named as in PyTorch.
+type AdamW struct {
+	LR, Beta1, Beta2, Eps, WeightDecay float64
+	L2                                 bool // plain Adam: the decay goes into the gradient
+}
+
+// flatTask runs f on parts of a slab.
+type flatTask struct {
+	n     int
+	tiles int
+	f     func(lo, hi int)
+}
+
+func (p *flatTask) Tile(i int, _ *kernel.Workspace) {
+	if lo, hi := cut(i, p.tiles, p.n, slabAlign); lo < hi {
+		p.f(lo, hi)
+	}
+}
+
+func (r *Runtime) flat(n int, f func(lo, hi int)) {
+	r.Run(&flatTask{n: n, tiles: r.threads, f: f}, r.threads)
+}
+
+// AdamWStep updates weights p and moments m and v, slabs of one length, from
+// the gradient g times gradScale. step counts from 1. It is torch.optim.AdamW
+// (Loshchilov and Hutter, 2019), or Adam with L2.
+func (r *Runtime) AdamWStep(p, g, m, v []float32, step uint64, h AdamW, gradScale float32) {
+	need(len(g) == len(p) && len(m) == len(p) && len(v) == len(p), "AdamWStep", sprint("four slabs of ", len(p)), len(g), len(m), len(v))
+	b1, b2 := 1-power(h.Beta1, step), 1-power(h.Beta2, step)
+	a := kernel.AdamArgs{GradScale: gradScale, Decay: float32(1 - float64(h.LR*h.WeightDecay)), Beta1: float32(h.Beta1), Beta2: float32(h.Beta2),
+		Rest1: float32(1 - h.Beta1), Rest2: float32(1 - h.Beta2), StepSize: float32(h.LR / b1), RootBias2: float32(math.Sqrt(b2)), Eps: float32(h.Eps)}
+	if h.L2 {
+		a.Decay, a.L2 = 1, float32(h.WeightDecay)
+	}
+	r.flat(len(p), func(lo, hi int) { kernel.Adam(p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], &a) })
+}
+
+// power returns b^n by squaring, each product rounded by itself: the library's
+// may differ between CPUs.
+func power(b float64, n uint64) float64 {
+	p := 1.0
+	for ; n > 0; n >>= 1 {
+		if n&1 == 1 {
+			p = float64(p * b)
+		}
+		b = float64(b * b)
+	}
+	return p
+}
+
+// GradNorm returns the global norm of a gradient slab in float64: tensors in
+// the order of their names, elements in sixteen lanes.
+func (r *Runtime) GradNorm(ps *Params, g []float32) float64 {
+	list := ps.sorted()
+	sums := ps.sums
+	r.Run(&normTask{list, g, sums}, len(list))
+	total := 0.0
+	for _, s := range sums {
+		total += s
+	}
+	return math.Sqrt(total)
+}
+
+type normTask struct {
+	list []*Param
+	g    []float32
+	sums []float64
+}
+
+func (n *normTask) Tile(i int, _ *kernel.Workspace) {
+	p := n.list[i]
+	n.sums[i] = kernel.SumSquares(n.g[p.Offset : p.Offset+p.Size()])
+}
+
+// sorted returns the parameters by name; the order is made once.
+func (s *Params) sorted() []*Param {
+	if s.byOrder == nil {
+		s.byOrder = slices.Clone(s.list)
+		slices.SortFunc(s.byOrder, func(a, b *Param) int { return strings.Compare(a.Name, b.Name) })
+		s.sums = make([]float64, len(s.list))
+	}
+	return s.byOrder
+}
+
+// FirstNonFinite returns the name of the first tensor, by name, with a NaN or
+// an infinity in a gradient slab; empty if there is none.
+func (r *Runtime) FirstNonFinite(ps *Params, g []float32) string {
+	for _, p := range ps.sorted() {
+		for _, x := range g[p.Offset : p.Offset+p.Size()] {
+			if x-x != 0 {
+				return p.Name
+			}
+		}
+	}
+	return ""
+}
+
+// Scale multiplies x by s.
+func (r *Runtime) Scale(x []float32, s float32) {
+	r.flat(len(x), func(lo, hi int) { kernel.Scale(x[lo:hi], x[lo:hi], s) })
+}
+
+// Div divides x by s.
+func (r *Runtime) Div(x []float32, s float32) {
+	r.flat(len(x), func(lo, hi int) { kernel.Divide(x[lo:hi], x[lo:hi], s) })
+}
+
+// Fold adds src to dst, element by element.
+func Fold(dst, src []float32) { kernel.Accumulate(dst, src) }

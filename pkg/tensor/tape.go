@@ -1,0 +1,354 @@
+package tensor
+
+import (
+	"slices"
+	"sort"
+
+	"github.com/vlaring/vlaring/internal/philox"
+)
+
+// Var is an activation: a value of the tape, with its gradient. Data and Grad
+// are bound by Seal.
+type Var struct {
+	Shape []int
+	Data  []float32
+	Grad  []float32 // nil where no gradient is needed
+
+	base    *Var // of a Reshape: whose memory this is
+	grad    bool // depends on a parameter, or was marked by NeedGrad
+	written bool // Grad holds a part of this Backward's gradient
+	made    int  // index of the operation that writes Data; -1: an input
+	first   int  // index of the last operation that reads it, which writes Grad first; -1: none
+	keep    bool // Grad outlives Backward
+}
+
+// Cols is the last dimension.
+func (v *Var) Cols() int { return v.Shape[len(v.Shape)-1] }
+
+// Rows is the product of the other dimensions.
+func (v *Var) Rows() int { return size(v.Shape[:len(v.Shape)-1]) }
+
+// Size is the number of elements.
+func (v *Var) Size() int { return size(v.Shape) }
+
+func (v *Var) root() *Var {
+	for v.base != nil {
+		v = v.base
+	}
+	return v
+}
+
+// accumulate says whether Grad already holds a part of the gradient, and notes
+// that it does from now on.
+func (v *Var) accumulate() bool {
+	r := v.root()
+	w := r.written
+	r.written = true
+	return w
+}
+
+// Ints is an input of integers, such as tokens.
+type Ints struct {
+	Shape []int
+	Data  []int32
+}
+
+// Bytes is an input of flags, such as which tokens are visible: 1 yes, 0 no.
+type Bytes struct {
+	Shape []int
+	Data  []uint8
+
+	parts []*Bytes // of a concatenation along the second dimension
+}
+
+// op is one recorded operation. Both passes run on the caller's goroutine and
+// use the runtime for what is large.
+type op interface {
+	forward(t *Tape)
+	backward(t *Tape)
+}
+
+// Tape is a recorded computation for one batch shape. It is not safe for
+// concurrent use.
+type Tape struct {
+	rt     *Runtime
+	ps     *Params
+	ops    []op
+	vars   []*Var
+	bytes  []*Bytes
+	params []*Param   // used, in order of first use
+	reads  [][]*Param // by operation, for the last use in backward
+	drops  uint32     // dropouts recorded
+	sealed bool
+	memory []*region
+
+	seed, step uint64
+	ids        []uint64
+	train      bool
+	onGrad     func(*Param)
+	uses       map[*Param]int
+}
+
+// NewTape returns an empty tape that computes with rt on ps.
+func NewTape(rt *Runtime, ps *Params) *Tape {
+	return &Tape{rt: rt, ps: ps, uses: map[*Param]int{}}
+}
+
+// Input adds an input of floats, filled by its owner before Forward.
+func (t *Tape) Input(shape ...int) *Var {
+	v := t.newVar(shape, false)
+	v.made = -1
+	return v
+}
+
+// Ints adds an input of integers.
+func (t *Tape) Ints(shape ...int) *Ints {
+	return &Ints{Shape: slices.Clone(shape), Data: make([]int32, size(shape))}
+}
+
+// Bytes adds an input of flags, all 0.
+func (t *Tape) Bytes(shape ...int) *Bytes {
+	return &Bytes{Shape: slices.Clone(shape), Data: make([]uint8, size(shape))}
+}
+
+// AllVisible returns flags [b, n] that are all 1.
+func (t *Tape) AllVisible(b, n int) *Bytes {
+	f := t.Bytes(b, n)
+	for i := range f.Data {
+		f.Data[i] = 1
+	}
+	return f
+}
+
+// ConcatBytes joins flags [B, Ta] and [B, Tb] to [B, Ta+Tb]; Forward copies
+// them anew each time.
+func (t *Tape) ConcatBytes(a, b *Bytes) *Bytes {
+	need(len(a.Shape) == 2 && len(b.Shape) == 2 && a.Shape[0] == b.Shape[0], "ConcatBytes", "[B, Ta] and [B, Tb]", a.Shape, b.Shape)
+	f := t.Bytes(a.Shape[0], a.Shape[1]+b.Shape[1])
+	f.parts = []*Bytes{a, b}
+	t.bytes = append(t.bytes, f)
+	return f
+}
+
+// NeedGrad asks for the gradient of an input. Before Seal, and before the
+// input is used.
+func (t *Tape) NeedGrad(v *Var) { v.grad, v.keep = true, true }
+
+func (t *Tape) newVar(shape []int, grad bool) *Var {
+	need(!t.sealed, "Tape", "no operation after Seal", shape)
+	v := &Var{Shape: slices.Clone(shape), grad: grad, made: len(t.ops), first: -1}
+	t.vars = append(t.vars, v)
+	return v
+}
+
+// record appends an operation that reads in and params and writes out, which
+// may be nil.
+func (t *Tape) record(o op, out *Var, in []*Var, params ...*Param) {
+	i := len(t.ops)
+	t.ops = append(t.ops, o)
+	for _, v := range in {
+		if v != nil {
+			v.root().first = i
+		}
+	}
+	if out != nil {
+		out.made = i
+	}
+	var used []*Param
+	for _, p := range params {
+		if p == nil {
+			continue
+		}
+		used = append(used, p)
+		if t.uses[p] == 0 {
+			t.params = append(t.params, p)
+		}
+		t.uses[p]++
+	}
+	t.reads = append(t.reads, used)
+}
+
+// anyGrad says whether a result of these needs a gradient.
+func anyGrad(in []*Var, params ...*Param) bool {
+	for _, v := range in {
+		if v != nil && v.root().grad {
+			return true
+		}
+	}
+	for _, p := range params {
+		if p != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// nextDrop is the site of the next dropout on the tape.
+func (t *Tape) nextDrop() uint32 {
+	t.drops++
+	return t.drops - 1
+}
+
+// stream names the random numbers of a dropout for one sample of the batch.
+func (t *Tape) stream(site uint32, sample int) philox.Stream {
+	s := philox.Stream{Seed: t.seed, Purpose: philox.Dropout, Site: site, Step: t.step}
+	if sample < len(t.ids) {
+		s.Sample = t.ids[sample]
+	}
+	return s
+}
+
+// Seal ends the recording and binds memory: data of every activation for the
+// whole of a replay, gradients for as long as backward needs them.
+//
+//	gradient of v   from the backward of its last reader to that of its maker
+func (t *Tape) Seal() {
+	need(!t.sealed, "Tape.Seal", "one call", "another")
+	t.sealed = true
+	const line = 16
+	up := func(n int) int { return (n + line - 1) / line * line }
+	total := 0
+	for _, v := range t.vars {
+		if v.base == nil {
+			total += up(v.Size())
+		}
+	}
+	slab, region := floats(total)
+	t.memory = append(t.memory, region)
+	at := 0
+	for _, v := range t.vars {
+		if v.base == nil {
+			v.Data = slab[at : at+v.Size() : at+v.Size()]
+			at += up(v.Size())
+		}
+	}
+
+	type life struct {
+		v          *Var
+		begin, end int // in backward's order of operations
+		at         int
+	}
+	n := len(t.ops)
+	var lives []*life
+	for _, v := range t.vars {
+		if v.base != nil || !v.grad || v.first < 0 {
+			continue
+		}
+		l := &life{v: v, begin: n - 1 - v.first, end: n - 1 - v.made}
+		if v.keep || v.made < 0 {
+			l.end = n
+		}
+		lives = append(lives, l)
+	}
+	sort.SliceStable(lives, func(i, j int) bool { return lives[i].begin < lives[j].begin })
+	var live []*life
+	total = 0
+	for _, l := range lives {
+		live = slices.DeleteFunc(live, func(o *life) bool { return o.end < l.begin })
+		sort.Slice(live, func(i, j int) bool { return live[i].at < live[j].at })
+		l.at = 0
+		for _, o := range live { // first fit
+			if l.at+up(l.v.Size()) <= o.at {
+				break
+			}
+			l.at = max(l.at, o.at+up(o.v.Size()))
+		}
+		live = append(live, l)
+		total = max(total, l.at+up(l.v.Size()))
+	}
+	slab, region = floats(total)
+	t.memory = append(t.memory, region)
+	for _, l := range lives {
+		l.v.Grad = slab[l.at : l.at+l.v.Size() : l.at+l.v.Size()]
+	}
+	for _, v := range t.vars {
+		if v.base != nil {
+			r := v.root()
+			v.Data, v.Grad = r.Data, r.Grad
+		}
+	}
+	for _, o := range t.ops {
+		if b, ok := o.(interface{ bind(*Tape) }); ok {
+			b.bind(t)
+		}
+	}
+}
+
+// Close gives the tape's memory back. Its Vars must not be used any more.
+func (t *Tape) Close() {
+	for _, r := range t.memory {
+		r.release()
+	}
+	t.memory = nil
+}
+
+// SetStep names the random numbers of the next replay: ids are the batch's
+// sample ids, [B]. Without train, dropout is the identity.
+func (t *Tape) SetStep(seed, step uint64, ids []uint64, train bool) {
+	t.seed, t.step, t.train = seed, step, train
+	t.ids = append(t.ids[:0], ids...)
+}
+
+// OnGrad sets a function that Backward calls once for every parameter, on the
+// caller's goroutine, as soon as its gradient is complete.
+func (t *Tape) OnGrad(f func(*Param)) { t.onGrad = f }
+
+// Forward replays the operations.
+func (t *Tape) Forward() {
+	need(t.sealed, "Forward", "Seal before it", "none")
+	for _, f := range t.bytes {
+		a, b := f.parts[0], f.parts[1]
+		ta, tb := a.Shape[1], b.Shape[1]
+		for i := range a.Shape[0] {
+			copy(f.Data[i*(ta+tb):], a.Data[i*ta:(i+1)*ta])
+			copy(f.Data[i*(ta+tb)+ta:], b.Data[i*tb:(i+1)*tb])
+		}
+	}
+	for _, o := range t.ops {
+		o.forward(t)
+	}
+}
+
+// Backward writes the gradient of l with respect to every parameter to the
+// slab of BindGrads, and that of marked inputs to their Grad. Parameters that
+// the tape does not use get zeros, and are reported first.
+func (t *Tape) Backward(l *Loss) {
+	for _, v := range t.vars {
+		v.written = false
+	}
+	for _, p := range t.ps.list {
+		need(p.Grad != nil, "Backward", "BindGrads before it", p.Name)
+		p.written, p.left = false, t.uses[p]
+		if p.left == 0 {
+			clear(p.Grad)
+			t.ready(p)
+		}
+	}
+	l.active = true
+	for i := len(t.ops) - 1; i >= 0; i-- {
+		t.ops[i].backward(t)
+		for _, p := range t.reads[i] {
+			if p.left--; p.left == 0 {
+				if !p.written { // every use was of a loss that is not this one
+					clear(p.Grad)
+				}
+				t.ready(p)
+			}
+		}
+	}
+	l.active = false
+}
+
+func (t *Tape) ready(p *Param) {
+	if t.onGrad != nil {
+		t.onGrad(p)
+	}
+}
+
+// Reshape gives v's memory another shape of the same size.
+func (t *Tape) Reshape(v *Var, shape ...int) *Var {
+	need(size(shape) == v.Size(), "Reshape", sprint(v.Size(), " elements of ", v.Shape), shape)
+	r := t.newVar(shape, v.root().grad)
+	r.base = v
+	return r
+}
