@@ -1,0 +1,85 @@
+package models
+
+import (
+	"math"
+	"strconv"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// TransformerBlock is self-attention and a feed-forward network, each followed
+// by residual and LayerNorm (post-norm, as the reference):
+//
+//	x₁ = norm1(x + drop(out_proj(attention(in_proj(x)))))
+//	x₂ = norm2(x₁ + drop(ff₃(drop(relu(ff₀(x₁))))))
+//
+// Dropout also applies to the attention weights.
+type TransformerBlock struct {
+	name    string
+	heads   int
+	dropout float32
+
+	inW, inB      *tensor.Param // attention.in_proj_weight [3D, D] (q, k, v), in_proj_bias [3D]
+	outW, outB    *tensor.Param // attention.out_proj [D, D], [D]
+	gamma1, beta1 *tensor.Param // norm1 [D]
+	upW, upB      *tensor.Param // feed_forward.0 [F, D], [F]
+	downW, downB  *tensor.Param // feed_forward.3 [D, F], [D]
+	gamma2, beta2 *tensor.Param // norm2 [D]
+}
+
+// NewTransformerBlock adds a block's parameters, whose names begin with prefix
+// ("" or ending in a dot): DModel, NHeads, DFF and Dropout of c count. It
+// panics with *tensor.ShapeError where heads do not divide the width.
+func NewTransformerBlock(b *Builder, prefix string, c Config) *TransformerBlock {
+	c = c.withDefaults()
+	if c.NHeads < 1 || c.DModel%c.NHeads != 0 {
+		panic(&tensor.ShapeError{Op: "TransformerBlock", Want: "n_heads that divide d_model", Got: sprintf("%d and %d", c.NHeads, c.DModel)})
+	}
+	d, f := c.DModel, c.DFF
+	l := &TransformerBlock{name: trimDot(prefix), heads: c.NHeads, dropout: c.Dropout}
+	// nn.MultiheadAttention: xavier_uniform over the packed matrix, fan-in D
+	// and fan-out 3D; biases zero.
+	l.inW = b.add(prefix+"attention.in_proj_weight", uniform, math.Sqrt(6/float64(4*d)), 3*d, d)
+	l.inB = b.add(prefix+"attention.in_proj_bias", constant, 0, 3*d)
+	l.outW = b.add(prefix+"attention.out_proj.weight", uniform, 1/math.Sqrt(float64(d)), d, d)
+	l.outB = b.add(prefix+"attention.out_proj.bias", constant, 0, d)
+	l.gamma1, l.beta1 = b.norm(prefix+"norm1", d)
+	l.upW, l.upB = b.linear(prefix+"feed_forward.0", f, d)
+	l.downW, l.downB = b.linear(prefix+"feed_forward.3", d, f)
+	l.gamma2, l.beta2 = b.norm(prefix+"norm2", d)
+	return l
+}
+
+func trimDot(prefix string) string {
+	if n := len(prefix); n > 0 && prefix[n-1] == '.' {
+		return prefix[:n-1]
+	}
+	return prefix
+}
+
+// Forward records the block: x [B, T, D] → [B, T, D].
+func (l *TransformerBlock) Forward(p *Pass, x *tensor.Var, mask tensor.Mask) *tensor.Var {
+	t, rate := p.Tape, p.rate(l.dropout)
+	qkv := t.Linear(x, l.inW, l.inB, tensor.None) // [B, T, 3D]
+	a := t.Attention(qkv, l.heads, mask, rate)    // [B, T, D]
+	p.keep(l.name, l.heads, a)
+	x = t.AddNorm(x, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate)
+	up := p.drop(t.Linear(x, l.upW, l.upB, tensor.ReLU), l.dropout) // [B, T, F]
+	return t.AddNorm(x, t.Linear(up, l.downW, l.downB, tensor.None), l.gamma2, l.beta2, rate)
+}
+
+// newBlocks adds n blocks under prefix + "transformer_blocks.".
+func newBlocks(b *Builder, prefix string, c Config, n int) []*TransformerBlock {
+	var blocks []*TransformerBlock
+	for i := range n {
+		blocks = append(blocks, NewTransformerBlock(b, prefix+"transformer_blocks."+strconv.Itoa(i)+".", c))
+	}
+	return blocks
+}
+
+func forwardBlocks(p *Pass, blocks []*TransformerBlock, x *tensor.Var, mask tensor.Mask) *tensor.Var {
+	for _, l := range blocks {
+		x = l.Forward(p, x, mask)
+	}
+	return x
+}

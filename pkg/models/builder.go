@@ -1,0 +1,114 @@
+package models
+
+import (
+	"hash/fnv"
+	"math"
+
+	"github.com/vlaring/vlaring/internal/philox"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// Builder collects a model's parameters, with the distribution that each has
+// at first. Layers add theirs in the order in which forward uses them.
+type Builder struct {
+	ps    *tensor.Params
+	rules []rule
+}
+
+// rule is how one parameter begins.
+type rule struct {
+	p     *tensor.Param
+	how   distribution
+	bound float64 // of uniform
+}
+
+type distribution uint8
+
+const (
+	constant distribution = iota // bound itself
+	uniform                      // U(-bound, bound)
+	normal                       // N(0, 1)
+)
+
+// NewBuilder returns an empty builder.
+func NewBuilder() *Builder { return &Builder{ps: tensor.NewParams()} }
+
+// Params returns the parameters. Seal them once all layers are there.
+func (b *Builder) Params() *tensor.Params { return b.ps }
+
+func (b *Builder) add(name string, how distribution, bound float64, shape ...int) *tensor.Param {
+	p := b.ps.Add(name, shape...)
+	b.rules = append(b.rules, rule{p, how, bound})
+	return p
+}
+
+// linear adds prefix.weight [shape…] and prefix.bias [shape[0]] as nn.Linear
+// and nn.Conv2d begin: kaiming_uniform(a=√5) is U(±1/√fan_in), for both.
+func (b *Builder) linear(prefix string, shape ...int) (w, bias *tensor.Param) {
+	fan := 1
+	for _, n := range shape[1:] {
+		fan *= n
+	}
+	bound := 1 / math.Sqrt(float64(fan))
+	return b.add(prefix+".weight", uniform, bound, shape...), b.add(prefix+".bias", uniform, bound, shape[0])
+}
+
+// norm adds a LayerNorm's scale, 1, and shift, 0.
+func (b *Builder) norm(prefix string, d int) (gamma, beta *tensor.Param) {
+	return b.add(prefix+".weight", constant, 1, d), b.add(prefix+".bias", constant, 0, d)
+}
+
+// Init sets every parameter to its first value: PyTorch's default
+// distributions, with numbers that are a pure function of (seed, parameter
+// name, element) and the same on every CPU.
+func (b *Builder) Init(seed uint64) {
+	for _, r := range b.rules {
+		s := philox.Stream{Seed: seed, Purpose: philox.Init, Site: site(r.p.Name)}
+		switch r.how {
+		case constant:
+			for i := range r.p.Value {
+				r.p.Value[i] = float32(r.bound)
+			}
+		case uniform:
+			fillUniform(r.p.Value, s, r.bound)
+		case normal:
+			fillNormal(r.p.Value, s)
+		}
+	}
+}
+
+// site folds the 32-bit FNV-1a hash of a name to a stream's 24 bits.
+func site(name string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	x := h.Sum32()
+	return x>>24 ^ x&0xFFFFFF
+}
+
+// fillUniform draws from the 2²⁴ midpoints of (-bound, bound).
+func fillUniform(v []float32, s philox.Stream, bound float64) {
+	for i := 0; i < len(v); i += 4 {
+		for j, w := range s.Block(uint32(i / 4)) {
+			if i+j < len(v) {
+				v[i+j] = float32(mul(bound, float64(2*int32(w>>8)+1-1<<24)/(1<<24)))
+			}
+		}
+	}
+}
+
+// fillNormal draws by Box and Muller's method: a pair of words gives a pair of
+// values r·cos θ, r·sin θ with r = √(-2 ln u₁), θ = 2π·u₂.
+func fillNormal(v []float32, s philox.Stream) {
+	for i := 0; i < len(v); i += 4 {
+		w := s.Block(uint32(i / 4))
+		for j := 0; j < 4 && i+j < len(v); j += 2 {
+			u1 := (float64(w[j]) + 0.5) / (1 << 32) // in (0, 1): r ≤ 6.8
+			r := math.Sqrt(mul(-2, logOf(u1)))
+			sin, cos := sinCos(mul(2*math.Pi, float64(w[j+1])/(1<<32)))
+			v[i+j] = float32(mul(r, cos))
+			if i+j+1 < len(v) {
+				v[i+j+1] = float32(mul(r, sin))
+			}
+		}
+	}
+}

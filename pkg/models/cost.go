@@ -1,0 +1,66 @@
+package models
+
+// Cost is what one sample costs, by count, not by measurement.
+type Cost struct {
+	TrainFLOPs      int64 `json:"train_flops"`      // forward and backward; a multiply-add is two
+	ForwardFLOPs    int64 `json:"forward_flops"`    // forward alone
+	ActivationBytes int64 `json:"activation_bytes"` // kept from forward for backward
+}
+
+// Cost counts the matrix products of one sample of spec, which are nearly all
+// of the arithmetic; backward has two for each of forward's, but for the
+// first layer's, whose input needs no gradient.
+func (m *Model) Cost(spec Spec) Cost {
+	c := m.cfg
+	d, f := int64(c.DModel), int64(c.dff())
+	var mul, first, act int64 // multiply-adds of forward; those without an input gradient; floats kept
+	linear := func(n, in, out int64) { mul += n * in * out }
+	stack := func(layers int, t int64) {
+		for range layers {
+			linear(t, d, 3*d)
+			mul += 2 * t * t * d // scores and weighted values
+			linear(t, d, d)
+			linear(t, d, f)
+			linear(t, f, d)
+			act += t * (3*d + d + d + 3*d + 2*f + d + 3*d)
+		}
+	}
+	vision := func(layers int) int64 {
+		p := int64(c.ImageSize / c.PatchSize)
+		n, k := p*p, int64(c.Channels*c.PatchSize*c.PatchSize)
+		linear(n, k, d)
+		first += n * k * d
+		act += n*k + n*d + 2*(n+1)*d
+		stack(layers, n+1)
+		return n + 1
+	}
+	fuse := func(layers int, tv, tl, dv, dl int64) {
+		linear(tv, dv, d)
+		linear(tl, dl, d)
+		act += 3 * (tv + tl) * d
+		stack(layers, tv+tl)
+		linear(1, d, hiddenAction)
+		linear(1, hiddenAction, int64(c.ActionDim))
+	}
+	t := int64(spec.Tokens)
+	switch c.Kind {
+	case "vla":
+		vision(c.NLayers / 2)
+		act += 2 * t * d
+		stack(c.NLayers/2, t)
+		fuse(c.NLayers/2, 1, t, d, d)
+	case "vit":
+		vision(c.NLayers)
+		linear(1, d, int64(c.ActionDim))
+	case "cross_modal":
+		tv, tl := int64(spec.Vision[0]), int64(spec.Language[0])
+		first += tv*int64(c.VisionDim)*d + tl*int64(c.LanguageDim)*d
+		fuse(c.NLayers, tv, tl, int64(c.VisionDim), int64(c.LanguageDim))
+	case "encoder":
+		act += 2 * t * d
+		stack(c.NLayers, t)
+		linear(t, d, int64(c.VocabSize))
+		act += 2 * t * int64(c.VocabSize)
+	}
+	return Cost{ForwardFLOPs: 2 * mul, TrainFLOPs: 2 * (3*mul - first), ActivationBytes: 4 * act}
+}

@@ -1,0 +1,64 @@
+package models
+
+import (
+	"math"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// TransformerEncoder turns tokens into features: embedding·√D + positions,
+// dropout, blocks.
+type TransformerEncoder struct {
+	dropout   float32
+	scale     float32       // √D
+	embedding *tensor.Param // embedding.weight [V, D]
+	positions *PositionalEncoding
+	blocks    []*TransformerBlock
+}
+
+// NewTransformerEncoder adds an encoder of c.NLayers blocks.
+func NewTransformerEncoder(b *Builder, prefix string, c Config) (*TransformerEncoder, error) {
+	c = c.withDefaults()
+	pos, err := NewPositionalEncoding(c.DModel, c.MaxLen)
+	if err != nil {
+		return nil, err
+	}
+	return &TransformerEncoder{
+		dropout:   c.Dropout,
+		scale:     float32(math.Sqrt(float64(c.DModel))),
+		embedding: b.add(prefix+"embedding.weight", normal, 0, c.VocabSize, c.DModel),
+		positions: pos,
+		blocks:    newBlocks(b, prefix, c, c.NLayers),
+	}, nil
+}
+
+// Forward records the encoder: tokens [B, T] → [B, T, D].
+func (e *TransformerEncoder) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
+	x := p.Tape.Embedding(tokens, e.embedding, e.scale, e.positions.Table(tokens.Shape[1]))
+	return forwardBlocks(p, e.blocks, p.drop(x, e.dropout), mask)
+}
+
+// CopyModel is an encoder with a head that names a token at every position:
+// the reference's copy task.
+type CopyModel struct {
+	Encoder *TransformerEncoder
+	w, b    *tensor.Param // output_head [V, D], [V]
+}
+
+// NewCopyModel adds encoder.* and output_head.*.
+func NewCopyModel(b *Builder, prefix string, c Config) (*CopyModel, error) {
+	e, err := NewTransformerEncoder(b, prefix+"encoder.", c)
+	if err != nil {
+		return nil, err
+	}
+	m := &CopyModel{Encoder: e}
+	m.w, m.b = b.linear(prefix+"output_head", c.VocabSize, c.DModel)
+	return m, nil
+}
+
+// Forward records the model: tokens [B, T] → features [B, T, D] and logits
+// [B, T, V].
+func (m *CopyModel) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) (encoded, logits *tensor.Var) {
+	encoded = m.Encoder.Forward(p, tokens, mask)
+	return encoded, p.Tape.Linear(encoded, m.w, m.b, tensor.None)
+}

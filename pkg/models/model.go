@@ -1,0 +1,305 @@
+package models
+
+import (
+	"fmt"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// Model is a network with its parameters. Programs made from it share them.
+type Model struct {
+	cfg    Config
+	params *tensor.Params
+
+	// one of these, by kind
+	vla    *VLATransformer
+	copier *CopyModel
+	fusion *CrossModalTransformer
+	vit    *VisionTransformer
+	headW  *tensor.Param // action_head of a vit policy [A, D], [A]
+	headB  *tensor.Param
+}
+
+// New builds a model with zero parameters; Init or a file fills them.
+func New(c Config) (*Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Model{cfg: c, params: tensor.NewParams()}
+	switch c.Kind {
+	case "vla":
+		m.vla = NewVLATransformer(m.params, "", c)
+	case "encoder":
+		m.copier = NewCopyModel(m.params, "", c)
+	case "cross_modal":
+		m.fusion = NewCrossModalTransformer(m.params, "", c.VisionDim, c.LanguageDim, c.DModel, c.NHeads, c.dff(), c.NLayers, c.ActionDim, c.Dropout)
+	case "vit":
+		m.vit = NewVisionTransformer(m.params, "", c.ImageSize, c.PatchSize, c.Channels, c.DModel, c.NHeads, c.dff(), c.NLayers, c.Dropout)
+		m.headW = m.params.Add("action_head.weight", c.ActionDim, c.DModel)
+		m.headB = m.params.Add("action_head.bias", c.ActionDim)
+	}
+	m.params.Seal()
+	return m, nil
+}
+
+// Config returns what the model was made from.
+func (m *Model) Config() Config { return m.cfg }
+
+// Params returns the model's parameters.
+func (m *Model) Params() *tensor.Params { return m.params }
+
+// Spec is the samples that the model takes, with instructions of tokens tokens.
+// A cross_modal model takes features of any number of tokens: those two
+// numbers stay 0.
+func (m *Model) Spec(tokens int) Spec {
+	c := m.cfg
+	image := [3]int{c.Channels, c.ImageSize, c.ImageSize}
+	switch c.Kind {
+	case "vla":
+		return Spec{Image: image, Tokens: tokens, Action: c.ActionDim}
+	case "vit":
+		return Spec{Image: image, Action: c.ActionDim}
+	case "cross_modal":
+		return Spec{Vision: [2]int{0, c.VisionDim}, Language: [2]int{0, c.LanguageDim}, Action: c.ActionDim}
+	}
+	return Spec{Tokens: tokens, Labels: true}
+}
+
+// Accepts says why the model cannot take samples of s, or nil.
+func (m *Model) Accepts(s Spec) error {
+	want := m.Spec(s.Tokens)
+	if m.cfg.Kind == "cross_modal" {
+		want.Vision[0], want.Language[0] = s.Vision[0], s.Language[0]
+	}
+	if want != s || (want.Tokens == 0 && (m.vla != nil || m.copier != nil)) || (m.fusion != nil && (s.Vision[0] < 1 || s.Language[0] < 1)) {
+		return fmt.Errorf("a model of kind %s takes samples of %s; these are of %s", m.cfg.Kind, want, s)
+	}
+	if (m.vla != nil || m.copier != nil) && s.Tokens > m.cfg.maxLen() {
+		return fmt.Errorf("instructions of %d tokens are longer than the positional table: raise max_len from %d", s.Tokens, m.cfg.maxLen())
+	}
+	return nil
+}
+
+// String is a Spec in words.
+func (s Spec) String() string {
+	var b []byte
+	add := func(f string, args ...any) {
+		if len(b) > 0 {
+			b = append(b, ", "...)
+		}
+		b = fmt.Appendf(b, f, args...)
+	}
+	if s.Image[0] > 0 {
+		add("images %d×%d×%d", s.Image[0], s.Image[1], s.Image[2])
+	}
+	if s.Tokens > 0 {
+		add("%d tokens", s.Tokens)
+	}
+	if s.Labels {
+		add("a label a token")
+	}
+	if s.Vision[1] > 0 {
+		add("vision features %d×%d", s.Vision[0], s.Vision[1])
+	}
+	if s.Language[1] > 0 {
+		add("language features %d×%d", s.Language[0], s.Language[1])
+	}
+	if s.Action > 0 {
+		add("%d action values", s.Action)
+	}
+	if len(b) == 0 {
+		return "nothing"
+	}
+	return string(b)
+}
+
+// TokenError is a token outside the vocabulary.
+type TokenError struct {
+	Sample   uint64 // id
+	Position int
+	Token    int32
+	Vocab    int
+	Label    bool
+}
+
+func (e *TokenError) Error() string {
+	what := "token"
+	if e.Label {
+		what = "label"
+	}
+	return fmt.Sprintf("sample %d: %s %d at position %d is outside the vocabulary of %d (want 0 to %d)", e.Sample, what, e.Token, e.Position, e.Vocab, e.Vocab-1)
+}
+
+// ProgramOptions choose what a Program computes.
+type ProgramOptions struct {
+	Loss          string // mse or cross_entropy; empty: the kind's own
+	KeepAttention bool   // keep the per-head attention weights of each Forward
+}
+
+// Program is a model recorded for batches of one size. It is not safe for
+// concurrent use, and neither are two programs of one Runtime.
+type Program struct {
+	model *Model
+	tape  *tensor.Tape
+	n     int
+	spec  Spec
+	ids   []uint64
+
+	images, vision, language, actions *tensor.Var
+	tokens, labels                    *tensor.Ints
+	visible                           *tensor.Bytes
+	out                               *tensor.Var
+	loss                              *tensor.Loss
+	layers                            []Layer
+	kept                              bool
+}
+
+// Program records the model and its loss for batches of n samples of spec.
+func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions) (*Program, error) {
+	if err := m.Accepts(spec); err != nil {
+		return nil, err
+	}
+	own := "mse"
+	if m.copier != nil {
+		own = "cross_entropy"
+	}
+	if opt.Loss != "" && opt.Loss != own {
+		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.cfg.Kind, own)
+	}
+	t := tensor.NewTape(rt, m.params)
+	p := &Program{model: m, tape: t, n: n, spec: spec, kept: opt.KeepAttention}
+	if spec.Image[0] > 0 {
+		p.images = t.Input(n, spec.Image[0], spec.Image[1], spec.Image[2])
+	}
+	if spec.Tokens > 0 {
+		p.tokens = t.Ints(n, spec.Tokens)
+		if m.cfg.PadToken >= 0 {
+			p.visible = t.Bytes(n, spec.Tokens)
+		}
+	}
+	switch {
+	case m.vla != nil:
+		p.out, p.layers = m.vla.Forward(t, p.images, p.tokens, p.visible)
+	case m.copier != nil:
+		_, p.out, p.layers = m.copier.Forward(t, p.tokens, p.visible)
+	case m.fusion != nil:
+		p.vision, p.language = t.Input(n, spec.Vision[0], spec.Vision[1]), t.Input(n, spec.Language[0], spec.Language[1])
+		p.out, p.layers = m.fusion.Forward(t, p.vision, p.language, nil)
+	default:
+		var x *tensor.Var
+		x, p.layers = m.vit.Forward(t, p.images)
+		p.out = t.Linear(t.SelectToken(x, 0), m.headW, m.headB, tensor.None)
+	}
+	if m.copier != nil {
+		p.labels = t.Ints(n, spec.Tokens)
+		p.loss = t.CrossEntropy(p.out, p.labels, -1)
+	} else {
+		p.actions = t.Input(n, spec.Action)
+		p.loss = t.MSE(p.out, p.actions)
+	}
+	if opt.KeepAttention {
+		for _, l := range p.layers {
+			t.KeepWeights(l.Attention)
+		}
+	}
+	t.Seal()
+	return p, nil
+}
+
+// Load copies a batch in. Tokens and labels outside the vocabulary are a
+// *TokenError; then the program must not be run.
+func (p *Program) Load(b *Batch) error {
+	if b.N != p.n {
+		return fmt.Errorf("a batch of %d samples for a program of %d", b.N, p.n)
+	}
+	p.ids = append(p.ids[:0], b.IDs...)
+	for _, x := range []struct {
+		dst *tensor.Var
+		src []float32
+		was string
+	}{{p.images, b.Images, "images"}, {p.vision, b.Vision, "vision features"}, {p.language, b.Language, "language features"}, {p.actions, b.Actions, "actions"}} {
+		if x.dst == nil {
+			continue
+		}
+		if len(x.src) != len(x.dst.Data) {
+			return fmt.Errorf("a batch with %d values of %s; want %d", len(x.src), x.was, len(x.dst.Data))
+		}
+		copy(x.dst.Data, x.src)
+	}
+	if p.tokens != nil {
+		if err := p.loadTokens(p.tokens, b, b.Tokens, false); err != nil {
+			return err
+		}
+	}
+	if p.labels != nil {
+		if err := p.loadTokens(p.labels, b, b.Labels, true); err != nil {
+			return err
+		}
+	}
+	if p.visible != nil {
+		for i, tok := range p.tokens.Data {
+			p.visible.Data[i] = 1
+			if int(tok) == p.model.cfg.PadToken {
+				p.visible.Data[i] = 0
+				if p.labels != nil {
+					p.labels.Data[i] = -1 // padding is not a target
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Program) loadTokens(dst *tensor.Ints, b *Batch, src []int32, label bool) error {
+	if len(src) != len(dst.Data) {
+		return fmt.Errorf("a batch with %d tokens; want %d", len(src), len(dst.Data))
+	}
+	for i, tok := range src {
+		if tok < 0 || int(tok) >= p.model.cfg.VocabSize {
+			return &TokenError{Sample: b.IDs[i/p.spec.Tokens], Position: i % p.spec.Tokens, Token: tok, Vocab: p.model.cfg.VocabSize, Label: label}
+		}
+	}
+	copy(dst.Data, src)
+	return nil
+}
+
+// SetStep names the dropout's random numbers: those of the loaded batch's
+// samples in this step. Without train there is no dropout.
+func (p *Program) SetStep(seed, step uint64, train bool) { p.tape.SetStep(seed, step, p.ids, train) }
+
+// Forward computes outputs and loss of the loaded batch, and returns the loss.
+func (p *Program) Forward() float64 {
+	p.tape.Forward()
+	return p.loss.Value()
+}
+
+// Backward writes the gradient of the loss to the slab bound to the model's
+// parameters.
+func (p *Program) Backward() { p.tape.Backward(p.loss) }
+
+// OnGrad sets a function that Backward calls when a parameter's gradient is complete.
+func (p *Program) OnGrad(f func(*tensor.Param)) { p.tape.OnGrad(f) }
+
+// Output is the model's output: actions [n, A], or logits [n, T, V] of an encoder.
+func (p *Program) Output() *tensor.Var { return p.out }
+
+// Close gives the program's memory back.
+func (p *Program) Close() { p.tape.Close() }
+
+// LayerAttention is one block's attention weights, [B, H, T, T].
+type LayerAttention struct {
+	Name    string
+	B, H, T int
+	Weights []float32
+}
+
+// Attention returns the weights of the last Forward, by block. The program
+// must have been made with KeepAttention.
+func (p *Program) Attention() (l []LayerAttention) {
+	for _, x := range p.layers {
+		w := p.tape.AttentionWeights(x.Attention)
+		b, t := x.Attention.Shape[0], x.Attention.Shape[1]
+		l = append(l, LayerAttention{x.Name, b, p.model.cfg.NHeads, t, w})
+	}
+	return l
+}

@@ -1,0 +1,74 @@
+package models
+
+import "github.com/vlaring/vlaring/pkg/tensor"
+
+// CrossModalTransformer joins vision and language features and predicts
+// actions from their mean.
+type CrossModalTransformer struct {
+	visionW, visionB     *tensor.Param // vision_proj [D, Dv], [D]
+	languageW, languageB *tensor.Param // language_proj [D, Dl], [D]
+	types                *tensor.Param // modal_type_embedding.weight [2, D]: vision, language
+	blocks               []*TransformerBlock
+	hiddenW, hiddenB     *tensor.Param // action_head.0 [256, D], [256]
+	actionW, actionB     *tensor.Param // action_head.2 [A, 256], [A]
+}
+
+// NewCrossModalTransformer adds a cross-modal transformer of c.NLayers blocks
+// for features of widths c.VisionDim and c.LanguageDim.
+func NewCrossModalTransformer(b *Builder, prefix string, c Config) *CrossModalTransformer {
+	c = c.withDefaults()
+	m := &CrossModalTransformer{}
+	m.visionW, m.visionB = b.linear(prefix+"vision_proj", c.DModel, c.VisionDim)
+	m.languageW, m.languageB = b.linear(prefix+"language_proj", c.DModel, c.LanguageDim)
+	m.types = b.add(prefix+"modal_type_embedding.weight", normal, 0, 2, c.DModel)
+	m.blocks = newBlocks(b, prefix, c, c.NLayers)
+	m.hiddenW, m.hiddenB = b.linear(prefix+"action_head.0", actionHidden, c.DModel)
+	m.actionW, m.actionB = b.linear(prefix+"action_head.2", c.ActionDim, actionHidden)
+	return m
+}
+
+// Forward records the transformer: vision [B, P, Dv], language [B, T, Dl] →
+// actions [B, A]. visible [B, T] marks the language tokens that count, nil
+// all; hidden ones are neither attended to nor part of the mean.
+func (m *CrossModalTransformer) Forward(p *Pass, vision, language *tensor.Var, visible *tensor.Bytes) *tensor.Var {
+	t := p.Tape
+	v := t.AddRow(t.Linear(vision, m.visionW, m.visionB, tensor.None), m.types, 0)
+	l := t.AddRow(t.Linear(language, m.languageW, m.languageB, tensor.None), m.types, 1)
+	x := t.ConcatTokens(v, l) // [B, P+T, D]
+	var keys *tensor.Bytes
+	if visible != nil {
+		keys = t.ConcatBytes(t.AllVisible(vision.Shape[0], vision.Shape[1]), visible)
+	}
+	x = forwardBlocks(p, m.blocks, x, tensor.Mask{Keys: keys})
+	h := t.Linear(t.MeanPool(x, keys), m.hiddenW, m.hiddenB, tensor.ReLU)
+	return t.Linear(h, m.actionW, m.actionB, tensor.None)
+}
+
+// VLATransformer is the whole model; the package comment draws it.
+type VLATransformer struct {
+	Vision   *VisionTransformer
+	Language *TransformerEncoder
+	Fusion   *CrossModalTransformer
+}
+
+// NewVLATransformer adds vision_encoder.*, language_encoder.* and
+// cross_modal_fusion.*, each of c.NLayers/2 blocks.
+func NewVLATransformer(b *Builder, prefix string, c Config) (*VLATransformer, error) {
+	c.NLayers /= 2
+	c.VisionDim, c.LanguageDim = c.DModel, c.DModel
+	v := NewVisionTransformer(b, prefix+"vision_encoder.", c)
+	l, err := NewTransformerEncoder(b, prefix+"language_encoder.", c)
+	if err != nil {
+		return nil, err
+	}
+	return &VLATransformer{v, l, NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)}, nil
+}
+
+// Forward records the model: images [B, C, S, S], tokens [B, T] → actions
+// [B, A]. visible [B, T] marks the tokens that are not padding, nil all.
+func (m *VLATransformer) Forward(p *Pass, images *tensor.Var, tokens *tensor.Ints, visible *tensor.Bytes) *tensor.Var {
+	cls := m.Vision.Forward(p, images)
+	language := m.Language.Forward(p, tokens, tensor.Mask{Keys: visible})
+	vision := p.Tape.Reshape(cls, cls.Shape[0], 1, cls.Shape[1])
+	return m.Fusion.Forward(p, vision, language, visible)
+}
