@@ -6,8 +6,9 @@ type tileArgs struct {
 	aRow, aCol    uintptr // from A[i,k] to A[i+1,k] and A[i,k+1]
 	bRow, cRow    uintptr // from B[k,j] to B[k+1,j] and C[i,j] to C[i+1,j]
 	k             uintptr
-	mode          uintptr // how the chains begin, and bit modeReLU
-	cols          uintptr // columns of the tile that exist, for the masked kernels
+	mode          uintptr  // how the chains begin, and bit modeReLU
+	cols          uintptr  // columns of the tile that exist, for the masked kernels
+	next          *float32 // tile of C to prefetch; any address will do
 }
 
 // packArgs is one call of a packing kernel: it lays n steps of up to one vector's worth of lanes side by side.

@@ -774,7 +774,7 @@ store:
 	RET
 
 // func gemmAVX2Full6(t *tileArgs)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2Full6(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), DI
 	MOVQ   72(DI), R13
@@ -835,17 +835,29 @@ load:
 	VMOVUPS 32(DX), Y11
 
 ready:
-	MOVQ    (DI), AX
-	MOVQ    32(DI), R8
-	MOVQ    40(DI), R9
-	MOVQ    8(DI), DX
-	MOVQ    48(DI), R10
-	MOVQ    64(DI), DI
-	LEAQ    (AX)(R8*2), BX
-	ADDQ    R8, BX
-	SUBQ    $0x04, DI
-	JLT     rest
-	PCALIGN $0x40
+	MOVQ       88(DI), DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	MOVQ       (DI), AX
+	MOVQ       32(DI), R8
+	MOVQ       40(DI), R9
+	MOVQ       8(DI), DX
+	MOVQ       48(DI), R10
+	MOVQ       64(DI), DI
+	LEAQ       (AX)(R8*2), BX
+	ADDQ       R8, BX
+	SUBQ       $0x04, DI
+	JLT        rest
+	PCALIGN    $0x40
 
 loop:
 	VMOVUPS      (DX), Y12
@@ -1895,7 +1907,7 @@ store:
 	RET
 
 // func gemmAVX2Mask6(t *tileArgs)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2Mask6(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), DI
 	MOVQ   80(DI), R15
@@ -1970,17 +1982,29 @@ load:
 	VMASKMOVPS 32(DX), Y11, Y11
 
 ready:
-	MOVQ    (DI), AX
-	MOVQ    32(DI), R8
-	MOVQ    40(DI), R9
-	MOVQ    8(DI), DX
-	MOVQ    48(DI), R10
-	MOVQ    64(DI), DI
-	LEAQ    (AX)(R8*2), BX
-	ADDQ    R8, BX
-	SUBQ    $0x04, DI
-	JLT     rest
-	PCALIGN $0x40
+	MOVQ       88(DI), DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	MOVQ       (DI), AX
+	MOVQ       32(DI), R8
+	MOVQ       40(DI), R9
+	MOVQ       8(DI), DX
+	MOVQ       48(DI), R10
+	MOVQ       64(DI), DI
+	LEAQ       (AX)(R8*2), BX
+	ADDQ       R8, BX
+	SUBQ       $0x04, DI
+	JLT        rest
+	PCALIGN    $0x40
 
 loop:
 	VMOVUPS      (DX), Y12
@@ -2843,7 +2867,7 @@ store:
 	RET
 
 // func gemmAVX2Half6(t *tileArgs)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2Half6(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), DI
 	MOVQ   80(DI), R15
@@ -2899,17 +2923,29 @@ load:
 	VMASKMOVPS (DX), Y5, Y5
 
 ready:
-	MOVQ    (DI), AX
-	MOVQ    32(DI), R8
-	MOVQ    40(DI), R9
-	MOVQ    8(DI), DX
-	MOVQ    48(DI), R10
-	MOVQ    64(DI), DI
-	LEAQ    (AX)(R8*2), BX
-	ADDQ    R8, BX
-	SUBQ    $0x04, DI
-	JLT     rest
-	PCALIGN $0x40
+	MOVQ       88(DI), DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	MOVQ       (DI), AX
+	MOVQ       32(DI), R8
+	MOVQ       40(DI), R9
+	MOVQ       8(DI), DX
+	MOVQ       48(DI), R10
+	MOVQ       64(DI), DI
+	LEAQ       (AX)(R8*2), BX
+	ADDQ       R8, BX
+	SUBQ       $0x04, DI
+	JLT        rest
+	PCALIGN    $0x40
 
 loop:
 	VMOVUPS      (R15), Y12

@@ -2662,7 +2662,7 @@ store:
 	RET
 
 // func gemmAVX512Full12(t *tileArgs)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512Full12(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), DI
 	MOVQ   72(DI), R13
@@ -2765,21 +2765,57 @@ load:
 	VMOVUPS 64(DX), Z23
 
 ready:
-	MOVQ    (DI), AX
-	MOVQ    32(DI), R8
-	MOVQ    40(DI), R9
-	MOVQ    8(DI), DX
-	MOVQ    48(DI), R10
-	MOVQ    64(DI), DI
-	LEAQ    (AX)(R8*2), BX
-	ADDQ    R8, BX
-	LEAQ    (BX)(R8*2), SI
-	ADDQ    R8, SI
-	LEAQ    (SI)(R8*2), R12
-	ADDQ    R8, R12
-	SUBQ    $0x04, DI
-	JLT     rest
-	PCALIGN $0x40
+	MOVQ       88(DI), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	MOVQ       (DI), AX
+	MOVQ       32(DI), R8
+	MOVQ       40(DI), R9
+	MOVQ       8(DI), DX
+	MOVQ       48(DI), R10
+	MOVQ       64(DI), DI
+	LEAQ       (AX)(R8*2), BX
+	ADDQ       R8, BX
+	LEAQ       (BX)(R8*2), SI
+	ADDQ       R8, SI
+	LEAQ       (SI)(R8*2), R12
+	ADDQ       R8, R12
+	SUBQ       $0x04, DI
+	JLT        rest
+	PCALIGN    $0x40
 
 loop:
 	VMOVUPS      (DX), Z24
@@ -5811,7 +5847,7 @@ store:
 	RET
 
 // func gemmAVX512Mask12(t *tileArgs)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512Mask12(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), DI
 	MOVQ   80(DI), R15
@@ -5921,21 +5957,57 @@ load:
 	VMOVUPS.Z 64(DX), K1, Z23
 
 ready:
-	MOVQ    (DI), AX
-	MOVQ    32(DI), R8
-	MOVQ    40(DI), R9
-	MOVQ    8(DI), DX
-	MOVQ    48(DI), R10
-	MOVQ    64(DI), DI
-	LEAQ    (AX)(R8*2), BX
-	ADDQ    R8, BX
-	LEAQ    (BX)(R8*2), SI
-	ADDQ    R8, SI
-	LEAQ    (SI)(R8*2), R12
-	ADDQ    R8, R12
-	SUBQ    $0x04, DI
-	JLT     rest
-	PCALIGN $0x40
+	MOVQ       88(DI), DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	PREFETCHT0 64(DX)
+	MOVQ       (DI), AX
+	MOVQ       32(DI), R8
+	MOVQ       40(DI), R9
+	MOVQ       8(DI), DX
+	MOVQ       48(DI), R10
+	MOVQ       64(DI), DI
+	LEAQ       (AX)(R8*2), BX
+	ADDQ       R8, BX
+	LEAQ       (BX)(R8*2), SI
+	ADDQ       R8, SI
+	LEAQ       (SI)(R8*2), R12
+	ADDQ       R8, R12
+	SUBQ       $0x04, DI
+	JLT        rest
+	PCALIGN    $0x40
 
 loop:
 	VMOVUPS      (DX), Z24
@@ -8241,7 +8313,7 @@ store:
 	RET
 
 // func gemmAVX512Half12(t *tileArgs)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512Half12(SB), NOSPLIT, $0-8
 	MOVQ   t+0(FP), DI
 	MOVQ   80(DI), R15
@@ -8314,21 +8386,45 @@ load:
 	VMOVUPS.Z (DX), K1, Z11
 
 ready:
-	MOVQ    (DI), AX
-	MOVQ    32(DI), R8
-	MOVQ    40(DI), R9
-	MOVQ    8(DI), DX
-	MOVQ    48(DI), R10
-	MOVQ    64(DI), DI
-	LEAQ    (AX)(R8*2), BX
-	ADDQ    R8, BX
-	LEAQ    (BX)(R8*2), SI
-	ADDQ    R8, SI
-	LEAQ    (SI)(R8*2), R12
-	ADDQ    R8, R12
-	SUBQ    $0x04, DI
-	JLT     rest
-	PCALIGN $0x40
+	MOVQ       88(DI), DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	ADDQ       R11, DX
+	PREFETCHT0 (DX)
+	MOVQ       (DI), AX
+	MOVQ       32(DI), R8
+	MOVQ       40(DI), R9
+	MOVQ       8(DI), DX
+	MOVQ       48(DI), R10
+	MOVQ       64(DI), DI
+	LEAQ       (AX)(R8*2), BX
+	ADDQ       R8, BX
+	LEAQ       (BX)(R8*2), SI
+	ADDQ       R8, SI
+	LEAQ       (SI)(R8*2), R12
+	ADDQ       R8, R12
+	SUBQ       $0x04, DI
+	JLT        rest
+	PCALIGN    $0x40
 
 loop:
 	VMOVUPS.Z    (DX), K1, Z24

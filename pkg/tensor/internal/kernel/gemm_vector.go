@@ -14,12 +14,16 @@ import "unsafe"
 //
 // A micro-kernel holds a tile of mr × nr elements of C in registers for kc steps.
 const (
-	blockK = 384
-	blockM = 336 // a multiple of 12 and 6
-	blockN = 2048
+	blockK = 576
+	blockM = 240 // a multiple of 12 and 6; blockM × blockK is half of a 1 MiB L2
+	blockN = 1024
 
-	// directRows is the largest number of rows for which B is read in place: packing it costs about as much as a few rows.
-	directRows = 24
+	// directRows is the largest number of rows for which rows of B are read in place. Up to there the panel is reread too
+	// seldom to repay a copy.
+	directRows = 256
+
+	// setFloats is how far apart addresses are that share a set of L1 (4 KiB).
+	setFloats = 1024
 )
 
 func (g *Gemm) runVector(v *vectorOps, m0, m1, n0, n1 int, ws *Workspace) {
@@ -34,7 +38,9 @@ func (g *Gemm) runVector(v *vectorOps, m0, m1, n0, n1 int, ws *Workspace) {
 	nc := evenBlock(n1-n0, blockN, nr)
 	mc := evenBlock(m1-m0, blockM, v.mr)
 	bDirect := (g.BCol == 1 || n1-n0 == 1) && m1-m0 <= directRows
-	aPack := g.packA(n1 - n0)
+	// Rows (columns, if A is transposed) of A that share an L1 set throw each other out; else the micro-kernel reads A in
+	// place as fast as packed.
+	aPack := max(g.ARow, g.ACol)%setFloats == 0 && m1-m0 >= v.mr && n1-n0 > 2*nr
 	for jc := n0; jc < n1; jc += nc {
 		je := min(jc+nc, n1)
 		for pc := 0; pc < g.K; pc += kc {
@@ -66,13 +72,6 @@ func evenBlock(n, limit, unit int) int {
 	size := (n + blocks - 1) / blocks
 	return (size + unit - 1) / unit * unit
 }
-
-// packA says whether strips of A are worth packing: rows that lie a multiple of 4 KiB apart fall into one set of L1.
-func (g *Gemm) packA(cols int) bool {
-	return forcePackA
-}
-
-var forcePackA = false
 
 // block multiplies a packed or direct block of A with one of B.
 func (g *Gemm) block(v *vectorOps, ws *Workspace, i0, i1, j0, j1, k0, k1 int, mode uintptr, aPacked, bPacked bool) {
@@ -116,7 +115,6 @@ func (g *Gemm) block(v *vectorOps, ws *Workspace, i0, i1, j0, j1, k0, k1 int, mo
 		i := i0
 		for ; i+mr <= i1; i += mr {
 			t.a, t.c = a, c
-			kernels[mr-1](t)
 			if i+mr < i1 {
 				if aPacked {
 					a = step(a, mr*kc)
@@ -124,7 +122,11 @@ func (g *Gemm) block(v *vectorOps, ws *Workspace, i0, i1, j0, j1, k0, k1 int, mo
 					a = step(a, mr*g.ARow)
 				}
 				c = step(c, mr*g.CRow)
+			} else if j+nr < j1 {
+				c = &g.C[i0*g.CRow+j+nr]
 			}
+			t.next = c
+			kernels[mr-1](t)
 		}
 		if i < i1 {
 			t.a, t.c = a, c

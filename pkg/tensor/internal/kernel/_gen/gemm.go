@@ -13,6 +13,7 @@ const (
 	tARow, tACol        = 32, 40
 	tBRow, tCRow        = 48, 56
 	tK, tMode, tColumns = 64, 72, 80
+	tNext               = 88
 )
 
 func gemm(g *gen, v isa) {
@@ -100,6 +101,19 @@ func gemmTile(g *gen, v isa, name string, rows int, kind string) {
 		}
 	}
 	g.Label("ready")
+
+	// Ask for the tile of C that comes next: its rows lie far apart, and the loop below gives them time to arrive.
+	if rows == v.mr {
+		g.MOVQ(at(t, tNext), p)
+		for i := range rows {
+			for off := 0; off < vecs*v.bytes(); off += 64 {
+				g.PREFETCHT0(at(p, off))
+			}
+			if i+1 < rows {
+				g.ADDQ(cRow, p)
+			}
+		}
+	}
 
 	// Rows of A are addressed in threes: base, base+aRow, base+2·aRow.
 	bases := []reg.Register{reg.RAX, reg.RBX, reg.RSI, reg.R12}[:(rows+2)/3]
