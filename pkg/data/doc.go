@@ -1,13 +1,13 @@
 // Package data turns episodes into micro-batches: it opens a data set, fixes
 // what training needs to know about it, and says which sample comes when.
 //
-//	 files or recipe                                     pkg/train
-//	       │                                                 ▲
-//	    Open ──> Dataset ──> Source ──> LocalFeed ──> Prefetcher ──> *models.Batch
-//	               │            ▲           │  ▲        Collator: decode, resize,
-//	              Meta        Order ────────┘  │        normalise, check shapes
-//	       (kept in checkpoints)               │
-//	                             bus: EncodeSamples / DecodeSamples
+//	files or recipe                                     pkg/train
+//	      │                                                 ▲
+//	   Open ──> Dataset ──> Source ──> LocalFeed ──> Prefetcher ──> *models.Batch
+//	              │            ▲           │  ▲        Collator: decode, resize,
+//	             Meta        Order ────────┘  │        normalise, check shapes
+//	      (kept in checkpoints)               │
+//	                            bus: EncodeSamples / DecodeSamples
 //
 // The smallest use:
 //

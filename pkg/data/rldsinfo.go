@@ -53,7 +53,7 @@ func rldsDir(dir string) (string, error) {
 			return "", fmt.Errorf("%s has several data sets or versions; set data.path to one of %s", dir, strings.Join(found, ", "))
 		}
 	}
-	return "", fmt.Errorf("%s has no dataset_info.json, and no folder in it has one: not an RLDS data set", dir)
+	return "", fmt.Errorf("%s has no dataset_info.json, and no folder in it has one: not an RLDS data set: %w", dir, fs.ErrNotExist)
 }
 
 func readJSON(path string, v any) error {

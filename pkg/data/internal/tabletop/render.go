@@ -35,9 +35,9 @@ type body struct {
 	axes   [3]vec
 	half   vec
 	colour rgb
-	// Outlines that let most rays pass it by: on the image plane, and of its
-	// shadow on the table. Each a centre and a squared radius.
-	u, v, r2    float64
+	// Outlines that let most rays pass it by: a radius on the image plane, and
+	// a squared radius of its shadow on the table, each with its centre.
+	u, v, r     float64
 	sx, sy, sr2 float64
 }
 
@@ -50,8 +50,7 @@ func newBody(s Shape, c vec, axes [3]vec, half vec, colour rgb) body {
 	w := c.sub(eye)
 	depth := w.dot(forward)
 	b.u, b.v = w.dot(right)/depth/tangent, w.dot(up)/depth/tangent
-	b.r2 = r / (depth - r) / tangent * 1.25 // off-centre spheres are ellipses: a margin
-	b.r2 = mul(b.r2, b.r2)
+	b.r = mul(r/(depth-r)/tangent, 1.25) // off-centre spheres are ellipses: a margin
 	t := c.z / light.z
 	b.sx, b.sy = c.x-mul(light.x, t), c.y-mul(light.y, t)
 	sr := r / light.z
@@ -195,19 +194,21 @@ func (f *Frame) Render(pix []byte, size int) {
 	var hits [8]int
 	for py := 0; py < size; py++ {
 		for px := 0; px < size; px++ {
+			// The bodies near the pixel's centre, wide enough for all its rays.
+			cu, cv := mul(float64(2*px+1), step)-1, 1-mul(float64(2*py+1), step)
+			n := 0
+			for i := range bodies {
+				b := &bodies[i]
+				du, dv := cu-b.u, cv-b.v
+				if r := b.r + step; mul(du, du)+mul(dv, dv) <= mul(r, r) {
+					hits[n] = i
+					n++
+				}
+			}
 			var sum rgb
 			for s := 0; s < samples*samples; s++ {
 				u := mul(float64(px*samples+s%samples)+0.5, step) - 1
 				v := 1 - mul(float64(py*samples+s/samples)+0.5, step)
-				n := 0
-				for i := range bodies {
-					b := &bodies[i]
-					du, dv := u-b.u, v-b.v
-					if mul(du, du)+mul(dv, dv) <= b.r2 {
-						hits[n] = i
-						n++
-					}
-				}
 				c := f.trace(u, v, bodies, hits[:n])
 				for k := range sum {
 					sum[k] += c[k]
@@ -255,7 +256,7 @@ func (f *Frame) trace(u, v float64, bodies []body, list []int) rgb {
 		return floor
 	}
 	plank := math.Floor(p.y / 0.09)
-	if edge := p.y/0.09 - plank; edge < 0.045 || math.Mod(math.Abs(plank), 2) == 1 { // joints, and every other plank, are darker
+	if edge := p.y/0.09 - plank; edge < 0.045 || int(plank)&1 == 1 { // joints, and every other plank, are darker
 		shade := 0.965
 		if edge < 0.045 {
 			shade = 0.86
