@@ -52,6 +52,9 @@ func Evaluate(pred, target []float32, s *Stats) (Report, error) {
 		for d := 0; d < a; d++ {
 			e := float64(pred[i+d]) - float64(target[i+d])
 			m := float64(mean[d]) - float64(target[i+d])
+			if e-e != 0 { // NaN or infinite, which JSON could not hold either
+				return Report{}, fmt.Errorf("evaluate: sample %d, dimension %d (%s): the prediction is %v and the target %v; both must be finite", i/a, d, s.Names[d], pred[i+d], target[i+d])
+			}
 			r.L1 = float64(r.L1 + math.Abs(e))
 			r.MeanL1 = float64(r.MeanL1 + math.Abs(m))
 			r.MSE = float64(r.MSE + float64(e*e))

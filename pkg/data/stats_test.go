@@ -139,6 +139,9 @@ func TestEvaluate(t *testing.T) {
 			t.Errorf("%v values were accepted", bad)
 		}
 	}
+	if _, err := Evaluate([]float32{0, 0, 0, float32(math.NaN())}, make([]float32, 4), s); err == nil || !strings.Contains(err.Error(), "sample 1, dimension 1") {
+		t.Error(err)
+	}
 	if _, err := Evaluate([]float32{1}, []float32{1}, nil); err == nil {
 		t.Error("no statistics were accepted")
 	}
