@@ -1,0 +1,97 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// lockFile is the file in the run directory that its user holds.
+const lockFile = "lock"
+
+// Lock is the right to write to a run directory.
+type Lock struct{ f *os.File }
+
+// holder is what a lock file says of the process that has it.
+type holder struct {
+	PID   int       `json:"pid"`
+	Host  string    `json:"host"`
+	Since time.Time `json:"since"`
+}
+
+// LockedError says who is using a run directory.
+type LockedError struct {
+	Dir   string
+	PID   int // 0: unknown
+	Host  string
+	Since time.Time
+}
+
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("run directory %s is in use by another process: wait for it, or choose another directory", e.Dir)
+	}
+	return fmt.Sprintf("run directory %s is in use by process %d on %s since %s: wait for it, stop it, or choose another directory",
+		e.Dir, e.PID, e.Host, e.Since.Local().Format("2006-01-02 15:04:05"))
+}
+
+// errHeld is the platform's answer that someone else has the lock.
+var errHeld = errors.New("held")
+
+// LockRunDir takes the run directory dir for this process, without waiting; a
+// *LockedError says who has it. The operating system drops the lock with the
+// process, however that dies, so a stale one never blocks. Processes started
+// meanwhile do not inherit it.
+func LockRunDir(dir string) (*Lock, error) {
+	path := filepath.Join(dir, lockFile)
+	f, err := acquire(path)
+	if errors.Is(err, errHeld) {
+		e := &LockedError{Dir: dir}
+		var h holder
+		if b, err := readLock(path); err == nil && json.Unmarshal(b, &h) == nil {
+			e.PID, e.Host, e.Since = h.PID, h.Host, h.Since
+		}
+		return nil, e
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking run directory %s: %w", dir, err)
+	}
+	h := holder{PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)}
+	h.Host, _ = os.Hostname() // for people; without it the line is still useful
+	b, err := json.Marshal(h)
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteAt(append(b, '\n'), 0)
+	}
+	if err != nil {
+		release(f)
+		return nil, fmt.Errorf("locking run directory %s: %w", dir, err)
+	}
+	return &Lock{f}, nil
+}
+
+// Unlock gives the directory back. A second call does nothing.
+func (l *Lock) Unlock() error {
+	if l.f == nil {
+		return nil
+	}
+	f := l.f
+	l.f = nil
+	f.Truncate(0) // who had it is nobody's business now; the lock itself is what counts
+	return release(f)
+}
+
+func readLock(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 4096))
+}
