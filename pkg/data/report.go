@@ -3,6 +3,8 @@ package data
 import (
 	"fmt"
 	"math"
+	"strings"
+	"text/tabwriter"
 )
 
 // Report says how far predicted actions are from the expert's on one split,
@@ -71,4 +73,30 @@ func Evaluate(pred, target []float32, s *Stats) (Report, error) {
 		r.DoF[d].MeanMAE /= float64(n)
 	}
 	return r, nil
+}
+
+// Text is the report as a table for people.
+func (r Report) Text() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\terror\talways the mean\tof it\tunit\t")
+	row := func(name string, err, mean float64, unit string) {
+		share := "-"
+		if mean > 0 {
+			share = fmt.Sprintf("%.0f %%", 100*err/mean)
+		}
+		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%s\t%s\t\n", name, err, mean, share, unit)
+	}
+	for _, d := range r.DoF {
+		row(d.Name, d.MAE, d.MeanMAE, d.Unit)
+	}
+	row("all, normalised (L1)", r.L1, r.MeanL1, "")
+	row("all, normalised (MSE)", r.MSE, r.MeanMSE, "")
+	w.Flush()
+	verdict := "beats"
+	if !r.BeatsMean() {
+		verdict = "does not beat"
+	}
+	fmt.Fprintf(&b, "%d samples; the model %s always predicting the training mean\n", r.Samples, verdict)
+	return b.String()
 }

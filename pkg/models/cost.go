@@ -12,7 +12,7 @@ type Cost struct {
 // first layer's, whose input needs no gradient.
 func (m *Model) Cost(spec Spec) Cost {
 	c := m.cfg
-	d, f := int64(c.DModel), int64(c.dff())
+	d, f := int64(c.DModel), int64(c.DFF)
 	var mul, first, act int64 // multiply-adds of forward; those without an input gradient; floats kept
 	linear := func(n, in, out int64) { mul += n * in * out }
 	stack := func(layers int, t int64) {
@@ -39,24 +39,24 @@ func (m *Model) Cost(spec Spec) Cost {
 		linear(tl, dl, d)
 		act += 3 * (tv + tl) * d
 		stack(layers, tv+tl)
-		linear(1, d, hiddenAction)
-		linear(1, hiddenAction, int64(c.ActionDim))
+		linear(1, d, actionHidden)
+		linear(1, actionHidden, int64(c.ActionDim))
 	}
 	t := int64(spec.Tokens)
 	switch c.Kind {
-	case "vla":
+	case VLA:
 		vision(c.NLayers / 2)
 		act += 2 * t * d
 		stack(c.NLayers/2, t)
 		fuse(c.NLayers/2, 1, t, d, d)
-	case "vit":
+	case ViT:
 		vision(c.NLayers)
 		linear(1, d, int64(c.ActionDim))
-	case "cross_modal":
+	case CrossModal:
 		tv, tl := int64(spec.Vision[0]), int64(spec.Language[0])
 		first += tv*int64(c.VisionDim)*d + tl*int64(c.LanguageDim)*d
 		fuse(c.NLayers, tv, tl, int64(c.VisionDim), int64(c.LanguageDim))
-	case "encoder":
+	case Encoder:
 		act += 2 * t * d
 		stack(c.NLayers, t)
 		linear(t, d, int64(c.VocabSize))

@@ -158,14 +158,27 @@ func golden(t *testing.T, kind, path string) {
 	g := goldenFile{t, file}
 	if kind == "positional_encoding" {
 		s := g.shape("pe")
-		g.same("pe", PositionalEncoding(s[1], s[0]))
+		pe, err := NewPositionalEncoding(s[1], s[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.same("pe", pe.Table(s[0]))
 		return
 	}
 	for _, threads := range []int{1, 3} {
 		rt := tensor.NewRuntime(threads)
 		defer rt.Close()
-		ps := tensor.NewParams()
+		b := NewBuilder()
+		ps := b.Params()
 		tape := tensor.NewTape(rt, ps)
+		pass := &Pass{Tape: tape, KeepAttention: true}
+		attention := func() (all []float32) {
+			for _, l := range pass.Attention() {
+				all = append(all, l.Data...)
+			}
+			return all
+		}
+		num := g.num
 		run := func(loss *tensor.Loss) {
 			ps.BindGrads(make([]float32, ps.Len()))
 			tape.Forward()
@@ -190,8 +203,7 @@ func golden(t *testing.T, kind, path string) {
 		}
 		switch {
 		case strings.HasPrefix(kind, "block"):
-			d := g.num("d_model")
-			b := NewTransformerBlock(ps, "", d, g.num("n_heads"), g.num("d_ff"), 0)
+			m := NewTransformerBlock(b, "", Config{DModel: num("d_model"), NHeads: num("n_heads"), DFF: num("d_ff")})
 			begin()
 			x, target := input("inputs.x"), input("inputs.target")
 			tape.NeedGrad(x)
@@ -215,42 +227,37 @@ func golden(t *testing.T, kind, path string) {
 				}
 				copy(mask.Keys.Data, v)
 			}
-			y, att := b.Forward(tape, x, mask)
-			tape.KeepWeights(att)
+			y := m.Forward(pass, x, mask)
 			loss := tape.MSE(y, target)
 			tape.Seal()
 			fill(x, "inputs.x")
 			fill(target, "inputs.target")
 			run(loss)
 			g.same("outputs.y", y.Data)
-			g.same("outputs.attention", tape.AttentionWeights(att))
+			g.same("outputs.attention", attention())
 			g.same("grads_input.x", x.Grad)
 		case strings.HasPrefix(kind, "encoder_copy"):
 			c := Config{VocabSize: g.num("vocab_size"), DModel: g.num("d_model"), NHeads: g.num("n_heads"), DFF: g.num("d_ff"), NLayers: g.num("n_layers"), PadToken: -1}
-			m := NewCopyModel(ps, "", c)
+			m, err := NewCopyModel(b, "", c)
+			if err != nil {
+				t.Fatal(err)
+			}
 			begin()
 			ids := tokens("inputs.tokens")
-			encoded, logits, layers := m.Forward(tape, ids, nil)
-			for _, l := range layers {
-				tape.KeepWeights(l.Attention)
-			}
+			encoded, logits := m.Forward(pass, ids, tensor.Mask{})
 			loss := tape.CrossEntropy(logits, ids, -1)
 			tape.Seal()
 			run(loss)
 			g.same("outputs.encoded", encoded.Data)
 			g.same("outputs.logits", logits.Data)
-			var att []float32
-			for _, l := range layers {
-				att = append(att, tape.AttentionWeights(l.Attention)...)
-			}
-			g.same("outputs.attention", att)
+			g.same("outputs.attention", attention())
 		case strings.HasPrefix(kind, "vit"):
 			image := g.shape("inputs.images")
-			m := NewVisionTransformer(ps, "", g.num("img_size"), g.num("patch_size"), image[1], g.num("d_model"), g.num("n_heads"), 4*g.num("d_model"), g.num("n_layers"), 0)
+			m := NewVisionTransformer(b, "", Config{ImageSize: num("img_size"), PatchSize: num("patch_size"), Channels: image[1],
+				DModel: num("d_model"), NHeads: num("n_heads"), NLayers: num("n_layers")})
 			begin()
 			x, target := input("inputs.images"), input("inputs.target")
-			seen, _ := m.Forward(tape, x)
-			cls := tape.SelectToken(seen, 0)
+			cls := m.Forward(pass, x)
 			loss := tape.MSE(cls, target)
 			tape.Seal()
 			fill(x, "inputs.images")
@@ -258,11 +265,11 @@ func golden(t *testing.T, kind, path string) {
 			run(loss)
 			g.same("outputs.features", cls.Data)
 		case strings.HasPrefix(kind, "cross_modal"):
-			m := NewCrossModalTransformer(ps, "", g.num("vision_dim"), g.num("language_dim"), g.num("d_model"), g.num("n_heads"), 4*g.num("d_model"),
-				g.num("n_layers"), g.shape("inputs.target")[1], 0)
+			m := NewCrossModalTransformer(b, "", Config{VisionDim: num("vision_dim"), LanguageDim: num("language_dim"), DModel: num("d_model"),
+				NHeads: num("n_heads"), NLayers: num("n_layers"), ActionDim: g.shape("inputs.target")[1]})
 			begin()
 			vis, lang, target := input("inputs.vision_features"), input("inputs.language_features"), input("inputs.target")
-			out, _ := m.Forward(tape, vis, lang, nil)
+			out := m.Forward(pass, vis, lang, nil)
 			loss := tape.MSE(out, target)
 			tape.Seal()
 			fill(vis, "inputs.vision_features")
@@ -273,10 +280,13 @@ func golden(t *testing.T, kind, path string) {
 		case strings.HasPrefix(kind, "vla"):
 			c := Config{Kind: "vla", VocabSize: g.num("vocab_size"), ImageSize: g.num("img_size"), PatchSize: g.num("patch_size"), Channels: g.shape("inputs.images")[1],
 				DModel: g.num("d_model"), NHeads: g.num("n_heads"), NLayers: g.num("n_layers"), ActionDim: g.shape("inputs.actions")[1], PadToken: -1}
-			m := NewVLATransformer(ps, "", c)
+			m, err := NewVLATransformer(b, "", c)
+			if err != nil {
+				t.Fatal(err)
+			}
 			begin()
 			images, target, ids := input("inputs.images"), input("inputs.actions"), tokens("inputs.instruction_tokens")
-			out, _ := m.Forward(tape, images, ids, nil)
+			out := m.Forward(pass, images, ids, nil)
 			loss := tape.MSE(out, target)
 			tape.Seal()
 			fill(images, "inputs.images")

@@ -8,45 +8,50 @@ import (
 
 // Model is a network with its parameters. Programs made from it share them.
 type Model struct {
-	cfg    Config
-	params *tensor.Params
+	cfg Config
+	b   *Builder
 
 	// one of these, by kind
 	vla    *VLATransformer
-	copier *CopyModel
+	policy *VisionPolicy
 	fusion *CrossModalTransformer
-	vit    *VisionTransformer
-	headW  *tensor.Param // action_head of a vit policy [A, D], [A]
-	headB  *tensor.Param
+	copier *CopyModel
 }
 
-// New builds a model with zero parameters; Init or a file fills them.
+// New builds a model with zero parameters; Init or a file fills them. The
+// error joins every mistake in c, each a *ConfigError.
 func New(c Config) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Model{cfg: c, params: tensor.NewParams()}
+	c = c.withDefaults()
+	m := &Model{cfg: c, b: NewBuilder()}
+	var err error
 	switch c.Kind {
-	case "vla":
-		m.vla = NewVLATransformer(m.params, "", c)
-	case "encoder":
-		m.copier = NewCopyModel(m.params, "", c)
-	case "cross_modal":
-		m.fusion = NewCrossModalTransformer(m.params, "", c.VisionDim, c.LanguageDim, c.DModel, c.NHeads, c.dff(), c.NLayers, c.ActionDim, c.Dropout)
-	case "vit":
-		m.vit = NewVisionTransformer(m.params, "", c.ImageSize, c.PatchSize, c.Channels, c.DModel, c.NHeads, c.dff(), c.NLayers, c.Dropout)
-		m.headW = m.params.Add("action_head.weight", c.ActionDim, c.DModel)
-		m.headB = m.params.Add("action_head.bias", c.ActionDim)
+	case VLA:
+		m.vla, err = NewVLATransformer(m.b, "", c)
+	case ViT:
+		m.policy = NewVisionPolicy(m.b, "", c)
+	case CrossModal:
+		m.fusion = NewCrossModalTransformer(m.b, "", c)
+	case Encoder:
+		m.copier, err = NewCopyModel(m.b, "", c)
 	}
-	m.params.Seal()
+	if err != nil {
+		return nil, err
+	}
+	m.Params().Seal()
 	return m, nil
 }
+
+// Init sets every parameter to its first value; see Builder.Init.
+func (m *Model) Init(seed uint64) { m.b.Init(seed) }
 
 // Config returns what the model was made from.
 func (m *Model) Config() Config { return m.cfg }
 
 // Params returns the model's parameters.
-func (m *Model) Params() *tensor.Params { return m.params }
+func (m *Model) Params() *tensor.Params { return m.b.Params() }
 
 // Spec is the samples that the model takes, with instructions of tokens tokens.
 // A cross_modal model takes features of any number of tokens: those two
@@ -55,11 +60,11 @@ func (m *Model) Spec(tokens int) Spec {
 	c := m.cfg
 	image := [3]int{c.Channels, c.ImageSize, c.ImageSize}
 	switch c.Kind {
-	case "vla":
+	case VLA:
 		return Spec{Image: image, Tokens: tokens, Action: c.ActionDim}
-	case "vit":
+	case ViT:
 		return Spec{Image: image, Action: c.ActionDim}
-	case "cross_modal":
+	case CrossModal:
 		return Spec{Vision: [2]int{0, c.VisionDim}, Language: [2]int{0, c.LanguageDim}, Action: c.ActionDim}
 	}
 	return Spec{Tokens: tokens, Labels: true}
@@ -68,14 +73,17 @@ func (m *Model) Spec(tokens int) Spec {
 // Accepts says why the model cannot take samples of s, or nil.
 func (m *Model) Accepts(s Spec) error {
 	want := m.Spec(s.Tokens)
-	if m.cfg.Kind == "cross_modal" {
+	if m.fusion != nil {
 		want.Vision[0], want.Language[0] = s.Vision[0], s.Language[0]
 	}
-	if want != s || (want.Tokens == 0 && (m.vla != nil || m.copier != nil)) || (m.fusion != nil && (s.Vision[0] < 1 || s.Language[0] < 1)) {
+	if m.cfg.hasTokens() && s.Tokens < 1 {
+		return fmt.Errorf("a model of kind %s takes instruction tokens; these samples are of %s", m.cfg.Kind, s)
+	}
+	if want != s || (m.fusion != nil && (s.Vision[0] < 1 || s.Language[0] < 1)) {
 		return fmt.Errorf("a model of kind %s takes samples of %s; these are of %s", m.cfg.Kind, want, s)
 	}
-	if (m.vla != nil || m.copier != nil) && s.Tokens > m.cfg.maxLen() {
-		return fmt.Errorf("instructions of %d tokens are longer than the positional table: raise max_len from %d", s.Tokens, m.cfg.maxLen())
+	if m.cfg.hasTokens() && s.Tokens > m.cfg.MaxLen {
+		return fmt.Errorf("instructions of %d tokens are longer than the positional table: raise max_len from %d", s.Tokens, m.cfg.MaxLen)
 	}
 	return nil
 }
@@ -133,6 +141,7 @@ func (e *TokenError) Error() string {
 // ProgramOptions choose what a Program computes.
 type ProgramOptions struct {
 	Loss          string // mse or cross_entropy; empty: the kind's own
+	Train         bool   // record dropout; Forward applies it where SetStep says train
 	KeepAttention bool   // keep the per-head attention weights of each Forward
 }
 
@@ -150,8 +159,7 @@ type Program struct {
 	visible                           *tensor.Bytes
 	out                               *tensor.Var
 	loss                              *tensor.Loss
-	layers                            []Layer
-	kept                              bool
+	pass                              *Pass
 }
 
 // Program records the model and its loss for batches of n samples of spec.
@@ -166,8 +174,8 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	if opt.Loss != "" && opt.Loss != own {
 		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.cfg.Kind, own)
 	}
-	t := tensor.NewTape(rt, m.params)
-	p := &Program{model: m, tape: t, n: n, spec: spec, kept: opt.KeepAttention}
+	t := tensor.NewTape(rt, m.Params())
+	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention}}
 	if spec.Image[0] > 0 {
 		p.images = t.Input(n, spec.Image[0], spec.Image[1], spec.Image[2])
 	}
@@ -179,16 +187,14 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	}
 	switch {
 	case m.vla != nil:
-		p.out, p.layers = m.vla.Forward(t, p.images, p.tokens, p.visible)
-	case m.copier != nil:
-		_, p.out, p.layers = m.copier.Forward(t, p.tokens, p.visible)
+		p.out = m.vla.Forward(p.pass, p.images, p.tokens, p.visible)
+	case m.policy != nil:
+		p.out = m.policy.Forward(p.pass, p.images)
 	case m.fusion != nil:
 		p.vision, p.language = t.Input(n, spec.Vision[0], spec.Vision[1]), t.Input(n, spec.Language[0], spec.Language[1])
-		p.out, p.layers = m.fusion.Forward(t, p.vision, p.language, nil)
-	default:
-		var x *tensor.Var
-		x, p.layers = m.vit.Forward(t, p.images)
-		p.out = t.Linear(t.SelectToken(x, 0), m.headW, m.headB, tensor.None)
+		p.out = m.fusion.Forward(p.pass, p.vision, p.language, nil)
+	case m.copier != nil:
+		_, p.out = m.copier.Forward(p.pass, p.tokens, tensor.Mask{Keys: p.visible})
 	}
 	if m.copier != nil {
 		p.labels = t.Ints(n, spec.Tokens)
@@ -196,11 +202,6 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	} else {
 		p.actions = t.Input(n, spec.Action)
 		p.loss = t.MSE(p.out, p.actions)
-	}
-	if opt.KeepAttention {
-		for _, l := range p.layers {
-			t.KeepWeights(l.Attention)
-		}
 	}
 	t.Seal()
 	return p, nil
@@ -237,11 +238,10 @@ func (p *Program) Load(b *Batch) error {
 		}
 	}
 	if p.visible != nil {
-		for i, tok := range p.tokens.Data {
-			p.visible.Data[i] = 1
-			if int(tok) == p.model.cfg.PadToken {
-				p.visible.Data[i] = 0
-				if p.labels != nil {
+		PaddingMask(p.visible.Data, p.tokens.Data, p.model.cfg.PadToken)
+		if p.labels != nil {
+			for i, v := range p.visible.Data {
+				if v == 0 {
 					p.labels.Data[i] = -1 // padding is not a target
 				}
 			}
@@ -286,20 +286,6 @@ func (p *Program) Output() *tensor.Var { return p.out }
 // Close gives the program's memory back.
 func (p *Program) Close() { p.tape.Close() }
 
-// LayerAttention is one block's attention weights, [B, H, T, T].
-type LayerAttention struct {
-	Name    string
-	B, H, T int
-	Weights []float32
-}
-
 // Attention returns the weights of the last Forward, by block. The program
 // must have been made with KeepAttention.
-func (p *Program) Attention() (l []LayerAttention) {
-	for _, x := range p.layers {
-		w := p.tape.AttentionWeights(x.Attention)
-		b, t := x.Attention.Shape[0], x.Attention.Shape[1]
-		l = append(l, LayerAttention{x.Name, b, p.model.cfg.NHeads, t, w})
-	}
-	return l
-}
+func (p *Program) Attention() []LayerAttention { return p.pass.Attention() }
