@@ -2,17 +2,26 @@ package allreduce
 
 import "context"
 
-// Network carries frames between peers as a datagram service: a frame arrives
-// at most once, whole, and frames of one sender to one receiver in order, or
-// not at all; a network may also, in faults and reconnects, duplicate, delay,
-// reorder or corrupt. Link turns that into exactly-once, in-order chunks.
+// Network carries frames between members as a datagram service: a frame of 1
+// to MaxFrame bytes arrives at most once, whole, and frames of one sender to
+// one receiver in order, or not at all; a network may also, in faults and
+// reconnects, duplicate, delay, reorder or corrupt. A ring turns that into
+// exactly-once, in-order chunks. Package nettest holds what every
+// implementation must do.
+//
+// All methods may be called from any goroutine.
 type Network interface {
-	// Send passes one frame to peer. It may block on a congested path; frame
-	// may be reused once it returns.
+	// Send passes one frame to peer. It may block on a congested path until
+	// ctx is done, but never for the receiver to read: a frame that has no
+	// room is lost. frame may be reused once it returns. An error says that
+	// the frame may not have gone; the ring sends it again after a while.
+	// That peer is not there is no error that a network must notice.
 	Send(ctx context.Context, peer string, frame []byte) error
 	// Frames yields what arrives for this member from anyone. A received
 	// slice belongs to the receiver. Closed by Close.
 	Frames() <-chan []byte
+	// Close ends the membership. Sends fail with ErrNetworkClosed from then
+	// on. Closing twice is fine.
 	Close() error
 }
 

@@ -1,0 +1,33 @@
+// Package allreduce sums micro-gradients over the ranks of a ring so that the
+// sum has the same bits for any number of ranks.
+//
+// Rank r of N owns a contiguous range of micro-batches. For every chunk of the
+// flat gradient:
+//
+//	reduce     r0 ──> r1 ──> r2 ──> r3     each folds its own micro-gradients, one by one, onto what came in
+//	broadcast  r3 ──> r0 ──> r1 ──> r2     the last rank holds the total and sends it round
+//
+// The fold is ((g₀+g₁)+g₂)+…  over the job's micro-batches, whatever N is.
+// Chunks are pipelined, so both passes are under way on all links at once, and
+// buckets are sent as soon as backward has written them.
+//
+//	ring, err := allreduce.NewRing(net, group, allreduce.Options{})
+//	op := ring.Begin(step, buckets, micro, out, flags)
+//	op.Ready(0); op.Ready(1); …        // from backward, as gradients are written
+//	flags, err := op.Wait(ctx)          // out holds the fold over all micro-batches
+//
+// The layers, each ignorant of those above:
+//
+//	Ring      executor: what to fold, when to send
+//	Schedule  pure: which chunks a rank receives from whom and sends to whom
+//	link      exactly once, in order, with credit, over
+//	Network   datagrams: lossy, may duplicate, delay, reorder, corrupt
+//
+// # The caller's duties
+//
+// One ring at a time reads a Network. All members of a generation have made
+// their ring before any of them begins an operation. Operations of a ring are
+// begun in step order, one after the other, with the same buckets on all
+// ranks. The micro-gradients stay the caller's: after a ring has failed they
+// are as they were, and another generation can fold them again.
+package allreduce

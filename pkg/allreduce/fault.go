@@ -1,0 +1,53 @@
+package allreduce
+
+import "fmt"
+
+// FaultKind classes what can go wrong on a link.
+type FaultKind int
+
+const (
+	FaultLost      FaultKind = iota // a gap in the sequence; the frame was asked for again
+	FaultDuplicate                  // a frame that was there already; dropped
+	FaultCorrupt                    // a frame with a wrong checksum; dropped and asked for again
+	FaultStale                      // a frame of another generation; dropped
+	FaultTimeout                    // a frame that did not come in time
+	FaultProtocol                   // a frame that does not belong where it came
+	faultKinds
+)
+
+func (k FaultKind) String() string {
+	return [...]string{"lost", "duplicate", "corrupt", "stale", "timeout", "protocol"}[k]
+}
+
+// FaultError names a fault and where it was seen. The first four kinds are
+// mended by the link and only reported to Options.Event; the last two end the
+// operation.
+type FaultError struct {
+	Kind       FaultKind
+	Peer       string // the member on the other side
+	Rank       int    // its rank
+	Generation uint64
+	Step       uint64 // from 0
+	Bucket     int
+	Pass       Pass
+	Chunk      int
+	Detail     string
+}
+
+func (e *FaultError) Error() string {
+	return fmt.Sprintf("%s: %s from rank %d (%s): step %d, bucket %d, %s chunk %d, generation %d: %s",
+		e.Kind, map[bool]string{true: "waiting for a chunk", false: "a chunk"}[e.Kind == FaultTimeout], e.Rank, e.Peer, e.Step+1, e.Bucket, e.Pass, e.Chunk, e.Generation, e.Detail)
+}
+
+// Stats counts what a ring did since it was made.
+type Stats struct {
+	BytesSent   uint64 // payload, without what was sent again
+	Frames      uint64 // data frames sent, without repetitions
+	Retransmits uint64
+	ByKind      [faultKinds]uint64 // faults seen
+}
+
+// Faults is the number of faults that links mended.
+func (s Stats) Faults() uint64 {
+	return s.ByKind[FaultLost] + s.ByKind[FaultDuplicate] + s.ByKind[FaultCorrupt] + s.ByKind[FaultStale]
+}
