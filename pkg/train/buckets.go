@@ -1,0 +1,30 @@
+package train
+
+import (
+	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// Buckets cuts the flat gradient into contiguous runs of whole parameters, each
+// of at least bytes (but for the last) and closed as soon as it reaches that.
+// The slab is in reverse order of use, so backward completes bucket 0 first.
+// The second result is the bucket of each parameter in ps.List() order.
+func Buckets(ps *tensor.Params, bytes int) ([]allreduce.Range, map[*tensor.Param]int) {
+	of := map[*tensor.Param]int{}
+	var out []allreduce.Range
+	list := ps.List()
+	lo := 0
+	for i := len(list) - 1; i >= 0; i-- {
+		p := list[i]
+		end := ps.Len() // of the parameter with its padding: where the next one starts
+		if i > 0 {
+			end = list[i-1].Offset
+		}
+		of[p] = len(out)
+		if 4*(end-lo) >= bytes || i == 0 {
+			out = append(out, allreduce.Range{Lo: lo, Hi: end})
+			lo = end
+		}
+	}
+	return out, of
+}

@@ -1,0 +1,139 @@
+package train
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// ModelConfig is the job's model in the models' own terms. A vocabulary size
+// that the job leaves open is the data's.
+func ModelConfig(j *job.Job, meta data.Meta) models.Config {
+	m := j.Model
+	c := models.Config{Kind: m.Kind, VocabSize: m.VocabSize, ImageSize: m.ImageSize, PatchSize: m.PatchSize, Channels: m.Channels,
+		DModel: m.DModel, NHeads: m.NHeads, NLayers: m.NLayers, DFF: m.DFF, ActionDim: m.ActionDim, MaxLen: m.MaxLen,
+		VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Dropout: m.Dropout, PadToken: m.PadToken}
+	if c.VocabSize == 0 {
+		c.VocabSize = meta.VocabSize
+	}
+	return c
+}
+
+// Build returns the job's model, with zero weights, and its training options.
+func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
+	c := ModelConfig(j, meta)
+	if meta.VocabSize > c.VocabSize && meta.Spec.Tokens > 0 {
+		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d (leave it out to take the data's %d)", c.VocabSize, meta.VocabSize-1, meta.VocabSize)
+	}
+	model, err := models.New(c)
+	if err != nil {
+		return nil, Options{}, err
+	}
+	if err := model.Accepts(meta.Spec); err != nil {
+		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
+	}
+	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss, Global: j.Batch.Global, Micro: j.Batch.Micro, ClipNorm: j.Optimizer.ClipNorm,
+		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay},
+		L2:   j.Optimizer.Kind == "adam", BucketBytes: j.Cluster.BucketBytes,
+		Schedule: LRSchedule{LR: j.Optimizer.LR, MinLR: -1, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}}
+	if j.Schedule.MinLR != nil {
+		o.Schedule.MinLR = *j.Schedule.MinLR
+	}
+	return model, o, nil
+}
+
+// Order is the job's data order.
+func Order(j *job.Job, meta data.Meta) data.Order {
+	return data.Order{Seed: j.Seed, N: meta.Train, Global: j.Batch.Global, Micro: j.Batch.Micro, Shuffle: j.Data.Shuffle}
+}
+
+// OpenData opens the job's data set; meta is nil where it is to be measured.
+func OpenData(j *job.Job, baseDir string, meta *data.Meta) (data.Dataset, error) {
+	return data.Open(j.Data, data.NeedsOf(j.Model), j.Seed, baseDir, meta)
+}
+
+// MicroPrefix begins the blob names under which the coordinator serves samples.
+const MicroPrefix = "micro/"
+
+// maxMicroBytes bounds one micro-batch on its way from the coordinator.
+const maxMicroBytes = 1 << 30
+
+// workerData is where a worker's samples come from.
+type workerData struct {
+	meta data.Meta
+	feed data.Feed
+	job  *job.Job
+	set  data.Dataset // nil where the coordinator delivers
+}
+
+// openData uses the data on this machine where it is the coordinator's, and
+// the coordinator's delivery otherwise, as data.delivery allows.
+func (w *Worker) openData(welcome *cluster.Welcome) (*workerData, error) {
+	d := &workerData{job: w.job}
+	if err := json.Unmarshal(welcome.Data, &d.meta); err != nil {
+		return nil, fmt.Errorf("the coordinator's data description: %w", err)
+	}
+	base := w.DataDir
+	if base == "" {
+		base = welcome.BaseDir
+	}
+	if w.job.Data.Delivery != "bus" {
+		set, err := OpenData(w.job, base, &d.meta)
+		switch {
+		case err == nil:
+			d.set = set
+			if d.feed, err = data.NewLocalFeed(set.Train(), Order(w.job, d.meta)); err != nil {
+				set.Close()
+				return nil, err
+			}
+			return d, nil
+		case w.job.Data.Delivery == "local":
+			return nil, fmt.Errorf("data.delivery is local: %w", err)
+		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, data.ErrOtherData):
+			return nil, err
+		}
+		w.Log.Info("the data is not on this machine: the coordinator sends the samples", zap.Error(err))
+	}
+	d.feed = busFeed{w.Blobs}
+	return d, nil
+}
+
+func (d *workerData) Close() {
+	if d.set != nil {
+		d.set.Close()
+	}
+}
+
+// busFeed asks the coordinator for the samples of each micro-batch.
+type busFeed struct{ blobs Blobs }
+
+func (f busFeed) Micro(ctx context.Context, step uint64, m int) ([]data.Sample, error) {
+	b, err := f.blobs.Get(ctx, CoordinatorPeer, fmt.Sprintf("%s%d/%d", MicroPrefix, step, m), maxMicroBytes)
+	if err != nil {
+		return nil, fmt.Errorf("samples from the coordinator: %w", err)
+	}
+	gotStep, gotM, samples, err := data.DecodeSamples(b)
+	if err == nil && (gotStep != step || gotM != m) {
+		err = fmt.Errorf("the coordinator sent micro-batch %d of step %d for %d of %d", gotM, gotStep, m, step)
+	}
+	return samples, err
+}
+
+// ahead is how many micro-batches are read before they are needed.
+const ahead = 4
+
+// batches reads a generation's micro-batches ahead of the step loop.
+func (d *workerData) batches(g *generation) (*data.Prefetcher, error) {
+	return data.NewPrefetcher(d.feed, d.meta, d.job.Batch.Micro, ahead, data.Range{Start: g.step, End: uint64(d.job.Train.Steps),
+		Lo: g.group.Micro[g.group.Rank], Hi: g.group.Micro[g.group.Rank+1]})
+}
