@@ -49,7 +49,7 @@ case $KILL in '' | worker | coordinator) ;; *) usage "KILL=$KILL: want worker or
 command -v "${kubectl[0]}" >/dev/null || usage "${kubectl[0]} is not there: install kubectl, or set KUBECTL"
 k --request-timeout=10s get --raw /readyz >/dev/null || usage "no cluster answers '${kubectl[*]} get --raw /readyz': point kubectl to one"
 if k get namespace "$NAMESPACE" >/dev/null 2>&1; then usage "namespace $NAMESPACE exists: choose another with NAMESPACE"; fi
-if [ -z "$HOSTPATH" ] && ! k get storageclass -o yaml | grep -q 'is-default-class: "true"'; then
+if [ -z "$HOSTPATH" ] && [[ $(k get storageclass -o yaml) != *'is-default-class: "true"'* ]]; then
   usage "the cluster has no default StorageClass for the checkpoints' volume: make one, or set HOSTPATH"
 fi
 
@@ -159,8 +159,8 @@ while :; do
   if [ -n "$KILL" ] && [ -z "$killed" ]; then
     last=$(log | grep '"event":"step"' | tail -1 || true)
     if [ -n "$last" ]; then
-      killed=$(kn get pods -l app.kubernetes.io/component="$KILL" --field-selector=status.phase=Running -o name | head -1)
-      kn delete "$killed" --wait=false >/dev/null
+      killed=$(kn get pods -l app.kubernetes.io/component="$KILL" --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')
+      kn delete pod "$killed" --wait=false >/dev/null
       say "deleted $killed after step $(field step "$last")"
     fi
   fi
