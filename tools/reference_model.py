@@ -1,0 +1,213 @@
+"""The networks of pkg/models in PyTorch, with the same state_dict names.
+
+    model = build({"kind": "vla", "vocab_size": 50, "image_size": 32, "patch_size": 8, "d_model": 32,
+                   "n_heads": 4, "n_layers": 4, "action_dim": 7, "pad_token": 0})
+    model.load_state_dict(safetensors.torch.load_file("model.safetensors"), strict=True)
+    actions = model.eval()(images=…, instruction_tokens=…)
+
+The keys of the configuration are those of a job file's model section. Shapes:
+B batch, T tokens, D d_model, H heads, V vocabulary, A action_dim, N patches,
+C channels, S image side. Masks are True where something is visible; padding
+(tokens equal to pad_token) is left out of attention and of the mean.
+"""
+import math
+
+import torch
+from torch import nn
+
+
+class TransformerBlock(nn.Module):
+    """Attention and feed-forward, each followed by residual and LayerNorm."""
+
+    def __init__(self, d_model, n_heads, d_ff, dropout=0.0):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(d_model, n_heads, dropout=dropout, batch_first=True)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(d_model, d_ff), nn.ReLU(), nn.Dropout(dropout), nn.Linear(d_ff, d_model), nn.Dropout(dropout)
+        )
+        self.norm1 = nn.LayerNorm(d_model)
+        self.norm2 = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, positions=None, keys=None):
+        """x [B, T, D], positions [T, T] and keys [B, T] visible → [B, T, D] and attention [B, H, T, T]."""
+        attended, weights = self.attention(  # PyTorch's masks are True where something is hidden
+            x,
+            x,
+            x,
+            attn_mask=None if positions is None else ~positions,
+            key_padding_mask=None if keys is None else ~keys,
+            average_attn_weights=False,
+        )
+        x = self.norm1(x + self.dropout(attended))
+        return self.norm2(x + self.feed_forward(x)), weights
+
+
+def make_blocks(n, d_model, n_heads, d_ff, dropout):
+    return nn.ModuleList(TransformerBlock(d_model, n_heads, d_ff, dropout) for _ in range(n))
+
+
+def positional_encoding(d_model, max_len):
+    """[max_len, D]: even columns sin(t·f), odd ones cos(t·f), f = 10000^(-2i/D)."""
+    if d_model % 2:
+        raise ValueError(f"d_model {d_model} is odd; the positional table pairs sines with cosines")
+    angle = torch.arange(max_len, dtype=torch.float)[:, None] * torch.exp(
+        torch.arange(0, d_model, 2).float() * (-math.log(10000.0) / d_model)
+    )
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+class TransformerEncoder(nn.Module):
+    """Tokens to features: embedding·√D + positions, then blocks."""
+
+    def __init__(self, vocab_size, d_model, n_heads, d_ff, n_layers, max_len, dropout=0.0):
+        super().__init__()
+        self.scale = math.sqrt(d_model)
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        # A function of the sizes, hence no part of the state.
+        self.register_buffer("pe", positional_encoding(d_model, max_len), persistent=False)
+        self.transformer_blocks = make_blocks(n_layers, d_model, n_heads, d_ff, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens, keys=None):
+        """tokens [B, T] → [B, T, D] and each block's attention."""
+        x = self.dropout(self.embedding(tokens) * self.scale + self.pe[: tokens.shape[1]])
+        attention = []
+        for block in self.transformer_blocks:
+            x, weights = block(x, keys=keys)
+            attention.append(weights)
+        return x, attention
+
+
+class VisionTransformer(nn.Module):
+    """An image to one vector: patches and a class token, of which the latter is returned."""
+
+    def __init__(self, img_size, patch_size, in_channels, d_model, n_heads, d_ff, n_layers, dropout=0.0):
+        super().__init__()
+        patches = (img_size // patch_size) ** 2
+        self.cls_token = nn.Parameter(torch.randn(1, 1, d_model))
+        self.pos_embedding = nn.Parameter(torch.randn(1, patches + 1, d_model))
+        self.patch_embedding = nn.Conv2d(in_channels, d_model, kernel_size=patch_size, stride=patch_size)
+        self.transformer_blocks = make_blocks(n_layers, d_model, n_heads, d_ff, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, images):
+        """images [B, C, S, S] → [B, D]."""
+        patches = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, D]
+        x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        x = self.dropout(x + self.pos_embedding)
+        for block in self.transformer_blocks:
+            x, _ = block(x)
+        return x[:, 0]
+
+
+class CrossModalTransformer(nn.Module):
+    """Vision and language features to actions."""
+
+    def __init__(self, vision_dim, language_dim, d_model, n_heads, d_ff, n_layers, action_dim, dropout=0.0):
+        super().__init__()
+        self.vision_proj = nn.Linear(vision_dim, d_model)
+        self.language_proj = nn.Linear(language_dim, d_model)
+        self.modal_type_embedding = nn.Embedding(2, d_model)  # vision, language
+        self.transformer_blocks = make_blocks(n_layers, d_model, n_heads, d_ff, dropout)
+        self.action_head = nn.Sequential(nn.Linear(d_model, 256), nn.ReLU(), nn.Linear(256, action_dim))
+
+    def forward(self, vision_features, language_features, keys=None):
+        """vision [B, P, Dv], language [B, T, Dl], keys [B, T] → actions [B, A]."""
+        vision = self.vision_proj(vision_features) + self.modal_type_embedding.weight[0]
+        language = self.language_proj(language_features) + self.modal_type_embedding.weight[1]
+        x = torch.cat([vision, language], dim=1)
+        if keys is not None:
+            keys = torch.cat([keys.new_ones(vision.shape[:2]), keys], dim=1)
+        for block in self.transformer_blocks:
+            x, _ = block(x, keys=keys)
+        if keys is None:
+            mean = x.mean(dim=1)
+        else:
+            w = keys.unsqueeze(-1).to(x.dtype)
+            mean = (x * w).sum(dim=1) / w.sum(dim=1)
+        return self.action_head(mean)
+
+
+def visible(tokens, pad_token):
+    """[B, T] True where a token is not padding; None where nothing is padding."""
+    return None if pad_token < 0 else tokens != pad_token
+
+
+class VLATransformer(nn.Module):
+    """Images and instructions to actions; each part has half of n_layers."""
+
+    def __init__(self, vocab_size, img_size, patch_size, in_channels, d_model, n_heads, d_ff, n_layers, max_len,
+                 action_dim, pad_token=-1, dropout=0.0):
+        super().__init__()
+        n = n_layers // 2
+        self.pad_token = pad_token
+        self.vision_encoder = VisionTransformer(img_size, patch_size, in_channels, d_model, n_heads, d_ff, n, dropout)
+        self.language_encoder = TransformerEncoder(vocab_size, d_model, n_heads, d_ff, n, max_len, dropout)
+        self.cross_modal_fusion = CrossModalTransformer(
+            d_model, d_model, d_model, n_heads, d_ff, n, action_dim, dropout
+        )
+
+    def forward(self, images, instruction_tokens):
+        """images [B, C, S, S], instruction_tokens [B, T] → actions [B, A]."""
+        keys = visible(instruction_tokens, self.pad_token)
+        vision = self.vision_encoder(images).unsqueeze(1)  # [B, 1, D]
+        language, _ = self.language_encoder(instruction_tokens, keys)
+        return self.cross_modal_fusion(vision, language, keys)
+
+
+class VisionPolicy(nn.Module):
+    """The vit kind: a vision transformer (anyone's) with a linear action head."""
+
+    def __init__(self, vision_encoder, d_model, action_dim):
+        super().__init__()
+        self.vision_encoder = vision_encoder
+        self.action_head = nn.Linear(d_model, action_dim)
+
+    def forward(self, images):
+        """images [B, C, S, S] → actions [B, A]."""
+        return self.action_head(self.vision_encoder(images))
+
+
+class CopyModel(nn.Module):
+    """The encoder kind: an encoder (anyone's) with a head that names a token at every position."""
+
+    def __init__(self, encoder, d_model, vocab_size, pad_token=-1):
+        super().__init__()
+        self.pad_token = pad_token
+        self.encoder = encoder
+        self.output_head = nn.Linear(d_model, vocab_size)
+
+    def forward(self, instruction_tokens):
+        """instruction_tokens [B, T] → logits [B, T, V]."""
+        keys = visible(instruction_tokens, self.pad_token)
+        features, _ = self.encoder(instruction_tokens) if keys is None else self.encoder(instruction_tokens, keys)
+        return self.output_head(features)
+
+
+def with_defaults(config):
+    """The configuration with every key that a job file may leave out."""
+    c = {"max_len": 5000, "dropout": 0.0, "pad_token": -1, "channels": 3, "action_dim": 7}
+    c.update({k: v for k, v in config.items() if v is not None})
+    c["d_ff"] = c.get("d_ff") or 4 * c["d_model"]
+    return c
+
+
+def build(config):
+    """The model of a configuration, with PyTorch's own first weights."""
+    c = with_defaults(config)
+    d, block = c["d_model"], (c["d_model"], c["n_heads"], c["d_ff"])
+    kind = c["kind"]
+    if kind == "vla":
+        return VLATransformer(c["vocab_size"], c["image_size"], c["patch_size"], c["channels"], *block, c["n_layers"],
+                              c["max_len"], c["action_dim"], c["pad_token"], c["dropout"])
+    if kind == "vit":
+        return VisionPolicy(VisionTransformer(c["image_size"], c["patch_size"], c["channels"], *block, c["n_layers"],
+                                              c["dropout"]), d, c["action_dim"])
+    if kind == "cross_modal":
+        return CrossModalTransformer(c["vision_dim"], c["language_dim"], *block, c["n_layers"], c["action_dim"],
+                                     c["dropout"])
+    if kind == "encoder":
+        encoder = TransformerEncoder(c["vocab_size"], *block, c["n_layers"], c["max_len"], c["dropout"])
+        return CopyModel(encoder, d, c["vocab_size"], c["pad_token"])
+    raise ValueError(f"model.kind {kind!r}: this file has vla, vit, cross_modal and encoder")
