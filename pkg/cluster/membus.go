@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// ValidSubject says whether a subject can stand on any Bus: tokens of letters,
+// digits, '-' and '_', joined by dots, of 256 bytes together at most. There are
+// no wildcards.
+func ValidSubject(s string) error {
+	ok := len(s) <= 256
+	for _, token := range strings.Split(s, ".") {
+		ok = ok && token != ""
+		for _, c := range token {
+			ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+		}
+	}
+	if !ok {
+		return fmt.Errorf("subject %.80q: want tokens of letters, digits, '-' or '_', joined by dots", s)
+	}
+	return nil
+}
+
+// MemBus is a Bus inside one process. Nothing is ever lost on it.
+type MemBus struct {
+	mu   sync.Mutex
+	subs map[string][]*memSub // by subject, in order of subscription
+}
+
+var _ Bus = (*MemBus)(nil)
+
+// NewMemBus returns a bus without subscribers.
+func NewMemBus() *MemBus { return &MemBus{subs: map[string][]*memSub{}} }
+
+type memMsg struct {
+	data  []byte
+	reply func([]byte) error
+}
+
+// memSub is one subscription: a queue, and a goroutine for as long as there is
+// something in it.
+type memSub struct {
+	h       func(data []byte, reply func([]byte) error)
+	mu      sync.Mutex
+	queue   []memMsg
+	running bool
+	gone    bool
+}
+
+func (s *memSub) push(m memMsg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	s.queue = append(s.queue, m)
+	if !s.running {
+		s.running = true
+		go s.drain()
+	}
+}
+
+func (s *memSub) drain() {
+	for {
+		s.mu.Lock()
+		if s.gone || len(s.queue) == 0 {
+			s.running, s.queue = false, nil
+			s.mu.Unlock()
+			return
+		}
+		m := s.queue[0]
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		s.h(m.data, m.reply)
+	}
+}
+
+// deliver gives every subscriber a copy, and says how many there are. The lock
+// is held throughout, so that all subscribers see one order.
+func (b *MemBus) deliver(subject string, data []byte, reply func([]byte) error) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.subs[subject] {
+		s.push(memMsg{append([]byte(nil), data...), reply})
+	}
+	return len(b.subs[subject])
+}
+
+// Publish implements Bus.
+func (b *MemBus) Publish(subject string, data []byte) error {
+	if err := ValidSubject(subject); err != nil {
+		return err
+	}
+	b.deliver(subject, data, nil)
+	return nil
+}
+
+// Request implements Bus.
+func (b *MemBus) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	if err := ValidSubject(subject); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("request on %s: %w", subject, err)
+	}
+	answer := make(chan []byte, 1)
+	reply := func(data []byte) error {
+		select {
+		case answer <- append([]byte(nil), data...):
+		default: // the first answer counts
+		}
+		return nil
+	}
+	if b.deliver(subject, data, reply) == 0 {
+		return nil, fmt.Errorf("request on %s: %w", subject, ErrNoResponder)
+	}
+	select {
+	case data := <-answer:
+		return data, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("request on %s: %w", subject, ctx.Err())
+	}
+}
+
+// Subscribe implements Bus.
+func (b *MemBus) Subscribe(subject string, h func(data []byte, reply func([]byte) error)) (func() error, error) {
+	if err := ValidSubject(subject); err != nil {
+		return nil, err
+	}
+	s := &memSub{h: h}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subs[subject] = append(b.subs[subject], s)
+	return func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		kept := b.subs[subject][:0:0]
+		for _, x := range b.subs[subject] {
+			if x != s {
+				kept = append(kept, x)
+			}
+		}
+		if b.subs[subject] = kept; len(kept) == 0 {
+			delete(b.subs, subject)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.gone, s.queue = true, nil
+		return nil
+	}, nil
+}
