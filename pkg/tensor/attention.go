@@ -41,7 +41,7 @@ type attentionGemms struct{ scores, out, dv, dp, dq, dk kernel.Gemm }
 // Dropout applies to the weights. No T×T matrix outlives a (sample, head);
 // backward computes the weights anew.
 func (t *Tape) Attention(qkv *Var, heads int, mask Mask, dropout float32) *Var {
-	need(len(qkv.Shape) == 3 && qkv.Shape[2]%(3*heads) == 0, "Attention", sprint("[B, T, 3D] with D a multiple of ", heads), qkv.Shape)
+	need(len(qkv.Shape) == 3 && heads > 0 && qkv.Shape[2]%(3*heads) == 0, "Attention", sprint("[B, T, 3D] with D a multiple of ", heads), qkv.Shape)
 	need(dropout >= 0 && dropout < 1, "Attention", "0 ≤ dropout < 1", dropout)
 	b, n, w := qkv.Shape[0], qkv.Shape[1], qkv.Shape[2]/3
 	if k := mask.Keys; k != nil {
@@ -70,8 +70,8 @@ func (t *Tape) AttentionWeights(out *Var) []float32 {
 }
 
 func (t *Tape) attentionOf(out *Var, op string) *attention {
-	if out.made >= 0 && out.made < len(t.ops) {
-		if a, ok := t.ops[out.made].(*attention); ok {
+	if i := out.root().made; i >= 0 && i < len(t.ops) {
+		if a, ok := t.ops[i].(*attention); ok {
 			return a
 		}
 	}

@@ -124,8 +124,9 @@ func newTapeGraph(rt *Runtime) *tapeGraph {
 }
 
 func (g *tapeGraph) input(name string, shape ...int) node {
+	known := g.inputs[name] != nil
 	n := g.fixed(name, shape...)
-	if !g.noInGrads {
+	if !known && !g.noInGrads {
 		g.t.NeedGrad(n.v)
 	}
 	return n

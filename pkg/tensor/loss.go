@@ -18,9 +18,11 @@ type mse struct {
 	pred, target *Var
 }
 
-// MSE returns the mean over all elements of (pred-target)².
+// MSE returns the mean over all elements of (pred-target)². The target is a
+// constant: no gradient flows to it.
 func (t *Tape) MSE(pred, target *Var) *Loss {
 	need(pred.Size() == target.Size(), "MSE", sprint("two of ", pred.Shape), target.Shape)
+	need(!target.root().grad, "MSE", "a target that needs no gradient", target.Shape)
 	o := &mse{pred: pred, target: target}
 	t.record(o, nil, []*Var{pred})
 	return &o.Loss
@@ -85,7 +87,7 @@ func (o *crossEntropy) bind(t *Tape) {
 			}
 		}
 	}}
-	o.back = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
+	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
 		s := float32(1 / float64(max(o.rows, 1)))
 		for i := lo; i < hi; i++ {
 			p, g := o.probs[i*v:(i+1)*v], o.logits.Grad[i*v:(i+1)*v]
@@ -96,9 +98,15 @@ func (o *crossEntropy) bind(t *Tape) {
 				}
 				continue
 			}
-			p[y]-- // softmax - one-hot; the probabilities are not needed again
-			kernel.Scale(p, p, s)
-			give(g, p, o.acc)
+			dst := g // softmax - one-hot; the probabilities stay, for another Backward
+			if o.acc {
+				dst = ws.Floats(v)
+			}
+			kernel.Scale(dst, p, s)
+			dst[y] = float32(float32(p[y]-1) * s)
+			if o.acc {
+				kernel.Accumulate(g, dst)
+			}
 		}
 	}}
 }

@@ -14,35 +14,55 @@ type AdamW struct {
 	L2                                 bool // plain Adam: the decay goes into the gradient
 }
 
-// flatTask runs f on parts of a slab.
+// flatTask runs f, a kernel of a vector and a number, on parts of a slab.
 type flatTask struct {
-	n     int
+	x     []float32
+	s     float32
+	f     func(dst, src []float32, s float32)
 	tiles int
-	f     func(lo, hi int)
 }
 
 func (p *flatTask) Tile(i int, _ *kernel.Workspace) {
-	if lo, hi := cut(i, p.tiles, p.n, slabAlign); lo < hi {
-		p.f(lo, hi)
+	if lo, hi := cut(i, p.tiles, len(p.x), slabAlign); lo < hi {
+		p.f(p.x[lo:hi], p.x[lo:hi], p.s)
 	}
 }
 
-func (r *Runtime) flat(n int, f func(lo, hi int)) {
-	r.Run(&flatTask{n: n, tiles: r.threads, f: f}, r.threads)
+func (r *Runtime) runFlat(x []float32, s float32, f func(dst, src []float32, s float32)) {
+	r.flat = flatTask{x, s, f, r.threads}
+	r.Run(&r.flat, r.threads)
+	r.flat = flatTask{}
+}
+
+// adamTask is an optimizer step on parts of the slabs.
+type adamTask struct {
+	p, g, m, v []float32
+	args       kernel.AdamArgs
+	tiles      int
+}
+
+func (a *adamTask) Tile(i int, _ *kernel.Workspace) {
+	if lo, hi := cut(i, a.tiles, len(a.p), slabAlign); lo < hi {
+		kernel.Adam(a.p[lo:hi], a.g[lo:hi], a.m[lo:hi], a.v[lo:hi], &a.args)
+	}
 }
 
 // AdamWStep updates weights p and moments m and v, slabs of one length, from
 // the gradient g times gradScale. step counts from 1. It is torch.optim.AdamW
 // (Loshchilov and Hutter, 2019), or Adam with L2.
 func (r *Runtime) AdamWStep(p, g, m, v []float32, step uint64, h AdamW, gradScale float32) {
-	need(len(g) == len(p) && len(m) == len(p) && len(v) == len(p), "AdamWStep", sprint("four slabs of ", len(p)), len(g), len(m), len(v))
+	if len(g) != len(p) || len(m) != len(p) || len(v) != len(p) { // need would allocate its message each time
+		panic(&ShapeError{Op: "AdamWStep", Want: sprint("four slabs of ", len(p)), Got: sprint(len(g), len(m), len(v))})
+	}
 	b1, b2 := 1-power(h.Beta1, step), 1-power(h.Beta2, step)
 	a := kernel.AdamArgs{GradScale: gradScale, Decay: float32(1 - float64(h.LR*h.WeightDecay)), Beta1: float32(h.Beta1), Beta2: float32(h.Beta2),
 		Rest1: float32(1 - h.Beta1), Rest2: float32(1 - h.Beta2), StepSize: float32(h.LR / b1), RootBias2: float32(math.Sqrt(b2)), Eps: float32(h.Eps)}
 	if h.L2 {
 		a.Decay, a.L2 = 1, float32(h.WeightDecay)
 	}
-	r.flat(len(p), func(lo, hi int) { kernel.Adam(p[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], &a) })
+	r.adam = adamTask{p, g, m, v, a, r.threads}
+	r.Run(&r.adam, r.threads)
+	r.adam = adamTask{}
 }
 
 // power returns b^n by squaring, each product rounded by itself: the library's
@@ -63,7 +83,9 @@ func power(b float64, n uint64) float64 {
 func (r *Runtime) GradNorm(ps *Params, g []float32) float64 {
 	list := ps.sorted()
 	sums := ps.sums
-	r.Run(&normTask{list, g, sums}, len(list))
+	r.norm = normTask{list, g, sums}
+	r.Run(&r.norm, len(list))
+	r.norm = normTask{}
 	total := 0.0
 	for _, s := range sums {
 		total += s
@@ -107,12 +129,12 @@ func (r *Runtime) FirstNonFinite(ps *Params, g []float32) string {
 
 // Scale multiplies x by s.
 func (r *Runtime) Scale(x []float32, s float32) {
-	r.flat(len(x), func(lo, hi int) { kernel.Scale(x[lo:hi], x[lo:hi], s) })
+	r.runFlat(x, s, kernel.Scale)
 }
 
 // Div divides x by s.
 func (r *Runtime) Div(x []float32, s float32) {
-	r.flat(len(x), func(lo, hi int) { kernel.Divide(x[lo:hi], x[lo:hi], s) })
+	r.runFlat(x, s, kernel.Divide)
 }
 
 // Fold adds src to dst, element by element.

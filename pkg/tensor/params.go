@@ -52,7 +52,7 @@ func NewParams() *Params { return &Params{byName: map[string]*Param{}} }
 func (s *Params) Add(name string, shape ...int) *Param {
 	need(s.values == nil, "Params.Add", "no Seal before it", name)
 	need(s.byName[name] == nil, "Params.Add", "a new name", name)
-	need(size(shape) > 0, "Params.Add", "a shape of positive sizes", name, shape)
+	need(len(shape) > 0 && slices.Min(shape) > 0, "Params.Add", "a shape of positive sizes", name, shape)
 	p := &Param{Name: name, Shape: slices.Clone(shape)}
 	s.list = append(s.list, p)
 	s.byName[name] = p

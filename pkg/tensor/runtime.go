@@ -18,6 +18,7 @@ type Task interface {
 // Runtime owns the threads that compute. It serves one caller at a time.
 type Runtime struct {
 	threads int
+	spins   int
 	ws      []*kernel.Workspace // [threads], the caller's first
 
 	task    Task
@@ -31,6 +32,10 @@ type Runtime struct {
 	done    chan struct{}
 	panics  chan any
 	wg      sync.WaitGroup
+
+	flat flatTask // kept, so that a step allocates nothing
+	adam adamTask
+	norm normTask
 }
 
 // spins is how often a thread looks for work, yielding in between, before it
@@ -43,7 +48,11 @@ func NewRuntime(threads int) *Runtime {
 	if threads < 1 {
 		panic(&ShapeError{Op: "NewRuntime", Want: "threads ≥ 1", Got: sprint(threads)})
 	}
-	r := &Runtime{threads: threads, done: make(chan struct{}, 1), panics: make(chan any, threads)}
+	return newRuntime(threads, spins)
+}
+
+func newRuntime(threads, spins int) *Runtime {
+	r := &Runtime{threads: threads, spins: spins, done: make(chan struct{}, 1), panics: make(chan any, threads)}
 	for i := range threads {
 		r.ws = append(r.ws, kernel.NewWorkspace())
 		if i > 0 {
@@ -95,21 +104,26 @@ func (r *Runtime) Run(t Task, tiles int) {
 	}
 	r.part(0)
 	for i := 0; r.left.Load() > 0; i++ {
-		if i < spins {
+		if i < r.spins {
 			runtime.Gosched()
 			continue
 		}
 		r.waiting.Store(true)
 		if r.left.Load() > 0 || !r.waiting.Swap(false) {
-			<-r.done // the last helper saw waiting and signals
-			break
+			// A helper saw waiting and signals. It may be the last one of the run before, held up between its two
+			// steps: so the loop looks again.
+			<-r.done
 		}
 	}
 	r.task = nil
-	select {
-	case p := <-r.panics:
-		panic(p)
-	default:
+	var first any
+	for range len(r.panics) {
+		if p := <-r.panics; first == nil {
+			first = p
+		}
+	}
+	if first != nil {
+		panic(first)
 	}
 }
 
@@ -130,7 +144,7 @@ func (r *Runtime) help(i int) {
 	seen := uint64(0)
 	for {
 		for n := 0; r.epoch.Load() == seen; n++ {
-			if n < spins {
+			if n < r.spins {
 				runtime.Gosched()
 				continue
 			}

@@ -132,7 +132,11 @@ func (t *Tape) ConcatBytes(a, b *Bytes) *Bytes {
 
 // NeedGrad asks for the gradient of an input. Before Seal, and before the
 // input is used.
-func (t *Tape) NeedGrad(v *Var) { v.grad, v.keep = true, true }
+func (t *Tape) NeedGrad(v *Var) {
+	r := v.root()
+	need(!t.sealed && r.made < 0 && r.first < 0, "NeedGrad", "an input, before Seal and before its first use", v.Shape)
+	r.grad, r.keep = true, true
+}
 
 func (t *Tape) newVar(shape []int, grad bool) *Var {
 	need(!t.sealed, "Tape", "no operation after Seal", shape)
@@ -317,7 +321,9 @@ func (t *Tape) Backward(l *Loss) {
 		v.written = false
 	}
 	for _, p := range t.ps.list {
-		need(p.Grad != nil, "Backward", "BindGrads before it", p.Name)
+		if p.Grad == nil { // need would allocate its message each time
+			panic(&ShapeError{Op: "Backward", Want: "BindGrads before it", Got: p.Name})
+		}
 		p.written, p.left = false, t.uses[p]
 		if p.left == 0 {
 			clear(p.Grad)
@@ -337,6 +343,11 @@ func (t *Tape) Backward(l *Loss) {
 		}
 	}
 	l.active = false
+	for _, v := range t.vars {
+		if v.keep && !v.written { // l does not depend on it; its memory may have served others
+			clear(v.Grad)
+		}
+	}
 }
 
 func (t *Tape) ready(p *Param) {
