@@ -18,7 +18,7 @@ func (r *Ring) dispatch() {
 			return
 		case frame, ok := <-r.net.Frames():
 			if !ok {
-				r.cancel(errors.New("the network was closed under the ring"))
+				r.cancel(fmt.Errorf("under the ring: %w", ErrNetworkClosed))
 				return
 			}
 			r.frame(frame)
@@ -30,45 +30,51 @@ func (r *Ring) dispatch() {
 
 func (r *Ring) frame(frame []byte) {
 	h, payload, err := parse(frame)
-	if errors.Is(err, errCRC) {
-		h.pass %= passes
-		r.mended(FaultCorrupt, h, err.Error())
-		for p := Reduce; p < passes; p++ { // its header cannot be trusted: ask both for what is missing
-			if r.in[p] != nil {
-				r.acknowledge(p, kindNack)
+	if err != nil { // nothing in it can be trusted: ask both passes for what is missing
+		from := -1
+		if errors.Is(err, errCRC) {
+			from = int(h.from) // most likely
+		}
+		r.mended(FaultCorrupt, from, h, err.Error())
+		for p, in := range r.in {
+			if in != nil {
+				r.ask(Pass(p), in)
 			}
 		}
 		return
 	}
-	if err != nil {
-		return // not ours
-	}
 	if h.generation != r.group.Generation {
-		r.mended(FaultStale, h, fmt.Sprintf("it is of generation %d", h.generation))
+		r.mended(FaultStale, int(h.from), h, fmt.Sprintf("it is of generation %d", h.generation))
 		return
 	}
-	if h.kind == kindData || h.kind == kindProbe {
+	switch h.kind {
+	case kindData, kindProbe:
 		in := r.in[h.pass]
 		if in == nil || int(h.from) != in.from {
-			r.mended(FaultStale, h, "it is not of this rank's neighbour")
-			return
-		}
-		if h.kind == kindProbe {
+			r.mended(FaultStale, int(h.from), h, "it is not of this rank's neighbour")
+		} else if h.kind == kindProbe {
 			r.acknowledge(h.pass, kindAck)
-			return
+		} else {
+			r.data(in, h, payload)
 		}
-		r.data(in, h, payload)
-		return
+	case kindAck, kindNack:
+		out := r.out[h.pass]
+		if out == nil || int(h.from) != out.to {
+			r.mended(FaultStale, int(h.from), h, "it is not of this rank's neighbour")
+		} else {
+			r.acked(out, h)
+		}
 	}
-	out := r.out[h.pass]
-	if out == nil || int(h.from) != out.to {
-		r.mended(FaultStale, h, "it is not of this rank's neighbour")
-		return
-	}
+}
+
+func (r *Ring) acked(out *outbound, h header) {
 	now := time.Now()
+	var lo, hi uint64
 	r.mu.Lock()
 	news := out.link.ack(h.seq, h.offset, now)
-	lo, hi := out.link.received, out.link.next
+	if h.kind == kindNack {
+		lo, hi = out.link.nack(h.seq, now)
+	}
 	r.mu.Unlock()
 	if news {
 		select {
@@ -76,40 +82,60 @@ func (r *Ring) frame(frame []byte) {
 		default:
 		}
 	}
-	if h.kind == kindNack {
-		r.again(out, lo, hi)
-	}
+	r.again(out, lo, hi)
 }
 
 func (r *Ring) data(in *inbound, h header, payload []byte) {
 	r.mu.Lock()
-	v := in.link.take(h.seq)
 	expected := in.link.expected
-	if v == accept {
-		in.last = h
-	}
+	v := in.link.take(h.seq)
+	answer := v == duplicate && in.link.answer()
 	r.mu.Unlock()
 	switch v {
-	case accept:
+	case accept: // acknowledged when it has been consumed, or at the next tick
 		select {
 		case in.queue <- message{h, payload}:
 		default: // more than the window: the peer does not keep to the protocol
-			r.cancel(r.fault(FaultProtocol, h.pass, in.from, h, "it sent more than it had credit for"))
+			r.cancel(r.fault(FaultProtocol, in.from, h, "it sent more than it had credit for: all members need the same chunk and window"))
 		}
-		r.acknowledge(h.pass, kindAck)
 	case duplicate:
-		r.mended(FaultDuplicate, h, fmt.Sprintf("frame %d came again", h.seq))
-		r.acknowledge(h.pass, kindAck)
+		r.mended(FaultDuplicate, in.from, h, fmt.Sprintf("frame %d came again", h.seq))
+		if answer {
+			r.acknowledge(h.pass, kindAck)
+		}
 	case gap:
-		r.mended(FaultLost, h, fmt.Sprintf("frames %d to %d are missing before it", expected, h.seq-1))
-		r.acknowledge(h.pass, kindNack)
+		if r.ask(h.pass, in) {
+			r.mended(FaultLost, in.from, h, fmt.Sprintf("frames %d to %d are missing before it", expected, h.seq-1))
+		}
 	}
 }
 
-// overdue sends again what has not been acknowledged for too long.
+// ask sends a negative acknowledgement, unless that has just been done.
+func (r *Ring) ask(pass Pass, in *inbound) bool {
+	r.mu.Lock()
+	first := in.link.ask()
+	r.mu.Unlock()
+	if first {
+		r.acknowledge(pass, kindNack)
+	}
+	return first
+}
+
+// overdue acknowledges the tail of what came in, and sends again what has not
+// been acknowledged for too long.
 func (r *Ring) overdue(now time.Time) {
-	for p := Reduce; p < passes; p++ {
-		out := r.out[p]
+	for p, in := range r.in {
+		if in == nil {
+			continue
+		}
+		r.mu.Lock()
+		tell := in.link.tick()
+		r.mu.Unlock()
+		if tell {
+			r.acknowledge(Pass(p), kindAck)
+		}
+	}
+	for p, out := range r.out {
 		if out == nil {
 			continue
 		}
@@ -118,17 +144,10 @@ func (r *Ring) overdue(now time.Time) {
 		r.mu.Unlock()
 		r.again(out, lo, hi)
 		if probe {
-			h := header{kind: kindProbe, pass: p, generation: r.group.Generation, from: uint16(r.group.Rank)}
+			h := header{kind: kindProbe, pass: Pass(p), generation: r.group.Generation, from: uint16(r.group.Rank)}
 			var frame [headerBytes]byte
 			h.put(frame[:])
-			r.net.Send(r.ctx, r.group.Members[out.to], frame[:])
-		}
-	}
-	for p := Reduce; p < passes; p++ { // a gap whose NACK or repetition was lost may be asked for again
-		if in := r.in[p]; in != nil {
-			r.mu.Lock()
-			in.link.nacked = 0
-			r.mu.Unlock()
+			r.transmit(r.ctx, out.to, h, frame[:])
 		}
 	}
 }
@@ -137,13 +156,13 @@ func (r *Ring) overdue(now time.Time) {
 // become free, so theirs are not filled anew meanwhile.
 func (r *Ring) again(out *outbound, lo, hi uint64) {
 	for seq := lo; seq < hi; seq++ {
-		frame := out.slots[seq%out.link.window]
-		n := headerBytes + int(uint32(frame[40])|uint32(frame[41])<<8|uint32(frame[42])<<16|uint32(frame[43])<<24)
 		r.mu.Lock()
+		frame := out.slots[seq%out.link.window]
 		r.stats.Retransmits++
 		r.mu.Unlock()
-		if r.net.Send(r.ctx, r.group.Members[out.to], frame[:n]) != nil {
-			return
+		h, n := frameLength(frame)
+		if !r.transmit(r.ctx, out.to, h, frame[:n]) {
+			return // the rest would only fail too, and the next tick tries anew
 		}
 	}
 }

@@ -6,7 +6,7 @@ import "fmt"
 type FaultKind int
 
 const (
-	FaultLost      FaultKind = iota // a gap in the sequence; the frame was asked for again
+	FaultLost      FaultKind = iota // a gap in the sequence, asked for again; or the network refused a frame
 	FaultDuplicate                  // a frame that was there already; dropped
 	FaultCorrupt                    // a frame with a wrong checksum; dropped and asked for again
 	FaultStale                      // a frame of another generation; dropped
@@ -24,8 +24,8 @@ func (k FaultKind) String() string {
 // operation.
 type FaultError struct {
 	Kind       FaultKind
-	Peer       string // the member on the other side
-	Rank       int    // its rank
+	Peer       string // the member on the other side; empty if that is not known
+	Rank       int    // its rank, or -1
 	Generation uint64
 	Step       uint64 // from 0
 	Bucket     int
@@ -35,8 +35,11 @@ type FaultError struct {
 }
 
 func (e *FaultError) Error() string {
-	return fmt.Sprintf("%s: %s from rank %d (%s): step %d, bucket %d, %s chunk %d, generation %d: %s",
-		e.Kind, map[bool]string{true: "waiting for a chunk", false: "a chunk"}[e.Kind == FaultTimeout], e.Rank, e.Peer, e.Step+1, e.Bucket, e.Pass, e.Chunk, e.Generation, e.Detail)
+	peer := fmt.Sprintf("rank %d (%s)", e.Rank, e.Peer)
+	if e.Rank < 0 {
+		peer = "an unknown rank"
+	}
+	return fmt.Sprintf("%s: %s: step %d, bucket %d, %s chunk %d, generation %d: %s", e.Kind, peer, e.Step+1, e.Bucket, e.Pass, e.Chunk, e.Generation, e.Detail)
 }
 
 // Stats counts what a ring did since it was made.

@@ -85,6 +85,19 @@ func (h *header) put(frame []byte) {
 	le.PutUint32(frame[60:], crc32.Checksum(frame, castagnoli))
 }
 
+// frameLength is the header and the length of a frame that put has written.
+func frameLength(frame []byte) (header, int) {
+	h := decodeHeader(frame)
+	return h, headerBytes + int(h.length)
+}
+
+func decodeHeader(frame []byte) header {
+	le := binary.LittleEndian
+	return header{kind: frameKind(frame[6]), pass: Pass(frame[7]), generation: le.Uint64(frame[8:]), step: le.Uint64(frame[16:]),
+		bucket: le.Uint32(frame[24:]), chunk: le.Uint32(frame[28:]), offset: le.Uint64(frame[32:]), length: le.Uint32(frame[40:]),
+		flags: Flags(le.Uint16(frame[44:])), from: le.Uint16(frame[46:]), seq: le.Uint64(frame[48:])}
+}
+
 var errNotFrame = errors.New("not a frame of this protocol")
 
 // errCRC is a frame that is one, but not as it was sent.
@@ -100,15 +113,14 @@ func parse(frame []byte) (h header, payload []byte, err error) {
 	if v := le.Uint16(frame[4:]); v != frameVersion {
 		return h, nil, fmt.Errorf("%w: version %d, want %d", errNotFrame, v, frameVersion)
 	}
-	h = header{kind: frameKind(frame[6]), pass: Pass(frame[7]), generation: le.Uint64(frame[8:]), step: le.Uint64(frame[16:]),
-		bucket: le.Uint32(frame[24:]), chunk: le.Uint32(frame[28:]), offset: le.Uint64(frame[32:]), length: le.Uint32(frame[40:]),
-		flags: Flags(le.Uint16(frame[44:])), from: le.Uint16(frame[46:]), seq: le.Uint64(frame[48:])}
+	h = decodeHeader(frame)
 	var zero [4]byte
 	sum := crc32.Update(crc32.Checksum(frame[:60], castagnoli), castagnoli, zero[:])
 	if crc32.Update(sum, castagnoli, frame[headerBytes:]) != le.Uint32(frame[60:]) {
 		return h, nil, errCRC
 	}
-	if h.kind < kindData || h.kind > kindProbe || h.pass >= passes || int(h.length) != len(frame)-headerBytes || h.length > MaxPayload || h.length%4 != 0 {
+	if h.kind < kindData || h.kind > kindProbe || h.pass >= passes || le.Uint32(frame[56:]) != 0 ||
+		int(h.length) != len(frame)-headerBytes || h.length > MaxPayload || h.length%4 != 0 {
 		return h, nil, errNotFrame
 	}
 	return h, frame[headerBytes:], nil
