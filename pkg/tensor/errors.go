@@ -23,6 +23,29 @@ func need(ok bool, op, want string, got ...any) {
 	}
 }
 
+// What an optional operand looks like in a *ShapeError.
+
+func paramShape(p *Param) string {
+	if p == nil {
+		return "none"
+	}
+	return sprint(p.Name, " ", p.Shape)
+}
+
+func varShape(v *Var) string {
+	if v == nil {
+		return "none"
+	}
+	return sprint(v.Shape)
+}
+
+func flagShape(b *Bytes) string {
+	if b == nil {
+		return "none"
+	}
+	return sprint(b.Shape)
+}
+
 // size is the number of elements of a shape.
 func size(shape []int) int {
 	n := 1

@@ -27,7 +27,7 @@ type linear struct {
 // Linear returns act(x·wᵀ + b): x [.., I], w [O, I], b [O] or nil → [.., O].
 func (t *Tape) Linear(x *Var, w, b *Param, act Activation) *Var {
 	need(len(w.Shape) == 2 && w.Shape[1] == x.Cols(), "Linear", sprint("w [O, ", x.Cols(), "]"), w.Name, w.Shape)
-	need(b == nil || len(b.Shape) == 1 && b.Shape[0] == w.Shape[0], "Linear", sprint("b [", w.Shape[0], "]"), b)
+	need(b == nil || len(b.Shape) == 1 && b.Shape[0] == w.Shape[0], "Linear", sprint("b [", w.Shape[0], "]"), paramShape(b))
 	shape := append(append([]int{}, x.Shape[:len(x.Shape)-1]...), w.Shape[0])
 	l := &linear{x: x, w: w, b: b, act: act, y: t.newVar(shape, true)}
 	t.record(l, l.y, []*Var{x}, w, b)

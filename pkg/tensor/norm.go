@@ -27,7 +27,7 @@ type addNorm struct {
 // y may be nil.
 func (t *Tape) AddNorm(x, y *Var, gamma, beta *Param, dropout float32) *Var {
 	d := x.Cols()
-	need(y == nil || y.Size() == x.Size() && y.Cols() == d, "AddNorm", sprint("two of ", x.Shape), y)
+	need(y == nil || y.Size() == x.Size() && y.Cols() == d, "AddNorm", sprint("two of ", x.Shape), varShape(y))
 	need(gamma.Size() == d && beta.Size() == d, "AddNorm", sprint("gamma and beta [", d, "]"), gamma.Shape, beta.Shape)
 	need(dropout >= 0 && dropout < 1, "AddNorm", "0 ≤ dropout < 1", dropout)
 	a := &addNorm{x: x, y: y, gamma: gamma, beta: beta, p: dropout, out: t.newVar(x.Shape, true), t: t}

@@ -182,7 +182,7 @@ type meanPool struct {
 // visible [B, T] or nil for all → [B, D]. A sample without any gives zeros.
 func (t *Tape) MeanPool(x *Var, visible *Bytes) *Var {
 	need(len(x.Shape) == 3, "MeanPool", "[B, T, D]", x.Shape)
-	need(visible == nil || len(visible.Data) == x.Shape[0]*x.Shape[1], "MeanPool", sprint("flags [", x.Shape[:2], "]"), visible)
+	need(visible == nil || len(visible.Data) == x.Shape[0]*x.Shape[1], "MeanPool", sprint("flags ", x.Shape[:2]), flagShape(visible))
 	o := &meanPool{x: x, visible: visible, y: t.newVar([]int{x.Shape[0], x.Shape[2]}, x.root().grad)}
 	t.record(o, o.y, []*Var{x})
 	return o.y
