@@ -23,11 +23,22 @@
 //	link      exactly once, in order, with credit, over
 //	Network   datagrams: lossy, may duplicate, delay, reorder, corrupt
 //
+// A receiver acknowledges each quarter of the window that it has used, and the
+// tail at a tick; it asks again for what a gap or a bad checksum shows to be
+// missing, and a sender that hears nothing repeats by itself. A frame that a
+// Network refuses is a lost frame: a reconnecting client costs time only.
+//
+// MemNetwork joins members in one process and can lie in every way that links
+// mend; package nettest is what every Network must pass.
+//
 // # The caller's duties
 //
 // One ring at a time reads a Network. All members of a generation have made
 // their ring before any of them begins an operation. Operations of a ring are
 // begun in step order, one after the other, with the same buckets on all
-// ranks. The micro-gradients stay the caller's: after a ring has failed they
-// are as they were, and another generation can fold them again.
+// ranks, and a ring is closed when all members are done with it or its
+// generation has failed: a neighbour may need a frame again until then. An
+// operation that fails or is aborted ends its ring. The micro-gradients stay
+// the caller's: after a ring has failed they are as they were, and another
+// generation can fold them again.
 package allreduce

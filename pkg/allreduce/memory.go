@@ -37,7 +37,7 @@ type Injected struct {
 }
 
 // memBacklog is how many frames a member may leave unread.
-const memBacklog = 4096
+const memBacklog = 1024
 
 // MemNetwork joins members in one process. Its zero faults make it perfect: it
 // keeps order and loses nothing below memBacklog unread frames. It starts no
