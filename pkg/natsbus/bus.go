@@ -1,0 +1,56 @@
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+)
+
+type bus struct{ nc *nats.Conn }
+
+var _ cluster.Bus = bus{}
+
+func (b bus) Publish(subject string, data []byte) error {
+	if err := cluster.ValidSubject(subject); err != nil {
+		return err
+	}
+	if err := b.nc.Publish(subject, data); err != nil {
+		return fmt.Errorf("publishing %d bytes on %s: %w", len(data), subject, err)
+	}
+	return nil
+}
+
+func (b bus) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	if err := cluster.ValidSubject(subject); err != nil {
+		return nil, err
+	}
+	m, err := b.nc.RequestWithContext(ctx, subject, data)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, fmt.Errorf("request on %s: %w", subject, cluster.ErrNoResponder)
+	case err != nil:
+		return nil, fmt.Errorf("request on %s: %w", subject, err)
+	}
+	return m.Data, nil
+}
+
+func (b bus) Subscribe(subject string, h func(data []byte, reply func([]byte) error)) (func() error, error) {
+	if err := cluster.ValidSubject(subject); err != nil {
+		return nil, err
+	}
+	sub, err := subscribe(b.nc, subject, func(m *nats.Msg) {
+		if m.Reply == "" {
+			h(m.Data, nil)
+			return
+		}
+		h(m.Data, func(data []byte) error { return b.nc.Publish(m.Reply, data) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sub.Unsubscribe, nil
+}

@@ -1,0 +1,29 @@
+// Package natsbus puts a job on NATS: it is the only package that knows of it.
+//
+//	broker, err := natsbus.StartBroker(natsbus.BrokerOptions{})
+//	conn, err := natsbus.Connect(ctx, broker.URL(), natsbus.Credentials{Token: broker.Token()},
+//		natsbus.ConnOptions{Job: "bridge", Member: "w0"})
+//	bus := conn.Bus()              // small control messages: cluster.Bus
+//	net, err := conn.Network()     // the ring's frames: allreduce.Network
+//	blobs, err := conn.Blobs()     // checkpoints, samples: the receiver pulls
+//
+// Subjects of a job, with the names of its members as last tokens:
+//
+//	vlaring.<job>.coordinator      control, to the coordinator   (package cluster)
+//	vlaring.<job>.worker.<id>      control, to a worker          (package cluster)
+//	vlaring.<job>.ring.<id>        frames, as raw payload        (package allreduce)
+//	vlaring.<job>.blob.<member>    requests for a member's blobs (wire.go)
+//
+// A Conn is two NATS connections, one for control and one for bulk. Bulk
+// messages are written under their connection's lock, so in a partition they
+// would hold up heartbeats; and a server that cuts a slow reader off cuts all
+// that the connection carries.
+//
+// Core NATS is at most once. Whatever must arrive is repeated by those who
+// know when it is missing: frames by allreduce's links, chunks of blobs by the
+// one who fetches, control by package cluster. A broker may therefore stop and
+// come back at its address, and everything in progress goes on.
+//
+// The owner of a Conn closes what it got from it, or the Conn, which closes
+// all. Event funcs are called from NATS's goroutines and must not block.
+package natsbus

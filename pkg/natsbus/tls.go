@@ -1,0 +1,86 @@
+package natsbus
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+)
+
+// TLSFiles name PEM files. Cert and Key are one's own, and go together. CA is
+// what the other side's certificate must come from: without it a broker asks
+// its clients for none, and a client trusts the system's authorities and its
+// own certificate, so that a coordinator reaches the broker that it runs.
+type TLSFiles struct {
+	CA   string
+	Cert string
+	Key  string
+}
+
+func (f TLSFiles) empty() bool { return f == TLSFiles{} }
+
+// load reads the files that are named.
+func (f TLSFiles) load() (own []tls.Certificate, ca *x509.CertPool, err error) {
+	if (f.Cert == "") != (f.Key == "") {
+		return nil, nil, fmt.Errorf("TLS certificate %q and key %q: want both or none", f.Cert, f.Key)
+	}
+	if f.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			return nil, nil, fmt.Errorf("TLS certificate %s with key %s: %w", f.Cert, f.Key, err)
+		}
+		own = append(own, pair)
+	}
+	if f.CA != "" {
+		b, err := os.ReadFile(f.CA)
+		if err != nil {
+			return nil, nil, fmt.Errorf("TLS authority: %w", err)
+		}
+		ca = x509.NewCertPool()
+		if !ca.AppendCertsFromPEM(b) {
+			return nil, nil, fmt.Errorf("TLS authority %s: holds no PEM certificate", f.CA)
+		}
+	}
+	return own, ca, nil
+}
+
+func (f TLSFiles) server() (*tls.Config, error) {
+	if f.empty() {
+		return nil, nil
+	}
+	own, ca, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	if own == nil {
+		return nil, fmt.Errorf("TLS authority %s without a certificate: a broker needs a certificate and its key", f.CA)
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own}
+	if ca != nil {
+		c.ClientCAs, c.ClientAuth = ca, tls.RequireAndVerifyClientCert
+	}
+	return c, nil
+}
+
+func (f TLSFiles) client() (*tls.Config, error) {
+	if f.empty() {
+		return nil, nil
+	}
+	own, ca, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	if ca == nil {
+		if ca, err = x509.SystemCertPool(); err != nil {
+			ca = x509.NewCertPool()
+		}
+		for _, c := range own {
+			leaf, err := x509.ParseCertificate(c.Certificate[0])
+			if err != nil {
+				return nil, fmt.Errorf("TLS certificate %s: %w", f.Cert, err)
+			}
+			ca.AddCert(leaf)
+		}
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own, RootCAs: ca}, nil
+}
