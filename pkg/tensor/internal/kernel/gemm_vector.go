@@ -64,6 +64,7 @@ func (g *Gemm) runVector(v *vectorOps, m0, m1, n0, n1 int, ws *Workspace) {
 			}
 		}
 	}
+	ws.tile, ws.pack = tileArgs{}, packArgs{} // a workspace outlives its operands, which may be unmapped memory soon
 }
 
 // evenBlock cuts n into equal blocks of at most about limit, each a multiple of unit, and returns their size.
