@@ -1,0 +1,13 @@
+// Command coordinator: see internal/cli.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/vlaring/vlaring/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(context.Background(), cli.NewCoordinator(), os.Args[1:], os.Stdout, os.Stderr))
+}

@@ -1,0 +1,13 @@
+// Command worker: see internal/cli.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/vlaring/vlaring/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(context.Background(), cli.NewWorker(), os.Args[1:], os.Stdout, os.Stderr))
+}

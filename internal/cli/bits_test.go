@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// Promise 1 over NATS with real processes: the final weights are the same
+// bytes for any number of workers and threads, wherever the samples come from,
+// and for a run that was stopped and went on with other workers.
+func TestSameBits(t *testing.T) {
+	job := "testdata/small.yaml"
+	want := trainDone(t, job, "--run-dir", filepath.Join(t.TempDir(), "run"), "--workers", "1", "--threads", "1")
+	for name, args := range map[string][]string{
+		"2 workers":                 {"--workers", "2", "--threads", "1"},
+		"3 workers":                 {"--workers", "3", "--threads", "1"},
+		"1 worker, 2 threads":       {"--workers", "1", "--threads", "2"},
+		"7 workers, 6 with samples": {"--workers", "7", "--threads", "1"},
+		"samples over the bus":      {"--workers", "2", "--set", "data.delivery=bus"},
+		"many small chunks":         {"--workers", "3", "--set", "cluster.chunk_bytes=4096", "--set", "cluster.bucket_bytes=10000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := trainDone(t, job, append(args, "--run-dir", filepath.Join(t.TempDir(), "run"))...)
+			if got != want {
+				t.Errorf("weights are %s, want %s", got, want)
+			}
+		})
+	}
+	t.Run("stopped and resumed", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "run")
+		p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "2")
+		p.event("step")
+		p.event("step")
+		p.cmd.Process.Signal(os.Interrupt)
+		end := p.event("end")
+		if code, _ := p.wait(); code != exitResume {
+			t.Fatalf("exit code %d, want %d\n%s", code, exitResume, p.errText())
+		}
+		if s := end["step"].(float64); s < 2 || s >= 12 {
+			t.Fatalf("stopped at step %v", s)
+		}
+		if got := trainDone(t, job, "--run-dir", dir, "--resume", "--workers", "3"); got != want {
+			t.Errorf("weights are %s, want %s", got, want)
+		}
+		wantSteps(t, dir, 12)
+	})
+	t.Run("worker killed and resumed", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "run")
+		p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "3")
+		pid := int(p.event("joined")["pid"].(float64))
+		p.event("step")
+		p.event("step")
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		end := p.event("end")
+		if code, _ := p.wait(); code != exitResume {
+			t.Fatalf("exit code %d, want %d\n%s", code, exitResume, p.errText())
+		}
+		if s := end["step"].(float64); s < 2 {
+			t.Errorf("the checkpoint is of step %v; two steps were committed", s)
+		}
+		if got := trainDone(t, job, "--run-dir", dir, "--resume", "--workers", "1"); got != want {
+			t.Errorf("weights are %s, want %s", got, want)
+		}
+		wantSteps(t, dir, 12)
+	})
+}
+
+// wantSteps checks that metrics.jsonl has each step once, in order.
+func wantSteps(t *testing.T, dir string, n int) {
+	t.Helper()
+	l := readMetrics(t, filepath.Join(dir, "metrics.jsonl"))
+	for i, m := range l {
+		if m.Step != uint64(i+1) {
+			t.Errorf("line %d of metrics.jsonl is of step %d", i+1, m.Step)
+		}
+	}
+	if len(l) != n {
+		t.Errorf("metrics.jsonl has %d lines, want %s", len(l), strconv.Itoa(n))
+	}
+}

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+func newCheckpoint() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "checkpoint",
+		Short: "List, show and verify checkpoints",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q: want ls, show or verify", args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
+	}
+	c.AddCommand(newCheckpointLs(), newCheckpointShow(), newCheckpointVerify())
+	return c
+}
+
+// checkpointsDir accepts a run directory or its checkpoints directory.
+func checkpointsDir(dir string) string {
+	if sub := filepath.Join(dir, "checkpoints"); isDir(sub) {
+		return sub
+	}
+	return dir
+}
+
+func newCheckpointLs() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "ls RUN-DIR", Short: "List a run's checkpoints, oldest first", Args: exactArgs("RUN-DIR"),
+		RunE: func(c *cobra.Command, args []string) error {
+			list, err := checkpoint.List(checkpointsDir(args[0]))
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(list)
+			}
+			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "STEP\tSIZE\tCREATED\tSTATE\tDIRECTORY")
+			for _, e := range list {
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Step, bytesText(e.Size), e.Created.Format("2006-01-02 15:04:05"), e.State, e.Dir)
+			}
+			return w.Flush()
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
+	return c
+}
+
+func newCheckpointShow() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "show DIR", Short: "Show what a checkpoint holds", Args: exactArgs("DIR"),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := checkpointDir(args[0])
+			if err != nil {
+				return err
+			}
+			m, err := checkpoint.ReadManifest(dir)
+			if err != nil {
+				return err
+			}
+			out := c.OutOrStdout()
+			if asJSON {
+				return json.NewEncoder(out).Encode(m)
+			}
+			fmt.Fprintf(out, "%s\njob %s, step %d, next sample %d, seed %d\nsaved %s by %s with %d worker(s)\n", dir, m.Job, m.Step, m.Cursor, m.Seed,
+				m.Created.Format("2006-01-02 15:04:05"), m.Software, m.World)
+			for _, f := range m.Files {
+				fmt.Fprintf(out, "%-24s %10s  sha256 %s\n", f.Name, bytesText(f.Size), f.SHA256)
+			}
+			f, err := safetensors.Open(filepath.Join(dir, train.ModelFile))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			total := 0
+			w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+			for _, name := range f.Names() {
+				t, _ := f.Tensor(name)
+				n := 1
+				for _, d := range t.Shape {
+					n *= d
+				}
+				total += n
+				fmt.Fprintf(w, "  %s\t%s\t%v\n", name, t.DType, t.Shape)
+			}
+			w.Flush()
+			fmt.Fprintf(out, "%d parameters in %d tensors\n", total, len(f.Names()))
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the manifest as JSON")
+	return c
+}
+
+func newCheckpointVerify() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "verify DIR", Short: "Read every byte of a checkpoint, or of all of a run, and say what is wrong", Args: exactArgs("DIR"),
+		RunE: func(c *cobra.Command, args []string) error {
+			dirs := []string{args[0]}
+			if list, err := checkpoint.List(checkpointsDir(args[0])); err == nil && len(list) > 0 {
+				dirs = nil
+				for _, e := range list {
+					dirs = append(dirs, e.Dir)
+				}
+			}
+			var bad error
+			for _, d := range dirs {
+				rep := checkpoint.Verify(d)
+				if asJSON {
+					if err := json.NewEncoder(c.OutOrStdout()).Encode(rep); err != nil {
+						return err
+					}
+				} else if err := rep.Err(); err != nil {
+					fmt.Fprintf(c.OutOrStdout(), "BAD  %v\n", err)
+				} else {
+					fmt.Fprintf(c.OutOrStdout(), "ok   %s: step %d, %s\n", d, rep.Step, bytesText(rep.Bytes))
+				}
+				if err := rep.Err(); err != nil && bad == nil {
+					bad = err
+				}
+			}
+			return bad
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a checkpoint")
+	return c
+}
+
+func bytesText(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%d B", n)
+}

@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/pkg/natsbus"
+)
+
+// tokenEnv holds the broker's token where no --token-file is given.
+const tokenEnv = "VLARING_TOKEN"
+
+// connFlags say how to reach a NATS server and how to prove who one is.
+type connFlags struct {
+	url       string
+	tokenFile string
+	creds     string
+	user      string
+	tlsCA     string
+	tlsCert   string
+	tlsKey    string
+}
+
+func (f *connFlags) register(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringVar(&f.url, "nats", "", "URL of the NATS server, e.g. nats://host:4222 or tls://host:4222")
+	fl.StringVar(&f.tokenFile, "token-file", "", "file with the server's token (or the environment's "+tokenEnv+")")
+	fl.StringVar(&f.user, "user", "", "NATS user name; its password is taken as the token is")
+	fl.StringVar(&f.creds, "creds", "", "NATS credentials file (operator mode)")
+	fl.StringVar(&f.tlsCA, "tls-ca", "", "CA certificate file that the other side's certificate must come from")
+	fl.StringVar(&f.tlsCert, "tls-cert", "", "own certificate file")
+	fl.StringVar(&f.tlsKey, "tls-key", "", "own key file")
+}
+
+// credentials reads the secrets. None of them is taken from a flag: arguments
+// can be read by every user of a machine.
+func (f *connFlags) credentials() (natsbus.Credentials, error) {
+	c := natsbus.Credentials{CredsFile: f.creds, TLS: natsbus.TLSFiles{CA: f.tlsCA, Cert: f.tlsCert, Key: f.tlsKey}}
+	if (f.tlsCert == "") != (f.tlsKey == "") {
+		return c, usagef("--tls-cert and --tls-key go together")
+	}
+	secret := os.Getenv(tokenEnv)
+	if f.tokenFile != "" {
+		b, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return c, usagef("--token-file: %w", err)
+		}
+		if secret = strings.TrimSpace(string(b)); secret == "" {
+			return c, usagef("--token-file %s is empty", f.tokenFile)
+		}
+	}
+	if f.user != "" {
+		if secret == "" {
+			return c, usagef("--user %s wants a password, by --token-file or the environment's %s", f.user, tokenEnv)
+		}
+		c.User, c.Password = f.user, secret
+	} else {
+		c.Token = secret
+	}
+	return c, nil
+}
+
+// joinHint is the command that a worker elsewhere would type.
+func joinHint(url, job, tokenFile string, tls bool) string {
+	s := fmt.Sprintf("worker --nats %s --job %s --token-file %s", url, job, tokenFile)
+	if tls {
+		s += " --tls-ca CA.pem"
+	}
+	return s
+}

@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+)
+
+// Whatever a user gets wrong comes back as one message that names the thing,
+// with a documented exit code, and leaves no run directory that looks used.
+func TestBadInput(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	good, err := os.ReadFile("testdata/small.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := func(name, old, new string) string {
+		if !strings.Contains(string(good), old) {
+			t.Fatalf("testdata/small.yaml has no %q", old)
+		}
+		return write(name, strings.Replace(string(good), old, new, 1))
+	}
+	tensors := func(name string, l []safetensors.Tensor) string {
+		p := filepath.Join(dir, name)
+		f, err := os.Create(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := safetensors.Write(f, l, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	data := func(token int64) []safetensors.Tensor {
+		ids := make([]int64, 4*10)
+		for i := range ids {
+			ids[i] = 1
+		}
+		ids[13] = token
+		return []safetensors.Tensor{{Name: "images", Shape: []int{4, 3, 32, 32}, Data: make([]float32, 4*3*32*32)},
+			{Name: "instruction_tokens", Shape: []int{4, 10}, Data: ids}, {Name: "actions", Shape: []int{4, 7}, Data: make([]float32, 28)}}
+	}
+	curve, err := os.ReadFile("testdata/curve/job.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	withData := func(name, path string) string {
+		s := strings.Replace(string(curve), "train_data.safetensors", path, 1)
+		abs, _ := filepath.Abs("testdata/curve/train_init.safetensors")
+		return write(name, strings.Replace(s, "train_init.safetensors", abs, 1))
+	}
+	whole, err := os.ReadFile("testdata/curve/train_data.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("cut.safetensors", string(whole[:len(whole)/2]))
+	tensors("token.safetensors", data(50))
+	initBase := []safetensors.Tensor{}
+	init, err := safetensors.Open("testdata/curve/train_init.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range init.Names() {
+		i, _ := init.Tensor(n)
+		x, err := init.Float32(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch n {
+		case "vision_encoder.cls_token": // left out
+			continue
+		case "cross_modal_fusion.language_proj.bias":
+			i.Shape, x = []int{16}, x[:16]
+		}
+		initBase = append(initBase, safetensors.Tensor{Name: n, Shape: i.Shape, Data: x})
+	}
+	init.Close()
+	tensors("bad_init.safetensors", append(initBase, safetensors.Tensor{Name: "surplus", Shape: []int{1}, Data: []float32{0}}))
+	curveAbs, _ := filepath.Abs("testdata/curve/train_data.safetensors")
+	badInit := write("bad_init.yaml", strings.NewReplacer("train_data.safetensors", curveAbs, "train_init.safetensors", "bad_init.safetensors").Replace(string(curve)))
+
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want []string
+	}{
+		"unknown key":              {[]string{"train", edit("a.yaml", "n_heads:", "n_head:")}, exitUsage, []string{"a.yaml:5", "n_head", "n_heads"}},
+		"wrong type":               {[]string{"train", edit("b.yaml", "global: 12", "global: many")}, exitUsage, []string{"b.yaml:7", "batch.global", "many"}},
+		"micro not dividing":       {[]string{"train", edit("c.yaml", "micro: 2", "micro: 5")}, exitUsage, []string{"batch.micro", "5", "12"}},
+		"heads not dividing":       {[]string{"train", edit("d.yaml", "n_heads: 4", "n_heads: 3")}, exitUsage, []string{"n_heads", "32", "3"}},
+		"odd d_model":              {[]string{"train", edit("e.yaml", "d_model: 32, n_heads: 4", "d_model: 33, n_heads: 3")}, exitUsage, []string{"d_model", "33"}},
+		"patch not dividing":       {[]string{"train", edit("f.yaml", "patch_size: 8", "patch_size: 7")}, exitUsage, []string{"patch_size", "7", "32"}},
+		"bad --set":                {[]string{"train", "testdata/small.yaml", "--set", "batch.globall=4"}, exitUsage, []string{"globall", "batch.global"}},
+		"no job file":              {[]string{"train", filepath.Join(dir, "none.yaml")}, exitUsage, []string{"none.yaml"}},
+		"no argument":              {[]string{"train"}, exitUsage, []string{"JOB.yaml"}},
+		"unknown flag":             {[]string{"train", "x", "--wrokers", "3"}, exitUsage, []string{"wrokers"}},
+		"unknown command":          {[]string{"tran"}, exitUsage, []string{"tran"}},
+		"missing data":             {[]string{"train", withData("g.yaml", "nowhere.safetensors")}, exitFailed, []string{"nowhere.safetensors"}},
+		"truncated data":           {[]string{"train", withData("h.yaml", "cut.safetensors")}, exitFailed, []string{"cut.safetensors"}},
+		"token outside vocabulary": {[]string{"train", withData("i.yaml", "token.safetensors")}, exitFailed, []string{"token", "50"}},
+		"bad init":                 {[]string{"train", badInit}, exitFailed, []string{"vision_encoder.cls_token", "surplus", "cross_modal_fusion.language_proj.bias", "[16]", "[32]"}},
+		"no NATS":                  {[]string{"train", "testdata/small.yaml", "--nats", "nats://127.0.0.1:1", "--set", "cluster.join_timeout=1s"}, exitFailed, []string{"127.0.0.1:1"}},
+		"no checkpoint":            {[]string{"eval", "--checkpoint", dir}, exitFailed, []string{dir}},
+		"nats and listen":          {[]string{"train", "testdata/small.yaml", "--nats", "nats://127.0.0.1:1", "--listen", ":4222"}, exitUsage, []string{"--listen"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := c.args
+			if args[0] == "train" {
+				args = append(args, "--run-dir", filepath.Join(t.TempDir(), "run"))
+			}
+			code, _, stderr := call(t, bin.coordinator, args...)
+			if code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			for _, w := range c.want {
+				if !strings.Contains(stderr, w) {
+					t.Errorf("the message does not name %q", w)
+				}
+			}
+			if t.Failed() || testing.Verbose() {
+				t.Logf("%v\n%s", args, stderr)
+			}
+			if strings.Contains(stderr, "goroutine ") {
+				t.Error("a panic reached the user")
+			}
+		})
+	}
+}
+
+func TestWorkerRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"no job":    {[]string{"--nats", "nats://127.0.0.1:1"}, exitUsage, "--job"},
+		"no server": {[]string{"--nats", "nats://127.0.0.1:1", "--job", "x", "--join-timeout", "2s"}, exitFailed, "127.0.0.1:1"},
+		"bad id":    {[]string{"--nats", "nats://127.0.0.1:1", "--job", "x", "--id", "a b"}, exitUsage, "a b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, _, stderr := call(t, bin.worker, c.args...)
+			if code != c.code || !strings.Contains(stderr, c.want) {
+				t.Errorf("exit code %d, want %d with %q in the message:\n%s", code, c.code, c.want, stderr)
+			}
+		})
+	}
+}
+
+// A run directory is one run's: at the same time, and afterwards.
+func TestRunDirInUse(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--set", "train.steps=500")
+	p.event("step")
+	code, _, stderr := call(t, bin.coordinator, "train", "testdata/small.yaml", "--run-dir", dir, "--resume")
+	if code == 0 || !strings.Contains(stderr, dir) {
+		t.Errorf("a second coordinator on the same run directory: exit code %d\n%s", code, stderr)
+	}
+	p.cmd.Process.Signal(os.Interrupt)
+	if code, _ := p.wait(); code != exitResume {
+		t.Fatalf("exit code %d\n%s", code, p.errText())
+	}
+	code, _, stderr = call(t, bin.coordinator, "train", "testdata/small.yaml", "--run-dir", dir)
+	if code != exitUsage || !strings.Contains(stderr, "--resume") {
+		t.Errorf("an old run without --resume: exit code %d\n%s", code, stderr)
+	}
+	code, _, stderr = call(t, bin.coordinator, "train", "testdata/small.yaml", "--run-dir", dir, "--resume", "--set", "seed=12")
+	if code != exitUsage || !strings.Contains(stderr, "seed") {
+		t.Errorf("resumed with another seed: exit code %d\n%s", code, stderr)
+	}
+}
+
+// A checkpoint with one flipped byte is refused by name, and resuming goes on
+// from the one before it to the same weights.
+func TestFlippedByte(t *testing.T) {
+	want := trainDone(t, "testdata/small.yaml", "--run-dir", filepath.Join(t.TempDir(), "run"), "--workers", "1")
+	dir := filepath.Join(t.TempDir(), "run")
+	if got := trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--workers", "2"); got != want {
+		t.Fatalf("weights are %s, want %s", got, want)
+	}
+	file := filepath.Join(dir, "checkpoints", "step-00000012", "model.safetensors")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-100] ^= 1
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := call(t, bin.coordinator, "checkpoint", "verify", dir)
+	if code != exitFailed || !strings.Contains(stdout+stderr, "model.safetensors") || !strings.Contains(stdout, "step-00000010") {
+		t.Errorf("verify: exit code %d\n%s%s", code, stdout, stderr)
+	}
+	code, _, stderr = call(t, bin.coordinator, "eval", "--checkpoint", filepath.Join(dir, "checkpoints", "step-00000012"))
+	if code != exitFailed || !strings.Contains(stderr, "model.safetensors") {
+		t.Errorf("eval: exit code %d\n%s", code, stderr)
+	}
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--resume", "--workers", "1")
+	if r := p.event("resume"); r["step"].(float64) != 10 {
+		t.Errorf("resumed from step %v, want 10", r["step"])
+	}
+	end := p.event("end")
+	if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
+		t.Errorf("exit code %d, weights %v, want %s\n%s", code, end["model_sha256"], want, p.errText())
+	}
+	if !strings.Contains(p.errText(), "step-00000012") {
+		t.Errorf("nothing says that step 12 was passed over:\n%s", p.errText())
+	}
+}

@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+func newEval() *cobra.Command {
+	var dir, path, split string
+	var threads int
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "eval --checkpoint DIR",
+		Short: "Measure a checkpoint on the held-out split",
+		Long: `Measure a checkpoint on the held-out split of the data it was trained on: the
+error of each degree of freedom in physical units, beside that of always
+predicting the training mean. DIR is a checkpoint, or a run directory for its
+newest one.`,
+		Example: "  coordinator eval --checkpoint runs/bridge\n  coordinator eval --checkpoint runs/bridge/checkpoints/step-00000100 --data /data/bridge --json",
+		Args:    exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			m, err := openTrained(dir, path)
+			if err != nil {
+				return err
+			}
+			defer m.set.Close()
+			src := m.set.Heldout()
+			switch split {
+			case "heldout":
+			case "train":
+				src = m.set.Train()
+			default:
+				return usagef("--split %q: want heldout or train", split)
+			}
+			rep, err := m.evaluate(c.Context(), src, threads)
+			if err != nil {
+				return err
+			}
+			rep.Split = split
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(rep)
+			}
+			fmt.Fprint(c.OutOrStdout(), reportText(rep))
+			return nil
+		},
+	}
+	fl := c.Flags()
+	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
+	fl.StringVar(&path, "data", "", "where the data is here (default: as in the job)")
+	fl.StringVar(&split, "split", "heldout", "heldout or train")
+	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
+	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+// trained is a checkpoint that has been opened for use.
+type trained struct {
+	dir   string
+	step  uint64
+	job   *job.Job
+	model *models.Model
+	meta  data.Meta
+	set   data.Dataset // nil where no data was asked for
+}
+
+// checkpointDir accepts a checkpoint, a checkpoints directory or a run directory.
+func checkpointDir(dir string) (string, error) {
+	if dir == "" {
+		return "", usagef("--checkpoint DIR is missing: a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest")
+	}
+	if _, err := checkpoint.ReadManifest(dir); err == nil {
+		return dir, nil
+	} else if strings.HasPrefix(filepath.Base(dir), "step-") {
+		return "", err
+	}
+	for _, d := range []string{filepath.Join(dir, "checkpoints"), dir} {
+		if found, err := checkpoint.LatestGood(d); err == nil {
+			return found.Dir, nil
+		}
+	}
+	return "", fmt.Errorf("%s holds no checkpoint that verifies", dir)
+}
+
+// loadTrained opens a checkpoint's model, verified, without its data.
+func loadTrained(dir string) (*trained, error) {
+	dir, err := checkpointDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if rep := checkpoint.Verify(dir); rep.Err() != nil {
+		return nil, rep.Err()
+	}
+	man, err := checkpoint.ReadManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	t := &trained{dir: dir, step: man.Step}
+	if t.job, err = job.Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(man.Data, &t.meta); err != nil {
+		return nil, fmt.Errorf("%s: manifest: data: %w", dir, err)
+	}
+	if t.model, _, err = train.Build(t.job, t.meta); err != nil {
+		return nil, err
+	}
+	f, err := safetensors.Open(filepath.Join(dir, train.ModelFile))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return t, train.LoadWeights(t.model.Params(), f)
+}
+
+// openTrained also opens the data, at path where it is given.
+func openTrained(dir, path string) (*trained, error) {
+	t, err := loadTrained(dir)
+	if err != nil {
+		return nil, err
+	}
+	base := "."
+	if path != "" {
+		if t.job.Data.Path, err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+	} else if b, err := runBase(t.dir); err == nil {
+		base = b
+	}
+	if t.set, err = train.OpenData(t.job, base, &t.meta); err != nil {
+		return nil, fmt.Errorf("%w\n(--data says where the data is on this machine)", err)
+	}
+	return t, nil
+}
+
+func (t *trained) evaluate(ctx context.Context, src data.Source, threads int) (train.Report, error) {
+	rt := tensor.NewRuntime(max(threads, 1))
+	defer rt.Close()
+	rep, err := train.Evaluate(ctx, rt, t.model, t.meta, t.job.Loss, src)
+	rep.Step = t.step
+	return rep, err
+}
+
+// reportText is an evaluation for people.
+func reportText(r train.Report) string {
+	var b strings.Builder
+	if t := r.Tokens; t != nil {
+		fmt.Fprintf(&b, "%s, step %d: %d sequences, token accuracy %.2f %%, loss %.4f\n", r.Split, r.Step, t.Samples, 100*t.Accuracy, t.Loss)
+		fmt.Fprintf(&b, "  input     %v\n  expected  %v\n  predicted %v\n", t.Input, t.Expected, t.Output)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%s, step %d:\n%s", r.Split, r.Step, r.Actions.Text())
+	return b.String()
+}

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// Exit codes, the same for both commands.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitResume = 3
+)
+
+const exitHelp = `
+Exit codes:
+  0  done
+  1  failed; the message says why
+  2  wrong usage, or a mistake in the job file
+  3  stopped or lost a worker before the last step; a checkpoint to resume from is stored`
+
+// usageError is a mistake in how the command was called.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(f string, args ...any) error { return usageError{fmt.Errorf(f, args...)} }
+
+// resumableError ends a run that --resume can continue.
+type resumableError struct{ msg string }
+
+func (e resumableError) Error() string { return e.msg }
+
+// exitCode is the one table from kinds of error to codes.
+func exitCode(err error) int {
+	var usage usageError
+	var bad *job.Error
+	var resume resumableError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage), errors.As(err, &bad):
+		return exitUsage
+	case errors.As(err, &resume):
+		return exitResume
+	}
+	return exitFailed
+}
+
+// Main runs cmd and returns the process's exit code. Errors go to stderr once.
+func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) int {
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w\nsee '%s --help'", err, c.CommandPath())
+	})
+	err := cmd.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", cmd.Name(), err)
+	}
+	return exitCode(err)
+}
+
+// exactArgs is cobra.ExactArgs with our exit code and a message that says what is wanted.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usagef("%s wants %d argument(s) %v, and got %d\nusage: %s", c.CommandPath(), len(names), names, len(args), c.UseLine())
+		}
+		return nil
+	}
+}
+
+// endError turns a job's end into the command's error.
+func endError(f cluster.Finish, hint string) error {
+	switch {
+	case f.Outcome == cluster.Done:
+		return nil
+	case f.Outcome == cluster.Failed && !f.Stored:
+		return errors.New(f.Reason)
+	case f.Outcome == cluster.Failed:
+		return fmt.Errorf("%s\n%s", f.Reason, hint)
+	case !f.Stored:
+		return fmt.Errorf("%s; no step was committed, so there is nothing to resume", f.Reason)
+	}
+	return resumableError{fmt.Sprintf("%s at step %d\n%s", f.Reason, f.Step, hint)}
+}
+
+func envOr(name, def string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return def
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// presetTokens and presetVocab are what the table assumes of the data.
+const (
+	presetTokens = 16
+	presetVocab  = 10000
+)
+
+func newPresets() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "presets",
+		Short: "List the model presets, with parameters, arithmetic and memory",
+		Args:  exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			type row struct {
+				Preset     string      `json:"preset"`
+				Use        string      `json:"use"`
+				Layers     int         `json:"n_layers"`
+				DModel     int         `json:"d_model"`
+				Heads      int         `json:"n_heads"`
+				Image      int         `json:"image_size"`
+				Patch      int         `json:"patch_size"`
+				Parameters int         `json:"parameters"`
+				Cost       models.Cost `json:"cost"`
+			}
+			var rows []row
+			for _, p := range job.Presets() {
+				name := p.Name
+				j, err := job.Parse("preset "+name, []byte(fmt.Sprintf("name: preset\nmodel: {preset: %s, kind: vla, vocab_size: %d}\ndata: {kind: tabletop, episodes: 1}\nbatch: {global: 1, micro: 1}\ntrain: {steps: 1}\n", name, presetVocab)), nil)
+				if err != nil {
+					return err
+				}
+				m, err := models.New(train.ModelConfig(j, data.Meta{}))
+				if err != nil {
+					return err
+				}
+				rows = append(rows, row{name, p.Use, j.Model.NLayers, j.Model.DModel, j.Model.NHeads, j.Model.ImageSize, j.Model.PatchSize,
+					m.Params().Count(), m.Cost(m.Spec(presetTokens))})
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(rows)
+			}
+			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "PRESET\tLAYERS\tD_MODEL\tHEADS\tIMAGE\tPATCH\tPARAMETERS\tTRAINING GFLOP/SAMPLE\tACTIVATIONS/SAMPLE\tSTATE")
+			for _, r := range rows {
+				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%.2f\t%s\t%s\n", r.Preset, r.Layers, r.DModel, r.Heads, r.Image, r.Patch, r.Parameters,
+					float64(r.Cost.TrainFLOPs)/1e9, bytesText(r.Cost.ActivationBytes), bytesText(16*int64(r.Parameters)))
+			}
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout())
+			for _, r := range rows {
+				fmt.Fprintf(c.OutOrStdout(), "%-5s %s\n", r.Preset, r.Use)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "\nfor %d instruction tokens and a vocabulary of %d; state is weights, one gradient and two moments\n", presetTokens, presetVocab)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
+	return c
+}

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests of this package run the real program: TestMain builds both
+// commands once, and every test starts processes of them.
+var bin struct{ coordinator, worker string }
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "vlaring")
+	if err != nil {
+		panic(err)
+	}
+	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/coordinator", "../../cmd/worker")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building the commands: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	bin.coordinator, bin.worker = filepath.Join(dir, "coordinator"), filepath.Join(dir, "worker")
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// proc is a running command.
+type proc struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout *bufio.Scanner
+	mu     sync.Mutex
+	stderr bytes.Buffer
+	done   chan struct{} // closed once it has ended
+}
+
+// start runs a command. Its standard output is read by the test, line by line
+// or to the end by wait.
+func start(t *testing.T, env []string, path string, args ...string) *proc {
+	t.Helper()
+	p := &proc{t: t, cmd: exec.Command(path, args...), done: make(chan struct{})}
+	p.cmd.Env = append(withoutEnv(os.Environ(), tokenEnv), env...)
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewScanner(out)
+	p.stdout.Buffer(nil, 1<<24)
+	p.cmd.Stderr = lockedWriter{p}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(3*time.Minute, func() { p.cmd.Process.Kill() }) // a hang must end the test, not the CI
+	t.Cleanup(func() {
+		kill.Stop()
+		p.cmd.Process.Kill()
+	})
+	return p
+}
+
+type lockedWriter struct{ p *proc }
+
+func (w lockedWriter) Write(b []byte) (int, error) {
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	return w.p.stderr.Write(b)
+}
+
+func (p *proc) errText() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stderr.String()
+}
+
+// event reads standard output up to an event of this kind. In JSON mode every
+// line is an object with an "event".
+func (p *proc) event(kind string) map[string]any {
+	p.t.Helper()
+	for p.stdout.Scan() {
+		var m map[string]any
+		if err := json.Unmarshal(p.stdout.Bytes(), &m); err != nil {
+			p.t.Fatalf("standard output has a line that is not JSON: %q", p.stdout.Text())
+		}
+		if m["event"] == kind {
+			return m
+		}
+	}
+	p.t.Fatalf("the process ended without an event %q; standard error:\n%s", kind, p.errText())
+	return nil
+}
+
+// wait reads the rest of standard output and returns the exit code.
+func (p *proc) wait() (code int, out string) {
+	p.t.Helper()
+	var b strings.Builder
+	for p.stdout.Scan() {
+		b.WriteString(p.stdout.Text() + "\n")
+	}
+	err := p.cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if st := exit.Sys().(syscall.WaitStatus); st.Signaled() {
+			return 128 + int(st.Signal()), b.String()
+		}
+		return exit.ExitCode(), b.String()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return 0, b.String()
+}
+
+// call runs a command to its end.
+func call(t *testing.T, path string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	p := start(t, nil, path, args...)
+	code, stdout = p.wait()
+	return code, stdout, p.errText()
+}
+
+// trainDone trains a job to its end and returns the SHA-256 of its weights.
+func trainDone(t *testing.T, jobFile string, args ...string) string {
+	t.Helper()
+	p := start(t, nil, bin.coordinator, append([]string{"train", jobFile, "--json"}, args...)...)
+	end := p.event("end")
+	if code, _ := p.wait(); code != 0 {
+		t.Fatalf("train %v: exit code %d\n%s", args, code, p.errText())
+	}
+	return end["model_sha256"].(string)
+}

@@ -1,0 +1,43 @@
+// Package cli is both commands: flags become a configuration, the packages are
+// wired together, errors become exit codes. It decides nothing about training.
+package cli
+
+import (
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Version is the program's version, as the build knows it.
+func Version() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return b.Main.Version
+	}
+	return "(devel)"
+}
+
+// NewCoordinator returns the coordinator command.
+func NewCoordinator() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "coordinator",
+		Short:   "Train vision-language-action transformers on many processes",
+		Long:    "Train vision-language-action transformers on many processes and machines: the same bits on any of them." + "\n" + exitHelp,
+		Version: Version(),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q\nsee '%s --help'", args[0], c.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
+	}
+	c.AddCommand(newTrain(), newEval(), newPredict(), newCheckpoint(), newPresets(), newWorker("worker", true))
+	return c
+}
+
+// NewWorker returns the worker command.
+func NewWorker() *cobra.Command {
+	c := newWorker("worker", false)
+	c.Version = Version()
+	return c
+}

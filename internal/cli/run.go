@@ -1,0 +1,418 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// run is one coordinator's run of a job.
+type run struct {
+	job     *job.Job
+	jobPath string
+	baseDir string
+	dir     string
+	resume  bool
+	local   int
+	threads int
+	listen  string
+	conn    connFlags
+	logs    logFlags
+	asJSON  bool
+	out     io.Writer
+	errOut  io.Writer
+	stop    chan string
+
+	view    *view
+	logTo   io.Writer // log lines, ours and the workers': never into a stream of JSON events
+	log     *zap.Logger
+	store   checkpoint.Store
+	dataset data.Dataset
+	meta    data.Meta
+	start   uint64         // committed steps at the start
+	state   []cluster.Blob // what workers fetch first
+	metrics *os.File
+	lastAt  time.Time
+	joined  map[string]bool // workers that scripts were told of
+}
+
+// train is the whole run, in order.
+func (r *run) train(ctx context.Context) (err error) {
+	if err := tensor.CPUError(); err != nil {
+		return usageError{err}
+	}
+	lock, err := r.openRunDir()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	from, err := r.resumeFrom()
+	if err != nil {
+		return err
+	}
+	if err := r.openData(from); err != nil {
+		return err
+	}
+	defer r.dataset.Close()
+	model, _, err := train.Build(r.job, r.meta)
+	if err != nil {
+		return err
+	}
+	if err := r.checkInit(model); err != nil {
+		return err
+	}
+	if r.start >= uint64(r.job.Train.Steps) {
+		fmt.Fprintf(r.errOut, "%s: step %d of %d is already stored in %s: nothing to do (raise train.steps to go on)\n", r.job.Name, r.start, r.job.Train.Steps, r.dir)
+		return nil
+	}
+	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir}); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), r.job.YAML(), 0o644); err != nil {
+		return err
+	}
+	if r.metrics, err = openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start); err != nil {
+		return err
+	}
+	defer r.metrics.Close()
+
+	screen := r.errOut
+	if r.asJSON {
+		screen = r.out
+	}
+	r.view = newView(screen, r.asJSON, r.job.Name, r.start, uint64(r.job.Train.Steps))
+	r.logTo = r.view
+	if r.asJSON {
+		r.logTo = r.errOut
+	}
+	if r.log, err = r.logs.logger(r.logTo); err != nil {
+		return err
+	}
+	r.view.saved(r.start)
+	r.joined = map[string]bool{}
+	r.view.event("start", fmt.Sprintf("%s: %s model, %d parameters; %d training samples (%s); %d steps of %d samples in micro-batches of %d",
+		r.job.Name, r.job.Model.Kind, model.Params().Count(), r.meta.Train, r.meta.Kind, r.job.Train.Steps, r.job.Batch.Global, r.job.Batch.Micro),
+		map[string]any{"job": r.job.Name, "parameters": model.Params().Count(), "steps": r.job.Train.Steps, "start_step": r.start, "run_dir": r.dir})
+	if r.start > 0 {
+		r.view.event("resume", fmt.Sprintf("resuming after step %d from %s", r.start, from.Dir), map[string]any{"step": r.start})
+	}
+
+	link, err := r.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer link.close()
+	if err := r.offerState(link, from); err != nil {
+		return err
+	}
+	serve, err := r.serveMicro()
+	if err != nil {
+		return err
+	}
+	if err := link.blobs.OfferFunc(train.MicroPrefix, serve); err != nil {
+		return err
+	}
+
+	coord := cluster.NewCoordinator(link.conn.Bus(), r.job.Name, cluster.Hooks{
+		Welcome:  r.welcome,
+		StepDone: r.stepDone,
+		Members:  r.showMembers,
+		Save:     func(ctx context.Context, o *cluster.Offer) error { return r.save(ctx, link, o) },
+		Note:     func(text string) { r.log.Info(text) },
+	})
+	children, err := startWorkers(r, link, coord)
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case reason := <-r.stop:
+			coord.Tell(cluster.StopRequest{Reason: reason})
+		case <-children.done:
+		}
+	}()
+	if r.local == 0 {
+		r.view.event("waiting", fmt.Sprintf("waiting for %d worker(s); on each machine: %s", r.job.Cluster.Workers, link.hint),
+			map[string]any{"workers": r.job.Cluster.Workers, "url": link.url})
+	}
+	fin, err := coord.Run(ctx, cluster.Config{Workers: r.job.Cluster.Workers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
+		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Deadline: time.Duration(r.job.Cluster.Deadline),
+		JoinTimeout: time.Duration(r.job.Cluster.JoinTimeout)})
+	children.wait(err != nil)
+	r.view.close()
+	if err != nil {
+		return err
+	}
+	return r.finish(ctx, fin)
+}
+
+// finish says how the job ended, and how good the model is.
+func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
+	dir := filepath.Join(r.dir, "checkpoints", checkpoint.DirName(fin.Step))
+	hash := ""
+	if fin.Stored {
+		m, err := checkpoint.ReadManifest(dir)
+		if err != nil {
+			return err
+		}
+		hash = m.File(train.ModelFile).SHA256
+	}
+	fields := map[string]any{"outcome": fin.Outcome.String(), "step": fin.Step, "reason": fin.Reason}
+	if hash != "" {
+		fields["checkpoint"], fields["model_sha256"] = dir, hash
+	}
+	if fin.Outcome == cluster.Done {
+		r.view.event("end", fmt.Sprintf("done: %d steps; weights in %s\nmodel.safetensors sha256 %s", fin.Step, dir, hash), fields)
+		if r.meta.Heldout > 0 {
+			m, err := loadTrained(dir)
+			if err != nil {
+				return err
+			}
+			rep, err := m.evaluate(ctx, r.dataset.Heldout(), r.threads*max(r.local, 1))
+			if err != nil {
+				return fmt.Errorf("evaluating the held-out split: %w", err)
+			}
+			rep.Split = "heldout"
+			r.view.event("eval", strings.TrimSuffix(reportText(rep), "\n"), map[string]any{"report": rep})
+		}
+		return nil
+	}
+	r.view.script("end", fields)
+	return endError(fin, fmt.Sprintf("resume with: coordinator train %s --run-dir %s --resume", r.jobPath, r.dir))
+}
+
+// welcome is the job, for an accepted worker.
+func (r *run) welcome(*cluster.Join) *cluster.Welcome {
+	meta, err := json.Marshal(r.meta)
+	if err != nil {
+		return &cluster.Welcome{Refused: err.Error()}
+	}
+	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.start, State: r.state}
+}
+
+func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
+	r.view.update(p, members)
+	for _, m := range members {
+		if !r.joined[m.Worker] {
+			r.joined[m.Worker] = true
+			r.view.script("joined", map[string]any{"worker": m.Worker, "host": m.Host, "pid": m.PID, "threads": m.Threads, "cpu": m.CPU})
+		}
+	}
+}
+
+func (r *run) stepDone(reports []*cluster.Report) {
+	m := train.Combine(reports)
+	now := time.Now()
+	if !r.lastAt.IsZero() {
+		m.SamplesSec = float64(r.job.Batch.Global) / now.Sub(r.lastAt).Seconds()
+	} else { // the first step of a run: what its slowest rank took
+		t := m.Time
+		m.SamplesSec = float64(r.job.Batch.Global) / max(t.Data+t.Forward+t.Backward+t.Ring+t.Optimizer, 1e-9)
+	}
+	r.lastAt = now
+	if err := train.WriteMetrics(r.metrics, m); err != nil {
+		r.log.Error("metrics.jsonl", zap.Error(err))
+	}
+	r.view.step(m)
+}
+
+// save fetches a worker's snapshot to the disk and makes it a checkpoint.
+func (r *run) save(ctx context.Context, link *link, o *cluster.Offer) (err error) {
+	began := time.Now()
+	w, err := r.store.Begin(o.Step)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			w.Abort()
+		}
+	}()
+	for _, b := range o.Files {
+		file := filepath.Base(b.Name)
+		dst, err := w.Create(file, b.Size)
+		if err != nil {
+			return err
+		}
+		if err := link.blobs.Fetch(ctx, o.Worker, b.Name, b.Size, b.SHA256, dst); err != nil {
+			return fmt.Errorf("fetching %s from worker %s: %w", b.Name, o.Worker, err)
+		}
+		if err := dst.Close(); err != nil {
+			return err
+		}
+	}
+	meta, err := json.Marshal(r.meta)
+	if err != nil {
+		return err
+	}
+	m := checkpoint.Manifest{Step: o.Step, Cursor: o.Step * uint64(r.job.Batch.Global), Seed: r.job.Seed, Job: r.job.Name,
+		Software: Version(), World: r.job.Cluster.Workers, Data: meta, Config: r.job.YAML()}
+	if err := w.Commit(m); err != nil {
+		return err
+	}
+	r.view.saved(o.Step)
+	r.log.Debug("checkpoint stored", zap.Uint64("step", o.Step), zap.Duration("took", time.Since(began)))
+	for _, d := range checkpoint.Plan(r.store, r.job.Checkpoint.Keep) {
+		r.log.Debug("checkpoint retention", zap.Uint64("step", d.Step), zap.Bool("keep", d.Keep), zap.String("reason", d.Reason))
+		if !d.Keep {
+			if err := r.store.Remove(d.Step); err != nil {
+				r.log.Warn("removing an old checkpoint", zap.Uint64("step", d.Step), zap.Error(err))
+			}
+		}
+	}
+	return nil
+}
+
+// openRunDir makes and locks the run directory, and refuses one that holds a
+// run already unless it is to be resumed.
+func (r *run) openRunDir() (*checkpoint.Lock, error) {
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := checkpoint.LockRunDir(r.dir)
+	if err != nil {
+		return nil, err
+	}
+	if r.store, err = checkpoint.OpenDisk(filepath.Join(r.dir, "checkpoints")); err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	if !r.resume {
+		if _, err := os.Stat(filepath.Join(r.dir, "job.yaml")); err == nil {
+			lock.Unlock()
+			return nil, usagef("the run directory %s already holds a run: continue it with --resume, or choose another with --run-dir", r.dir)
+		}
+	}
+	return lock, nil
+}
+
+// resumeFrom finds the checkpoint to go on from; nil is a start from the beginning.
+func (r *run) resumeFrom() (*checkpoint.Found, error) {
+	if !r.resume {
+		return nil, nil
+	}
+	found, err := checkpoint.LatestGood(filepath.Join(r.dir, "checkpoints"))
+	for _, p := range found.Passed {
+		fmt.Fprintf(r.errOut, "passed over checkpoint %s: %s\n", p.Dir, p.Reason)
+	}
+	if errors.Is(err, checkpoint.ErrNone) {
+		if len(found.Passed) > 0 {
+			return nil, fmt.Errorf("no checkpoint in %s verifies: start anew with another --run-dir, or restore one", r.dir)
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	was, err := job.Parse(filepath.Join(found.Dir, "manifest.json"), found.Manifest.Config, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := sameRun(was, r.job); err != nil {
+		return nil, err
+	}
+	r.start = found.Manifest.Step
+	return &found, nil
+}
+
+// openData opens the job's data, with the statistics and vocabulary of the
+// checkpoint where there is one.
+func (r *run) openData(from *checkpoint.Found) (err error) {
+	var meta *data.Meta
+	if from != nil {
+		meta = new(data.Meta)
+		if err := json.Unmarshal(from.Manifest.Data, meta); err != nil {
+			return fmt.Errorf("%s: data: %w", from.Dir, err)
+		}
+	}
+	r.dataset, err = train.OpenData(r.job, r.baseDir, meta)
+	if err != nil {
+		return err
+	}
+	r.meta = r.dataset.Meta()
+	return nil
+}
+
+// connect starts the broker, or finds the one that runs elsewhere.
+func (r *run) connect(ctx context.Context) (*link, error) {
+	creds, err := r.conn.credentials()
+	if err != nil {
+		return nil, err
+	}
+	l := &link{url: r.conn.url, creds: creds, tls: r.conn}
+	if r.conn.url == "" {
+		o := natsbus.BrokerOptions{Token: creds.Token, TLS: creds.TLS}
+		if r.listen != "" {
+			if o.Host, o.Port, err = hostPort(r.listen); err != nil {
+				return nil, err
+			}
+		}
+		if l.broker, err = natsbus.StartBroker(o); err != nil {
+			return nil, err
+		}
+		l.url, l.creds.Token = l.broker.URL(), l.broker.Token()
+		if r.listen != "" || r.local == 0 {
+			file := filepath.Join(r.dir, "token")
+			if err := os.WriteFile(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
+				l.close()
+				return nil, err
+			}
+			l.hint = joinHint(l.url, r.job.Name, file, creds.TLS.Cert != "")
+		}
+	} else {
+		l.hint = joinHint(l.url, r.job.Name, "FILE", creds.TLS.CA != "")
+	}
+	patience, cancel := context.WithTimeout(ctx, time.Duration(r.job.Cluster.JoinTimeout))
+	defer cancel()
+	if l.conn, err = natsbus.Connect(patience, l.url, l.creds, natsbus.ConnOptions{Job: r.job.Name, Member: train.CoordinatorPeer,
+		Event: func(text string) { r.log.Warn(text) }}); err != nil {
+		l.close()
+		return nil, err
+	}
+	b, err := l.conn.Blobs()
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	l.blobs = blobAdapter{b}
+	return l, nil
+}
+
+// link is a coordinator's connection, with the broker if it is its own.
+type link struct {
+	broker *natsbus.Broker
+	conn   *natsbus.Conn
+	blobs  blobAdapter
+	url    string
+	creds  natsbus.Credentials
+	tls    connFlags
+	hint   string // how to join from elsewhere
+}
+
+func (l *link) close() {
+	if l.blobs.Blobs != nil {
+		l.blobs.Close()
+	}
+	if l.conn != nil {
+		l.conn.Close()
+	}
+	if l.broker != nil {
+		l.broker.Shutdown()
+	}
+}

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// openMetrics opens metrics.jsonl for appending after step: lines of later
+// steps, which a resumed run commits again, and a torn last line are cut off.
+func openMetrics(path string, step uint64) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	keep := int64(0)
+	for rd := bufio.NewReader(f); ; {
+		line, err := rd.ReadBytes('\n')
+		var m struct {
+			Step uint64 `json:"step"`
+		}
+		if err != nil || json.Unmarshal(line, &m) != nil || m.Step > step {
+			break
+		}
+		keep += int64(len(line))
+	}
+	if err := f.Truncate(keep); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if _, err := f.Seek(keep, 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// mayChange are the keys of a job that a resumed run may set anew: none of
+// them decides what a step computes. A longer run stretches the cosine of the
+// schedule, which the user asks for by changing train.steps.
+var mayChange = map[string]bool{"train": true, "checkpoint": true, "cluster": true, "init": true,
+	"data.path": true, "data.delivery": true}
+
+// sameRun refuses to resume a run under another job, and names every key that differs.
+func sameRun(was, is *job.Job) error {
+	a, b := flat(was), flat(is)
+	var diff []string
+	keys := append([]string(nil), a.keys...)
+	for _, k := range b.keys {
+		if _, ok := a.vals[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	for _, k := range keys {
+		top, _, _ := strings.Cut(k, ".")
+		if a.vals[k] != b.vals[k] && !mayChange[k] && !mayChange[top] {
+			diff = append(diff, fmt.Sprintf("  %s: %s in the run, %s now", k, orNone(a.vals[k]), orNone(b.vals[k])))
+		}
+	}
+	if len(diff) == 0 {
+		return nil
+	}
+	return usagef("the run that is to be resumed was made by another job:\n%s\nresume with the values of the run, or start another with --run-dir", strings.Join(diff, "\n"))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}
+
+type flatJob struct {
+	keys []string
+	vals map[string]string
+}
+
+// flat is the resolved job as dotted keys.
+func flat(j *job.Job) flatJob {
+	f := flatJob{vals: map[string]string{}}
+	var root yaml.Node
+	if err := yaml.Unmarshal(j.YAML(), &root); err != nil {
+		panic("cli: the resolved job is not YAML: " + err.Error())
+	}
+	var walk func(prefix string, n *yaml.Node)
+	walk = func(prefix string, n *yaml.Node) {
+		if n.Kind != yaml.MappingNode {
+			var b bytes.Buffer
+			e := yaml.NewEncoder(&b)
+			n.Style = yaml.FlowStyle
+			e.Encode(n)
+			f.keys = append(f.keys, prefix)
+			f.vals[prefix] = strings.TrimSpace(b.String())
+			return
+		}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			k := n.Content[i].Value
+			if prefix != "" {
+				k = prefix + "." + k
+			}
+			walk(k, n.Content[i+1])
+		}
+	}
+	walk("", root.Content[0])
+	return f
+}
+
+// hostPort reads --listen.
+func hostPort(s string) (string, int, error) {
+	h, p, err := net.SplitHostPort(s)
+	if err == nil {
+		var n int
+		if n, err = strconv.Atoi(p); err == nil && n >= 1 && n <= 65535 {
+			if h == "" {
+				h = "0.0.0.0"
+			}
+			return h, n, nil
+		}
+	}
+	return "", 0, usagef("--listen %q: want host:port, e.g. 0.0.0.0:4222", s)
+}
+
+// abs resolves a path of the job file against the file's own directory.
+func abs(base, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(base, path)
+}
+
+// originFile keeps what the job file itself does not say: where it was, and so
+// where its relative paths start.
+const originFile = "run.json"
+
+type origin struct {
+	JobFile string `json:"job_file"`
+	BaseDir string `json:"base_dir"`
+}
+
+func writeOrigin(dir string, o origin) error {
+	b, err := json.MarshalIndent(o, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, originFile), append(b, '\n'), 0o644)
+}
+
+// runBase is where the relative paths of a checkpoint's job start, if the
+// checkpoint still lies in its run directory.
+func runBase(checkpointDir string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(checkpointDir, "..", "..", originFile))
+	if err != nil {
+		return "", err
+	}
+	var o origin
+	if err := json.Unmarshal(b, &o); err != nil {
+		return "", err
+	}
+	return o.BaseDir, nil
+}
+
+func isDir(path string) bool {
+	i, err := os.Stat(path)
+	return err == nil && i.IsDir()
+}

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+type trainFlags struct {
+	logFlags
+	conn    connFlags
+	workers int
+	threads int
+	runDir  string
+	resume  bool
+	set     []string
+	asJSON  bool
+	listen  string
+}
+
+func newTrain() *cobra.Command {
+	var f trainFlags
+	c := &cobra.Command{
+		Use:   "train JOB.yaml",
+		Short: "Train a job: a broker and worker processes on this machine, unless told otherwise",
+		Long: `Train the job of JOB.yaml.
+
+Without further flags this starts a NATS broker on a random loopback port with a
+random token, and cluster.workers worker processes of this same program.
+--listen lets workers on other machines join, --nats uses a NATS server that
+runs elsewhere, and --workers 0 starts no process here and waits for
+cluster.workers workers from elsewhere.
+
+Ctrl-C finishes the step, stores a checkpoint and says how to resume; a second
+one ends at once.
+` + exitHelp,
+		Example: `  coordinator train examples/tabletop.yaml
+  coordinator train examples/bridge.yaml --set data.path=/data/bridge --workers 3
+  coordinator train examples/tabletop.yaml --resume --workers 1`,
+		Args: exactArgs("JOB.yaml"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return runTrain(c, args[0], &f)
+		},
+	}
+	fl := c.Flags()
+	fl.IntVar(&f.workers, "workers", -1, "worker processes to start here; 0: none, wait for cluster.workers from elsewhere (default: cluster.workers)")
+	fl.IntVar(&f.threads, "threads", 0, "compute threads a worker (default: cores divided by local workers)")
+	fl.StringVar(&f.runDir, "run-dir", "", "where the run is kept (default runs/NAME)")
+	fl.BoolVar(&f.resume, "resume", false, "continue from the newest checkpoint in the run directory that verifies, or start if there is none")
+	fl.StringArrayVar(&f.set, "set", nil, "override a key of the job file, e.g. --set train.steps=50 (repeatable)")
+	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a line on standard output")
+	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere (default: loopback, random port)")
+	f.conn.register(c)
+	f.logFlags.register(c)
+	return c
+}
+
+func runTrain(c *cobra.Command, path string, f *trainFlags) error {
+	j, err := job.Load(path, f.set)
+	if err != nil {
+		return err
+	}
+	local := f.workers
+	if local < 0 {
+		local = j.Cluster.Workers
+	}
+	if local > 0 {
+		j.Cluster.Workers = local
+		j.Cluster.MinWorkers = min(j.Cluster.MinWorkers, local)
+		j.Cluster.MaxWorkers = max(j.Cluster.MaxWorkers, local)
+	}
+	if f.conn.url != "" && f.listen != "" {
+		return usagef("--nats uses a server that runs elsewhere and --listen starts one here: give one of them")
+	}
+	if f.threads < 0 || f.threads > 1024 {
+		return usagef("--threads %d: want 1 to 1024, or 0 for cores divided by local workers", f.threads)
+	}
+	threads := f.threads
+	if threads == 0 {
+		threads = max(1, runtime.NumCPU()/max(1, local))
+	}
+	if f.runDir == "" {
+		f.runDir = filepath.Join("runs", j.Name)
+	}
+	base, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	r := &run{job: j, jobPath: path, baseDir: base, dir: f.runDir, resume: f.resume, local: local, threads: threads,
+		listen: f.listen, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON, out: c.OutOrStdout(), errOut: c.ErrOrStderr()}
+
+	ctx, cancel := context.WithCancelCause(c.Context())
+	defer cancel(nil)
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(stop)
+	r.stop = make(chan string, 1)
+	finished := make(chan struct{})
+	defer close(finished)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case s := <-stop:
+				if n > 0 {
+					cancel(fmt.Errorf("ended at once by a second %s; the newest checkpoint is the one to resume from", name(s)))
+					return
+				}
+				r.stop <- "stopped by " + name(s)
+			case <-finished:
+				return
+			}
+		}
+	}()
+	err = r.train(ctx)
+	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// name is a signal as people know it.
+func name(s os.Signal) string {
+	if s == os.Interrupt {
+		return "Ctrl-C"
+	}
+	return s.String()
+}

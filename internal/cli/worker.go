@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+type workerFlags struct {
+	logFlags
+	conn     connFlags
+	job      string
+	id       string
+	threads  int
+	dataDir  string
+	patience time.Duration
+}
+
+func newWorker(use string, hidden bool) *cobra.Command {
+	var f workerFlags
+	c := &cobra.Command{
+		Use:    use + " --nats URL --job NAME",
+		Hidden: hidden,
+		Short:  "Join a training job and work for it until it ends",
+		Long: `Join the job NAME on the NATS server at URL and work for it until it ends.
+
+Model, data order and batch sizes come from the coordinator; this machine only
+decides how many threads to use. Where the job's data is not on this machine
+the coordinator sends the samples.
+` + exitHelp,
+		Args: exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error { return runWorker(c, &f) },
+	}
+	fl := c.Flags()
+	fl.StringVar(&f.job, "job", "", "name of the job")
+	fl.StringVar(&f.id, "id", "", "this worker's id (default: host name, pid and a random suffix); ranks follow the order of ids")
+	fl.IntVar(&f.threads, "threads", 0, "compute threads (default: all cores)")
+	fl.StringVar(&f.dataDir, "data-dir", "", "where the job's relative data paths start here (default: as on the coordinator)")
+	fl.DurationVar(&f.patience, "join-timeout", time.Minute, "how long to look for the server and the coordinator")
+	f.conn.register(c)
+	f.logFlags.register(c)
+	return c
+}
+
+func runWorker(c *cobra.Command, f *workerFlags) error {
+	if f.job == "" {
+		return usagef("--job NAME is missing: the name in the job file that the coordinator trains")
+	}
+	if f.conn.url == "" {
+		return usagef("--nats URL is missing: the coordinator prints the one to use")
+	}
+	if err := natsbus.ValidName("job name", f.job); err != nil {
+		return usageError{err}
+	}
+	if f.threads < 0 || f.threads > 1024 {
+		return usagef("--threads %d: want 1 to 1024, or 0 for all cores", f.threads)
+	}
+	if f.threads == 0 {
+		f.threads = runtime.GOMAXPROCS(0)
+	}
+	if err := tensor.CPUError(); err != nil {
+		return usageError{err}
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if f.id == "" {
+		f.id = uniqueID(host)
+	}
+	if err := cluster.ValidID(f.id); err != nil {
+		return usageError{err}
+	}
+	log, err := f.logFlags.logger(c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	log = log.With(zap.String("worker", f.id))
+	creds, err := f.conn.credentials()
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
+	defer cancel()
+	if os.Getenv(childEnv) != "" { // Ctrl-C reaches the whole process group; the coordinator decides what it means
+		signal.Ignore(os.Interrupt)
+	}
+	joinCtx, cancelJoin := context.WithTimeout(ctx, f.patience)
+	defer cancelJoin()
+	conn, err := natsbus.Connect(joinCtx, f.conn.url, creds, natsbus.ConnOptions{Job: f.job, Member: f.id, Event: func(text string) { log.Warn(text) }})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	net, err := conn.Network()
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	blobs, err := conn.Blobs()
+	if err != nil {
+		return err
+	}
+	defer blobs.Close()
+	w := &train.Worker{Job: f.job, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
+		DataDir: f.dataDir, Bus: conn.Bus(), Net: net, Blobs: blobAdapter{blobs}, Log: log}
+	end, err := w.Run(ctx, joinCtx)
+	if err != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil && c.Context().Err() == nil {
+			return resumableError{"told to leave by a signal before the job ended"}
+		}
+		return err
+	}
+	log.Debug("the job has ended", zap.Stringer("outcome", end.Outcome), zap.String("reason", end.Reason))
+	switch end.Outcome { // a worker that leaves an unfinished job never exits 0: an Indexed Job would count it complete
+	case cluster.Done:
+		return nil
+	case cluster.Stopped, cluster.Lost:
+		return resumableError{"the job ended early: " + end.Reason}
+	}
+	return fmt.Errorf("the job failed: %s", end.Reason)
+}
+
+// uniqueID names a worker after its host, so that logs can be read, and at random.
+func uniqueID(host string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, host)
+	var b [4]byte
+	rand.Read(b[:])
+	return fmt.Sprintf("%.40s-%d-%s", clean, os.Getpid(), hex.EncodeToString(b[:]))
+}
