@@ -64,6 +64,9 @@ type Conn struct {
 	mu     sync.Mutex
 	closed bool
 	open   map[interface{ Close() error }]struct{} // networks and blobs not yet closed
+
+	session context.Context // of the bulk connection: done when it is lost, replaced at once
+	lost    context.CancelFunc
 }
 
 // Connect connects to a NATS server. A server that is not there yet is tried
@@ -84,6 +87,7 @@ func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions
 		return nil, err
 	}
 	c := &Conn{opt: opt, done: make(chan struct{}), open: map[interface{ Close() error }]struct{}{}}
+	c.session, c.lost = context.WithCancel(context.Background())
 	if c.control, err = c.dial(ctx, url, creds, config, "control", nats.ReconnectBufSize(controlBuffer)); err != nil {
 		return nil, err
 	}
@@ -185,6 +189,9 @@ func (c *Conn) options(creds Credentials, config *tls.Config, kind, where string
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsOut),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if kind == "bulk" {
+				c.renew()
+			}
 			if err != nil {
 				c.event("%s connection to %s lost (%v): reconnecting", kind, where, err)
 			} else {
@@ -228,6 +235,31 @@ func (c *Conn) event(format string, v ...any) {
 	if !c.closing.Load() {
 		c.opt.Event(fmt.Sprintf(format, v...))
 	}
+}
+
+// renew ends what waits for replies on the bulk connection: they are lost with
+// it, and nats.go would let each request wait for its deadline.
+func (c *Conn) renew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost()
+	c.session, c.lost = context.WithCancel(context.Background())
+}
+
+// bulkRequest is a request on the bulk connection that fails with
+// nats.ErrDisconnected as soon as the connection is lost.
+func (c *Conn) bulkRequest(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+	c.mu.Lock()
+	session := c.session
+	c.mu.Unlock()
+	try, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(session, cancel)()
+	m, err := c.bulk.RequestWithContext(try, subject, data)
+	if err != nil && ctx.Err() == nil && session.Err() != nil {
+		err = nats.ErrDisconnected
+	}
+	return m, err
 }
 
 // Bus carries control messages on the connection for them.
@@ -276,6 +308,7 @@ func (c *Conn) Close() error {
 	if c.bulk != nil {
 		c.bulk.Close()
 	}
+	c.renew()
 	return nil
 }
 

@@ -172,7 +172,7 @@ func (b *Blobs) chunk(ctx context.Context, peer, name string, offset int64) (blo
 	var last error
 	for {
 		try, cancel := context.WithTimeout(ctx, timeout)
-		m, err := b.conn.bulk.RequestWithContext(try, subject, request)
+		m, err := b.conn.bulkRequest(try, subject, request)
 		cancel()
 		if ctx.Err() != nil {
 			return blobReply{}, gaveUp(ctx, last)
