@@ -10,7 +10,6 @@ type Param struct {
 	Value  []float32 // bound by Seal
 	Grad   []float32 // bound by BindGrads
 
-	uses    int  // by operations of the tape that is being run
 	left    int  // uses whose gradient this Backward has not written yet
 	written bool // Grad holds a part of this Backward's gradient
 }

@@ -172,21 +172,6 @@ func (t *Tape) record(o op, out *Var, in []*Var, params ...*Param) {
 	t.reads = append(t.reads, used)
 }
 
-// anyGrad says whether a result of these needs a gradient.
-func anyGrad(in []*Var, params ...*Param) bool {
-	for _, v := range in {
-		if v != nil && v.root().grad {
-			return true
-		}
-	}
-	for _, p := range params {
-		if p != nil {
-			return true
-		}
-	}
-	return false
-}
-
 // nextDrop is the site of the next dropout on the tape.
 func (t *Tape) nextDrop() uint32 {
 	t.drops++
