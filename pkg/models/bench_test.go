@@ -1,0 +1,100 @@
+package models
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// stepCases are the two steps that docs/performance.md speaks of.
+var stepCases = []struct {
+	name   string
+	cfg    Config
+	batch  int
+	tokens int
+}{
+	{"default/B8", Config{Kind: VLA, VocabSize: 10000, ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Dropout: 0.1, PadToken: 0}, 8, 8},
+	{"small/B32", Config{Kind: VLA, VocabSize: 1000, ImageSize: 64, PatchSize: 16, Channels: 3, DModel: 128, NHeads: 4, NLayers: 4, ActionDim: 7, Dropout: 0.1, PadToken: 0}, 32, 8},
+}
+
+// randomBatch fills a batch with tokens 1 … and pixels and actions in [-1, 1).
+func randomBatch(m *Model, n int, spec Spec) *Batch {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := NewBatch(n, spec)
+	for i := range b.IDs {
+		b.IDs[i] = uint64(i)
+	}
+	for i := range b.Images {
+		b.Images[i] = 2*r.Float32() - 1
+	}
+	for i := range b.Tokens {
+		b.Tokens[i] = 1 + int32(r.IntN(m.Config().VocabSize-1))
+	}
+	for i := range b.Actions {
+		b.Actions[i] = 2*r.Float32() - 1
+	}
+	return b
+}
+
+// BenchmarkStep times whole training steps on one thread: forward, backward,
+// norm and AdamW. It prints the median step's samples a second and floating-point operations a second.
+func BenchmarkStep(b *testing.B) {
+	for _, c := range stepCases {
+		b.Run(c.name, func(b *testing.B) {
+			rt := tensor.NewRuntime(1)
+			defer rt.Close()
+			step, cost := trainStep(b, rt, c.cfg, c.batch, c.tokens)
+			step()
+			times := make([]float64, 0, 100)
+			for b.Loop() {
+				start := time.Now()
+				step()
+				times = append(times, time.Since(start).Seconds())
+			}
+			m := median(times)
+			b.ReportMetric(float64(c.batch)/m, "samples/s")
+			b.ReportMetric(float64(c.batch)*float64(cost.TrainFLOPs)/m/1e9, "GFLOP/s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// trainStep returns a function that trains on one batch over and over.
+func trainStep(tb testing.TB, rt *tensor.Runtime, cfg Config, batch, tokens int) (step func(), cost Cost) {
+	m, err := New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m.Init(1)
+	spec := m.Spec(tokens)
+	p, err := m.Program(rt, batch, spec, ProgramOptions{Train: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(p.Close)
+	ps := m.Params()
+	grad, m1, m2 := tensor.Floats(ps.Len()), tensor.Floats(ps.Len()), tensor.Floats(ps.Len())
+	ps.BindGrads(grad)
+	data := randomBatch(m, batch, spec)
+	h := tensor.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}
+	n := uint64(0)
+	return func() {
+		if err := p.Load(data); err != nil {
+			tb.Fatal(err)
+		}
+		p.SetStep(1, n, true)
+		p.Forward()
+		p.Backward()
+		norm := rt.GradNorm(ps, grad)
+		n++
+		rt.AdamWStep(ps.Values(), grad, m1, m2, n, h, float32(min(1/(norm+1e-6), 1)))
+	}, m.Cost(spec)
+}
+
+func median(x []float64) float64 {
+	slices.Sort(x)
+	return x[len(x)/2]
+}

@@ -1,0 +1,91 @@
+package models
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math"
+	"testing"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// bitCases are small models that between them use every operation of the
+// models, with dropout and padding, and widths that are no multiple of a vector.
+var bitCases = []struct {
+	name   string
+	cfg    Config
+	batch  int
+	tokens int
+	want   string // SHA-256 of the weights after three steps; a change of it is a change of the arithmetic
+}{
+	{"vla", Config{Kind: VLA, VocabSize: 50, ImageSize: 24, PatchSize: 4, Channels: 3, DModel: 40, NHeads: 4, NLayers: 2, DFF: 75, ActionDim: 7, Dropout: 0.1, PadToken: 0}, 3, 6, "8b1830a7c2bcab6d5e764832202ae86cf219a1d9dc67e06a8077f103ac09d7cd"},
+	{"encoder", Config{Kind: Encoder, VocabSize: 37, DModel: 36, NHeads: 2, NLayers: 2, DFF: 70, Dropout: 0.2, PadToken: 0}, 3, 21, "aa814df79c8705a10405beff5a2c91849fefbf149afd452a2421f7c5d85607ec"},
+	{"vit", Config{Kind: ViT, ImageSize: 56, PatchSize: 4, Channels: 3, DModel: 64, NHeads: 2, NLayers: 1, ActionDim: 5, PadToken: -1, Dropout: 0.1}, 2, 0, "df7ce2201d568726d9da58428674c727b001c76ef851e4f7b66ba3b557a82fd6"},
+}
+
+// TestBits trains small models for three steps at every level of this CPU, on
+// one and two threads, and compares the weights with each other's and with
+// those of the plain-Go engine that came first.
+func TestBits(t *testing.T) {
+	for _, c := range bitCases {
+		t.Run(c.name, func(t *testing.T) {
+			for _, level := range tensor.CPULevels() {
+				for threads := 1; threads <= 2; threads++ {
+					if got := trainedHash(t, c.cfg, c.batch, c.tokens, level, threads); got != c.want {
+						t.Errorf("%s, %d threads: weights hash to %s, want %s", level, threads, got, c.want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func trainedHash(t *testing.T, cfg Config, batch, tokens int, level string, threads int) string {
+	t.Helper()
+	if err := tensor.SetCPU(level); err != nil {
+		t.Fatal(err)
+	}
+	defer tensor.SetCPU("")
+	rt := tensor.NewRuntime(threads)
+	defer rt.Close()
+	m, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Init(1)
+	spec := m.Spec(tokens)
+	p, err := m.Program(rt, batch, spec, ProgramOptions{Train: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	data := randomBatch(m, batch, spec)
+	for i := range data.Labels {
+		data.Labels[i] = data.Tokens[len(data.Tokens)-1-i]
+	}
+	for i := range data.Tokens { // sample s ends in s padding tokens
+		if s := i / tokens; i%tokens >= tokens-s {
+			data.Tokens[i] = 0
+		}
+	}
+	ps := m.Params()
+	grad, m1, m2 := tensor.Floats(ps.Len()), tensor.Floats(ps.Len()), tensor.Floats(ps.Len())
+	ps.BindGrads(grad)
+	for step := uint64(0); step < 3; step++ {
+		if err := p.Load(data); err != nil {
+			t.Fatal(err)
+		}
+		p.SetStep(3, step, true)
+		p.Forward()
+		p.Backward()
+		rt.Div(grad, 3)
+		norm := rt.GradNorm(ps, grad)
+		rt.AdamWStep(ps.Values(), grad, m1, m2, step+1, tensor.AdamW{LR: 1e-2, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}, float32(min(0.5/(norm+1e-6), 1)))
+	}
+	h := sha256.New()
+	for _, x := range ps.Values() {
+		h.Write(binary.LittleEndian.AppendUint32(nil, math.Float32bits(x)))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
