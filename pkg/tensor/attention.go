@@ -127,7 +127,6 @@ func (a *attention) scores(i int, s []float32, ws *kernel.Workspace) {
 	g := &a.gemms[i].scores
 	g.C = s
 	g.Run(0, n, 0, n, ws)
-	kernel.Scale(s, s, a.scale)
 	hidden := float32(math.Inf(-1))
 	for q := range n {
 		row := s[q*n : (q+1)*n]
@@ -159,7 +158,7 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 	s := ws.Floats(n * n)
 	a.scores(i, s, ws)
 	for q := range n {
-		a.max[i*n+q], a.sum[i*n+q] = kernel.SoftmaxRow(s[q*n : (q+1)*n])
+		a.max[i*n+q], a.sum[i*n+q] = kernel.SoftmaxRow(s[q*n:(q+1)*n], a.scale)
 	}
 	if a.keep {
 		copy(a.weights[i*n*n:], s)
@@ -186,12 +185,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	p, dropped, dp := buf[:n*n], buf[n*n:2*n*n], buf[2*n*n:]
 	a.scores(i, p, ws)
 	for q := range n {
-		row, sum := p[q*n:(q+1)*n], a.sum[i*n+q]
-		if sum == 0 {
-			clear(row)
-		} else {
-			kernel.SoftmaxAgain(row, a.max[i*n+q], sum)
-		}
+		kernel.SoftmaxAgain(p[q*n:(q+1)*n], a.scale, a.max[i*n+q], a.sum[i*n+q])
 	}
 	a.dropWeights(i, dropped, p)
 	g := &a.gemms[i]
@@ -201,11 +195,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	g.dp.Run(0, n, 0, n, ws)
 	a.dropWeights(i, dp, dp)
 	for q := range n {
-		row, d := p[q*n:(q+1)*n], dp[q*n:(q+1)*n]
-		dot := kernel.Dot(row, d)
-		for k := range d { // ds = p·(dp - Σ p·dp), then the scale of the scores
-			d[k] = float32(float32(row[k]*float32(d[k]-dot)) * a.scale)
-		}
+		kernel.SoftmaxBack(p[q*n:(q+1)*n], dp[q*n:(q+1)*n], a.scale)
 	}
 	g.dq.A, g.dq.Acc = dp, a.acc
 	g.dq.Run(0, n, 0, a.d, ws)

@@ -55,7 +55,7 @@ func (l *linear) bind(t *Tape) {
 	l.actFwd = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) { kernel.GELU(y[lo*out:hi*out], l.pre[lo*out:hi*out]) }}
 	l.actBack = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
 		if l.act == ReLU {
-			kernel.ReLUBackward(dy[lo*out:hi*out], y[lo*out:hi*out])
+			kernel.ReLUBackward(dy[lo*out:hi*out], y[lo*out:hi*out], 1)
 		} else {
 			kernel.GELUBackward(dy[lo*out:hi*out], l.pre[lo*out:hi*out])
 		}

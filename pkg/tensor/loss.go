@@ -80,7 +80,7 @@ func (o *crossEntropy) bind(t *Tape) {
 		for i := lo; i < hi; i++ {
 			x, p := o.logits.Data[i*v:(i+1)*v], o.probs[i*v:(i+1)*v]
 			copy(p, x)
-			max, sum := kernel.SoftmaxRow(p)
+			max, sum := kernel.SoftmaxRow(p, 1)
 			o.each[i] = 0
 			if y := int(o.labels.Data[i]); y != o.ignore {
 				o.each[i] = float64(kernel.Log32(sum)) - float64(x[y]-max)

@@ -55,20 +55,18 @@ func (a *addNorm) bind(t *Tape) {
 			case a.y == nil:
 				copy(z, row(a.x.Data))
 			case a.p > 0 && a.t.train:
-				a.drop.Apply(z, row(a.y.Data), a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
-				kernel.Add(z, row(a.x.Data), z)
+				a.drop.Add(z, row(a.x.Data), row(a.y.Data), a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
 			default:
 				kernel.Add(z, row(a.x.Data), row(a.y.Data))
 			}
 			a.rstd[r] = kernel.NormRow(row(a.out.Data), z, z, a.gamma.Value, a.beta.Value, normEps)
 		}
 	}}
-	a.back = rowTask{n: rows, f: func(lo, hi int, ws *kernel.Workspace) {
-		g := ws.Floats(d)
+	a.back = rowTask{n: rows, f: func(lo, hi int, _ *kernel.Workspace) {
 		for r := lo; r < hi; r++ {
 			row := func(s []float32) []float32 { return s[r*d : (r+1)*d] }
 			dz := row(a.dz)
-			kernel.NormRowBackward(dz, row(a.out.Grad), row(a.xhat), a.gamma.Value, g, a.rstd[r])
+			kernel.NormRowBackward(dz, row(a.out.Grad), row(a.xhat), a.gamma.Value, a.rstd[r])
 			if a.x.root().grad {
 				give(row(a.x.Grad), dz, a.accX)
 			}
@@ -86,10 +84,10 @@ func (a *addNorm) bind(t *Tape) {
 		if !a.accGamma {
 			clear(a.gamma.Grad[lo:hi])
 		}
-		for r := range rows {
-			kernel.AddProduct(a.gamma.Grad[lo:hi], dy[r*d+lo:r*d+hi], a.xhat[r*d+lo:r*d+hi])
+		if !a.accBet {
+			clear(a.beta.Grad[lo:hi])
 		}
-		columnSums(a.beta.Grad, dy, rows, d, lo, hi, a.accBet)
+		kernel.NormRows(a.gamma.Grad[lo:hi], a.beta.Grad[lo:hi], dy[lo:], a.xhat[lo:], rows, d)
 	}}
 }
 

@@ -118,10 +118,8 @@ func (s *Params) sorted() []*Param {
 // an infinity in a gradient slab; empty if there is none.
 func (r *Runtime) FirstNonFinite(ps *Params, g []float32) string {
 	for _, p := range ps.sorted() {
-		for _, x := range g[p.Offset : p.Offset+p.Size()] {
-			if x-x != 0 {
-				return p.Name
-			}
+		if !kernel.Finite(g[p.Offset : p.Offset+p.Size()]) {
+			return p.Name
 		}
 	}
 	return ""

@@ -80,7 +80,5 @@ func columnSums(dst, x []float32, rows, cols, lo, hi int, accumulate bool) {
 	if !accumulate {
 		clear(dst[lo:hi])
 	}
-	for r := range rows {
-		kernel.Accumulate(dst[lo:hi], x[r*cols+lo:r*cols+hi])
-	}
+	kernel.AddRows(dst[lo:hi], x[lo:], rows, cols)
 }

@@ -16,7 +16,7 @@ func archLevels() []Level {
 	return have
 }
 
-func archUse(l Level) { vec = vectorOf(l) }
+func archUse(l Level) { vec, row = vectorOf(l), rowsOf(l) }
 
 // vec is the code of the level in use, nil for plain Go. Like active it is written by init and Select alone.
 var vec *vectorOps

@@ -38,5 +38,4 @@ type vectorOps struct {
 	transpose func(*packArgs)   // lanes lie stride apart, steps are neighbours
 	copy      func(*packArgs)   // lanes are neighbours, steps lie stride apart
 	peak      func(rounds int)  // 2·mr independent vector multiply-adds a round
-	exp, tanh func(dst, src *float32, n int)
 }

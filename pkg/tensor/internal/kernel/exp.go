@@ -153,8 +153,8 @@ func Log32(x float32) float32 {
 // ExpSlice sets dst[i] = Exp32(src[i]). dst and src have one length and are the same memory or disjoint.
 func ExpSlice(dst, src []float32) {
 	dst = sameLen("exp", dst, src)
-	if vec != nil && vec.exp != nil && len(src) > 0 {
-		vec.exp(&dst[0], &src[0], len(src))
+	if row != nil && len(src) > 0 {
+		row.exp(&dst[0], &src[0], len(src))
 		return
 	}
 	for i, x := range src {
@@ -165,8 +165,8 @@ func ExpSlice(dst, src []float32) {
 // TanhSlice sets dst[i] = Tanh32(src[i]). dst and src have one length and are the same memory or disjoint.
 func TanhSlice(dst, src []float32) {
 	dst = sameLen("tanh", dst, src)
-	if vec != nil && vec.tanh != nil && len(src) > 0 {
-		vec.tanh(&dst[0], &src[0], len(src))
+	if row != nil && len(src) > 0 {
+		row.tanh(&dst[0], &src[0], len(src))
 		return
 	}
 	for i, x := range src {

@@ -5,7 +5,8 @@ import "math"
 // Row kernels: reductions and element-wise passes over one row or one run of a
 // flat array. Reductions keep sixteen partial sums, lane j over elements j,
 // j+16, …, and fold them 16→8→4→2→1, so that a machine of any vector width
-// computes the same bits.
+// computes the same bits. The plain Go below is the definition; the code of the
+// level in use (row) repeats it.
 
 const lanes16 = 16
 
@@ -30,6 +31,9 @@ func fold16d(l *[lanes16]float64) float64 {
 
 // Sum returns the sixteen-lane sum of x, 0 for none.
 func Sum(x []float32) float32 {
+	if row != nil && len(x) > 0 {
+		return row.sum(&x[0], len(x))
+	}
 	var l [lanes16]float32
 	for i, v := range x {
 		l[i%lanes16] += v
@@ -39,17 +43,28 @@ func Sum(x []float32) float32 {
 
 // Dot returns the sixteen-lane sum of fused products of x and y.
 func Dot(x, y []float32) float32 {
-	var l [lanes16]float32
 	y = y[:len(x)]
+	if row != nil && len(x) > 0 {
+		return row.dot(&x[0], &y[0], len(x))
+	}
+	var l [lanes16]float32
 	for i, v := range x {
 		l[i%lanes16] = FMA32(v, y[i], l[i%lanes16])
 	}
 	return fold16(&l)
 }
 
+// flatChunk bounds the elements of one call of assembly on memory-bound work,
+// so that no call lasts longer than some tens of microseconds. It is a multiple
+// of sixteen: lanes go on where they were.
+const flatChunk = 1 << 16
+
 // SumSquares returns the sixteen-lane sum of squares of x in float64; a
 // float32's square is exact in it.
 func SumSquares(x []float32) float64 {
+	if row != nil && len(x) > 0 {
+		return row.sumSquares(&x[0], len(x))
+	}
 	var l [lanes16]float64
 	for i, v := range x {
 		d := float64(v)
@@ -61,8 +76,11 @@ func SumSquares(x []float32) float64 {
 // SumSquaredDiff returns the sixteen-lane sum in float64 of (x-y)², where the
 // difference is rounded to float32 first.
 func SumSquaredDiff(x, y []float32) float64 {
-	var l [lanes16]float64
 	y = y[:len(x)]
+	if row != nil && len(x) > 0 {
+		return row.sumSquaredDiff(&x[0], &y[0], len(x))
+	}
+	var l [lanes16]float64
 	for i, v := range x {
 		d := float64(float32(v - y[i]))
 		l[i%lanes16] += float64(d * d)
@@ -70,8 +88,32 @@ func SumSquaredDiff(x, y []float32) float64 {
 	return fold16d(&l)
 }
 
-// Max returns the largest element, -Inf for none; a NaN anywhere makes it NaN.
+// Finite says whether no element is NaN or infinite.
+func Finite(x []float32) bool {
+	for len(x) > 0 {
+		part := x[:min(len(x), flatChunk)]
+		x = x[len(part):]
+		if row != nil {
+			if row.finite(&part[0], len(part)) != 0 {
+				return false
+			}
+			continue
+		}
+		for _, v := range part {
+			if v-v != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Max returns the largest element, -Inf for none; a NaN anywhere makes it NaN,
+// and a zero is +0.
 func Max(x []float32) float32 {
+	if row != nil && len(x) > 0 {
+		return row.max(&x[0], len(x))
+	}
 	m := float32(math.Inf(-1))
 	for _, v := range x {
 		if v > m || v != v {
@@ -81,43 +123,68 @@ func Max(x []float32) float32 {
 			return m
 		}
 	}
-	return m
+	return m + 0
 }
 
-// SoftmaxRow replaces x by exp(x-max)/sum and returns max and sum. A row whose
-// elements are all -Inf has no visible position and becomes zeros, with sum 0.
-func SoftmaxRow(x []float32) (max, sum float32) {
+// SoftmaxRow replaces x by exp(x·s-max)/sum, where max is the largest x·s and
+// sum that of the exponentials, and returns both. A row whose elements are all
+// -Inf has no visible position and becomes zeros, with sum 0.
+func SoftmaxRow(x []float32, s float32) (max, sum float32) {
+	if row != nil && len(x) > 0 {
+		return row.softmax(&x[0], len(x), s)
+	}
+	Scale(x, x, s)
 	max = Max(x)
 	if math.IsInf(float64(max), -1) {
 		clear(x)
 		return max, 0
 	}
-	SoftmaxAgain(x, max, 0)
-	sum = Sum(x)
 	for i, v := range x {
-		x[i] = v / sum
+		x[i] = Exp32(v - max)
 	}
+	sum = Sum(x)
+	Divide(x, x, sum)
 	return max, sum
 }
 
-// SoftmaxAgain replaces x by exp(x-max)/sum with the given max and sum: what
-// SoftmaxRow made of the same x. With sum 0 the division is left out.
-func SoftmaxAgain(x []float32, max, sum float32) {
-	for i, v := range x {
-		x[i] = v - max
+// SoftmaxAgain replaces x by exp(x·s-max)/sum with the given max and sum: what
+// SoftmaxRow made of the same x.
+func SoftmaxAgain(x []float32, s, max, sum float32) {
+	if sum == 0 {
+		clear(x)
+		return
 	}
-	ExpSlice(x, x)
-	if sum != 0 {
-		for i, v := range x {
-			x[i] = v / sum
-		}
+	if row != nil && len(x) > 0 {
+		row.softmaxAgain(&x[0], len(x), s, max, sum)
+		return
+	}
+	for i, v := range x {
+		x[i] = Exp32(float32(v*s)-max) / sum
+	}
+}
+
+// SoftmaxBack turns dp, the gradient of a softmax p of x·s, into that of x:
+// p·(dp - Σ p·dp)·s.
+func SoftmaxBack(p, dp []float32, s float32) {
+	dp = dp[:len(p)]
+	if row != nil && len(p) > 0 {
+		row.softmaxBack(&p[0], &dp[0], len(p), s)
+		return
+	}
+	dot := Dot(p, dp)
+	for i, v := range p {
+		dp[i] = float32(float32(v*float32(dp[i]-dot)) * s)
 	}
 }
 
 // NormRow normalises z over the row: xhat = (z-mean)·rstd and
 // y = xhat·gamma+beta (fused). xhat may be z itself. It returns rstd.
 func NormRow(y, xhat, z, gamma, beta []float32, eps float32) (rstd float32) {
+	y, xhat, gamma, beta = y[:len(z)], xhat[:len(z)], gamma[:len(z)], beta[:len(z)]
 	n := float32(len(z))
+	if row != nil && len(z) > 0 {
+		return row.norm(&y[0], &xhat[0], &z[0], &gamma[0], &beta[0], len(z), n, eps)
+	}
 	mean := Sum(z) / n
 	var l [lanes16]float32
 	for i, v := range z {
@@ -134,15 +201,23 @@ func NormRow(y, xhat, z, gamma, beta []float32, eps float32) (rstd float32) {
 }
 
 // NormRowBackward writes dz = rstd·(g - mean(g) - xhat·mean(g·xhat)), where
-// g = dy·gamma. g is scratch as long as the row.
-func NormRowBackward(dz, dy, xhat, gamma, g []float32, rstd float32) {
-	for i, v := range dy {
-		g[i] = v * gamma[i]
-	}
+// g = dy·gamma. dz may be dy itself.
+func NormRowBackward(dz, dy, xhat, gamma []float32, rstd float32) {
+	dz, xhat, gamma = dz[:len(dy)], xhat[:len(dy)], gamma[:len(dy)]
 	n := float32(len(dy))
-	a, b := Sum(g)/n, Dot(g, xhat)/n
-	for i, v := range g {
-		dz[i] = float32(rstd * FMA32(-xhat[i], b, v-a))
+	if row != nil && len(dy) > 0 {
+		row.normBack(&dz[0], &dy[0], &xhat[0], &gamma[0], len(dy), n, rstd)
+		return
+	}
+	var s, d [lanes16]float32
+	for i, v := range dy {
+		g := float32(v * gamma[i])
+		s[i%lanes16] += g
+		d[i%lanes16] = FMA32(g, xhat[i], d[i%lanes16])
+	}
+	a, b := fold16(&s)/n, fold16(&d)/n
+	for i, v := range dy {
+		dz[i] = float32(rstd * FMA32(-xhat[i], b, float32(v*gamma[i])-a))
 	}
 }
 
@@ -152,6 +227,12 @@ func Sqrt32(x float32) float32 { return float32(math.Sqrt(float64(x))) }
 // Add writes dst = x + y.
 func Add(dst, x, y []float32) {
 	x, y = x[:len(dst)], y[:len(dst)]
+	if row != nil {
+		for i := 0; i < len(dst); i += flatChunk {
+			row.add(&dst[i], &x[i], &y[i], min(flatChunk, len(dst)-i))
+		}
+		return
+	}
 	for i := range dst {
 		dst[i] = x[i] + y[i]
 	}
@@ -163,6 +244,12 @@ func Accumulate(dst, src []float32) { Add(dst, dst, src) }
 // Scale writes dst = src·s.
 func Scale(dst, src []float32, s float32) {
 	src = src[:len(dst)]
+	if row != nil {
+		for i := 0; i < len(dst); i += flatChunk {
+			row.scale(&dst[i], &src[i], min(flatChunk, len(dst)-i), s)
+		}
+		return
+	}
 	for i := range dst {
 		dst[i] = src[i] * s
 	}
@@ -171,6 +258,12 @@ func Scale(dst, src []float32, s float32) {
 // Divide writes dst = src/s.
 func Divide(dst, src []float32, s float32) {
 	src = src[:len(dst)]
+	if row != nil {
+		for i := 0; i < len(dst); i += flatChunk {
+			row.divide(&dst[i], &src[i], min(flatChunk, len(dst)-i), s)
+		}
+		return
+	}
 	for i := range dst {
 		dst[i] = src[i] / s
 	}
@@ -179,6 +272,10 @@ func Divide(dst, src []float32, s float32) {
 // AddScaled adds src·s to dst, fused.
 func AddScaled(dst, src []float32, s float32) {
 	src = src[:len(dst)]
+	if row != nil && len(dst) > 0 {
+		row.addScaled(&dst[0], &src[0], len(dst), s)
+		return
+	}
 	for i := range dst {
 		dst[i] = FMA32(src[i], s, dst[i])
 	}
@@ -187,16 +284,28 @@ func AddScaled(dst, src []float32, s float32) {
 // AddProduct adds x·y to dst, fused.
 func AddProduct(dst, x, y []float32) {
 	x, y = x[:len(dst)], y[:len(dst)]
+	if row != nil && len(dst) > 0 {
+		row.addProduct(&dst[0], &x[0], &y[0], len(dst))
+		return
+	}
 	for i := range dst {
 		dst[i] = FMA32(x[i], y[i], dst[i])
 	}
 }
 
-// ReLUBackward zeroes dy where the output y is not positive.
-func ReLUBackward(dy, y []float32) {
+// ReLUBackward multiplies dy by s where the output y is positive, and zeroes it
+// elsewhere. s is 1, or the scale of the dropout that y went through: what that
+// one dropped is 0 in y.
+func ReLUBackward(dy, y []float32, s float32) {
 	y = y[:len(dy)]
+	if row != nil && len(dy) > 0 {
+		row.reluBack(&dy[0], &dy[0], &y[0], len(dy), s)
+		return
+	}
 	for i := range dy {
-		if !(y[i] > 0) {
+		if y[i] > 0 {
+			dy[i] *= s
+		} else {
 			dy[i] = 0
 		}
 	}
@@ -215,6 +324,12 @@ func geluInner(x float32) float32 {
 // GELU writes PyTorch's gelu(approximate="tanh"): x/2·(1 + tanh(√(2/π)(x + 0.044715x³))).
 func GELU(dst, x []float32) {
 	x = x[:len(dst)]
+	if row != nil {
+		for i := 0; i < len(dst); i += flatChunk {
+			row.gelu(&dst[i], &x[i], min(flatChunk, len(dst)-i))
+		}
+		return
+	}
 	for i, v := range x {
 		dst[i] = float32(float32(0.5*v) * (1 + Tanh32(geluInner(v))))
 	}
@@ -223,42 +338,17 @@ func GELU(dst, x []float32) {
 // GELUBackward multiplies dy by the derivative of GELU at the input x.
 func GELUBackward(dy, x []float32) {
 	x = x[:len(dy)]
+	if row != nil {
+		for i := 0; i < len(dy); i += flatChunk {
+			row.geluBack(&dy[i], &x[i], min(flatChunk, len(dy)-i))
+		}
+		return
+	}
 	for i, v := range x {
 		t := Tanh32(geluInner(v))
 		sech2 := FMA32(-t, t, 1)
 		inner := float32(float32(geluA) * FMA32(float32(3*geluB), float32(v*v), 1))
 		d := FMA32(float32(float32(0.5*v)*sech2), inner, float32(0.5*(1+t)))
 		dy[i] = float32(dy[i] * d)
-	}
-}
-
-// AdamArgs are the scalars of one optimizer step, computed in float64 and
-// rounded once.
-type AdamArgs struct {
-	GradScale float32 // clipping factor
-	Decay     float32 // 1 - lr·wd; 1 for none
-	L2        float32 // added to the gradient times the weight; 0 for none
-	Beta1     float32
-	Beta2     float32
-	Rest1     float32 // 1 - beta1
-	Rest2     float32 // 1 - beta2
-	StepSize  float32 // lr / (1 - beta1^t)
-	RootBias2 float32 // √(1 - beta2^t)
-	Eps       float32
-}
-
-// Adam updates weights p and moments m, v from the gradient g, as PyTorch's
-// single-tensor AdamW does, with the multiply-adds fused.
-func Adam(p, g, m, v []float32, a *AdamArgs) {
-	g, m, v = g[:len(p)], m[:len(p)], v[:len(p)]
-	for i := range p {
-		d := float32(g[i] * a.GradScale)
-		if a.L2 != 0 {
-			d = FMA32(p[i], a.L2, d)
-		}
-		m[i] = FMA32(d, a.Rest1, float32(m[i]*a.Beta1))
-		v[i] = FMA32(float32(d*d), a.Rest2, float32(v[i]*a.Beta2))
-		den := float32(Sqrt32(v[i])/a.RootBias2) + a.Eps
-		p[i] = FMA32(-a.StepSize, float32(m[i]/den), float32(p[i]*a.Decay))
 	}
 }

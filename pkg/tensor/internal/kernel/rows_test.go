@@ -81,7 +81,7 @@ var rowOps = []rowOp{
 	{"exp/inplace", 1, none(func(v [][]float32) { ExpSlice(v[0], v[0]) }), each(func(e []float64) { e[0] = math.Exp(e[0]) }), 2e-7, true},
 	{"tanh", 2, none(func(v [][]float32) { TanhSlice(v[0], v[1]) }), each(func(e []float64) { e[0] = math.Tanh(e[1]) }), 2e-7, true},
 	{"tanh/inplace", 1, none(func(v [][]float32) { TanhSlice(v[0], v[0]) }), each(func(e []float64) { e[0] = math.Tanh(e[0]) }), 2e-7, true},
-	{"log", 2, none(func(v [][]float32) { Add(v[1], v[1], v[1]); ReLUBackward(v[1], v[1]); LogSlice(v[0], v[1]) }),
+	{"log", 2, none(func(v [][]float32) { Add(v[1], v[1], v[1]); ReLUBackward(v[1], v[1], 1); LogSlice(v[0], v[1]) }),
 		each(func(e []float64) { e[1] = math.Max(2*e[1], 0); e[0] = math.Log(e[1]) }), 2e-7, true},
 	{"sum", 1, func(v [][]float32) []float64 { return []float64{float64(Sum(v[0]))} },
 		scan(func(v [][]float64, i int) float64 { return v[0][i] }), 1e-5, true},
@@ -102,7 +102,7 @@ var rowOps = []rowOp{
 		if len(v[0]) == 0 {
 			return nil
 		}
-		m, s := SoftmaxRow(v[0])
+		m, s := SoftmaxRow(v[0], 1)
 		return []float64{float64(m), float64(s)}
 	}, func(v [][]float64) []float64 {
 		if len(v[0]) == 0 {
@@ -113,12 +113,8 @@ var rowOps = []rowOp{
 	}, 1e-6, true},
 	{"softmax/again", 2, none(func(v [][]float32) { // the same bits as the first time
 		copy(v[1], v[0])
-		m, s := SoftmaxRow(v[0])
-		if s == 0 {
-			clear(v[1])
-			return
-		}
-		SoftmaxAgain(v[1], m, s)
+		m, s := SoftmaxRow(v[0], 1)
+		SoftmaxAgain(v[1], 1, m, s)
 		if i := differAt(v[0], v[1]); i >= 0 {
 			panic(fmt.Sprintf("SoftmaxAgain makes %x of element %d, SoftmaxRow %x", v[1][i], i, v[0][i]))
 		}
@@ -136,7 +132,7 @@ var rowOps = []rowOp{
 	}, 2e-6, true},
 	{"norm/inplace", 4, none(func(v [][]float32) { NormRow(v[0], v[1], v[1], v[2], v[3], 1e-5) }),
 		func(v [][]float64) []float64 { normTwin(v[0], v[1], v[1], v[2], v[3]); return nil }, 2e-6, true},
-	{"norm/backward", 5, none(func(v [][]float32) { NormRowBackward(v[0], v[1], v[2], v[3], v[4], 1.5) }), func(v [][]float64) []float64 {
+	{"norm/backward", 5, none(func(v [][]float32) { NormRowBackward(v[0], v[1], v[2], v[3], 1.5) }), func(v [][]float64) []float64 {
 		n, a, b := float64(len(v[0])), 0.0, 0.0
 		for i := range v[0] {
 			v[4][i] = v[1][i] * v[3][i]
@@ -154,7 +150,7 @@ var rowOps = []rowOp{
 	{"divide", 2, none(func(v [][]float32) { Divide(v[0], v[1], 3) }), each(func(e []float64) { e[0] = e[1] / 3 }), 1e-7, true},
 	{"addscaled", 2, none(func(v [][]float32) { AddScaled(v[0], v[1], 0.3) }), each(func(e []float64) { e[0] += e[1] * float64(float32(0.3)) }), 1e-7, true},
 	{"addproduct", 3, none(func(v [][]float32) { AddProduct(v[0], v[1], v[2]) }), each(func(e []float64) { e[0] += e[1] * e[2] }), 1e-7, true},
-	{"relu/backward", 2, none(func(v [][]float32) { ReLUBackward(v[0], v[1]) }), each(func(e []float64) {
+	{"relu/backward", 2, none(func(v [][]float32) { ReLUBackward(v[0], v[1], 1) }), each(func(e []float64) {
 		if e[1] <= 0 {
 			e[0] = 0
 		}
@@ -399,7 +395,7 @@ func TestSoftmaxEdges(t *testing.T) {
 			for i := range x {
 				x[i] = -inf
 			}
-			if m, s := SoftmaxRow(x); m != -inf || s != 0 {
+			if m, s := SoftmaxRow(x, 1); m != -inf || s != 0 {
 				t.Errorf("nothing visible: max %v, sum %v", m, s)
 			}
 			for i, v := range x {
@@ -409,13 +405,13 @@ func TestSoftmaxEdges(t *testing.T) {
 				x[i] = -inf
 			}
 			x[n-1] = -3e38
-			if SoftmaxRow(x); x[n-1] != 1 || n > 1 && x[0] != 0 {
+			if SoftmaxRow(x, 1); x[n-1] != 1 || n > 1 && x[0] != 0 {
 				t.Errorf("one visible of %d: %v", n, x)
 			}
 			for at := range n {
 				clear(x)
 				x[at] = nan
-				SoftmaxRow(x)
+				SoftmaxRow(x, 1)
 				for i, v := range x {
 					if v == v {
 						t.Errorf("a NaN at %d of %d: element %d is %v", at, n, i, v)

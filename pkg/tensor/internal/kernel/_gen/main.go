@@ -31,12 +31,15 @@ type gen struct {
 	*build.Context
 	pkg   *types.Package
 	decls bytes.Buffer
-	masks operand.Mem // AVX2 mask table, once declared
+	masks operand.Mem            // AVX2 mask table, once declared
+	words map[uint32]operand.Mem // constants, once declared
 }
 
 var files = map[string]func(*gen){
 	"gemm_avx512": func(g *gen) { gemm(g, avx512) },
 	"gemm_avx2":   func(g *gen) { gemm(g, avx2) },
+	"rows_avx512": func(g *gen) { rows(g, avx512) },
+	"rows_avx2":   func(g *gen) { rows(g, avx2) },
 }
 
 func main() {

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// The constants of kernel/exp.go.
+const (
+	log2e   = 1.44269504088896341
+	ln2Hi   = 0.693147182464599609375
+	ln2Lo   = -1.904654299957767878e-9
+	rndBias = 12582912
+	rndBits = 0x4B400000
+
+	geluA = 0.7978845608028654
+	geluB = 0.044715
+)
+
+var (
+	expC  = []float32{1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1}
+	tanhC = []float32{-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1}
+)
+
+// horner sets p to the polynomial with coefficients c at z.
+func (v isa) horner(g *gen, c []float32, z, p reg.Register) {
+	g.VMOVUPS(g.float(c[0]), p)
+	for _, k := range c[1:] {
+		g.VFMADD213PS(g.float(k), z, p)
+	}
+}
+
+// reduce is kernel.expReduce: x becomes r, p the polynomial, t the n that was rounded off, as a float; if n is not nil, as an
+// integer too.
+func (v isa) reduce(g *gen, x, t, p, n reg.Register) {
+	g.VMULPS(g.float(log2e), x, t)
+	g.VADDPS(g.float(rndBias), t, t)
+	if n != nil {
+		v.subInt(g, g.word(rndBits), t, n)
+	}
+	g.VSUBPS(g.float(rndBias), t, t)
+	g.VFMADD231PS(g.float(-ln2Hi), t, x)
+	var lo float32 = ln2Lo
+	g.VFMADD231PS(g.float(-lo), t, x)
+	v.horner(g, expC, x, p)
+}
+
+func (v isa) subInt(g *gen, b operand.Op, a, d reg.Register) { g.VPSUBD(b, a, d) }
+
+// exponent sets d to 2^n of an integer n in range.
+func (v isa) exponent(g *gen, n, d reg.Register) {
+	g.VPADDD(g.word(127), n, d)
+	g.VPSLLD(operand.Imm(23), d, d)
+}
+
+// expClamps loads the bounds that exp needs in registers.
+func (v isa) expClamps(g *gen, hi, lo reg.Register) {
+	g.VMOVUPS(g.float(89), hi)
+	g.VMOVUPS(g.float(-104), lo)
+}
+
+// exp sets p to kernel.Exp32 of x, destroying x and t; u and w too on AVX2.
+func (v isa) exp(g *gen, x, t, p, u, w, hi, lo reg.Register) {
+	g.VMINPS(x, hi, x) // in this order a NaN in x stays
+	g.VMAXPS(x, lo, x)
+	n := u
+	if v.wide() {
+		n = nil
+	}
+	v.reduce(g, x, t, p, n)
+	one := g.float(1)
+	g.VFMADD213PS(one, x, p)
+	g.VFMADD213PS(one, x, p)
+	if v.wide() {
+		g.VSCALEFPS(t, p, p) // one rounding, as the product of the two factors has
+		return
+	}
+	g.VPSRAD(operand.Imm(1), n, t)
+	g.VPSUBD(t, n, n)
+	v.exponent(g, t, t)
+	v.exponent(g, n, n)
+	g.VMULPS(t, p, p)
+	g.VMULPS(n, p, p)
+}
+
+// tanh sets d to kernel.Tanh32 of x, which it keeps. r are six registers that it destroys; ten holds 10. K3 is destroyed.
+func (v isa) tanh(g *gen, x, d, ten reg.Register, r []reg.Register) {
+	a, z, y, t, n, s := r[0], r[1], r[2], r[3], r[4], r[5]
+	g.VANDPS(g.word(0x7FFFFFFF), x, a)
+	// below the turn: y = a + a·z·p(z)
+	g.VMULPS(a, a, z)
+	v.horner(g, tanhC, z, y)
+	g.VMULPS(z, y, y)
+	g.VFMADD213PS(a, a, y)
+	// above it: d = m/(m+2) with m = e^2a - 1
+	g.VMINPS(a, ten, z)
+	g.VADDPS(z, z, z)
+	v.reduce(g, z, t, d, n)
+	g.VMULPS(z, z, t)
+	g.VFMADD213PS(z, t, d)
+	v.exponent(g, n, s)
+	g.VSUBPS(g.float(1), s, t)
+	g.VFMADD213PS(t, s, d)
+	g.VADDPS(g.float(2), d, t)
+	g.VDIVPS(t, d, d)
+	if v.wide() {
+		g.VCMPPS(operand.Imm(0x11), g.float(0.625), a, reg.K3)
+		g.VMOVAPS(y, reg.K3, d)
+	} else {
+		g.VCMPPS(operand.Imm(0x11), g.float(0.625), a, a)
+		g.VBLENDVPS(a, y, d, d)
+	}
+	g.VANDPS(g.word(0x80000000), x, t)
+	g.VORPS(t, d, d)
+}
+
+func functions(g *gen, v isa) {
+	dst, x := ptrs[0], ptrs[1]
+	w := v.vecs(0, 16)
+
+	g.function(v, "exp", "writes dst = e^x.", nil, nil, argDst, argX, argN)
+	v.expClamps(g, w[14], w[15])
+	v.each(g, "exp", 2, func(u, _, off int, mk *mask) {
+		r := w[u%2*5:]
+		v.load(g, ix(x, off), mk, r[0])
+		v.exp(g, r[0], r[1], r[2], r[3], r[4], w[14], w[15])
+		v.store(g, r[2], mk, ix(dst, off), r[0])
+	})
+	g.end()
+
+	g.function(v, "tanh", "writes dst = tanh x.", nil, nil, argDst, argX, argN)
+	g.VMOVUPS(g.float(10), w[15])
+	v.each(g, "tanh", 1, func(_, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[0])
+		v.tanh(g, w[0], w[1], w[15], w[2:8])
+		v.store(g, w[1], mk, ix(dst, off), w[2])
+	})
+	g.end()
+
+	// inner sets d to kernel.geluInner of x
+	inner := func(x, d reg.Register) {
+		g.VMULPS(x, x, d)
+		g.VMULPS(g.float(geluB), d, d)
+		g.VFMADD213PS(x, x, d)
+		g.VMULPS(g.float(geluA), d, d)
+	}
+	g.function(v, "gelu", "writes dst = gelu(x).", nil, nil, argDst, argX, argN)
+	g.VMOVUPS(g.float(10), w[15])
+	v.each(g, "gelu", 1, func(_, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[0])
+		inner(w[0], w[1])
+		v.tanh(g, w[1], w[2], w[15], w[3:9])
+		g.VADDPS(g.float(1), w[2], w[2])
+		g.VMULPS(g.float(0.5), w[0], w[0])
+		g.VMULPS(w[2], w[0], w[0])
+		v.store(g, w[0], mk, ix(dst, off), w[1])
+	})
+	g.end()
+
+	g.function(v, "geluBack", "multiplies dst by the derivative of gelu at x.", nil, nil, argDst, argX, argN)
+	g.VMOVUPS(g.float(10), w[15])
+	v.each(g, "geluBack", 1, func(_, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[0])
+		inner(w[0], w[1])
+		v.tanh(g, w[1], w[2], w[15], w[3:9])
+		g.VMOVUPS(g.float(1), w[3]) // sech² = 1 - t²
+		g.VFNMADD231PS(w[2], w[2], w[3])
+		g.VMULPS(w[0], w[0], w[4]) // the derivative of the inner function
+		g.VMOVUPS(g.float(3*geluB), w[5])
+		g.VFMADD213PS(g.float(1), w[4], w[5])
+		g.VMULPS(g.float(geluA), w[5], w[5])
+		g.VMULPS(g.float(0.5), w[0], w[0])
+		g.VMULPS(w[3], w[0], w[0])
+		g.VADDPS(g.float(1), w[2], w[2])
+		g.VMULPS(g.float(0.5), w[2], w[2])
+		g.VFMADD231PS(w[5], w[0], w[2])
+		v.load(g, ix(dst, off), mk, w[0])
+		g.VMULPS(w[2], w[0], w[0])
+		v.store(g, w[0], mk, ix(dst, off), w[1])
+	})
+	g.end()
+}
+
+func softmax(g *gen, v isa) {
+	x, y := ptrs[0], ptrs[1]
+	w := v.vecs(0, 16)
+	scale, hi, lo, max, sum, keep := w[15], w[14], w[13], w[12], w[11], w[10]
+
+	// x = exp(x·scale - max), masked-out lanes 0
+	value := func(scaled bool, r []reg.Register, off int, mk *mask) reg.Register {
+		v.load(g, ix(x, off), mk, r[0])
+		if scaled {
+			g.VMULPS(scale, r[0], r[0])
+		}
+		g.VSUBPS(max, r[0], r[0])
+		v.exp(g, r[0], r[1], r[2], r[3], r[4], hi, lo)
+		v.keep(g, mk, r[2])
+		return r[2]
+	}
+
+	g.function(v, "softmax", "replaces x by the softmax of x·s and returns its maximum and sum; see SoftmaxRow.",
+		map[string]reg.Register{"s": scale}, []string{"float32", "float32"}, argX, argN, param{"s", "float32"})
+	g.MOVQ(rN, reg.R8)
+	v.maxOf(g, "max", x, scale)
+	g.VADDSS(g.float(0), xmm(w[0]), xmm(w[0]))
+	g.Store(xmm(w[0]), g.ReturnIndex(0))
+	g.VBROADCASTSS(xmm(w[0]), max)
+	g.VMOVD(xmm(w[0]), reg.EAX)
+	g.MOVQ(reg.R8, rN)
+	g.CMPL(reg.EAX, operand.U32(0xFF800000))
+	g.JE(operand.LabelRef("hidden"))
+	v.expClamps(g, hi, lo)
+	acc := []reg.Register{sum, keep}
+	v.zero(g, acc[0])
+	v.zero(g, acc[1])
+	v.each(g, "exp", 2, func(u, set, off int, mk *mask) {
+		r := w[u%2*5:]
+		e := value(false, r, off, mk)
+		g.VADDPS(e, acc[set], acc[set])
+		v.store(g, e, mk, ix(x, off), r[0])
+	})
+	v.fold(g, g.VADDPS, acc, w[0])
+	g.Store(xmm(sum), g.ReturnIndex(1))
+	g.VBROADCASTSS(xmm(sum), sum)
+	g.MOVQ(reg.R8, rN)
+	v.each(g, "divide", 2, func(u, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[u])
+		g.VDIVPS(sum, w[u], w[u])
+		v.store(g, w[u], mk, ix(x, off), w[9])
+	})
+	g.end()
+	g.Label("hidden")
+	v.zero(g, w[0])
+	g.Store(xmm(w[0]), g.ReturnIndex(1))
+	v.each(g, "clear", 1, func(_, _, off int, mk *mask) { v.store(g, w[0], mk, ix(x, off), w[1]) })
+	g.end()
+
+	g.function(v, "softmaxAgain", "replaces x by exp(x·s - max)/sum.", map[string]reg.Register{"s": scale, "max": max, "sum": sum}, nil,
+		argX, argN, param{"s", "float32"}, param{"max", "float32"}, param{"sum", "float32"})
+	v.expClamps(g, hi, lo)
+	v.each(g, "again", 2, func(u, _, off int, mk *mask) {
+		r := w[u%2*5:]
+		e := value(true, r, off, mk)
+		g.VDIVPS(sum, e, e)
+		v.store(g, e, mk, ix(x, off), r[0])
+	})
+	g.end()
+
+	g.function(v, "softmaxBack", "writes y = x·(y - Σxy)·s, the gradient of a softmax x from that of its result.",
+		map[string]reg.Register{"s": scale}, nil, argX, argY, argN, param{"s", "float32"})
+	g.MOVQ(rN, reg.R8)
+	acc = w[0:2]
+	v.zero(g, acc[0])
+	v.zero(g, acc[1])
+	v.each(g, "dot", 1, func(_, set, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[4])
+		v.load(g, ix(y, off), mk, w[5])
+		g.VFMADD231PS(w[4], w[5], acc[set])
+	})
+	v.fold(g, g.VADDPS, acc, w[4])
+	g.VBROADCASTSS(xmm(acc[0]), sum)
+	g.MOVQ(reg.R8, rN)
+	v.each(g, "ds", 2, func(u, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[2*u])
+		v.load(g, ix(y, off), mk, w[2*u+1])
+		g.VSUBPS(sum, w[2*u+1], w[2*u+1])
+		g.VMULPS(w[2*u+1], w[2*u], w[2*u])
+		g.VMULPS(scale, w[2*u], w[2*u])
+		v.store(g, w[2*u], mk, ix(y, off), w[2*u+1])
+	})
+	g.end()
+}

@@ -1,0 +1,75 @@
+//go:build !noasm
+
+package kernel
+
+func rowsOf(l Level) *rowOps {
+	switch l {
+	case AVX2:
+		return &avx2Rows
+	case AVX512:
+		return &avx512Rows
+	}
+	return nil
+}
+
+var avx512Rows = rowOps{
+	add:            addAVX512,
+	scale:          scaleAVX512,
+	divide:         divideAVX512,
+	addScaled:      addScaledAVX512,
+	addProduct:     addProductAVX512,
+	reluBack:       reluBackAVX512,
+	exp:            expAVX512,
+	tanh:           tanhAVX512,
+	gelu:           geluAVX512,
+	geluBack:       geluBackAVX512,
+	sum:            sumAVX512,
+	max:            maxAVX512,
+	finite:         finiteAVX512,
+	dot:            dotAVX512,
+	sumSquares:     sumSquaresAVX512,
+	sumSquaredDiff: sumSquaredDiffAVX512,
+	softmax:        softmaxAVX512,
+	softmaxAgain:   softmaxAgainAVX512,
+	softmaxBack:    softmaxBackAVX512,
+	norm:           normAVX512,
+	normBack:       normBackAVX512,
+	addRows:        addRowsAVX512,
+	normRows:       normRowsAVX512,
+	reluRows:       reluRowsAVX512,
+	adam:           adamAVX512,
+	adamL2:         adamL2AVX512,
+	drop:           dropAVX512,
+	dropAdd:        dropAddAVX512,
+}
+
+var avx2Rows = rowOps{
+	add:            addAVX2,
+	scale:          scaleAVX2,
+	divide:         divideAVX2,
+	addScaled:      addScaledAVX2,
+	addProduct:     addProductAVX2,
+	reluBack:       reluBackAVX2,
+	exp:            expAVX2,
+	tanh:           tanhAVX2,
+	gelu:           geluAVX2,
+	geluBack:       geluBackAVX2,
+	sum:            sumAVX2,
+	max:            maxAVX2,
+	finite:         finiteAVX2,
+	dot:            dotAVX2,
+	sumSquares:     sumSquaresAVX2,
+	sumSquaredDiff: sumSquaredDiffAVX2,
+	softmax:        softmaxAVX2,
+	softmaxAgain:   softmaxAgainAVX2,
+	softmaxBack:    softmaxBackAVX2,
+	norm:           normAVX2,
+	normBack:       normBackAVX2,
+	addRows:        addRowsAVX2,
+	normRows:       normRowsAVX2,
+	reluRows:       reluRowsAVX2,
+	adam:           adamAVX2,
+	adamL2:         adamL2AVX2,
+	drop:           dropAVX2,
+	dropAdd:        dropAddAVX2,
+}

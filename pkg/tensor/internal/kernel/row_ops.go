@@ -1,0 +1,29 @@
+package kernel
+
+// rowOps are the row kernels of one level. Each computes, on n ≥ 1 elements, what the plain Go of the function that calls it
+// does, bit for bit.
+type rowOps struct {
+	add                       func(dst, x, y *float32, n int)
+	scale, divide, addScaled  func(dst, x *float32, n int, s float32)
+	addProduct                func(dst, x, y *float32, n int)
+	reluBack                  func(dst, x, y *float32, n int, s float32)
+	exp, tanh, gelu, geluBack func(dst, x *float32, n int)
+	sum, max, finite          func(x *float32, n int) float32
+	dot                       func(x, y *float32, n int) float32
+	sumSquares                func(x *float32, n int) float64
+	sumSquaredDiff            func(x, y *float32, n int) float64
+	softmax                   func(x *float32, n int, s float32) (max, sum float32)
+	softmaxAgain              func(x *float32, n int, s, max, sum float32)
+	softmaxBack               func(x, y *float32, n int, s float32)
+	norm                      func(y, xhat, z, gamma, beta *float32, n int, count, eps float32) (rstd float32)
+	normBack                  func(dz, dy, xhat, gamma *float32, n int, count, rstd float32)
+	addRows                   func(dst, x *float32, n, rows, stride int)
+	normRows                  func(gamma, beta, dy, xhat *float32, n, rows, stride int)
+	reluRows                  func(dst, x, y *float32, n, rows, stride int, s float32)
+	adam, adamL2              func(p, g, m, v *float32, a *AdamArgs, n int)
+	drop                      func(dst, x *float32, n int, block, sample, step, site, key0, key1, threshold uint32, scale float32)
+	dropAdd                   func(dst, x, y *float32, n int, block, sample, step, site, key0, key1, threshold uint32, scale float32)
+}
+
+// row is the row kernels of the level in use, nil for plain Go. Like active it is written by init and Select alone.
+var row *rowOps
