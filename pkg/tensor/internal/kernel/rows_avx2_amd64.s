@@ -124,13 +124,12 @@ DATA maskTable<>+60(SB)/4, $0x00000000
 GLOBL maskTable<>(SB), RODATA|NOPTR, $64
 
 // func scaleAVX2(dst *float32, x *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+24(FP), Y0
 	XORQ         R13, R13
 	SUBQ         $0x00000040, R12
 	JLT          scale_few
@@ -222,13 +221,12 @@ scale_done:
 	RET
 
 // func divideAVX2(dst *float32, x *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·divideAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+24(FP), Y0
 	XORQ         R13, R13
 	SUBQ         $0x00000040, R12
 	JLT          divide_few
@@ -320,13 +318,12 @@ divide_done:
 	RET
 
 // func addScaledAVX2(dst *float32, x *float32, n int, s float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·addScaledAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+24(FP), Y0
 	XORQ         R13, R13
 	SUBQ         $0x00000040, R12
 	JLT          addScaled_few
@@ -540,14 +537,13 @@ addProduct_done:
 	RET
 
 // func reluBackAVX2(dst *float32, x *float32, y *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·reluBackAVX2(SB), NOSPLIT, $0-36
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         y+16(FP), DX
 	MOVQ         n+24(FP), R12
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+32(FP), Y0
 	VXORPS       Y14, Y14, Y14
 	XORQ         R13, R13
 	SUBQ         $0x00000020, R12
@@ -657,7 +653,7 @@ reluBack_done:
 	RET
 
 // func sumAVX2(x *float32, n int) (r0 float32)
-// Requires: AVX, SSE
+// Requires: AVX
 TEXT ·sumAVX2(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -712,12 +708,12 @@ sum_done:
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0xb1, X0, X3
 	VADDPS       X3, X0, X0
-	MOVSS        X0, r0+16(FP)
+	VMOVSS       X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
 // func dotAVX2(x *float32, y *float32, n int) (r0 float32)
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3
 TEXT ·dotAVX2(SB), NOSPLIT, $0-28
 	MOVQ    x+0(FP), DI
 	MOVQ    y+8(FP), SI
@@ -783,12 +779,12 @@ dot_done:
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0xb1, X0, X3
 	VADDPS       X3, X0, X0
-	MOVSS        X0, r0+24(FP)
+	VMOVSS       X0, r0+24(FP)
 	VZEROUPPER
 	RET
 
 // func finiteAVX2(x *float32, n int) (r0 float32)
-// Requires: AVX, SSE
+// Requires: AVX
 TEXT ·finiteAVX2(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -874,12 +870,12 @@ finite_done:
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0xb1, X0, X3
 	VADDPS       X3, X0, X0
-	MOVSS        X0, r0+16(FP)
+	VMOVSS       X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
 // func maxAVX2(x *float32, n int) (r0 float32)
-// Requires: AVX, SSE
+// Requires: AVX
 TEXT ·maxAVX2(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -985,7 +981,7 @@ max_done:
 
 max_numbers:
 	VADDSS word00000000<>+0(SB), X0, X0
-	MOVSS  X0, r0+16(FP)
+	VMOVSS X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
@@ -1044,7 +1040,7 @@ DATA word00000000<>+60(SB)/4, $0x00000000
 GLOBL word00000000<>(SB), RODATA|NOPTR, $64
 
 // func sumSquaresAVX2(x *float32, n int) (r0 float64)
-// Requires: AVX, FMA3, SSE2
+// Requires: AVX, FMA3
 TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-24
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -1124,12 +1120,12 @@ sumSquares_done:
 	VADDPD       X8, X0, X0
 	VPERMILPD    $0x01, X0, X8
 	VADDSD       X8, X0, X0
-	MOVSD        X0, r0+16(FP)
+	VMOVSD       X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
 // func sumSquaredDiffAVX2(x *float32, y *float32, n int) (r0 float64)
-// Requires: AVX, FMA3, SSE2
+// Requires: AVX, FMA3
 TEXT ·sumSquaredDiffAVX2(SB), NOSPLIT, $0-32
 	MOVQ    x+0(FP), DI
 	MOVQ    y+8(FP), SI
@@ -1222,7 +1218,7 @@ sumSquaredDiff_done:
 	VADDPD       X8, X0, X0
 	VPERMILPD    $0x01, X0, X8
 	VADDSD       X8, X0, X0
-	MOVSD        X0, r0+24(FP)
+	VMOVSD       X0, r0+24(FP)
 	VZEROUPPER
 	RET
 
@@ -2824,12 +2820,11 @@ DATA word3e095d4f<>+60(SB)/4, $0x3e095d4f
 GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $64
 
 // func softmaxAVX2(x *float32, n int, s float32) (r0 float32, r1 float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
 	MOVQ         x+0(FP), DI
 	MOVQ         n+8(FP), R12
-	MOVSS        s+16(FP), X15
-	VBROADCASTSS X15, Y15
+	VBROADCASTSS s+16(FP), Y15
 	MOVQ         R12, R8
 	VMOVUPS      wordff800000<>+0(SB), Y3
 	VMOVAPS      Y3, Y0
@@ -2959,7 +2954,7 @@ max_done:
 
 max_numbers:
 	VADDSS       word00000000<>+0(SB), X0, X0
-	MOVSS        X0, r0+24(FP)
+	VMOVSS       X0, r0+24(FP)
 	VBROADCASTSS X0, Y12
 	VMOVD        X0, AX
 	MOVQ         R8, R12
@@ -3278,7 +3273,7 @@ exp_done:
 	VADDPS       X0, X11, X11
 	VPERMILPS    $0xb1, X11, X0
 	VADDPS       X0, X11, X11
-	MOVSS        X11, r1+28(FP)
+	VMOVSS       X11, r1+28(FP)
 	VBROADCASTSS X11, Y11
 	MOVQ         R8, R12
 	XORQ         R13, R13
@@ -3361,7 +3356,7 @@ divide_done:
 
 hidden:
 	VXORPS  Y0, Y0, Y0
-	MOVSS   X0, r1+28(FP)
+	VMOVSS  X0, r1+28(FP)
 	XORQ    R13, R13
 	SUBQ    $0x10, R12
 	JLT     clear_rest
@@ -3406,16 +3401,13 @@ clear_done:
 	RET
 
 // func softmaxAgainAVX2(x *float32, n int, s float32, max float32, sum float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·softmaxAgainAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x+0(FP), DI
 	MOVQ         n+8(FP), R12
-	MOVSS        s+16(FP), X15
-	VBROADCASTSS X15, Y15
-	MOVSS        max+20(FP), X12
-	VBROADCASTSS X12, Y12
-	MOVSS        sum+24(FP), X11
-	VBROADCASTSS X11, Y11
+	VBROADCASTSS s+16(FP), Y15
+	VBROADCASTSS max+20(FP), Y12
+	VBROADCASTSS sum+24(FP), Y11
 	VMOVUPS      word42b20000<>+0(SB), Y14
 	VMOVUPS      wordc2d00000<>+0(SB), Y13
 	XORQ         R13, R13
@@ -3733,13 +3725,12 @@ again_done:
 	RET
 
 // func softmaxBackAVX2(x *float32, y *float32, n int, s float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·softmaxBackAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x+0(FP), DI
 	MOVQ         y+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X15
-	VBROADCASTSS X15, Y15
+	VBROADCASTSS s+24(FP), Y15
 	MOVQ         R12, R8
 	VXORPS       Y0, Y0, Y0
 	VXORPS       Y1, Y1, Y1
@@ -3912,7 +3903,7 @@ ds_done:
 	RET
 
 // func normAVX2(y *float32, xhat *float32, z *float32, gamma *float32, beta *float32, n int, count float32, eps float32) (r0 float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·normAVX2(SB), NOSPLIT, $0-60
 	MOVQ         y+0(FP), DI
 	MOVQ         xhat+8(FP), SI
@@ -3920,10 +3911,8 @@ TEXT ·normAVX2(SB), NOSPLIT, $0-60
 	MOVQ         gamma+24(FP), R8
 	MOVQ         beta+32(FP), R9
 	MOVQ         n+40(FP), R12
-	MOVSS        count+48(FP), X13
-	VBROADCASTSS X13, Y13
-	MOVSS        eps+52(FP), X12
-	VBROADCASTSS X12, Y12
+	VBROADCASTSS count+48(FP), Y13
+	VBROADCASTSS eps+52(FP), Y12
 	MOVQ         R12, BX
 	VXORPS       Y0, Y0, Y0
 	VXORPS       Y1, Y1, Y1
@@ -4049,7 +4038,7 @@ variance_done:
 	VSQRTSS      X14, X14, X14
 	VMOVSS       word3f800000<>+0(SB), X4
 	VDIVSS       X14, X4, X14
-	MOVSS        X14, r0+56(FP)
+	VMOVSS       X14, r0+56(FP)
 	VBROADCASTSS X14, Y14
 	MOVQ         BX, R12
 	XORQ         R13, R13
@@ -4182,17 +4171,15 @@ out_done:
 	RET
 
 // func normBackAVX2(dz *float32, dy *float32, xhat *float32, gamma *float32, n int, count float32, rstd float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3
 TEXT ·normBackAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dz+0(FP), DI
 	MOVQ         dy+8(FP), SI
 	MOVQ         xhat+16(FP), DX
 	MOVQ         gamma+24(FP), R8
 	MOVQ         n+32(FP), R12
-	MOVSS        count+40(FP), X13
-	VBROADCASTSS X13, Y13
-	MOVSS        rstd+44(FP), X14
-	VBROADCASTSS X14, Y14
+	VBROADCASTSS count+40(FP), Y13
+	VBROADCASTSS rstd+44(FP), Y14
 	MOVQ         R12, BX
 	VXORPS       Y0, Y0, Y0
 	VXORPS       Y1, Y1, Y1
@@ -4633,14 +4620,13 @@ norm_done:
 	RET
 
 // func reluRowsAVX2(dst *float32, x *float32, y *float32, n int, rows int, stride int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·reluRowsAVX2(SB), NOSPLIT, $0-52
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         y+16(FP), DX
 	MOVQ         n+24(FP), R12
-	MOVSS        s+48(FP), X14
-	VBROADCASTSS X14, Y14
+	VBROADCASTSS s+48(FP), Y14
 	VXORPS       Y15, Y15, Y15
 	MOVQ         rows+32(FP), R9
 	MOVQ         stride+40(FP), R10
@@ -4792,15 +4778,15 @@ TEXT ·adamAVX2(SB), NOSPLIT, $0-48
 adam_one:
 	VMOVUPS      (SI)(R13*1), Y0
 	VMOVUPS      (DI)(R13*1), Y1
-	VMULPS       Y15, Y0, Y0
 	VMOVUPS      (DX)(R13*1), Y2
+	VMOVUPS      (R8)(R13*1), Y3
+	VMULPS       Y15, Y0, Y0
 	VMULPS       Y14, Y2, Y2
 	VFMADD231PS  Y12, Y0, Y2
-	VMOVUPS      Y2, (DX)(R13*1)
-	VMOVUPS      (R8)(R13*1), Y3
 	VMULPS       Y13, Y3, Y3
 	VMULPS       Y0, Y0, Y0
 	VFMADD231PS  Y11, Y0, Y3
+	VMOVUPS      Y2, (DX)(R13*1)
 	VMOVUPS      Y3, (R8)(R13*1)
 	VSQRTPS      Y3, Y3
 	VDIVPS       Y8, Y3, Y3
@@ -4812,15 +4798,15 @@ adam_one:
 	VMOVUPS      Y1, (DI)(R13*1)
 	VMOVUPS      32(SI)(R13*1), Y4
 	VMOVUPS      32(DI)(R13*1), Y5
-	VMULPS       Y15, Y4, Y4
 	VMOVUPS      32(DX)(R13*1), Y6
+	VMOVUPS      32(R8)(R13*1), Y7
+	VMULPS       Y15, Y4, Y4
 	VMULPS       Y14, Y6, Y6
 	VFMADD231PS  Y12, Y4, Y6
-	VMOVUPS      Y6, 32(DX)(R13*1)
-	VMOVUPS      32(R8)(R13*1), Y7
 	VMULPS       Y13, Y7, Y7
 	VMULPS       Y4, Y4, Y4
 	VFMADD231PS  Y11, Y4, Y7
+	VMOVUPS      Y6, 32(DX)(R13*1)
 	VMOVUPS      Y7, 32(R8)(R13*1)
 	VSQRTPS      Y7, Y7
 	VDIVPS       Y8, Y7, Y7
@@ -4841,15 +4827,15 @@ adam_rest:
 	JLT          adam_half
 	VMOVUPS      (SI)(R13*1), Y0
 	VMOVUPS      (DI)(R13*1), Y1
-	VMULPS       Y15, Y0, Y0
 	VMOVUPS      (DX)(R13*1), Y2
+	VMOVUPS      (R8)(R13*1), Y3
+	VMULPS       Y15, Y0, Y0
 	VMULPS       Y14, Y2, Y2
 	VFMADD231PS  Y12, Y0, Y2
-	VMOVUPS      Y2, (DX)(R13*1)
-	VMOVUPS      (R8)(R13*1), Y3
 	VMULPS       Y13, Y3, Y3
 	VMULPS       Y0, Y0, Y0
 	VFMADD231PS  Y11, Y0, Y3
+	VMOVUPS      Y2, (DX)(R13*1)
 	VMOVUPS      Y3, (R8)(R13*1)
 	VSQRTPS      Y3, Y3
 	VDIVPS       Y8, Y3, Y3
@@ -4871,18 +4857,18 @@ adam_rest:
 	VMASKMOVPS   (SI)(R13*1), Y4, Y4
 	VMOVUPS      (R12), Y5
 	VMASKMOVPS   (DI)(R13*1), Y5, Y5
-	VMULPS       Y15, Y4, Y4
 	VMOVUPS      (R12), Y6
 	VMASKMOVPS   (DX)(R13*1), Y6, Y6
-	VMULPS       Y14, Y6, Y6
-	VFMADD231PS  Y12, Y4, Y6
-	VMOVUPS      (R12), Y3
-	VMASKMOVPS   Y6, Y3, (DX)(R13*1)
 	VMOVUPS      (R12), Y7
 	VMASKMOVPS   (R8)(R13*1), Y7, Y7
+	VMULPS       Y15, Y4, Y4
+	VMULPS       Y14, Y6, Y6
+	VFMADD231PS  Y12, Y4, Y6
 	VMULPS       Y13, Y7, Y7
 	VMULPS       Y4, Y4, Y4
 	VFMADD231PS  Y11, Y4, Y7
+	VMOVUPS      (R12), Y4
+	VMASKMOVPS   Y6, Y4, (DX)(R13*1)
 	VMOVUPS      (R12), Y4
 	VMASKMOVPS   Y7, Y4, (R8)(R13*1)
 	VSQRTPS      Y7, Y7
@@ -4906,18 +4892,18 @@ adam_half:
 	VMASKMOVPS   (SI)(R13*1), Y0, Y0
 	VMOVUPS      (R12), Y1
 	VMASKMOVPS   (DI)(R13*1), Y1, Y1
-	VMULPS       Y15, Y0, Y0
 	VMOVUPS      (R12), Y2
 	VMASKMOVPS   (DX)(R13*1), Y2, Y2
-	VMULPS       Y14, Y2, Y2
-	VFMADD231PS  Y12, Y0, Y2
-	VMOVUPS      (R12), Y7
-	VMASKMOVPS   Y2, Y7, (DX)(R13*1)
 	VMOVUPS      (R12), Y3
 	VMASKMOVPS   (R8)(R13*1), Y3, Y3
+	VMULPS       Y15, Y0, Y0
+	VMULPS       Y14, Y2, Y2
+	VFMADD231PS  Y12, Y0, Y2
 	VMULPS       Y13, Y3, Y3
 	VMULPS       Y0, Y0, Y0
 	VFMADD231PS  Y11, Y0, Y3
+	VMOVUPS      (R12), Y0
+	VMASKMOVPS   Y2, Y0, (DX)(R13*1)
 	VMOVUPS      (R12), Y0
 	VMASKMOVPS   Y3, Y0, (R8)(R13*1)
 	VSQRTPS      Y3, Y3
@@ -4959,17 +4945,18 @@ TEXT ·adamL2AVX2(SB), NOSPLIT, $0-48
 adam_one:
 	VMOVUPS      (SI)(R13*1), Y0
 	VMOVUPS      (DI)(R13*1), Y1
-	VMULPS       Y15, Y0, Y0
-	VBROADCASTSS 8(R9), Y7
-	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      (DX)(R13*1), Y2
+	VMOVUPS      (R8)(R13*1), Y3
+	VMULPS       Y15, Y0, Y0
+	VBROADCASTSS 8(R9), Y15
+	VFMADD231PS  Y15, Y1, Y0
+	VBROADCASTSS (R9), Y15
 	VMULPS       Y14, Y2, Y2
 	VFMADD231PS  Y12, Y0, Y2
-	VMOVUPS      Y2, (DX)(R13*1)
-	VMOVUPS      (R8)(R13*1), Y3
 	VMULPS       Y13, Y3, Y3
 	VMULPS       Y0, Y0, Y0
 	VFMADD231PS  Y11, Y0, Y3
+	VMOVUPS      Y2, (DX)(R13*1)
 	VMOVUPS      Y3, (R8)(R13*1)
 	VSQRTPS      Y3, Y3
 	VDIVPS       Y8, Y3, Y3
@@ -4981,17 +4968,18 @@ adam_one:
 	VMOVUPS      Y1, (DI)(R13*1)
 	VMOVUPS      32(SI)(R13*1), Y4
 	VMOVUPS      32(DI)(R13*1), Y5
-	VMULPS       Y15, Y4, Y4
-	VBROADCASTSS 8(R9), Y3
-	VFMADD231PS  Y3, Y5, Y4
 	VMOVUPS      32(DX)(R13*1), Y6
+	VMOVUPS      32(R8)(R13*1), Y7
+	VMULPS       Y15, Y4, Y4
+	VBROADCASTSS 8(R9), Y15
+	VFMADD231PS  Y15, Y5, Y4
+	VBROADCASTSS (R9), Y15
 	VMULPS       Y14, Y6, Y6
 	VFMADD231PS  Y12, Y4, Y6
-	VMOVUPS      Y6, 32(DX)(R13*1)
-	VMOVUPS      32(R8)(R13*1), Y7
 	VMULPS       Y13, Y7, Y7
 	VMULPS       Y4, Y4, Y4
 	VFMADD231PS  Y11, Y4, Y7
+	VMOVUPS      Y6, 32(DX)(R13*1)
 	VMOVUPS      Y7, 32(R8)(R13*1)
 	VSQRTPS      Y7, Y7
 	VDIVPS       Y8, Y7, Y7
@@ -5012,17 +5000,18 @@ adam_rest:
 	JLT          adam_half
 	VMOVUPS      (SI)(R13*1), Y0
 	VMOVUPS      (DI)(R13*1), Y1
-	VMULPS       Y15, Y0, Y0
-	VBROADCASTSS 8(R9), Y7
-	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      (DX)(R13*1), Y2
+	VMOVUPS      (R8)(R13*1), Y3
+	VMULPS       Y15, Y0, Y0
+	VBROADCASTSS 8(R9), Y15
+	VFMADD231PS  Y15, Y1, Y0
+	VBROADCASTSS (R9), Y15
 	VMULPS       Y14, Y2, Y2
 	VFMADD231PS  Y12, Y0, Y2
-	VMOVUPS      Y2, (DX)(R13*1)
-	VMOVUPS      (R8)(R13*1), Y3
 	VMULPS       Y13, Y3, Y3
 	VMULPS       Y0, Y0, Y0
 	VFMADD231PS  Y11, Y0, Y3
+	VMOVUPS      Y2, (DX)(R13*1)
 	VMOVUPS      Y3, (R8)(R13*1)
 	VSQRTPS      Y3, Y3
 	VDIVPS       Y8, Y3, Y3
@@ -5044,20 +5033,21 @@ adam_rest:
 	VMASKMOVPS   (SI)(R13*1), Y4, Y4
 	VMOVUPS      (R12), Y5
 	VMASKMOVPS   (DI)(R13*1), Y5, Y5
-	VMULPS       Y15, Y4, Y4
-	VBROADCASTSS 8(R9), Y3
-	VFMADD231PS  Y3, Y5, Y4
 	VMOVUPS      (R12), Y6
 	VMASKMOVPS   (DX)(R13*1), Y6, Y6
-	VMULPS       Y14, Y6, Y6
-	VFMADD231PS  Y12, Y4, Y6
-	VMOVUPS      (R12), Y3
-	VMASKMOVPS   Y6, Y3, (DX)(R13*1)
 	VMOVUPS      (R12), Y7
 	VMASKMOVPS   (R8)(R13*1), Y7, Y7
+	VMULPS       Y15, Y4, Y4
+	VBROADCASTSS 8(R9), Y15
+	VFMADD231PS  Y15, Y5, Y4
+	VBROADCASTSS (R9), Y15
+	VMULPS       Y14, Y6, Y6
+	VFMADD231PS  Y12, Y4, Y6
 	VMULPS       Y13, Y7, Y7
 	VMULPS       Y4, Y4, Y4
 	VFMADD231PS  Y11, Y4, Y7
+	VMOVUPS      (R12), Y4
+	VMASKMOVPS   Y6, Y4, (DX)(R13*1)
 	VMOVUPS      (R12), Y4
 	VMASKMOVPS   Y7, Y4, (R8)(R13*1)
 	VSQRTPS      Y7, Y7
@@ -5081,20 +5071,21 @@ adam_half:
 	VMASKMOVPS   (SI)(R13*1), Y0, Y0
 	VMOVUPS      (R12), Y1
 	VMASKMOVPS   (DI)(R13*1), Y1, Y1
-	VMULPS       Y15, Y0, Y0
-	VBROADCASTSS 8(R9), Y7
-	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      (R12), Y2
 	VMASKMOVPS   (DX)(R13*1), Y2, Y2
-	VMULPS       Y14, Y2, Y2
-	VFMADD231PS  Y12, Y0, Y2
-	VMOVUPS      (R12), Y7
-	VMASKMOVPS   Y2, Y7, (DX)(R13*1)
 	VMOVUPS      (R12), Y3
 	VMASKMOVPS   (R8)(R13*1), Y3, Y3
+	VMULPS       Y15, Y0, Y0
+	VBROADCASTSS 8(R9), Y15
+	VFMADD231PS  Y15, Y1, Y0
+	VBROADCASTSS (R9), Y15
+	VMULPS       Y14, Y2, Y2
+	VFMADD231PS  Y12, Y0, Y2
 	VMULPS       Y13, Y3, Y3
 	VMULPS       Y0, Y0, Y0
 	VFMADD231PS  Y11, Y0, Y3
+	VMOVUPS      (R12), Y0
+	VMASKMOVPS   Y2, Y0, (DX)(R13*1)
 	VMOVUPS      (R12), Y0
 	VMASKMOVPS   Y3, Y0, (R8)(R13*1)
 	VSQRTPS      Y3, Y3

@@ -65,13 +65,12 @@ add_done:
 	RET
 
 // func scaleAVX512(dst *float32, x *float32, n int, s float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS s+24(FP), Z0
 	XORQ         R13, R13
 	SUBQ         $0x00000040, R12
 	JLT          scale_few
@@ -125,13 +124,12 @@ scale_done:
 	RET
 
 // func divideAVX512(dst *float32, x *float32, n int, s float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·divideAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS s+24(FP), Z0
 	XORQ         R13, R13
 	SUBQ         $0x00000040, R12
 	JLT          divide_few
@@ -185,13 +183,12 @@ divide_done:
 	RET
 
 // func addScaledAVX512(dst *float32, x *float32, n int, s float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·addScaledAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS s+24(FP), Z0
 	XORQ         R13, R13
 	SUBQ         $0x00000040, R12
 	JLT          addScaled_few
@@ -312,14 +309,13 @@ addProduct_done:
 	RET
 
 // func reluBackAVX512(dst *float32, x *float32, y *float32, n int, s float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·reluBackAVX512(SB), NOSPLIT, $0-36
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         y+16(FP), DX
 	MOVQ         n+24(FP), R12
-	MOVSS        s+32(FP), X0
-	VBROADCASTSS X0, Z0
+	VBROADCASTSS s+32(FP), Z0
 	VPXORD       Z14, Z14, Z14
 	XORQ         R13, R13
 	SUBQ         $0x00000020, R12
@@ -376,7 +372,7 @@ reluBack_done:
 	RET
 
 // func sumAVX512(x *float32, n int) (r0 float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·sumAVX512(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -413,12 +409,12 @@ sum_done:
 	VADDPS        X3, X0, X0
 	VPERMILPS     $0xb1, X0, X3
 	VADDPS        X3, X0, X0
-	MOVSS         X0, r0+16(FP)
+	VMOVSS        X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
 // func dotAVX512(x *float32, y *float32, n int) (r0 float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·dotAVX512(SB), NOSPLIT, $0-28
 	MOVQ    x+0(FP), DI
 	MOVQ    y+8(FP), SI
@@ -459,12 +455,12 @@ dot_done:
 	VADDPS        X3, X0, X0
 	VPERMILPS     $0xb1, X0, X3
 	VADDPS        X3, X0, X0
-	MOVSS         X0, r0+24(FP)
+	VMOVSS        X0, r0+24(FP)
 	VZEROUPPER
 	RET
 
 // func finiteAVX512(x *float32, n int) (r0 float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·finiteAVX512(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -521,12 +517,12 @@ finite_done:
 	VADDPS        X3, X0, X0
 	VPERMILPS     $0xb1, X0, X3
 	VADDPS        X3, X0, X0
-	MOVSS         X0, r0+16(FP)
+	VMOVSS        X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
 // func maxAVX512(x *float32, n int) (r0 float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·maxAVX512(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -596,7 +592,7 @@ max_done:
 
 max_numbers:
 	VADDSS word00000000<>+0(SB), X0, X0
-	MOVSS  X0, r0+16(FP)
+	VMOVSS X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
@@ -655,7 +651,7 @@ DATA word00000000<>+60(SB)/4, $0x00000000
 GLOBL word00000000<>(SB), RODATA|NOPTR, $64
 
 // func sumSquaresAVX512(x *float32, n int) (r0 float64)
-// Requires: AVX, AVX512F, SSE2
+// Requires: AVX, AVX512F
 TEXT ·sumSquaresAVX512(SB), NOSPLIT, $0-24
 	MOVQ    x+0(FP), DI
 	MOVQ    n+8(FP), R12
@@ -700,12 +696,12 @@ sumSquares_done:
 	VADDPD        X8, X0, X0
 	VPERMILPD     $0x01, X0, X8
 	VADDSD        X8, X0, X0
-	MOVSD         X0, r0+16(FP)
+	VMOVSD        X0, r0+16(FP)
 	VZEROUPPER
 	RET
 
 // func sumSquaredDiffAVX512(x *float32, y *float32, n int) (r0 float64)
-// Requires: AVX, AVX512F, SSE2
+// Requires: AVX, AVX512F
 TEXT ·sumSquaredDiffAVX512(SB), NOSPLIT, $0-32
 	MOVQ    x+0(FP), DI
 	MOVQ    y+8(FP), SI
@@ -755,7 +751,7 @@ sumSquaredDiff_done:
 	VADDPD        X8, X0, X0
 	VPERMILPD     $0x01, X0, X8
 	VADDSD        X8, X0, X0
-	MOVSD         X0, r0+24(FP)
+	VMOVSD        X0, r0+24(FP)
 	VZEROUPPER
 	RET
 
@@ -1720,12 +1716,11 @@ DATA word3e095d4f<>+60(SB)/4, $0x3e095d4f
 GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $64
 
 // func softmaxAVX512(x *float32, n int, s float32) (r0 float32, r1 float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	MOVQ         x+0(FP), DI
 	MOVQ         n+8(FP), R12
-	MOVSS        s+16(FP), X15
-	VBROADCASTSS X15, Z15
+	VBROADCASTSS s+16(FP), Z15
 	MOVQ         R12, R8
 	VMOVUPS      wordff800000<>+0(SB), Z3
 	VMOVAPS      Z3, Z0
@@ -1803,7 +1798,7 @@ max_done:
 
 max_numbers:
 	VADDSS       word00000000<>+0(SB), X0, X0
-	MOVSS        X0, r0+24(FP)
+	VMOVSS       X0, r0+24(FP)
 	VBROADCASTSS X0, Z12
 	VMOVD        X0, AX
 	MOVQ         R8, R12
@@ -1933,7 +1928,7 @@ exp_done:
 	VADDPS        X0, X11, X11
 	VPERMILPS     $0xb1, X11, X0
 	VADDPS        X0, X11, X11
-	MOVSS         X11, r1+28(FP)
+	VMOVSS        X11, r1+28(FP)
 	VBROADCASTSS  X11, Z11
 	MOVQ          R8, R12
 	XORQ          R13, R13
@@ -1984,7 +1979,7 @@ divide_done:
 
 hidden:
 	VPXORD  Z0, Z0, Z0
-	MOVSS   X0, r1+28(FP)
+	VMOVSS  X0, r1+28(FP)
 	XORQ    R13, R13
 	SUBQ    $0x10, R12
 	JLT     clear_rest
@@ -2011,16 +2006,13 @@ clear_done:
 	RET
 
 // func softmaxAgainAVX512(x *float32, n int, s float32, max float32, sum float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x+0(FP), DI
 	MOVQ         n+8(FP), R12
-	MOVSS        s+16(FP), X15
-	VBROADCASTSS X15, Z15
-	MOVSS        max+20(FP), X12
-	VBROADCASTSS X12, Z12
-	MOVSS        sum+24(FP), X11
-	VBROADCASTSS X11, Z11
+	VBROADCASTSS s+16(FP), Z15
+	VBROADCASTSS max+20(FP), Z12
+	VBROADCASTSS sum+24(FP), Z11
 	VMOVUPS      word42b20000<>+0(SB), Z14
 	VMOVUPS      wordc2d00000<>+0(SB), Z13
 	XORQ         R13, R13
@@ -2143,13 +2135,12 @@ again_done:
 	RET
 
 // func softmaxBackAVX512(x *float32, y *float32, n int, s float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·softmaxBackAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x+0(FP), DI
 	MOVQ         y+8(FP), SI
 	MOVQ         n+16(FP), R12
-	MOVSS        s+24(FP), X15
-	VBROADCASTSS X15, Z15
+	VBROADCASTSS s+24(FP), Z15
 	MOVQ         R12, R8
 	VPXORD       Z0, Z0, Z0
 	VPXORD       Z1, Z1, Z1
@@ -2248,7 +2239,7 @@ ds_done:
 	RET
 
 // func normAVX512(y *float32, xhat *float32, z *float32, gamma *float32, beta *float32, n int, count float32, eps float32) (r0 float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·normAVX512(SB), NOSPLIT, $0-60
 	MOVQ         y+0(FP), DI
 	MOVQ         xhat+8(FP), SI
@@ -2256,10 +2247,8 @@ TEXT ·normAVX512(SB), NOSPLIT, $0-60
 	MOVQ         gamma+24(FP), R8
 	MOVQ         beta+32(FP), R9
 	MOVQ         n+40(FP), R12
-	MOVSS        count+48(FP), X13
-	VBROADCASTSS X13, Z13
-	MOVSS        eps+52(FP), X12
-	VBROADCASTSS X12, Z12
+	VBROADCASTSS count+48(FP), Z13
+	VBROADCASTSS eps+52(FP), Z12
 	MOVQ         R12, BX
 	VPXORD       Z0, Z0, Z0
 	VPXORD       Z1, Z1, Z1
@@ -2341,7 +2330,7 @@ variance_done:
 	VSQRTSS       X14, X14, X14
 	VMOVSS        word3f800000<>+0(SB), X4
 	VDIVSS        X14, X4, X14
-	MOVSS         X14, r0+56(FP)
+	VMOVSS        X14, r0+56(FP)
 	VBROADCASTSS  X14, Z14
 	MOVQ          BX, R12
 	XORQ          R13, R13
@@ -2411,17 +2400,15 @@ out_done:
 	RET
 
 // func normBackAVX512(dz *float32, dy *float32, xhat *float32, gamma *float32, n int, count float32, rstd float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·normBackAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dz+0(FP), DI
 	MOVQ         dy+8(FP), SI
 	MOVQ         xhat+16(FP), DX
 	MOVQ         gamma+24(FP), R8
 	MOVQ         n+32(FP), R12
-	MOVSS        count+40(FP), X13
-	VBROADCASTSS X13, Z13
-	MOVSS        rstd+44(FP), X14
-	VBROADCASTSS X14, Z14
+	VBROADCASTSS count+40(FP), Z13
+	VBROADCASTSS rstd+44(FP), Z14
 	MOVQ         R12, BX
 	VPXORD       Z0, Z0, Z0
 	VPXORD       Z1, Z1, Z1
@@ -2733,14 +2720,13 @@ norm_done:
 	RET
 
 // func reluRowsAVX512(dst *float32, x *float32, y *float32, n int, rows int, stride int, s float32)
-// Requires: AVX, AVX512F, SSE
+// Requires: AVX, AVX512F
 TEXT ·reluRowsAVX512(SB), NOSPLIT, $0-52
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         y+16(FP), DX
 	MOVQ         n+24(FP), R12
-	MOVSS        s+48(FP), X14
-	VBROADCASTSS X14, Z14
+	VBROADCASTSS s+48(FP), Z14
 	VPXORD       Z15, Z15, Z15
 	MOVQ         rows+32(FP), R9
 	MOVQ         stride+40(FP), R10
@@ -2865,15 +2851,15 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-48
 adam_one:
 	VMOVUPS      (SI)(R13*1), Z0
 	VMOVUPS      (DI)(R13*1), Z1
-	VMULPS       Z15, Z0, Z0
 	VMOVUPS      (DX)(R13*1), Z2
+	VMOVUPS      (R8)(R13*1), Z3
+	VMULPS       Z15, Z0, Z0
 	VMULPS       Z14, Z2, Z2
 	VFMADD231PS  Z12, Z0, Z2
-	VMOVUPS      Z2, (DX)(R13*1)
-	VMOVUPS      (R8)(R13*1), Z3
 	VMULPS       Z13, Z3, Z3
 	VMULPS       Z0, Z0, Z0
 	VFMADD231PS  Z11, Z0, Z3
+	VMOVUPS      Z2, (DX)(R13*1)
 	VMOVUPS      Z3, (R8)(R13*1)
 	VSQRTPS      Z3, Z3
 	VDIVPS       Z8, Z3, Z3
@@ -2897,15 +2883,15 @@ adam_rest:
 	KMOVW        AX, K1
 	VMOVUPS.Z    (SI)(R13*1), K1, Z0
 	VMOVUPS.Z    (DI)(R13*1), K1, Z1
-	VMULPS       Z15, Z0, Z0
 	VMOVUPS.Z    (DX)(R13*1), K1, Z2
+	VMOVUPS.Z    (R8)(R13*1), K1, Z3
+	VMULPS       Z15, Z0, Z0
 	VMULPS       Z14, Z2, Z2
 	VFMADD231PS  Z12, Z0, Z2
-	VMOVUPS      Z2, K1, (DX)(R13*1)
-	VMOVUPS.Z    (R8)(R13*1), K1, Z3
 	VMULPS       Z13, Z3, Z3
 	VMULPS       Z0, Z0, Z0
 	VFMADD231PS  Z11, Z0, Z3
+	VMOVUPS      Z2, K1, (DX)(R13*1)
 	VMOVUPS      Z3, K1, (R8)(R13*1)
 	VSQRTPS      Z3, Z3
 	VDIVPS       Z8, Z3, Z3
@@ -2945,17 +2931,18 @@ TEXT ·adamL2AVX512(SB), NOSPLIT, $0-48
 adam_one:
 	VMOVUPS      (SI)(R13*1), Z0
 	VMOVUPS      (DI)(R13*1), Z1
-	VMULPS       Z15, Z0, Z0
-	VBROADCASTSS 8(R9), Z7
-	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS      (DX)(R13*1), Z2
+	VMOVUPS      (R8)(R13*1), Z3
+	VMULPS       Z15, Z0, Z0
+	VBROADCASTSS 8(R9), Z15
+	VFMADD231PS  Z15, Z1, Z0
+	VBROADCASTSS (R9), Z15
 	VMULPS       Z14, Z2, Z2
 	VFMADD231PS  Z12, Z0, Z2
-	VMOVUPS      Z2, (DX)(R13*1)
-	VMOVUPS      (R8)(R13*1), Z3
 	VMULPS       Z13, Z3, Z3
 	VMULPS       Z0, Z0, Z0
 	VFMADD231PS  Z11, Z0, Z3
+	VMOVUPS      Z2, (DX)(R13*1)
 	VMOVUPS      Z3, (R8)(R13*1)
 	VSQRTPS      Z3, Z3
 	VDIVPS       Z8, Z3, Z3
@@ -2979,17 +2966,18 @@ adam_rest:
 	KMOVW        AX, K1
 	VMOVUPS.Z    (SI)(R13*1), K1, Z0
 	VMOVUPS.Z    (DI)(R13*1), K1, Z1
-	VMULPS       Z15, Z0, Z0
-	VBROADCASTSS 8(R9), Z7
-	VFMADD231PS  Z7, Z1, Z0
 	VMOVUPS.Z    (DX)(R13*1), K1, Z2
+	VMOVUPS.Z    (R8)(R13*1), K1, Z3
+	VMULPS       Z15, Z0, Z0
+	VBROADCASTSS 8(R9), Z15
+	VFMADD231PS  Z15, Z1, Z0
+	VBROADCASTSS (R9), Z15
 	VMULPS       Z14, Z2, Z2
 	VFMADD231PS  Z12, Z0, Z2
-	VMOVUPS      Z2, K1, (DX)(R13*1)
-	VMOVUPS.Z    (R8)(R13*1), K1, Z3
 	VMULPS       Z13, Z3, Z3
 	VMULPS       Z0, Z0, Z0
 	VFMADD231PS  Z11, Z0, Z3
+	VMOVUPS      Z2, K1, (DX)(R13*1)
 	VMOVUPS      Z3, K1, (R8)(R13*1)
 	VSQRTPS      Z3, Z3
 	VDIVPS       Z8, Z3, Z3

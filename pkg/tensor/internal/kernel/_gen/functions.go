@@ -203,7 +203,7 @@ func softmax(g *gen, v isa) {
 	g.MOVQ(rN, reg.R8)
 	v.maxOf(g, "max", x, scale)
 	g.VADDSS(g.float(0), xmm(w[0]), xmm(w[0]))
-	g.Store(xmm(w[0]), g.ReturnIndex(0))
+	g.result(0, w[0], false)
 	g.VBROADCASTSS(xmm(w[0]), max)
 	g.VMOVD(xmm(w[0]), reg.EAX)
 	g.MOVQ(reg.R8, rN)
@@ -220,7 +220,7 @@ func softmax(g *gen, v isa) {
 		v.store(g, e, mk, ix(x, off), r[0])
 	})
 	v.fold(g, g.VADDPS, acc, w[0])
-	g.Store(xmm(sum), g.ReturnIndex(1))
+	g.result(1, sum, false)
 	g.VBROADCASTSS(xmm(sum), sum)
 	g.MOVQ(reg.R8, rN)
 	v.each(g, "divide", 2, func(u, _, off int, mk *mask) {
@@ -231,7 +231,7 @@ func softmax(g *gen, v isa) {
 	g.end()
 	g.Label("hidden")
 	v.zero(g, w[0])
-	g.Store(xmm(w[0]), g.ReturnIndex(1))
+	g.result(1, w[0], false)
 	v.each(g, "clear", 1, func(_, _, off int, mk *mask) { v.store(g, w[0], mk, ix(x, off), w[1]) })
 	g.end()
 

@@ -42,7 +42,7 @@ func norms(g *gen, v isa) {
 	scalar(g.VSQRTSS, rstd, rstd, rstd)
 	g.VMOVSS(g.float(1), xmm(w[4]))
 	scalar(g.VDIVSS, rstd, w[4], rstd)
-	g.Store(xmm(rstd), g.ReturnIndex(0))
+	g.result(0, rstd, false)
 	g.VBROADCASTSS(xmm(rstd), rstd)
 	g.MOVQ(reg.RBX, rN)
 	v.each(g, "out", 2, func(u, _, off int, mk *mask) {
@@ -238,25 +238,25 @@ func optimizer(g *gen, v isa) {
 		}
 		scale, b1, b2, r1, r2, decay, step, root := c(aGradScale, w[15]), c(aBeta1, w[14]), c(aBeta2, w[13]), c(aRest1, w[12]), c(aRest2, w[11]), c(aDecay, w[10]), c(aStep, w[9]), c(aRoot, w[8])
 		v.each(g, "adam", 1, func(u, _, off int, mk *mask) {
-			d, pp, mm, s, q := w[u%2*4], w[u%2*4+1], w[u%2*4+2], w[u%2*4+3], w[7]
-			if u%2 == 1 {
-				q = w[3]
-			}
+			// All loads come before the first store: the slabs lie at equal places in their pages, and a load that follows a
+			// store of the same page offset waits for it in vain.
+			d, pp, mm, s := w[u%2*4], w[u%2*4+1], w[u%2*4+2], w[u%2*4+3]
 			v.load(g, ix(grad, off), mk, d)
 			v.load(g, ix(p, off), mk, pp)
+			v.load(g, ix(m, off), mk, mm)
+			v.load(g, ix(vv, off), mk, s)
 			g.VMULPS(scale, d, d)
 			if l2 {
-				g.VBROADCASTSS(at(args, aL2), q)
-				g.VFMADD231PS(q, pp, d)
+				g.VBROADCASTSS(at(args, aL2), scale)
+				g.VFMADD231PS(scale, pp, d)
+				c(aGradScale, scale)
 			}
-			v.load(g, ix(m, off), mk, mm)
 			g.VMULPS(b1, mm, mm)
 			g.VFMADD231PS(r1, d, mm)
-			v.store(g, mm, mk, ix(m, off), q)
-			v.load(g, ix(vv, off), mk, s)
 			g.VMULPS(b2, s, s)
 			g.VMULPS(d, d, d)
 			g.VFMADD231PS(r2, d, s)
+			v.store(g, mm, mk, ix(m, off), d)
 			v.store(g, s, mk, ix(vv, off), d)
 			g.VSQRTPS(s, s)
 			g.VDIVPS(root, s, s)

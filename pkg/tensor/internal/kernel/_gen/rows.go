@@ -116,7 +116,7 @@ func reductions(g *gen, v isa) {
 		g.VADDPS(t(0), acc[set], acc[set])
 	})
 	v.fold(g, g.VADDPS, acc, tmp)
-	g.Store(xmm(acc[0]), g.ReturnIndex(0))
+	g.result(0, acc[0], false)
 	g.end()
 
 	g.function(v, "dot", "returns the sixteen-lane sum of fused products.", nil, []string{"float32"}, argX, argY, argN)
@@ -128,7 +128,7 @@ func reductions(g *gen, v isa) {
 		g.VFMADD231PS(t(0), t(1), acc[set])
 	})
 	v.fold(g, g.VADDPS, acc, tmp)
-	g.Store(xmm(acc[0]), g.ReturnIndex(0))
+	g.result(0, acc[0], false)
 	g.end()
 
 	g.function(v, "finite", "returns the sixteen-lane sum of x-x: 0 if every element is finite, else NaN.", nil, []string{"float32"}, argX, argN)
@@ -140,13 +140,13 @@ func reductions(g *gen, v isa) {
 		g.VADDPS(t(u), acc[set], acc[set])
 	})
 	v.fold(g, g.VADDPS, acc, tmp)
-	g.Store(xmm(acc[0]), g.ReturnIndex(0))
+	g.result(0, acc[0], false)
 	g.end()
 
 	g.function(v, "max", "returns the largest element, NaN if there is one.", nil, []string{"float32"}, argX, argN)
 	v.maxOf(g, "max", x, nil)
 	g.VADDSS(g.float(0), xmm(v.vec(0)), xmm(v.vec(0)))
-	g.Store(xmm(v.vec(0)), g.ReturnIndex(0))
+	g.result(0, v.vec(0), false)
 	g.end()
 
 	// Sums of squares in float64: a piece of lanes float32 is two vectors of float64.
@@ -185,7 +185,7 @@ func reductions(g *gen, v isa) {
 		g.VADDPD(xmm(lo), xmm(a), xmm(a))
 		g.VPERMILPD(operand.Imm(1), xmm(a), xmm(lo))
 		g.VADDSD(xmm(lo), xmm(a), xmm(a))
-		g.Store(xmm(a), g.ReturnIndex(0))
+		g.result(0, a, true)
 		g.end()
 	}
 	squares("sumSquares", "returns the sixteen-lane sum of squares in float64.", func(off int, mk *mask) reg.Register {

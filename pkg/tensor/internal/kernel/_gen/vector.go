@@ -61,10 +61,22 @@ func (g *gen) function(v isa, name, doc string, into map[string]reg.Register, re
 		case p.name == "n":
 			g.arg("n", rN)
 		case p.typ == "float32" && into[p.name] != nil:
-			d := into[p.name]
-			g.arg(p.name, xmm(d))
-			g.VBROADCASTSS(xmm(d), d)
+			m, err := g.Param(p.name).Resolve()
+			check(err)
+			g.VBROADCASTSS(m.Addr, into[p.name])
 		}
+	}
+}
+
+// result stores a float32 (float64 if double) in the lowest lane of r as result i. It avoids avo's Store, which is MOVSS: an
+// SSE instruction among AVX ones waits for the state of the whole vector unit.
+func (g *gen) result(i int, r reg.Register, double bool) {
+	m, err := g.ReturnIndex(i).Resolve()
+	check(err)
+	if double {
+		g.VMOVSD(xmm(r), m.Addr)
+	} else {
+		g.VMOVSS(xmm(r), m.Addr)
 	}
 }
 
