@@ -50,3 +50,25 @@ func TestElementary(t *testing.T) {
 		t.Errorf("tanh(-0) = %x, want -0", z)
 	}
 }
+
+// TestElementaryLevels compares exp and tanh at every level with their definitions, bit for bit, on a lattice through all float32.
+func TestElementaryLevels(t *testing.T) {
+	step := uint64(1021)
+	if testing.Short() {
+		step = 65537
+	}
+	var x []float32
+	for b := uint64(0); b < 1<<32; b += step {
+		x = append(x, math.Float32frombits(uint32(b)))
+	}
+	e, h := make([]float32, len(x)), make([]float32, len(x))
+	levels(t, func(t *testing.T) {
+		ExpSlice(e, x)
+		TanhSlice(h, x)
+		for i, v := range x {
+			if !sameBits(e[i], Exp32(v)) || !sameBits(h[i], Tanh32(v)) {
+				t.Fatalf("exp(%x) = %x, want %x; tanh = %x, want %x", v, e[i], Exp32(v), h[i], Tanh32(v))
+			}
+		}
+	})
+}

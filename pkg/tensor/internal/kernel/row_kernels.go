@@ -1,8 +1,8 @@
 package kernel
 
-// rowOps are the row kernels of one level. Each computes, on n ≥ 1 elements, what the plain Go of the function that calls it
+// rowKernels are the row kernels of one level. Each computes, on n ≥ 1 elements, what the plain Go of the function that calls it
 // does, bit for bit.
-type rowOps struct {
+type rowKernels struct {
 	add                       func(dst, x, y *float32, n int)
 	scale, divide, addScaled  func(dst, x *float32, n int, s float32)
 	addProduct                func(dst, x, y *float32, n int)
@@ -26,4 +26,4 @@ type rowOps struct {
 }
 
 // row is the row kernels of the level in use, nil for plain Go. Like active it is written by init and Select alone.
-var row *rowOps
+var row *rowKernels

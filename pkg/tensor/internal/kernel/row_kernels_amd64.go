@@ -2,7 +2,7 @@
 
 package kernel
 
-func rowsOf(l Level) *rowOps {
+func rowsOf(l Level) *rowKernels {
 	switch l {
 	case AVX2:
 		return &avx2Rows
@@ -12,7 +12,7 @@ func rowsOf(l Level) *rowOps {
 	return nil
 }
 
-var avx512Rows = rowOps{
+var avx512Rows = rowKernels{
 	add:            addAVX512,
 	scale:          scaleAVX512,
 	divide:         divideAVX512,
@@ -43,7 +43,7 @@ var avx512Rows = rowOps{
 	dropAdd:        dropAddAVX512,
 }
 
-var avx2Rows = rowOps{
+var avx2Rows = rowKernels{
 	add:            addAVX2,
 	scale:          scaleAVX2,
 	divide:         divideAVX2,
