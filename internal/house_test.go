@@ -19,6 +19,7 @@ const module = "github.com/vlaring/vlaring/"
 var may = map[string][]string{
 	"internal/philox":      {},
 	"internal/safetensors": {},
+	"internal/picture":     {},
 	"pkg/job":              {},
 	"pkg/tensor":           {"internal/philox"},
 	"pkg/models":           {"pkg/tensor", "internal/philox"},
@@ -29,7 +30,7 @@ var may = map[string][]string{
 	"pkg/train":            {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
 	"pkg/natsbus":          {"pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
 	"internal/cli": {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/train", "pkg/natsbus", "pkg/job",
-		"internal/safetensors"},
+		"internal/safetensors", "internal/picture"},
 	"cmd/coordinator": {"internal/cli"},
 	"cmd/worker":      {"internal/cli"},
 	"internal":        {},
@@ -40,6 +41,7 @@ var owners = map[string][]string{
 	"github.com/nats-io/": {"pkg/natsbus"},
 	"github.com/spf13/":   {"internal/cli"},
 	"go.uber.org/zap":     {"internal/cli", "pkg/train"},
+	"gonum.org/v1/plot":   {"internal/picture"},
 }
 
 func TestImportsPointDownward(t *testing.T) {

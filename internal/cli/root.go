@@ -31,7 +31,8 @@ func NewCoordinator() *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
 	}
-	c.AddCommand(newTrain(), newEval(), newPredict(), newCheckpoint(), newPresets(), newWorker("worker", true))
+	c.AddCommand(newTrain(), newEval(), newPredict(), newCheckpoint(), newPresets(), newWorker("worker", true),
+		newShow())
 	return c
 }
 
