@@ -99,10 +99,25 @@ func gemmAVX2Half6(t *tileArgs)
 //go:noescape
 func transposeAVX2(p *packArgs)
 
+// untransposeAVX2 packs lanes that lie stride apart; see packArgs.
+//
+//go:noescape
+func untransposeAVX2(p *packArgs)
+
 // copyLanesAVX2 packs lanes that are neighbours; see packArgs.
 //
 //go:noescape
 func copyLanesAVX2(p *packArgs)
+
+// copyPanelsAVX2 packs groups of 16 neighbours; see packArgs.
+//
+//go:noescape
+func copyPanelsAVX2(p *packArgs)
+
+// copyStripsAVX2 packs groups of 6 neighbours; see packArgs.
+//
+//go:noescape
+func copyStripsAVX2(p *packArgs)
 
 // peakAVX2 runs n rounds of 2·mr independent vector multiply-adds.
 //

@@ -15,6 +15,8 @@ TEXT ·gemmAVX2Full1(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	JMP    ready
@@ -24,6 +26,12 @@ bias:
 	VMOVUPS (DX), Y0
 	VMOVUPS 32(DX), Y1
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -89,6 +97,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -112,6 +124,8 @@ TEXT ·gemmAVX2Full2(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -125,6 +139,14 @@ bias:
 	VMOVUPS 32(DX), Y1
 	VMOVAPS Y1, Y3
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -208,6 +230,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -236,6 +262,8 @@ TEXT ·gemmAVX2Full3(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -253,6 +281,16 @@ bias:
 	VMOVAPS Y1, Y3
 	VMOVAPS Y1, Y5
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -354,6 +392,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -387,6 +429,8 @@ TEXT ·gemmAVX2Full4(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -408,6 +452,18 @@ bias:
 	VMOVAPS Y1, Y5
 	VMOVAPS Y1, Y7
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 12(DX), Y6
+	VMOVAPS      Y6, Y7
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -534,6 +590,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -572,6 +632,8 @@ TEXT ·gemmAVX2Full5(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -597,6 +659,20 @@ bias:
 	VMOVAPS Y1, Y7
 	VMOVAPS Y1, Y9
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 12(DX), Y6
+	VMOVAPS      Y6, Y7
+	VBROADCASTSS 16(DX), Y8
+	VMOVAPS      Y8, Y9
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -741,6 +817,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -784,6 +864,8 @@ TEXT ·gemmAVX2Full6(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -813,6 +895,22 @@ bias:
 	VMOVAPS Y1, Y9
 	VMOVAPS Y1, Y11
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 12(DX), Y6
+	VMOVAPS      Y6, Y7
+	VBROADCASTSS 16(DX), Y8
+	VMOVAPS      Y8, Y9
+	VBROADCASTSS 20(DX), Y10
+	VMOVAPS      Y10, Y11
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -852,6 +950,9 @@ ready:
 	MOVQ       40(DI), R9
 	MOVQ       8(DI), DX
 	MOVQ       48(DI), R10
+	MOVQ       96(DI), R14
+	MOVQ       104(DI), R11
+	MOVQ       112(DI), CX
 	MOVQ       64(DI), DI
 	LEAQ       (AX)(R8*2), BX
 	ADDQ       R8, BX
@@ -886,6 +987,7 @@ loop:
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
@@ -932,6 +1034,8 @@ loop:
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)(R11*1)
+	ADDQ         CX, R14
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
@@ -987,6 +1091,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -1042,6 +1150,8 @@ TEXT ·gemmAVX2Mask1(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	JMP    ready
@@ -1052,6 +1162,12 @@ bias:
 	VMOVUPS    (R15), Y1
 	VMASKMOVPS 32(DX), Y1, Y1
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -1123,6 +1239,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -1172,6 +1292,8 @@ TEXT ·gemmAVX2Mask2(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1186,6 +1308,14 @@ bias:
 	VMASKMOVPS 32(DX), Y1, Y1
 	VMOVAPS    Y1, Y3
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -1276,6 +1406,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -1313,6 +1447,8 @@ TEXT ·gemmAVX2Mask3(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1331,6 +1467,16 @@ bias:
 	VMOVAPS    Y1, Y3
 	VMOVAPS    Y1, Y5
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -1440,6 +1586,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -1483,6 +1633,8 @@ TEXT ·gemmAVX2Mask4(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1505,6 +1657,18 @@ bias:
 	VMOVAPS    Y1, Y5
 	VMOVAPS    Y1, Y7
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 12(DX), Y6
+	VMOVAPS      Y6, Y7
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -1640,6 +1804,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -1689,6 +1857,8 @@ TEXT ·gemmAVX2Mask5(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1715,6 +1885,20 @@ bias:
 	VMOVAPS    Y1, Y7
 	VMOVAPS    Y1, Y9
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 12(DX), Y6
+	VMOVAPS      Y6, Y7
+	VBROADCASTSS 16(DX), Y8
+	VMOVAPS      Y8, Y9
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -1869,6 +2053,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -1924,6 +2112,8 @@ TEXT ·gemmAVX2Mask6(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1954,6 +2144,22 @@ bias:
 	VMOVAPS    Y1, Y9
 	VMOVAPS    Y1, Y11
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(DX), Y2
+	VMOVAPS      Y2, Y3
+	VBROADCASTSS 8(DX), Y4
+	VMOVAPS      Y4, Y5
+	VBROADCASTSS 12(DX), Y6
+	VMOVAPS      Y6, Y7
+	VBROADCASTSS 16(DX), Y8
+	VMOVAPS      Y8, Y9
+	VBROADCASTSS 20(DX), Y10
+	VMOVAPS      Y10, Y11
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -1999,6 +2205,9 @@ ready:
 	MOVQ       40(DI), R9
 	MOVQ       8(DI), DX
 	MOVQ       48(DI), R10
+	MOVQ       96(DI), R14
+	MOVQ       104(DI), R11
+	MOVQ       112(DI), CX
 	MOVQ       64(DI), DI
 	LEAQ       (AX)(R8*2), BX
 	ADDQ       R8, BX
@@ -2035,6 +2244,7 @@ loop:
 	VMOVUPS      (R15), Y13
 	VMASKMOVPS   32(DX), Y13, Y13
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
@@ -2083,6 +2293,8 @@ loop:
 	VMOVUPS      (R15), Y13
 	VMASKMOVPS   32(DX), Y13, Y13
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)(R11*1)
+	ADDQ         CX, R14
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
@@ -2139,6 +2351,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -2199,6 +2415,8 @@ TEXT ·gemmAVX2Half1(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	JMP    ready
 
@@ -2207,6 +2425,11 @@ bias:
 	VMOVUPS    (R15), Y0
 	VMASKMOVPS (DX), Y0, Y0
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -2267,6 +2490,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -2295,6 +2522,8 @@ TEXT ·gemmAVX2Half2(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	JMP    ready
@@ -2305,6 +2534,12 @@ bias:
 	VMASKMOVPS (DX), Y0, Y0
 	VMOVAPS    Y0, Y1
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS 4(DX), Y1
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -2378,6 +2613,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -2410,6 +2649,8 @@ TEXT ·gemmAVX2Half3(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2422,6 +2663,13 @@ bias:
 	VMOVAPS    Y0, Y1
 	VMOVAPS    Y0, Y2
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS 4(DX), Y1
+	VBROADCASTSS 8(DX), Y2
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -2508,6 +2756,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -2544,6 +2796,8 @@ TEXT ·gemmAVX2Half4(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2558,6 +2812,14 @@ bias:
 	VMOVAPS    Y0, Y2
 	VMOVAPS    Y0, Y3
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS 4(DX), Y1
+	VBROADCASTSS 8(DX), Y2
+	VBROADCASTSS 12(DX), Y3
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -2664,6 +2926,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -2704,6 +2970,8 @@ TEXT ·gemmAVX2Half5(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2720,6 +2988,15 @@ bias:
 	VMOVAPS    Y0, Y3
 	VMOVAPS    Y0, Y4
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS 4(DX), Y1
+	VBROADCASTSS 8(DX), Y2
+	VBROADCASTSS 12(DX), Y3
+	VBROADCASTSS 16(DX), Y4
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -2839,6 +3116,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -2883,6 +3164,8 @@ TEXT ·gemmAVX2Half6(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2901,6 +3184,16 @@ bias:
 	VMOVAPS    Y0, Y4
 	VMOVAPS    Y0, Y5
 	JMP        ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS 4(DX), Y1
+	VBROADCASTSS 8(DX), Y2
+	VBROADCASTSS 12(DX), Y3
+	VBROADCASTSS 16(DX), Y4
+	VBROADCASTSS 20(DX), Y5
+	JMP          ready
 
 load:
 	MOVQ       CX, DX
@@ -2940,6 +3233,9 @@ ready:
 	MOVQ       40(DI), R9
 	MOVQ       8(DI), DX
 	MOVQ       48(DI), R10
+	MOVQ       96(DI), R14
+	MOVQ       104(DI), R11
+	MOVQ       112(DI), CX
 	MOVQ       64(DI), DI
 	LEAQ       (AX)(R8*2), BX
 	ADDQ       R8, BX
@@ -2968,6 +3264,7 @@ loop:
 	VMOVUPS      (R15), Y12
 	VMASKMOVPS   (DX), Y12, Y12
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VBROADCASTSS (AX)(R8*1), Y15
@@ -3002,6 +3299,8 @@ loop:
 	VMOVUPS      (R15), Y12
 	VMASKMOVPS   (DX), Y12, Y12
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)(R11*1)
+	ADDQ         CX, R14
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y12, Y0
 	VBROADCASTSS (AX)(R8*1), Y15
@@ -3045,6 +3344,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VXORPS Y14, Y14, Y14
@@ -3275,6 +3578,227 @@ done:
 	VZEROUPPER
 	RET
 
+// func untransposeAVX2(p *packArgs)
+// Requires: AVX
+TEXT ·untransposeAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), DI
+	MOVQ 8(DI), R8
+	MOVQ 16(DI), R10
+	MOVQ R10, R14
+	LEAQ maskTable<>+0(SB), AX
+	SHLQ $0x02, R14
+	SUBQ R14, AX
+	ADDQ $0x20, AX
+	MOVQ AX, R14
+	MOVQ 24(DI), R11
+	MOVQ 32(DI), DX
+	MOVQ 40(DI), R13
+	MOVQ (DI), BX
+	LEAQ (R8)(R8*2), R9
+	LEAQ (BX)(R8*4), SI
+	SUBQ $0x08, R11
+	JLT  rest
+
+loop:
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VMOVUPS (BX), Y0
+	CMPQ    R10, $0x01
+	JLE     full_loaded
+	VMOVUPS (BX)(R8*1), Y1
+	CMPQ    R10, $0x02
+	JLE     full_loaded
+	VMOVUPS (BX)(R8*2), Y2
+	CMPQ    R10, $0x03
+	JLE     full_loaded
+	VMOVUPS (BX)(R9*1), Y3
+	CMPQ    R10, $0x04
+	JLE     full_loaded
+	VMOVUPS (SI), Y4
+	CMPQ    R10, $0x05
+	JLE     full_loaded
+	VMOVUPS (SI)(R8*1), Y5
+	CMPQ    R10, $0x06
+	JLE     full_loaded
+	VMOVUPS (SI)(R8*2), Y6
+	CMPQ    R10, $0x07
+	JLE     full_loaded
+	VMOVUPS (SI)(R9*1), Y7
+
+full_loaded:
+	VUNPCKLPS  Y1, Y0, Y8
+	VUNPCKHPS  Y1, Y0, Y9
+	VUNPCKLPS  Y3, Y2, Y10
+	VUNPCKHPS  Y3, Y2, Y11
+	VUNPCKLPS  Y5, Y4, Y12
+	VUNPCKHPS  Y5, Y4, Y13
+	VUNPCKLPS  Y7, Y6, Y14
+	VUNPCKHPS  Y7, Y6, Y15
+	VUNPCKLPD  Y10, Y8, Y0
+	VUNPCKHPD  Y10, Y8, Y1
+	VUNPCKLPD  Y11, Y9, Y2
+	VUNPCKHPD  Y11, Y9, Y3
+	VUNPCKLPD  Y14, Y12, Y4
+	VUNPCKHPD  Y14, Y12, Y5
+	VUNPCKLPD  Y15, Y13, Y6
+	VUNPCKHPD  Y15, Y13, Y7
+	VPERM2F128 $0x20, Y4, Y0, Y8
+	VPERM2F128 $0x31, Y4, Y0, Y12
+	VPERM2F128 $0x20, Y5, Y1, Y9
+	VPERM2F128 $0x31, Y5, Y1, Y13
+	VPERM2F128 $0x20, Y6, Y2, Y10
+	VPERM2F128 $0x31, Y6, Y2, Y14
+	VPERM2F128 $0x20, Y7, Y3, Y11
+	VPERM2F128 $0x31, Y7, Y3, Y15
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y8, Y0, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y9, Y0, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y10, Y0, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y11, Y0, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y12, Y0, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y13, Y0, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y14, Y0, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y15, Y0, (DX)
+	ADDQ       R13, DX
+	ADDQ       $0x20, BX
+	ADDQ       $0x20, SI
+	SUBQ       $0x08, R11
+	JGE        loop
+
+rest:
+	ADDQ       $0x08, R11
+	JZ         done
+	MOVQ       R11, DI
+	LEAQ       maskTable<>+0(SB), AX
+	SHLQ       $0x02, DI
+	SUBQ       DI, AX
+	ADDQ       $0x20, AX
+	MOVQ       AX, DI
+	VXORPS     Y1, Y1, Y1
+	VXORPS     Y2, Y2, Y2
+	VXORPS     Y3, Y3, Y3
+	VXORPS     Y4, Y4, Y4
+	VXORPS     Y5, Y5, Y5
+	VXORPS     Y6, Y6, Y6
+	VXORPS     Y7, Y7, Y7
+	VMOVUPS    (DI), Y0
+	VMASKMOVPS (BX), Y0, Y0
+	CMPQ       R10, $0x01
+	JLE        tail_loaded
+	VMOVUPS    (DI), Y1
+	VMASKMOVPS (BX)(R8*1), Y1, Y1
+	CMPQ       R10, $0x02
+	JLE        tail_loaded
+	VMOVUPS    (DI), Y2
+	VMASKMOVPS (BX)(R8*2), Y2, Y2
+	CMPQ       R10, $0x03
+	JLE        tail_loaded
+	VMOVUPS    (DI), Y3
+	VMASKMOVPS (BX)(R9*1), Y3, Y3
+	CMPQ       R10, $0x04
+	JLE        tail_loaded
+	VMOVUPS    (DI), Y4
+	VMASKMOVPS (SI), Y4, Y4
+	CMPQ       R10, $0x05
+	JLE        tail_loaded
+	VMOVUPS    (DI), Y5
+	VMASKMOVPS (SI)(R8*1), Y5, Y5
+	CMPQ       R10, $0x06
+	JLE        tail_loaded
+	VMOVUPS    (DI), Y6
+	VMASKMOVPS (SI)(R8*2), Y6, Y6
+	CMPQ       R10, $0x07
+	JLE        tail_loaded
+	VMOVUPS    (DI), Y7
+	VMASKMOVPS (SI)(R9*1), Y7, Y7
+
+tail_loaded:
+	VUNPCKLPS  Y1, Y0, Y8
+	VUNPCKHPS  Y1, Y0, Y9
+	VUNPCKLPS  Y3, Y2, Y10
+	VUNPCKHPS  Y3, Y2, Y11
+	VUNPCKLPS  Y5, Y4, Y12
+	VUNPCKHPS  Y5, Y4, Y13
+	VUNPCKLPS  Y7, Y6, Y14
+	VUNPCKHPS  Y7, Y6, Y15
+	VUNPCKLPD  Y10, Y8, Y0
+	VUNPCKHPD  Y10, Y8, Y1
+	VUNPCKLPD  Y11, Y9, Y2
+	VUNPCKHPD  Y11, Y9, Y3
+	VUNPCKLPD  Y14, Y12, Y4
+	VUNPCKHPD  Y14, Y12, Y5
+	VUNPCKLPD  Y15, Y13, Y6
+	VUNPCKHPD  Y15, Y13, Y7
+	VPERM2F128 $0x20, Y4, Y0, Y8
+	VPERM2F128 $0x31, Y4, Y0, Y12
+	VPERM2F128 $0x20, Y5, Y1, Y9
+	VPERM2F128 $0x31, Y5, Y1, Y13
+	VPERM2F128 $0x20, Y6, Y2, Y10
+	VPERM2F128 $0x31, Y6, Y2, Y14
+	VPERM2F128 $0x20, Y7, Y3, Y11
+	VPERM2F128 $0x31, Y7, Y3, Y15
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y8, Y0, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x01
+	JLE        done
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y9, Y0, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x02
+	JLE        done
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y10, Y0, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x03
+	JLE        done
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y11, Y0, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x04
+	JLE        done
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y12, Y0, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x05
+	JLE        done
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y13, Y0, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x06
+	JLE        done
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y14, Y0, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x07
+	JLE        done
+	VMOVUPS    (R14), Y0
+	VMASKMOVPS Y15, Y0, (DX)
+	ADDQ       R13, DX
+
+done:
+	VZEROUPPER
+	RET
+
 // func copyLanesAVX2(p *packArgs)
 // Requires: AVX
 TEXT ·copyLanesAVX2(SB), NOSPLIT, $0-8
@@ -3331,6 +3855,81 @@ one:
 	JNZ        one
 
 done:
+	VZEROUPPER
+	RET
+
+// func copyPanelsAVX2(p *packArgs)
+// Requires: AVX, MMX+
+TEXT ·copyPanelsAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), DI
+	MOVQ (DI), SI
+	MOVQ 8(DI), R8
+	MOVQ 24(DI), R11
+	MOVQ 32(DI), DX
+	MOVQ 40(DI), R13
+	MOVQ 48(DI), R9
+	MOVQ 56(DI), R10
+
+step:
+	MOVQ SI, BX
+	MOVQ DX, R12
+	MOVQ R9, R14
+
+group:
+	PREFETCHT1 (BX)(R8*8)
+	PREFETCHT0 (R12)(R13*4)
+	VMOVUPS    (BX), Y0
+	VMOVUPS    32(BX), Y1
+	VMOVUPS    Y0, (R12)
+	VMOVUPS    Y1, 32(R12)
+	ADDQ       $0x40, BX
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        group
+	ADDQ       R8, SI
+	ADDQ       R13, DX
+	DECQ       R11
+	JNZ        step
+	VZEROUPPER
+	RET
+
+// func copyStripsAVX2(p *packArgs)
+// Requires: AVX, MMX+
+TEXT ·copyStripsAVX2(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), DI
+	MOVQ $0x00000006, R15
+	LEAQ maskTable<>+0(SB), AX
+	SHLQ $0x02, R15
+	SUBQ R15, AX
+	ADDQ $0x20, AX
+	MOVQ AX, R15
+	MOVQ (DI), SI
+	MOVQ 8(DI), R8
+	MOVQ 24(DI), R11
+	MOVQ 32(DI), DX
+	MOVQ 40(DI), R13
+	MOVQ 48(DI), R9
+	MOVQ 56(DI), R10
+
+step:
+	MOVQ SI, BX
+	MOVQ DX, R12
+	MOVQ R9, R14
+
+group:
+	PREFETCHT1 (BX)(R8*8)
+	PREFETCHT0 (R12)(R13*4)
+	VMOVUPS    (R15), Y0
+	VMASKMOVPS (BX), Y0, Y0
+	VMOVUPS    Y0, (R12)
+	ADDQ       $0x18, BX
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        group
+	ADDQ       R8, SI
+	ADDQ       R13, DX
+	DECQ       R11
+	JNZ        step
 	VZEROUPPER
 	RET
 

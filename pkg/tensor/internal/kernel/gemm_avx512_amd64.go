@@ -189,10 +189,25 @@ func gemmAVX512Half12(t *tileArgs)
 //go:noescape
 func transposeAVX512(p *packArgs)
 
+// untransposeAVX512 packs lanes that lie stride apart; see packArgs.
+//
+//go:noescape
+func untransposeAVX512(p *packArgs)
+
 // copyLanesAVX512 packs lanes that are neighbours; see packArgs.
 //
 //go:noescape
 func copyLanesAVX512(p *packArgs)
+
+// copyPanelsAVX512 packs groups of 32 neighbours; see packArgs.
+//
+//go:noescape
+func copyPanelsAVX512(p *packArgs)
+
+// copyStripsAVX512 packs groups of 12 neighbours; see packArgs.
+//
+//go:noescape
+func copyStripsAVX512(p *packArgs)
 
 // peakAVX512 runs n rounds of 2·mr independent vector multiply-adds.
 //

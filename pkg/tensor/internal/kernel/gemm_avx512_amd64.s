@@ -15,6 +15,8 @@ TEXT ·gemmAVX512Full1(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	JMP    ready
@@ -24,6 +26,12 @@ bias:
 	VMOVUPS (DX), Z0
 	VMOVUPS 64(DX), Z1
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -89,6 +97,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -112,6 +124,8 @@ TEXT ·gemmAVX512Full2(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -125,6 +139,14 @@ bias:
 	VMOVUPS 64(DX), Z1
 	VMOVAPS Z1, Z3
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -208,6 +230,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -236,6 +262,8 @@ TEXT ·gemmAVX512Full3(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -253,6 +281,16 @@ bias:
 	VMOVAPS Z1, Z3
 	VMOVAPS Z1, Z5
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -354,6 +392,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -387,6 +429,8 @@ TEXT ·gemmAVX512Full4(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -408,6 +452,18 @@ bias:
 	VMOVAPS Z1, Z5
 	VMOVAPS Z1, Z7
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -534,6 +590,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -572,6 +632,8 @@ TEXT ·gemmAVX512Full5(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -597,6 +659,20 @@ bias:
 	VMOVAPS Z1, Z7
 	VMOVAPS Z1, Z9
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -741,6 +817,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -784,6 +864,8 @@ TEXT ·gemmAVX512Full6(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -813,6 +895,22 @@ bias:
 	VMOVAPS Z1, Z9
 	VMOVAPS Z1, Z11
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -975,6 +1073,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -1023,6 +1125,8 @@ TEXT ·gemmAVX512Full7(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1056,6 +1160,24 @@ bias:
 	VMOVAPS Z1, Z11
 	VMOVAPS Z1, Z13
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -1243,6 +1365,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -1296,6 +1422,8 @@ TEXT ·gemmAVX512Full8(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1333,6 +1461,26 @@ bias:
 	VMOVAPS Z1, Z13
 	VMOVAPS Z1, Z15
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -1538,6 +1686,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -1596,6 +1748,8 @@ TEXT ·gemmAVX512Full9(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1637,6 +1791,28 @@ bias:
 	VMOVAPS Z1, Z15
 	VMOVAPS Z1, Z17
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -1860,6 +2036,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -1923,6 +2103,8 @@ TEXT ·gemmAVX512Full10(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1968,6 +2150,30 @@ bias:
 	VMOVAPS Z1, Z17
 	VMOVAPS Z1, Z19
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 36(DX), Z18
+	VMOVAPS      Z18, Z19
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -2216,6 +2422,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -2284,6 +2494,8 @@ TEXT ·gemmAVX512Full11(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2333,6 +2545,32 @@ bias:
 	VMOVAPS Z1, Z19
 	VMOVAPS Z1, Z21
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 36(DX), Z18
+	VMOVAPS      Z18, Z19
+	VBROADCASTSS 40(DX), Z20
+	VMOVAPS      Z20, Z21
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -2599,6 +2837,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -2672,6 +2914,8 @@ TEXT ·gemmAVX512Full12(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2725,6 +2969,34 @@ bias:
 	VMOVAPS Z1, Z21
 	VMOVAPS Z1, Z23
 	JMP     ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 36(DX), Z18
+	VMOVAPS      Z18, Z19
+	VBROADCASTSS 40(DX), Z20
+	VMOVAPS      Z20, Z21
+	VBROADCASTSS 44(DX), Z22
+	VMOVAPS      Z22, Z23
+	JMP          ready
 
 load:
 	MOVQ    CX, DX
@@ -2806,6 +3078,9 @@ ready:
 	MOVQ       40(DI), R9
 	MOVQ       8(DI), DX
 	MOVQ       48(DI), R10
+	MOVQ       96(DI), R14
+	MOVQ       104(DI), R11
+	MOVQ       112(DI), CX
 	MOVQ       64(DI), DI
 	LEAQ       (AX)(R8*2), BX
 	ADDQ       R8, BX
@@ -2864,6 +3139,7 @@ loop:
 	VMOVUPS      (DX), Z24
 	VMOVUPS      64(DX), Z25
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)
 	VBROADCASTSS (AX), Z26
 	VFMADD231PS  Z26, Z24, Z0
 	VFMADD231PS  Z26, Z25, Z1
@@ -2950,6 +3226,8 @@ loop:
 	VMOVUPS      (DX), Z24
 	VMOVUPS      64(DX), Z25
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)(R11*1)
+	ADDQ         CX, R14
 	VBROADCASTSS (AX), Z26
 	VFMADD231PS  Z26, Z24, Z0
 	VFMADD231PS  Z26, Z25, Z1
@@ -3045,6 +3323,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -3130,6 +3412,8 @@ TEXT ·gemmAVX512Mask1(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	JMP    ready
@@ -3139,6 +3423,12 @@ bias:
 	VMOVUPS   (DX), Z0
 	VMOVUPS.Z 64(DX), K1, Z1
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -3204,6 +3494,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -3234,6 +3528,8 @@ TEXT ·gemmAVX512Mask2(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3247,6 +3543,14 @@ bias:
 	VMOVUPS.Z 64(DX), K1, Z1
 	VMOVAPS   Z1, Z3
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -3330,6 +3634,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -3365,6 +3673,8 @@ TEXT ·gemmAVX512Mask3(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3382,6 +3692,16 @@ bias:
 	VMOVAPS   Z1, Z3
 	VMOVAPS   Z1, Z5
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -3483,6 +3803,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -3523,6 +3847,8 @@ TEXT ·gemmAVX512Mask4(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3544,6 +3870,18 @@ bias:
 	VMOVAPS   Z1, Z5
 	VMOVAPS   Z1, Z7
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -3670,6 +4008,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -3715,6 +4057,8 @@ TEXT ·gemmAVX512Mask5(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3740,6 +4084,20 @@ bias:
 	VMOVAPS   Z1, Z7
 	VMOVAPS   Z1, Z9
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -3884,6 +4242,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -3934,6 +4296,8 @@ TEXT ·gemmAVX512Mask6(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3963,6 +4327,22 @@ bias:
 	VMOVAPS   Z1, Z9
 	VMOVAPS   Z1, Z11
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -4125,6 +4505,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -4180,6 +4564,8 @@ TEXT ·gemmAVX512Mask7(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4213,6 +4599,24 @@ bias:
 	VMOVAPS   Z1, Z11
 	VMOVAPS   Z1, Z13
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -4400,6 +4804,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -4460,6 +4868,8 @@ TEXT ·gemmAVX512Mask8(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4497,6 +4907,26 @@ bias:
 	VMOVAPS   Z1, Z13
 	VMOVAPS   Z1, Z15
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -4702,6 +5132,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -4767,6 +5201,8 @@ TEXT ·gemmAVX512Mask9(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4808,6 +5244,28 @@ bias:
 	VMOVAPS   Z1, Z15
 	VMOVAPS   Z1, Z17
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -5031,6 +5489,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -5101,6 +5563,8 @@ TEXT ·gemmAVX512Mask10(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5146,6 +5610,30 @@ bias:
 	VMOVAPS   Z1, Z17
 	VMOVAPS   Z1, Z19
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 36(DX), Z18
+	VMOVAPS      Z18, Z19
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -5394,6 +5882,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -5469,6 +5961,8 @@ TEXT ·gemmAVX512Mask11(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5518,6 +6012,32 @@ bias:
 	VMOVAPS   Z1, Z19
 	VMOVAPS   Z1, Z21
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 36(DX), Z18
+	VMOVAPS      Z18, Z19
+	VBROADCASTSS 40(DX), Z20
+	VMOVAPS      Z20, Z21
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -5784,6 +6304,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -5864,6 +6388,8 @@ TEXT ·gemmAVX512Mask12(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5917,6 +6443,34 @@ bias:
 	VMOVAPS   Z1, Z21
 	VMOVAPS   Z1, Z23
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VMOVAPS      Z0, Z1
+	VBROADCASTSS 4(DX), Z2
+	VMOVAPS      Z2, Z3
+	VBROADCASTSS 8(DX), Z4
+	VMOVAPS      Z4, Z5
+	VBROADCASTSS 12(DX), Z6
+	VMOVAPS      Z6, Z7
+	VBROADCASTSS 16(DX), Z8
+	VMOVAPS      Z8, Z9
+	VBROADCASTSS 20(DX), Z10
+	VMOVAPS      Z10, Z11
+	VBROADCASTSS 24(DX), Z12
+	VMOVAPS      Z12, Z13
+	VBROADCASTSS 28(DX), Z14
+	VMOVAPS      Z14, Z15
+	VBROADCASTSS 32(DX), Z16
+	VMOVAPS      Z16, Z17
+	VBROADCASTSS 36(DX), Z18
+	VMOVAPS      Z18, Z19
+	VBROADCASTSS 40(DX), Z20
+	VMOVAPS      Z20, Z21
+	VBROADCASTSS 44(DX), Z22
+	VMOVAPS      Z22, Z23
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -5998,6 +6552,9 @@ ready:
 	MOVQ       40(DI), R9
 	MOVQ       8(DI), DX
 	MOVQ       48(DI), R10
+	MOVQ       96(DI), R14
+	MOVQ       104(DI), R11
+	MOVQ       112(DI), CX
 	MOVQ       64(DI), DI
 	LEAQ       (AX)(R8*2), BX
 	ADDQ       R8, BX
@@ -6056,6 +6613,7 @@ loop:
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)
 	VBROADCASTSS (AX), Z26
 	VFMADD231PS  Z26, Z24, Z0
 	VFMADD231PS  Z26, Z25, Z1
@@ -6142,6 +6700,8 @@ loop:
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)(R11*1)
+	ADDQ         CX, R14
 	VBROADCASTSS (AX), Z26
 	VFMADD231PS  Z26, Z24, Z0
 	VFMADD231PS  Z26, Z25, Z1
@@ -6237,6 +6797,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -6321,6 +6885,8 @@ TEXT ·gemmAVX512Half1(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	JMP    ready
 
@@ -6328,6 +6894,11 @@ bias:
 	MOVQ      24(DI), DX
 	VMOVUPS.Z (DX), K1, Z0
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -6382,6 +6953,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -6409,6 +6984,8 @@ TEXT ·gemmAVX512Half2(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	JMP    ready
@@ -6418,6 +6995,12 @@ bias:
 	VMOVUPS.Z (DX), K1, Z0
 	VMOVAPS   Z0, Z1
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -6484,6 +7067,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -6514,6 +7101,8 @@ TEXT ·gemmAVX512Half3(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6525,6 +7114,13 @@ bias:
 	VMOVAPS   Z0, Z1
 	VMOVAPS   Z0, Z2
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -6603,6 +7199,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -6636,6 +7236,8 @@ TEXT ·gemmAVX512Half4(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6649,6 +7251,14 @@ bias:
 	VMOVAPS   Z0, Z2
 	VMOVAPS   Z0, Z3
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -6746,6 +7356,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -6782,6 +7396,8 @@ TEXT ·gemmAVX512Half5(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6797,6 +7413,15 @@ bias:
 	VMOVAPS   Z0, Z3
 	VMOVAPS   Z0, Z4
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -6906,6 +7531,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -6945,6 +7574,8 @@ TEXT ·gemmAVX512Half6(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6962,6 +7593,16 @@ bias:
 	VMOVAPS   Z0, Z4
 	VMOVAPS   Z0, Z5
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	VBROADCASTSS 20(DX), Z5
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -7083,6 +7724,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -7125,6 +7770,8 @@ TEXT ·gemmAVX512Half7(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7144,6 +7791,17 @@ bias:
 	VMOVAPS   Z0, Z5
 	VMOVAPS   Z0, Z6
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	VBROADCASTSS 20(DX), Z5
+	VBROADCASTSS 24(DX), Z6
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -7284,6 +7942,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -7329,6 +7991,8 @@ TEXT ·gemmAVX512Half8(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7350,6 +8014,18 @@ bias:
 	VMOVAPS   Z0, Z6
 	VMOVAPS   Z0, Z7
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	VBROADCASTSS 20(DX), Z5
+	VBROADCASTSS 24(DX), Z6
+	VBROADCASTSS 28(DX), Z7
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -7502,6 +8178,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -7550,6 +8230,8 @@ TEXT ·gemmAVX512Half9(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7573,6 +8255,19 @@ bias:
 	VMOVAPS   Z0, Z7
 	VMOVAPS   Z0, Z8
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	VBROADCASTSS 20(DX), Z5
+	VBROADCASTSS 24(DX), Z6
+	VBROADCASTSS 28(DX), Z7
+	VBROADCASTSS 32(DX), Z8
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -7737,6 +8432,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -7788,6 +8487,8 @@ TEXT ·gemmAVX512Half10(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7813,6 +8514,20 @@ bias:
 	VMOVAPS   Z0, Z8
 	VMOVAPS   Z0, Z9
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	VBROADCASTSS 20(DX), Z5
+	VBROADCASTSS 24(DX), Z6
+	VBROADCASTSS 28(DX), Z7
+	VBROADCASTSS 32(DX), Z8
+	VBROADCASTSS 36(DX), Z9
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -7996,6 +8711,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -8050,6 +8769,8 @@ TEXT ·gemmAVX512Half11(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -8077,6 +8798,21 @@ bias:
 	VMOVAPS   Z0, Z9
 	VMOVAPS   Z0, Z10
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	VBROADCASTSS 20(DX), Z5
+	VBROADCASTSS 24(DX), Z6
+	VBROADCASTSS 28(DX), Z7
+	VBROADCASTSS 32(DX), Z8
+	VBROADCASTSS 36(DX), Z9
+	VBROADCASTSS 40(DX), Z10
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -8272,6 +9008,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -8329,6 +9069,8 @@ TEXT ·gemmAVX512Half12(SB), NOSPLIT, $0-8
 	JNZ    load
 	TESTQ  $0x00000001, R13
 	JNZ    bias
+	TESTQ  $0x00000008, R13
+	JNZ    rowbias
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -8358,6 +9100,22 @@ bias:
 	VMOVAPS   Z0, Z10
 	VMOVAPS   Z0, Z11
 	JMP       ready
+
+rowbias:
+	MOVQ         24(DI), DX
+	VBROADCASTSS (DX), Z0
+	VBROADCASTSS 4(DX), Z1
+	VBROADCASTSS 8(DX), Z2
+	VBROADCASTSS 12(DX), Z3
+	VBROADCASTSS 16(DX), Z4
+	VBROADCASTSS 20(DX), Z5
+	VBROADCASTSS 24(DX), Z6
+	VBROADCASTSS 28(DX), Z7
+	VBROADCASTSS 32(DX), Z8
+	VBROADCASTSS 36(DX), Z9
+	VBROADCASTSS 40(DX), Z10
+	VBROADCASTSS 44(DX), Z11
+	JMP          ready
 
 load:
 	MOVQ      CX, DX
@@ -8415,6 +9173,9 @@ ready:
 	MOVQ       40(DI), R9
 	MOVQ       8(DI), DX
 	MOVQ       48(DI), R10
+	MOVQ       96(DI), R14
+	MOVQ       104(DI), R11
+	MOVQ       112(DI), CX
 	MOVQ       64(DI), DI
 	LEAQ       (AX)(R8*2), BX
 	ADDQ       R8, BX
@@ -8459,6 +9220,7 @@ loop:
 	VFMADD231PS  Z31, Z24, Z11
 	VMOVUPS.Z    (DX), K1, Z24
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)
 	VBROADCASTSS (AX), Z26
 	VFMADD231PS  Z26, Z24, Z0
 	VBROADCASTSS (AX)(R8*1), Z27
@@ -8519,6 +9281,8 @@ loop:
 	VFMADD231PS  Z31, Z24, Z11
 	VMOVUPS.Z    (DX), K1, Z24
 	ADDQ         R10, DX
+	PREFETCHT1   (R14)(R11*1)
+	ADDQ         CX, R14
 	VBROADCASTSS (AX), Z26
 	VFMADD231PS  Z26, Z24, Z0
 	VBROADCASTSS (AX)(R8*1), Z27
@@ -8589,6 +9353,10 @@ one:
 	JNZ          one
 
 finish:
+	MOVQ   t+0(FP), DI
+	MOVQ   72(DI), R13
+	MOVQ   16(DI), CX
+	MOVQ   56(DI), R11
 	TESTQ  $0x00000004, R13
 	JZ     store
 	VPXORD Z26, Z26, Z26
@@ -9019,6 +9787,399 @@ done:
 	VZEROUPPER
 	RET
 
+// func untransposeAVX512(p *packArgs)
+// Requires: AVX, AVX512F
+TEXT ·untransposeAVX512(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), DI
+	MOVQ  8(DI), R8
+	MOVQ  16(DI), R10
+	MOVQ  R10, R14
+	MOVQ  R14, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVW AX, K2
+	MOVQ  24(DI), R11
+	MOVQ  32(DI), DX
+	MOVQ  40(DI), R13
+	MOVQ  (DI), BX
+	LEAQ  (R8)(R8*2), R9
+	LEAQ  (BX)(R8*4), SI
+	LEAQ  (SI)(R8*4), R12
+	LEAQ  (R12)(R8*4), R15
+	SUBQ  $0x10, R11
+	JLT   rest
+
+loop:
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VMOVUPS (BX), Z0
+	CMPQ    R10, $0x01
+	JLE     full_loaded
+	VMOVUPS (BX)(R8*1), Z1
+	CMPQ    R10, $0x02
+	JLE     full_loaded
+	VMOVUPS (BX)(R8*2), Z2
+	CMPQ    R10, $0x03
+	JLE     full_loaded
+	VMOVUPS (BX)(R9*1), Z3
+	CMPQ    R10, $0x04
+	JLE     full_loaded
+	VMOVUPS (SI), Z4
+	CMPQ    R10, $0x05
+	JLE     full_loaded
+	VMOVUPS (SI)(R8*1), Z5
+	CMPQ    R10, $0x06
+	JLE     full_loaded
+	VMOVUPS (SI)(R8*2), Z6
+	CMPQ    R10, $0x07
+	JLE     full_loaded
+	VMOVUPS (SI)(R9*1), Z7
+	CMPQ    R10, $0x08
+	JLE     full_loaded
+	VMOVUPS (R12), Z8
+	CMPQ    R10, $0x09
+	JLE     full_loaded
+	VMOVUPS (R12)(R8*1), Z9
+	CMPQ    R10, $0x0a
+	JLE     full_loaded
+	VMOVUPS (R12)(R8*2), Z10
+	CMPQ    R10, $0x0b
+	JLE     full_loaded
+	VMOVUPS (R12)(R9*1), Z11
+	CMPQ    R10, $0x0c
+	JLE     full_loaded
+	VMOVUPS (R15), Z12
+	CMPQ    R10, $0x0d
+	JLE     full_loaded
+	VMOVUPS (R15)(R8*1), Z13
+	CMPQ    R10, $0x0e
+	JLE     full_loaded
+	VMOVUPS (R15)(R8*2), Z14
+	CMPQ    R10, $0x0f
+	JLE     full_loaded
+	VMOVUPS (R15)(R9*1), Z15
+
+full_loaded:
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z17
+	VSHUFF32X4 $0x88, Z12, Z8, Z18
+	VSHUFF32X4 $0xdd, Z12, Z8, Z19
+	VSHUFF32X4 $0x88, Z5, Z1, Z20
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z22
+	VSHUFF32X4 $0xdd, Z13, Z9, Z23
+	VSHUFF32X4 $0x88, Z6, Z2, Z24
+	VSHUFF32X4 $0xdd, Z6, Z2, Z25
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z27
+	VSHUFF32X4 $0x88, Z7, Z3, Z28
+	VSHUFF32X4 $0xdd, Z7, Z3, Z29
+	VSHUFF32X4 $0x88, Z15, Z11, Z30
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z18, Z16, Z0
+	VSHUFF32X4 $0xdd, Z18, Z16, Z8
+	VSHUFF32X4 $0x88, Z19, Z17, Z4
+	VSHUFF32X4 $0xdd, Z19, Z17, Z12
+	VSHUFF32X4 $0x88, Z22, Z20, Z1
+	VSHUFF32X4 $0xdd, Z22, Z20, Z9
+	VSHUFF32X4 $0x88, Z23, Z21, Z5
+	VSHUFF32X4 $0xdd, Z23, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z24, Z2
+	VSHUFF32X4 $0xdd, Z26, Z24, Z10
+	VSHUFF32X4 $0x88, Z27, Z25, Z6
+	VSHUFF32X4 $0xdd, Z27, Z25, Z14
+	VSHUFF32X4 $0x88, Z30, Z28, Z3
+	VSHUFF32X4 $0xdd, Z30, Z28, Z11
+	VSHUFF32X4 $0x88, Z31, Z29, Z7
+	VSHUFF32X4 $0xdd, Z31, Z29, Z15
+	VMOVUPS    Z0, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z1, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z2, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z3, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z4, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z5, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z6, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z7, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z8, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z9, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z10, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z11, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z12, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z13, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z14, K2, (DX)
+	ADDQ       R13, DX
+	VMOVUPS    Z15, K2, (DX)
+	ADDQ       R13, DX
+	ADDQ       $0x40, BX
+	ADDQ       $0x40, SI
+	ADDQ       $0x40, R12
+	ADDQ       $0x40, R15
+	SUBQ       $0x10, R11
+	JGE        loop
+
+rest:
+	ADDQ      $0x10, R11
+	JZ        done
+	MOVQ      R11, DI
+	MOVQ      DI, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VMOVUPS.Z (BX), K1, Z0
+	CMPQ      R10, $0x01
+	JLE       tail_loaded
+	VMOVUPS.Z (BX)(R8*1), K1, Z1
+	CMPQ      R10, $0x02
+	JLE       tail_loaded
+	VMOVUPS.Z (BX)(R8*2), K1, Z2
+	CMPQ      R10, $0x03
+	JLE       tail_loaded
+	VMOVUPS.Z (BX)(R9*1), K1, Z3
+	CMPQ      R10, $0x04
+	JLE       tail_loaded
+	VMOVUPS.Z (SI), K1, Z4
+	CMPQ      R10, $0x05
+	JLE       tail_loaded
+	VMOVUPS.Z (SI)(R8*1), K1, Z5
+	CMPQ      R10, $0x06
+	JLE       tail_loaded
+	VMOVUPS.Z (SI)(R8*2), K1, Z6
+	CMPQ      R10, $0x07
+	JLE       tail_loaded
+	VMOVUPS.Z (SI)(R9*1), K1, Z7
+	CMPQ      R10, $0x08
+	JLE       tail_loaded
+	VMOVUPS.Z (R12), K1, Z8
+	CMPQ      R10, $0x09
+	JLE       tail_loaded
+	VMOVUPS.Z (R12)(R8*1), K1, Z9
+	CMPQ      R10, $0x0a
+	JLE       tail_loaded
+	VMOVUPS.Z (R12)(R8*2), K1, Z10
+	CMPQ      R10, $0x0b
+	JLE       tail_loaded
+	VMOVUPS.Z (R12)(R9*1), K1, Z11
+	CMPQ      R10, $0x0c
+	JLE       tail_loaded
+	VMOVUPS.Z (R15), K1, Z12
+	CMPQ      R10, $0x0d
+	JLE       tail_loaded
+	VMOVUPS.Z (R15)(R8*1), K1, Z13
+	CMPQ      R10, $0x0e
+	JLE       tail_loaded
+	VMOVUPS.Z (R15)(R8*2), K1, Z14
+	CMPQ      R10, $0x0f
+	JLE       tail_loaded
+	VMOVUPS.Z (R15)(R9*1), K1, Z15
+
+tail_loaded:
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z17
+	VSHUFF32X4 $0x88, Z12, Z8, Z18
+	VSHUFF32X4 $0xdd, Z12, Z8, Z19
+	VSHUFF32X4 $0x88, Z5, Z1, Z20
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z22
+	VSHUFF32X4 $0xdd, Z13, Z9, Z23
+	VSHUFF32X4 $0x88, Z6, Z2, Z24
+	VSHUFF32X4 $0xdd, Z6, Z2, Z25
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z27
+	VSHUFF32X4 $0x88, Z7, Z3, Z28
+	VSHUFF32X4 $0xdd, Z7, Z3, Z29
+	VSHUFF32X4 $0x88, Z15, Z11, Z30
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z18, Z16, Z0
+	VSHUFF32X4 $0xdd, Z18, Z16, Z8
+	VSHUFF32X4 $0x88, Z19, Z17, Z4
+	VSHUFF32X4 $0xdd, Z19, Z17, Z12
+	VSHUFF32X4 $0x88, Z22, Z20, Z1
+	VSHUFF32X4 $0xdd, Z22, Z20, Z9
+	VSHUFF32X4 $0x88, Z23, Z21, Z5
+	VSHUFF32X4 $0xdd, Z23, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z24, Z2
+	VSHUFF32X4 $0xdd, Z26, Z24, Z10
+	VSHUFF32X4 $0x88, Z27, Z25, Z6
+	VSHUFF32X4 $0xdd, Z27, Z25, Z14
+	VSHUFF32X4 $0x88, Z30, Z28, Z3
+	VSHUFF32X4 $0xdd, Z30, Z28, Z11
+	VSHUFF32X4 $0x88, Z31, Z29, Z7
+	VSHUFF32X4 $0xdd, Z31, Z29, Z15
+	VMOVUPS    Z0, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x01
+	JLE        done
+	VMOVUPS    Z1, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x02
+	JLE        done
+	VMOVUPS    Z2, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x03
+	JLE        done
+	VMOVUPS    Z3, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x04
+	JLE        done
+	VMOVUPS    Z4, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x05
+	JLE        done
+	VMOVUPS    Z5, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x06
+	JLE        done
+	VMOVUPS    Z6, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x07
+	JLE        done
+	VMOVUPS    Z7, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x08
+	JLE        done
+	VMOVUPS    Z8, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x09
+	JLE        done
+	VMOVUPS    Z9, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x0a
+	JLE        done
+	VMOVUPS    Z10, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x0b
+	JLE        done
+	VMOVUPS    Z11, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x0c
+	JLE        done
+	VMOVUPS    Z12, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x0d
+	JLE        done
+	VMOVUPS    Z13, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x0e
+	JLE        done
+	VMOVUPS    Z14, K2, (DX)
+	ADDQ       R13, DX
+	CMPQ       R11, $0x0f
+	JLE        done
+	VMOVUPS    Z15, K2, (DX)
+	ADDQ       R13, DX
+
+done:
+	VZEROUPPER
+	RET
+
 // func copyLanesAVX512(p *packArgs)
 // Requires: AVX, AVX512F
 TEXT ·copyLanesAVX512(SB), NOSPLIT, $0-8
@@ -9070,6 +10231,81 @@ one:
 	JNZ       one
 
 done:
+	VZEROUPPER
+	RET
+
+// func copyPanelsAVX512(p *packArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·copyPanelsAVX512(SB), NOSPLIT, $0-8
+	MOVQ p+0(FP), DI
+	MOVQ (DI), SI
+	MOVQ 8(DI), R8
+	MOVQ 24(DI), R11
+	MOVQ 32(DI), DX
+	MOVQ 40(DI), R13
+	MOVQ 48(DI), R9
+	MOVQ 56(DI), R10
+
+step:
+	MOVQ SI, BX
+	MOVQ DX, R12
+	MOVQ R9, R14
+
+group:
+	PREFETCHT1 (BX)(R8*8)
+	PREFETCHT0 (R12)(R13*4)
+	PREFETCHT0 64(R12)(R13*4)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    64(BX), Z1
+	VMOVUPS    Z0, (R12)
+	VMOVUPS    Z1, 64(R12)
+	ADDQ       $0x80, BX
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        group
+	ADDQ       R8, SI
+	ADDQ       R13, DX
+	DECQ       R11
+	JNZ        step
+	VZEROUPPER
+	RET
+
+// func copyStripsAVX512(p *packArgs)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·copyStripsAVX512(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), DI
+	MOVQ  $0x0000000c, R15
+	MOVQ  R15, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVW AX, K1
+	MOVQ  (DI), SI
+	MOVQ  8(DI), R8
+	MOVQ  24(DI), R11
+	MOVQ  32(DI), DX
+	MOVQ  40(DI), R13
+	MOVQ  48(DI), R9
+	MOVQ  56(DI), R10
+
+step:
+	MOVQ SI, BX
+	MOVQ DX, R12
+	MOVQ R9, R14
+
+group:
+	PREFETCHT1 (BX)(R8*8)
+	PREFETCHT0 (R12)(R13*4)
+	VMOVUPS.Z  (BX), K1, Z0
+	VMOVUPS    Z0, (R12)
+	ADDQ       $0x30, BX
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        group
+	ADDQ       R8, SI
+	ADDQ       R13, DX
+	DECQ       R11
+	JNZ        step
 	VZEROUPPER
 	RET
 

@@ -145,7 +145,7 @@ func TestGemmBlocks(t *testing.T) {
 	levels(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(7, 8))
 		ws := NewWorkspace()
-		shapes := [][3]int{{25, 33, 2*blockK + 5}, {blockM + 7, 40, 21}, {2*blockM + 1, 17, 9}, {7, blockN + 35, 30}, {directRows + 1, 70, 13}, {13, 70, setFloats}, {setFloats, 67, 5}}
+		shapes := [][3]int{{25, 33, 2*blockK + 5}, {247, 40, 21}, {directTile/64 + 1, 64, 9}, {7, blockN + 35, 30}, {directRows + 1, 70, 13}, {13, 70, setFloats}, {setFloats, 67, 5}}
 		for _, s := range shapes {
 			for range 3 {
 				t.Run("", func(t *testing.T) {

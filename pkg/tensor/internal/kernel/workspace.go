@@ -21,6 +21,7 @@ type Workspace struct {
 	scratch      []float32
 	tile         tileArgs // lives here, not on the stack, because a call through a table makes its argument escape
 	pack         packArgs
+	turned       Gemm
 }
 
 // NewWorkspace returns an empty workspace.

@@ -9,11 +9,12 @@ import (
 
 // Offsets in kernel.tileArgs.
 const (
-	tA, tB, tC, tBias   = 0, 8, 16, 24
-	tARow, tACol        = 32, 40
-	tBRow, tCRow        = 48, 56
-	tK, tMode, tColumns = 64, 72, 80
-	tNext               = 88
+	tA, tB, tC, tBias             = 0, 8, 16, 24
+	tARow, tACol                  = 32, 40
+	tBRow, tCRow                  = 48, 56
+	tK, tMode, tColumns           = 64, 72, 80
+	tNext                         = 88
+	tAhead, tAheadRow, tAheadStep = 96, 104, 112
 )
 
 func gemm(g *gen, v isa) {
@@ -26,8 +27,11 @@ func gemm(g *gen, v isa) {
 		}
 		defer func() { g.decls.WriteString(table + "}\n\n") }()
 	}
-	transpose(g, v)
+	transpose(g, v, "transpose", false)
+	transpose(g, v, "untranspose", true)
 	copyLanes(g, v)
+	copyGroups(g, v, "Panels", 2*v.lanes)
+	copyGroups(g, v, "Strips", v.mr)
 	peak(g, v)
 }
 
@@ -75,6 +79,8 @@ func gemmTile(g *gen, v isa, name string, rows int, kind string) {
 	g.JNZ(operand.LabelRef("load"))
 	g.TESTQ(operand.U32(1), mode)
 	g.JNZ(operand.LabelRef("bias"))
+	g.TESTQ(operand.U32(8), mode)
+	g.JNZ(operand.LabelRef("rowbias"))
 	for i := range rows {
 		for j := range vecs {
 			v.zero(g, acc(i, j))
@@ -87,6 +93,15 @@ func gemmTile(g *gen, v isa, name string, rows int, kind string) {
 		v.load(g, at(p, j*v.bytes()), masks[j], acc(0, j))
 		for i := 1; i < rows; i++ {
 			g.VMOVAPS(acc(0, j), acc(i, j))
+		}
+	}
+	g.JMP(operand.LabelRef("ready"))
+	g.Label("rowbias")
+	g.MOVQ(at(t, tBias), p)
+	for i := range rows {
+		g.VBROADCASTSS(at(p, 4*i), acc(i, 0))
+		for j := 1; j < vecs; j++ {
+			g.VMOVAPS(acc(i, 0), acc(i, j))
 		}
 	}
 	g.JMP(operand.LabelRef("ready"))
@@ -123,7 +138,14 @@ func gemmTile(g *gen, v isa, name string, rows int, kind string) {
 	g.MOVQ(at(t, tACol), aCol)
 	g.MOVQ(at(t, tB), b)
 	g.MOVQ(at(t, tBRow), bRow)
-	g.MOVQ(at(t, tK), k) // t is gone from here on
+	ahead := rows == v.mr
+	pf, pfRow, pfStep := reg.R14, reg.R11, reg.RCX
+	if ahead {
+		g.MOVQ(at(t, tAhead), pf)
+		g.MOVQ(at(t, tAheadRow), pfRow)
+		g.MOVQ(at(t, tAheadStep), pfStep)
+	}
+	g.MOVQ(at(t, tK), k) // t is gone until the end
 	for i := 1; i < len(bases); i++ {
 		g.LEAQ(atIdx(bases[i-1], 0, aRow, 2), bases[i])
 		g.ADDQ(aRow, bases[i])
@@ -134,11 +156,24 @@ func gemmTile(g *gen, v isa, name string, rows int, kind string) {
 		}
 		return atIdx(bases[i/3], 0, aRow, uint8(i%3))
 	}
-	step := func() {
+	prefetch := func(u int) {
+		if !ahead {
+			return
+		}
+		switch u {
+		case 1:
+			g.PREFETCHT1(at(pf, 0))
+		case 3:
+			g.PREFETCHT1(atIdx(pf, 0, pfRow, 1))
+			g.ADDQ(pfStep, pf)
+		}
+	}
+	step := func(u int) {
 		for j := range vecs {
 			v.load(g, at(b, j*v.bytes()), masks[j], bReg(j))
 		}
 		g.ADDQ(bRow, b)
+		prefetch(u)
 		for i := range rows {
 			g.VBROADCASTSS(rowOf(i), tmp(i))
 			if i%3 == 2 || i == rows-1 {
@@ -153,8 +188,8 @@ func gemmTile(g *gen, v isa, name string, rows int, kind string) {
 	g.JLT(operand.LabelRef("rest"))
 	g.align(64)
 	g.Label("loop")
-	for range v.unroll {
-		step()
+	for u := range v.unroll {
+		step(u)
 	}
 	g.SUBQ(operand.Imm(uint64(v.unroll)), k)
 	g.JGE(operand.LabelRef("loop"))
@@ -162,11 +197,15 @@ func gemmTile(g *gen, v isa, name string, rows int, kind string) {
 	g.ADDQ(operand.Imm(uint64(v.unroll)), k)
 	g.JZ(operand.LabelRef("finish"))
 	g.Label("one")
-	step()
+	step(-1)
 	g.DECQ(k)
 	g.JNZ(operand.LabelRef("one"))
 
 	g.Label("finish")
+	g.arg("t", t)
+	g.MOVQ(at(t, tMode), mode)
+	g.MOVQ(at(t, tC), c)
+	g.MOVQ(at(t, tCRow), cRow)
 	g.TESTQ(operand.U32(4), mode)
 	g.JZ(operand.LabelRef("store"))
 	v.zero(g, tmp(0))

@@ -1,13 +1,15 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
 // Offsets in kernel.packArgs.
 const (
-	pSrc, pStride, pLanes, pSteps, pDst, pPitch = 0, 8, 16, 24, 32, 40
+	pSrc, pStride, pLanes, pSteps, pDst, pPitch, pGroups, pHop = 0, 8, 16, 24, 32, 40, 48, 56
 )
 
 // transpose writes the packing kernel for operands whose steps are neighbours in memory: blocks of lanes × lanes are
@@ -16,9 +18,9 @@ const (
 //	for s in steps: for l in a vector's lanes: dst[s·pitch + l] = l < lanes ? src[l·stride + s] : 0
 //
 // Steps are stored in order and each store is a whole vector, so a pitch below a vector is fine: the next step overwrites what
-// the one before it spilled, and the last one spills into slack that dst must have.
-func transpose(g *gen, v isa) {
-	name := "transpose" + v.name
+// the one before it spilled, and the last one spills into slack that dst must have. With masked, only lanes that exist are stored.
+func transpose(g *gen, v isa, what string, masked bool) {
+	name := what + v.name
 	g.begin(name, name+" packs lanes that lie stride apart; see packArgs.", param{"p", "*packArgs"})
 	p := reg.RDI
 	g.arg("p", p)
@@ -26,6 +28,11 @@ func transpose(g *gen, v isa) {
 	ptr := []reg.Register{reg.RBX, reg.RSI, reg.R12, reg.R15}[:v.lanes/4]
 	g.MOVQ(at(p, pStride), s1)
 	g.MOVQ(at(p, pLanes), lanes)
+	var stored *mask
+	if masked {
+		g.MOVQ(lanes, reg.R14)
+		stored = v.makeMask(g, 2, reg.R14)
+	}
 	g.MOVQ(at(p, pSteps), steps)
 	g.MOVQ(at(p, pDst), dst)
 	g.MOVQ(at(p, pPitch), pitch)
@@ -73,7 +80,7 @@ func transpose(g *gen, v isa) {
 				g.CMPQ(steps, operand.Imm(uint64(s)))
 				g.JLE(operand.LabelRef("done"))
 			}
-			g.VMOVUPS(o, at(dst, 0))
+			v.store(g, o, stored, at(dst, 0), v.vec(0))
 			g.ADDQ(pitch, dst)
 		}
 	}
@@ -192,6 +199,58 @@ func copyLanes(g *gen, v isa) {
 	g.DECQ(steps)
 	g.JNZ(operand.LabelRef("one"))
 	g.Label("done")
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// copyGroups writes the packing kernels for many groups of neighbouring lanes at once: panels of two vectors, or strips of mr
+// lanes. It reads whole rows in order, which the hardware prefetches, where copyLanes would read one line of each.
+//
+//	for s in steps: for q in groups: for l in width: dst[q·hop + s·pitch + l] = src[s·stride + q·width + l]
+//
+// A strip's store is a whole vector, as in transpose.
+func copyGroups(g *gen, v isa, what string, width int) {
+	name := "copy" + what + v.name
+	g.begin(name, fmt.Sprintf("%s packs groups of %d neighbours; see packArgs.", name, width), param{"p", "*packArgs"})
+	p := reg.RDI
+	g.arg("p", p)
+	src, stride, steps, dst, pitch, groups, hop := reg.RSI, reg.R8, reg.R11, reg.RDX, reg.R13, reg.R9, reg.R10
+	from, to, n := reg.RBX, reg.R12, reg.R14
+	var mk *mask
+	if width < v.lanes {
+		g.MOVQ(operand.U32(uint32(width)), reg.R15)
+		mk = v.makeMask(g, 1, reg.R15)
+	}
+	g.MOVQ(at(p, pSrc), src)
+	g.MOVQ(at(p, pStride), stride)
+	g.MOVQ(at(p, pSteps), steps)
+	g.MOVQ(at(p, pDst), dst)
+	g.MOVQ(at(p, pPitch), pitch)
+	g.MOVQ(at(p, pGroups), groups)
+	g.MOVQ(at(p, pHop), hop)
+	g.Label("step")
+	g.MOVQ(src, from)
+	g.MOVQ(dst, to)
+	g.MOVQ(groups, n)
+	g.Label("group")
+	g.PREFETCHT1(atIdx(from, 0, stride, 8))
+	for off := 0; off < 4*width; off += 64 {
+		g.PREFETCHT0(atIdx(to, off, pitch, 4))
+	}
+	for off := 0; off < 4*width; off += v.bytes() {
+		v.load(g, at(from, off), mk, v.vec(off/v.bytes()))
+	}
+	for off := 0; off < 4*width; off += v.bytes() {
+		g.VMOVUPS(v.vec(off/v.bytes()), at(to, off))
+	}
+	g.ADDQ(operand.Imm(uint64(4*width)), from)
+	g.ADDQ(hop, to)
+	g.DECQ(n)
+	g.JNZ(operand.LabelRef("group"))
+	g.ADDQ(stride, src)
+	g.ADDQ(pitch, dst)
+	g.DECQ(steps)
+	g.JNZ(operand.LabelRef("step"))
 	g.VZEROUPPER()
 	g.RET()
 }
