@@ -33,6 +33,13 @@ type graph interface {
 	meanPool(x node, see flags) node
 	selectToken(x node, i int) node
 	reshape(x node, shape ...int) node
+	conv(x node, w, b leaf, o Conv) node
+	maxPool(x node, size, stride int) node
+	spatialSoftmax(x node) node
+	addPositions(x node, pos leaf) node
+	lstm(x node, wih, whh, bih, bhh leaf) node
+	weightedSum(l []loss, w []float64) loss
+	softTargets(x, teacher node, labels ids, temperature float64) loss
 	mse(x, target node) loss
 	crossEntropy(x node, labels ids, ignore int) loss
 }

@@ -7,7 +7,20 @@ import (
 // Loss is a scalar at the end of a tape.
 type Loss struct {
 	value  float64
-	active bool // this Backward begins here
+	active bool    // this Backward begins here, or at a sum that this is a part of
+	weight float64 // in that sum; 1 by itself
+	parts  []*Loss // of a sum
+}
+
+// begin makes l, or its parts, the beginning of the Backward that follows; end
+// takes that back.
+func (l *Loss) begin() { l.active, l.weight = true, 1 }
+
+func (l *Loss) end() {
+	l.active = false
+	for _, p := range l.parts {
+		p.end()
+	}
 }
 
 // Value is the loss of the last Forward, summed in float64 in a fixed order.
@@ -37,7 +50,7 @@ func (o *mse) backward(*Tape) {
 		return
 	}
 	acc := o.pred.accumulate()
-	s := float32(2 / float64(o.pred.Size()))
+	s := float32(o.weight * 2 / float64(o.pred.Size()))
 	for i, p := range o.pred.Data {
 		g := float32(float32(p-o.target.Data[i]) * s)
 		if acc {
@@ -88,7 +101,7 @@ func (o *crossEntropy) bind(t *Tape) {
 		}
 	}}
 	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
-		s := float32(1 / float64(max(o.rows, 1)))
+		s := float32(o.weight / float64(max(o.rows, 1)))
 		for i := lo; i < hi; i++ {
 			p, g := o.probs[i*v:(i+1)*v], o.logits.Grad[i*v:(i+1)*v]
 			y := int(o.labels.Data[i])

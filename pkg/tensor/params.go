@@ -9,6 +9,7 @@ type Param struct {
 	Offset int       // of the first element in the slab
 	Value  []float32 // bound by Seal
 	Grad   []float32 // bound by BindGrads
+	Frozen bool      // is not trained: set it before a tape records, see freeze
 
 	left    int  // uses whose gradient this Backward has not written yet
 	written bool // Grad holds a part of this Backward's gradient

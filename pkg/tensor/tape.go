@@ -170,6 +170,7 @@ func (t *Tape) record(o op, out *Var, in []*Var, params ...*Param) {
 		t.uses[p]++
 	}
 	t.reads = append(t.reads, used)
+	t.freeze(out, in, used)
 }
 
 // nextDrop is the site of the next dropout on the tape.
@@ -285,6 +286,14 @@ func (t *Tape) OnGrad(f func(*Param)) { t.onGrad = f }
 // Forward replays the operations.
 func (t *Tape) Forward() {
 	need(t.sealed, "Forward", "Seal before it", "none")
+	t.joinBytes()
+	for _, o := range t.ops {
+		o.forward(t)
+	}
+}
+
+// joinBytes copies the flags that are concatenations.
+func (t *Tape) joinBytes() {
 	for _, f := range t.bytes {
 		a, b := f.parts[0], f.parts[1]
 		ta, tb := a.Shape[1], b.Shape[1]
@@ -292,9 +301,6 @@ func (t *Tape) Forward() {
 			copy(f.Data[i*(ta+tb):], a.Data[i*ta:(i+1)*ta])
 			copy(f.Data[i*(ta+tb)+ta:], b.Data[i*tb:(i+1)*tb])
 		}
-	}
-	for _, o := range t.ops {
-		o.forward(t)
 	}
 }
 
@@ -315,7 +321,7 @@ func (t *Tape) Backward(l *Loss) {
 			t.ready(p)
 		}
 	}
-	l.active = true
+	l.begin()
 	for i := len(t.ops) - 1; i >= 0; i-- {
 		t.ops[i].backward(t)
 		for _, p := range t.reads[i] {
@@ -327,7 +333,7 @@ func (t *Tape) Backward(l *Loss) {
 			}
 		}
 	}
-	l.active = false
+	l.end()
 	for _, v := range t.vars {
 		if v.keep && !v.written { // l does not depend on it; its memory may have served others
 			clear(v.Grad)

@@ -1,0 +1,124 @@
+package tensor
+
+import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+
+type lossSum struct {
+	Loss
+	weights []float64
+}
+
+// WeightedSum is Σ weights[i]·losses[i], added in order in float64. The losses
+// are of this tape, each in one sum at most.
+func (t *Tape) WeightedSum(losses []*Loss, weights []float64) *Loss {
+	need(len(losses) > 0 && len(losses) == len(weights), "WeightedSum", "as many weights as losses, at least one", len(losses), len(weights))
+	o := &lossSum{Loss: Loss{parts: losses}, weights: weights}
+	t.record(o, nil, nil)
+	return &o.Loss
+}
+
+func (o *lossSum) forward(*Tape) {
+	o.value = 0
+	for i, l := range o.parts {
+		o.value += float64(o.weights[i] * l.value)
+	}
+}
+
+// backward comes before its parts', which were recorded earlier.
+func (o *lossSum) backward(*Tape) {
+	if !o.active {
+		return
+	}
+	for i, l := range o.parts {
+		l.active, l.weight = true, float64(o.weight*o.weights[i])
+	}
+}
+
+type softTargets struct {
+	Loss
+	logits, teacher *Var
+	labels          *Ints // nil: every row counts
+	temperature     float64
+	rows            int
+	diff            []float32 // [.., V] softmax(logits/τ) - softmax(teacher/τ)
+	each            []float64 // [N]
+	fwd, back       rowTask
+	acc             bool
+}
+
+// SoftTargets is Hinton, Vinyals and Dean's distillation loss ("Distilling the
+// Knowledge in a Neural Network", 2015): τ²·KL(softmax(teacher/τ) ‖
+// softmax(logits/τ)), the mean over rows. Rows whose label is negative are left
+// out; labels may be nil. No gradient flows to the teacher.
+func (t *Tape) SoftTargets(logits, teacher *Var, labels *Ints, temperature float64) *Loss {
+	need(logits.Size() == teacher.Size() && logits.Cols() == teacher.Cols(), "SoftTargets", sprint("two of ", logits.Shape), teacher.Shape)
+	need(!teacher.root().grad, "SoftTargets", "a teacher that needs no gradient", teacher.Shape)
+	need(temperature > 0, "SoftTargets", "a temperature above 0", temperature)
+	o := &softTargets{logits: logits, teacher: teacher, labels: labels, temperature: temperature}
+	t.record(o, nil, []*Var{logits})
+	return &o.Loss
+}
+
+func (o *softTargets) bind(t *Tape) {
+	n, v := o.logits.Rows(), o.logits.Cols()
+	var r *region
+	o.diff, r = floats(n * v)
+	t.memory = append(t.memory, r)
+	o.each = make([]float64, n)
+	tau := float32(o.temperature)
+	o.fwd = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
+		buf := ws.Floats(2 * v)
+		p, s := buf[:v], buf[v:]
+		for i := lo; i < hi; i++ {
+			o.each[i] = 0
+			kernel.Divide(p, o.teacher.Data[i*v:(i+1)*v], tau)
+			kernel.Divide(s, o.logits.Data[i*v:(i+1)*v], tau)
+			diff := o.diff[i*v : (i+1)*v]
+			// KL = Σ p·((t - max t) - (s - max s)) - ln Σe^(t-max) + ln Σe^(s-max), with t and s before the softmax
+			for k := range diff {
+				diff[k] = p[k] - s[k]
+			}
+			pm, ps := kernel.SoftmaxRow(p, 1)
+			sm, ss := kernel.SoftmaxRow(s, 1)
+			kl := float64(kernel.Log32(ss)) - float64(kernel.Log32(ps)) - (float64(pm) - float64(sm))
+			for k, d := range diff {
+				kl += float64(float64(p[k]) * float64(d))
+				diff[k] = s[k] - p[k]
+			}
+			o.each[i] = kl
+		}
+	}}
+	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
+		g := ws.Floats(v)
+		s := float32(o.weight * o.temperature / float64(max(o.rows, 1)))
+		for i := lo; i < hi; i++ {
+			if o.counts(i) {
+				kernel.Scale(g, o.diff[i*v:(i+1)*v], s)
+			} else {
+				clear(g)
+			}
+			give(o.logits.Grad[i*v:(i+1)*v], g, o.acc)
+		}
+	}}
+}
+
+func (o *softTargets) counts(row int) bool { return o.labels == nil || o.labels.Data[row] >= 0 }
+
+func (o *softTargets) forward(t *Tape) {
+	o.fwd.run(t.rt)
+	o.rows, o.value = 0, 0
+	for i, kl := range o.each {
+		if o.counts(i) {
+			o.rows++
+			o.value += kl
+		}
+	}
+	o.value = float64(o.value*o.temperature*o.temperature) / float64(max(o.rows, 1))
+}
+
+func (o *softTargets) backward(t *Tape) {
+	if !o.active || !o.logits.root().grad {
+		return
+	}
+	o.acc = o.logits.accumulate()
+	o.back.run(t.rt)
+}
