@@ -1,7 +1,6 @@
 package allreduce
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -33,18 +32,18 @@ func TestMisbehavingPeer(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var told []*FaultError
-			ring, err := NewRing(&nowhere{}, Group{Generation: 1, Rank: 0, Members: []string{"a", "b"}, Micro: []int{0, 1, 2}},
-				Options{ChunkBytes: 4, WindowBytes: 8, Patience: time.Hour, Event: func(e *FaultError) { told = append(told, e) }})
+			ring, err := NewCore(Group{Generation: 1, Rank: 0, Members: []string{"a", "b"}, Micro: []int{0, 1, 2}},
+				Options{ChunkBytes: 4, WindowBytes: 8, Patience: time.Hour, Event: func(e *FaultError) { told = append(told, e) }}, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, f := range c.frames { // in this goroutine: nothing else arrives
-				ring.frame(f)
+			for _, f := range c.frames {
+				ring.Frame(time.Now(), f)
 			}
 			if n := ring.Stats().ByKind[c.kind]; n != 1 {
 				t.Errorf("%d faults %q were counted, want 1: %+v", n, c.kind, ring.Stats())
 			}
-			cause := context.Cause(ring.ctx)
+			_, _, cause := ring.Done()
 			var f *FaultError
 			if c.ends && (!errors.As(cause, &f) || f.Kind != c.kind || f.Peer != "b") {
 				t.Errorf("the ring ended with %v", cause)
@@ -52,24 +51,25 @@ func TestMisbehavingPeer(t *testing.T) {
 			if !c.ends && (cause != nil || len(told) != 1 || told[0].Kind != c.kind) {
 				t.Errorf("events %v, ring %v: want one event and a ring that lives", told, cause)
 			}
-			ring.Close()
 		})
 	}
 }
 
 // A total that comes before this rank's part has gone cannot be the total.
 func TestTotalTooEarly(t *testing.T) {
-	ring, err := NewRing(&nowhere{}, Group{Generation: 1, Rank: 0, Members: []string{"a", "b"}, Micro: []int{0, 1, 2}}, Options{Patience: time.Hour})
+	now := time.Now()
+	c, err := NewCore(Group{Generation: 1, Rank: 0, Members: []string{"a", "b"}, Micro: []int{0, 1, 2}}, Options{}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ring.Close()
 	b := make([]byte, headerBytes+4)
 	h := header{kind: kindData, generation: 1, pass: Broadcast, from: 1, length: 4}
 	h.put(b)
-	ring.frame(b)
-	op := ring.Begin(0, []Range{{0, 1}}, [][]float32{{1}}, make([]float32, 1), nil)
-	_, err = op.Wait(context.Background())
+	c.Frame(now, b)
+	c.Begin(now, 0, []Range{{0, 1}}, [][]float32{{1}}, make([]float32, 1), nil)
+	for c.Work(now) {
+	}
+	_, _, err = c.Done()
 	var f *FaultError
 	if !errors.As(err, &f) || f.Kind != FaultProtocol || f.Pass != Broadcast {
 		t.Errorf("got %v, want a protocol fault of the broadcast", err)

@@ -18,9 +18,10 @@
 //
 // The layers, each ignorant of those above:
 //
-//	Ring      executor: what to fold, when to send
+//	Ring      driver: a goroutine between a Core and a Network
+//	Core      pure: what to fold, when to send what
 //	Schedule  pure: which chunks a rank receives from whom and sends to whom
-//	link      exactly once, in order, with credit, over
+//	link      pure: exactly once, in order, with credit, over
 //	Network   datagrams: lossy, may duplicate, delay, reorder, corrupt
 //
 // A receiver acknowledges each quarter of the window that it has used, and the

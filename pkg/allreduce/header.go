@@ -98,6 +98,9 @@ func decodeHeader(frame []byte) header {
 		flags: Flags(le.Uint16(frame[44:])), from: le.Uint16(frame[46:]), seq: le.Uint64(frame[48:])}
 }
 
+// noCRC stands for the checksum's own field.
+var noCRC = make([]byte, 4)
+
 var errNotFrame = errors.New("not a frame of this protocol")
 
 // errCRC is a frame that is one, but not as it was sent.
@@ -114,8 +117,7 @@ func parse(frame []byte) (h header, payload []byte, err error) {
 		return h, nil, fmt.Errorf("%w: version %d, want %d", errNotFrame, v, frameVersion)
 	}
 	h = decodeHeader(frame)
-	var zero [4]byte
-	sum := crc32.Update(crc32.Checksum(frame[:60], castagnoli), castagnoli, zero[:])
+	sum := crc32.Update(crc32.Checksum(frame[:60], castagnoli), castagnoli, noCRC)
 	if crc32.Update(sum, castagnoli, frame[headerBytes:]) != le.Uint32(frame[60:]) {
 		return h, nil, errCRC
 	}

@@ -8,142 +8,45 @@ import (
 	"time"
 )
 
-// Options tune a ring. None of them changes a bit of any sum.
-type Options struct {
-	ChunkBytes  int                      // payload of a message; a multiple of 4, at most MaxPayload; default 512 KiB
-	WindowBytes int                      // in flight on a link and pass; default 8 MiB, at least two chunks
-	Patience    time.Duration            // silence after which a frame is sent again; default 500 ms
-	Deadline    time.Duration            // longest wait for one chunk or for credit; default 5 min
-	Fold        func(dst, src []float32) // dst += src; default plain Go
-	Event       func(*FaultError)        // told of each fault that a link mends, from any goroutine; must not block
-}
-
-func (o *Options) defaults() error {
-	set := func(p *int, v int) {
-		if *p == 0 {
-			*p = v
-		}
-	}
-	set(&o.ChunkBytes, 512<<10)
-	set(&o.WindowBytes, 8<<20)
-	if o.ChunkBytes < 4 || o.ChunkBytes > MaxPayload || o.ChunkBytes%4 != 0 {
-		return fmt.Errorf("chunk of %d bytes: want a multiple of 4, at most %d", o.ChunkBytes, MaxPayload)
-	}
-	if o.Patience == 0 {
-		o.Patience = 500 * time.Millisecond
-	}
-	if o.Deadline == 0 {
-		o.Deadline = 5 * time.Minute
-	}
-	if o.Fold == nil {
-		o.Fold = func(dst, src []float32) {
-			src = src[:len(dst)]
-			for i := range dst {
-				dst[i] += src[i]
-			}
-		}
-	}
-	return nil
-}
-
-// ErrClosed is returned by operations of a ring that has been closed.
-var ErrClosed = errors.New("the ring is closed")
-
-// Ring executes operations for one member of one generation.
+// Ring drives a Core over a Network in a goroutine of its own.
 type Ring struct {
-	net   Network
-	group Group
-	opt   Options
-	chunk int // elements
+	net  Network
+	core *Core // of the goroutine
 
-	mu    sync.Mutex
-	out   [passes]*outbound // nil where this rank sends nothing in a pass
-	in    [passes]*inbound
+	mu    sync.Mutex // of what callers and the goroutine share
+	next  *Op        // begun, not taken up yet
+	op    *Op        // the newest
+	ready []int      // buckets of the newest operation that became ready
 	stats Stats
+	wait  *FaultError
+	since time.Time
 
-	plans  []plan // of the buckets of the last operation
-	op     *Op    // the newest
+	wake   chan struct{}
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup
-}
-
-type outbound struct {
-	to      int
-	link    sender
-	slots   [][]byte // frames by sequence modulo window
-	blocked bool
-	credit  chan struct{} // signals news to the one who waits for room
-}
-
-type inbound struct {
-	from  int
-	link  receiver
-	queue chan message
-}
-
-type message struct {
-	header
-	payload []byte
-}
-
-type plan struct {
-	Range
-	moves [passes][]Move
+	done   chan struct{}
 }
 
 // NewRing starts a member's part of a generation on net, which it reads until
-// Close. Whatever the group's shape, the fold is the same.
+// Close.
 func NewRing(net Network, g Group, opt Options) (*Ring, error) {
-	if err := opt.defaults(); err != nil {
+	core, err := NewCore(g, opt, time.Now())
+	if err != nil {
 		return nil, err
 	}
-	world := len(g.Members)
-	if world < 1 || world > 1<<16-1 || g.Rank < 0 || g.Rank >= world || len(g.Micro) != world+1 || g.Micro[0] != 0 {
-		return nil, fmt.Errorf("group: rank %d of %d members with micro-batch bounds %v", g.Rank, world, g.Micro)
-	}
-	if g.Micro[1] == 0 {
-		return nil, fmt.Errorf("group: rank 0 owns no micro-batch of bounds %v: the fold begins with one of its own", g.Micro)
-	}
-	for r := range world {
-		if g.Micro[r+1] < g.Micro[r] {
-			return nil, fmt.Errorf("group: micro-batch bounds %v fall at rank %d", g.Micro, r)
-		}
-	}
-	r := &Ring{net: net, group: g, opt: opt, chunk: opt.ChunkBytes / 4}
+	r := &Ring{net: net, core: core, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
-	window := max(2, opt.WindowBytes/opt.ChunkBytes)
-	reduce, broadcast := Schedule(g.Rank, world, 1, 1)
-	for _, m := range append(reduce, broadcast...) {
-		if m.To >= 0 {
-			o := &outbound{to: m.To, link: sender{window: uint64(window), heard: time.Now()}, credit: make(chan struct{}, 1)}
-			o.slots = make([][]byte, window)
-			r.out[m.Pass] = o
-		}
-		if m.From >= 0 {
-			r.in[m.Pass] = &inbound{from: m.From, link: receiver{window: uint64(window)}, queue: make(chan message, window)}
-		}
-	}
-	if world > 1 {
-		r.wg.Add(1)
-		go r.dispatch()
-	}
+	go r.run()
 	return r, nil
 }
 
-// Close ends the ring and waits for its goroutines. An operation in progress
+// Close ends the ring and waits for its goroutine. An operation in progress
 // fails with ErrClosed. The network stays open. A member closes its ring when
 // all others are done with theirs, or when the generation has failed: until
 // then a neighbour may need a frame again.
 func (r *Ring) Close() error {
 	r.cancel(ErrClosed)
-	r.mu.Lock()
-	op := r.op
-	r.mu.Unlock()
-	if op != nil {
-		op.wg.Wait()
-	}
-	r.wg.Wait()
+	<-r.done
 	return nil
 }
 
@@ -154,22 +57,182 @@ func (r *Ring) Stats() Stats {
 	return r.stats
 }
 
-// fault makes an error of a fault and counts it. peer is -1 if unknown.
-func (r *Ring) fault(kind FaultKind, peer int, h header, detail string) *FaultError {
+// Waiting says what the ring had waited for at its last tick, and since when;
+// nil for nothing.
+func (r *Ring) Waiting() (*FaultError, time.Time) {
 	r.mu.Lock()
-	r.stats.ByKind[kind]++
-	r.mu.Unlock()
-	e := &FaultError{Kind: kind, Rank: -1, Generation: r.group.Generation, Step: h.step, Bucket: int(h.bucket), Pass: h.pass, Chunk: int(h.chunk), Detail: detail}
-	if peer >= 0 && peer < len(r.group.Members) {
-		e.Rank, e.Peer = peer, r.group.Members[peer]
-	}
-	return e
+	defer r.mu.Unlock()
+	return r.wait, r.since
 }
 
-// mended reports a fault that the link deals with.
-func (r *Ring) mended(kind FaultKind, peer int, h header, detail string) {
-	e := r.fault(kind, peer, h, detail)
-	if r.opt.Event != nil {
-		r.opt.Event(e)
+// run is the goroutine: it passes in what happens and sends what comes out.
+func (r *Ring) run() {
+	defer close(r.done)
+	tick := time.NewTicker(max(r.core.opt.Patience/4, time.Millisecond))
+	defer tick.Stop()
+	frames := r.net.Frames()
+	if len(r.core.group.Members) == 1 {
+		frames = nil // a ring of one leaves its network alone
+	}
+	for {
+		select {
+		case <-r.ctx.Done():
+			r.core.Break(context.Cause(r.ctx))
+		case frame, ok := <-frames:
+			if ok {
+				r.core.Frame(time.Now(), frame)
+			} else {
+				r.core.Break(fmt.Errorf("under the ring: %w", ErrNetworkClosed))
+			}
+		case now := <-tick.C:
+			r.core.Tick(now)
+		case <-r.wake:
+		}
+		r.take()
+		for {
+			r.transmit()
+			if !r.core.Work(time.Now()) {
+				break
+			}
+		}
+		if r.publish() {
+			return
+		}
+	}
+}
+
+// take passes in what callers have said.
+func (r *Ring) take() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if o := r.next; o != nil {
+		r.next = nil
+		r.core.Begin(now, o.step, o.buckets, o.micro, o.out, o.flags)
+	}
+	for _, b := range r.ready {
+		r.core.Ready(now, b)
+	}
+	r.ready = r.ready[:0]
+}
+
+// transmit hands frames to the network. One that does not go is a lost one,
+// which the link mends, and so will be those after it: the next tick tries
+// anew. A closed network ends the ring.
+func (r *Ring) transmit() {
+	for _, o := range r.core.Outgoing() {
+		err := r.net.Send(r.ctx, o.To, o.Frame)
+		switch {
+		case err == nil:
+			continue
+		case r.ctx.Err() != nil:
+		case errors.Is(err, ErrNetworkClosed):
+			r.core.Break(fmt.Errorf("under the ring: %w", err))
+		default:
+			r.core.Unsent(o, err)
+		}
+		return
+	}
+}
+
+// publish shows callers what has become of the core, and reports whether it is
+// broken: then the goroutine ends.
+func (r *Ring) publish() bool {
+	over, flags, err := r.core.Done()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats = r.core.Stats()
+	r.wait, r.since = r.core.Waiting()
+	if err != nil {
+		r.cancel(err)
+	}
+	if o := r.op; o != nil && over && r.next == nil && !o.over {
+		o.over, o.result, o.err = true, flags, err
+		close(o.done)
+	}
+	return err != nil
+}
+
+// Op is one step's reduction.
+type Op struct {
+	ring    *Ring
+	step    uint64
+	buckets []Range
+	micro   [][]float32
+	out     []float32
+	flags   func() Flags
+	done    chan struct{}
+
+	over   bool // with the rest, of the ring's mu
+	result Flags
+	err    error
+}
+
+// Begin starts the reduction of a step: see Core.Begin. flags is asked from the
+// ring's goroutine. Until Wait or Abort has returned, micro and out belong to
+// the operation. Operations of a broken ring fail at once.
+func (r *Ring) Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) *Op {
+	check(r.core.group, buckets, micro, out)
+	o := &Op{ring: r, step: step, buckets: buckets, micro: micro, out: out, flags: flags, done: make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.op; last != nil && !last.over {
+		panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, last.step+1))
+	}
+	r.op = o
+	if r.ctx.Err() != nil {
+		o.over, o.err = true, context.Cause(r.ctx)
+		close(o.done)
+		return o
+	}
+	r.next, r.ready = o, r.ready[:0]
+	r.nudge()
+	return o
+}
+
+func (r *Ring) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Ready says that all of this rank's micro-gradients of a bucket are written.
+// It may be called from any goroutine, and more than once.
+func (o *Op) Ready(bucket int) {
+	r := o.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.op == o && !o.over {
+		r.ready = append(r.ready, bucket)
+		r.nudge()
+	}
+}
+
+// Wait returns once out holds the fold over all of the job's micro-batches, or
+// the operation has failed. The flags are those that any rank raised, the same
+// on all ranks. The end of ctx aborts the operation.
+func (o *Op) Wait(ctx context.Context) (Flags, error) {
+	select {
+	case <-o.done:
+	default:
+		select {
+		case <-o.done:
+		case <-ctx.Done():
+			o.ring.cancel(context.Cause(ctx))
+			<-o.done
+		}
+	}
+	return o.result, o.err
+}
+
+// Abort ends the operation, and with it the use of the ring: what was sent
+// cannot be called back. One that is complete stays so.
+func (o *Op) Abort() {
+	select {
+	case <-o.done:
+	default:
+		o.ring.cancel(ErrAborted)
+		<-o.done
 	}
 }

@@ -1,0 +1,489 @@
+package allreduce
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Options tune a ring. None of them changes a bit of any sum.
+type Options struct {
+	ChunkBytes  int                      // payload of a message; a multiple of 4, at most MaxPayload; default 512 KiB
+	WindowBytes int                      // in flight on a link and pass; default 8 MiB, at least two chunks
+	Patience    time.Duration            // silence after which a frame is sent again; default 500 ms
+	Deadline    time.Duration            // longest wait for one chunk or for credit; default 5 min
+	Fold        func(dst, src []float32) // dst += src; default plain Go
+	Event       func(*FaultError)        // told of each fault that a link mends; must not block
+}
+
+func (o *Options) defaults() error {
+	set := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	set(&o.ChunkBytes, 512<<10)
+	set(&o.WindowBytes, 8<<20)
+	if o.ChunkBytes < 4 || o.ChunkBytes > MaxPayload || o.ChunkBytes%4 != 0 {
+		return fmt.Errorf("chunk of %d bytes: want a multiple of 4, at most %d", o.ChunkBytes, MaxPayload)
+	}
+	if o.Patience == 0 {
+		o.Patience = 500 * time.Millisecond
+	}
+	if o.Deadline == 0 {
+		o.Deadline = 5 * time.Minute
+	}
+	if o.Fold == nil {
+		o.Fold = func(dst, src []float32) {
+			src = src[:len(dst)]
+			for i := range dst {
+				dst[i] += src[i]
+			}
+		}
+	}
+	return nil
+}
+
+// Core is one member's part of a ring as a state machine: no clock, no network,
+// no goroutine. Whoever drives it passes in what happened, lets it work, and
+// sends what it asks for:
+//
+//	c.Frame(now, f), c.Ready(now, bucket), c.Tick(now), …
+//	for {
+//		for _, o := range c.Outgoing() { send(o) }   // before anything else is passed in
+//		if !c.Work(now) { break }
+//	}
+//
+// Ring is the driver for processes; a simulation drives many in one loop. A
+// Core serves one operation at a time and is not safe for concurrent use.
+type Core struct {
+	group Group
+	opt   Options
+	chunk int // elements
+
+	out   [passes]*outbound // nil where this rank sends nothing in a pass
+	in    [passes]*inbound
+	stats Stats
+	now   batch // to be sent
+	idle  batch // that has been
+	err   error // the ring is over
+
+	plans   []plan // of the buckets of the last operation
+	step    uint64
+	micro   [][]float32
+	sum     []float32
+	flags   func() Flags
+	ready   []bool
+	at      [passes]cursor
+	reduced int // chunks that this rank's reduce pass has finished
+	total   int // of the operation
+	busy    bool
+	result  Flags
+}
+
+// Outgoing is a frame for a peer. It is valid until anything is passed in.
+type Outgoing struct {
+	To    string
+	Frame []byte
+
+	rank   int
+	header header
+}
+
+// batch is what one round of inputs has given to send. Two of them take turns,
+// so that a steady ring allocates nothing for sending.
+type batch struct {
+	sends  []Outgoing
+	frames [][headerBytes]byte // those without payload
+}
+
+// cursor is the next move of a pass.
+type cursor struct {
+	bucket, move int
+	moves        int       // done
+	since        time.Time // when it became the next
+}
+
+type outbound struct {
+	to      int
+	link    sender
+	slots   [][]byte // frames by sequence modulo window
+	blocked bool     // something waits for room
+}
+
+type inbound struct {
+	from  int
+	link  receiver
+	queue []message // by arrival, modulo window: n of them from first
+	first uint64
+	n     uint64
+}
+
+type message struct {
+	header
+	payload []byte
+}
+
+type plan struct {
+	Range
+	moves [passes][]Move
+}
+
+// NewCore returns a member's part of a generation. Whatever the group's shape,
+// the fold is the same.
+func NewCore(g Group, opt Options, now time.Time) (*Core, error) {
+	if err := opt.defaults(); err != nil {
+		return nil, err
+	}
+	world := len(g.Members)
+	if world < 1 || world > 1<<16-1 || g.Rank < 0 || g.Rank >= world || len(g.Micro) != world+1 || g.Micro[0] != 0 {
+		return nil, fmt.Errorf("group: rank %d of %d members with micro-batch bounds %v", g.Rank, world, g.Micro)
+	}
+	if g.Micro[1] == 0 {
+		return nil, fmt.Errorf("group: rank 0 owns no micro-batch of bounds %v: the fold begins with one of its own", g.Micro)
+	}
+	for r := range world {
+		if g.Micro[r+1] < g.Micro[r] {
+			return nil, fmt.Errorf("group: micro-batch bounds %v fall at rank %d", g.Micro, r)
+		}
+	}
+	c := &Core{group: g, opt: opt, chunk: opt.ChunkBytes / 4}
+	window := uint64(max(2, opt.WindowBytes/opt.ChunkBytes))
+	reduce, broadcast := Schedule(g.Rank, world, 1, 1)
+	for _, m := range append(reduce, broadcast...) {
+		if m.To >= 0 {
+			c.out[m.Pass] = &outbound{to: m.To, link: sender{window: window, heard: now}, slots: make([][]byte, window)}
+		}
+		if m.From >= 0 {
+			c.in[m.Pass] = &inbound{from: m.From, link: receiver{window: window}, queue: make([]message, window)}
+		}
+	}
+	return c, nil
+}
+
+// Begin starts the reduction of a step. buckets are consecutive ranges of the
+// flat gradient, the same on all ranks; micro are this rank's micro-gradients
+// in order, each the whole flat gradient, at least one on rank 0; out receives
+// the fold and must not overlap them. flags, which may be nil, is asked once,
+// as late as possible. Until Done, micro and out belong to the operation, and a
+// bucket's micro-gradients may be written only before Ready of it. A job whose
+// gradient is empty carries no flags. It panics where the caller broke its
+// duties.
+func (c *Core) Begin(now time.Time, step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) {
+	if c.busy {
+		panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, c.step+1))
+	}
+	check(c.group, buckets, micro, out)
+	c.plan(buckets)
+	c.step, c.micro, c.sum, c.flags, c.result = step, micro, out, flags, 0
+	c.ready = append(c.ready[:0], make([]bool, len(buckets))...)
+	c.reduced, c.total, c.busy = 0, 0, true
+	for p := range c.at {
+		c.at[p] = cursor{since: now}
+	}
+	for _, p := range c.plans {
+		c.total += len(p.moves[Reduce])
+	}
+}
+
+func check(g Group, buckets []Range, micro [][]float32, out []float32) {
+	if g.Rank == 0 && len(micro) == 0 {
+		panic("allreduce: rank 0 was given no micro-gradient: the fold begins with one of its own")
+	}
+	end := 0
+	for i, b := range buckets {
+		if b.Hi < b.Lo || b.Lo != end && i > 0 || b.Lo < 0 {
+			panic(fmt.Sprintf("allreduce: bucket %d is %v and the one before it ends at %d: want consecutive ranges", i, b, end))
+		}
+		end = b.Hi
+	}
+	if len(out) < end {
+		panic(fmt.Sprintf("allreduce: the output has %d elements, the buckets end at %d", len(out), end))
+	}
+	for i, g := range micro {
+		if len(g) < end {
+			panic(fmt.Sprintf("allreduce: micro-gradient %d has %d elements, the buckets end at %d", i, len(g), end))
+		}
+	}
+}
+
+func (c *Core) plan(buckets []Range) {
+	same := len(c.plans) == len(buckets)
+	for i := 0; same && i < len(buckets); i++ {
+		same = c.plans[i].Range == buckets[i]
+	}
+	if same {
+		return
+	}
+	c.plans = c.plans[:0]
+	for _, b := range buckets {
+		p := plan{Range: b}
+		p.moves[Reduce], p.moves[Broadcast] = Schedule(c.group.Rank, len(c.group.Members), b.Hi-b.Lo, c.chunk)
+		c.plans = append(c.plans, p)
+	}
+}
+
+// Ready says that all of this rank's micro-gradients of a bucket are written.
+// It may be said more than once.
+func (c *Core) Ready(now time.Time, bucket int) {
+	if bucket == c.at[Reduce].bucket && !c.ready[bucket] {
+		c.at[Reduce].since = now // nobody is to blame for the time until now
+	}
+	c.ready[bucket] = true
+}
+
+// Done reports whether the operation is over: out holds the fold over all of
+// the job's micro-batches, and the flags are those that any rank raised, the
+// same on all ranks; or the ring is broken, and of no more use.
+func (c *Core) Done() (over bool, f Flags, err error) {
+	if c.err != nil {
+		return true, 0, c.err
+	}
+	if c.busy && c.at[Reduce].moves == c.total && (c.in[Broadcast] == nil || c.at[Broadcast].moves == c.total) {
+		c.busy = false
+	}
+	return !c.busy, c.result, nil
+}
+
+// Break ends the ring, and an operation in progress with err.
+func (c *Core) Break(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	c.busy = false
+}
+
+// Outgoing returns the frames to be sent now, in order, and forgets them.
+func (c *Core) Outgoing() []Outgoing {
+	c.now, c.idle = batch{c.idle.sends[:0], c.idle.frames[:0]}, c.now
+	return c.idle.sends
+}
+
+// Stats returns what the ring did so far.
+func (c *Core) Stats() Stats { return c.stats }
+
+// Work moves one chunk one step on, if it can.
+func (c *Core) Work(now time.Time) bool {
+	if c.err != nil || !c.busy {
+		return false
+	}
+	return c.reduceOne(now) || c.broadcastOne(now)
+}
+
+// next is the move that a pass stands before, past empty buckets; false at its end.
+func (c *Core) next(p Pass) (plan, Move, bool) {
+	at := &c.at[p]
+	for at.bucket < len(c.plans) {
+		pl := c.plans[at.bucket]
+		if at.move < len(pl.moves[p]) {
+			return pl, pl.moves[p][at.move], true
+		}
+		at.bucket, at.move = at.bucket+1, 0
+	}
+	return plan{}, Move{}, false
+}
+
+func (c *Core) moved(p Pass, now time.Time) {
+	at := &c.at[p]
+	at.move, at.moves, at.since = at.move+1, at.moves+1, now
+}
+
+func (c *Core) reduceOne(now time.Time) bool {
+	p, m, ok := c.next(Reduce)
+	if !ok || !c.ready[c.at[Reduce].bucket] {
+		return false
+	}
+	bucket, world := c.at[Reduce].bucket, len(c.group.Members)
+	to, pass := m.To, Reduce
+	if m.To < 0 && world > 1 { // the total
+		to, pass = p.moves[Broadcast][c.at[Reduce].move].To, Broadcast
+	}
+	if m.From >= 0 && c.in[Reduce].n == 0 || to >= 0 && !c.room(pass) {
+		return false
+	}
+	dst := c.sum[p.Lo+m.Lo : p.Lo+m.Hi]
+	var flags Flags
+	own := c.micro
+	if m.From >= 0 {
+		msg, ok := c.take(bucket, p, m, now)
+		if !ok {
+			return true
+		}
+		decode(dst, msg.payload)
+		flags = msg.flags
+	} else {
+		copy(dst, own[0][p.Lo+m.Lo:p.Lo+m.Hi])
+		own = own[1:]
+	}
+	for _, g := range own {
+		c.opt.Fold(dst, g[p.Lo+m.Lo:p.Lo+m.Hi])
+	}
+	final := c.at[Reduce].moves == c.total-1
+	if final && c.flags != nil {
+		flags |= c.flags()
+	}
+	if to >= 0 {
+		c.stage(bucket, p, m, pass, flags, dst, now)
+	}
+	if final && m.To < 0 {
+		c.result = flags
+	}
+	if c.reduced++; c.reduced == c.at[Broadcast].moves+1 {
+		c.at[Broadcast].since = now // only from now on can a total come
+	}
+	c.moved(Reduce, now)
+	return true
+}
+
+func (c *Core) broadcastOne(now time.Time) bool {
+	in := c.in[Broadcast]
+	if in == nil || in.n == 0 {
+		return false
+	}
+	p, m, ok := c.next(Broadcast)
+	if !ok || m.To >= 0 && !c.room(Broadcast) {
+		return false
+	}
+	bucket := c.at[Broadcast].bucket
+	if c.reduced <= c.at[Broadcast].moves { // a total of what this rank has not added to
+		c.Break(c.fault(FaultProtocol, m.From, in.queue[in.first].header, "its total came before this rank's part was sent"))
+		return true
+	}
+	msg, ok := c.take(bucket, p, m, now)
+	if !ok {
+		return true
+	}
+	dst := c.sum[p.Lo+m.Lo : p.Lo+m.Hi]
+	decode(dst, msg.payload)
+	if m.To >= 0 {
+		c.stage(bucket, p, m, Broadcast, msg.flags, dst, now)
+	}
+	if c.at[Broadcast].moves == c.total-1 {
+		c.result = msg.flags
+	}
+	c.moved(Broadcast, now)
+	return true
+}
+
+// take takes the chunk of a move out of its queue, if it is the one; else the
+// ring breaks.
+func (c *Core) take(bucket int, p plan, m Move, now time.Time) (message, bool) {
+	in := c.in[m.Pass]
+	msg := in.queue[in.first]
+	in.queue[in.first] = message{} // its payload is kept no longer than needed
+	in.first, in.n = (in.first+1)%in.link.window, in.n-1
+	want := c.header(bucket, p, m, m.Pass)
+	if h := msg.header; h.step != want.step || h.bucket != want.bucket || h.chunk != want.chunk || h.offset != want.offset || h.length != want.length {
+		c.Break(c.fault(FaultProtocol, m.From, want, fmt.Sprintf("got step %d, bucket %d, chunk %d, %d bytes at %d instead: the members do not run the same job", h.step+1, h.bucket, h.chunk, h.length, h.offset)))
+		return msg, false
+	}
+	if in.link.consume() {
+		c.acknowledge(m.Pass, kindAck)
+	}
+	return msg, true
+}
+
+func (c *Core) header(bucket int, p plan, m Move, pass Pass) header {
+	return header{kind: kindData, pass: pass, generation: c.group.Generation, step: c.step, bucket: uint32(bucket), chunk: uint32(m.Chunk),
+		offset: uint64(p.Lo + m.Lo), length: uint32(4 * (m.Hi - m.Lo)), from: uint16(c.group.Rank)}
+}
+
+// room says whether a pass has credit for one more frame.
+func (c *Core) room(pass Pass) bool {
+	o := c.out[pass]
+	o.blocked = !o.link.room()
+	return !o.blocked
+}
+
+// stage copies a chunk into a slot of its link, where it stays until the peer
+// has consumed it, and sends it. data may change at once.
+func (c *Core) stage(bucket int, p plan, m Move, pass Pass, flags Flags, data []float32, now time.Time) {
+	o := c.out[pass]
+	h := c.header(bucket, p, m, pass)
+	h.flags, h.seq = flags, o.link.next
+	i := int(h.seq % o.link.window)
+	if o.slots[i] == nil {
+		o.slots[i] = make([]byte, headerBytes+c.opt.ChunkBytes)
+	}
+	frame := o.slots[i][:headerBytes+4*len(data)]
+	encode(frame[headerBytes:], data)
+	h.put(frame)
+	if o.link.received == o.link.next {
+		o.link.heard = now // patience begins with the oldest frame in flight
+	}
+	o.link.next++
+	c.stats.Frames++
+	c.stats.BytesSent += uint64(h.length)
+	c.send(o.to, h, frame)
+}
+
+func (c *Core) send(rank int, h header, frame []byte) {
+	c.now.sends = append(c.now.sends, Outgoing{To: c.group.Members[rank], Frame: frame, rank: rank, header: h})
+}
+
+// sendBare sends a frame without payload.
+func (c *Core) sendBare(rank int, h header) {
+	c.now.frames = append(c.now.frames, [headerBytes]byte{})
+	frame := c.now.frames[len(c.now.frames)-1][:]
+	h.put(frame)
+	c.send(rank, h, frame)
+}
+
+// Unsent tells that a frame could not be sent: it counts as lost, and the link
+// mends it.
+func (c *Core) Unsent(o Outgoing, err error) { c.mended(FaultLost, o.rank, o.header, err.Error()) }
+
+// fault makes an error of a fault and counts it. peer is -1 if unknown.
+func (c *Core) fault(kind FaultKind, peer int, h header, detail string) *FaultError {
+	c.stats.ByKind[kind]++
+	e := &FaultError{Kind: kind, Rank: -1, Generation: c.group.Generation, Step: h.step, Bucket: int(h.bucket), Pass: h.pass, Chunk: int(h.chunk), Detail: detail}
+	if peer >= 0 && peer < len(c.group.Members) {
+		e.Rank, e.Peer = peer, c.group.Members[peer]
+	}
+	return e
+}
+
+// mended reports a fault that the link deals with.
+func (c *Core) mended(kind FaultKind, peer int, h header, detail string) {
+	e := c.fault(kind, peer, h, detail)
+	if c.opt.Event != nil {
+		c.opt.Event(e)
+	}
+}
+
+// Waiting says what the operation has waited for the longest, and since when;
+// nil where it waits for nobody but its own caller.
+func (c *Core) Waiting() (*FaultError, time.Time) {
+	if c.err != nil || !c.busy {
+		return nil, time.Time{}
+	}
+	var worst *FaultError
+	var since time.Time
+	for p := Reduce; p < passes; p++ {
+		pl, m, ok := c.next(p)
+		if !ok || p == Reduce && !c.ready[c.at[p].bucket] || p == Broadcast && (c.in[p] == nil || c.reduced <= c.at[p].moves) {
+			continue
+		}
+		h := c.header(c.at[p].bucket, pl, m, p)
+		peer, detail := m.From, "nothing came"
+		if m.From < 0 || c.in[p].n > 0 { // so it waits for credit
+			peer, detail = m.To, "it took nothing"
+			if m.To < 0 && p == Reduce && len(pl.moves[Broadcast]) > 0 {
+				h.pass, peer = Broadcast, pl.moves[Broadcast][c.at[p].move].To
+			}
+		}
+		if peer < 0 || worst != nil && !c.at[p].since.Before(since) {
+			continue
+		}
+		since = c.at[p].since
+		worst = &FaultError{Kind: FaultTimeout, Peer: c.group.Members[peer], Rank: peer, Generation: c.group.Generation, Step: h.step,
+			Bucket: int(h.bucket), Pass: h.pass, Chunk: int(h.chunk), Detail: detail}
+	}
+	return worst, since
+}
+
+// ErrClosed is returned by operations of a ring that has been closed.
+var ErrClosed = errors.New("the ring is closed")
+
+// ErrAborted is what Wait returns after Abort.
+var ErrAborted = errors.New("the operation was aborted")
