@@ -8,34 +8,23 @@ func cut(i, n, total, unit int) (lo, hi int) {
 	return min(i*units/n*unit, total), min((i+1)*units/n*unit, total)
 }
 
-// product is a matrix product cut into tiles for the threads: along the longer
-// side of C, so that both operands are packed little more than once.
+// product is a matrix product cut into tiles for the threads, one each, in
+// the grid that packs least twice.
 type product struct {
-	g     kernel.Gemm
-	tiles int
-	rows  bool
+	g          kernel.Gemm
+	rows, cols int // tiles
 }
 
-// Units of a cut: the tile of the widest micro-kernel, 12 × 32.
-const (
-	tileRows = 12
-	tileCols = 32
-)
-
 func (p *product) Tile(i int, ws *kernel.Workspace) {
-	if p.rows {
-		lo, hi := cut(i, p.tiles, p.g.M, tileRows)
-		p.g.Run(lo, hi, 0, p.g.N, ws)
-		return
-	}
-	lo, hi := cut(i, p.tiles, p.g.N, tileCols)
-	p.g.Run(0, p.g.M, lo, hi, ws)
+	m0, m1 := cut(i/p.cols, p.rows, p.g.M, kernel.TileRows)
+	n0, n1 := cut(i%p.cols, p.cols, p.g.N, kernel.TileCols)
+	p.g.Run(m0, m1, n0, n1, ws)
 }
 
 // run computes the product.
 func (p *product) run(rt *Runtime) {
-	p.tiles, p.rows = rt.threads, p.g.M >= p.g.N
-	rt.Run(p, p.tiles)
+	p.rows, p.cols = p.g.Grid(rt.threads)
+	rt.Run(p, p.rows*p.cols)
 }
 
 // rowTask runs f on parts of n rows; f is made once, when its operation is recorded.
