@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+func newAttention() *cobra.Command {
+	var dir, path, out string
+	var input []string
+	var sample, threads int
+	var asJSON, all bool
+	c := &cobra.Command{
+		Use:   "attention --checkpoint DIR (--input … | --sample N)",
+		Short: "Show where a checkpoint's heads look",
+		Long: `Show where each head of each layer looks for one input: the position that gets
+most of each position's attention, the entropy of the weights, how far they
+reach; for images also what the class token sees, and attention rollout (Abnar
+and Zuidema 2020: all layers of a stack and its residual path multiplied out).
+
+An input is one of
+  --input "pick up the red cube"   words, where the checkpoint has a vocabulary
+  --input "3 17 4"                 token numbers
+  --input IN.safetensors           the first sample of a file such as predict reads
+  --input PHOTO.png                a picture (PNG, JPEG); a vla also wants the
+                                   instruction, as a second --input
+  --sample N                       sample N of the held-out split
+
+--out FILE.png draws the maps of all heads in a grid, a row a layer; where there
+is an image, FILE-picture.png shows them laid over it, with the rollout. --out
+DIR calls them attention.png and attention-picture.png.`,
+		Example: "  coordinator attention --checkpoint runs/copy --input \"5 9 2 7\"\n" +
+			"  coordinator attention --checkpoint runs/bridge --input photo.png --input \"pick up the red cube\" --out maps.png\n" +
+			"  coordinator attention --checkpoint runs/tabletop --sample 3 --json",
+		Args: exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			bySample := c.Flags().Changed("sample")
+			if bySample == (len(input) > 0) {
+				return usagef("give --input (tokens, an instruction, a picture or a .safetensors file) or --sample N, and not both")
+			}
+			var m *trained
+			var err error
+			if bySample {
+				if m, err = openTrained(dir, path); err != nil {
+					return err
+				}
+				defer m.set.Close()
+			} else if m, err = loadTrained(dir); err != nil {
+				return err
+			}
+			var b *models.Batch
+			var spec models.Spec
+			if bySample {
+				b, spec, err = m.sampleInput(sample)
+			} else {
+				b, spec, err = m.input(input)
+			}
+			if err != nil {
+				return err
+			}
+			rep, err := m.look(b, spec, threads)
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				if err := rep.draw(out); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(rep)
+			}
+			fmt.Fprint(c.OutOrStdout(), rep.text(all))
+			return nil
+		},
+	}
+	fl := c.Flags()
+	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
+	fl.StringArrayVar(&input, "input", nil, "tokens, an instruction, a picture or a .safetensors file; may be given twice")
+	fl.IntVar(&sample, "sample", 0, "sample of the held-out split, from 0")
+	fl.StringVar(&path, "data", "", "where the data is here, for --sample (default: as in the job)")
+	fl.StringVar(&out, "out", "", "PNG file to write, or a directory")
+	fl.BoolVar(&all, "all", false, "list every position of long sequences too")
+	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
+	fl.BoolVar(&asJSON, "json", false, "print one JSON object, with all weights")
+	return c
+}
+
+// look runs the model on b's first sample and takes its heads apart.
+func (t *trained) look(b *models.Batch, spec models.Spec, threads int) (*attentionReport, error) {
+	rt := tensor.NewRuntime(max(threads, 1))
+	defer rt.Close()
+	prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss, KeepAttention: true})
+	if err != nil {
+		return nil, err
+	}
+	defer prog.Close()
+	if err := prog.Load(b); err != nil {
+		return nil, err
+	}
+	prog.SetStep(0, 0, false)
+	prog.Forward()
+	return newAttentionReport(t, b, spec, prog.Attention())
+}
+
+// sampleInput is sample i of the held-out split.
+func (t *trained) sampleInput(i int) (*models.Batch, models.Spec, error) {
+	src, spec := t.set.Heldout(), t.meta.Spec
+	if i < 0 || i >= src.Len() {
+		return nil, spec, usagef("--sample %d: the held-out split has %d samples, from 0", i, src.Len())
+	}
+	s, err := src.Sample(i)
+	if err != nil {
+		return nil, spec, err
+	}
+	b, err := t.batchOf(s, spec)
+	return b, spec, err
+}
+
+// batchOf is a batch of one sample.
+func (t *trained) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error) {
+	meta := t.meta
+	meta.Spec = spec
+	col, err := data.NewCollator(meta)
+	if err != nil {
+		return nil, err
+	}
+	b := models.NewBatch(1, spec)
+	return b, col.Collate([]data.Sample{s}, b)
+}
+
+// input reads what --input names.
+func (t *trained) input(args []string) (*models.Batch, models.Spec, error) {
+	spec := t.model.Spec(0)
+	var photo, words string
+	for _, a := range args {
+		switch ext := strings.ToLower(filepath.Ext(a)); {
+		case ext == ".safetensors":
+			if len(args) > 1 {
+				return nil, spec, usagef("--input %s holds everything: give no other --input beside it", a)
+			}
+			return t.fileInput(a)
+		case ext == ".png" || ext == ".jpg" || ext == ".jpeg":
+			if photo != "" {
+				return nil, spec, usagef("--input %s: %s is a picture already", a, photo)
+			}
+			photo = a
+		case words != "":
+			return nil, spec, usagef("--input %q: %q is the instruction already", a, words)
+		default:
+			words = a
+		}
+	}
+	kind := t.model.Config().Kind
+	wantsImage, wantsTokens := spec.Image[0] > 0, t.model.Spec(1).Tokens > 0
+	switch {
+	case !wantsImage && !wantsTokens:
+		return nil, spec, usagef("a %s model takes given features: --input FILE.safetensors or --sample N", kind)
+	case wantsImage != (photo != ""):
+		return nil, spec, usagef("a %s model takes %s: --input FILE.png (or .jpg) is %s", kind, spec, givenOr(photo))
+	case wantsTokens != (words != ""):
+		return nil, spec, usagef("a %s model takes %s: an --input of words or token numbers is %s", kind, t.model.Spec(1), givenOr(words))
+	}
+	s := data.Sample{Origin: "--input"}
+	if wantsTokens {
+		var err error
+		if s.Tokens, err = t.tokens(words); err != nil {
+			return nil, spec, err
+		}
+		spec = t.model.Spec(len(s.Tokens))
+	}
+	if wantsImage {
+		var err error
+		if s.Image.Encoded, err = os.ReadFile(photo); err != nil {
+			return nil, spec, err
+		}
+		s.Origin = photo
+	}
+	// The targets do not touch the maps.
+	s.Action = make([]float32, spec.Action)
+	if spec.Labels {
+		s.Labels = s.Tokens
+	}
+	b, err := t.batchOf(s, spec)
+	return b, spec, err
+}
+
+func givenOr(s string) string {
+	if s == "" {
+		return "missing"
+	}
+	return fmt.Sprintf("not for it (%q)", s)
+}
+
+// tokens reads an instruction: numbers as they are, words by the vocabulary,
+// padded as in training.
+func (t *trained) tokens(text string) ([]int32, error) {
+	ids, err := numbers(text)
+	if err == nil && len(ids) > 0 {
+		return ids, nil // Program.Load checks them against the vocabulary
+	}
+	if len(t.meta.Vocab) == 0 {
+		if err == nil {
+			err = fmt.Errorf("it is empty")
+		}
+		return nil, usagef("--input %q: %w (the checkpoint has no vocabulary of words)", text, err)
+	}
+	if n := len(data.Words(text)); n > t.meta.Spec.Tokens {
+		return nil, usagef("--input %q: %d words; the model was trained on at most %d", text, n, t.meta.Spec.Tokens)
+	}
+	tok, err := data.NewTokenizer(t.meta.Vocab, t.meta.Spec.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	return tok.Encode(text), nil
+}
+
+func (t *trained) fileInput(path string) (*models.Batch, models.Spec, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, models.Spec{}, err
+	}
+	defer f.Close()
+	return readInputs(f, path, t)
+}

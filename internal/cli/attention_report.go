@@ -1,0 +1,390 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/color"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// attentionReport is where the heads of a checkpoint look, for one input.
+type attentionReport struct {
+	Checkpoint string           `json:"checkpoint"`
+	Step       uint64           `json:"step"`
+	Kind       string           `json:"kind"`
+	Tokens     []int32          `json:"tokens,omitempty"`
+	Layers     []layerReport    `json:"layers"`
+	Rollout    []rolloutReport  `json:"rollout"` // one a stack
+	photo      image.Image      // the picture as the model sees it; nil: none
+	stacks     map[string]stack // by name
+}
+
+// stack is a run of layers over the same positions, such as the vision encoder.
+//
+//	vision encoder   cls, patches          grid = patches a side, first = 1
+//	tokens           words or numbers      grid = 0
+//	fusion           image or patches, then words
+type stack struct {
+	name    string
+	labels  []string
+	visible []bool // not padding
+	grid    int    // patches a side; 0: the stack has no patches
+	first   int    // position of the first patch
+	side    int    // pixels of a patch
+}
+
+type layerReport struct {
+	Name      string       `json:"name"`
+	Stack     string       `json:"stack"`
+	Positions []string     `json:"positions"`
+	Visible   []bool       `json:"visible"`
+	Heads     []headReport `json:"heads"`
+}
+
+type headReport struct {
+	Head         int       `json:"head"`
+	LooksAt      []int     `json:"looks_at"`      // [query] the key with the greatest weight; -1: sees nothing
+	Entropy      []float64 `json:"entropy"`       // [query] nats
+	MeanEntropy  float64   `json:"mean_entropy"`  // over visible queries
+	Distance     *float64  `json:"distance"`      // mean over visible queries; null in a fusion, whose positions have no common measure
+	DistanceUnit string    `json:"distance_unit"` // pixels between patches, or tokens
+	Weights      matrix    `json:"weights"`       // [query][key]
+}
+
+type rolloutReport struct {
+	Stack     string   `json:"stack"`
+	Positions []string `json:"positions"`
+	Weights   matrix   `json:"weights"` // [result][position]: what each result is made of
+}
+
+// matrix is a square matrix, row by row; JSON has it as a list of rows.
+type matrix []float32
+
+func (m matrix) n() int { return int(math.Sqrt(float64(len(m))) + 0.5) }
+
+func (m matrix) MarshalJSON() ([]byte, error) {
+	n := m.n()
+	rows := make([][]float32, n)
+	for q := range rows {
+		rows[q] = m[q*n : (q+1)*n]
+	}
+	return json.Marshal(rows)
+}
+
+func (m *matrix) UnmarshalJSON(b []byte) error {
+	var rows [][]float32
+	if err := json.Unmarshal(b, &rows); err != nil {
+		return err
+	}
+	*m = nil
+	for _, r := range rows {
+		*m = append(*m, r...)
+	}
+	return nil
+}
+
+// stackOf is the part of a block's name before the blocks' own.
+func stackOf(name string) string {
+	s, _, _ := strings.Cut(name, "transformer_blocks.")
+	if s = strings.TrimSuffix(s, "."); s == "" {
+		return "transformer_blocks"
+	}
+	return s
+}
+
+func newAttentionReport(t *trained, b *models.Batch, spec models.Spec, layers []models.LayerAttention) (*attentionReport, error) {
+	cfg := t.model.Config()
+	if len(layers) == 0 {
+		return nil, fmt.Errorf("a model of kind %s has no attention to look at", cfg.Kind)
+	}
+	r := &attentionReport{Checkpoint: t.dir, Step: t.step, Kind: cfg.Kind, stacks: map[string]stack{}}
+	if spec.Tokens > 0 {
+		r.Tokens = b.Tokens[:spec.Tokens]
+	}
+	if spec.Image[0] > 0 {
+		r.photo = photoOf(b.Images[:spec.Image[0]*spec.Image[1]*spec.Image[2]], spec.Image, t.meta)
+	}
+	var run []models.LayerAttention // the stack being collected
+	flush := func() {
+		if len(run) > 0 {
+			s := r.stacks[stackOf(run[0].Name)]
+			r.Rollout = append(r.Rollout, rolloutReport{Stack: s.name, Positions: s.labels, Weights: models.Rollout(run, 0)})
+			run = nil
+		}
+	}
+	for _, l := range layers {
+		name := stackOf(l.Name)
+		if len(run) > 0 && stackOf(run[0].Name) != name {
+			flush()
+		}
+		s, ok := r.stacks[name]
+		if !ok {
+			s = newStack(name, l.T, t, r.Tokens, spec)
+			r.stacks[name] = s
+		}
+		run = append(run, l)
+		r.Layers = append(r.Layers, layerOf(l, s))
+	}
+	flush()
+	return r, nil
+}
+
+// newStack names the positions of a stack of n.
+func newStack(name string, n int, t *trained, tokens []int32, spec models.Spec) stack {
+	cfg := t.model.Config()
+	s := stack{name: name}
+	add := func(label string, visible bool) {
+		s.labels, s.visible = append(s.labels, label), append(s.visible, visible)
+	}
+	words := tokens
+	switch {
+	case cfg.Kind == models.CrossModal:
+		for i := range n {
+			if v := spec.Vision[0]; i < v {
+				add(fmt.Sprintf("vision %d", i), true)
+			} else {
+				add(fmt.Sprintf("language %d", i-v), true)
+			}
+		}
+		return s
+	case cfg.Kind == models.ViT || n != len(tokens): // begins with the image
+		if cfg.Kind == models.ViT || strings.HasPrefix(name, "vision") {
+			words = nil
+		}
+		image := n - len(words)
+		if p := cfg.ImageSize / cfg.PatchSize; image == p*p || image == p*p+1 {
+			s.grid, s.first, s.side = p, image-p*p, cfg.PatchSize
+		}
+		for i := range image {
+			switch {
+			case s.grid == 0:
+				add("image", true)
+			case i < s.first:
+				add("cls", true)
+			default:
+				add(fmt.Sprintf("%d,%d", (i-s.first)/s.grid, (i-s.first)%s.grid), true)
+			}
+		}
+	}
+	for _, id := range words {
+		label := strconv.Itoa(int(id))
+		switch {
+		case int(id) == cfg.PadToken:
+			label = "pad"
+		case int(id) < len(t.meta.Vocab):
+			label = t.meta.Vocab[id]
+		}
+		add(label, int(id) != cfg.PadToken)
+	}
+	return s
+}
+
+// patch reports whether position i is a patch, and where.
+func (s stack) patch(i int) (row, col int, ok bool) {
+	i -= s.first
+	if s.grid == 0 || i < 0 || i >= s.grid*s.grid {
+		return 0, 0, false
+	}
+	return i / s.grid, i % s.grid, true
+}
+
+// measure is the distance between two positions, negative where there is none,
+// and its unit; nil where positions of two kinds stand in one row.
+func (s stack) measure() (between func(q, k int) float64, unit string) {
+	patches := 0
+	if s.grid > 0 {
+		patches = s.grid * s.grid
+	}
+	switch {
+	case patches > 0 && len(s.labels) <= patches+1: // a vision encoder
+		return func(q, k int) float64 {
+			y0, x0, a := s.patch(q)
+			y1, x1, b := s.patch(k)
+			if !a || !b {
+				return -1
+			}
+			return float64(s.side) * math.Hypot(float64(y0-y1), float64(x0-x1))
+		}, "pixels"
+	case patches > 0 || s.labels[0] == "image" || s.labels[0] == "vision 0":
+		return nil, ""
+	}
+	return func(q, k int) float64 {
+		if !s.visible[q] || !s.visible[k] {
+			return -1
+		}
+		return math.Abs(float64(q - k))
+	}, "tokens"
+}
+
+func layerOf(l models.LayerAttention, s stack) layerReport {
+	out := layerReport{Name: l.Name, Stack: s.name, Positions: s.labels, Visible: s.visible}
+	between, unit := s.measure()
+	for h := range l.H {
+		w := l.Head(0, h)
+		r := headReport{Head: h, LooksAt: models.LooksAt(w, l.T), Entropy: models.Entropy(w, l.T), DistanceUnit: unit, Weights: append(matrix(nil), w...)}
+		r.MeanEntropy = meanOf(r.Entropy, s.visible)
+		if between != nil {
+			if d := meanOf(models.Distance(w, l.T, between), s.visible); !math.IsNaN(d) {
+				r.Distance = &d
+			}
+		}
+		out.Heads = append(out.Heads, r)
+	}
+	return out
+}
+
+// meanOf is the mean of those values that are visible and numbers.
+func meanOf(v []float64, visible []bool) float64 {
+	sum, n := 0.0, 0
+	for i, x := range v {
+		if visible[i] && !math.IsNaN(x) {
+			sum, n = sum+x, n+1
+		}
+	}
+	return sum / float64(n)
+}
+
+// photoOf turns a model's input back into a picture.
+func photoOf(x []float32, shape [3]int, meta data.Meta) image.Image {
+	c, h, w := shape[0], shape[1], shape[2]
+	m := image.NewRGBA(image.Rect(0, 0, w, h))
+	for i := range h * w {
+		var px [3]uint8
+		for ch := range px {
+			from := min(ch, c-1)
+			mean, std := float32(0.5), float32(0.5)
+			if meta.ImageStd[from%3] > 0 {
+				mean, std = meta.ImageMean[from%3], meta.ImageStd[from%3]
+			}
+			px[ch] = uint8(min(max(x[from*h*w+i]*std+mean, 0), 1)*255 + 0.5)
+		}
+		m.SetRGBA(i%w, i/w, color.RGBA{px[0], px[1], px[2], 255})
+	}
+	return m
+}
+
+// manyPositions is the longest sequence that is listed position by position
+// without being asked.
+const manyPositions = 32
+
+// text is the report for people.
+func (r *attentionReport) text(all bool) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, step %d: %s, %d layers\n", r.Checkpoint, r.Step, r.Kind, len(r.Layers))
+	for _, l := range r.Layers {
+		n := len(l.Positions)
+		fmt.Fprintf(&b, "\n=== %s: %d positions, entropy at most %.2f ===\n", l.Name, n, math.Log(float64(n)))
+		w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+		fmt.Fprint(w, "  head")
+		for _, h := range l.Heads {
+			fmt.Fprintf(w, "\t%d", h.Head)
+		}
+		fmt.Fprint(w, "\n  entropy (nats)")
+		for _, h := range l.Heads {
+			fmt.Fprintf(w, "\t%.2f", h.MeanEntropy)
+		}
+		if l.Heads[0].Distance != nil {
+			fmt.Fprintf(w, "\n  distance (%s)", l.Heads[0].DistanceUnit)
+			for _, h := range l.Heads {
+				fmt.Fprintf(w, "\t%.1f", *h.Distance)
+			}
+		}
+		fmt.Fprintln(w)
+		left := 0
+		for q, name := range l.Positions {
+			if !l.Visible[q] {
+				continue
+			}
+			if n > manyPositions && !all && q > 0 {
+				left++
+				continue
+			}
+			fmt.Fprintf(w, "  %s →", position(q, name))
+			for _, h := range l.Heads {
+				k := h.LooksAt[q]
+				if k < 0 {
+					fmt.Fprint(w, "\tnothing")
+					continue
+				}
+				fmt.Fprintf(w, "\t%s %.2f", position(k, l.Positions[k]), h.Weights[q*n+k])
+			}
+			fmt.Fprintln(w)
+		}
+		w.Flush()
+		if left > 0 {
+			fmt.Fprintf(&b, "  and %d more: --all lists them, --json has every weight\n", left)
+		}
+	}
+	b.WriteString("\n=== attention rollout: what the last layer's results are made of ===\n")
+	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	for _, s := range r.Rollout {
+		n := len(s.Positions)
+		from, how := r.readOut(s)
+		fmt.Fprintf(w, "  %s, %s:", s.Stack, how)
+		for _, k := range greatest(from, 5) {
+			fmt.Fprintf(w, "\t%s %.3f", position(k, s.Positions[k]), from[k])
+		}
+		if n > 5 {
+			fmt.Fprint(w, "\t…")
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+	return b.String()
+}
+
+// readOut is the row of a stack's rollout that the model goes on with: the
+// class token's, or the mean of the visible ones.
+func (r *attentionReport) readOut(s rolloutReport) (row []float32, how string) {
+	n, st := len(s.Positions), r.stacks[s.Stack]
+	if s.Positions[0] == "cls" && n == st.grid*st.grid+1 {
+		return s.Weights[:n], "class token"
+	}
+	return meanRows(s.Weights, n, st.visible), "mean of positions"
+}
+
+// meanRows is the mean of the rows of an [n, n] matrix that are in.
+func meanRows(m []float32, n int, in []bool) []float32 {
+	out, rows := make([]float32, n), 0
+	for q := range n {
+		if in[q] {
+			rows++
+			for k, v := range m[q*n : (q+1)*n] {
+				out[k] += v
+			}
+		}
+	}
+	for k := range out {
+		out[k] /= float32(max(rows, 1))
+	}
+	return out
+}
+
+// greatest lists the places of the n greatest values, greatest first.
+func greatest(v []float32, n int) []int {
+	var at []int
+	for range min(n, len(v)) {
+		best := -1
+		for i, x := range v {
+			taken := false
+			for _, j := range at {
+				taken = taken || i == j
+			}
+			if !taken && (best < 0 || x > v[best]) {
+				best = i
+			}
+		}
+		at = append(at, best)
+	}
+	return at
+}
+
+// position is a position with its word.
+func position(i int, label string) string { return fmt.Sprintf("%d:%s", i, label) }
