@@ -78,17 +78,25 @@ func (t *Tape) attentionOf(out *Var, op string) *attention {
 	panic(&ShapeError{Op: op, Want: "the result of Attention", Got: sprint(out.Shape)})
 }
 
+func (a *attention) kind() string  { return "attention" }
+func (a *attention) needs() []*Var { return []*Var{a.qkv} }
+
+func (a *attention) flops() (forward, backward int64) {
+	f := 4 * int64(a.b*a.heads*a.n) * int64(a.n*a.d)
+	return f, f / 2 * 5
+}
+
+func (a *attention) reserve(*Tape) []reserved {
+	rows := a.b * a.heads * a.n
+	r := []reserved{{dst: &a.max, n: rows}, {dst: &a.sum, n: rows}}
+	if a.keep {
+		r = append(r, reserved{dst: &a.weights, n: rows * a.n, kept: true})
+	}
+	return r
+}
+
 func (a *attention) bind(t *Tape) {
 	n, d, w := a.n, a.d, a.heads*a.d
-	save := func(k int) []float32 {
-		s, r := floats(k)
-		t.memory = append(t.memory, r)
-		return s
-	}
-	a.max, a.sum = save(a.b*a.heads*n), save(a.b*a.heads*n)
-	if a.keep {
-		a.weights = save(a.b * a.heads * n * n)
-	}
 	a.gemms = make([]attentionGemms, a.b*a.heads)
 	for i := range a.gemms {
 		s, h := i/a.heads, i%a.heads

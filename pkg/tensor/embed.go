@@ -25,6 +25,9 @@ func (t *Tape) Embedding(ids *Ints, table *Param, scale float32, pos []float32) 
 	return e.y
 }
 
+func (e *embedding) kind() string          { return "embedding" }
+func (e *embedding) flops() (int64, int64) { return 0, 0 }
+
 func (e *embedding) bind(*Tape) {
 	n, d := len(e.ids.Data), e.table.Shape[1]
 	e.fwd = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
@@ -41,7 +44,9 @@ func (e *embedding) bind(*Tape) {
 		}
 	}}
 	e.back = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) {
-		if !e.acc {
+		if !e.acc && hi-lo == d {
+			clear(e.table.Grad)
+		} else if !e.acc {
 			for v := range e.table.Shape[0] {
 				clear(e.table.Grad[v*d+lo : v*d+hi])
 			}
@@ -72,6 +77,7 @@ type patchEmbed struct {
 	scatter     rowTask
 	fwd, dw, dx product
 	db          columnTask
+	group       together
 	accB, accX  bool
 }
 
@@ -87,17 +93,27 @@ func (t *Tape) PatchEmbed(img *Var, w, b *Param) *Var {
 	return o.y
 }
 
-func (o *patchEmbed) bind(t *Tape) {
-	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.p*o.p
-	save := func(n int) []float32 {
-		s, r := floats(n)
-		t.memory = append(t.memory, r)
-		return s
+func (o *patchEmbed) kind() string { return "patches" }
+
+func (o *patchEmbed) flops() (forward, backward int64) {
+	f := 2 * int64(o.y.Size()) * int64(o.c*o.p*o.p)
+	if o.dcols != nil {
+		return f, 2 * f
 	}
-	o.cols = save(rows * k)
+	return f, f
+}
+
+func (o *patchEmbed) reserve(*Tape) []reserved {
+	n := o.y.Rows() * o.c * o.p * o.p
+	r := []reserved{{dst: &o.cols, n: n}}
 	if o.img.root().grad {
-		o.dcols = save(rows * k)
+		r = append(r, reserved{dst: &o.dcols, n: n})
 	}
+	return r
+}
+
+func (o *patchEmbed) bind(*Tape) {
+	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.p*o.p
 	// each calls f for every run of P pixels of patch row r: its place in the image and in the row
 	each := func(r int, f func(img, col int)) {
 		across := o.wd / o.p
@@ -139,7 +155,6 @@ func (o *patchEmbed) backward(t *Tape) {
 		o.scatter.run(t.rt)
 	}
 	o.dw.g.C, o.dw.g.Acc = o.w.Grad, o.w.accumulate()
-	o.dw.run(t.rt)
 	o.accB = o.b.accumulate()
-	o.db.run(t.rt)
+	o.group.run(t.rt, &o.db, &o.dw)
 }

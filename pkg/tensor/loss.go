@@ -41,6 +41,10 @@ func (t *Tape) MSE(pred, target *Var) *Loss {
 	return &o.Loss
 }
 
+func (o *mse) kind() string          { return "loss" }
+func (o *mse) flops() (int64, int64) { return 0, 0 }
+func (o *mse) needs() []*Var         { return []*Var{o.pred, o.target} }
+
 func (o *mse) forward(*Tape) {
 	o.value = kernel.SumSquaredDiff(o.pred.Data, o.target.Data) / float64(o.pred.Size())
 }
@@ -65,8 +69,9 @@ type crossEntropy struct {
 	logits *Var
 	labels *Ints
 	ignore int
-	rows   int // that count
-	probs  []float32
+	rows   int       // that count
+	max    []float32 // of each row of logits
+	sum    []float32 // of the exponentials of each row
 	each   []float64 // [N] loss of each row
 	fwd    rowTask
 	back   rowTask
@@ -83,27 +88,35 @@ func (t *Tape) CrossEntropy(logits *Var, labels *Ints, ignore int) *Loss {
 	return &o.Loss
 }
 
-func (o *crossEntropy) bind(t *Tape) {
+func (o *crossEntropy) kind() string          { return "loss" }
+func (o *crossEntropy) flops() (int64, int64) { return 0, 0 }
+func (o *crossEntropy) needs() []*Var         { return []*Var{o.logits} }
+func (o *crossEntropy) reserve(*Tape) []reserved {
+	return []reserved{{dst: &o.max, n: o.logits.Rows()}, {dst: &o.sum, n: o.logits.Rows()}}
+}
+
+func (o *crossEntropy) bind(*Tape) {
 	n, v := o.logits.Rows(), o.logits.Cols()
-	var r *region
-	o.probs, r = floats(n * v)
-	t.memory = append(t.memory, r)
 	o.each = make([]float64, n)
-	o.fwd = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
+	o.fwd = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
+		p := ws.Floats(v)
 		for i := lo; i < hi; i++ {
-			x, p := o.logits.Data[i*v:(i+1)*v], o.probs[i*v:(i+1)*v]
-			copy(p, x)
-			max, sum := kernel.SoftmaxRow(p, 1)
 			o.each[i] = 0
-			if y := int(o.labels.Data[i]); y != o.ignore {
-				o.each[i] = float64(kernel.Log32(sum)) - float64(x[y]-max)
+			y := int(o.labels.Data[i])
+			if y == o.ignore {
+				continue
 			}
+			x := o.logits.Data[i*v : (i+1)*v]
+			copy(p, x)
+			o.max[i], o.sum[i] = kernel.SoftmaxRow(p, 1)
+			o.each[i] = float64(kernel.Log32(o.sum[i])) - float64(x[y]-o.max[i])
 		}
 	}}
+	// The probabilities are computed anew, in the place of the gradient.
 	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
 		s := float32(o.weight / float64(max(o.rows, 1)))
 		for i := lo; i < hi; i++ {
-			p, g := o.probs[i*v:(i+1)*v], o.logits.Grad[i*v:(i+1)*v]
+			g := o.logits.Grad[i*v : (i+1)*v]
 			y := int(o.labels.Data[i])
 			if y == o.ignore {
 				if !o.acc {
@@ -111,14 +124,16 @@ func (o *crossEntropy) bind(t *Tape) {
 				}
 				continue
 			}
-			dst := g // softmax - one-hot; the probabilities stay, for another Backward
+			p := g
 			if o.acc {
-				dst = ws.Floats(v)
+				p = ws.Floats(v)
 			}
-			kernel.Scale(dst, p, s)
-			dst[y] = float32(float32(p[y]-1) * s)
+			copy(p, o.logits.Data[i*v:(i+1)*v])
+			kernel.SoftmaxAgain(p, 1, o.max[i], o.sum[i])
+			p[y]-- // softmax - one-hot
+			kernel.Scale(p, p, s)
 			if o.acc {
-				kernel.Accumulate(g, dst)
+				kernel.Accumulate(g, p)
 			}
 		}
 	}}

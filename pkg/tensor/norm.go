@@ -14,9 +14,9 @@ type addNorm struct {
 	perSample   int // rows of a sample
 
 	xhat, rstd       []float32
-	dz               []float32
 	fwd, back        rowTask
 	cols             columnTask
+	group            together
 	accX, accY       bool
 	accGamma, accBet bool
 	t                *Tape
@@ -38,56 +38,70 @@ func (t *Tape) AddNorm(x, y *Var, gamma, beta *Param, dropout float32) *Var {
 	return a.out
 }
 
-func (a *addNorm) bind(t *Tape) {
+func (a *addNorm) kind() string          { return "addnorm" }
+func (a *addNorm) flops() (int64, int64) { return 0, 0 }
+func (a *addNorm) reserve(t *Tape) []reserved {
+	return []reserved{{dst: &a.xhat, n: a.x.Size()}, {dst: &a.rstd, n: a.x.Rows()}}
+}
+
+func (a *addNorm) bind(*Tape) {
 	rows, d := a.x.Rows(), a.x.Cols()
 	a.perSample = rows / a.x.Shape[0]
-	save := func(n int) []float32 {
-		s, r := floats(n)
-		t.memory = append(t.memory, r)
-		return s
-	}
-	a.xhat, a.rstd, a.dz = save(rows*d), save(rows), save(rows*d)
 	a.fwd = rowTask{n: rows, f: func(lo, hi int, _ *kernel.Workspace) {
 		for r := lo; r < hi; r++ {
 			row := func(s []float32) []float32 { return s[r*d : (r+1)*d] }
-			z := row(a.xhat)
+			xhat := row(a.xhat)
+			z := xhat
 			switch {
 			case a.y == nil:
-				copy(z, row(a.x.Data))
+				z = row(a.x.Data)
 			case a.p > 0 && a.t.train:
 				a.drop.Add(z, row(a.x.Data), row(a.y.Data), a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
 			default:
 				kernel.Add(z, row(a.x.Data), row(a.y.Data))
 			}
-			a.rstd[r] = kernel.NormRow(row(a.out.Data), z, z, a.gamma.Value, a.beta.Value, normEps)
+			a.rstd[r] = kernel.NormRow(row(a.out.Data), xhat, z, a.gamma.Value, a.beta.Value, normEps)
 		}
 	}}
-	a.back = rowTask{n: rows, f: func(lo, hi int, _ *kernel.Workspace) {
+	a.back = rowTask{n: rows, f: func(lo, hi int, ws *kernel.Workspace) {
+		buf := ws.Floats(2 * d)
+		toX, toY := a.x.root().grad, a.y != nil && a.y.root().grad
+		drops := toY && a.p > 0 && a.t.train
 		for r := lo; r < hi; r++ {
 			row := func(s []float32) []float32 { return s[r*d : (r+1)*d] }
-			dz := row(a.dz)
-			kernel.NormRowBackward(dz, row(a.out.Grad), row(a.xhat), a.gamma.Value, a.rstd[r])
-			if a.x.root().grad {
-				give(row(a.x.Grad), dz, a.accX)
+			dz := buf[:d]
+			if toX && !a.accX {
+				dz = row(a.x.Grad)
 			}
-			if a.y == nil || !a.y.root().grad {
+			kernel.NormRowBackward(dz, row(a.out.Grad), row(a.xhat), a.gamma.Value, a.rstd[r])
+			if toX && a.accX {
+				kernel.Accumulate(row(a.x.Grad), dz)
+			}
+			if !toY {
 				continue
 			}
-			if a.p > 0 && a.t.train {
-				a.drop.Apply(dz, dz, a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
+			if drops {
+				dst := buf[d:]
+				if !a.accY {
+					dst = row(a.y.Grad)
+				}
+				a.drop.Apply(dst, dz, a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
+				if !a.accY {
+					continue
+				}
+				dz = dst
 			}
 			give(row(a.y.Grad), dz, a.accY)
 		}
 	}}
 	a.cols = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) {
-		dy := a.out.Grad
 		if !a.accGamma {
 			clear(a.gamma.Grad[lo:hi])
 		}
 		if !a.accBet {
 			clear(a.beta.Grad[lo:hi])
 		}
-		kernel.NormRows(a.gamma.Grad[lo:hi], a.beta.Grad[lo:hi], dy[lo:], a.xhat[lo:], rows, d)
+		kernel.NormRows(a.gamma.Grad[lo:hi], a.beta.Grad[lo:hi], a.out.Grad[lo:], a.xhat[lo:], rows, d)
 	}}
 }
 
@@ -107,14 +121,13 @@ func (a *addNorm) backward(t *Tape) {
 		return
 	}
 	a.accGamma, a.accBet = a.gamma.accumulate(), a.beta.accumulate()
-	a.cols.run(t.rt)
 	if a.x.root().grad {
 		a.accX = a.x.accumulate()
 	}
 	if a.y != nil && a.y.root().grad {
 		a.accY = a.y.accumulate() // where x is y, it adds to what x was given
 	}
-	a.back.run(t.rt)
+	a.group.run(t.rt, &a.cols, &a.back)
 }
 
 type dropout struct {
@@ -138,6 +151,9 @@ func (t *Tape) Dropout(x *Var, p float32) *Var {
 	t.record(o, o.y, []*Var{x})
 	return o.y
 }
+
+func (o *dropout) kind() string          { return "dropout" }
+func (o *dropout) flops() (int64, int64) { return 0, 0 }
 
 func (o *dropout) bind(t *Tape) {
 	b := o.x.Shape[0]

@@ -16,6 +16,9 @@ type product struct {
 }
 
 func (p *product) Tile(i int, ws *kernel.Workspace) {
+	if i >= p.rows*p.cols { // of a together
+		return
+	}
 	m0, m1 := cut(i/p.cols, p.rows, p.g.M, kernel.TileRows)
 	n0, n1 := cut(i%p.cols, p.cols, p.g.N, kernel.TileCols)
 	p.g.Run(m0, m1, n0, n1, ws)
@@ -23,9 +26,11 @@ func (p *product) Tile(i int, ws *kernel.Workspace) {
 
 // run computes the product.
 func (p *product) run(rt *Runtime) {
-	p.rows, p.cols = p.g.Grid(rt.threads)
+	p.prepare(rt)
 	rt.Run(p, p.rows*p.cols)
 }
+
+func (p *product) prepare(rt *Runtime) { p.rows, p.cols = p.g.Grid(rt.threads) }
 
 // rowTask runs f on parts of n rows; f is made once, when its operation is recorded.
 type rowTask struct {
@@ -41,9 +46,11 @@ func (r *rowTask) Tile(i int, ws *kernel.Workspace) {
 }
 
 func (r *rowTask) run(rt *Runtime) {
-	r.tiles = rt.threads
+	r.prepare(rt)
 	rt.Run(r, r.tiles)
 }
+
+func (r *rowTask) prepare(rt *Runtime) { r.tiles = rt.threads }
 
 // columnTask runs f on parts of n columns, in units of a cache line.
 type columnTask struct {
@@ -59,8 +66,34 @@ func (c *columnTask) Tile(i int, ws *kernel.Workspace) {
 }
 
 func (c *columnTask) run(rt *Runtime) {
-	c.tiles = rt.threads
+	c.prepare(rt)
 	rt.Run(c, c.tiles)
+}
+
+func (c *columnTask) prepare(rt *Runtime) { c.tiles = rt.threads }
+
+// together is tasks that do not wait for one another, run as one, with one
+// barrier at the end. Each has a tile for every thread.
+type together struct{ tasks []part }
+
+type part interface {
+	Task
+	prepare(*Runtime)
+}
+
+func (g *together) Tile(i int, ws *kernel.Workspace) {
+	for _, t := range g.tasks {
+		t.Tile(i, ws)
+	}
+}
+
+// run runs tasks; it keeps the list, so that a replay allocates nothing.
+func (g *together) run(rt *Runtime, tasks ...part) {
+	g.tasks = append(g.tasks[:0], tasks...)
+	for _, t := range g.tasks {
+		t.prepare(rt)
+	}
+	rt.Run(g, rt.threads)
 }
 
 // columnSums adds the rows of x [rows, cols], in order, to dst [cols], or

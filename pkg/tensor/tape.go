@@ -2,7 +2,6 @@ package tensor
 
 import (
 	"slices"
-	"sort"
 
 	"github.com/vlaring/vlaring/internal/philox"
 )
@@ -78,9 +77,15 @@ type Tape struct {
 	bytes  []*Bytes
 	params []*Param   // used, in order of first use
 	reads  [][]*Param // by operation, for the last use in backward
+	ins    [][]*Var   // by operation: what its forward reads
 	drops  uint32     // dropouts recorded
 	sealed bool
-	memory []*region
+
+	segments []segment
+	opened   int // first operation of the segment being recorded, -1: none
+	memory   []*region
+	floats   int
+	profile  *profile
 
 	seed, step uint64
 	ids        []uint64
@@ -91,7 +96,7 @@ type Tape struct {
 
 // NewTape returns an empty tape that computes with rt on ps.
 func NewTape(rt *Runtime, ps *Params) *Tape {
-	return &Tape{rt: rt, ps: ps, uses: map[*Param]int{}}
+	return &Tape{rt: rt, ps: ps, uses: map[*Param]int{}, opened: -1}
 }
 
 // Input adds an input of floats, filled by its owner before Forward.
@@ -150,11 +155,14 @@ func (t *Tape) newVar(shape []int, grad bool) *Var {
 func (t *Tape) record(o op, out *Var, in []*Var, params ...*Param) {
 	i := len(t.ops)
 	t.ops = append(t.ops, o)
+	var read []*Var
 	for _, v := range in {
 		if v != nil {
 			v.root().first = i
+			read = append(read, v.root())
 		}
 	}
+	t.ins = append(t.ins, read)
 	if out != nil {
 		out.made = i
 	}
@@ -173,6 +181,19 @@ func (t *Tape) record(o op, out *Var, in []*Var, params ...*Param) {
 	t.freeze(out, in, used)
 }
 
+// Recompute records a part of the network whose activations are not kept from
+// Forward to Backward: Backward runs its forward anew, with the same dropout,
+// and gets the same bits. It saves the memory of all but one such part.
+func (t *Tape) Recompute(part func()) {
+	need(t.opened < 0, "Recompute", "no Recompute inside another", "one")
+	t.opened = len(t.ops)
+	part()
+	if last := len(t.ops) - 1; last >= t.opened {
+		t.segments = append(t.segments, segment{t.opened, last})
+	}
+	t.opened = -1
+}
+
 // nextDrop is the site of the next dropout on the tape.
 func (t *Tape) nextDrop() uint32 {
 	t.drops++
@@ -186,82 +207,6 @@ func (t *Tape) stream(site uint32, sample int) philox.Stream {
 		s.Sample = t.ids[sample]
 	}
 	return s
-}
-
-// Seal ends the recording and binds memory: data of every activation for the
-// whole of a replay, gradients for as long as backward needs them.
-//
-//	gradient of v   from the backward of its last reader to that of its maker
-func (t *Tape) Seal() {
-	need(!t.sealed, "Tape.Seal", "one call", "another")
-	t.sealed = true
-	const line = 16
-	up := func(n int) int { return (n + line - 1) / line * line }
-	total := 0
-	for _, v := range t.vars {
-		if v.base == nil {
-			total += up(v.Size())
-		}
-	}
-	slab, region := floats(total)
-	t.memory = append(t.memory, region)
-	at := 0
-	for _, v := range t.vars {
-		if v.base == nil {
-			v.Data = slab[at : at+v.Size() : at+v.Size()]
-			at += up(v.Size())
-		}
-	}
-
-	type life struct {
-		v          *Var
-		begin, end int // in backward's order of operations
-		at         int
-	}
-	n := len(t.ops)
-	var lives []*life
-	for _, v := range t.vars {
-		if v.base != nil || !v.grad || v.first < 0 {
-			continue
-		}
-		l := &life{v: v, begin: n - 1 - v.first, end: n - 1 - v.made}
-		if v.keep || v.made < 0 {
-			l.end = n
-		}
-		lives = append(lives, l)
-	}
-	sort.SliceStable(lives, func(i, j int) bool { return lives[i].begin < lives[j].begin })
-	var live []*life
-	total = 0
-	for _, l := range lives {
-		live = slices.DeleteFunc(live, func(o *life) bool { return o.end < l.begin })
-		sort.Slice(live, func(i, j int) bool { return live[i].at < live[j].at })
-		l.at = 0
-		for _, o := range live { // first fit
-			if l.at+up(l.v.Size()) <= o.at {
-				break
-			}
-			l.at = max(l.at, o.at+up(o.v.Size()))
-		}
-		live = append(live, l)
-		total = max(total, l.at+up(l.v.Size()))
-	}
-	slab, region = floats(total)
-	t.memory = append(t.memory, region)
-	for _, l := range lives {
-		l.v.Grad = slab[l.at : l.at+l.v.Size() : l.at+l.v.Size()]
-	}
-	for _, v := range t.vars {
-		if v.base != nil {
-			r := v.root()
-			v.Data, v.Grad = r.Data, r.Grad
-		}
-	}
-	for _, o := range t.ops {
-		if b, ok := o.(interface{ bind(*Tape) }); ok {
-			b.bind(t)
-		}
-	}
 }
 
 // Close gives the tape's memory back. Its Vars must not be used any more.
@@ -287,8 +232,8 @@ func (t *Tape) OnGrad(f func(*Param)) { t.onGrad = f }
 func (t *Tape) Forward() {
 	need(t.sealed, "Forward", "Seal before it", "none")
 	t.joinBytes()
-	for _, o := range t.ops {
-		o.forward(t)
+	for i := range t.ops {
+		t.runForward(i, false)
 	}
 }
 
@@ -323,7 +268,12 @@ func (t *Tape) Backward(l *Loss) {
 	}
 	l.begin()
 	for i := len(t.ops) - 1; i >= 0; i-- {
-		t.ops[i].backward(t)
+		if s := t.segmentEnding(i); s != nil {
+			for j := s.first; j <= s.last; j++ {
+				t.runForward(j, true)
+			}
+		}
+		t.runBackward(i)
 		for _, p := range t.reads[i] {
 			if p.left--; p.left == 0 {
 				if !p.written { // every use was of a loss that is not this one

@@ -23,6 +23,9 @@ func (t *Tape) PrependToken(x *Var, cls, pos *Param) *Var {
 	return o.y
 }
 
+func (o *prepend) kind() string          { return "tokens" }
+func (o *prepend) flops() (int64, int64) { return 0, 0 }
+
 func (o *prepend) bind(*Tape) {
 	n, d := o.n, o.d
 	o.fwd = rowTask{n: o.b * (n + 1), f: func(lo, hi int, _ *kernel.Workspace) {
@@ -87,6 +90,9 @@ func (t *Tape) AddRow(x *Var, table *Param, row int) *Var {
 	return o.y
 }
 
+func (o *addRow) kind() string          { return "tokens" }
+func (o *addRow) flops() (int64, int64) { return 0, 0 }
+
 func (o *addRow) bind(*Tape) {
 	n, d := o.x.Rows(), o.x.Cols()
 	o.fwd = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
@@ -133,6 +139,9 @@ func (t *Tape) ConcatTokens(a, b *Var) *Var {
 	t.record(o, o.y, []*Var{a, b})
 	return o.y
 }
+
+func (o *concat) kind() string          { return "tokens" }
+func (o *concat) flops() (int64, int64) { return 0, 0 }
 
 func (o *concat) bind(*Tape) {
 	na, nb := o.a.Shape[1]*o.a.Shape[2], o.b.Shape[1]*o.b.Shape[2]
@@ -201,6 +210,9 @@ func (o *meanPool) count(s int) (n int) {
 	return n
 }
 
+func (o *meanPool) kind() string          { return "tokens" }
+func (o *meanPool) flops() (int64, int64) { return 0, 0 }
+
 func (o *meanPool) bind(*Tape) {
 	b, n, d := o.x.Shape[0], o.x.Shape[1], o.x.Shape[2]
 	o.fwd = rowTask{n: b, f: func(lo, hi int, _ *kernel.Workspace) {
@@ -257,6 +269,9 @@ func (t *Tape) SelectToken(x *Var, i int) *Var {
 	t.record(o, o.y, []*Var{x})
 	return o.y
 }
+
+func (o *selectToken) kind() string          { return "tokens" }
+func (o *selectToken) flops() (int64, int64) { return 0, 0 }
 
 func (o *selectToken) forward(*Tape) {
 	n, d := o.x.Shape[1], o.x.Shape[2]

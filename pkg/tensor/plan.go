@@ -1,0 +1,227 @@
+package tensor
+
+import (
+	"cmp"
+	"slices"
+)
+
+// The memory plan. A replay is a fixed sequence of events, and every piece of
+// memory has a life in it; pieces whose lives do not meet share addresses.
+//
+//	events    F0 F1 … Fn-1 │ Bn-1 … B1 B0           forward and backward of operations
+//	          with Recompute: … Rj … Rk Bk … Bj …    a segment's forward again, before its backward
+//
+//	data of v        from the event that makes it to the last forward that reads it;
+//	                 to the end if a backward reads it; for good if nothing reads it (a result)
+//	inside a segment from each making to the last reader before the next one
+//	an operation's own memory (op.reserve): as data that its backward reads
+//	gradient of v    from the backward of its last reader to that of its maker
+//
+// Data lives in one arena and gradients in another, so that Backward may be
+// called again for another loss.
+
+// event is a step of a replay.
+type event struct {
+	op       int
+	backward bool
+}
+
+// segment is a run of operations [first, last] that backward computes anew.
+type segment struct{ first, last int }
+
+// piece is memory to be placed.
+type piece struct {
+	dst   *[]float32
+	n     int
+	lives [][2]int // events, both ends included
+	at    int
+}
+
+// forever is an event after all others.
+const forever = 1 << 30
+
+func meet(a, b [][2]int) bool {
+	for _, x := range a {
+		for _, y := range b {
+			if x[0] <= y[1] && y[0] <= x[1] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// align rounds up to whole cache lines.
+func align(n int) int { return (n + slabAlign - 1) / slabAlign * slabAlign }
+
+// arrange gives every piece an address, large ones first, each the lowest that
+// is free all its life, and returns how many floats that takes.
+func arrange(pieces []*piece) (total int) {
+	order := slices.Clone(pieces)
+	slices.SortStableFunc(order, func(a, b *piece) int { return cmp.Compare(b.n, a.n) })
+	var placed []*piece // by address
+	for _, p := range order {
+		p.at = 0
+		for _, o := range placed {
+			if !meet(p.lives, o.lives) {
+				continue
+			}
+			if p.at+align(p.n) <= o.at {
+				break
+			}
+			p.at = max(p.at, o.at+align(o.n))
+		}
+		i, _ := slices.BinarySearchFunc(placed, p, func(a, b *piece) int { return cmp.Compare(a.at, b.at) })
+		placed = slices.Insert(placed, i, p)
+		total = max(total, p.at+align(p.n))
+	}
+	return total
+}
+
+// schedule returns the events of a replay, forward and backward.
+func (t *Tape) schedule() (events []event) {
+	n := len(t.ops)
+	for i := range n {
+		events = append(events, event{op: i})
+	}
+	for i := n - 1; i >= 0; i-- {
+		if s := t.segmentEnding(i); s != nil {
+			for j := s.first; j <= s.last; j++ {
+				events = append(events, event{op: j})
+			}
+		}
+		events = append(events, event{i, true})
+	}
+	return events
+}
+
+// segmentEnding returns the segment whose last operation is number i, or nil.
+func (t *Tape) segmentEnding(i int) *segment {
+	for k := range t.segments {
+		if t.segments[k].last == i {
+			return &t.segments[k]
+		}
+	}
+	return nil
+}
+
+func (t *Tape) inSegment(i int) bool {
+	for _, s := range t.segments {
+		if s.first <= i && i <= s.last {
+			return true
+		}
+	}
+	return false
+}
+
+// lives returns the events between which memory written by the forward of
+// operation made must last, given who reads it.
+func (t *Tape) lives(events []event, made int, reads func(e event) bool) (lives [][2]int) {
+	again := t.inSegment(made)
+	for at, e := range events {
+		switch {
+		case e.op == made && !e.backward:
+			lives = append(lives, [2]int{at, at})
+		case len(lives) > 0 && reads(e):
+			end := at
+			if e.backward && !again {
+				end = forever
+			}
+			lives[len(lives)-1][1] = max(lives[len(lives)-1][1], end)
+		}
+	}
+	return lives
+}
+
+// dataPieces lists the data of activations and what operations reserve.
+func (t *Tape) dataPieces() (pieces []*piece) {
+	events := t.schedule()
+	needed := make([][]*Var, len(t.ops)) // by backward
+	for i, o := range t.ops {
+		if k, ok := o.(interface{ needs() []*Var }); ok {
+			for _, v := range k.needs() {
+				needed[i] = append(needed[i], v.root())
+			}
+		}
+	}
+	for _, v := range t.vars {
+		if v.base != nil {
+			continue
+		}
+		p := &piece{dst: &v.Data, n: v.Size(), lives: [][2]int{{0, forever}}}
+		if v.made >= 0 && v.first >= 0 {
+			p.lives = t.lives(events, v.made, func(e event) bool {
+				if e.backward {
+					return slices.Contains(needed[e.op], v)
+				}
+				return slices.Contains(t.ins[e.op], v)
+			})
+		}
+		pieces = append(pieces, p)
+	}
+	for i, o := range t.ops {
+		if r, ok := o.(interface{ reserve(*Tape) []reserved }); ok {
+			for _, b := range r.reserve(t) {
+				lives := [][2]int{{0, forever}}
+				if !b.kept {
+					lives = t.lives(events, i, func(e event) bool { return e.backward && e.op == i })
+				}
+				pieces = append(pieces, &piece{dst: b.dst, n: b.n, lives: lives})
+			}
+		}
+	}
+	return pieces
+}
+
+// reserved is memory of an operation's own, written by its forward for its
+// backward; kept: for good.
+type reserved struct {
+	dst  *[]float32
+	n    int
+	kept bool
+}
+
+// gradPieces lists the gradients of activations.
+func (t *Tape) gradPieces() (pieces []*piece) {
+	n := len(t.ops)
+	for _, v := range t.vars {
+		if v.base != nil || !v.grad || v.first < 0 {
+			continue
+		}
+		end := n - 1 - v.made
+		if v.keep || v.made < 0 {
+			end = forever
+		}
+		pieces = append(pieces, &piece{dst: &v.Grad, n: v.Size(), lives: [][2]int{{n - 1 - v.first, end}}})
+	}
+	return pieces
+}
+
+// Seal ends the recording and binds memory.
+func (t *Tape) Seal() {
+	need(!t.sealed, "Tape.Seal", "one call", "another")
+	t.sealed = true
+	for _, pieces := range [][]*piece{t.dataPieces(), t.gradPieces()} {
+		slab, r := floats(arrange(pieces))
+		t.memory = append(t.memory, r)
+		t.floats += len(slab)
+		for _, p := range pieces {
+			*p.dst = slab[p.at : p.at+p.n : p.at+p.n]
+		}
+	}
+	for _, v := range t.vars {
+		if v.base != nil {
+			r := v.root()
+			v.Data, v.Grad = r.Data, r.Grad
+		}
+	}
+	for _, o := range t.ops {
+		if b, ok := o.(interface{ bind(*Tape) }); ok {
+			b.bind(t)
+		}
+	}
+}
+
+// MemoryBytes is what the tape holds for activations and their gradients, the
+// threads' scratch left out.
+func (t *Tape) MemoryBytes() int64 { return 4 * int64(t.floats) }
