@@ -40,14 +40,17 @@ func randomBatch(m *Model, n int, spec Spec) *Batch {
 }
 
 // BenchmarkStep times whole training steps on one thread: forward, backward,
-// norm and AdamW. It prints the median step's samples a second and floating-point operations a second.
+// norm and AdamW. It prints the median step's samples a second, the rate that
+// the model's nominal cost makes of it (what is left out of the last vision block is counted as if it were done), and the
+// time of each kind of operation.
 func BenchmarkStep(b *testing.B) {
 	for _, c := range stepCases {
 		b.Run(c.name, func(b *testing.B) {
 			rt := tensor.NewRuntime(1)
 			defer rt.Close()
-			step, cost := trainStep(b, rt, c.cfg, c.batch, c.tokens)
+			step, p, cost := trainStep(b, rt, c.cfg, c.batch, c.tokens)
 			step()
+			p.SetProfile(true)
 			times := make([]float64, 0, 100)
 			for b.Loop() {
 				start := time.Now()
@@ -57,20 +60,27 @@ func BenchmarkStep(b *testing.B) {
 			m := median(times)
 			b.ReportMetric(float64(c.batch)/m, "samples/s")
 			b.ReportMetric(float64(c.batch)*float64(cost.TrainFLOPs)/m/1e9, "GFLOP/s")
+			b.ReportMetric(float64(p.MemoryBytes())/(1<<20), "activationsMiB")
 			b.ReportMetric(0, "ns/op")
+			n := time.Duration(len(times))
+			for _, k := range p.Profile() {
+				rate := func(f int64, t time.Duration) float64 { return float64(f) / max(t.Seconds(), 1e-9) / 1e9 }
+				b.Logf("%-10s %3d  forward %9v %6.1f GFLOP/s  backward %9v %6.1f GFLOP/s", k.Kind, k.Ops, (k.Forward / n).Round(time.Microsecond), rate(k.ForwardFLOPs, k.Forward),
+					(k.Backward / n).Round(time.Microsecond), rate(k.BackwardFLOPs, k.Backward))
+			}
 		})
 	}
 }
 
 // trainStep returns a function that trains on one batch over and over.
-func trainStep(tb testing.TB, rt *tensor.Runtime, cfg Config, batch, tokens int) (step func(), cost Cost) {
+func trainStep(tb testing.TB, rt *tensor.Runtime, cfg Config, batch, tokens int) (step func(), p *Program, cost Cost) {
 	m, err := New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	m.Init(1)
 	spec := m.Spec(tokens)
-	p, err := m.Program(rt, batch, spec, ProgramOptions{Train: true})
+	p, err = m.Program(rt, batch, spec, ProgramOptions{Train: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -91,7 +101,7 @@ func trainStep(tb testing.TB, rt *tensor.Runtime, cfg Config, batch, tokens int)
 		norm := rt.GradNorm(ps, grad)
 		n++
 		rt.AdamWStep(ps.Values(), grad, m1, m2, n, h, float32(min(1/(norm+1e-6), 1)))
-	}, m.Cost(spec)
+	}, p, m.Cost(spec)
 }
 
 func median(x []float64) float64 {

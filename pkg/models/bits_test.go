@@ -25,15 +25,16 @@ var bitCases = []struct {
 }
 
 // TestBits trains small models for three steps at every level of this CPU, on
-// one and two threads, and compares the weights with each other's and with
+// one thread and on two with recomputation, and compares the weights with each other's and with
 // those of the plain-Go engine that came first.
 func TestBits(t *testing.T) {
 	for _, c := range bitCases {
 		t.Run(c.name, func(t *testing.T) {
 			for _, level := range tensor.CPULevels() {
 				for threads := 1; threads <= 2; threads++ {
-					if got := trainedHash(t, c.cfg, c.batch, c.tokens, level, threads); got != c.want {
-						t.Errorf("%s, %d threads: weights hash to %s, want %s", level, threads, got, c.want)
+					recompute := threads == 2
+					if got := trainedHash(t, c.cfg, c.batch, c.tokens, level, threads, recompute); got != c.want {
+						t.Errorf("%s, %d threads, recompute %v: weights hash to %s, want %s", level, threads, recompute, got, c.want)
 					}
 				}
 			}
@@ -41,7 +42,7 @@ func TestBits(t *testing.T) {
 	}
 }
 
-func trainedHash(t *testing.T, cfg Config, batch, tokens int, level string, threads int) string {
+func trainedHash(t *testing.T, cfg Config, batch, tokens int, level string, threads int, recompute bool) string {
 	t.Helper()
 	if err := tensor.SetCPU(level); err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func trainedHash(t *testing.T, cfg Config, batch, tokens int, level string, thre
 	}
 	m.Init(1)
 	spec := m.Spec(tokens)
-	p, err := m.Program(rt, batch, spec, ProgramOptions{Train: true})
+	p, err := m.Program(rt, batch, spec, ProgramOptions{Train: true, Recompute: recompute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,9 +63,28 @@ func (l *TransformerBlock) Forward(p *Pass, x *tensor.Var, mask tensor.Mask) *te
 	qkv := t.Linear(x, l.inW, l.inB, tensor.None) // [B, T, 3D]
 	a := t.Attention(qkv, l.heads, mask, rate)    // [B, T, D]
 	p.keep(l.name, l.heads, a)
-	x = t.AddNorm(x, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate)
-	up := p.drop(t.Linear(x, l.upW, l.upB, tensor.ReLU), l.dropout) // [B, T, F]
+	return l.feedForward(p, t.AddNorm(x, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate))
+}
+
+// feedForward records the second half of the block.
+func (l *TransformerBlock) feedForward(p *Pass, x *tensor.Var) *tensor.Var {
+	t, rate := p.Tape, p.rate(l.dropout)
+	up := t.LinearDrop(x, l.upW, l.upB, rate) // [B, T, F]
 	return t.AddNorm(x, t.Linear(up, l.downW, l.downB, tensor.None), l.gamma2, l.beta2, rate)
+}
+
+// ForwardFirst records the block where only its first token is wanted: x
+// [B, T, D] → [B, 1, D]. The other tokens are looked at, and that is all that
+// is computed of them: what they would become has no influence on the first,
+// and their gradients would be zeros. Values and gradients are those of
+// Forward and SelectToken, bit for bit.
+func (l *TransformerBlock) ForwardFirst(p *Pass, x *tensor.Var, mask tensor.Mask) *tensor.Var {
+	t, rate := p.Tape, p.rate(l.dropout)
+	b, d := x.Shape[0], x.Shape[2]
+	qkv := t.Linear(x, l.inW, l.inB, tensor.None)
+	a := t.AttentionOfFirst(qkv, l.heads, 1, mask, rate) // [B, 1, D]
+	first := t.Reshape(t.SelectToken(x, 0), b, 1, d)
+	return l.feedForward(p, t.AddNorm(first, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate))
 }
 
 // newBlocks adds n blocks under prefix + "transformer_blocks.".
@@ -79,7 +98,18 @@ func newBlocks(b *Builder, prefix string, c Config, n int) []*TransformerBlock {
 
 func forwardBlocks(p *Pass, blocks []*TransformerBlock, x *tensor.Var, mask tensor.Mask) *tensor.Var {
 	for _, l := range blocks {
-		x = l.Forward(p, x, mask)
+		p.block(func() { x = l.Forward(p, x, mask) })
 	}
 	return x
+}
+
+// forwardToFirst is forwardBlocks and SelectToken 0: [B, T, D] → [B, D].
+func forwardToFirst(p *Pass, blocks []*TransformerBlock, x *tensor.Var, mask tensor.Mask) *tensor.Var {
+	n := len(blocks) - 1
+	if n < 0 || p.KeepAttention { // all of the last block's attention is wanted
+		return p.Tape.SelectToken(forwardBlocks(p, blocks, x, mask), 0)
+	}
+	x = forwardBlocks(p, blocks[:n], x, mask)
+	p.block(func() { x = blocks[n].ForwardFirst(p, x, mask) })
+	return p.Tape.Reshape(x, x.Shape[0], x.Shape[2])
 }

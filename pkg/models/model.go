@@ -143,6 +143,7 @@ type ProgramOptions struct {
 	Loss          string // mse or cross_entropy; empty: the kind's own
 	Train         bool   // record dropout; Forward applies it where SetStep says train
 	KeepAttention bool   // keep the per-head attention weights of each Forward
+	Recompute     bool   // compute the blocks' activations anew in Backward: the same bits in less memory and more time
 }
 
 // Program is a model recorded for batches of one size. It is not safe for
@@ -175,7 +176,7 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.cfg.Kind, own)
 	}
 	t := tensor.NewTape(rt, m.Params())
-	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention}}
+	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute}}
 	if spec.Image[0] > 0 {
 		p.images = t.Input(n, spec.Image[0], spec.Image[1], spec.Image[2])
 	}
@@ -282,6 +283,15 @@ func (p *Program) OnGrad(f func(*tensor.Param)) { p.tape.OnGrad(f) }
 
 // Output is the model's output: actions [n, A], or logits [n, T, V] of an encoder.
 func (p *Program) Output() *tensor.Var { return p.out }
+
+// SetProfile turns the timing of operations on or off; see tensor.Tape.
+func (p *Program) SetProfile(on bool) { p.tape.SetProfile(on) }
+
+// Profile returns the times by kind of operation since it was called last.
+func (p *Program) Profile() []tensor.OpTime { return p.tape.Profile() }
+
+// MemoryBytes is what the program holds for activations and their gradients.
+func (p *Program) MemoryBytes() int64 { return p.tape.MemoryBytes() }
 
 // Close gives the program's memory back.
 func (p *Program) Close() { p.tape.Close() }

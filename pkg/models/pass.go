@@ -7,6 +7,7 @@ type Pass struct {
 	Tape          *tensor.Tape
 	Train         bool // record dropout; without it the layers have none
 	KeepAttention bool // keep every block's attention weights
+	Recompute     bool // do not keep the blocks' activations for backward
 
 	kept []keptAttention
 }
@@ -40,6 +41,15 @@ func (p *Pass) drop(x *tensor.Var, dropout float32) *tensor.Var {
 		return p.Tape.Dropout(x, r)
 	}
 	return x
+}
+
+// block records one transformer block.
+func (p *Pass) block(record func()) {
+	if p.Recompute {
+		p.Tape.Recompute(record)
+	} else {
+		record()
+	}
 }
 
 func (p *Pass) keep(name string, heads int, out *tensor.Var) {

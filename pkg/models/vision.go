@@ -30,8 +30,7 @@ func NewVisionTransformer(b *Builder, prefix string, c Config) *VisionTransforme
 func (v *VisionTransformer) Forward(p *Pass, images *tensor.Var) *tensor.Var {
 	x := p.Tape.PatchEmbed(images, v.patchW, v.patchB)          // [B, N, D]
 	x = p.drop(p.Tape.PrependToken(x, v.cls, v.pos), v.dropout) // [B, 1+N, D]
-	x = forwardBlocks(p, v.blocks, x, tensor.Mask{})
-	return p.Tape.SelectToken(x, 0)
+	return forwardToFirst(p, v.blocks, x, tensor.Mask{})
 }
 
 // VisionPolicy is a vision transformer with a linear action head: the vit kind.
