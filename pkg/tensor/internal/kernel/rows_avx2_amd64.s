@@ -2821,7 +2821,7 @@ GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $64
 
 // func softmaxAVX2(x *float32, n int, s float32) (r0 float32, r1 float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·softmaxAVX2(SB), NOSPLIT, $0-32
+TEXT ·softmaxAVX2(SB), NOSPLIT, $32-32
 	MOVQ         x+0(FP), DI
 	MOVQ         n+8(FP), R12
 	VBROADCASTSS s+16(FP), Y15
@@ -2972,6 +2972,8 @@ max_numbers:
 exp_loop:
 	VMOVUPS     (DI)(R13*1), Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -2996,10 +2998,13 @@ exp_loop:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(DI)(R13*1), Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3024,10 +3029,13 @@ exp_loop:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VADDPS      Y7, Y10, Y10
 	VMOVUPS     Y7, 32(DI)(R13*1)
 	VMOVUPS     64(DI)(R13*1), Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3052,10 +3060,13 @@ exp_loop:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, 64(DI)(R13*1)
 	VMOVUPS     96(DI)(R13*1), Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3080,6 +3091,7 @@ exp_loop:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VADDPS      Y7, Y10, Y10
 	VMOVUPS     Y7, 96(DI)(R13*1)
 	ADDQ        $0x00000080, R13
@@ -3095,6 +3107,8 @@ exp_few:
 exp_one:
 	VMOVUPS     (DI)(R13*1), Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3119,10 +3133,13 @@ exp_one:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(DI)(R13*1), Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3147,6 +3164,7 @@ exp_one:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VADDPS      Y7, Y10, Y10
 	VMOVUPS     Y7, 32(DI)(R13*1)
 	ADDQ        $0x00000040, R13
@@ -3160,6 +3178,8 @@ exp_rest:
 	JLT         exp_half
 	VMOVUPS     (DI)(R13*1), Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3184,6 +3204,7 @@ exp_rest:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, (DI)(R13*1)
 	ADDQ        $0x20, R13
@@ -3197,6 +3218,8 @@ exp_rest:
 	VMOVUPS     (R12), Y5
 	VMASKMOVPS  (DI)(R13*1), Y5, Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3221,6 +3244,7 @@ exp_rest:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VANDPS      (R12), Y7, Y7
 	VADDPS      Y7, Y10, Y10
 	VMOVUPS     (R12), Y5
@@ -3236,6 +3260,8 @@ exp_half:
 	VMOVUPS     (R12), Y0
 	VMASKMOVPS  (DI)(R13*1), Y0, Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3260,6 +3286,7 @@ exp_half:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VANDPS      (R12), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     (R12), Y0
@@ -3400,9 +3427,27 @@ clear_done:
 	VZEROUPPER
 	RET
 
+DATA wordc2300000<>+0(SB)/4, $0xc2300000
+DATA wordc2300000<>+4(SB)/4, $0xc2300000
+DATA wordc2300000<>+8(SB)/4, $0xc2300000
+DATA wordc2300000<>+12(SB)/4, $0xc2300000
+DATA wordc2300000<>+16(SB)/4, $0xc2300000
+DATA wordc2300000<>+20(SB)/4, $0xc2300000
+DATA wordc2300000<>+24(SB)/4, $0xc2300000
+DATA wordc2300000<>+28(SB)/4, $0xc2300000
+DATA wordc2300000<>+32(SB)/4, $0xc2300000
+DATA wordc2300000<>+36(SB)/4, $0xc2300000
+DATA wordc2300000<>+40(SB)/4, $0xc2300000
+DATA wordc2300000<>+44(SB)/4, $0xc2300000
+DATA wordc2300000<>+48(SB)/4, $0xc2300000
+DATA wordc2300000<>+52(SB)/4, $0xc2300000
+DATA wordc2300000<>+56(SB)/4, $0xc2300000
+DATA wordc2300000<>+60(SB)/4, $0xc2300000
+GLOBL wordc2300000<>(SB), RODATA|NOPTR, $64
+
 // func softmaxAgainAVX2(x *float32, n int, s float32, max float32, sum float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·softmaxAgainAVX2(SB), NOSPLIT, $0-28
+TEXT ·softmaxAgainAVX2(SB), NOSPLIT, $32-28
 	MOVQ         x+0(FP), DI
 	MOVQ         n+8(FP), R12
 	VBROADCASTSS s+16(FP), Y15
@@ -3419,6 +3464,8 @@ again_loop:
 	VMOVUPS     (DI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3443,11 +3490,14 @@ again_loop:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(DI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3472,11 +3522,14 @@ again_loop:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VDIVPS      Y11, Y7, Y7
 	VMOVUPS     Y7, 32(DI)(R13*1)
 	VMOVUPS     64(DI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3501,11 +3554,14 @@ again_loop:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     Y2, 64(DI)(R13*1)
 	VMOVUPS     96(DI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3530,6 +3586,7 @@ again_loop:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VDIVPS      Y11, Y7, Y7
 	VMOVUPS     Y7, 96(DI)(R13*1)
 	ADDQ        $0x00000080, R13
@@ -3546,6 +3603,8 @@ again_one:
 	VMOVUPS     (DI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3570,11 +3629,14 @@ again_one:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(DI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3599,6 +3661,7 @@ again_one:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VDIVPS      Y11, Y7, Y7
 	VMOVUPS     Y7, 32(DI)(R13*1)
 	ADDQ        $0x00000040, R13
@@ -3613,6 +3676,8 @@ again_rest:
 	VMOVUPS     (DI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3637,6 +3702,7 @@ again_rest:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     Y2, (DI)(R13*1)
 	ADDQ        $0x20, R13
@@ -3651,6 +3717,8 @@ again_rest:
 	VMASKMOVPS  (DI)(R13*1), Y5, Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
+	VMOVUPS     Y6, (SP)
 	VMINPS      Y5, Y14, Y5
 	VMAXPS      Y5, Y13, Y5
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
@@ -3675,6 +3743,7 @@ again_rest:
 	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y6, Y7, Y7
 	VMULPS      Y8, Y7, Y7
+	VANDPS      (SP), Y7, Y7
 	VANDPS      (R12), Y7, Y7
 	VDIVPS      Y11, Y7, Y7
 	VMOVUPS     (R12), Y5
@@ -3691,6 +3760,8 @@ again_half:
 	VMASKMOVPS  (DI)(R13*1), Y0, Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
+	VMOVUPS     Y1, (SP)
 	VMINPS      Y0, Y14, Y0
 	VMAXPS      Y0, Y13, Y0
 	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
@@ -3715,6 +3786,7 @@ again_half:
 	VPSLLD      $0x17, Y3, Y3
 	VMULPS      Y1, Y2, Y2
 	VMULPS      Y3, Y2, Y2
+	VANDPS      (SP), Y2, Y2
 	VANDPS      (R12), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     (R12), Y0

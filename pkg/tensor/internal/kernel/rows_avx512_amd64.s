@@ -1816,6 +1816,7 @@ max_numbers:
 exp_loop:
 	VMOVUPS     (DI)(R13*1), Z0
 	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
 	VMAXPS      Z0, Z13, Z0
 	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
@@ -1832,10 +1833,12 @@ exp_loop:
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VSCALEFPS   Z1, Z2, Z2
+	VMOVAPS.Z   Z2, K4, Z2
 	VADDPS      Z2, Z11, Z11
 	VMOVUPS     Z2, (DI)(R13*1)
 	VMOVUPS     64(DI)(R13*1), Z5
 	VSUBPS      Z12, Z5, Z5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z5, K4
 	VMINPS      Z5, Z14, Z5
 	VMAXPS      Z5, Z13, Z5
 	VMULPS      word3fb8aa3b<>+0(SB), Z5, Z6
@@ -1852,6 +1855,7 @@ exp_loop:
 	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
 	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
 	VSCALEFPS   Z6, Z7, Z7
+	VMOVAPS.Z   Z7, K4, Z7
 	VADDPS      Z7, Z11, Z11
 	VMOVUPS     Z7, 64(DI)(R13*1)
 	ADDQ        $0x00000080, R13
@@ -1867,6 +1871,7 @@ exp_few:
 exp_one:
 	VMOVUPS     (DI)(R13*1), Z0
 	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
 	VMAXPS      Z0, Z13, Z0
 	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
@@ -1883,6 +1888,7 @@ exp_one:
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VSCALEFPS   Z1, Z2, Z2
+	VMOVAPS.Z   Z2, K4, Z2
 	VADDPS      Z2, Z11, Z11
 	VMOVUPS     Z2, (DI)(R13*1)
 	ADDQ        $0x00000040, R13
@@ -1899,6 +1905,7 @@ exp_rest:
 	KMOVW       AX, K1
 	VMOVUPS.Z   (DI)(R13*1), K1, Z0
 	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
 	VMAXPS      Z0, Z13, Z0
 	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
@@ -1915,6 +1922,7 @@ exp_rest:
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VSCALEFPS   Z1, Z2, Z2
+	VMOVAPS.Z   Z2, K4, Z2
 	VMOVAPS.Z   Z2, K1, Z2
 	VADDPS      Z2, Z11, Z11
 	VMOVUPS     Z2, K1, (DI)(R13*1)
@@ -2005,6 +2013,24 @@ clear_done:
 	VZEROUPPER
 	RET
 
+DATA wordc2300000<>+0(SB)/4, $0xc2300000
+DATA wordc2300000<>+4(SB)/4, $0xc2300000
+DATA wordc2300000<>+8(SB)/4, $0xc2300000
+DATA wordc2300000<>+12(SB)/4, $0xc2300000
+DATA wordc2300000<>+16(SB)/4, $0xc2300000
+DATA wordc2300000<>+20(SB)/4, $0xc2300000
+DATA wordc2300000<>+24(SB)/4, $0xc2300000
+DATA wordc2300000<>+28(SB)/4, $0xc2300000
+DATA wordc2300000<>+32(SB)/4, $0xc2300000
+DATA wordc2300000<>+36(SB)/4, $0xc2300000
+DATA wordc2300000<>+40(SB)/4, $0xc2300000
+DATA wordc2300000<>+44(SB)/4, $0xc2300000
+DATA wordc2300000<>+48(SB)/4, $0xc2300000
+DATA wordc2300000<>+52(SB)/4, $0xc2300000
+DATA wordc2300000<>+56(SB)/4, $0xc2300000
+DATA wordc2300000<>+60(SB)/4, $0xc2300000
+GLOBL wordc2300000<>(SB), RODATA|NOPTR, $64
+
 // func softmaxAgainAVX512(x *float32, n int, s float32, max float32, sum float32)
 // Requires: AVX, AVX512F
 TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-28
@@ -2024,6 +2050,7 @@ again_loop:
 	VMOVUPS     (DI)(R13*1), Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
 	VMAXPS      Z0, Z13, Z0
 	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
@@ -2040,11 +2067,13 @@ again_loop:
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VSCALEFPS   Z1, Z2, Z2
+	VMOVAPS.Z   Z2, K4, Z2
 	VDIVPS      Z11, Z2, Z2
 	VMOVUPS     Z2, (DI)(R13*1)
 	VMOVUPS     64(DI)(R13*1), Z5
 	VMULPS      Z15, Z5, Z5
 	VSUBPS      Z12, Z5, Z5
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z5, K4
 	VMINPS      Z5, Z14, Z5
 	VMAXPS      Z5, Z13, Z5
 	VMULPS      word3fb8aa3b<>+0(SB), Z5, Z6
@@ -2061,6 +2090,7 @@ again_loop:
 	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
 	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
 	VSCALEFPS   Z6, Z7, Z7
+	VMOVAPS.Z   Z7, K4, Z7
 	VDIVPS      Z11, Z7, Z7
 	VMOVUPS     Z7, 64(DI)(R13*1)
 	ADDQ        $0x00000080, R13
@@ -2077,6 +2107,7 @@ again_one:
 	VMOVUPS     (DI)(R13*1), Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
 	VMAXPS      Z0, Z13, Z0
 	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
@@ -2093,6 +2124,7 @@ again_one:
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VSCALEFPS   Z1, Z2, Z2
+	VMOVAPS.Z   Z2, K4, Z2
 	VDIVPS      Z11, Z2, Z2
 	VMOVUPS     Z2, (DI)(R13*1)
 	ADDQ        $0x00000040, R13
@@ -2110,6 +2142,7 @@ again_rest:
 	VMOVUPS.Z   (DI)(R13*1), K1, Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
 	VMAXPS      Z0, Z13, Z0
 	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
@@ -2126,6 +2159,7 @@ again_rest:
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
 	VSCALEFPS   Z1, Z2, Z2
+	VMOVAPS.Z   Z2, K4, Z2
 	VMOVAPS.Z   Z2, K1, Z2
 	VDIVPS      Z11, Z2, Z2
 	VMOVUPS     Z2, K1, (DI)(R13*1)

@@ -186,20 +186,35 @@ func softmax(g *gen, v isa) {
 	w := v.vecs(0, 16)
 	scale, hi, lo, max, sum, keep := w[15], w[14], w[13], w[12], w[11], w[10]
 
-	// x = exp(x·scale - max), masked-out lanes 0
+	var spill operand.Mem
+	// x = exp(x·scale - max), 0 below the floor and in masked-out lanes
 	value := func(scaled bool, r []reg.Register, off int, mk *mask) reg.Register {
 		v.load(g, ix(x, off), mk, r[0])
 		if scaled {
 			g.VMULPS(scale, r[0], r[0])
 		}
 		g.VSUBPS(max, r[0], r[0])
+		// not below the floor, and NaN: K4, or memory on the stack, which the registers are too few for
+		floor := g.float(-44)
+		if v.wide() {
+			g.VCMPPS(operand.Imm(0x15), floor, r[0], reg.K4)
+		} else {
+			g.VCMPPS(operand.Imm(0x15), floor, r[0], r[1])
+			g.VMOVUPS(r[1], spill)
+		}
 		v.exp(g, r[0], r[1], r[2], r[3], r[4], hi, lo)
+		if v.wide() {
+			g.VMOVAPS_Z(r[2], reg.K4, r[2])
+		} else {
+			g.VANDPS(spill, r[2], r[2])
+		}
 		v.keep(g, mk, r[2])
 		return r[2]
 	}
 
 	g.function(v, "softmax", "replaces x by the softmax of x·s and returns its maximum and sum; see SoftmaxRow.",
 		map[string]reg.Register{"s": scale}, []string{"float32", "float32"}, argX, argN, param{"s", "float32"})
+	spill = g.spill(v)
 	g.MOVQ(rN, reg.R8)
 	v.maxOf(g, "max", x, scale)
 	g.VADDSS(g.float(0), xmm(w[0]), xmm(w[0]))
@@ -237,6 +252,7 @@ func softmax(g *gen, v isa) {
 
 	g.function(v, "softmaxAgain", "replaces x by exp(x·s - max)/sum.", map[string]reg.Register{"s": scale, "max": max, "sum": sum}, nil,
 		argX, argN, param{"s", "float32"}, param{"max", "float32"}, param{"sum", "float32"})
+	spill = g.spill(v)
 	v.expClamps(g, hi, lo)
 	v.each(g, "again", 2, func(u, _, off int, mk *mask) {
 		r := w[u%2*5:]

@@ -230,3 +230,11 @@ func (v isa) vecs(first, n int) []reg.Register {
 
 // imm is an immediate of an addition or comparison.
 func imm(n int) operand.Op { return operand.U32(uint32(n)) }
+
+// spill is room for a vector on the stack of an AVX2 function, whose registers are few.
+func (g *gen) spill(v isa) operand.Mem {
+	if v.wide() {
+		return operand.Mem{}
+	}
+	return g.AllocLocal(v.bytes())
+}
