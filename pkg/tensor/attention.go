@@ -19,6 +19,7 @@ type attention struct {
 	qkv, out       *Var
 	b, n, heads, d int // n tokens, d width of a head
 	queries        int // the first so many tokens ask; n: all
+	block          int // queries worked on at a time, about
 	mask           Mask
 	scale          float32
 	drop           kernel.Drop
@@ -30,6 +31,7 @@ type attention struct {
 	fwd, back      rowTask
 	acc            bool
 	t              *Tape
+	gemms          []kernel.Gemm // [B·H] the product that a head is at; here, so that a replay allocates nothing
 }
 
 // queryBlock is about how many queries are worked on at a time: their scores
@@ -58,7 +60,7 @@ func (t *Tape) AttentionOfFirst(qkv *Var, heads, queries int, mask Mask, dropout
 	}
 	need(mask.Positions == nil || len(mask.Positions) == n*n, "Attention", sprint("a position mask of ", n*n), len(mask.Positions))
 	need(queries > 0 && queries <= n, "Attention", sprint("1 to ", n, " queries"), queries)
-	a := &attention{qkv: qkv, b: b, n: n, queries: queries, heads: heads, d: w / heads, mask: mask, p: dropout, out: t.newVar([]int{b, queries, w}, qkv.root().grad), t: t}
+	a := &attention{qkv: qkv, b: b, n: n, queries: queries, block: queryBlock, heads: heads, d: w / heads, mask: mask, p: dropout, out: t.newVar([]int{b, queries, w}, qkv.root().grad), t: t}
 	a.scale = float32(1 / math.Sqrt(float64(a.d)))
 	if dropout > 0 {
 		a.drop, a.site = kernel.NewDrop(dropout), t.nextDrop()
@@ -117,6 +119,7 @@ func (a *attention) bind(*Tape) {
 			}
 		}}
 	}
+	a.gemms = make([]kernel.Gemm, a.b*a.heads)
 	a.fwd, a.back = each(a.head), each(a.headBackward)
 }
 
@@ -188,9 +191,9 @@ func (b queries) end(q int) int {
 func (a *attention) blocks(i int, f func(b queries)) {
 	b := queries{a: a, i: i}
 	b.all, b.holes = a.keys(i / a.heads)
-	count := (a.queries + queryBlock - 1) / queryBlock
+	count := (a.queries + a.block - 1) / a.block
 	for k := range count {
-		b.lo, b.hi = cut(k, count, a.queries, tileRows)
+		b.lo, b.hi = cut(k, count, a.queries, kernel.TileRows)
 		b.keys = b.end(b.hi - 1)
 		if b.lo < b.hi {
 			f(b)
@@ -202,7 +205,8 @@ func (a *attention) blocks(i int, f func(b queries)) {
 // hides what the masks hide before a row's end. kt is the keys transposed.
 func (b queries) scores(s []float32, q headView, kt []float32, ld int, ws *kernel.Workspace) {
 	n := b.a.n
-	g := kernel.Gemm{M: b.hi - b.lo, N: b.keys, K: b.a.d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: kt, BRow: ld, BCol: 1, C: s, CRow: n}
+	g := &b.a.gemms[b.i]
+	*g = kernel.Gemm{M: b.hi - b.lo, N: b.keys, K: b.a.d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: kt, BRow: ld, BCol: 1, C: s, CRow: n}
 	g.Run(0, g.M, 0, g.N, ws)
 	if b.holes {
 		sample := b.i / b.a.heads
@@ -253,7 +257,7 @@ func transposed(n, d int) (floats, ld int) {
 func (a *attention) head(i int, ws *kernel.Workspace) {
 	n, d := a.n, a.d
 	size, ld := transposed(n, d)
-	rows := min(a.queries, queryBlock+tileRows)
+	rows := min(a.queries, a.block+kernel.TileRows)
 	buf := carver{ws.Floats(align(size) + align(n*d) + align(rows*n))}
 	kt, v, s := buf.take(size), buf.take(n*d), buf.take(rows*n)
 	q, k, out := a.view(a.qkv.Data, i, 0), a.view(a.qkv.Data, i, 1), a.outView(a.out.Data, i)
@@ -275,7 +279,8 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 		if a.drops() {
 			b.dropWeights(s, s)
 		}
-		g := kernel.Gemm{M: b.hi - b.lo, N: d, K: b.keys, A: s, ARow: n, ACol: 1, B: v, BRow: d, BCol: 1, C: out.x[b.lo*out.stride:], CRow: out.stride}
+		g := &b.a.gemms[b.i]
+		*g = kernel.Gemm{M: b.hi - b.lo, N: d, K: b.keys, A: s, ARow: n, ACol: 1, B: v, BRow: d, BCol: 1, C: out.x[b.lo*out.stride:], CRow: out.stride}
 		g.Run(0, g.M, 0, d, ws)
 	})
 }
@@ -292,7 +297,7 @@ func (c *carver) take(n int) []float32 {
 func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	n, d := a.n, a.d
 	size, ld := transposed(n, d)
-	rows := min(a.queries, queryBlock+tileRows)
+	rows := min(a.queries, a.block+kernel.TileRows)
 	buf := carver{ws.Floats(2*align(size) + align(n*d) + 2*align(a.queries*d) + 3*align(rows*n))}
 	kt, vt, k := buf.take(size), buf.take(size), buf.take(n*d)
 	q, do := buf.take(a.queries*d), buf.take(a.queries*d)
@@ -316,7 +321,8 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	a.blocks(i, func(b queries) {
 		m := b.hi - b.lo
 		b.scores(p, headView{q, d}, kt, ld, ws)
-		g := kernel.Gemm{M: m, N: b.keys, K: d, A: do[b.lo*d:], ARow: d, ACol: 1, B: vt, BRow: ld, BCol: 1, C: dp, CRow: n}
+		g := &b.a.gemms[b.i]
+		*g = kernel.Gemm{M: m, N: b.keys, K: d, A: do[b.lo*d:], ARow: d, ACol: 1, B: vt, BRow: ld, BCol: 1, C: dp, CRow: n}
 		g.Run(0, m, 0, b.keys, ws)
 		for r := range m {
 			at, end := i*a.queries+b.lo+r, b.end(b.lo+r)
@@ -330,16 +336,16 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 			b.dropWeights(w, p)
 			b.dropWeights(dp, dp)
 		}
-		g = kernel.Gemm{M: b.keys, N: d, K: m, A: w, ARow: 1, ACol: n, B: do[b.lo*d:], BRow: d, BCol: 1, C: dv.x, CRow: dv.stride, Acc: true}
+		*g = kernel.Gemm{M: b.keys, N: d, K: m, A: w, ARow: 1, ACol: n, B: do[b.lo*d:], BRow: d, BCol: 1, C: dv.x, CRow: dv.stride, Acc: true}
 		g.Run(0, b.keys, 0, d, ws)
 		for r := range m {
 			end := b.end(b.lo + r)
 			kernel.SoftmaxBack(p[r*n:r*n+end], dp[r*n:r*n+end], a.scale)
 			clear(dp[r*n+end : r*n+b.keys])
 		}
-		g = kernel.Gemm{M: m, N: d, K: b.keys, A: dp, ARow: n, ACol: 1, B: k, BRow: d, BCol: 1, C: dq.x[b.lo*dq.stride:], CRow: dq.stride, Acc: a.acc}
+		*g = kernel.Gemm{M: m, N: d, K: b.keys, A: dp, ARow: n, ACol: 1, B: k, BRow: d, BCol: 1, C: dq.x[b.lo*dq.stride:], CRow: dq.stride, Acc: a.acc}
 		g.Run(0, m, 0, d, ws)
-		g = kernel.Gemm{M: b.keys, N: d, K: m, A: dp, ARow: 1, ACol: n, B: q[b.lo*d:], BRow: d, BCol: 1, C: dk.x, CRow: dk.stride, Acc: true}
+		*g = kernel.Gemm{M: b.keys, N: d, K: m, A: dp, ARow: 1, ACol: n, B: q[b.lo*d:], BRow: d, BCol: 1, C: dk.x, CRow: dk.stride, Acc: true}
 		g.Run(0, b.keys, 0, d, ws)
 	})
 }

@@ -54,7 +54,7 @@ func (t *Tape) SoftTargets(logits, teacher *Var, labels *Ints, temperature float
 	need(!teacher.root().grad, "SoftTargets", "a teacher that needs no gradient", teacher.Shape)
 	need(temperature > 0, "SoftTargets", "a temperature above 0", temperature)
 	o := &softTargets{logits: logits, teacher: teacher, labels: labels, temperature: temperature}
-	t.record(o, nil, []*Var{logits})
+	t.record(o, nil, []*Var{logits, teacher})
 	return &o.Loss
 }
 

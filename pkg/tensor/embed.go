@@ -25,6 +25,7 @@ func (t *Tape) Embedding(ids *Ints, table *Param, scale float32, pos []float32) 
 	return e.y
 }
 
+func (e *embedding) needs() []*Var         { return nil }
 func (e *embedding) kind() string          { return "embedding" }
 func (e *embedding) flops() (int64, int64) { return 0, 0 }
 
@@ -93,7 +94,8 @@ func (t *Tape) PatchEmbed(img *Var, w, b *Param) *Var {
 	return o.y
 }
 
-func (o *patchEmbed) kind() string { return "patches" }
+func (o *patchEmbed) needs() []*Var { return nil }
+func (o *patchEmbed) kind() string  { return "patches" }
 
 func (o *patchEmbed) flops() (forward, backward int64) {
 	f := 2 * int64(o.y.Size()) * int64(o.c*o.p*o.p)

@@ -37,7 +37,7 @@ func (t *Tape) MSE(pred, target *Var) *Loss {
 	need(pred.Size() == target.Size(), "MSE", sprint("two of ", pred.Shape), target.Shape)
 	need(!target.root().grad, "MSE", "a target that needs no gradient", target.Shape)
 	o := &mse{pred: pred, target: target}
-	t.record(o, nil, []*Var{pred})
+	t.record(o, nil, []*Var{pred, target})
 	return &o.Loss
 }
 

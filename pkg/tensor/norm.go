@@ -39,6 +39,7 @@ func (t *Tape) AddNorm(x, y *Var, gamma, beta *Param, dropout float32) *Var {
 }
 
 func (a *addNorm) kind() string          { return "addnorm" }
+func (a *addNorm) needs() []*Var         { return nil }
 func (a *addNorm) flops() (int64, int64) { return 0, 0 }
 func (a *addNorm) reserve(t *Tape) []reserved {
 	return []reserved{{dst: &a.xhat, n: a.x.Size()}, {dst: &a.rstd, n: a.x.Rows()}}
@@ -153,6 +154,7 @@ func (t *Tape) Dropout(x *Var, p float32) *Var {
 }
 
 func (o *dropout) kind() string          { return "dropout" }
+func (o *dropout) needs() []*Var         { return nil }
 func (o *dropout) flops() (int64, int64) { return 0, 0 }
 
 func (o *dropout) bind(t *Tape) {

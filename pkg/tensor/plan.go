@@ -56,7 +56,12 @@ func align(n int) int { return (n + slabAlign - 1) / slabAlign * slabAlign }
 
 // arrange gives every piece an address, large ones first, each the lowest that
 // is free all its life, and returns how many floats that takes.
-func arrange(pieces []*piece) (total int) {
+func (t *Tape) arrange(pieces []*piece) (total int) {
+	if t.apart {
+		for _, p := range pieces {
+			p.lives = [][2]int{{0, forever}}
+		}
+	}
 	order := slices.Clone(pieces)
 	slices.SortStableFunc(order, func(a, b *piece) int { return cmp.Compare(b.n, a.n) })
 	var placed []*piece // by address
@@ -105,19 +110,27 @@ func (t *Tape) segmentEnding(i int) *segment {
 	return nil
 }
 
-func (t *Tape) inSegment(i int) bool {
-	for _, s := range t.segments {
+// segmentOf returns the segment that operation i is in, or nil.
+func (t *Tape) segmentOf(i int) *segment {
+	for k, s := range t.segments {
 		if s.first <= i && i <= s.last {
-			return true
+			return &t.segments[k]
 		}
 	}
-	return false
+	return nil
 }
 
 // lives returns the events between which memory written by the forward of
 // operation made must last, given who reads it.
 func (t *Tape) lives(events []event, made int, reads func(e event) bool) (lives [][2]int) {
-	again := t.inSegment(made)
+	// What leaves its segment is not given up: backward may be called again, and a result be looked at.
+	s := t.segmentOf(made)
+	again := s != nil
+	for _, e := range events {
+		if again && reads(e) && (e.op < s.first || e.op > s.last) {
+			again = false
+		}
+	}
 	for at, e := range events {
 		switch {
 		case e.op == made && !e.backward:
@@ -136,12 +149,17 @@ func (t *Tape) lives(events []event, made int, reads func(e event) bool) (lives 
 // dataPieces lists the data of activations and what operations reserve.
 func (t *Tape) dataPieces() (pieces []*piece) {
 	events := t.schedule()
-	needed := make([][]*Var, len(t.ops)) // by backward
+	needed := make([][]*Var, len(t.ops)) // by backward: all that the operation knows, unless it says
 	for i, o := range t.ops {
+		vars := t.ins[i]
+		if t.outs[i] != nil {
+			vars = append(slices.Clone(vars), t.outs[i])
+		}
 		if k, ok := o.(interface{ needs() []*Var }); ok {
-			for _, v := range k.needs() {
-				needed[i] = append(needed[i], v.root())
-			}
+			vars = k.needs()
+		}
+		for _, v := range vars {
+			needed[i] = append(needed[i], v.root())
 		}
 	}
 	for _, v := range t.vars {
@@ -202,7 +220,7 @@ func (t *Tape) Seal() {
 	need(!t.sealed, "Tape.Seal", "one call", "another")
 	t.sealed = true
 	for _, pieces := range [][]*piece{t.dataPieces(), t.gradPieces()} {
-		slab, r := floats(arrange(pieces))
+		slab, r := floats(t.arrange(pieces))
 		t.memory = append(t.memory, r)
 		t.floats += len(slab)
 		for _, p := range pieces {

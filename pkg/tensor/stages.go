@@ -37,7 +37,7 @@ func (t *Tape) ForwardFrom(from, to Mark) {
 	if from == 0 {
 		t.joinBytes()
 	}
-	for _, o := range t.ops[from:to] {
-		o.forward(t)
+	for i := from; i < to; i++ {
+		t.runForward(int(i), false)
 	}
 }

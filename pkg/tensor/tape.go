@@ -78,9 +78,11 @@ type Tape struct {
 	params []*Param   // used, in order of first use
 	reads  [][]*Param // by operation, for the last use in backward
 	ins    [][]*Var   // by operation: what its forward reads
+	outs   []*Var     // by operation: what it writes, or nil
 	drops  uint32     // dropouts recorded
 	sealed bool
 
+	apart    bool // tests: no two pieces of memory share addresses
 	segments []segment
 	opened   int // first operation of the segment being recorded, -1: none
 	memory   []*region
@@ -162,7 +164,7 @@ func (t *Tape) record(o op, out *Var, in []*Var, params ...*Param) {
 			read = append(read, v.root())
 		}
 	}
-	t.ins = append(t.ins, read)
+	t.ins, t.outs = append(t.ins, read), append(t.outs, out)
 	if out != nil {
 		out.made = i
 	}

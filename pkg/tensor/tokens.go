@@ -23,6 +23,7 @@ func (t *Tape) PrependToken(x *Var, cls, pos *Param) *Var {
 	return o.y
 }
 
+func (o *prepend) needs() []*Var         { return nil }
 func (o *prepend) kind() string          { return "tokens" }
 func (o *prepend) flops() (int64, int64) { return 0, 0 }
 
@@ -90,6 +91,7 @@ func (t *Tape) AddRow(x *Var, table *Param, row int) *Var {
 	return o.y
 }
 
+func (o *addRow) needs() []*Var         { return nil }
 func (o *addRow) kind() string          { return "tokens" }
 func (o *addRow) flops() (int64, int64) { return 0, 0 }
 
@@ -140,6 +142,7 @@ func (t *Tape) ConcatTokens(a, b *Var) *Var {
 	return o.y
 }
 
+func (o *concat) needs() []*Var         { return nil }
 func (o *concat) kind() string          { return "tokens" }
 func (o *concat) flops() (int64, int64) { return 0, 0 }
 
@@ -210,6 +213,7 @@ func (o *meanPool) count(s int) (n int) {
 	return n
 }
 
+func (o *meanPool) needs() []*Var         { return nil }
 func (o *meanPool) kind() string          { return "tokens" }
 func (o *meanPool) flops() (int64, int64) { return 0, 0 }
 
@@ -270,6 +274,7 @@ func (t *Tape) SelectToken(x *Var, i int) *Var {
 	return o.y
 }
 
+func (o *selectToken) needs() []*Var         { return nil }
 func (o *selectToken) kind() string          { return "tokens" }
 func (o *selectToken) flops() (int64, int64) { return 0, 0 }
 
