@@ -47,6 +47,10 @@ func main() {
 	file := flag.String("file", "", "which file to write")
 	dir := flag.String("dir", "..", "where to write it")
 	flag.Parse()
+	if *file == "gemm_neon" {
+		writeNEON(*file, *dir)
+		return
+	}
 	f, ok := files[*file]
 	if !ok {
 		log.Fatalf("no generator for %q", *file)
