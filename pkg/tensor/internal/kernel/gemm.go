@@ -34,6 +34,11 @@ type Gemm struct {
 	Acc        bool      // chains begin at the old C; excludes Bias
 	Bias       []float32 // [N]: chains begin at the bias; nil: at 0
 	ReLU       bool      // negative results become 0; NaN stays NaN
+
+	// Then, if not nil, is called for tiles of C when they are final, in the thread that ran them, while they are still in its cache: for
+	// what else is to be done to each element, such as GELU, a residual or dropout. Every element is in one tile. It must not
+	// change what other tiles read.
+	Then func(m0, m1, n0, n1 int)
 }
 
 // Run computes rows [m0,m1) and columns [n0,n1) of C. Runs of disjoint tiles may go on at once, each with its own workspace.
@@ -48,6 +53,9 @@ func (g *Gemm) Run(m0, m1, n0, n1 int, ws *Workspace) {
 		return
 	}
 	g.runGeneric(m0, m1, n0, n1)
+	if g.Then != nil {
+		g.Then(m0, m1, n0, n1)
+	}
 }
 
 func (g *Gemm) check(m0, m1, n0, n1 int) {

@@ -163,6 +163,9 @@ func (g *Gemm) strips(v *vectorOps, ws *Workspace, i0, i1, j0, j1, k0, k1 int, p
 			}
 			v.tile(rows, cols)(t)
 		}
+		if g.Then != nil && k1 == g.K {
+			g.Then(i, i+rows, j0, j1)
+		}
 	}
 }
 
@@ -236,6 +239,9 @@ func (g *Gemm) runDirect(v *vectorOps, m0, m1, n0, n1 int, ws *Workspace) {
 			}
 		}
 	}
+	if g.Then != nil {
+		g.Then(m0, m1, n0, n1)
+	}
 }
 
 // runTurned computes columns of C as rows of Cᵀ = Bᵀ·Aᵀ and transposes them.
@@ -269,6 +275,9 @@ func (g *Gemm) runTurned(v *vectorOps, m0, m1, n0, n1 int, ws *Workspace) {
 			} else {
 				v.untranspose(p)
 			}
+		}
+		if g.Then != nil {
+			g.Then(m0, m1, i, ie)
 		}
 	}
 	*turned = Gemm{} // do not hold on to the operands

@@ -47,3 +47,39 @@ func TestGemmWays(t *testing.T) {
 		}
 	})
 }
+
+// TestGemmThen checks that each element is handed on once, and not before it is final.
+func TestGemmThen(t *testing.T) {
+	levels(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(23, 24))
+		ws := NewWorkspace()
+		for _, s := range [][3]int{{300, 560, 620}, {300, 70, 9}, {20, 90, 600}, {9, 130, 1030}, {5, 3, 0}} {
+			for _, bT := range []bool{false, true} {
+				g := newGemm(t, r, s[0], s[1], s[2], false)
+				g.lay(t, r, false, bT)
+				want := make([]float32, len(g.C))
+				copy(want, g.C)
+				twin := g.Gemm
+				twin.C = want
+				twin.runGeneric(0, g.M, 0, g.N)
+				g.Then = func(m0, m1, n0, n1 int) {
+					for i := m0; i < m1; i++ {
+						for j := n0; j < n1; j++ {
+							g.C[i*g.CRow+j] = -2*g.C[i*g.CRow+j] + 1 // once and on the final value, or it shows
+						}
+					}
+				}
+				for i := range g.M {
+					for j := range g.N {
+						want[i*g.CRow+j] = -2*want[i*g.CRow+j] + 1
+					}
+				}
+				g.Run(0, g.M, 0, g.N/2, ws)
+				g.Run(0, g.M, g.N/2, g.N, ws)
+				if i := differAt(g.C, want); i >= 0 {
+					t.Fatalf("%v: C[%d,%d] is %x, want %x", g, i/g.CRow, i%g.CRow, g.C[i], want[i])
+				}
+			}
+		}
+	})
+}
