@@ -22,7 +22,7 @@ type linear struct {
 	pre       []float32 // before GELU
 
 	fwd, dx, dw product
-	tail        rowTask    // what forward does behind the product
+	tail        rowTask    // dropout behind the product
 	actBack     rowTask    // GELU
 	actBias     columnTask // ReLU, dropout and the bias' gradient
 	db          columnTask
@@ -86,6 +86,11 @@ func (l *linear) bind(t *Tape) {
 	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, ARow: in, ACol: 1, B: l.w.Value, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU}
 	if l.act == GELU {
 		l.fwd.g.C = l.pre
+		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
+			for r := m0; r < m1; r++ {
+				kernel.GELU(y[r*out+n0:r*out+n1], l.pre[r*out+n0:r*out+n1])
+			}
+		}
 	}
 	if l.b != nil {
 		l.fwd.g.Bias = l.b.Value
@@ -93,10 +98,6 @@ func (l *linear) bind(t *Tape) {
 	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: l.w.Value, BRow: in, BCol: 1, C: l.x.Grad, CRow: in}
 	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BRow: in, BCol: 1, CRow: in}
 	l.tail = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
-		if l.act == GELU {
-			kernel.GELU(y[lo*out:hi*out], l.pre[lo*out:hi*out])
-			return
-		}
 		for lo < hi { // sample by sample
 			s := lo / l.perSample
 			end := min(hi, (s+1)*l.perSample)
@@ -128,7 +129,7 @@ func (l *linear) bind(t *Tape) {
 
 func (l *linear) forward(t *Tape) {
 	l.fwd.run(t.rt)
-	if l.act == GELU || l.p > 0 && t.train {
+	if l.p > 0 && t.train {
 		l.tail.run(t.rt)
 	}
 }
