@@ -1,12 +1,20 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/natsbus"
 )
 
 // Whatever a user gets wrong comes back as one message that names the thing,
@@ -92,6 +100,20 @@ func TestBadInput(t *testing.T) {
 	curveAbs, _ := filepath.Abs("testdata/curve/train_data.safetensors")
 	badInit := write("bad_init.yaml", strings.NewReplacer("train_data.safetensors", curveAbs, "train_init.safetensors", "bad_init.safetensors").Replace(string(curve)))
 
+	record := filepath.Join(dir, "record")
+	if err := os.CopyFS(record, os.DirFS("../../pkg/data/testdata/rlds/tiny/1.0.0")); err != nil {
+		t.Fatal(err)
+	}
+	shard := filepath.Join(record, "tiny-train.tfrecord-00001-of-00002")
+	flip(t, shard, -100)
+	rlds := edit("rlds.yaml", "kind: tabletop, episodes: 40", "kind: rlds, path: record, camera: image_0")
+	folder := edit("folder.yaml", "kind: tabletop, episodes: 40", "kind: folder, path: folder")
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write("folder/manifest.jsonl", `{"image": "a.png", "instruction": "go", "action": [0,0,0,0,0,0,1]}`+"\n")
+	write("folder/a.png", "\x89PNG\r\n\x1a\nand no more")
+
 	for name, c := range map[string]struct {
 		args []string
 		code int
@@ -111,6 +133,8 @@ func TestBadInput(t *testing.T) {
 		"missing data":             {[]string{"train", withData("g.yaml", "nowhere.safetensors")}, exitFailed, []string{"nowhere.safetensors"}},
 		"truncated data":           {[]string{"train", withData("h.yaml", "cut.safetensors")}, exitFailed, []string{"cut.safetensors"}},
 		"token outside vocabulary": {[]string{"train", withData("i.yaml", "token.safetensors")}, exitFailed, []string{"token", "50"}},
+		"TFRecord with a bad CRC":  {[]string{"train", rlds}, exitFailed, []string{shard, "record 2 at byte", "checksum"}},
+		"image without pixels":     {[]string{"train", folder}, exitFailed, []string{"a.png", "manifest.jsonl"}},
 		"bad init":                 {[]string{"train", badInit}, exitFailed, []string{"vision_encoder.cls_token", "surplus", "cross_modal_fusion.language_proj.bias", "[16]", "[32]"}},
 		"no NATS":                  {[]string{"train", "testdata/small.yaml", "--nats", "nats://127.0.0.1:1", "--set", "cluster.join_timeout=1s"}, exitFailed, []string{"127.0.0.1:1"}},
 		"no checkpoint":            {[]string{"eval", "--checkpoint", dir}, exitFailed, []string{dir}},
@@ -182,6 +206,101 @@ func TestRunDirInUse(t *testing.T) {
 	}
 }
 
+// A picture is decoded when a worker needs it. One that then turns out broken
+// ends the job, and the message says which.
+func TestImageThatDoesNotDecode(t *testing.T) {
+	dir := t.TempDir()
+	pixels := image.NewRGBA(image.Rect(0, 0, 40, 40))
+	for i := range pixels.Pix {
+		pixels.Pix[i] = byte(i * i)
+	}
+	var manifest strings.Builder
+	for i := range 24 {
+		name := fmt.Sprintf("%02d.png", i)
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(png.Encode(f, pixels), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&manifest, `{"image": %q, "instruction": "go", "action": [%d,0,0,0,0,0,1]}`+"\n", name, i)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.jsonl"), []byte(manifest.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, filepath.Join(dir, "17.png"), -200)
+	small, err := os.ReadFile("testdata/small.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "job.yaml")
+	text := strings.Replace(string(small), "kind: tabletop, episodes: 40, shuffle: true, holdout: {fraction: 0.1}", "kind: folder, path: ., shuffle: true, holdout: {episodes: [0]}", 1)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := call(t, bin.coordinator, "train", path, "--run-dir", filepath.Join(t.TempDir(), "run"))
+	if code != exitFailed || !strings.Contains(stderr, "17.png") || !strings.Contains(stderr, "does not decode") {
+		t.Errorf("exit code %d, want %d and the picture's name:\n%s", code, exitFailed, stderr)
+	}
+}
+
+// A coordinator tells a worker of another release, and one with the wrong
+// token, why it may not join, and goes on waiting for others.
+func TestStrangersAreRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "0", "--set", "cluster.workers=1", "--set", "train.steps=3")
+	url := p.event("waiting")["url"].(string)
+	token := filepath.Join(dir, "token")
+	secret, err := os.ReadFile(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := natsbus.Connect(ctx, url, natsbus.Credentials{Token: strings.TrimSpace(string(secret))}, natsbus.ConnOptions{Job: "small", Member: "old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _, err = cluster.JoinJob(ctx, conn.Bus(), "small", cluster.Join{Protocol: cluster.Protocol + 1, Version: "v9", Worker: "old", Host: "here"})
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint("protocol version ", cluster.Protocol+1)) || !strings.Contains(err.Error(), fmt.Sprint("speaks ", cluster.Protocol)) {
+		t.Errorf("a worker of another protocol version: %v", err)
+	}
+
+	wrong := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(wrong, []byte("wrong\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := call(t, bin.worker, "--nats", url, "--job", "small", "--token-file", wrong, "--join-timeout", "20s")
+	if code != exitFailed || !strings.Contains(strings.ToLower(stderr), "authorization") {
+		t.Errorf("a worker with the wrong token: exit code %d\n%s", code, stderr)
+	}
+
+	if code, _, stderr := call(t, bin.worker, "--nats", url, "--job", "small", "--token-file", token); code != exitDone {
+		t.Errorf("the right worker: exit code %d\n%s", code, stderr)
+	}
+	if code, _ := p.wait(); code != exitDone || !strings.Contains(p.errText(), "refused worker old") {
+		t.Errorf("the coordinator: exit code %d\n%s", code, p.errText())
+	}
+}
+
+// flip changes one bit of the file at offset at, from its end if negative.
+func flip(t *testing.T, file string, at int) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at < 0 {
+		at += len(b)
+	}
+	b[at] ^= 1
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A checkpoint with one flipped byte is refused by name, and resuming goes on
 // from the one before it to the same weights.
 func TestFlippedByte(t *testing.T) {
@@ -191,14 +310,7 @@ func TestFlippedByte(t *testing.T) {
 		t.Fatalf("weights are %s, want %s", got, want)
 	}
 	file := filepath.Join(dir, "checkpoints", "step-00000012", "model.safetensors")
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[len(b)-100] ^= 1
-	if err := os.WriteFile(file, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	flip(t, file, -100)
 	code, stdout, stderr := call(t, bin.coordinator, "checkpoint", "verify", dir)
 	if code != exitFailed || !strings.Contains(stdout+stderr, "model.safetensors") || !strings.Contains(stdout, "step-00000010") {
 		t.Errorf("verify: exit code %d\n%s%s", code, stdout, stderr)

@@ -159,7 +159,12 @@ func (o *opening) readManifest(root *os.Root, path string) (*table, string, erro
 	if withEpisode == 0 {
 		t.eps = len(t.episode)
 	}
-	t.origin = func(i int) string { return fmt.Sprintf("%s:%d", path, lines[i]) }
+	t.origin = func(i int) string {
+		if images == nil {
+			return fmt.Sprintf("%s:%d", path, lines[i])
+		}
+		return fmt.Sprintf("%s:%d, image %q", path, lines[i], images[i])
+	}
 	t.image = func(i int) (Image, error) {
 		file, err := readImageFile(root, images[i])
 		if err == nil {

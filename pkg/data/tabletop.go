@@ -28,6 +28,14 @@ func openTabletop(o *opening) (*set, error) {
 	if episodes == 0 {
 		episodes = defaultTabletopEpisodes
 	}
+	scene := tabletop.Cluttered
+	switch o.cfg.Scene {
+	case "", tabletop.Cluttered.String():
+	case tabletop.Simple.String():
+		scene = tabletop.Simple
+	default:
+		return nil, fmt.Errorf("data.scene is %q; want simple or cluttered", o.cfg.Scene)
+	}
 	size := o.needs.Image[1]
 	switch im := o.needs.Image; {
 	case episodes < 1 || episodes > maxEpisodes:
@@ -39,14 +47,14 @@ func openTabletop(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("tabletop").add("recipe", tabletop.Version).add("seed", o.seed).add("episodes", episodes).add("size", size).add("holdout", o.holdoutLabel())
+	fp := newPrint("tabletop").add("recipe", tabletop.Version).add("scene", scene).add("seed", o.seed).add("episodes", episodes).add("size", size).add("holdout", o.holdoutLabel())
 	meta, err := o.base(fp.sum())
 	if err != nil {
 		return nil, err
 	}
 	err = o.words(&meta,
-		func() []string { return append([]string{"<pad>", "<unk>"}, tabletop.Words()...) },
-		func() int { return tabletop.MaxWords })
+		func() []string { return append([]string{"<pad>", "<unk>"}, scene.Words()...) },
+		func() int { return scene.MaxWords() })
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +66,7 @@ func openTabletop(o *opening) (*set, error) {
 			if _, out := slices.BinarySearch(held, e); out {
 				continue
 			}
-			ep := tabletop.NewEpisode(o.seed, uint64(e))
+			ep := scene.NewEpisode(o.seed, uint64(e))
 			for k := 0; k < tabletop.Frames; k++ {
 				actions = append(actions, float32s(ep.Frame(k).Expert()))
 			}
@@ -75,7 +83,7 @@ func openTabletop(o *opening) (*set, error) {
 		}
 	}
 	get := func(i int) (Sample, error) {
-		f := tabletop.NewEpisode(o.seed, uint64(episode(i))).Frame(i % tabletop.Frames)
+		f := scene.NewEpisode(o.seed, uint64(episode(i))).Frame(i % tabletop.Frames)
 		s := Sample{ID: uint64(i), Origin: fmt.Sprintf("tabletop episode %d frame %d", episode(i), i%tabletop.Frames)}
 		if size > 0 {
 			s.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}

@@ -9,6 +9,7 @@ var (
 	lossKinds     = []string{"mse", "cross_entropy"}
 	optimizers    = []string{"adamw", "adam"}
 	deliveries    = []string{"auto", "local", "bus"}
+	scenes        = []string{"cluttered", "simple"}
 	normalisation = []string{"none", "mean_std", "min_max", "quantile"}
 )
 
@@ -49,7 +50,7 @@ func Default(modelKind, dataKind string) Job {
 	}
 	switch dataKind {
 	case "tabletop":
-		j.Data.Episodes = 2000
+		j.Data.Episodes, j.Data.Scene = 2000, "cluttered"
 	case "copy":
 		j.Data.Episodes, j.Data.SeqLen = 10000, 16
 	case "rlds":

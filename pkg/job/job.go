@@ -49,6 +49,7 @@ type Data struct {
 	Split     string  `yaml:"split,omitempty"`      // rlds: split of the data set
 	Camera    string  `yaml:"camera,omitempty"`     // rlds: image feature, e.g. image_0
 	Episodes  int     `yaml:"episodes,omitempty"`   // tabletop, copy: episodes in an epoch
+	Scene     string  `yaml:"scene,omitempty"`      // tabletop: simple | cluttered
 	SeqLen    int     `yaml:"seq_len,omitempty"`    // copy: tokens in a sequence
 	MaxTokens int     `yaml:"max_tokens,omitempty"` // instruction tokens after padding or cutting; 0: the longest of the training split
 	Normalize string  `yaml:"normalize,omitempty"`  // actions: none | mean_std | min_max | quantile

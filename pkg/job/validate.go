@@ -216,6 +216,11 @@ func (j *Job) checkData(c *checker) {
 	} else {
 		c.unused("data.episodes", d.Episodes == 0, kind)
 	}
+	if d.Kind == "tabletop" {
+		c.oneOf("data.scene", d.Scene, scenes)
+	} else {
+		c.unused("data.scene", d.Scene == "", kind)
+	}
 	if d.Kind != "rlds" {
 		c.unused("data.split", d.Split == "", kind)
 		c.unused("data.camera", d.Camera == "", kind)

@@ -16,6 +16,12 @@ import (
 //     (verb, relation, whether there is a second object, shape of the first),
 //     fitted on other episodes. Colours and second shapes tell next to nothing.
 func TestBlindBaselines(t *testing.T) {
+	for _, scene := range []Scene{Cluttered, Simple} {
+		t.Run(scene.String(), func(t *testing.T) { testBlind(t, scene) })
+	}
+}
+
+func testBlind(t *testing.T, scene Scene) {
 	const fit, eval = 40000, 5000 // episodes
 	type class struct {
 		verb     Verb
@@ -30,7 +36,7 @@ func TestBlindBaselines(t *testing.T) {
 	var mean, sq Action
 	sums, counts := map[class]*Action{}, map[class]float64{}
 	for id := uint64(0); id < fit; id++ {
-		e := NewEpisode(1, id)
+		e := scene.NewEpisode(1, id)
 		for k := 0; k < Frames; k++ {
 			f := e.Frame(k)
 			a, c := f.Expert(), of(f)
@@ -60,7 +66,7 @@ func TestBlindBaselines(t *testing.T) {
 	scores := make([]score, len(names))
 	const total = eval * Frames
 	for id := uint64(fit); id < fit+eval; id++ {
-		e := NewEpisode(1, id)
+		e := scene.NewEpisode(1, id)
 		for k := 0; k < Frames; k++ {
 			f := e.Frame(k)
 			a, c := f.Expert(), of(f)

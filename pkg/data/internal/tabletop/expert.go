@@ -28,7 +28,7 @@ func (f *Frame) Expert() Action { return f.expert(f.Task) }
 func (f *Frame) WithoutInstruction() Action {
 	var mean Action
 	home := f.Objects // tasks depend on colours and shapes only
-	for _, c := range Weighted(home) {
+	for _, c := range f.scene.Weighted(home) {
 		a := f.expert(c.Task)
 		for d := range mean {
 			mean[d] += mul(c.P, a[d])
@@ -76,8 +76,12 @@ func (f *Frame) setDown() Action {
 	return f.toward(g.X, g.Y, z, 0, 0, g.Yaw, g.Z <= z+reach)
 }
 
-// place returns where the base of A belongs: beside B, or on it.
+// place returns where the base of A belongs: beside B, on it, or where there is
+// no B on a side of the table.
 func (f *Frame) place(t Task) (x, y, z float64) {
+	if t.B < 0 {
+		return middle[0] + mul(sides[0], direction[t.Rel][0]), middle[1] + mul(sides[1], direction[t.Rel][1]), 0
+	}
 	b := f.Objects[t.B]
 	if t.Rel == On {
 		return b.X, b.Y, b.Z + 2*b.half().z

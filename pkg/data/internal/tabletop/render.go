@@ -21,6 +21,7 @@ type rgb [3]float64
 
 var (
 	tables  = [...]rgb{{0.80, 0.70, 0.56}, {0.72, 0.72, 0.70}, {0.62, 0.48, 0.36}, {0.86, 0.85, 0.80}}
+	grey    = rgb{0.5, 0.5, 0.5}
 	floor   = rgb{0.30, 0.32, 0.36}
 	steel   = rgb{0.13, 0.13, 0.15}
 	casing  = rgb{0.93, 0.93, 0.95}
@@ -245,6 +246,9 @@ func (f *Frame) trace(u, v float64, bodies []body, list []int) rgb {
 			c[k] = mul(c[k], 0.42+mul(0.62, diffuse)) + mul(0.18, g)
 		}
 		return c
+	}
+	if f.scene == Simple {
+		return grey
 	}
 	if d.z >= 0 {
 		return floor

@@ -3,9 +3,9 @@
 // Everything is a pure function of (seed, episode, frame), the same bits on
 // every CPU.
 //
-//	e := tabletop.NewEpisode(seed, 17)  // objects and instruction
-//	f := e.Frame(2)                     // one state of it, and the expert's action
-//	f.Render(rgb, 64)                   // what the camera sees
+//	e := tabletop.Cluttered.NewEpisode(seed, 17)  // objects and instruction
+//	f := e.Frame(2)                               // one state of it, and the expert's action
+//	f.Render(rgb, 64)                             // what the camera sees
 //
 // The robot's frame: x forward, away from the camera; y to the left; z up;
 // metres and radians. The camera stands where the robot does, so left and
@@ -30,6 +30,31 @@ const Version = 1
 
 // Frames is the number of frames, and so of samples, in an episode.
 const Frames = 4
+
+// Scene is how hard the episodes are.
+//
+//	             simple                              cluttered
+//	objects      one                                 two to four, alike in colour or shape
+//	instruction  verb, direction or side of table    also places relative to another object
+//	gripper      upright                             tilted
+//	picture      grey table                          planks of four kinds, a floor, shadows
+//
+// Simple asks for what a small model learns from some ten thousand samples:
+// where the gripper and the object are, and what to do about it. Cluttered asks
+// it also to find which object is meant.
+type Scene uint8
+
+const (
+	Cluttered Scene = iota
+	Simple
+)
+
+func (scene Scene) String() string {
+	if scene == Simple {
+		return "simple"
+	}
+	return "cluttered"
+}
 
 // Shape of an object.
 type Shape uint8
@@ -91,8 +116,9 @@ type Gripper struct {
 	Held             int // index of the object between the fingers; -1: none
 }
 
-// Episode is a scene and an instruction.
+// Episode is a table and an instruction.
 type Episode struct {
+	scene    Scene
 	seed, id uint64
 	home     []Object // where the objects stand
 	table    int      // which of the tables
@@ -106,6 +132,7 @@ type Frame struct {
 	Gripper Gripper
 	Task    Task
 	Text    string
+	scene   Scene
 	table   int
 }
 
@@ -122,12 +149,13 @@ func (d *draw) between(lo, hi float64) float64 {
 	return lo + mul(float64(d.intn(1001))/1000, hi-lo)
 }
 
-// NewEpisode draws the scene and instruction of episode id: two to four
-// objects of two colours and two shapes, all different, so that neither the
-// colour nor the shape alone names an object where there are three or more.
-func NewEpisode(seed, id uint64) *Episode {
+// NewEpisode draws table and instruction of episode id. Cluttered tables have
+// two to four objects of two colours and two shapes, all different, so that
+// neither the colour nor the shape alone names an object where there are three
+// or more.
+func (scene Scene) NewEpisode(seed, id uint64) *Episode {
 	d := &draw{s: philox.Stream{Seed: seed, Purpose: philox.Scene, Site: 0, Sample: id}}
-	e := &Episode{seed: seed, id: id, table: d.intn(len(tables))}
+	e := &Episode{scene: scene, seed: seed, id: id, table: d.intn(len(tables))}
 	c := [2]Colour{Colour(d.intn(int(colours)))}
 	c[1] = (c[0] + 1 + Colour(d.intn(int(colours)-1))) % colours
 	s := [2]Shape{Shape(d.intn(int(shapes)))}
@@ -138,6 +166,9 @@ func NewEpisode(seed, id uint64) *Episode {
 		order[i], order[j] = order[j], order[i]
 	}
 	n := 2 + d.intn(3)
+	if scene == Simple {
+		n = 1
+	}
 	for _, k := range order[:n] {
 		o := Object{Shape: s[k&1], Colour: c[k>>1], Yaw: d.between(-0.7, 0.7)}
 		for try := 0; try < 100; try++ {
@@ -148,7 +179,7 @@ func NewEpisode(seed, id uint64) *Episode {
 		}
 		e.home = append(e.home, o)
 	}
-	e.Task, e.Text = drawTask(d, e.home)
+	e.Task, e.Text = scene.drawTask(d, e.home)
 	return e
 }
 
@@ -166,7 +197,7 @@ func clear(o Object, others []Object, gap float64) bool {
 // holds an object, any of them.
 func (e *Episode) Frame(k int) *Frame {
 	d := &draw{s: philox.Stream{Seed: e.seed, Purpose: philox.Scene, Site: 1, Step: uint64(k), Sample: e.id}}
-	f := &Frame{Objects: append([]Object(nil), e.home...), Task: e.Task, Text: e.Text, table: e.table}
+	f := &Frame{Objects: append([]Object(nil), e.home...), Task: e.Task, Text: e.Text, scene: e.scene, table: e.table}
 	g := &f.Gripper
 	g.Held = -1
 	if d.intn(5) < 2 {
@@ -196,6 +227,9 @@ func (e *Episode) Frame(k int) *Frame {
 		g.Z = max(g.Z, lift)
 	}
 	g.Roll, g.Pitch, g.Yaw = d.between(-0.15, 0.15), d.between(-0.15, 0.15), d.between(-0.7, 0.7)
+	if f.scene == Simple {
+		g.Roll, g.Pitch = 0, 0
+	}
 	g.Open = d.intn(4) > 0
 	if g.Held >= 0 {
 		o := &f.Objects[g.Held]

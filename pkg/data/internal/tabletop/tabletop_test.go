@@ -49,30 +49,34 @@ func TestRealFunctions(t *testing.T) {
 // CPU, and with GOAMD64=v3 or GOARCH=arm64, where a compiler may fuse. A
 // changed hash means a changed recipe: raise Version.
 func TestSameBitsEverywhere(t *testing.T) {
-	const want = "d9fa524977e199e4b88e34af6a07ce7050608527e47d72aae438724b4d819307"
-	h := sha256.New()
-	pix := make([]byte, 48*48*3)
-	for id := uint64(0); id < 60; id++ {
-		e := NewEpisode(7, id)
-		for k := 0; k < Frames; k++ {
-			f := e.Frame(k)
-			f.Render(pix, 48)
-			h.Write(pix)
-			h.Write([]byte(f.Text))
-			for _, a := range f.Expert() {
-				binary.Write(h, binary.LittleEndian, math.Float64bits(a))
+	for scene, want := range map[Scene]string{
+		Cluttered: "d9fa524977e199e4b88e34af6a07ce7050608527e47d72aae438724b4d819307",
+		Simple:    "87b43a659515f9bb8885f712aace7d9e44bd4341a5d113095d010953053dfed7",
+	} {
+		h := sha256.New()
+		pix := make([]byte, 48*48*3)
+		for id := uint64(0); id < 60; id++ {
+			e := scene.NewEpisode(7, id)
+			for k := 0; k < Frames; k++ {
+				f := e.Frame(k)
+				f.Render(pix, 48)
+				h.Write(pix)
+				h.Write([]byte(f.Text))
+				for _, a := range f.Expert() {
+					binary.Write(h, binary.LittleEndian, math.Float64bits(a))
+				}
 			}
 		}
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		t.Errorf("hash of 240 frames is %s, want %s", got, want)
+		if got := hex.EncodeToString(h.Sum(nil)); got != want {
+			t.Errorf("%s: hash of 240 frames is %s, want %s", scene, got, want)
+		}
 	}
 }
 
 func TestChancesAddUp(t *testing.T) {
-	for id := uint64(0); id < 50; id++ {
-		e := NewEpisode(3, id)
-		w := Weighted(e.home)
+	for id := uint64(0); id < 100; id++ {
+		e := Scene(id&1).NewEpisode(3, id)
+		w := e.scene.Weighted(e.home)
 		sum, found := 0.0, false
 		for _, c := range w {
 			sum += c.P
@@ -90,13 +94,19 @@ func TestChancesAddUp(t *testing.T) {
 // Every instruction is within the vocabulary and the length, and names its
 // objects unambiguously: no two objects share both colour and shape.
 func TestInstructions(t *testing.T) {
-	words := Words()
+	for _, scene := range []Scene{Cluttered, Simple} {
+		t.Run(scene.String(), func(t *testing.T) { testInstructions(t, scene) })
+	}
+}
+
+func testInstructions(t *testing.T, scene Scene) {
+	words := scene.Words()
 	if !slices.IsSorted(words) {
 		t.Error("words are not sorted")
 	}
 	longest, used := 0, map[string]bool{}
 	for id := uint64(0); id < 20000; id++ {
-		e := NewEpisode(5, id)
+		e := scene.NewEpisode(5, id)
 		f := strings.Fields(e.Text)
 		longest = max(longest, len(f))
 		for _, w := range f {
@@ -114,8 +124,8 @@ func TestInstructions(t *testing.T) {
 			seen[k] = true
 		}
 	}
-	if longest != MaxWords {
-		t.Errorf("the longest of 20000 instructions has %d words, MaxWords is %d", longest, MaxWords)
+	if longest != scene.MaxWords() {
+		t.Errorf("the longest of 20000 instructions has %d words, MaxWords is %d", longest, scene.MaxWords())
 	}
 	if len(used) != len(words) {
 		t.Errorf("%d words were used of %d", len(used), len(words))
@@ -126,11 +136,14 @@ func TestInstructions(t *testing.T) {
 // simple model of grasping and pushing, it reaches the goal of most tasks.
 // (A push may run into nothing here: objects do not collide in this model.)
 func TestExpertReachesGoals(t *testing.T) {
-	for _, verb := range []Verb{PickUp, Put, Push} {
+	for _, c := range []struct {
+		scene Scene
+		verb  Verb
+	}{{Cluttered, PickUp}, {Cluttered, Put}, {Cluttered, Push}, {Simple, PickUp}, {Simple, Put}} {
 		done, all := 0, 0
 		for id := uint64(0); all < 200; id++ {
-			e := NewEpisode(9, id)
-			if e.Task.Verb != verb || verb == Push && e.Task.B < 0 {
+			e := c.scene.NewEpisode(9, id)
+			if e.Task.Verb != c.verb || c.verb == Push && e.Task.B < 0 {
 				continue
 			}
 			f := e.Frame(0)
@@ -142,9 +155,9 @@ func TestExpertReachesGoals(t *testing.T) {
 				done++
 			}
 		}
-		t.Logf("verb %d: %d of %d reached", verb, done, all)
+		t.Logf("%s, verb %d: %d of %d reached", c.scene, c.verb, done, all)
 		if done < all*9/10 {
-			t.Errorf("verb %d: the expert reached %d of %d goals", verb, done, all)
+			t.Errorf("%s, verb %d: the expert reached %d of %d goals", c.scene, c.verb, done, all)
 		}
 	}
 }
@@ -193,7 +206,7 @@ func (f *Frame) advance(a Action) {
 func TestRenderAndLimits(t *testing.T) {
 	for _, size := range []int{16, 33, 64, 224} {
 		pix := make([]byte, size*size*3)
-		f := NewEpisode(1, 3).Frame(1)
+		f := Cluttered.NewEpisode(1, 3).Frame(1)
 		f.Render(pix, size)
 		first := slices.Clone(pix)
 		f.Gripper.X += 0.05
@@ -209,7 +222,7 @@ func TestRenderAndLimits(t *testing.T) {
 		}
 	}
 	for id := uint64(0); id < 500; id++ {
-		f := NewEpisode(2, id).Frame(int(id % Frames))
+		f := Cluttered.NewEpisode(2, id).Frame(int(id % Frames))
 		a := f.Expert()
 		if (vec{a[0], a[1], a[2]}).length() > MaxMove*(1+1e-9) || a[6] != 0 && a[6] != 1 {
 			t.Fatalf("episode %d: action %v", id, a)
@@ -225,7 +238,7 @@ func TestRenderAndLimits(t *testing.T) {
 // Outlines only skip work: a body must never stick out of its own.
 func TestOutlinesHoldTheirBodies(t *testing.T) {
 	for id := uint64(0); id < 40; id++ {
-		f := NewEpisode(4, id).Frame(int(id % Frames))
+		f := Cluttered.NewEpisode(4, id).Frame(int(id % Frames))
 		bodies := f.bodies()
 		all := []int{0, 1, 2, 3, 4, 5, 6, 7}[:len(bodies)]
 		const size = 32
@@ -256,7 +269,7 @@ func TestOutlinesHoldTheirBodies(t *testing.T) {
 
 func BenchmarkRender64(b *testing.B) {
 	pix := make([]byte, 64*64*3)
-	f := NewEpisode(1, 3).Frame(0)
+	f := Cluttered.NewEpisode(1, 3).Frame(0)
 	for b.Loop() {
 		f.Render(pix, 64)
 	}

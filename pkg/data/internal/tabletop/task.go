@@ -33,10 +33,16 @@ var direction = [On][2]float64{Left: {0, 1}, Right: {0, -1}, Front: {-1, 0}, Beh
 // beside is the distance between A and B when A is beside B.
 const beside = 0.09
 
+// The table's middle, and how far its sides are from there, as (x, y).
+var (
+	middle = [2]float64{0.40, 0}
+	sides  = [2]float64{0.11, 0.13}
+)
+
 // Task is the meaning of an instruction.
 type Task struct {
 	Verb Verb
-	A, B int // indices of objects; B -1: none
+	A, B int // indices of objects; B -1: none, Rel is a direction or a side of the table
 	Rel  Relation
 }
 
@@ -62,14 +68,20 @@ var (
 		{"towards you", "back", "closer"},
 		{"forward", "away", "away from you"},
 	}
+	sideWords = [On][]string{
+		{"on the left", "to the left side"},
+		{"on the right", "to the right side"},
+		{"in front", "at the front"},
+		{"at the back", "at the far end"},
+	}
 )
 
 const polite = "please"
 
 // drawTask draws a task that the objects allow, and its words. Weighted lists
 // the same choices with their chances.
-func drawTask(d *draw, objects []Object) (Task, string) {
-	w := Weighted(objects)
+func (scene Scene) drawTask(d *draw, objects []Object) (Task, string) {
+	w := scene.Weighted(objects)
 	u := float64(d.intn(1<<30)) / (1 << 30)
 	k := 0
 	for sum := w[0].P; k < len(w)-1 && sum <= u; sum += w[k].P {
@@ -86,6 +98,8 @@ func drawTask(d *draw, objects []Object) (Task, string) {
 		parts = append(parts, pick(relationWords[t.Rel]), noun(t.B))
 	case t.Verb == Push:
 		parts = append(parts, pick(directionWords[t.Rel]))
+	case t.Verb == Put:
+		parts = append(parts, pick(sideWords[t.Rel]))
 	}
 	if d.intn(8) == 0 {
 		parts = append([]string{polite}, parts...)
@@ -99,15 +113,23 @@ type Chance struct {
 	P    float64
 }
 
-// Weighted returns every task that a scene allows. The three verbs are equally
-// likely, and so are all objects; a push has a bare direction in half of the
-// cases and a place relative to another object in the other half.
-func Weighted(objects []Object) []Chance {
+// Weighted returns every task that the objects allow. The three verbs are
+// equally likely, and so are all objects. In a simple scene a push has a
+// direction and a put a side of the table. In a cluttered one a put has a place
+// relative to another object; a push, a direction in half of the cases and such
+// a place in the other half.
+func (scene Scene) Weighted(objects []Object) []Chance {
 	n := len(objects)
 	var out []Chance
 	third := 1.0 / float64(verbs) / float64(n)
 	for a := range objects {
 		out = append(out, Chance{Task{PickUp, a, -1, 0}, third})
+		if scene == Simple {
+			for r := Left; r < On; r++ {
+				out = append(out, Chance{Task{Put, a, -1, r}, third / float64(On)}, Chance{Task{Push, a, -1, r}, third / float64(On)})
+			}
+			continue
+		}
 		for r := Left; r < On; r++ {
 			out = append(out, Chance{Task{Push, a, -1, r}, third / 2 / float64(On)})
 		}
@@ -131,9 +153,13 @@ func Weighted(objects []Object) []Chance {
 }
 
 // Words returns every word that an instruction can have, sorted.
-func Words() []string {
+func (scene Scene) Words() []string {
 	all := []string{polite, "the"}
-	for _, list := range [][][]string{colourWords[:], shapeWords[:], verbWords[:], relationWords[:], directionWords[:]} {
+	places := relationWords[:]
+	if scene == Simple {
+		places = sideWords[:]
+	}
+	for _, list := range [][][]string{colourWords[:], shapeWords[:], verbWords[:], places, directionWords[:]} {
 		for _, words := range list {
 			for _, w := range words {
 				all = append(all, strings.Fields(w)...)
@@ -145,5 +171,10 @@ func Words() []string {
 }
 
 // MaxWords is the length of the longest instruction: "please push the red cube
-// to the left of the blue ball".
-const MaxWords = 12
+// to the left of the blue ball", "please pick up the red cube", …
+func (scene Scene) MaxWords() int {
+	if scene == Simple {
+		return 9 // "please put the red cube to the left side"
+	}
+	return 12
+}
