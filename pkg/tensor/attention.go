@@ -6,21 +6,13 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
 )
 
-// Mask says which keys a query may see; True, or 1, is visible. Its parts are
-// combined: a key is visible where all of them say so. A query that sees
-// nothing gets zeros.
-type Mask struct {
-	Causal    bool    // keys up to the query's own position
-	Keys      *Bytes  // [B, T], per sample; nil: all
-	Positions []uint8 // [T·T], query by key, for all samples; nil: all
-}
-
 type attention struct {
 	qkv, out       *Var
 	b, n, heads, d int // n tokens, d width of a head
 	queries        int // the first so many tokens ask; n: all
 	block          int // queries worked on at a time, about
 	mask           Mask
+	anchors        []int // keys that everyone sees, kept apart
 	scale          float32
 	drop           kernel.Drop
 	p              float32
@@ -44,6 +36,17 @@ const queryBlock = 96
 // queries, keys and values of all heads: softmax(q·kᵀ/√(D/heads))·v, [B, T, D].
 // Dropout applies to the weights. There is no T×T matrix: a block of queries at
 // a time has its weights, and backward computes them anew.
+//
+// A row of a block has the keys that everyone sees, gathered, and then a run of
+// neighbours; slots that are no key of this query's hold -Inf, and weigh 0.
+//
+//	slot   0 … anchors   … base               base+keys-from
+//	key    anchors[i]    –    from … anchors hidden … keys
+//
+// base and from are multiples of 16, so that which of a row sum's lanes a key
+// falls into does not depend on its block; without anchors it is the lane that
+// a full row has it in, and a windowed attention has the bits of a full one
+// under the same mask.
 func (t *Tape) Attention(qkv *Var, heads int, mask Mask, dropout float32) *Var {
 	need(len(qkv.Shape) == 3, "Attention", "[B, T, 3D]", qkv.Shape)
 	return t.AttentionOfFirst(qkv, heads, qkv.Shape[1], mask, dropout)
@@ -60,7 +63,10 @@ func (t *Tape) AttentionOfFirst(qkv *Var, heads, queries int, mask Mask, dropout
 	}
 	need(mask.Positions == nil || len(mask.Positions) == n*n, "Attention", sprint("a position mask of ", n*n), len(mask.Positions))
 	need(queries > 0 && queries <= n, "Attention", sprint("1 to ", n, " queries"), queries)
+	need(mask.Window >= 0 && mask.Stride >= 0 && mask.Global >= 0 && (mask.Window > 0 || mask.Stride+mask.Global == 0), "Attention",
+		"a window of at least 1 beside a stride or global tokens", mask.Window, mask.Stride, mask.Global)
 	a := &attention{qkv: qkv, b: b, n: n, queries: queries, block: queryBlock, heads: heads, d: w / heads, mask: mask, p: dropout, out: t.newVar([]int{b, queries, w}, qkv.root().grad), t: t}
+	a.anchors = mask.anchors(n)
 	a.scale = float32(1 / math.Sqrt(float64(a.d)))
 	if dropout > 0 {
 		a.drop, a.site = kernel.NewDrop(dropout), t.nextDrop()
@@ -98,7 +104,14 @@ func (a *attention) kind() string  { return "attention" }
 func (a *attention) needs() []*Var { return []*Var{a.qkv} }
 
 func (a *attention) flops() (forward, backward int64) {
-	f := 4 * int64(a.b*a.heads*a.queries) * int64(a.n*a.d)
+	seen := 0
+	for q := range a.queries {
+		seen += a.mask.end(q, a.n) - a.mask.begin(q) + len(a.anchors)
+	}
+	if a.mask.Window == 0 { // what is hidden without a window is computed all the same, or not by much
+		seen = a.queries * a.n
+	}
+	f := 4 * int64(a.b*a.heads*seen) * int64(a.d)
 	return f, f / 2 * 5
 }
 
@@ -123,129 +136,6 @@ func (a *attention) bind(*Tape) {
 	a.fwd, a.back = each(a.head), each(a.headBackward)
 }
 
-// headView is one (sample, head) of a matrix of tokens: rows stride apart.
-type headView struct {
-	x      []float32
-	stride int
-}
-
-// view returns part (q 0, k 1, v 2) of head i in qkv or its gradient.
-func (a *attention) view(x []float32, i, part int) headView {
-	w := a.heads * a.d
-	return headView{x[i/a.heads*a.n*3*w+part*w+i%a.heads*a.d:], 3 * w}
-}
-
-// outView returns head i of the result or its gradient.
-func (a *attention) outView(x []float32, i int) headView {
-	w := a.heads * a.d
-	return headView{x[i/a.heads*a.queries*w+i%a.heads*a.d:], w}
-}
-
-// dense copies rows of a head side by side, so that they do not share a few
-// sets of the cache.
-func (v headView) dense(dst []float32, rows, d int) []float32 {
-	for r := range rows {
-		copy(dst[r*d:(r+1)*d], v.x[r*v.stride:r*v.stride+d])
-	}
-	return dst[:rows*d]
-}
-
-// keys returns how many keys of a sample there are up to the last visible one,
-// and whether one before it is hidden.
-func (a *attention) keys(sample int) (n int, holes bool) {
-	if a.mask.Keys == nil {
-		return a.n, false
-	}
-	see := a.mask.Keys.Data[sample*a.n : (sample+1)*a.n]
-	n = a.n
-	for n > 0 && see[n-1] == 0 {
-		n--
-	}
-	for _, s := range see[:n] {
-		if s == 0 {
-			return n, true
-		}
-	}
-	return n, false
-}
-
-// queries is a block of queries of one (sample, head).
-type queries struct {
-	a      *attention
-	i      int // (sample, head)
-	lo, hi int // queries
-	keys   int // that any of them may see: the first so many
-	all    int // visible keys of the sample, up to the last
-	holes  bool
-}
-
-// end is how many keys query q may see at most.
-func (b queries) end(q int) int {
-	if b.a.mask.Causal {
-		return min(b.all, q+1)
-	}
-	return b.all
-}
-
-// blocks calls f for the blocks of queries of head i, in order.
-func (a *attention) blocks(i int, f func(b queries)) {
-	b := queries{a: a, i: i}
-	b.all, b.holes = a.keys(i / a.heads)
-	count := (a.queries + a.block - 1) / a.block
-	for k := range count {
-		b.lo, b.hi = cut(k, count, a.queries, kernel.TileRows)
-		b.keys = b.end(b.hi - 1)
-		if b.lo < b.hi {
-			f(b)
-		}
-	}
-}
-
-// scores computes the products of queries and keys to s, rows of a.n, and
-// hides what the masks hide before a row's end. kt is the keys transposed.
-func (b queries) scores(s []float32, q headView, kt []float32, ld int, ws *kernel.Workspace) {
-	n := b.a.n
-	g := &b.a.gemms[b.i]
-	*g = kernel.Gemm{M: b.hi - b.lo, N: b.keys, K: b.a.d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: kt, BRow: ld, BCol: 1, C: s, CRow: n}
-	g.Run(0, g.M, 0, g.N, ws)
-	if b.holes {
-		sample := b.i / b.a.heads
-		b.hide(s, b.a.mask.Keys.Data[sample*n:(sample+1)*n], 0)
-	}
-	if m := b.a.mask.Positions; m != nil {
-		b.hide(s, m[b.lo*n:], n)
-	}
-}
-
-// hide puts -Inf where see, whose rows lie stride apart, is 0.
-func (b queries) hide(s []float32, see []uint8, stride int) {
-	hidden := float32(math.Inf(-1))
-	for r := range b.hi - b.lo {
-		row := s[r*b.a.n:]
-		for k, v := range see[r*stride : r*stride+b.keys] {
-			if v == 0 {
-				row[k] = hidden
-			}
-		}
-	}
-}
-
-// dropWeights applies the dropout to rows of weights; element (head, q, k) of a
-// sample's stream belongs to weight (q, k).
-func (b queries) dropWeights(dst, src []float32) {
-	a := b.a
-	n := a.n
-	s, first := a.t.stream(a.site, b.i/a.heads), uint32(b.i%a.heads*n*n+b.lo*n)
-	if b.keys == n {
-		rows := (b.hi - b.lo) * n
-		a.drop.Apply(dst[:rows], src[:rows], s, first)
-		return
-	}
-	for r := range b.hi - b.lo {
-		a.drop.Apply(dst[r*n:r*n+b.keys], src[r*n:r*n+b.keys], s, first+uint32(r*n))
-	}
-}
-
 func (a *attention) drops() bool { return a.p > 0 && a.t.train }
 
 // transposed is the floats that Transpose of n rows of d needs, and its ld.
@@ -254,34 +144,70 @@ func transposed(n, d int) (floats, ld int) {
 	return d * ld, ld
 }
 
+// transpose makes the transposed rows of keys or values in x.
+func (a *attention) transpose(buf *carver, x headView, ws *kernel.Workspace) (r headRows) {
+	size, ld := transposed(a.n, a.d)
+	r.x, r.ld = buf.take(size), ld
+	kernel.Transpose(r.x, ld, x.x, x.stride, a.n, a.d, ws)
+	if len(a.anchors) > 0 {
+		size, r.lda = transposed(len(a.anchors), a.d)
+		r.anchor = buf.take(size)
+		for j := range a.d {
+			for i, k := range a.anchors {
+				r.anchor[j*r.lda+i] = x.x[k*x.stride+j]
+			}
+		}
+	}
+	return r
+}
+
+// sideBySide makes the rows of keys or values in x lie side by side.
+func (a *attention) sideBySide(buf *carver, x headView) (r headRows) {
+	r.x = x.dense(buf.take(a.n*a.d), a.n, a.d)
+	if len(a.anchors) > 0 {
+		r.anchor = a.collect(buf.take(len(a.anchors)*a.d), x)
+	}
+	return r
+}
+
+// collect copies the anchors' rows of x to dst.
+func (a *attention) collect(dst []float32, x headView) []float32 {
+	for i, k := range a.anchors {
+		copy(dst[i*a.d:(i+1)*a.d], x.x[k*x.stride:])
+	}
+	return dst
+}
+
+// sizes returns the floats of a transpose and of rows side by side.
+func (a *attention) sizes() (turned, beside int) {
+	size, _ := transposed(a.n, a.d)
+	sizeA, _ := transposed(len(a.anchors), a.d)
+	return align(size) + align(sizeA), align(a.n*a.d) + align(len(a.anchors)*a.d)
+}
+
 func (a *attention) head(i int, ws *kernel.Workspace) {
-	n, d := a.n, a.d
-	size, ld := transposed(n, d)
+	n, room := a.n, a.room()
 	rows := min(a.queries, a.block+kernel.TileRows)
-	buf := carver{ws.Floats(align(size) + align(n*d) + align(rows*n))}
-	kt, v, s := buf.take(size), buf.take(n*d), buf.take(rows*n)
-	q, k, out := a.view(a.qkv.Data, i, 0), a.view(a.qkv.Data, i, 1), a.outView(a.out.Data, i)
-	kernel.Transpose(kt, ld, k.x, k.stride, n, d, ws)
-	v = a.view(a.qkv.Data, i, 2).dense(v, n, d)
+	turned, beside := a.sizes()
+	buf := carver{ws.Floats(turned + beside + align(rows*room))}
+	q, out := a.view(a.qkv.Data, i, 0), a.outView(a.out.Data, i)
+	k, v := a.transpose(&buf, a.view(a.qkv.Data, i, 1), ws), a.sideBySide(&buf, a.view(a.qkv.Data, i, 2))
+	s := buf.take(rows * room)
 	a.blocks(i, func(b queries) {
-		b.scores(s, q, kt, ld, ws)
+		b.scores(s, room, q, k, ws)
 		for r := range b.hi - b.lo {
 			at, end := i*a.queries+b.lo+r, b.end(b.lo+r)
-			row := s[r*n : r*n+b.keys]
+			row := s[r*room : r*room+b.width()]
 			a.max[at], a.sum[at] = kernel.SoftmaxRow(row[:end], a.scale)
 			clear(row[end:])
 			if a.keep {
-				w := a.weights[at*n : (at+1)*n]
-				copy(w, row)
-				clear(w[len(row):])
+				b.spread(a.weights[at*n:(at+1)*n], row)
 			}
 		}
 		if a.drops() {
-			b.dropWeights(s, s)
+			b.dropWeights(s, s, room)
 		}
-		g := &b.a.gemms[b.i]
-		*g = kernel.Gemm{M: b.hi - b.lo, N: d, K: b.keys, A: s, ARow: n, ACol: 1, B: v, BRow: d, BCol: 1, C: out.x[b.lo*out.stride:], CRow: out.stride}
-		g.Run(0, g.M, 0, d, ws)
+		b.weigh(out, s, room, v, false, ws)
 	})
 }
 
@@ -295,19 +221,15 @@ func (c *carver) take(n int) []float32 {
 }
 
 func (a *attention) headBackward(i int, ws *kernel.Workspace) {
-	n, d := a.n, a.d
-	size, ld := transposed(n, d)
+	n, d, room := a.n, a.d, a.room()
 	rows := min(a.queries, a.block+kernel.TileRows)
-	buf := carver{ws.Floats(2*align(size) + align(n*d) + 2*align(a.queries*d) + 3*align(rows*n))}
-	kt, vt, k := buf.take(size), buf.take(size), buf.take(n*d)
-	q, do := buf.take(a.queries*d), buf.take(a.queries*d)
-	p, dropped, dp := buf.take(rows*n), buf.take(rows*n), buf.take(rows*n)
+	turned, beside := a.sizes()
+	buf := carver{ws.Floats(2*turned + beside + 2*align(a.queries*d) + 3*align(rows*room) + 2*align(len(a.anchors)*d))}
 	kv, vv := a.view(a.qkv.Data, i, 1), a.view(a.qkv.Data, i, 2)
-	kernel.Transpose(kt, ld, kv.x, kv.stride, n, d, ws)
-	kernel.Transpose(vt, ld, vv.x, vv.stride, n, d, ws)
-	k = kv.dense(k, n, d)
-	q = a.view(a.qkv.Data, i, 0).dense(q, a.queries, d)
-	do = a.outView(a.out.Grad, i).dense(do, a.queries, d)
+	kt, vt, k := a.transpose(&buf, kv, ws), a.transpose(&buf, vv, ws), a.sideBySide(&buf, kv)
+	q := a.view(a.qkv.Data, i, 0).dense(buf.take(a.queries*d), a.queries, d)
+	do := a.outView(a.out.Grad, i).dense(buf.take(a.queries*d), a.queries, d)
+	p, dropped, dp := buf.take(rows*room), buf.take(rows*room), buf.take(rows*room)
 	dq, dk, dv := a.view(a.qkv.Grad, i, 0), a.view(a.qkv.Grad, i, 1), a.view(a.qkv.Grad, i, 2)
 	if !a.acc { // what no block reaches, and what the chains begin at
 		for r := range n {
@@ -318,36 +240,37 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 			}
 		}
 	}
+	dka, dva := a.collect(buf.take(len(a.anchors)*d), dk), a.collect(buf.take(len(a.anchors)*d), dv)
 	a.blocks(i, func(b queries) {
 		m := b.hi - b.lo
-		b.scores(p, headView{q, d}, kt, ld, ws)
-		g := &b.a.gemms[b.i]
-		*g = kernel.Gemm{M: m, N: b.keys, K: d, A: do[b.lo*d:], ARow: d, ACol: 1, B: vt, BRow: ld, BCol: 1, C: dp, CRow: n}
-		g.Run(0, m, 0, b.keys, ws)
+		b.scores(p, room, headView{q, d}, kt, ws)
+		b.times(dp, room, headView{do, d}, vt, ws)
 		for r := range m {
 			at, end := i*a.queries+b.lo+r, b.end(b.lo+r)
-			row := p[r*n : r*n+b.keys]
+			row := p[r*room : r*room+b.width()]
 			kernel.SoftmaxAgain(row[:end], a.scale, a.max[at], a.sum[at])
 			clear(row[end:])
+			clear(dp[r*room+b.anchors : r*room+b.base])
 		}
 		w := p
 		if a.drops() {
 			w = dropped
-			b.dropWeights(w, p)
-			b.dropWeights(dp, dp)
+			b.dropWeights(w, p, room)
+			b.dropWeights(dp, dp, room)
 		}
-		*g = kernel.Gemm{M: b.keys, N: d, K: m, A: w, ARow: 1, ACol: n, B: do[b.lo*d:], BRow: d, BCol: 1, C: dv.x, CRow: dv.stride, Acc: true}
-		g.Run(0, b.keys, 0, d, ws)
+		b.gather(dv, dva, w, room, do, ws)
 		for r := range m {
 			end := b.end(b.lo + r)
-			kernel.SoftmaxBack(p[r*n:r*n+end], dp[r*n:r*n+end], a.scale)
-			clear(dp[r*n+end : r*n+b.keys])
+			kernel.SoftmaxBack(p[r*room:r*room+end], dp[r*room:r*room+end], a.scale)
+			clear(dp[r*room+end : r*room+b.width()])
 		}
-		*g = kernel.Gemm{M: m, N: d, K: b.keys, A: dp, ARow: n, ACol: 1, B: k, BRow: d, BCol: 1, C: dq.x[b.lo*dq.stride:], CRow: dq.stride, Acc: a.acc}
-		g.Run(0, m, 0, d, ws)
-		*g = kernel.Gemm{M: b.keys, N: d, K: m, A: dp, ARow: 1, ACol: n, B: q[b.lo*d:], BRow: d, BCol: 1, C: dk.x, CRow: dk.stride, Acc: true}
-		g.Run(0, b.keys, 0, d, ws)
+		b.weigh(dq, dp, room, k, a.acc, ws)
+		b.gather(dk, dka, dp, room, q, ws)
 	})
+	for i, k := range a.anchors { // their neighbours' slots were hidden, so the chains are all here
+		copy(dk.x[k*dk.stride:k*dk.stride+d], dka[i*d:])
+		copy(dv.x[k*dv.stride:k*dv.stride+d], dva[i*d:])
+	}
 }
 
 func (a *attention) forward(t *Tape) { a.fwd.run(t.rt) }

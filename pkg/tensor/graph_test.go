@@ -71,6 +71,7 @@ type (
 		causal    bool
 		keys      flags
 		positions []uint8
+		sparse    Mask // its Window, Stride and Global
 	}
 )
 
@@ -188,7 +189,7 @@ func (g *tapeGraph) linear(x node, w, b leaf, act Activation) node {
 	return node{v: g.t.Linear(x.v, w.p, b.p, act)}
 }
 func (g *tapeGraph) attention(qkv node, heads int, m mask, p float32) node {
-	return node{v: g.t.Attention(qkv.v, heads, Mask{Causal: m.causal, Keys: m.keys.b, Positions: m.positions}, p)}
+	return node{v: g.t.Attention(qkv.v, heads, Mask{Causal: m.causal, Keys: m.keys.b, Positions: m.positions, Window: m.sparse.Window, Stride: m.sparse.Stride, Global: m.sparse.Global}, p)}
 }
 func (g *tapeGraph) addNorm(x, y node, gamma, beta leaf, p float32) node {
 	return node{v: g.t.AddNorm(x.v, y.v, gamma.p, beta.p, p)}

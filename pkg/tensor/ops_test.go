@@ -93,6 +93,20 @@ var ops = func() []opCase {
 			})
 		}
 	}
+	for i, sparse := range []Mask{{Window: 1}, {Window: 2, Stride: 3}, {Window: 1, Global: 2}, {Window: 2, Stride: 4, Global: 1}} {
+		for bits := range 8 {
+			add(fmt.Sprintf("attention/window=%d,stride=%d,global=%d,causal=%d,keys=%d,dropout=%d", sparse.Window, sparse.Stride, sparse.Global, bits&1, bits>>1&1, bits>>2), func(g graph, s dims) node {
+				m := mask{causal: bits&1 != 0, sparse: sparse}
+				if bits&2 != 0 {
+					m.keys = g.bytes("keys", seeSome(s), s.b, s.n)
+				}
+				if i == 3 {
+					m.positions = scattered(s.n)
+				}
+				return g.attention(g.input("qkv", s.b, s.n, 3*s.d), s.h, m, 0.3*float32(bits>>2))
+			})
+		}
+	}
 	norm := func(g graph, s dims, y string, p float32) node {
 		other := node{}
 		if y != "" {

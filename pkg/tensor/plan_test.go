@@ -156,7 +156,8 @@ func TestAttentionBlocks(t *testing.T) {
 	rt := NewRuntime(2)
 	defer rt.Close()
 	const b, n, h, d = 2, 67, 2, 9
-	for _, m := range []mask{{}, {causal: true}, {positions: scattered(n)}, {keys: flags{f: []uint8{1}}}} {
+	for _, m := range []mask{{}, {causal: true}, {positions: scattered(n)}, {keys: flags{f: []uint8{1}}},
+		{sparse: Mask{Window: 5}, keys: flags{f: []uint8{1}}}, {sparse: Mask{Window: 5, Stride: 6, Global: 2}, causal: true}, {sparse: Mask{Window: 3, Stride: 16}, keys: flags{f: []uint8{1}}}} {
 		var want *result
 		for _, size := range []int{n, 12, 24, 60} {
 			got, _ := planned(t, rt, false, func(g *tapeGraph) (node, loss) {
@@ -171,7 +172,7 @@ func TestAttentionBlocks(t *testing.T) {
 			if want == nil {
 				want = got
 			} else if d := got.differs(want); d != "" {
-				t.Errorf("causal %v, positions %v, keys %v: blocks of %d change %s", m.causal, m.positions != nil, m.keys.f != nil, size, d)
+				t.Errorf("causal %v, positions %v, keys %v, sparse %v: blocks of %d change %s", m.causal, m.positions != nil, m.keys.f != nil, m.sparse, size, d)
 			}
 		}
 	}

@@ -100,6 +100,13 @@ func (g *twinGraph) linear(x node, w, b leaf, act Activation) node {
 	return node{f: y}
 }
 
+// outside says that k is out of q's sight in sparse attention.
+func outside(m Mask, q, k int) bool {
+	near := q-k <= m.Window && k-q <= m.Window
+	everyones := k < m.Global || m.Stride > 0 && k%m.Stride == 0
+	return m.Window > 0 && !near && !everyones && q >= m.Global
+}
+
 func (g *twinGraph) attention(qkv node, heads int, m mask, p float32) node {
 	b, n, w := qkv.f.shape[0], qkv.f.shape[1], qkv.f.shape[2]/3
 	d := w / heads
@@ -110,7 +117,7 @@ func (g *twinGraph) attention(qkv node, heads int, m mask, p float32) node {
 			for q := range n {
 				e, sum := make([]float64, n), 0.0
 				for k := range n {
-					if m.causal && k > q || m.positions != nil && m.positions[q*n+k] == 0 || m.keys.f != nil && m.keys.f[s*n+k] == 0 {
+					if m.causal && k > q || m.positions != nil && m.positions[q*n+k] == 0 || m.keys.f != nil && m.keys.f[s*n+k] == 0 || outside(m.sparse, q, k) {
 						continue
 					}
 					dot := 0.0
