@@ -32,7 +32,7 @@ func NewCoordinator() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
 	}
 	c.AddCommand(newTrain(), newEval(), newPredict(), newCheckpoint(), newPresets(), newWorker("worker", true),
-		newShow(), newAttention())
+		newShow(), newAttention(), newBench())
 	return c
 }
 
