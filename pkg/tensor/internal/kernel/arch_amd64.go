@@ -35,10 +35,12 @@ var avx512Ops = vectorOps{
 	mr: 12, lanes: 16,
 	full: gemmAVX512FullTiles, mask: gemmAVX512MaskTiles, half: gemmAVX512HalfTiles,
 	transpose: transposeAVX512, untranspose: untransposeAVX512, copy: copyLanesAVX512, panels: copyPanelsAVX512, strips: copyStripsAVX512, peak: peakAVX512,
+	narrow: narrowAVX512, widen: widenAVX512,
 }
 
 var avx2Ops = vectorOps{
 	mr: 6, lanes: 8,
 	full: gemmAVX2FullTiles, mask: gemmAVX2MaskTiles, half: gemmAVX2HalfTiles,
 	transpose: transposeAVX2, untranspose: untransposeAVX2, copy: copyLanesAVX2, panels: copyPanelsAVX2, strips: copyStripsAVX2, peak: peakAVX2,
+	narrow: narrowAVX2, widen: widenAVX2,
 }

@@ -53,6 +53,10 @@ type vectorOps struct {
 	panels      func(*packArgs)   // groups of 2·lanes neighbours, steps lie stride apart
 	strips      func(*packArgs)   // groups of mr neighbours
 	peak        func(rounds int)  // 2·mr independent vector multiply-adds a round
+
+	// Conversions of n values, a multiple of 16; nil: plain Go.
+	narrow func(dst *uint16, src *float32, n int)
+	widen  func(dst *float32, src *uint16, n int)
 }
 
 // tile returns the micro-kernel for a tile of rows × cols.

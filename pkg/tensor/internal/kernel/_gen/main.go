@@ -38,6 +38,8 @@ type gen struct {
 var files = map[string]func(*gen){
 	"gemm_avx512": func(g *gen) { gemm(g, avx512) },
 	"gemm_avx2":   func(g *gen) { gemm(g, avx2) },
+	"bf16_avx512": func(g *gen) { bf16(g, avx512) },
+	"bf16_avx2":   func(g *gen) { bf16(g, avx2) },
 	"rows_avx512": func(g *gen) { rows(g, avx512) },
 	"rows_avx2":   func(g *gen) { rows(g, avx2) },
 }
