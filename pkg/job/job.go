@@ -36,7 +36,8 @@ type Model struct {
 	VisionDim   int     `yaml:"vision_dim,omitempty"`   // cross_modal: width of the given vision features
 	LanguageDim int     `yaml:"language_dim,omitempty"` // cross_modal: width of the given language features
 	Dropout     float32 `yaml:"dropout"`
-	PadToken    int     `yaml:"pad_token"` // token id that marks padding; -1: none
+	PadToken    int     `yaml:"pad_token"`           // token id that marks padding; -1: none
+	Recompute   bool    `yaml:"recompute,omitempty"` // compute activations anew in backward: the same bits in less memory
 }
 
 // Data says where samples come from. See pkg/data for each kind.

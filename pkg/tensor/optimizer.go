@@ -132,6 +132,9 @@ func (r *Runtime) Scale(x []float32, s float32) {
 
 // Div divides x by s.
 func (r *Runtime) Div(x []float32, s float32) {
+	if s == 1 {
+		return
+	}
 	r.runFlat(x, s, kernel.Divide)
 }
 

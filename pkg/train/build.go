@@ -44,7 +44,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	}
 	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss, Global: j.Batch.Global, Micro: j.Batch.Micro, ClipNorm: j.Optimizer.ClipNorm,
 		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay},
-		L2:   j.Optimizer.Kind == "adam", BucketBytes: j.Cluster.BucketBytes,
+		L2:   j.Optimizer.Kind == "adam", BucketBytes: j.Cluster.BucketBytes, Recompute: j.Model.Recompute,
 		Schedule: LRSchedule{LR: j.Optimizer.LR, MinLR: -1, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}}
 	if j.Schedule.MinLR != nil {
 		o.Schedule.MinLR = *j.Schedule.MinLR

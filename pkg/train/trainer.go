@@ -24,6 +24,7 @@ type Options struct {
 	ClipNorm    float64
 	Schedule    LRSchedule
 	BucketBytes int
+	Recompute   bool // see models.ProgramOptions
 }
 
 // Batches yields this rank's micro-batches: those of [lo, hi) of each step, in
@@ -59,13 +60,13 @@ type Trainer struct {
 // NewTrainer returns a trainer for model, which must hold its first weights,
 // at step 0 with zero moments. phase is told what the trainer is doing.
 func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func(step uint64, phase string)) (*Trainer, error) {
-	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Loss: opt.Loss, Train: true})
+	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Loss: opt.Loss, Train: true, Recompute: opt.Recompute})
 	if err != nil {
 		return nil, err
 	}
 	ps := model.Params()
 	t := &Trainer{rt: rt, model: model, params: ps, prog: prog, opt: opt, phase: phase,
-		m: make([]float32, ps.Len()), v: make([]float32, ps.Len()), total: make([]float32, ps.Len())}
+		m: tensor.Floats(ps.Len()), v: tensor.Floats(ps.Len()), total: tensor.Floats(ps.Len())}
 	t.buckets, t.of = Buckets(ps, opt.BucketBytes)
 	t.left = make([]int, len(t.buckets))
 	t.prog.OnGrad(t.gradReady)
@@ -105,7 +106,7 @@ func (e *NonFiniteError) Error() string {
 func (t *Trainer) Step(ctx context.Context, ring *allreduce.Ring, g allreduce.Group, in Batches, flags func() allreduce.Flags) (Result, error) {
 	lo, hi := g.Micro[g.Rank], g.Micro[g.Rank+1]
 	for len(t.micro) < hi-lo {
-		t.micro = append(t.micro, make([]float32, t.params.Len()))
+		t.micro = append(t.micro, tensor.Floats(t.params.Len()))
 	}
 	res := Result{Losses: make([]float64, 0, hi-lo)}
 	micro := t.micro[:hi-lo]
