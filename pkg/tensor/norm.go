@@ -1,6 +1,12 @@
 package tensor
 
-import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+import (
+	"github.com/vlaring/vlaring/internal/philox"
+	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+)
+
+// normChunk is about how many elements of rows are worked on at a time.
+const normChunk = 4096
 
 // normEps is PyTorch's default for LayerNorm.
 const normEps = 1e-5
@@ -48,52 +54,67 @@ func (a *addNorm) reserve(t *Tape) []reserved {
 func (a *addNorm) bind(*Tape) {
 	rows, d := a.x.Rows(), a.x.Cols()
 	a.perSample = rows / a.x.Shape[0]
+	// Rows are done some at a time, of one sample: they stay in L1 from the residual to the normalisation, and their random
+	// numbers are drawn in one go.
+	chunk := max(1, normChunk/d)
+	each := func(lo, hi int, f func(lo, hi int)) {
+		for lo < hi {
+			end := min(hi, lo+chunk, (lo/a.perSample+1)*a.perSample)
+			f(lo, end)
+			lo = end
+		}
+	}
+	drop := func(lo int) (philox.Stream, uint32) {
+		return a.t.stream(a.site, lo/a.perSample), uint32(lo % a.perSample * d)
+	}
 	a.fwd = rowTask{n: rows, f: func(lo, hi int, _ *kernel.Workspace) {
-		for r := lo; r < hi; r++ {
-			row := func(s []float32) []float32 { return s[r*d : (r+1)*d] }
-			xhat := row(a.xhat)
-			z := xhat
+		each(lo, hi, func(lo, hi int) {
+			z, x := a.xhat[lo*d:hi*d], a.x.Data[lo*d:hi*d]
 			switch {
 			case a.y == nil:
-				z = row(a.x.Data)
+				z = x
 			case a.p > 0 && a.t.train:
-				a.drop.Add(z, row(a.x.Data), row(a.y.Data), a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
+				s, first := drop(lo)
+				a.drop.Add(z, x, a.y.Data[lo*d:hi*d], s, first)
 			default:
-				kernel.Add(z, row(a.x.Data), row(a.y.Data))
+				kernel.Add(z, x, a.y.Data[lo*d:hi*d])
 			}
-			a.rstd[r] = kernel.NormRow(row(a.out.Data), xhat, z, a.gamma.Value, a.beta.Value, normEps)
-		}
+			for r := lo; r < hi; r++ {
+				at := (r - lo) * d
+				a.rstd[r] = kernel.NormRow(a.out.Data[r*d:(r+1)*d], a.xhat[r*d:(r+1)*d], z[at:at+d], a.gamma.Value, a.beta.Value, normEps)
+			}
+		})
 	}}
 	a.back = rowTask{n: rows, f: func(lo, hi int, ws *kernel.Workspace) {
-		buf := ws.Floats(2 * d)
+		buf := ws.Floats(2 * chunk * d)
 		toX, toY := a.x.root().grad, a.y != nil && a.y.root().grad
-		drops := toY && a.p > 0 && a.t.train
-		for r := lo; r < hi; r++ {
-			row := func(s []float32) []float32 { return s[r*d : (r+1)*d] }
-			dz := buf[:d]
+		each(lo, hi, func(lo, hi int) {
+			n := (hi - lo) * d
+			dz := buf[:n]
 			if toX && !a.accX {
-				dz = row(a.x.Grad)
+				dz = a.x.Grad[lo*d : hi*d]
 			}
-			kernel.NormRowBackward(dz, row(a.out.Grad), row(a.xhat), a.gamma.Value, a.rstd[r])
+			for r := lo; r < hi; r++ {
+				kernel.NormRowBackward(dz[(r-lo)*d:(r-lo+1)*d], a.out.Grad[r*d:(r+1)*d], a.xhat[r*d:(r+1)*d], a.gamma.Value, a.rstd[r])
+			}
 			if toX && a.accX {
-				kernel.Accumulate(row(a.x.Grad), dz)
+				kernel.Accumulate(a.x.Grad[lo*d:hi*d], dz)
 			}
 			if !toY {
-				continue
+				return
 			}
-			if drops {
-				dst := buf[d:]
+			dy := a.y.Grad[lo*d : hi*d]
+			if a.p > 0 && a.t.train {
+				s, first := drop(lo)
 				if !a.accY {
-					dst = row(a.y.Grad)
+					a.drop.Apply(dy, dz, s, first)
+					return
 				}
-				a.drop.Apply(dst, dz, a.t.stream(a.site, r/a.perSample), uint32(r%a.perSample*d))
-				if !a.accY {
-					continue
-				}
-				dz = dst
+				a.drop.Apply(buf[n:2*n], dz, s, first)
+				dz = buf[n : 2*n]
 			}
-			give(row(a.y.Grad), dz, a.accY)
-		}
+			give(dy, dz, a.accY)
+		})
 	}}
 	a.cols = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) {
 		if !a.accGamma {

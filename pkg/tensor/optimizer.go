@@ -83,7 +83,7 @@ func power(b float64, n uint64) float64 {
 func (r *Runtime) GradNorm(ps *Params, g []float32) float64 {
 	list := ps.sorted()
 	sums := ps.sums
-	r.norm = normTask{list, g, sums}
+	r.norm = normTask{list, ps.largest, g, sums}
 	r.Run(&r.norm, len(list))
 	r.norm = normTask{}
 	total := 0.0
@@ -95,11 +95,13 @@ func (r *Runtime) GradNorm(ps *Params, g []float32) float64 {
 
 type normTask struct {
 	list []*Param
+	by   []int // the order in which they are begun
 	g    []float32
 	sums []float64
 }
 
 func (n *normTask) Tile(i int, _ *kernel.Workspace) {
+	i = n.by[i]
 	p := n.list[i]
 	n.sums[i] = kernel.SumSquares(n.g[p.Offset : p.Offset+p.Size()])
 }
@@ -110,6 +112,10 @@ func (s *Params) sorted() []*Param {
 		s.byOrder = slices.Clone(s.list)
 		slices.SortFunc(s.byOrder, func(a, b *Param) int { return strings.Compare(a.Name, b.Name) })
 		s.sums = make([]float64, len(s.list))
+		for i := range s.byOrder {
+			s.largest = append(s.largest, i)
+		}
+		slices.SortStableFunc(s.largest, func(a, b int) int { return s.byOrder[b].Size() - s.byOrder[a].Size() })
 	}
 	return s.byOrder
 }

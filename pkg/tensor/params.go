@@ -42,6 +42,7 @@ type Params struct {
 	n      int
 
 	byOrder []*Param  // by name
+	largest []int     // their places in byOrder, the largest first: threads end together
 	sums    []float64 // scratch of GradNorm, one a parameter
 }
 

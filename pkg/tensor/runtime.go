@@ -23,6 +23,7 @@ type Runtime struct {
 
 	task    Task
 	tiles   int
+	next    atomic.Int64  // tile that nobody has taken yet
 	epoch   atomic.Uint64 // counts runs; a change is the signal to start
 	left    atomic.Int32  // helpers that have not finished the run
 	closed  atomic.Bool
@@ -84,9 +85,9 @@ func (r *Runtime) Close() {
 	r.wg.Wait()
 }
 
-// Run does all tiles of a task and returns when they are done. Thread k does
-// the tiles k, k+threads, …: which thread does what is fixed, though no result
-// depends on it. A panic in a tile is raised again here.
+// Run does all tiles of a task and returns when they are done. Whoever is free
+// takes the next tile; no result depends on who. A panic in a tile is raised
+// again here.
 func (r *Runtime) Run(t Task, tiles int) {
 	if r.threads == 1 || tiles <= 1 {
 		for i := range tiles {
@@ -95,6 +96,7 @@ func (r *Runtime) Run(t Task, tiles int) {
 		return
 	}
 	r.task, r.tiles = t, tiles
+	r.next.Store(0)
 	r.left.Store(int32(r.threads - 1))
 	r.epoch.Add(1)
 	for i := range r.wake {
@@ -127,14 +129,18 @@ func (r *Runtime) Run(t Task, tiles int) {
 	}
 }
 
-// part does one thread's tiles.
+// part does tiles as thread k until none is left.
 func (r *Runtime) part(k int) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.panics <- p
 		}
 	}()
-	for i := k; i < r.tiles; i += r.threads {
+	for {
+		i := int(r.next.Add(1)) - 1
+		if i >= r.tiles {
+			return
+		}
 		r.task.Tile(i, r.ws[k])
 	}
 }

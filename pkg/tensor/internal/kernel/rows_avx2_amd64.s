@@ -945,11 +945,12 @@ max_rest:
 	SUBQ       R12, AX
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS (DI)(R13*1), Y4, Y5
-	VBLENDVPS  Y4, Y5, Y3, Y5
+	VMOVUPS    (R12), Y5
+	VMASKMOVPS (DI)(R13*1), Y5, Y5
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
+	VMOVUPS    (R12), Y4
+	VBLENDVPS  Y4, Y5, Y3, Y5
 	VMAXPS     Y5, Y1, Y1
 	JMP        max_done
 
@@ -959,11 +960,12 @@ max_half:
 	SUBQ       R12, AX
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS (DI)(R13*1), Y4, Y5
-	VBLENDVPS  Y4, Y5, Y3, Y5
+	VMOVUPS    (R12), Y5
+	VMASKMOVPS (DI)(R13*1), Y5, Y5
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
+	VMOVUPS    (R12), Y4
+	VBLENDVPS  Y4, Y5, Y3, Y5
 	VMAXPS     Y5, Y0, Y0
 
 max_done:
@@ -2825,6 +2827,8 @@ TEXT ·softmaxAVX2(SB), NOSPLIT, $32-32
 	MOVQ         x+0(FP), DI
 	MOVQ         n+8(FP), R12
 	VBROADCASTSS s+16(FP), Y15
+	VMOVUPS      word42b20000<>+0(SB), Y14
+	VMOVUPS      wordc2d00000<>+0(SB), Y13
 	MOVQ         R12, R8
 	VMOVUPS      wordff800000<>+0(SB), Y3
 	VMOVAPS      Y3, Y0
@@ -2838,25 +2842,21 @@ TEXT ·softmaxAVX2(SB), NOSPLIT, $32-32
 max_loop:
 	VMOVUPS (DI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
-	VMOVUPS Y5, (DI)(R13*1)
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y0, Y0
 	VMOVUPS 32(DI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
-	VMOVUPS Y5, 32(DI)(R13*1)
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y1, Y1
 	VMOVUPS 64(DI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
-	VMOVUPS Y5, 64(DI)(R13*1)
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y0, Y0
 	VMOVUPS 96(DI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
-	VMOVUPS Y5, 96(DI)(R13*1)
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y1, Y1
@@ -2873,13 +2873,11 @@ max_few:
 max_one:
 	VMOVUPS (DI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
-	VMOVUPS Y5, (DI)(R13*1)
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y0, Y0
 	VMOVUPS 32(DI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
-	VMOVUPS Y5, 32(DI)(R13*1)
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y1, Y1
@@ -2894,7 +2892,6 @@ max_rest:
 	JLT        max_half
 	VMOVUPS    (DI)(R13*1), Y5
 	VMULPS     Y15, Y5, Y5
-	VMOVUPS    Y5, (DI)(R13*1)
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
 	VMAXPS     Y5, Y0, Y0
@@ -2906,17 +2903,13 @@ max_rest:
 	SUBQ       R12, AX
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS (DI)(R13*1), Y4, Y5
-	VBLENDVPS  Y4, Y5, Y3, Y5
+	VMOVUPS    (R12), Y5
+	VMASKMOVPS (DI)(R13*1), Y5, Y5
 	VMULPS     Y15, Y5, Y5
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS Y5, Y4, (DI)(R13*1)
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS (DI)(R13*1), Y4, Y5
-	VBLENDVPS  Y4, Y5, Y3, Y5
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
+	VMOVUPS    (R12), Y4
+	VBLENDVPS  Y4, Y5, Y3, Y5
 	VMAXPS     Y5, Y1, Y1
 	JMP        max_done
 
@@ -2926,17 +2919,13 @@ max_half:
 	SUBQ       R12, AX
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS (DI)(R13*1), Y4, Y5
-	VBLENDVPS  Y4, Y5, Y3, Y5
+	VMOVUPS    (R12), Y5
+	VMASKMOVPS (DI)(R13*1), Y5, Y5
 	VMULPS     Y15, Y5, Y5
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS Y5, Y4, (DI)(R13*1)
-	VMOVUPS    (R12), Y4
-	VMASKMOVPS (DI)(R13*1), Y4, Y5
-	VBLENDVPS  Y4, Y5, Y3, Y5
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
+	VMOVUPS    (R12), Y4
+	VBLENDVPS  Y4, Y5, Y3, Y5
 	VMAXPS     Y5, Y0, Y0
 
 max_done:
@@ -2960,8 +2949,6 @@ max_numbers:
 	MOVQ         R8, R12
 	CMPL         AX, $0xff800000
 	JE           hidden
-	VMOVUPS      word42b20000<>+0(SB), Y14
-	VMOVUPS      wordc2d00000<>+0(SB), Y13
 	VXORPS       Y11, Y11, Y11
 	VXORPS       Y10, Y10, Y10
 	XORQ         R13, R13
@@ -2971,6 +2958,7 @@ max_numbers:
 
 exp_loop:
 	VMOVUPS     (DI)(R13*1), Y0
+	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
 	VMOVUPS     Y1, (SP)
@@ -3002,6 +2990,7 @@ exp_loop:
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(DI)(R13*1), Y5
+	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
 	VMOVUPS     Y6, (SP)
@@ -3033,6 +3022,7 @@ exp_loop:
 	VADDPS      Y7, Y10, Y10
 	VMOVUPS     Y7, 32(DI)(R13*1)
 	VMOVUPS     64(DI)(R13*1), Y0
+	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
 	VMOVUPS     Y1, (SP)
@@ -3064,6 +3054,7 @@ exp_loop:
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, 64(DI)(R13*1)
 	VMOVUPS     96(DI)(R13*1), Y5
+	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
 	VMOVUPS     Y6, (SP)
@@ -3106,6 +3097,7 @@ exp_few:
 
 exp_one:
 	VMOVUPS     (DI)(R13*1), Y0
+	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
 	VMOVUPS     Y1, (SP)
@@ -3137,6 +3129,7 @@ exp_one:
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(DI)(R13*1), Y5
+	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
 	VMOVUPS     Y6, (SP)
@@ -3177,6 +3170,7 @@ exp_rest:
 	CMPQ        R12, $0x08
 	JLT         exp_half
 	VMOVUPS     (DI)(R13*1), Y0
+	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
 	VMOVUPS     Y1, (SP)
@@ -3217,6 +3211,7 @@ exp_rest:
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y5
 	VMASKMOVPS  (DI)(R13*1), Y5, Y5
+	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
 	VMOVUPS     Y6, (SP)
@@ -3259,6 +3254,7 @@ exp_half:
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y0
 	VMASKMOVPS  (DI)(R13*1), Y0, Y0
+	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
 	VMOVUPS     Y1, (SP)

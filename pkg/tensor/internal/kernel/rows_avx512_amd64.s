@@ -564,18 +564,20 @@ max_one:
 	JGE     max_one
 
 max_rest:
-	ADDQ    $0x10, R12
-	JZ      max_done
-	MOVQ    R12, CX
-	MOVL    $0x00000001, AX
-	SHLQ    CL, AX
-	DECQ    AX
-	KMOVW   AX, K1
-	VMOVAPS Z3, Z5
-	VMOVUPS (DI)(R13*1), K1, Z5
-	VCMPPS  $0x03, Z5, Z5, K3
-	KORW    K3, K2, K2
-	VMAXPS  Z5, Z0, Z0
+	ADDQ      $0x10, R12
+	JZ        max_done
+	MOVQ      R12, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (DI)(R13*1), K1, Z5
+	VCMPPS    $0x03, Z5, Z5, K3
+	KORW      K3, K2, K2
+	VMOVAPS   Z3, Z4
+	VMOVAPS   Z5, K1, Z4
+	VMOVAPS   Z4, Z5
+	VMAXPS    Z5, Z0, Z0
 
 max_done:
 	VEXTRACTF64X4 $0x01, Z0, Y4
@@ -1718,29 +1720,217 @@ GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $64
 // func softmaxAVX512(x *float32, n int, s float32) (r0 float32, r1 float32)
 // Requires: AVX, AVX512F
 TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
-	MOVQ         x+0(FP), DI
-	MOVQ         n+8(FP), R12
-	VBROADCASTSS s+16(FP), Z15
-	MOVQ         R12, R8
-	VMOVUPS      wordff800000<>+0(SB), Z3
-	VMOVAPS      Z3, Z0
-	VMOVAPS      Z3, Z1
-	KXORW        K2, K2, K2
-	XORQ         R13, R13
-	SUBQ         $0x00000020, R12
-	JLT          max_few
-	PCALIGN      $0x20
+	MOVQ          x+0(FP), DI
+	MOVQ          n+8(FP), R12
+	VBROADCASTSS  s+16(FP), Z15
+	VMOVUPS       word42b20000<>+0(SB), Z14
+	VMOVUPS       wordc2d00000<>+0(SB), Z13
+	CMPQ          R12, $0x20
+	JGT           long
+	CMPQ          R12, $0x10
+	JGT           two
+	MOVQ          R12, CX
+	MOVL          $0x00000001, AX
+	SHLQ          CL, AX
+	DECQ          AX
+	KMOVW         AX, K1
+	VMOVUPS       wordff800000<>+0(SB), Z16
+	KXORW         K2, K2, K2
+	VMOVUPS.Z     (DI), K1, Z0
+	VMULPS        Z15, Z0, Z0
+	VCMPPS        $0x03, Z0, Z0, K3
+	KORW          K3, K2, K2
+	VMOVAPS       Z16, Z10
+	VMOVAPS       Z0, K1, Z10
+	VMOVAPS       Z10, Z0
+	VMOVAPS       Z0, Z12
+	VEXTRACTF64X4 $0x01, Z12, Y10
+	VMAXPS        Y10, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X10
+	VMAXPS        X10, X12, X12
+	VPERMILPS     $0x4e, X12, X10
+	VMAXPS        X10, X12, X12
+	VPERMILPS     $0xb1, X12, X10
+	VMAXPS        X10, X12, X12
+	KORTESTW      K2, K2
+	JZ            one_numbers
+	VMOVUPS       word7fc00000<>+0(SB), Y12
+
+one_numbers:
+	VADDSS        word00000000<>+0(SB), X12, X12
+	VMOVSS        X12, r0+24(FP)
+	VMOVD         X12, AX
+	VBROADCASTSS  X12, Z12
+	CMPL          AX, $0xff800000
+	JE            one_hidden
+	VSUBPS        Z12, Z0, Z0
+	VCMPPS        $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS        Z0, Z14, Z0
+	VMAXPS        Z0, Z13, Z0
+	VMULPS        word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS        word4b400000<>+0(SB), Z1, Z1
+	VSUBPS        word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS   wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS   word3102e308<>+0(SB), Z1, Z0
+	VMOVUPS       word39506967<>+0(SB), Z2
+	VFMADD213PS   word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS   word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS   word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS   word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS   word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS     Z1, Z2, Z2
+	VMOVAPS.Z     Z2, K4, Z2
+	VMOVAPS.Z     Z2, K1, Z2
+	VMOVAPS       Z2, Z11
+	VEXTRACTF64X4 $0x01, Z11, Y10
+	VADDPS        Y10, Y11, Y11
+	VEXTRACTF128  $0x01, Y11, X10
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0x4e, X11, X10
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0xb1, X11, X10
+	VADDPS        X10, X11, X11
+	VMOVSS        X11, r1+28(FP)
+	VBROADCASTSS  X11, Z11
+	VDIVPS        Z11, Z2, Z2
+	VMOVUPS       Z2, K1, (DI)
+	VZEROUPPER
+	RET
+
+one_hidden:
+	VPXORD  Z0, Z0, Z0
+	VMOVSS  X0, r1+28(FP)
+	VMOVUPS Z0, K1, (DI)
+	VZEROUPPER
+	RET
+
+two:
+	SUBQ          $0x10, R12
+	MOVQ          R12, CX
+	MOVL          $0x00000001, AX
+	SHLQ          CL, AX
+	DECQ          AX
+	KMOVW         AX, K1
+	VMOVUPS       wordff800000<>+0(SB), Z16
+	KXORW         K2, K2, K2
+	VMOVUPS       (DI), Z0
+	VMULPS        Z15, Z0, Z0
+	VCMPPS        $0x03, Z0, Z0, K3
+	KORW          K3, K2, K2
+	VMOVUPS.Z     64(DI), K1, Z5
+	VMULPS        Z15, Z5, Z5
+	VCMPPS        $0x03, Z5, Z5, K3
+	KORW          K3, K2, K2
+	VMOVAPS       Z16, Z10
+	VMOVAPS       Z5, K1, Z10
+	VMOVAPS       Z10, Z5
+	VMOVAPS       Z0, Z12
+	VMAXPS        Z5, Z12, Z12
+	VEXTRACTF64X4 $0x01, Z12, Y10
+	VMAXPS        Y10, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X10
+	VMAXPS        X10, X12, X12
+	VPERMILPS     $0x4e, X12, X10
+	VMAXPS        X10, X12, X12
+	VPERMILPS     $0xb1, X12, X10
+	VMAXPS        X10, X12, X12
+	KORTESTW      K2, K2
+	JZ            two_numbers
+	VMOVUPS       word7fc00000<>+0(SB), Y12
+
+two_numbers:
+	VADDSS        word00000000<>+0(SB), X12, X12
+	VMOVSS        X12, r0+24(FP)
+	VMOVD         X12, AX
+	VBROADCASTSS  X12, Z12
+	CMPL          AX, $0xff800000
+	JE            two_hidden
+	VSUBPS        Z12, Z0, Z0
+	VCMPPS        $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS        Z0, Z14, Z0
+	VMAXPS        Z0, Z13, Z0
+	VMULPS        word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS        word4b400000<>+0(SB), Z1, Z1
+	VSUBPS        word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS   wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS   word3102e308<>+0(SB), Z1, Z0
+	VMOVUPS       word39506967<>+0(SB), Z2
+	VFMADD213PS   word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS   word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS   word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS   word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS   word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS     Z1, Z2, Z2
+	VMOVAPS.Z     Z2, K4, Z2
+	VSUBPS        Z12, Z5, Z5
+	VCMPPS        $0x15, wordc2300000<>+0(SB), Z5, K4
+	VMINPS        Z5, Z14, Z5
+	VMAXPS        Z5, Z13, Z5
+	VMULPS        word3fb8aa3b<>+0(SB), Z5, Z6
+	VADDPS        word4b400000<>+0(SB), Z6, Z6
+	VSUBPS        word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS   wordbf317218<>+0(SB), Z6, Z5
+	VFMADD231PS   word3102e308<>+0(SB), Z6, Z5
+	VMOVUPS       word39506967<>+0(SB), Z7
+	VFMADD213PS   word3ab743ce<>+0(SB), Z5, Z7
+	VFMADD213PS   word3c088908<>+0(SB), Z5, Z7
+	VFMADD213PS   word3d2aa9c1<>+0(SB), Z5, Z7
+	VFMADD213PS   word3e2aaaaa<>+0(SB), Z5, Z7
+	VFMADD213PS   word3f000000<>+0(SB), Z5, Z7
+	VFMADD213PS   word3f800000<>+0(SB), Z5, Z7
+	VFMADD213PS   word3f800000<>+0(SB), Z5, Z7
+	VSCALEFPS     Z6, Z7, Z7
+	VMOVAPS.Z     Z7, K4, Z7
+	VMOVAPS.Z     Z7, K1, Z7
+	VADDPS        Z7, Z2, Z11
+	VEXTRACTF64X4 $0x01, Z11, Y10
+	VADDPS        Y10, Y11, Y11
+	VEXTRACTF128  $0x01, Y11, X10
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0x4e, X11, X10
+	VADDPS        X10, X11, X11
+	VPERMILPS     $0xb1, X11, X10
+	VADDPS        X10, X11, X11
+	VMOVSS        X11, r1+28(FP)
+	VBROADCASTSS  X11, Z11
+	VDIVPS        Z11, Z2, Z2
+	VMOVUPS       Z2, (DI)
+	VDIVPS        Z11, Z7, Z7
+	VMOVUPS       Z7, K1, 64(DI)
+	VZEROUPPER
+	RET
+
+two_hidden:
+	VPXORD  Z0, Z0, Z0
+	VMOVSS  X0, r1+28(FP)
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z0, K1, 64(DI)
+	VZEROUPPER
+	RET
+
+long:
+	MOVQ    R12, R8
+	VMOVUPS wordff800000<>+0(SB), Z3
+	VMOVAPS Z3, Z0
+	VMOVAPS Z3, Z1
+	KXORW   K2, K2, K2
+	XORQ    R13, R13
+	SUBQ    $0x00000020, R12
+	JLT     max_few
+	PCALIGN $0x20
 
 max_loop:
 	VMOVUPS (DI)(R13*1), Z5
 	VMULPS  Z15, Z5, Z5
-	VMOVUPS Z5, (DI)(R13*1)
 	VCMPPS  $0x03, Z5, Z5, K3
 	KORW    K3, K2, K2
 	VMAXPS  Z5, Z0, Z0
 	VMOVUPS 64(DI)(R13*1), Z5
 	VMULPS  Z15, Z5, Z5
-	VMOVUPS Z5, 64(DI)(R13*1)
 	VCMPPS  $0x03, Z5, Z5, K3
 	KORW    K3, K2, K2
 	VMAXPS  Z5, Z0, Z0
@@ -1757,7 +1947,6 @@ max_few:
 max_one:
 	VMOVUPS (DI)(R13*1), Z5
 	VMULPS  Z15, Z5, Z5
-	VMOVUPS Z5, (DI)(R13*1)
 	VCMPPS  $0x03, Z5, Z5, K3
 	KORW    K3, K2, K2
 	VMAXPS  Z5, Z0, Z0
@@ -1766,22 +1955,21 @@ max_one:
 	JGE     max_one
 
 max_rest:
-	ADDQ    $0x10, R12
-	JZ      max_done
-	MOVQ    R12, CX
-	MOVL    $0x00000001, AX
-	SHLQ    CL, AX
-	DECQ    AX
-	KMOVW   AX, K1
-	VMOVAPS Z3, Z5
-	VMOVUPS (DI)(R13*1), K1, Z5
-	VMULPS  Z15, Z5, Z5
-	VMOVUPS Z5, K1, (DI)(R13*1)
-	VMOVAPS Z3, Z5
-	VMOVUPS (DI)(R13*1), K1, Z5
-	VCMPPS  $0x03, Z5, Z5, K3
-	KORW    K3, K2, K2
-	VMAXPS  Z5, Z0, Z0
+	ADDQ      $0x10, R12
+	JZ        max_done
+	MOVQ      R12, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (DI)(R13*1), K1, Z5
+	VMULPS    Z15, Z5, Z5
+	VCMPPS    $0x03, Z5, Z5, K3
+	KORW      K3, K2, K2
+	VMOVAPS   Z3, Z4
+	VMOVAPS   Z5, K1, Z4
+	VMOVAPS   Z4, Z5
+	VMAXPS    Z5, Z0, Z0
 
 max_done:
 	VEXTRACTF64X4 $0x01, Z0, Y4
@@ -1804,8 +1992,6 @@ max_numbers:
 	MOVQ         R8, R12
 	CMPL         AX, $0xff800000
 	JE           hidden
-	VMOVUPS      word42b20000<>+0(SB), Z14
-	VMOVUPS      wordc2d00000<>+0(SB), Z13
 	VPXORD       Z11, Z11, Z11
 	VPXORD       Z10, Z10, Z10
 	XORQ         R13, R13
@@ -1815,6 +2001,7 @@ max_numbers:
 
 exp_loop:
 	VMOVUPS     (DI)(R13*1), Z0
+	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
@@ -1837,6 +2024,7 @@ exp_loop:
 	VADDPS      Z2, Z11, Z11
 	VMOVUPS     Z2, (DI)(R13*1)
 	VMOVUPS     64(DI)(R13*1), Z5
+	VMULPS      Z15, Z5, Z5
 	VSUBPS      Z12, Z5, Z5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z5, K4
 	VMINPS      Z5, Z14, Z5
@@ -1870,6 +2058,7 @@ exp_few:
 
 exp_one:
 	VMOVUPS     (DI)(R13*1), Z0
+	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0
@@ -1904,6 +2093,7 @@ exp_rest:
 	DECQ        AX
 	KMOVW       AX, K1
 	VMOVUPS.Z   (DI)(R13*1), K1, Z0
+	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
 	VMINPS      Z0, Z14, Z0

@@ -187,14 +187,9 @@ func softmax(g *gen, v isa) {
 	scale, hi, lo, max, sum, keep := w[15], w[14], w[13], w[12], w[11], w[10]
 
 	var spill operand.Mem
-	// x = exp(x·scale - max), 0 below the floor and in masked-out lanes
-	value := func(scaled bool, r []reg.Register, off int, mk *mask) reg.Register {
-		v.load(g, ix(x, off), mk, r[0])
-		if scaled {
-			g.VMULPS(scale, r[0], r[0])
-		}
-		g.VSUBPS(max, r[0], r[0])
-		// not below the floor, and NaN: K4, or memory on the stack, which the registers are too few for
+	// exp replaces r[0] = x·scale - max by e^r[0] in r[2], 0 below the floor and in masked-out lanes
+	exp := func(r []reg.Register, mk *mask) reg.Register {
+		// not below the floor, and NaN: K4, or memory on the stack, as the registers are too few
 		floor := g.float(-44)
 		if v.wide() {
 			g.VCMPPS(operand.Imm(0x15), floor, r[0], reg.K4)
@@ -211,10 +206,20 @@ func softmax(g *gen, v isa) {
 		v.keep(g, mk, r[2])
 		return r[2]
 	}
+	value := func(r []reg.Register, off int, mk *mask) reg.Register {
+		v.load(g, ix(x, off), mk, r[0])
+		g.VMULPS(scale, r[0], r[0])
+		g.VSUBPS(max, r[0], r[0])
+		return exp(r, mk)
+	}
 
 	g.function(v, "softmax", "replaces x by the softmax of x·s and returns its maximum and sum; see SoftmaxRow.",
 		map[string]reg.Register{"s": scale}, []string{"float32", "float32"}, argX, argN, param{"s", "float32"})
 	spill = g.spill(v)
+	v.expClamps(g, hi, lo)
+	if v.wide() {
+		shortSoftmax(g, v, x, w, exp)
+	}
 	g.MOVQ(rN, reg.R8)
 	v.maxOf(g, "max", x, scale)
 	g.VADDSS(g.float(0), xmm(w[0]), xmm(w[0]))
@@ -224,13 +229,12 @@ func softmax(g *gen, v isa) {
 	g.MOVQ(reg.R8, rN)
 	g.CMPL(reg.EAX, operand.U32(0xFF800000))
 	g.JE(operand.LabelRef("hidden"))
-	v.expClamps(g, hi, lo)
 	acc := []reg.Register{sum, keep}
 	v.zero(g, acc[0])
 	v.zero(g, acc[1])
 	v.each(g, "exp", 2, func(u, set, off int, mk *mask) {
 		r := w[u%2*5:]
-		e := value(false, r, off, mk)
+		e := value(r, off, mk)
 		g.VADDPS(e, acc[set], acc[set])
 		v.store(g, e, mk, ix(x, off), r[0])
 	})
@@ -256,7 +260,7 @@ func softmax(g *gen, v isa) {
 	v.expClamps(g, hi, lo)
 	v.each(g, "again", 2, func(u, _, off int, mk *mask) {
 		r := w[u%2*5:]
-		e := value(true, r, off, mk)
+		e := value(r, off, mk)
 		g.VDIVPS(sum, e, e)
 		v.store(g, e, mk, ix(x, off), r[0])
 	})
@@ -285,4 +289,73 @@ func softmax(g *gen, v isa) {
 		v.store(g, w[2*u], mk, ix(y, off), w[2*u+1])
 	})
 	g.end()
+}
+
+// shortSoftmax is the softmax of up to 32 elements on registers alone: what a row of a few tokens takes is mostly the wait of a
+// load for the masked store before it.
+func shortSoftmax(g *gen, v isa, x reg.Register, w []reg.Register, exp func(r []reg.Register, mk *mask) reg.Register) {
+	scale, max, sum := w[15], w[12], w[11]
+	inf, tmp := v.vec(16), w[10]
+	part := func(label string, vectors int) {
+		vals := [][]reg.Register{w[0:5], w[5:10]}[:vectors]
+		mk := v.makeMask(g, 1, rN)
+		masks := []*mask{nil, mk}[2-vectors:]
+		g.VMOVUPS(g.word(0xFF800000), inf)
+		g.KXORW(reg.K2, reg.K2, reg.K2)
+		for i, r := range vals {
+			v.load(g, at(x, i*v.bytes()), masks[i], r[0])
+			g.VMULPS(scale, r[0], r[0])
+			g.VCMPPS(operand.Imm(3), r[0], r[0], reg.K3)
+			g.KORW(reg.K3, reg.K2, reg.K2)
+			v.fill(g, masks[i], inf, tmp, r[0])
+		}
+		g.VMOVAPS(vals[0][0], max)
+		if vectors == 2 {
+			g.VMAXPS(vals[1][0], max, max)
+		}
+		v.fold(g, g.VMAXPS, []reg.Register{max}, tmp)
+		g.KORTESTW(reg.K2, reg.K2)
+		g.JZ(operand.LabelRef(label + "_numbers"))
+		g.VMOVUPS(g.word(0x7FC00000), ymm(max))
+		g.Label(label + "_numbers")
+		g.VADDSS(g.float(0), xmm(max), xmm(max))
+		g.result(0, max, false)
+		g.VMOVD(xmm(max), reg.EAX)
+		g.VBROADCASTSS(xmm(max), max)
+		g.CMPL(reg.EAX, operand.U32(0xFF800000))
+		g.JE(operand.LabelRef(label + "_hidden"))
+		for i, r := range vals {
+			g.VSUBPS(max, r[0], r[0])
+			exp(r, masks[i])
+		}
+		if vectors == 2 {
+			g.VADDPS(vals[1][2], vals[0][2], sum)
+		} else {
+			g.VMOVAPS(vals[0][2], sum)
+		}
+		v.fold(g, g.VADDPS, []reg.Register{sum}, tmp)
+		g.result(1, sum, false)
+		g.VBROADCASTSS(xmm(sum), sum)
+		for i, r := range vals {
+			g.VDIVPS(sum, r[2], r[2])
+			v.store(g, r[2], masks[i], at(x, i*v.bytes()), tmp)
+		}
+		g.end()
+		g.Label(label + "_hidden")
+		v.zero(g, w[0])
+		g.result(1, w[0], false)
+		for i := range vals {
+			v.store(g, w[0], masks[i], at(x, i*v.bytes()), tmp)
+		}
+		g.end()
+	}
+	g.CMPQ(rN, operand.Imm(32))
+	g.JGT(operand.LabelRef("long"))
+	g.CMPQ(rN, operand.Imm(16))
+	g.JGT(operand.LabelRef("two"))
+	part("one", 1)
+	g.Label("two")
+	g.SUBQ(operand.Imm(16), rN)
+	part("two", 2)
+	g.Label("long")
 }

@@ -200,8 +200,8 @@ func reductions(g *gen, v isa) {
 	}, argX, argY, argN)
 }
 
-// maxOf leaves the largest of n elements at x in the lowest lane of vector 0, NaN if one of them is NaN. With a scale the
-// elements are multiplied by it first, in memory. Vectors 0–7, K1 and K2 are destroyed; rN and rI too.
+// maxOf leaves the largest of n elements at x, times scale if there is one, in the lowest lane of vector 0; NaN if one of them
+// is NaN. Vectors 0–7, K2 and K3 are destroyed; rN and rI too.
 func (v isa) maxOf(g *gen, label string, x reg.Register, scale reg.Register) {
 	acc, nan := v.vecs(0, 2), v.vec(2)
 	inf, tmp, value := v.vec(3), v.vec(4), v.vec(5)
@@ -214,13 +214,9 @@ func (v isa) maxOf(g *gen, label string, x reg.Register, scale reg.Register) {
 		v.zero(g, nan)
 	}
 	v.each(g, label, 2, func(u, set, off int, mk *mask) {
-		v.loadOr(g, ix(x, off), mk, inf, tmp, value)
+		v.load(g, ix(x, off), mk, value)
 		if scale != nil {
 			g.VMULPS(scale, value, value)
-			v.store(g, value, mk, ix(x, off), tmp)
-			if mk != nil { // -Inf·scale is NaN if scale is 0
-				v.loadOr(g, ix(x, off), mk, inf, tmp, value)
-			}
 		}
 		if v.wide() {
 			g.VCMPPS(operand.Imm(3), value, value, reg.K3)
@@ -229,6 +225,7 @@ func (v isa) maxOf(g *gen, label string, x reg.Register, scale reg.Register) {
 			g.VCMPPS(operand.Imm(3), value, value, tmp)
 			g.VORPS(tmp, nan, nan)
 		}
+		v.fill(g, mk, inf, tmp, value)
 		g.VMAXPS(value, acc[set], acc[set])
 	})
 	v.fold(g, g.VMAXPS, acc, tmp)

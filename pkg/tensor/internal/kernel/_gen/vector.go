@@ -157,18 +157,17 @@ func (v isa) keep(g *gen, mk *mask, d reg.Register) {
 	}
 }
 
-// loadOr loads a vector whose masked-out lanes take those of fill. tmp is destroyed on AVX2.
-func (v isa) loadOr(g *gen, m operand.Mem, mk *mask, fill, tmp, d reg.Register) {
+// fill gives the lanes of d that a mask leaves out those of with. tmp is destroyed on AVX-512.
+func (v isa) fill(g *gen, mk *mask, with, tmp, d reg.Register) {
 	switch {
 	case mk == nil:
-		g.VMOVUPS(m, d)
 	case v.wide():
-		g.VMOVAPS(fill, d)
-		g.VMOVUPS(m, mk.k, d)
+		g.VMOVAPS(with, tmp)
+		g.VMOVAPS(d, mk.k, tmp)
+		g.VMOVAPS(tmp, d)
 	default:
 		g.VMOVUPS(mk.mem, tmp)
-		g.VMASKMOVPS(m, tmp, d)
-		g.VBLENDVPS(tmp, d, fill, d)
+		g.VBLENDVPS(tmp, d, with, d)
 	}
 }
 
