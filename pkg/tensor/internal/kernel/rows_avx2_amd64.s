@@ -2828,7 +2828,7 @@ TEXT ·softmaxAVX2(SB), NOSPLIT, $32-32
 	MOVQ         n+8(FP), R12
 	VBROADCASTSS s+16(FP), Y15
 	VMOVUPS      word42b20000<>+0(SB), Y14
-	VMOVUPS      wordc2d00000<>+0(SB), Y13
+	VMOVUPS      wordc2300000<>+0(SB), Y13
 	MOVQ         R12, R8
 	VMOVUPS      wordff800000<>+0(SB), Y3
 	VMOVAPS      Y3, Y0
@@ -3450,7 +3450,7 @@ TEXT ·softmaxAgainAVX2(SB), NOSPLIT, $32-28
 	VBROADCASTSS max+20(FP), Y12
 	VBROADCASTSS sum+24(FP), Y11
 	VMOVUPS      word42b20000<>+0(SB), Y14
-	VMOVUPS      wordc2d00000<>+0(SB), Y13
+	VMOVUPS      wordc2300000<>+0(SB), Y13
 	XORQ         R13, R13
 	SUBQ         $0x00000020, R12
 	JLT          again_few

@@ -1724,7 +1724,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	MOVQ          n+8(FP), R12
 	VBROADCASTSS  s+16(FP), Z15
 	VMOVUPS       word42b20000<>+0(SB), Z14
-	VMOVUPS       wordc2d00000<>+0(SB), Z13
+	VMOVUPS       wordc2300000<>+0(SB), Z13
 	CMPQ          R12, $0x20
 	JGT           long
 	CMPQ          R12, $0x10
@@ -2230,7 +2230,7 @@ TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-28
 	VBROADCASTSS max+20(FP), Z12
 	VBROADCASTSS sum+24(FP), Z11
 	VMOVUPS      word42b20000<>+0(SB), Z14
-	VMOVUPS      wordc2d00000<>+0(SB), Z13
+	VMOVUPS      wordc2300000<>+0(SB), Z13
 	XORQ         R13, R13
 	SUBQ         $0x00000020, R12
 	JLT          again_few

@@ -53,10 +53,10 @@ func (v isa) exponent(g *gen, n, d reg.Register) {
 	g.VPSLLD(operand.Imm(23), d, d)
 }
 
-// expClamps loads the bounds that exp needs in registers.
-func (v isa) expClamps(g *gen, hi, lo reg.Register) {
+// expClamps loads the bounds that exp needs in registers. Below low its result does not matter, or is that of low.
+func (v isa) expClamps(g *gen, hi, lo reg.Register, low float32) {
 	g.VMOVUPS(g.float(89), hi)
-	g.VMOVUPS(g.float(-104), lo)
+	g.VMOVUPS(g.float(low), lo)
 }
 
 // exp sets p to kernel.Exp32 of x, destroying x and t; u and w too on AVX2.
@@ -119,7 +119,7 @@ func functions(g *gen, v isa) {
 	w := v.vecs(0, 16)
 
 	g.function(v, "exp", "writes dst = e^x.", nil, nil, argDst, argX, argN)
-	v.expClamps(g, w[14], w[15])
+	v.expClamps(g, w[14], w[15], -104)
 	v.each(g, "exp", 2, func(u, _, off int, mk *mask) {
 		r := w[u%2*5:]
 		v.load(g, ix(x, off), mk, r[0])
@@ -216,7 +216,7 @@ func softmax(g *gen, v isa) {
 	g.function(v, "softmax", "replaces x by the softmax of x·s and returns its maximum and sum; see SoftmaxRow.",
 		map[string]reg.Register{"s": scale}, []string{"float32", "float32"}, argX, argN, param{"s", "float32"})
 	spill = g.spill(v)
-	v.expClamps(g, hi, lo)
+	v.expClamps(g, hi, lo, -44) // what is below becomes 0, and is never subnormal on the way
 	if v.wide() {
 		shortSoftmax(g, v, x, w, exp)
 	}
@@ -257,7 +257,7 @@ func softmax(g *gen, v isa) {
 	g.function(v, "softmaxAgain", "replaces x by exp(x·s - max)/sum.", map[string]reg.Register{"s": scale, "max": max, "sum": sum}, nil,
 		argX, argN, param{"s", "float32"}, param{"max", "float32"}, param{"sum", "float32"})
 	spill = g.spill(v)
-	v.expClamps(g, hi, lo)
+	v.expClamps(g, hi, lo, -44) // what is below becomes 0, and is never subnormal on the way
 	v.each(g, "again", 2, func(u, _, off int, mk *mask) {
 		r := w[u%2*5:]
 		e := value(r, off, mk)
