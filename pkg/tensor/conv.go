@@ -60,17 +60,30 @@ func (t *Tape) Conv2D(x *Var, w, b *Param, o Conv) *Var {
 	return c.y
 }
 
-func (o *conv2D) bind(t *Tape) {
-	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.kh*o.kw
-	save := func(n int) []float32 {
-		s, r := floats(n)
-		t.memory = append(t.memory, r)
-		return s
-	}
-	o.cols, o.wp, o.dwp = save(rows*k), save(d*k), save(d*k)
+func (o *conv2D) kind() string { return "conv" }
+
+func (o *conv2D) flops() (forward, backward int64) {
+	f := 2 * int64(o.y.Size()) * int64(o.c*o.kh*o.kw)
 	if o.x.root().grad {
-		o.dcols = save(rows * k)
+		return f, 2 * f
 	}
+	return f, f
+}
+
+// needs: the input itself stands in cols.
+func (o *conv2D) needs() []*Var { return []*Var{o.y} }
+
+func (o *conv2D) reserve(*Tape) []reserved {
+	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.kh*o.kw
+	r := []reserved{{dst: &o.cols, n: rows * k}, {dst: &o.wp, n: d * k}, {dst: &o.dwp, n: d * k, kept: true}}
+	if o.x.root().grad {
+		r = append(r, reserved{dst: &o.dcols, n: rows * k, kept: true})
+	}
+	return r
+}
+
+func (o *conv2D) bind(*Tape) {
+	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.kh*o.kw
 	win := o.kh * o.kw
 	o.arrange = rowTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) {
 		for i := lo; i < hi; i++ {

@@ -58,11 +58,15 @@ func (t *Tape) SoftTargets(logits, teacher *Var, labels *Ints, temperature float
 	return &o.Loss
 }
 
-func (o *softTargets) bind(t *Tape) {
+func (o *softTargets) needs() []*Var         { return nil }
+func (o *softTargets) kind() string          { return "loss" }
+func (o *softTargets) flops() (int64, int64) { return 0, 0 }
+func (o *softTargets) reserve(*Tape) []reserved {
+	return []reserved{{dst: &o.diff, n: o.logits.Size()}}
+}
+
+func (o *softTargets) bind(*Tape) {
 	n, v := o.logits.Rows(), o.logits.Cols()
-	var r *region
-	o.diff, r = floats(n * v)
-	t.memory = append(t.memory, r)
 	o.each = make([]float64, n)
 	tau := float32(o.temperature)
 	o.fwd = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {

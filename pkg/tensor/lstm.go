@@ -43,17 +43,25 @@ func (t *Tape) LSTM(x *Var, wih, whh, bih, bhh *Param) *Var {
 	return o.y
 }
 
-func (o *lstm) bind(t *Tape) {
-	b, n, h, in := o.b, o.n, o.h, o.x.Cols()
-	save := func(k int) []float32 {
-		s, r := floats(k)
-		t.memory = append(t.memory, r)
-		return s
+func (o *lstm) kind() string { return "lstm" }
+
+func (o *lstm) flops() (forward, backward int64) {
+	input, step := 2*int64(o.b*o.n)*int64(4*o.h)*int64(o.x.Cols()), 2*int64(o.b*o.n)*int64(4*o.h)*int64(o.h)
+	if o.x.root().grad {
+		return input + step, 2 * (input + step)
 	}
-	o.bias = save(4 * h)
-	o.gates, o.dgates = save(b*n*4*h), save(b*n*4*h)
-	o.cell, o.squash, o.before = save(b*n*h), save(b*n*h), save(b*n*h)
-	o.dh, o.dc = save(b*h), save(b*h)
+	return input + step, input + 2*step
+}
+
+func (o *lstm) reserve(*Tape) []reserved {
+	all := o.b * o.n * o.h
+	return []reserved{{dst: &o.gates, n: 4 * all}, {dst: &o.cell, n: all}, {dst: &o.squash, n: all}, {dst: &o.bias, n: 4 * o.h},
+		{dst: &o.dgates, n: 4 * all, kept: true}, {dst: &o.before, n: all, kept: true},
+		{dst: &o.dh, n: o.b * o.h, kept: true}, {dst: &o.dc, n: o.b * o.h, kept: true}}
+}
+
+func (o *lstm) bind(*Tape) {
+	b, n, h, in := o.b, o.n, o.h, o.x.Cols()
 	o.input.g = kernel.Gemm{M: b * n, N: 4 * h, K: in, A: o.x.Data, ARow: in, ACol: 1, B: o.wih.Value, BRow: 1, BCol: in, C: o.gates, CRow: 4 * h, Bias: o.bias}
 	o.step = kernel.Gemm{M: b, N: 4 * h, K: h, ARow: n * h, ACol: 1, B: o.whh.Value, BRow: 1, BCol: h, CRow: n * 4 * h, Acc: true}
 	o.stepDH = kernel.Gemm{M: b, N: h, K: 4 * h, ARow: n * 4 * h, ACol: 1, B: o.whh.Value, BRow: h, BCol: 1, C: o.dh, CRow: h}

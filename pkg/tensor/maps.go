@@ -25,6 +25,10 @@ func (t *Tape) MaxPool2D(x *Var, size, stride int) *Var {
 	return o.y
 }
 
+func (o *maxPool) needs() []*Var         { return nil }
+func (o *maxPool) kind() string          { return "maps" }
+func (o *maxPool) flops() (int64, int64) { return 0, 0 }
+
 func (o *maxPool) bind(*Tape) {
 	h, w, c, oh, ow := o.x.Shape[1], o.x.Shape[2], o.x.Shape[3], o.y.Shape[1], o.y.Shape[2]
 	o.best = make([]int32, o.y.Size())
@@ -97,12 +101,16 @@ func place(i, n int) float32 {
 	return float32(2*i)/float32(n-1) - 1
 }
 
-func (o *spatialSoftmax) bind(t *Tape) {
+func (o *spatialSoftmax) needs() []*Var         { return []*Var{o.y} }
+func (o *spatialSoftmax) kind() string          { return "maps" }
+func (o *spatialSoftmax) flops() (int64, int64) { return 0, 0 }
+func (o *spatialSoftmax) reserve(*Tape) []reserved {
+	return []reserved{{dst: &o.p, n: o.x.Size()}}
+}
+
+func (o *spatialSoftmax) bind(*Tape) {
 	h, w, c := o.x.Shape[1], o.x.Shape[2], o.x.Shape[3]
 	n := h * w
-	var r *region
-	o.p, r = floats(o.x.Size())
-	t.memory = append(t.memory, r)
 	row := func(s []float32, i int) []float32 { return s[i*c : (i+1)*c] }
 	o.fwd = rowTask{n: o.x.Shape[0], f: func(lo, hi int, ws *kernel.Workspace) {
 		buf := ws.Floats(2 * c)
@@ -181,6 +189,10 @@ func (t *Tape) AddPositions(x *Var, pos *Param) *Var {
 	t.record(o, o.y, []*Var{x}, pos)
 	return o.y
 }
+
+func (o *addPositions) needs() []*Var         { return nil }
+func (o *addPositions) kind() string          { return "tokens" }
+func (o *addPositions) flops() (int64, int64) { return 0, 0 }
 
 func (o *addPositions) bind(*Tape) {
 	b, n := o.x.Shape[0], o.pos.Size()
