@@ -150,6 +150,54 @@ def vla(vocab_size=50, img_size=32, patch_size=8, d_model=32, n_heads=4, n_layer
                                          d_model=d_model, n_heads=n_heads, n_layers=n_layers, action_dim=action_dim))
 
 
+@case("lstm_copy")
+def lstm_copy(vocab_size=50, d_model=24, n_layers=2, batch=3, tokens=9):
+    model = ref.CopyModel(ref.LSTMEncoder(vocab_size, d_model, n_layers), d_model, vocab_size)
+
+    def run(i):
+        encoded, _ = model.encoder(i["tokens"])
+        logits = model.output_head(encoded)
+        loss = F.cross_entropy(logits.flatten(0, 1), i["tokens"].flatten())
+        return {"encoded": encoded, "logits": logits}, loss
+
+    return Case(model, {"tokens": torch.randint(0, vocab_size, (batch, tokens))}, run,
+                dict(vocab_size=vocab_size, d_model=d_model, n_layers=n_layers))
+
+
+@case("cnn")
+def cnn(img_size=32, patch_size=8, d_model=32, n_layers=1, batch=2, channels=3):
+    model = ref.ConvEncoder(img_size, patch_size, channels, d_model, n_layers, True)
+
+    def run(i):
+        tokens = model.sequence(i["images"])
+        return {"map": model.map(i["images"]).permute(0, 2, 3, 1), "tokens": tokens}, F.mse_loss(tokens, i["target"])
+
+    inputs = {"images": torch.randn(batch, channels, img_size, img_size),
+              "target": torch.randn(batch, 1 + (img_size // patch_size) ** 2, d_model)}
+    return Case(model, inputs, run,
+                dict(img_size=img_size, patch_size=patch_size, d_model=d_model, n_layers=n_layers))
+
+
+@case("patches_vla")
+def patches_vla(vocab_size=30, img_size=16, patch_size=8, d_model=24, n_heads=3, n_layers=2, action_dim=7, batch=2,
+                tokens=6, channels=3):
+    model = ref.VLATransformer(vocab_size, img_size, patch_size, channels, d_model, n_heads, 4 * d_model, n_layers, 5000,
+                               action_dim, vision_tokens="patches")
+
+    def run(i):
+        actions = model(i["images"], i["instruction_tokens"])
+        return {"actions": actions}, F.mse_loss(actions, i["actions"])
+
+    inputs = {
+        "images": torch.randn(batch, channels, img_size, img_size),
+        "instruction_tokens": torch.randint(0, vocab_size, (batch, tokens)),
+        "actions": torch.randn(batch, action_dim),
+    }
+    return Case(model, inputs, run, dict(vocab_size=vocab_size, img_size=img_size, patch_size=patch_size,
+                                         d_model=d_model, n_heads=n_heads, n_layers=n_layers, action_dim=action_dim,
+                                         vision_tokens="patches"))
+
+
 def record(c):
     """Runs a case once and returns the tensors of its file."""
     for name in c.grads_input:

@@ -93,12 +93,91 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images):
         """images [B, C, S, S] → [B, D]."""
+        return self.sequence(images)[:, 0]
+
+    def sequence(self, images):
+        """images [B, C, S, S] → [B, 1+N, D]."""
         patches = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, D]
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
         x = self.dropout(x + self.pos_embedding)
         for block in self.transformer_blocks:
             x, _ = block(x)
-        return x[:, 0]
+        return x
+
+
+class ConvBlock(nn.Module):
+    """x + conv2(relu(conv1(x))), normalised over channels."""
+
+    def __init__(self, d_model, dropout=0.0):
+        super().__init__()
+        self.conv1 = nn.Conv2d(d_model, d_model, 3, padding=1)
+        self.conv2 = nn.Conv2d(d_model, d_model, 3, padding=1)
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        y = x + self.dropout(self.conv2(torch.relu(self.conv1(x))))
+        return self.norm(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvEncoder(nn.Module):
+    """The cnn of model.vision: halvings, residual blocks, mean and spatial softmax."""
+
+    def __init__(self, img_size, patch_size, in_channels, d_model, n_layers, tokens, dropout=0.0):
+        super().__init__()
+        n = patch_size.bit_length() - 1
+        if 1 << n != patch_size or n < 1:
+            raise ValueError(f"patch_size {patch_size} is no power of 2")
+        widths = [in_channels] + [max(8, d_model >> (n - 1 - i)) for i in range(n)]
+        self.halvings = nn.ModuleList(
+            nn.Conv2d(widths[i], widths[i + 1], 3, stride=2 if i == 0 else 1, padding=1) for i in range(n)
+        )
+        self.blocks = nn.ModuleList(ConvBlock(d_model, dropout) for _ in range(n_layers))
+        self.readout = nn.Linear(3 * d_model, d_model)
+        if tokens:
+            self.pos_embedding = nn.Parameter(torch.randn(1, 1 + (img_size // patch_size) ** 2, d_model))
+
+    def map(self, images):
+        """images [B, C, S, S] → [B, D, S/P, S/P]."""
+        x = images
+        for i, conv in enumerate(self.halvings):
+            x = torch.relu(conv(x))
+            if i > 0:
+                x = nn.functional.max_pool2d(x, 2)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def vector(self, x):
+        h, w = x.shape[2:]
+        weights = x.flatten(2).softmax(dim=-1).view_as(x)
+        columns = torch.linspace(-1, 1, w) if w > 1 else torch.zeros(1)
+        rows = torch.linspace(-1, 1, h) if h > 1 else torch.zeros(1)
+        across, down = (weights.sum(2) * columns).sum(-1), (weights.sum(3) * rows).sum(-1)
+        return self.readout(torch.cat([x.mean(dim=(2, 3)), across, down], dim=1))
+
+    def forward(self, images):
+        """images [B, C, S, S] → [B, D]."""
+        return self.vector(self.map(images))
+
+    def sequence(self, images):
+        """images [B, C, S, S] → [B, 1+N, D]."""
+        x = self.map(images)
+        tokens = torch.cat([self.vector(x).unsqueeze(1), x.flatten(2).transpose(1, 2)], dim=1)
+        return tokens + self.pos_embedding
+
+
+class LSTMEncoder(nn.Module):
+    """Tokens to features: nn.Embedding and nn.LSTM."""
+
+    def __init__(self, vocab_size, d_model, n_layers, dropout=0.0):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.lstm = nn.LSTM(d_model, d_model, n_layers, batch_first=True, dropout=dropout if n_layers > 1 else 0.0)
+
+    def forward(self, tokens, keys=None):
+        """tokens [B, T] → [B, T, D] and the last states. Padding is at the end, where it changes nothing before it."""
+        return self.lstm(self.embedding(tokens))
 
 
 class CrossModalTransformer(nn.Module):
@@ -138,11 +217,15 @@ class VLATransformer(nn.Module):
     """Images and instructions to actions; each part has half of n_layers."""
 
     def __init__(self, vocab_size, img_size, patch_size, in_channels, d_model, n_heads, d_ff, n_layers, max_len,
-                 action_dim, pad_token=-1, dropout=0.0):
+                 action_dim, pad_token=-1, dropout=0.0, vision="vit", vision_tokens="cls"):
         super().__init__()
         n = n_layers // 2
-        self.pad_token = pad_token
-        self.vision_encoder = VisionTransformer(img_size, patch_size, in_channels, d_model, n_heads, d_ff, n, dropout)
+        self.pad_token, self.patches = pad_token, vision_tokens == "patches"
+        if vision == "cnn":
+            self.vision_encoder = ConvEncoder(img_size, patch_size, in_channels, d_model, n, self.patches, dropout)
+        else:
+            self.vision_encoder = VisionTransformer(img_size, patch_size, in_channels, d_model, n_heads, d_ff, n,
+                                                    dropout)
         self.language_encoder = TransformerEncoder(vocab_size, d_model, n_heads, d_ff, n, max_len, dropout)
         self.cross_modal_fusion = CrossModalTransformer(
             d_model, d_model, d_model, n_heads, d_ff, n, action_dim, dropout
@@ -151,7 +234,10 @@ class VLATransformer(nn.Module):
     def forward(self, images, instruction_tokens):
         """images [B, C, S, S], instruction_tokens [B, T] → actions [B, A]."""
         keys = visible(instruction_tokens, self.pad_token)
-        vision = self.vision_encoder(images).unsqueeze(1)  # [B, 1, D]
+        if self.patches:
+            vision = self.vision_encoder.sequence(images)  # [B, 1+N, D]
+        else:
+            vision = self.vision_encoder(images).unsqueeze(1)  # [B, 1, D]
         language, _ = self.language_encoder(instruction_tokens, keys)
         return self.cross_modal_fusion(vision, language, keys)
 
@@ -187,7 +273,8 @@ class CopyModel(nn.Module):
 
 def with_defaults(config):
     """The configuration with every key that a job file may leave out."""
-    c = {"max_len": 5000, "dropout": 0.0, "pad_token": -1, "channels": 3, "action_dim": 7}
+    c = {"max_len": 5000, "dropout": 0.0, "pad_token": -1, "channels": 3, "action_dim": 7, "vision": "vit",
+         "vision_tokens": "cls"}
     c.update({k: v for k, v in config.items() if v is not None})
     c["d_ff"] = c.get("d_ff") or 4 * c["d_model"]
     return c
@@ -196,11 +283,14 @@ def with_defaults(config):
 def build(config):
     """The model of a configuration, with PyTorch's own first weights."""
     c = with_defaults(config)
-    d, block = c["d_model"], (c["d_model"], c["n_heads"], c["d_ff"])
+    d, block = c["d_model"], (c["d_model"], c.get("n_heads"), c["d_ff"])
     kind = c["kind"]
     if kind == "vla":
         return VLATransformer(c["vocab_size"], c["image_size"], c["patch_size"], c["channels"], *block, c["n_layers"],
-                              c["max_len"], c["action_dim"], c["pad_token"], c["dropout"])
+                              c["max_len"], c["action_dim"], c["pad_token"], c["dropout"], c["vision"], c["vision_tokens"])
+    if kind == "vit" and c["vision"] == "cnn":
+        return VisionPolicy(ConvEncoder(c["image_size"], c["patch_size"], c["channels"], d, c["n_layers"], False,
+                                        c["dropout"]), d, c["action_dim"])
     if kind == "vit":
         return VisionPolicy(VisionTransformer(c["image_size"], c["patch_size"], c["channels"], *block, c["n_layers"],
                                               c["dropout"]), d, c["action_dim"])
@@ -210,4 +300,7 @@ def build(config):
     if kind == "encoder":
         encoder = TransformerEncoder(c["vocab_size"], *block, c["n_layers"], c["max_len"], c["dropout"])
         return CopyModel(encoder, d, c["vocab_size"], c["pad_token"])
-    raise ValueError(f"model.kind {kind!r}: this file has vla, vit, cross_modal and encoder")
+    if kind == "lstm":
+        return CopyModel(LSTMEncoder(c["vocab_size"], d, c["n_layers"], c["dropout"]), d, c["vocab_size"],
+                         c["pad_token"])
+    raise ValueError(f"model.kind {kind!r}: this file has vla, vit, cross_modal, encoder and lstm")

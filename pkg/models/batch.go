@@ -12,6 +12,9 @@ type Spec struct {
 	Language [2]int `json:"language"` // T, Dl of given language features (cross_modal)
 }
 
+// NoLabel is the label of a token that is no target.
+const NoLabel = -1
+
 // Batch is one micro-batch, ready for a model: N samples, row-major. Fields
 // that the Spec lacks are nil. A Batch is owned by whoever built it; a Program
 // copies what it needs in Load.
@@ -21,7 +24,7 @@ type Batch struct {
 	Images   []float32 // [N, C, H, W]
 	Tokens   []int32   // [N, T]
 	Actions  []float32 // [N, A] normalised regression target
-	Labels   []int32   // [N, T] target tokens
+	Labels   []int32   // [N, T] target tokens, or NoLabel
 	Vision   []float32 // [N, P, Dv]
 	Language []float32 // [N, T, Dl]
 }

@@ -2,7 +2,6 @@ package models
 
 import (
 	"math"
-	"strconv"
 
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -85,15 +84,6 @@ func (l *TransformerBlock) ForwardFirst(p *Pass, x *tensor.Var, mask tensor.Mask
 	a := t.AttentionOfFirst(qkv, l.heads, 1, mask, rate) // [B, 1, D]
 	first := t.Reshape(t.SelectToken(x, 0), b, 1, d)
 	return l.feedForward(p, t.AddNorm(first, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate))
-}
-
-// newBlocks adds n blocks under prefix + "transformer_blocks.".
-func newBlocks(b *Builder, prefix string, c Config, n int) []*TransformerBlock {
-	var blocks []*TransformerBlock
-	for i := range n {
-		blocks = append(blocks, NewTransformerBlock(b, prefix+"transformer_blocks."+strconv.Itoa(i)+".", c))
-	}
-	return blocks
 }
 
 func forwardBlocks(p *Pass, blocks []*TransformerBlock, x *tensor.Var, mask tensor.Mask) *tensor.Var {

@@ -12,10 +12,11 @@ const (
 	ViT        = "vit"         // images to actions
 	CrossModal = "cross_modal" // given vision and language features to actions
 	Encoder    = "encoder"     // tokens to tokens, the copy task
+	LSTM       = "lstm"        // the same by recurrence
 )
 
 // Kinds lists the kinds of model.
-func Kinds() []string { return []string{VLA, ViT, CrossModal, Encoder} }
+func Kinds() []string { return []string{VLA, ViT, CrossModal, Encoder, LSTM} }
 
 // actionHidden is the width inside the reference's action head.
 const actionHidden = 256
@@ -38,6 +39,11 @@ type Config struct {
 	LanguageDim int     `json:"language_dim,omitempty"` // cross_modal
 	Dropout     float32 `json:"dropout"`                // 0 ≤ p < 1, in every place where the reference has one
 	PadToken    int     `json:"pad_token"`              // id that marks padding; negative: none
+
+	Vision       string `json:"vision,omitempty"`        // vit, the default, or cnn: what looks at images
+	VisionTokens string `json:"vision_tokens,omitempty"` // vla: cls, the default, or patches, the whole sequence
+	Exits        []int  `json:"exits,omitempty"`         // layers below the last with an output of their own, ascending; a vla's are the fusion's
+	HintDim      int    `json:"hint_dim,omitempty"`      // width of a teacher's features that distillation compares with; 0: none
 }
 
 // ConfigError is one thing that is wrong with a Config.
@@ -68,8 +74,29 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// The values of Vision and VisionTokens.
+const (
+	VisionViT    = "vit"
+	VisionCNN    = "cnn"
+	TokensCLS    = "cls"
+	TokensPatch  = "patches"
+	visionHint   = "want vit or cnn"
+	patchesHint  = "want cls or patches"
+	exitsOfStack = "want layers from 1 to %d, ascending"
+)
+
+// stack is the number of blocks that exits may stand in.
+func (c Config) stack() int {
+	if c.Kind == VLA {
+		return c.NLayers / 2
+	}
+	return c.NLayers
+}
+
+func (c Config) namesTokens() bool { return c.Kind == Encoder || c.Kind == LSTM }
+
 func (c Config) hasImages() bool { return c.Kind == VLA || c.Kind == ViT }
-func (c Config) hasTokens() bool { return c.Kind == VLA || c.Kind == Encoder }
+func (c Config) hasTokens() bool { return c.Kind == VLA || c.namesTokens() }
 
 // Validate returns nil, or every mistake found, each a *ConfigError, joined.
 func (c Config) Validate() error {
@@ -98,7 +125,7 @@ func (c Config) Validate() error {
 	if !d {
 		found = append(found, oddWidth(c.DModel))
 	}
-	if positive("n_heads", c.NHeads) && d && c.DModel%c.NHeads != 0 {
+	if c.Kind != LSTM && positive("n_heads", c.NHeads) && d && c.DModel%c.NHeads != 0 {
 		bad("n_heads", "%d does not divide d_model %d; want one of %s", c.NHeads, c.DModel, divisors(c.DModel))
 	}
 	if positive("n_layers", c.NLayers) && c.Kind == VLA && c.NLayers < 2 {
@@ -126,13 +153,40 @@ func (c Config) Validate() error {
 		positive("vision_dim", c.VisionDim)
 		positive("language_dim", c.LanguageDim)
 	}
-	if c.Kind != Encoder {
+	if !c.namesTokens() {
 		positive("action_dim", c.ActionDim)
 	}
+	c.validateVariants(bad)
 	if !(c.Dropout >= 0 && c.Dropout < 1) { // not a NaN either
 		bad("dropout", "%v is outside 0 ≤ dropout < 1", c.Dropout)
 	}
 	return errors.Join(found...)
+}
+
+// validateVariants checks the choices within a kind.
+func (c Config) validateVariants(bad func(field, format string, a ...any)) {
+	if v := c.Vision; v != "" && v != VisionViT && v != VisionCNN {
+		bad("vision", "%q is unknown; "+visionHint, v)
+	}
+	if c.hasImages() && c.Vision == VisionCNN && (c.PatchSize < 2 || c.PatchSize&(c.PatchSize-1) != 0) {
+		bad("patch_size", "%d is no power of 2; a cnn halves the picture until a pixel stands for patch_size of them", c.PatchSize)
+	}
+	if v := c.VisionTokens; v != "" && v != TokensCLS && v != TokensPatch {
+		bad("vision_tokens", "%q is unknown; "+patchesHint, v)
+	}
+	if len(c.Exits) > 0 && (c.Kind == LSTM || c.Kind == ViT && c.Vision == VisionCNN) {
+		bad("exits", "stand behind transformer layers, and this model has none")
+		return
+	}
+	for i, e := range c.Exits {
+		if e < 1 || e >= c.stack() || i > 0 && e <= c.Exits[i-1] {
+			bad("exits", "%v; "+exitsOfStack, c.Exits, c.stack()-1)
+			return
+		}
+	}
+	if c.HintDim < 0 {
+		bad("hint_dim", "%d is below 0", c.HintDim)
+	}
 }
 
 // divisors lists those of n.

@@ -1,5 +1,7 @@
 package models
 
+import "math/bits"
+
 // Cost is what one sample costs, by count, not by measurement.
 type Cost struct {
 	TrainFLOPs      int64 `json:"train_flops"`      // forward and backward; a multiply-add is two
@@ -26,6 +28,9 @@ func (m *Model) Cost(spec Spec) Cost {
 		}
 	}
 	vision := func(layers int) int64 {
+		if c.Vision == VisionCNN {
+			return convCost(c, layers, &mul, &first, &act)
+		}
 		p := int64(c.ImageSize / c.PatchSize)
 		n, k := p*p, int64(c.Channels*c.PatchSize*c.PatchSize)
 		linear(n, k, d)
@@ -45,13 +50,22 @@ func (m *Model) Cost(spec Spec) Cost {
 	t := int64(spec.Tokens)
 	switch c.Kind {
 	case VLA:
-		vision(c.NLayers / 2)
+		tv := vision(c.NLayers / 2)
+		if c.VisionTokens != TokensPatch {
+			tv = 1
+		}
 		act += 2 * t * d
 		stack(c.NLayers/2, t)
-		fuse(c.NLayers/2, 1, t, d, d)
+		fuse(c.NLayers/2, tv, t, d, d)
+		for range c.Exits {
+			linear(1, d, actionHidden)
+			linear(1, actionHidden, int64(c.ActionDim))
+		}
 	case ViT:
 		vision(c.NLayers)
-		linear(1, d, int64(c.ActionDim))
+		for range 1 + len(c.Exits) {
+			linear(1, d, int64(c.ActionDim))
+		}
 	case CrossModal:
 		tv, tl := int64(spec.Vision[0]), int64(spec.Language[0])
 		first += tv*int64(c.VisionDim)*d + tl*int64(c.LanguageDim)*d
@@ -59,8 +73,51 @@ func (m *Model) Cost(spec Spec) Cost {
 	case Encoder:
 		act += 2 * t * d
 		stack(c.NLayers, t)
+		for range 1 + len(c.Exits) {
+			linear(t, d, int64(c.VocabSize))
+			act += 2 * t * int64(c.VocabSize)
+		}
+	case LSTM:
+		act += t * d
+		for range c.NLayers {
+			linear(t, d, 4*d)
+			linear(t, d, 4*d)
+			act += t * (8*d + 4*d)
+		}
 		linear(t, d, int64(c.VocabSize))
 		act += 2 * t * int64(c.VocabSize)
 	}
 	return Cost{ForwardFLOPs: 2 * mul, TrainFLOPs: 2 * (3*mul - first), ActivationBytes: 4 * act}
+}
+
+// convCost adds the convolutions of a ConvEncoder with layers residual blocks,
+// and returns the tokens of its sequence.
+func convCost(c Config, layers int, mul, first, act *int64) int64 {
+	d, side, in := int64(c.DModel), int64(c.ImageSize), int64(c.Channels)
+	conv := func(out, side int64) {
+		*mul += side * side * 9 * in * out
+		*act += side * side * (9*in + out)
+		in = out
+	}
+	n := bits.Len(uint(c.PatchSize)) - 1
+	for i := range n {
+		out := max(leastChannels, d>>(n-1-i))
+		if i == 0 {
+			side /= 2
+			*first += side * side * 9 * in * out
+			conv(out, side)
+			continue
+		}
+		conv(out, side) // at full size, and then the maximum
+		side /= 2
+		*act += side * side * out
+	}
+	for range layers {
+		conv(d, side)
+		conv(d, side)
+		*act += 3 * side * side * d
+	}
+	*mul += 3 * d * d
+	*act += side * side * d
+	return 1 + side*side
 }

@@ -14,6 +14,7 @@ type TransformerEncoder struct {
 	embedding *tensor.Param // embedding.weight [V, D]
 	positions *PositionalEncoding
 	blocks    []*TransformerBlock
+	exits     exits[linearHead] // output_head of the layers in Config.Exits
 }
 
 // NewTransformerEncoder adds an encoder of c.NLayers blocks.
@@ -23,19 +24,25 @@ func NewTransformerEncoder(b *Builder, prefix string, c Config) (*TransformerEnc
 	if err != nil {
 		return nil, err
 	}
-	return &TransformerEncoder{
+	e := &TransformerEncoder{
 		dropout:   c.Dropout,
 		scale:     float32(math.Sqrt(float64(c.DModel))),
 		embedding: b.add(prefix+"embedding.weight", normal, 0, c.VocabSize, c.DModel),
 		positions: pos,
-		blocks:    newBlocks(b, prefix, c, c.NLayers),
-	}, nil
+	}
+	if c.Kind == VLA { // its exits are the fusion's
+		c.Exits = nil
+	}
+	e.blocks, e.exits = newStack(b, prefix, c, c.NLayers, func(at string) linearHead {
+		return newLinearHead(b, at+"output_head", c.VocabSize, c.DModel)
+	})
+	return e, nil
 }
 
 // Forward records the encoder: tokens [B, T] → [B, T, D].
 func (e *TransformerEncoder) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
 	x := p.Tape.Embedding(tokens, e.embedding, e.scale, e.positions.Table(tokens.Shape[1]))
-	return forwardBlocks(p, e.blocks, p.drop(x, e.dropout), mask)
+	return forwardStack(p, e.blocks, e.exits, p.drop(x, e.dropout), mask, func(h linearHead, x *tensor.Var) *tensor.Var { return h.Forward(p, x) })
 }
 
 // CopyModel is an encoder with a head that names a token at every position:

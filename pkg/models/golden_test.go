@@ -277,9 +277,32 @@ func golden(t *testing.T, kind, path string) {
 			fill(target, "inputs.target")
 			run(loss)
 			g.same("outputs.actions", out.Data)
-		case strings.HasPrefix(kind, "vla"):
+		case strings.HasPrefix(kind, "lstm_copy"):
+			m := NewRecurrentModel(b, "", Config{VocabSize: g.num("vocab_size"), DModel: g.num("d_model"), NLayers: g.num("n_layers")})
+			begin()
+			ids := tokens("inputs.tokens")
+			encoded, logits := m.Forward(pass, ids)
+			loss := tape.CrossEntropy(logits, ids, -1)
+			tape.Seal()
+			run(loss)
+			g.same("outputs.encoded", encoded.Data)
+			g.same("outputs.logits", logits.Data)
+		case strings.HasPrefix(kind, "cnn"):
+			m := NewConvEncoder(b, "", Config{ImageSize: num("img_size"), PatchSize: num("patch_size"), Channels: g.shape("inputs.images")[1],
+				DModel: num("d_model"), NLayers: num("n_layers")}, true)
+			begin()
+			x, target := input("inputs.images"), input("inputs.target")
+			maps, seq := m.Map(pass, x), m.Sequence(pass, x) // the map twice: gradients flow through the second alone
+			loss := tape.MSE(seq, target)
+			tape.Seal()
+			fill(x, "inputs.images")
+			fill(target, "inputs.target")
+			run(loss)
+			g.same("outputs.map", maps.Data)
+			g.same("outputs.tokens", seq.Data)
+		case strings.HasPrefix(kind, "vla"), strings.HasPrefix(kind, "patches_vla"):
 			c := Config{Kind: "vla", VocabSize: g.num("vocab_size"), ImageSize: g.num("img_size"), PatchSize: g.num("patch_size"), Channels: g.shape("inputs.images")[1],
-				DModel: g.num("d_model"), NHeads: g.num("n_heads"), NLayers: g.num("n_layers"), ActionDim: g.shape("inputs.actions")[1], PadToken: -1}
+				DModel: g.num("d_model"), NHeads: g.num("n_heads"), NLayers: g.num("n_layers"), ActionDim: g.shape("inputs.actions")[1], PadToken: -1, VisionTokens: g.Metadata()["vision_tokens"]}
 			m, err := NewVLATransformer(b, "", c)
 			if err != nil {
 				t.Fatal(err)

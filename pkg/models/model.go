@@ -16,6 +16,9 @@ type Model struct {
 	policy *VisionPolicy
 	fusion *CrossModalTransformer
 	copier *CopyModel
+	lstm   *RecurrentModel
+
+	hint linearHead // distill_projection [HintDim, D], [HintDim]; only with HintDim
 }
 
 // New builds a model with zero parameters; Init or a file fills them. The
@@ -36,6 +39,11 @@ func New(c Config) (*Model, error) {
 		m.fusion = NewCrossModalTransformer(m.b, "", c)
 	case Encoder:
 		m.copier, err = NewCopyModel(m.b, "", c)
+	case LSTM:
+		m.lstm = NewRecurrentModel(m.b, "", c)
+	}
+	if c.HintDim > 0 {
+		m.hint = newLinearHead(m.b, "distill_projection", c.HintDim, c.DModel)
 	}
 	if err != nil {
 		return nil, err
@@ -144,6 +152,11 @@ type ProgramOptions struct {
 	Train         bool   // record dropout; Forward applies it where SetStep says train
 	KeepAttention bool   // keep the per-head attention weights of each Forward
 	Recompute     bool   // compute the blocks' activations anew in Backward: the same bits in less memory and more time
+	Exits         bool   // record the outputs before the last; with Train they are always
+
+	ExitWeights []float64     // of the exits' losses in the one that Backward begins at; nil: 1 each
+	Distill     *Distillation // a teacher; nil: none
+	features    bool          // the pooled features are wanted too
 }
 
 // Program is a model recorded for batches of one size. It is not safe for
@@ -161,6 +174,8 @@ type Program struct {
 	out                               *tensor.Var
 	loss                              *tensor.Loss
 	pass                              *Pass
+	end                               tensor.Mark // behind the output, before the loss
+	teacher                           *teaching
 }
 
 // Program records the model and its loss for batches of n samples of spec.
@@ -169,14 +184,14 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		return nil, err
 	}
 	own := "mse"
-	if m.copier != nil {
+	if m.cfg.namesTokens() {
 		own = "cross_entropy"
 	}
 	if opt.Loss != "" && opt.Loss != own {
 		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.cfg.Kind, own)
 	}
 	t := tensor.NewTape(rt, m.Params())
-	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute}}
+	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
 	if spec.Image[0] > 0 {
 		p.images = t.Input(n, spec.Image[0], spec.Image[1], spec.Image[2])
 	}
@@ -186,6 +201,7 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 			p.visible = t.Bytes(n, spec.Tokens)
 		}
 	}
+	var encoded *tensor.Var // [B, T, D] of the kinds that name tokens
 	switch {
 	case m.vla != nil:
 		p.out = m.vla.Forward(p.pass, p.images, p.tokens, p.visible)
@@ -195,14 +211,21 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		p.vision, p.language = t.Input(n, spec.Vision[0], spec.Vision[1]), t.Input(n, spec.Language[0], spec.Language[1])
 		p.out = m.fusion.Forward(p.pass, p.vision, p.language, nil)
 	case m.copier != nil:
-		_, p.out = m.copier.Forward(p.pass, p.tokens, tensor.Mask{Keys: p.visible})
+		encoded, p.out = m.copier.Forward(p.pass, p.tokens, tensor.Mask{Keys: p.visible})
+	case m.lstm != nil:
+		encoded, p.out = m.lstm.Forward(p.pass, p.tokens)
 	}
-	if m.copier != nil {
+	if encoded != nil && (opt.features || m.cfg.HintDim > 0) {
+		p.pass.feature = t.MeanPool(encoded, p.visible)
+	}
+	p.end = t.Mark()
+	if m.cfg.namesTokens() {
 		p.labels = t.Ints(n, spec.Tokens)
-		p.loss = t.CrossEntropy(p.out, p.labels, -1)
 	} else {
 		p.actions = t.Input(n, spec.Action)
-		p.loss = t.MSE(p.out, p.actions)
+	}
+	if err := p.recordLoss(rt, opt); err != nil {
+		return nil, err
 	}
 	t.Seal()
 	return p, nil
@@ -215,6 +238,11 @@ func (p *Program) Load(b *Batch) error {
 		return fmt.Errorf("a batch of %d samples for a program of %d", b.N, p.n)
 	}
 	p.ids = append(p.ids[:0], b.IDs...)
+	if p.teacher != nil {
+		if err := p.teacher.prog.Load(b); err != nil {
+			return fmt.Errorf("the teacher: %w", err)
+		}
+	}
 	for _, x := range []struct {
 		dst *tensor.Var
 		src []float32
@@ -256,7 +284,7 @@ func (p *Program) loadTokens(dst *tensor.Ints, b *Batch, src []int32, label bool
 		return fmt.Errorf("a batch with %d tokens; want %d", len(src), len(dst.Data))
 	}
 	for i, tok := range src {
-		if tok < 0 || int(tok) >= p.model.cfg.VocabSize {
+		if tok < 0 && !(label && tok == NoLabel) || int(tok) >= p.model.cfg.VocabSize {
 			return &TokenError{Sample: b.IDs[i/p.spec.Tokens], Position: i % p.spec.Tokens, Token: tok, Vocab: p.model.cfg.VocabSize, Label: label}
 		}
 	}
@@ -270,6 +298,9 @@ func (p *Program) SetStep(seed, step uint64, train bool) { p.tape.SetStep(seed, 
 
 // Forward computes outputs and loss of the loaded batch, and returns the loss.
 func (p *Program) Forward() float64 {
+	if p.teacher != nil {
+		p.teacher.answer()
+	}
 	p.tape.Forward()
 	return p.loss.Value()
 }
@@ -294,7 +325,12 @@ func (p *Program) Profile() []tensor.OpTime { return p.tape.Profile() }
 func (p *Program) MemoryBytes() int64 { return p.tape.MemoryBytes() }
 
 // Close gives the program's memory back.
-func (p *Program) Close() { p.tape.Close() }
+func (p *Program) Close() {
+	p.tape.Close()
+	if p.teacher != nil {
+		p.teacher.prog.Close()
+	}
+}
 
 // Attention returns the weights of the last Forward, by block. The program
 // must have been made with KeepAttention.

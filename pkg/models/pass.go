@@ -8,8 +8,11 @@ type Pass struct {
 	Train         bool // record dropout; without it the layers have none
 	KeepAttention bool // keep every block's attention weights
 	Recompute     bool // do not keep the blocks' activations for backward
+	Exits         bool // record the outputs before the last, where the model has them
 
-	kept []keptAttention
+	exits   []Exit
+	feature *tensor.Var // [B, D] what the last head sees of a sample, or its mean
+	kept    []keptAttention
 }
 
 type keptAttention struct {

@@ -2,6 +2,31 @@ package models
 
 import "github.com/vlaring/vlaring/pkg/tensor"
 
+// VisionEncoder is what looks at images: a vision transformer or a cnn.
+type VisionEncoder interface {
+	// Forward records images [B, C, S, S] → one vector each, [B, D].
+	Forward(p *Pass, images *tensor.Var) *tensor.Var
+	// Sequence records images [B, C, S, S] → [B, 1+N, D], the vector (of a
+	// transformer the class token) and then the patches row by row.
+	Sequence(p *Pass, images *tensor.Var) *tensor.Var
+}
+
+var (
+	_ VisionEncoder = (*VisionTransformer)(nil)
+	_ VisionEncoder = (*ConvEncoder)(nil)
+)
+
+// newVision adds the encoder that c.Vision names. tokens asks for Sequence.
+func newVision(b *Builder, prefix string, c Config, tokens bool) VisionEncoder {
+	if c.Vision == VisionCNN {
+		return NewConvEncoder(b, prefix, c, tokens)
+	}
+	if c.Kind == VLA { // its exits are the fusion's
+		c.Exits = nil
+	}
+	return NewVisionTransformer(b, prefix, c)
+}
+
 // VisionTransformer turns an image into one vector: patches and a class token
 // through blocks, of which the class token is taken.
 type VisionTransformer struct {
@@ -11,6 +36,7 @@ type VisionTransformer struct {
 	cls     *tensor.Param // cls_token [1, 1, D]
 	pos     *tensor.Param // pos_embedding [1, 1+N, D]
 	blocks  []*TransformerBlock
+	exits   exits[linearHead] // action_head of the layers in Config.Exits
 }
 
 // NewVisionTransformer adds a vision transformer of c.NLayers blocks for square
@@ -22,31 +48,48 @@ func NewVisionTransformer(b *Builder, prefix string, c Config) *VisionTransforme
 	v.patchW, v.patchB = b.linear(prefix+"patch_embedding", d, c.Channels, c.PatchSize, c.PatchSize)
 	v.cls = b.add(prefix+"cls_token", normal, 0, 1, 1, d)
 	v.pos = b.add(prefix+"pos_embedding", normal, 0, 1, 1+side*side, d)
-	v.blocks = newBlocks(b, prefix, c, c.NLayers)
+	v.blocks, v.exits = newStack(b, prefix, c, c.NLayers, func(at string) linearHead {
+		return newLinearHead(b, at+"action_head", c.ActionDim, d)
+	})
 	return v
 }
 
 // Forward records the transformer: images [B, C, S, S] → [B, D].
 func (v *VisionTransformer) Forward(p *Pass, images *tensor.Var) *tensor.Var {
-	x := p.Tape.PatchEmbed(images, v.patchW, v.patchB)          // [B, N, D]
-	x = p.drop(p.Tape.PrependToken(x, v.cls, v.pos), v.dropout) // [B, 1+N, D]
-	return forwardToFirst(p, v.blocks, x, tensor.Mask{})
+	if len(v.exits) > 0 {
+		return p.Tape.SelectToken(v.Sequence(p, images), 0)
+	}
+	return forwardToFirst(p, v.blocks, v.embed(p, images), tensor.Mask{})
 }
 
-// VisionPolicy is a vision transformer with a linear action head: the vit kind.
+// Sequence records the transformer: images [B, C, S, S] → [B, 1+N, D].
+func (v *VisionTransformer) Sequence(p *Pass, images *tensor.Var) *tensor.Var {
+	return forwardStack(p, v.blocks, v.exits, v.embed(p, images), tensor.Mask{}, func(h linearHead, x *tensor.Var) *tensor.Var {
+		return h.Forward(p, p.Tape.SelectToken(x, 0))
+	})
+}
+
+// embed records what the blocks see: images [B, C, S, S] → [B, 1+N, D].
+func (v *VisionTransformer) embed(p *Pass, images *tensor.Var) *tensor.Var {
+	x := p.Tape.PatchEmbed(images, v.patchW, v.patchB) // [B, N, D]
+	return p.drop(p.Tape.PrependToken(x, v.cls, v.pos), v.dropout)
+}
+
+// VisionPolicy is a vision encoder with a linear action head: the vit kind.
 type VisionPolicy struct {
-	Vision *VisionTransformer
+	Vision VisionEncoder
 	w, b   *tensor.Param // action_head [A, D], [A]
 }
 
 // NewVisionPolicy adds vision_encoder.* and action_head.*.
 func NewVisionPolicy(b *Builder, prefix string, c Config) *VisionPolicy {
-	m := &VisionPolicy{Vision: NewVisionTransformer(b, prefix+"vision_encoder.", c)}
+	m := &VisionPolicy{Vision: newVision(b, prefix+"vision_encoder.", c, false)}
 	m.w, m.b = b.linear(prefix+"action_head", c.ActionDim, c.DModel)
 	return m
 }
 
 // Forward records the policy: images [B, C, S, S] → actions [B, A].
 func (m *VisionPolicy) Forward(p *Pass, images *tensor.Var) *tensor.Var {
-	return p.Tape.Linear(m.Vision.Forward(p, images), m.w, m.b, tensor.None)
+	p.feature = m.Vision.Forward(p, images)
+	return p.Tape.Linear(p.feature, m.w, m.b, tensor.None)
 }

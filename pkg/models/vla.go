@@ -9,8 +9,8 @@ type CrossModalTransformer struct {
 	languageW, languageB *tensor.Param // language_proj [D, Dl], [D]
 	types                *tensor.Param // modal_type_embedding.weight [2, D]: vision, language
 	blocks               []*TransformerBlock
-	hiddenW, hiddenB     *tensor.Param // action_head.0 [256, D], [256]
-	actionW, actionB     *tensor.Param // action_head.2 [A, 256], [A]
+	exits                exits[actionHead] // of the layers in Config.Exits
+	head                 actionHead        // action_head.0 [256, D], [256]; action_head.2 [A, 256], [A]
 }
 
 // NewCrossModalTransformer adds a cross-modal transformer of c.NLayers blocks
@@ -21,9 +21,8 @@ func NewCrossModalTransformer(b *Builder, prefix string, c Config) *CrossModalTr
 	m.visionW, m.visionB = b.linear(prefix+"vision_proj", c.DModel, c.VisionDim)
 	m.languageW, m.languageB = b.linear(prefix+"language_proj", c.DModel, c.LanguageDim)
 	m.types = b.add(prefix+"modal_type_embedding.weight", normal, 0, 2, c.DModel)
-	m.blocks = newBlocks(b, prefix, c, c.NLayers)
-	m.hiddenW, m.hiddenB = b.linear(prefix+"action_head.0", actionHidden, c.DModel)
-	m.actionW, m.actionB = b.linear(prefix+"action_head.2", c.ActionDim, actionHidden)
+	m.blocks, m.exits = newStack(b, prefix, c, c.NLayers, func(at string) actionHead { return newActionHead(b, at, c) })
+	m.head = newActionHead(b, prefix, c)
 	return m
 }
 
@@ -39,14 +38,19 @@ func (m *CrossModalTransformer) Forward(p *Pass, vision, language *tensor.Var, v
 	if visible != nil {
 		keys = t.ConcatBytes(t.AllVisible(vision.Shape[0], vision.Shape[1]), visible)
 	}
-	x = forwardBlocks(p, m.blocks, x, tensor.Mask{Keys: keys})
-	h := t.Linear(t.MeanPool(x, keys), m.hiddenW, m.hiddenB, tensor.ReLU)
-	return t.Linear(h, m.actionW, m.actionB, tensor.None)
+	x = forwardStack(p, m.blocks, m.exits, x, tensor.Mask{Keys: keys}, func(h actionHead, x *tensor.Var) *tensor.Var {
+		_, actions := h.Forward(p, x, keys)
+		return actions
+	})
+	var actions *tensor.Var
+	p.feature, actions = m.head.Forward(p, x, keys)
+	return actions
 }
 
 // VLATransformer is the whole model; the package comment draws it.
 type VLATransformer struct {
-	Vision   *VisionTransformer
+	Vision   VisionEncoder
+	patches  bool // the fusion sees the whole sequence of the image, not its vector alone
 	Language *TransformerEncoder
 	Fusion   *CrossModalTransformer
 }
@@ -56,19 +60,25 @@ type VLATransformer struct {
 func NewVLATransformer(b *Builder, prefix string, c Config) (*VLATransformer, error) {
 	c.NLayers /= 2
 	c.VisionDim, c.LanguageDim = c.DModel, c.DModel
-	v := NewVisionTransformer(b, prefix+"vision_encoder.", c)
+	patches := c.VisionTokens == TokensPatch
+	v := newVision(b, prefix+"vision_encoder.", c, patches)
 	l, err := NewTransformerEncoder(b, prefix+"language_encoder.", c)
 	if err != nil {
 		return nil, err
 	}
-	return &VLATransformer{v, l, NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)}, nil
+	return &VLATransformer{v, patches, l, NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)}, nil
 }
 
 // Forward records the model: images [B, C, S, S], tokens [B, T] → actions
 // [B, A]. visible [B, T] marks the tokens that are not padding, nil all.
 func (m *VLATransformer) Forward(p *Pass, images *tensor.Var, tokens *tensor.Ints, visible *tensor.Bytes) *tensor.Var {
-	cls := m.Vision.Forward(p, images)
+	var vision *tensor.Var // [B, 1, D], or [B, 1+N, D]
+	if m.patches {
+		vision = m.Vision.Sequence(p, images)
+	} else {
+		cls := m.Vision.Forward(p, images)
+		vision = p.Tape.Reshape(cls, cls.Shape[0], 1, cls.Shape[1])
+	}
 	language := m.Language.Forward(p, tokens, tensor.Mask{Keys: visible})
-	vision := p.Tape.Reshape(cls, cls.Shape[0], 1, cls.Shape[1])
 	return m.Fusion.Forward(p, vision, language, visible)
 }

@@ -1,0 +1,127 @@
+package models
+
+import (
+	"fmt"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// Distillation adds a teacher's answers to a program's loss:
+//
+//	(1-Alpha)·task + Alpha·soft + Features·hint
+//
+// soft is the error against the teacher's output: SoftTargets where the output
+// is tokens, the mean squared error where it is actions. hint compares
+// distill_projection of what the model's last head sees of a sample with the
+// same of the teacher (Romero et al., "FitNets", 2015); the model must have
+// been made with HintDim, the teacher's d_model.
+//
+// The teacher sees the same micro-batch, without dropout: its answer is a
+// function of weights and samples, and so are the bits of what is learned.
+type Distillation struct {
+	Teacher     *Model
+	Alpha       float64
+	Temperature float64 // of SoftTargets
+	Features    float64 // 0: no hint
+
+	// The teacher's actions in the student's units, Scale[a]·action + Shift[a]; nil: they are the same.
+	Scale, Shift []float32
+}
+
+// teaching is a program's teacher at work.
+type teaching struct {
+	prog         *Program
+	out, feature *tensor.Var // inputs of the student's tape
+	scale, shift []float32
+}
+
+// answer runs the teacher on the loaded batch and hands its answer over.
+func (t *teaching) answer() {
+	t.prog.SetStep(0, 0, false)
+	t.prog.tape.ForwardFrom(0, t.prog.end)
+	copy(t.out.Data, t.prog.out.Data)
+	if n := len(t.scale); n > 0 {
+		for i, v := range t.out.Data {
+			t.out.Data[i] = float32(v*t.scale[i%n]) + t.shift[i%n]
+		}
+	}
+	if t.feature != nil {
+		copy(t.feature.Data, t.prog.pass.feature.Data)
+	}
+}
+
+// recordLoss records what Backward begins at: the task's loss and, with
+// weights, those of exits and teacher.
+func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
+	t := p.tape
+	task := func(out *tensor.Var) *tensor.Loss {
+		if p.labels != nil {
+			return t.CrossEntropy(out, p.labels, NoLabel)
+		}
+		return t.MSE(out, p.actions)
+	}
+	p.loss = task(p.out)
+	losses, weights := []*tensor.Loss{p.loss}, []float64{1}
+	add := func(l *tensor.Loss, w float64) { losses, weights = append(losses, l), append(weights, w) }
+	if d := opt.Distill; d != nil {
+		weights[0] = 1 - d.Alpha
+		if err := p.teach(rt, d, add); err != nil {
+			return err
+		}
+	}
+	if opt.Train {
+		if opt.ExitWeights != nil && len(opt.ExitWeights) != len(p.pass.exits) {
+			return fmt.Errorf("%d weights for the losses of %d exits", len(opt.ExitWeights), len(p.pass.exits))
+		}
+		for i, e := range p.pass.exits {
+			w := 1.0
+			if opt.ExitWeights != nil {
+				w = opt.ExitWeights[i]
+			}
+			add(task(e.Out), w)
+		}
+	}
+	if len(losses) > 1 {
+		p.loss = t.WeightedSum(losses, weights)
+	}
+	return nil
+}
+
+// teach records the teacher and the losses against its answers.
+func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.Loss, w float64)) error {
+	was := d.Teacher.cfg
+	if was.namesTokens() != p.model.cfg.namesTokens() || p.labels != nil && was.VocabSize != p.model.cfg.VocabSize {
+		return fmt.Errorf("a teacher of kind %s with %d words and a student of kind %s with %d: their answers cannot be compared",
+			was.Kind, was.VocabSize, p.model.cfg.Kind, p.model.cfg.VocabSize)
+	}
+	prog, err := d.Teacher.Program(rt, p.n, p.spec, ProgramOptions{features: true})
+	if err != nil {
+		return fmt.Errorf("the teacher: %w", err)
+	}
+	t := p.tape
+	if n := p.out.Cols(); len(d.Scale) != len(d.Shift) || len(d.Scale) > 0 && len(d.Scale) != n {
+		return fmt.Errorf("%d scales and %d shifts for the teacher's actions of %d values", len(d.Scale), len(d.Shift), n)
+	}
+	if prog.out.Size() != p.out.Size() {
+		return fmt.Errorf("the teacher answers %v, the student %v", prog.out.Shape, p.out.Shape)
+	}
+	p.teacher = &teaching{prog: prog, out: t.Input(p.out.Shape...), scale: d.Scale, shift: d.Shift}
+	if p.labels != nil {
+		add(t.SoftTargets(p.out, p.teacher.out, p.labels, d.Temperature), d.Alpha)
+	} else {
+		add(t.MSE(p.out, p.teacher.out), d.Alpha)
+	}
+	if d.Features == 0 {
+		return nil
+	}
+	feature := prog.pass.feature
+	if p.model.cfg.HintDim != feature.Cols() {
+		return fmt.Errorf("the teacher's features are %d wide; the student was made for %d", feature.Cols(), p.model.cfg.HintDim)
+	}
+	p.teacher.feature = t.Input(feature.Shape...)
+	if p.pass.feature.Rows() != feature.Rows() {
+		return fmt.Errorf("the teacher's features are %v, the student's %v", feature.Shape, p.pass.feature.Shape)
+	}
+	add(t.MSE(p.model.hint.Forward(p.pass, p.pass.feature), p.teacher.feature), d.Features)
+	return nil
+}

@@ -1,0 +1,71 @@
+package models
+
+import (
+	"math"
+	"strconv"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// LSTMEncoder turns tokens into features by nn.Embedding and nn.LSTM: the
+// recurrence that the reference sets against its attention. It reads from left
+// to right, so padding at the end changes nothing before it.
+type LSTMEncoder struct {
+	dropout   float32
+	embedding *tensor.Param // embedding.weight [V, D]
+	layers    []lstmLayer
+}
+
+// lstmLayer is a layer of nn.LSTM, gates in the order i, f, g, o.
+type lstmLayer struct {
+	wih, whh *tensor.Param // lstm.weight_ih_l0 [4D, D], lstm.weight_hh_l0 [4D, D]
+	bih, bhh *tensor.Param // lstm.bias_ih_l0 [4D], lstm.bias_hh_l0 [4D]
+}
+
+// NewLSTMEncoder adds an encoder of c.NLayers layers, c.DModel wide.
+func NewLSTMEncoder(b *Builder, prefix string, c Config) *LSTMEncoder {
+	d := c.DModel
+	e := &LSTMEncoder{dropout: c.Dropout, embedding: b.add(prefix+"embedding.weight", normal, 0, c.VocabSize, d)}
+	bound := 1 / math.Sqrt(float64(d)) // nn.LSTM: U(±1/√H) for everything
+	for i := range c.NLayers {
+		add := func(name string, shape ...int) *tensor.Param {
+			return b.add(prefix+"lstm."+name+"_l"+strconv.Itoa(i), uniform, bound, shape...)
+		}
+		e.layers = append(e.layers, lstmLayer{add("weight_ih", 4*d, d), add("weight_hh", 4*d, d), add("bias_ih", 4*d), add("bias_hh", 4*d)})
+	}
+	return e
+}
+
+// Forward records the encoder: tokens [B, T] → [B, T, D]. As in nn.LSTM,
+// dropout is between layers and not behind the last.
+func (e *LSTMEncoder) Forward(p *Pass, tokens *tensor.Ints) *tensor.Var {
+	x := p.Tape.Embedding(tokens, e.embedding, 1, nil)
+	for i, l := range e.layers {
+		if i > 0 {
+			x = p.drop(x, e.dropout)
+		}
+		x = p.Tape.LSTM(x, l.wih, l.whh, l.bih, l.bhh)
+	}
+	return x
+}
+
+// RecurrentModel is an LSTM with a head that names a token at every position:
+// the lstm kind.
+type RecurrentModel struct {
+	Encoder *LSTMEncoder
+	w, b    *tensor.Param // output_head [V, D], [V]
+}
+
+// NewRecurrentModel adds encoder.* and output_head.*.
+func NewRecurrentModel(b *Builder, prefix string, c Config) *RecurrentModel {
+	m := &RecurrentModel{Encoder: NewLSTMEncoder(b, prefix+"encoder.", c)}
+	m.w, m.b = b.linear(prefix+"output_head", c.VocabSize, c.DModel)
+	return m
+}
+
+// Forward records the model: tokens [B, T] → features [B, T, D] and logits
+// [B, T, V].
+func (m *RecurrentModel) Forward(p *Pass, tokens *tensor.Ints) (encoded, logits *tensor.Var) {
+	encoded = m.Encoder.Forward(p, tokens)
+	return encoded, p.Tape.Linear(encoded, m.w, m.b, tensor.None)
+}
