@@ -23,10 +23,10 @@ and write its outputs to another. Inputs, by the model's kind:
   vla          images F32 [N,C,H,W], instruction_tokens I64 [N,T]
   vit          images F32 [N,C,H,W]
   cross_modal  vision_features F32 [N,P,V], language_features F32 [N,T,L]
-  encoder      instruction_tokens I64 [N,T]
+  encoder, lstm  instruction_tokens I64 [N,T]
 Images are used as they are (normalised as in training: the manifest has mean
 and standard deviation). Outputs: actions F32 [N,A], normalised as in training,
-or logits F32 [N,T,V] of an encoder.`,
+or logits F32 [N,T,V] where the model names tokens.`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if in == "" || out == "" {
@@ -103,7 +103,7 @@ func readInputs(f *safetensors.File, path string, t *trained) (*models.Batch, mo
 			return nil, spec, err
 		}
 	}
-	if cfg.Kind == "vla" || cfg.Kind == "encoder" {
+	if cfg.Kind == "vla" || spec.Labels {
 		s, err := shape("instruction_tokens", -1)
 		if err != nil {
 			return nil, spec, err

@@ -39,17 +39,20 @@ type run struct {
 	errOut  io.Writer
 	stop    chan string
 
-	view    *view
-	logTo   io.Writer // log lines, ours and the workers': never into a stream of JSON events
-	log     *zap.Logger
-	store   checkpoint.Store
-	dataset data.Dataset
-	meta    data.Meta
-	start   uint64         // committed steps at the start
-	state   []cluster.Blob // what workers fetch first
-	metrics *os.File
-	lastAt  time.Time
-	joined  map[string]bool // workers that scripts were told of
+	view     *view
+	logTo    io.Writer // log lines, ours and the workers': never into a stream of JSON events
+	log      *zap.Logger
+	store    checkpoint.Store
+	dataset  data.Dataset
+	meta     data.Meta
+	start    uint64          // committed steps at the start
+	state    []cluster.Blob  // what workers fetch first
+	initFile string          // with all first weights, where the seed does not decide
+	transfer *train.Transfer // how they were made of job.Init
+	teacher  *trained        // of job.Distill; its model is not kept
+	metrics  *os.File
+	lastAt   time.Time
+	joined   map[string]bool // workers that scripts were told of
 }
 
 // train is the whole run, in order.
@@ -62,6 +65,9 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	defer lock.Unlock()
+	if err := r.findTeacher(); err != nil {
+		return err
+	}
 	from, err := r.resumeFrom()
 	if err != nil {
 		return err
@@ -70,6 +76,9 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	defer r.dataset.Close()
+	if err := r.checkTeacher(); err != nil {
+		return err
+	}
 	model, _, err := train.Build(r.job, r.meta)
 	if err != nil {
 		return err
@@ -113,12 +122,17 @@ func (r *run) train(ctx context.Context) (err error) {
 		r.view.event("resume", fmt.Sprintf("resuming after step %d from %s", r.start, from.Dir), map[string]any{"step": r.start})
 	}
 
+	r.showTransfer()
+
 	link, err := r.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer link.close()
 	if err := r.offerState(link, from); err != nil {
+		return err
+	}
+	if err := r.offerTeacher(link); err != nil {
 		return err
 	}
 	serve, err := r.serveMicro()

@@ -48,8 +48,8 @@ func openMetrics(path string, step uint64) (*os.File, error) {
 // mayChange are the keys of a job that a resumed run may set anew: none of
 // them decides what a step computes. A longer run stretches the cosine of the
 // schedule, which the user asks for by changing train.steps.
-var mayChange = map[string]bool{"train": true, "checkpoint": true, "cluster": true, "init": true,
-	"data.path": true, "data.delivery": true}
+var mayChange = map[string]bool{"train.steps": true, "train.eval_every": true, "checkpoint": true, "cluster": true, "init": true,
+	"data.path": true, "data.delivery": true, "distill.teacher": true, "distill.scale": true, "distill.shift": true} // the teacher is known by its hash
 
 // sameRun refuses to resume a run under another job, and names every key that differs.
 func sameRun(was, is *job.Job) error {

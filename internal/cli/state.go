@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -28,15 +27,10 @@ var _ train.Blobs = blobAdapter{}
 // checkInit reads the job's init file once, so that a bad one is refused
 // before any worker starts.
 func (r *run) checkInit(model *models.Model) error {
-	if r.job.Init == "" || r.start > 0 {
+	if r.job.Init.Path == "" || r.start > 0 {
 		return nil
 	}
-	f, err := safetensors.Open(abs(r.baseDir, r.job.Init))
-	if err != nil {
-		return fmt.Errorf("init: %w", err)
-	}
-	defer f.Close()
-	if err := train.LoadWeights(model.Params(), f); err != nil {
+	if err := r.firstWeights(model); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
 	return nil
@@ -50,8 +44,8 @@ func (r *run) offerState(l *link, from *checkpoint.Found) error {
 	case from != nil:
 		files[train.ModelFile] = filepath.Join(from.Dir, train.ModelFile)
 		files[train.OptimizerFile] = filepath.Join(from.Dir, train.OptimizerFile)
-	case r.job.Init != "":
-		files[train.ModelFile] = abs(r.baseDir, r.job.Init)
+	case r.initFile != "":
+		files[train.ModelFile] = r.initFile
 	}
 	for _, name := range []string{train.ModelFile, train.OptimizerFile} {
 		path, ok := files[name]

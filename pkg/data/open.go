@@ -30,7 +30,7 @@ func NeedsOf(m job.Model) Needs {
 		image[0] = 3
 	}
 	switch m.Kind {
-	case "encoder":
+	case "encoder", "lstm":
 		return Needs{Tokens: true, Labels: true, MaxTokens: m.MaxLen, VocabSize: m.VocabSize}
 	case "cross_modal":
 		return Needs{Features: true, VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Actions: true, ActionDim: m.ActionDim}
@@ -42,7 +42,7 @@ func NeedsOf(m job.Model) Needs {
 }
 
 // Kinds lists the kinds of data that Open knows.
-func Kinds() []string { return []string{"tabletop", "copy", "tensors", "rlds", "folder"} }
+func Kinds() []string { return []string{"tabletop", "copy", "tensors", "rlds", "folder", "recall"} }
 
 // Open opens the data that cfg names for a model with the given needs. Paths
 // that are not absolute are relative to baseDir. seed is the job's: synthetic
@@ -63,7 +63,7 @@ func Open(cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta) (D
 		o.path = filepath.Join(baseDir, o.path)
 	}
 	open, ok := map[string]func(*opening) (*set, error){
-		"tabletop": openTabletop, "copy": openCopy, "tensors": openTensors, "rlds": openRLDS, "folder": openFolder,
+		"tabletop": openTabletop, "copy": openCopy, "tensors": openTensors, "rlds": openRLDS, "folder": openFolder, "recall": openRecall,
 	}[cfg.Kind]
 	if !ok {
 		return nil, fmt.Errorf("data.kind is %q; it can be %s", cfg.Kind, strings.Join(Kinds(), ", "))

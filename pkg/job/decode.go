@@ -145,6 +145,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		v.SetInt(int64(dur))
 		return
 	}
+	if d.special(n, v, key) {
+		return
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		d.section(n, v, key)

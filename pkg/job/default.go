@@ -4,17 +4,25 @@ import "time"
 
 // The kinds that a job file can name.
 var (
-	modelKinds    = []string{"vla", "vit", "cross_modal", "encoder"}
-	dataKinds     = []string{"tabletop", "copy", "tensors", "rlds", "folder"}
+	modelKinds    = []string{"vla", "vit", "cross_modal", "encoder", "lstm"}
+	dataKinds     = []string{"tabletop", "copy", "tensors", "rlds", "folder", "recall"}
 	lossKinds     = []string{"mse", "cross_entropy"}
 	optimizers    = []string{"adamw", "adam"}
 	deliveries    = []string{"auto", "local", "bus"}
 	scenes        = []string{"cluttered", "simple"}
+	visions       = []string{"vit", "cnn"}
+	visionTokens  = []string{"cls", "patches"}
 	normalisation = []string{"none", "mean_std", "min_max", "quantile"}
 )
 
 func takesImages(modelKind string) bool { return modelKind == "vla" || modelKind == "vit" }
-func takesTokens(modelKind string) bool { return modelKind == "vla" || modelKind == "encoder" }
+func takesTokens(modelKind string) bool { return modelKind == "vla" || namesTokens(modelKind) }
+
+// namesTokens are the kinds whose output is a token at every position.
+func namesTokens(modelKind string) bool { return modelKind == "encoder" || modelKind == "lstm" }
+
+// sequences are the synthetic kinds of data for those.
+func sequences(dataKind string) bool { return dataKind == "copy" || dataKind == "recall" }
 
 // Default returns the job that a file starts from, by its model.kind and
 // data.kind: a complete one, but for the name and the data's path. Values that
@@ -34,25 +42,31 @@ func Default(modelKind, dataKind string) Job {
 	}
 	m := &j.Model
 	if takesImages(modelKind) {
-		m.ImageSize, m.PatchSize, m.Channels = 224, 16, 3
+		m.ImageSize, m.PatchSize, m.Channels, m.Vision = 224, 16, 3, "vit"
 	}
 	if takesTokens(modelKind) {
 		m.MaxLen = 5000 // the reference's
 	}
-	if modelKind != "encoder" {
+	if !namesTokens(modelKind) {
 		m.ActionDim = 7
 	}
 	switch modelKind {
+	case "vla":
+		m.VisionTokens = "cls"
 	case "cross_modal":
 		m.VisionDim, m.LanguageDim = 768, 512
 	case "encoder": // the reference's copy task
 		m.VocabSize, m.DModel, m.NHeads, m.NLayers = 100, 128, 4, 2
+	case "lstm":
+		m.VocabSize, m.DModel, m.NHeads, m.NLayers = 100, 128, 0, 2
 	}
 	switch dataKind {
 	case "tabletop":
 		j.Data.Episodes, j.Data.Scene = 2000, "cluttered"
 	case "copy":
 		j.Data.Episodes, j.Data.SeqLen = 10000, 16
+	case "recall":
+		j.Data.Episodes, j.Data.SeqLen, j.Data.Distance = 10000, 16, 15
 	case "rlds":
 		j.Data.Split = "train"
 	case "tensors":
@@ -74,12 +88,13 @@ func Default(modelKind, dataKind string) Job {
 
 // derive fills what is not given from what is.
 func (j *Job) derive(given func(key string) bool) {
-	if !given("model.d_ff") {
+	if !given("model.d_ff") && j.Model.Kind != "lstm" {
 		j.Model.DFF = 4 * j.Model.DModel
 	}
+	j.deriveVariants(given)
 	if !given("loss") {
 		j.Loss = "mse"
-		if j.Model.Kind == "encoder" {
+		if namesTokens(j.Model.Kind) {
 			j.Loss = "cross_entropy"
 		}
 	}

@@ -14,44 +14,50 @@ type Job struct {
 	Optimizer  Optimizer  `yaml:"optimizer"`
 	Schedule   Schedule   `yaml:"schedule"`
 	Train      Train      `yaml:"train"`
-	Init       string     `yaml:"init,omitempty"` // .safetensors file of first weights, relative to the job file
+	Init       Init       `yaml:"init,omitempty"` // first weights
+	Distill    Distill    `yaml:"distill,omitempty"`
 	Checkpoint Checkpoint `yaml:"checkpoint"`
 	Cluster    Cluster    `yaml:"cluster"`
 }
 
 // Model describes the network. A preset fills the sizes that the file leaves out.
 type Model struct {
-	Preset      string  `yaml:"preset,omitempty"`     // low | mid | high
-	Kind        string  `yaml:"kind"`                 // vla | vit | cross_modal | encoder
-	VocabSize   int     `yaml:"vocab_size,omitempty"` // 0: as many as the data's vocabulary has
-	ImageSize   int     `yaml:"image_size,omitempty"`
-	PatchSize   int     `yaml:"patch_size,omitempty"`
-	Channels    int     `yaml:"channels,omitempty"`
-	DModel      int     `yaml:"d_model"`
-	NHeads      int     `yaml:"n_heads"`
-	NLayers     int     `yaml:"n_layers"`
-	DFF         int     `yaml:"d_ff,omitempty"` // 0: 4·d_model
-	ActionDim   int     `yaml:"action_dim,omitempty"`
-	MaxLen      int     `yaml:"max_len,omitempty"`      // rows of the positional table
-	VisionDim   int     `yaml:"vision_dim,omitempty"`   // cross_modal: width of the given vision features
-	LanguageDim int     `yaml:"language_dim,omitempty"` // cross_modal: width of the given language features
-	Dropout     float32 `yaml:"dropout"`
-	PadToken    int     `yaml:"pad_token"`           // token id that marks padding; -1: none
-	Recompute   bool    `yaml:"recompute,omitempty"` // compute activations anew in backward: the same bits in less memory
+	Preset       string    `yaml:"preset,omitempty"`     // low | mid | high
+	Kind         string    `yaml:"kind"`                 // vla | vit | cross_modal | encoder | lstm
+	VocabSize    int       `yaml:"vocab_size,omitempty"` // 0: as many as the data's vocabulary has
+	ImageSize    int       `yaml:"image_size,omitempty"`
+	PatchSize    int       `yaml:"patch_size,omitempty"`
+	Channels     int       `yaml:"channels,omitempty"`
+	DModel       int       `yaml:"d_model"`
+	NHeads       int       `yaml:"n_heads,omitempty"`
+	NLayers      int       `yaml:"n_layers"`
+	DFF          int       `yaml:"d_ff,omitempty"` // 0: 4·d_model
+	ActionDim    int       `yaml:"action_dim,omitempty"`
+	MaxLen       int       `yaml:"max_len,omitempty"`       // rows of the positional table
+	VisionDim    int       `yaml:"vision_dim,omitempty"`    // cross_modal: width of the given vision features
+	LanguageDim  int       `yaml:"language_dim,omitempty"`  // cross_modal: width of the given language features
+	Vision       string    `yaml:"vision,omitempty"`        // vit | cnn: what looks at the images
+	VisionTokens string    `yaml:"vision_tokens,omitempty"` // cls | patches: what of it the fusion of a vla sees
+	Exits        []int     `yaml:"exits,omitempty"`         // layers after which an output stands beside the last one's
+	ExitWeights  []float64 `yaml:"exit_weights,omitempty"`  // of their losses; nil: 1 each
+	Dropout      float32   `yaml:"dropout"`
+	PadToken     int       `yaml:"pad_token"`           // token id that marks padding; -1: none
+	Recompute    bool      `yaml:"recompute,omitempty"` // compute activations anew in backward: the same bits in less memory
 }
 
 // Data says where samples come from. See pkg/data for each kind.
 type Data struct {
-	Kind      string  `yaml:"kind"` // tabletop | copy | tensors | rlds | folder
+	Kind      string  `yaml:"kind"` // tabletop | copy | recall | tensors | rlds | folder
 	Path      string  `yaml:"path,omitempty"`
 	Shuffle   bool    `yaml:"shuffle"`
 	Delivery  string  `yaml:"delivery,omitempty"` // local | bus | auto
 	Holdout   Holdout `yaml:"holdout,omitempty"`
 	Split     string  `yaml:"split,omitempty"`      // rlds: split of the data set
 	Camera    string  `yaml:"camera,omitempty"`     // rlds: image feature, e.g. image_0
-	Episodes  int     `yaml:"episodes,omitempty"`   // tabletop, copy: episodes in an epoch
 	Scene     string  `yaml:"scene,omitempty"`      // tabletop: simple | cluttered
-	SeqLen    int     `yaml:"seq_len,omitempty"`    // copy: tokens in a sequence
+	Episodes  int     `yaml:"episodes,omitempty"`   // tabletop, copy, recall: episodes in an epoch
+	SeqLen    int     `yaml:"seq_len,omitempty"`    // copy, recall: tokens in a sequence
+	Distance  int     `yaml:"distance,omitempty"`   // recall: tokens from the key to its recall
 	MaxTokens int     `yaml:"max_tokens,omitempty"` // instruction tokens after padding or cutting; 0: the longest of the training split
 	Normalize string  `yaml:"normalize,omitempty"`  // actions: none | mean_std | min_max | quantile
 }
@@ -75,6 +81,7 @@ type Optimizer struct {
 	Eps         float64    `yaml:"eps"`
 	WeightDecay float64    `yaml:"weight_decay"`
 	ClipNorm    float64    `yaml:"clip_norm"` // 0: no clipping
+	Groups      []Group    `yaml:"groups,omitempty"`
 }
 
 // Schedule is linear warm-up, then cosine to MinLR at Train.Steps (design: s counts from 0).
@@ -84,8 +91,9 @@ type Schedule struct {
 }
 
 type Train struct {
-	Steps     int `yaml:"steps"`
-	EvalEvery int `yaml:"eval_every,omitempty"` // evaluate on the held-out split every so many steps; 0: at the end only
+	Steps     int      `yaml:"steps"`
+	EvalEvery int      `yaml:"eval_every,omitempty"` // evaluate on the held-out split every so many steps; 0: at the end only
+	Freeze    []string `yaml:"freeze,omitempty"`     // patterns of parameters that keep their first values
 }
 
 type Checkpoint struct {

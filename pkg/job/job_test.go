@@ -33,7 +33,7 @@ func TestDesignExample(t *testing.T) {
 	}
 	min := 3e-5
 	want := Default("vla", "rlds")
-	want.Name, want.Seed, want.Init, want.Model.VocabSize = "bridge", 7, "weights.safetensors", 10000
+	want.Name, want.Seed, want.Init, want.Model.VocabSize = "bridge", 7, Init{Path: "weights.safetensors"}, 10000
 	want.Data.Path = "data/bridge"
 	want.Schedule = Schedule{WarmupSteps: 100, MinLR: &min}
 	want.Cluster.MaxWorkers = 8
@@ -83,7 +83,7 @@ func TestDefaults(t *testing.T) {
 		{"options", design, []string{"seed=18446744073709551615", "name=2024", "train.steps=50", "schedule.min_lr=null", "optimizer.betas=[0.5, 0.6]",
 			"schedule.warmup_steps=0", "cluster={heartbeat: 50ms}", "init=", "data.shuffle=false"}, func(j *Job) bool {
 			return j.Seed == 1<<64-1 && j.Name == "2024" && j.Train.Steps == 50 && j.Schedule.MinLR == nil && j.Optimizer.Betas == [2]float64{0.5, 0.6} &&
-				j.Cluster.Heartbeat == Duration(50*time.Millisecond) && j.Cluster.MaxWorkers == 8 && j.Init == "" && !j.Data.Shuffle
+				j.Cluster.Heartbeat == Duration(50*time.Millisecond) && j.Cluster.MaxWorkers == 8 && j.Init.Path == "" && !j.Data.Shuffle
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestMistakes(t *testing.T) {
 		{"section within a section", ok + "train: {batch: {global: 8}}", nil, "j.yaml:3:9: train.batch: unknown key; did you mean batch?"},
 		{"nothing near", ok + "schedule: {plateau_patience: 3}", nil,
 			"j.yaml:3:12: schedule.plateau_patience: unknown key; schedule has warmup_steps, min_lr"},
-		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every"},
+		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every, freeze"},
 		{"key twice", "name: a\ndata: {kind: tabletop}\nname: b", nil, "j.yaml:3:1: name: is given twice; the first is on line 1"},
 		{"text for a number", ok + "model: {d_model: big}", nil, `j.yaml:3:18: model.d_model: want a whole number, found the text "big"`},
 		{"fraction for a whole number", ok + "model: {d_model: 5.5}", nil, "j.yaml:3:18: model.d_model: want a whole number, found the number 5.5"},
@@ -212,7 +212,7 @@ func TestMistakes(t *testing.T) {
 		{"not YAML, indent", "name: a\nmodel:\n    kind: vla\n  d_model: 3", nil, "j.yaml:4: not YAML: did not find expected key"},
 		{"not YAML, tab", "name: a\nmodel:\n\tkind: vla", nil, "j.yaml:3: not YAML: found character that cannot start any token"},
 		{"two documents", ok + "---\nname: b", nil, "j.yaml:4: a second document starts here; a job file holds one job"},
-		{"empty file", "", nil, "2 problems in the job:\n  j.yaml: name: is missing; want letters, digits, - and _\n  j.yaml: data.kind: is missing; want one of tabletop, copy, tensors, rlds, folder"},
+		{"empty file", "", nil, "2 problems in the job:\n  j.yaml: name: is missing; want letters, digits, - and _\n  j.yaml: data.kind: is missing; want one of tabletop, copy, tensors, rlds, folder, recall"},
 
 		{"micro does not divide global", ok + "batch: {global: 64, micro: 7}", nil,
 			"j.yaml:3:28: batch.micro: 7 does not divide batch.global 64; want one of 1, 2, 4, 8, 16, 32, 64"},
@@ -232,7 +232,7 @@ func TestMistakes(t *testing.T) {
 			"j.yaml:2:36: model.image_size: has no meaning for model.kind encoder; leave it out"},
 		{"padding outside the vocabulary", ok + "model: {vocab_size: 10, pad_token: 10}", nil,
 			"j.yaml:3:36: model.pad_token: 10 is outside the vocabulary of 10; want 0 to 9, or -1 for no padding"},
-		{"data kind", "name: a\ndata: {kind: table}", nil, `j.yaml:2:14: data.kind: "table" is unknown; want one of tabletop, copy, tensors, rlds, folder`},
+		{"data kind", "name: a\ndata: {kind: table}", nil, `j.yaml:2:14: data.kind: "table" is unknown; want one of tabletop, copy, tensors, rlds, folder, recall`},
 		{"data without path", "name: a\ndata: {kind: rlds}", nil, "j.yaml: data.path: is missing; data.kind rlds reads files"},
 		{"path of no use", "name: a\ndata: {kind: tabletop, path: x}", nil, "j.yaml:2:30: data.path: has no meaning for data.kind tabletop; leave it out"},
 		{"data of another model", "name: a\ndata: {kind: copy}", nil, "j.yaml:2:14: data.kind: copy has no images for model.kind vla; want tabletop, rlds, folder or tensors"},
@@ -348,7 +348,9 @@ func TestDefaultsAreValid(t *testing.T) {
 			for _, p := range Presets() {
 				k := j
 				p.apply(&k.Model)
-				k.Model.DFF = 4 * k.Model.DModel
+				if m != "lstm" {
+					k.Model.DFF = 4 * k.Model.DModel
+				}
 				if err := k.Validate(); err != nil {
 					t.Errorf("preset %s of %s on %s: %v", p.Name, m, d, err)
 				}

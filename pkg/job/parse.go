@@ -142,6 +142,11 @@ func (d *decoder) option(option string, j *Job) {
 		v.SetString(text)
 		return
 	}
+	if v.Type() == reflect.TypeFor[Init]() && !strings.HasPrefix(text, "{") {
+		d.at[key] = d.place(nil, key)
+		v.Set(reflect.ValueOf(Init{Path: text}))
+		return
+	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
 		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}

@@ -32,7 +32,10 @@ func presetNames() (names []string) {
 
 // apply sets m's sizes, those that m's kind has, to the preset's.
 func (p Preset) apply(m *Model) {
-	m.DModel, m.NHeads, m.NLayers = p.DModel, p.NHeads, p.NLayers
+	m.DModel, m.NLayers = p.DModel, p.NLayers
+	if m.Kind != "lstm" {
+		m.NHeads = p.NHeads
+	}
 	if takesImages(m.Kind) {
 		m.ImageSize, m.PatchSize = p.ImageSize, p.PatchSize
 	}

@@ -98,7 +98,7 @@ func (j *Job) check() []finding {
 	if j.checkModel(c) {
 		j.checkData(c)
 		want := "mse"
-		if j.Model.Kind == "encoder" {
+		if namesTokens(j.Model.Kind) {
 			want = "cross_entropy"
 		}
 		if c.oneOf("loss", j.Loss, lossKinds) && j.Loss != want {
@@ -111,6 +111,8 @@ func (j *Job) check() []finding {
 		c.bad("batch.micro batch.global", "%d does not divide batch.global %d; want one of %s", b.Micro, b.Global, divisors(b.Global))
 	}
 	j.checkOptimizer(c)
+	j.checkTransfer(c)
+	j.checkDistill(c)
 	c.within("checkpoint.every", j.Checkpoint.Every, 0, maxSteps)
 	c.within("checkpoint.keep", j.Checkpoint.Keep, 0, maxSteps)
 	j.checkCluster(c)
@@ -155,12 +157,19 @@ func (j *Job) checkModel(c *checker) bool {
 		c.unused("model.vision_dim", m.VisionDim == 0, kind)
 		c.unused("model.language_dim", m.LanguageDim == 0, kind)
 	}
-	if m.Kind != "encoder" {
+	if !namesTokens(m.Kind) {
 		c.within("model.action_dim", m.ActionDim, 1, maxDim)
 	} else {
 		c.unused("model.action_dim", m.ActionDim == 0, kind)
 	}
-	d, h := c.within("model.d_model", m.DModel, 1, maxDim), c.within("model.n_heads", m.NHeads, 1, maxDim)
+	d, h := c.within("model.d_model", m.DModel, 1, maxDim), false
+	if m.Kind == "lstm" {
+		c.unused("model.n_heads", m.NHeads == 0, kind)
+		c.unused("model.d_ff", m.DFF == 0, kind)
+	} else {
+		h = c.within("model.n_heads", m.NHeads, 1, maxDim)
+		c.within("model.d_ff model.d_model", m.DFF, 1, 8*maxDim)
+	}
 	if d && m.DModel%2 != 0 {
 		c.bad("model.d_model", "%d is odd; the positional table pairs sines with cosines, so want an even number", m.DModel)
 	}
@@ -172,10 +181,10 @@ func (j *Job) checkModel(c *checker) bool {
 		least = 2
 	}
 	c.within("model.n_layers", m.NLayers, least, maxLayers)
-	c.within("model.d_ff model.d_model", m.DFF, 1, 8*maxDim)
 	if !(m.Dropout >= 0 && m.Dropout < 1) {
 		c.bad("model.dropout", "%v is outside 0 ≤ dropout < 1", m.Dropout)
 	}
+	j.checkVariants(c)
 	return true
 }
 
@@ -186,12 +195,12 @@ func (j *Job) checkData(c *checker) {
 	}
 	kind := "data.kind " + d.Kind
 	switch m := j.Model.Kind; {
-	case m == "encoder" && d.Kind != "copy" && d.Kind != "tensors":
-		c.bad("data.kind model.kind", "%s has no labels for model.kind encoder; want copy or tensors", d.Kind)
+	case namesTokens(m) && !sequences(d.Kind) && d.Kind != "tensors":
+		c.bad("data.kind model.kind", "%s has no labels for model.kind %s; want copy, recall or tensors", d.Kind, m)
 	case m == "cross_modal" && d.Kind != "tensors":
 		c.bad("data.kind model.kind", "%s has no given features for model.kind cross_modal; want tensors", d.Kind)
-	case takesImages(m) && d.Kind == "copy":
-		c.bad("data.kind model.kind", "copy has no images for model.kind %s; want tabletop, rlds, folder or tensors", m)
+	case takesImages(m) && sequences(d.Kind):
+		c.bad("data.kind model.kind", "%s has no images for model.kind %s; want tabletop, rlds, folder or tensors", d.Kind, m)
 	}
 	files := d.Kind == "tensors" || d.Kind == "rlds" || d.Kind == "folder"
 	if files && d.Path == "" {
@@ -200,9 +209,9 @@ func (j *Job) checkData(c *checker) {
 	if !files {
 		c.unused("data.path", d.Path == "", kind)
 	}
-	if d.Kind == "copy" {
+	if sequences(d.Kind) {
 		c.within("data.seq_len", d.SeqLen, 1, maxSamples)
-		if j.Model.Kind == "encoder" && j.Model.VocabSize >= 0 && j.Model.VocabSize < 2 {
+		if d.Kind == "copy" && namesTokens(j.Model.Kind) && j.Model.VocabSize >= 0 && j.Model.VocabSize < 2 {
 			c.bad("model.vocab_size data.kind", "%d is too small; the copy task needs at least 2 words", j.Model.VocabSize)
 		}
 		if d.SeqLen > j.Model.MaxLen && j.Model.MaxLen > 0 {
@@ -211,7 +220,8 @@ func (j *Job) checkData(c *checker) {
 	} else {
 		c.unused("data.seq_len", d.SeqLen == 0, kind)
 	}
-	if d.Kind == "copy" || d.Kind == "tabletop" {
+	j.checkRecall(c)
+	if sequences(d.Kind) || d.Kind == "tabletop" {
 		c.within("data.episodes", d.Episodes, 1, maxVocab)
 	} else {
 		c.unused("data.episodes", d.Episodes == 0, kind)
@@ -225,7 +235,7 @@ func (j *Job) checkData(c *checker) {
 		c.unused("data.split", d.Split == "", kind)
 		c.unused("data.camera", d.Camera == "", kind)
 	}
-	if d.Kind == "copy" {
+	if sequences(d.Kind) {
 		c.unused("data.normalize", d.Normalize == "", kind)
 	} else {
 		c.oneOf("data.normalize", d.Normalize, normalisation)

@@ -32,7 +32,9 @@ func section(v, base reflect.Value) *yaml.Node {
 			continue
 		}
 		var val *yaml.Node
-		if f.Kind() == reflect.Struct {
+		if i, ok := f.Interface().(Init); ok && i.short() {
+			val = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: i.Path}
+		} else if f.Kind() == reflect.Struct {
 			val = section(f, b)
 		} else {
 			val = new(yaml.Node)

@@ -8,6 +8,7 @@ import (
 // Buckets cuts the flat gradient into contiguous runs of whole parameters, each
 // of at least bytes (but for the last) and closed as soon as it reaches that.
 // The slab is in reverse order of use, so backward completes bucket 0 first.
+// Frozen parameters are in none: their gradient stays where it is.
 // The second result is the bucket of each parameter in ps.List() order.
 func Buckets(ps *tensor.Params, bytes int) ([]allreduce.Range, map[*tensor.Param]int) {
 	of := map[*tensor.Param]int{}
@@ -19,6 +20,13 @@ func Buckets(ps *tensor.Params, bytes int) ([]allreduce.Range, map[*tensor.Param
 		end := ps.Len() // of the parameter with its padding: where the next one starts
 		if i > 0 {
 			end = list[i-1].Offset
+		}
+		if p.Frozen {
+			if at := p.Offset; lo < at { // the run ends before it
+				out = append(out, allreduce.Range{Lo: lo, Hi: at})
+			}
+			lo = end
+			continue
 		}
 		of[p] = len(out)
 		if 4*(end-lo) >= bytes || i == 0 {

@@ -19,10 +19,18 @@ import (
 // ModelConfig is the job's model in the models' own terms. A vocabulary size
 // that the job leaves open is the data's.
 func ModelConfig(j *job.Job, meta data.Meta) models.Config {
-	m := j.Model
+	c := modelConfig(j.Model, meta)
+	if d := j.Distill; d.Features > 0 && d.Model != nil {
+		c.HintDim = d.Model.DModel
+	}
+	return c
+}
+
+func modelConfig(m job.Model, meta data.Meta) models.Config {
 	c := models.Config{Kind: m.Kind, VocabSize: m.VocabSize, ImageSize: m.ImageSize, PatchSize: m.PatchSize, Channels: m.Channels,
 		DModel: m.DModel, NHeads: m.NHeads, NLayers: m.NLayers, DFF: m.DFF, ActionDim: m.ActionDim, MaxLen: m.MaxLen,
-		VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Dropout: m.Dropout, PadToken: m.PadToken}
+		VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Dropout: m.Dropout, PadToken: m.PadToken,
+		Vision: m.Vision, VisionTokens: m.VisionTokens, Exits: m.Exits}
 	if c.VocabSize == 0 {
 		c.VocabSize = meta.VocabSize
 	}
@@ -46,6 +54,13 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay},
 		L2:   j.Optimizer.Kind == "adam", BucketBytes: j.Cluster.BucketBytes, Recompute: j.Model.Recompute,
 		Schedule: LRSchedule{LR: j.Optimizer.LR, MinLR: -1, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}}
+	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
+		return nil, Options{}, err
+	}
+	if o.Updates, err = planUpdates(model.Params(), j.Optimizer); err != nil {
+		return nil, Options{}, err
+	}
+	o.ExitWeights = j.Model.ExitWeights
 	if j.Schedule.MinLR != nil {
 		o.Schedule.MinLR = *j.Schedule.MinLR
 	}

@@ -85,17 +85,14 @@ func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta
 		err := Predict(ctx, rt, model, meta, loss, src, func(b *models.Batch, l float64, out []float32) {
 			v := len(out) / len(b.Labels)
 			for i, want := range b.Labels {
-				row := out[i*v : (i+1)*v]
-				best := 0
-				for j, x := range row {
-					if x > row[best] {
-						best = j
-					}
+				best := argmax(out[i*v : (i+1)*v])
+				if len(r.Input) < meta.Spec.Tokens {
+					r.Input, r.Expected, r.Output = append(r.Input, b.Tokens[i]), append(r.Expected, want), append(r.Output, best)
 				}
-				if tokens < meta.Spec.Tokens {
-					r.Input, r.Expected, r.Output = append(r.Input, b.Tokens[i]), append(r.Expected, want), append(r.Output, int32(best))
+				if want == models.NoLabel {
+					continue
 				}
-				if int32(best) == want {
+				if best == want {
 					right++
 				}
 				tokens++
@@ -115,4 +112,15 @@ func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta
 	}
 	rep, err := data.Evaluate(pred, want, meta.Actions)
 	return Report{Actions: &rep}, err
+}
+
+// argmax is the index of the largest element, the first of equals.
+func argmax(row []float32) int32 {
+	best := 0
+	for j, x := range row {
+		if x > row[best] {
+			best = j
+		}
+	}
+	return int32(best)
 }

@@ -24,7 +24,10 @@ type Options struct {
 	ClipNorm    float64
 	Schedule    LRSchedule
 	BucketBytes int
-	Recompute   bool // see models.ProgramOptions
+	Recompute   bool                 // see models.ProgramOptions
+	Updates     []update             // runs of the slab with settings of their own; nil: one run
+	ExitWeights []float64            // of the exits' losses
+	Distill     *models.Distillation // a teacher, where there is one
 }
 
 // Batches yields this rank's micro-batches: those of [lo, hi) of each step, in
@@ -60,7 +63,7 @@ type Trainer struct {
 // NewTrainer returns a trainer for model, which must hold its first weights,
 // at step 0 with zero moments. phase is told what the trainer is doing.
 func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func(step uint64, phase string)) (*Trainer, error) {
-	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Loss: opt.Loss, Train: true, Recompute: opt.Recompute})
+	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Loss: opt.Loss, Train: true, Recompute: opt.Recompute, ExitWeights: opt.ExitWeights, Distill: opt.Distill})
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +172,7 @@ func (t *Trainer) Step(ctx context.Context, ring *allreduce.Ring, g allreduce.Gr
 	h := t.opt.Adam
 	h.LR = t.opt.Schedule.At(t.step)
 	res.LR = h.LR
-	t.rt.AdamWStep(t.params.Values(), t.total, t.m, t.v, t.step+1, h, scale)
+	t.apply(h, scale)
 	t.step++
 	res.Times.Optimizer = since(&start)
 	return res, nil
@@ -188,7 +191,10 @@ func (t *Trainer) gradReady(p *tensor.Param) {
 	if t.op == nil {
 		return
 	}
-	b := t.of[p]
+	b, ok := t.of[p]
+	if !ok { // frozen
+		return
+	}
 	if t.left[b]--; t.left[b] == 0 {
 		t.op.Ready(b)
 	}

@@ -128,6 +128,9 @@ func (w *Worker) load(ctx context.Context, rt *tensor.Runtime, welcome *cluster.
 	if err != nil {
 		return err
 	}
+	if opt.Distill, err = w.teacher(ctx); err != nil {
+		return err
+	}
 	if w.trainer, err = NewTrainer(rt, model, opt, w.agent.At); err != nil {
 		return err
 	}

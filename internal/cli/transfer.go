@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// initName is the file of a run directory that holds the first weights where
+// they were put together from a file of other names: what workers are sent.
+const initName = "init.safetensors"
+
+// firstWeights finds the file with all first weights that job.Init asks for.
+func (r *run) firstWeights(model *models.Model) error {
+	path := abs(r.baseDir, r.job.Init.Path)
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if len(r.job.Init.Map) == 0 && !r.job.Init.Partial {
+		r.initFile = path
+		return train.LoadWeights(model.Params(), f)
+	}
+	t, err := train.LoadTransfer(model, r.job.Init, r.job.Seed, f)
+	if err != nil {
+		return err
+	}
+	r.transfer, r.initFile = &t, filepath.Join(r.dir, initName)
+	var all []safetensors.Tensor
+	for _, p := range model.Params().List() {
+		all = append(all, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
+	}
+	out, err := os.Create(r.initFile)
+	if err != nil {
+		return err
+	}
+	if err := safetensors.Write(out, all, nil); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+// showTransfer says what became of the init file.
+func (r *run) showTransfer() {
+	if r.transfer != nil {
+		r.view.event("init", r.job.Init.Path+": "+r.transfer.String(), map[string]any{"transfer": r.transfer})
+	}
+}

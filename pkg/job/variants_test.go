@@ -1,0 +1,96 @@
+package job
+
+import (
+	"reflect"
+	"testing"
+)
+
+const onTabletop = "name: a\ndata: {kind: tabletop}\n"
+
+// What the zoo's keys resolve to, and that the resolved form parses to the same.
+func TestVariants(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		set        []string
+		check      func(j *Job) bool
+	}{
+		{"vision", onTabletop, nil, func(j *Job) bool { return j.Model.Vision == "vit" && j.Model.VisionTokens == "cls" }},
+		{"cnn", onTabletop + "model: {vision: cnn, vision_tokens: patches}", nil, func(j *Job) bool { return j.Model.Vision == "cnn" && j.Model.VisionTokens == "patches" }},
+		{"lstm", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy}", nil, func(j *Job) bool {
+			return j.Loss == "cross_entropy" && j.Model.NHeads == 0 && j.Model.DFF == 0 && j.Model.ActionDim == 0
+		}},
+		{"recall over a distance", "name: a\nmodel: {kind: lstm}\ndata: {kind: recall, distance: 40}", nil, func(j *Job) bool { return j.Data.SeqLen == 41 }},
+		{"recall in a sequence", "name: a\nmodel: {kind: encoder}\ndata: {kind: recall, seq_len: 9}", nil, func(j *Job) bool { return j.Data.Distance == 8 }},
+		{"exits weigh 1", onTabletop + "model: {n_layers: 8, exits: [1, 3]}", nil, func(j *Job) bool {
+			return reflect.DeepEqual(j.Model.ExitWeights, []float64{1, 1})
+		}},
+		{"init by name", onTabletop + "init: {path: w.safetensors, partial: true, map: {\"b.*.w\": \"a.*.weight\", head.*: }}", nil, func(j *Job) bool {
+			return reflect.DeepEqual(j.Init, Init{"w.safetensors", Renames{{"b.*.w", "a.*.weight"}, {"head.*", ""}}, true})
+		}},
+		{"init by option", onTabletop, []string{"init=2024", "init.partial=true"}, func(j *Job) bool { return reflect.DeepEqual(j.Init, Init{Path: "2024", Partial: true}) }},
+		{"groups", onTabletop + "optimizer: {groups: [{match: a.*, lr: 1e-5}, {match: b, weight_decay: 0}]}\ntrain: {freeze: [c.*]}", nil, func(j *Job) bool {
+			g := j.Optimizer.Groups
+			return len(g) == 2 && *g[0].LR == 1e-5 && g[0].WeightDecay == nil && *g[1].WeightDecay == 0 && j.Train.Freeze[0] == "c.*"
+		}},
+		{"distill", onTabletop + "distill: {teacher: runs/big, features: 0.1}", nil, func(j *Job) bool {
+			return reflect.DeepEqual(j.Distill, Distill{Teacher: "runs/big", Alpha: 0.5, Temperature: 2, Features: 0.1})
+		}},
+		{"distill by the teacher alone", onTabletop + "distill: {teacher: runs/big, alpha: 1}", nil, func(j *Job) bool { return j.Distill.Alpha == 1 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			j, err := Parse("job.yaml", []byte(c.file), c.set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.check(j) {
+				t.Errorf("resolved to\n%s", j.YAML())
+			}
+			sameAgain(t, j)
+		})
+	}
+	j, err := Parse("job.yaml", []byte(onTabletop+"distill: {teacher: runs/big}"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	teacher := Default("vla", "tabletop").Model
+	j.Distill.Model, j.Distill.SHA256 = &teacher, "00ff"
+	j.Distill.Scale, j.Distill.Shift = []float64{0.1, 3}, []float64{1e-9, -2}
+	sameAgain(t, j) // what the coordinator adds
+}
+
+func TestVariantMistakes(t *testing.T) {
+	for _, c := range []struct{ name, file, want string }{
+		{"vision", onTabletop + "model: {vision: cn}", `j.yaml:3:17: model.vision: "cn" is unknown; did you mean cnn?`},
+		{"vision of a text model", "name: a\nmodel: {kind: lstm, vision: cnn}\ndata: {kind: copy}", "j.yaml:2:29: model.vision: has no meaning for model.kind lstm; leave it out"},
+		{"tokens of a vit", "name: a\nmodel: {kind: vit, vision_tokens: cls}\ndata: {kind: tabletop}", "j.yaml:2:35: model.vision_tokens: has no meaning for model.kind vit; leave it out"},
+		{"heads of an lstm", "name: a\nmodel: {kind: lstm, n_heads: 4}\ndata: {kind: copy}", "j.yaml:2:30: model.n_heads: has no meaning for model.kind lstm; leave it out"},
+		{"halving", onTabletop + "model: {vision: cnn, patch_size: 14}", "j.yaml:3:34: model.patch_size: 14 is no power of 2; a cnn halves the picture until a pixel stands for patch_size of them"},
+		{"exit at the end", onTabletop + "model: {exits: [3]}", "j.yaml:3:17: model.exits[0]: 3 is not a layer below the last; want 1 to 2 (a vla counts the fusion's n_layers/2)"},
+		{"exits in order", "name: a\nmodel: {kind: encoder, n_layers: 4, exits: [2, 1]}\ndata: {kind: copy}", "j.yaml:2:48: model.exits[1]: 1 does not come after 2; list the exits from the first layer on"},
+		{"exit weights", onTabletop + "model: {exits: [1], exit_weights: [1, 2]}", "j.yaml:3:35: model.exit_weights: 2 weights for 1 exits"},
+		{"exits of an lstm", "name: a\nmodel: {kind: lstm, exits: [1]}\ndata: {kind: copy}", "j.yaml:2:28: model.exits: stand behind transformer layers, and this model has none; leave them out"},
+		{"distance", "name: a\nmodel: {kind: lstm}\ndata: {kind: recall, seq_len: 8, distance: 8}", "j.yaml:3:44: data.distance: 8 is not within the sequence; want 1 to data.seq_len-1 = 7"},
+		{"distance of the copy task", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy, distance: 8}", "j.yaml:3:30: data.distance: has no meaning for data.kind copy; leave it out"},
+		{"few keys", "name: a\nmodel: {kind: lstm, vocab_size: 5}\ndata: {kind: recall}", "j.yaml:2:33: model.vocab_size: 5 is too small; recall needs padding, a question, two keys and two others: at least 6"},
+		{"init number", onTabletop + "init: 5", "j.yaml:3:7: init: want a path, or path, map and partial, found the number 5 (put it in quotes)"},
+		{"init without path", onTabletop + "init: {partial: true}", "j.yaml:3:7: init.path: is missing; want a .safetensors file"},
+		{"init map", onTabletop + "init: {path: x, map: {a: \"b.*\"}}", `j.yaml:3:22: init.map[0]: "a" to "b.*": the name on the right has more * than the one on the left`},
+		{"init map is a list", onTabletop + "init: {path: x, map: [a]}", "j.yaml:3:22: init.map: want names in the file and names in the model, {from: to, …}, found a list"},
+		{"group", onTabletop + "optimizer: {groups: [{lr: 1e-3}]}", "j.yaml:3:22: optimizer.groups[0].match: is missing; want a pattern of parameter names, such as vision_encoder.*"},
+		{"group's key", onTabletop + "optimizer: {groups: [{match: a, wd: 1}]}", "j.yaml:3:33: optimizer.groups[0].wd: unknown key; optimizer.groups[0] has match, lr, weight_decay"},
+		{"group's rate", onTabletop + "optimizer: {groups: [{match: a, lr: 0}]}", "j.yaml:3:37: optimizer.groups[0].lr: 0 is not a learning rate; want a number above 0 (train.freeze keeps parameters as they are)"},
+		{"freeze", onTabletop + "train: {freeze: [\"\"]}", "j.yaml:3:18: train.freeze[0]: is empty; want a pattern of parameter names, such as vision_encoder.*"},
+		{"no teacher", onTabletop + "distill: {alpha: 0.5}", "j.yaml:3:10: distill.teacher: is missing; want a checkpoint or a run directory"},
+		{"alpha", onTabletop + "distill: {teacher: x, alpha: 1.5}", "j.yaml:3:30: distill.alpha: 1.5 is outside 0 ≤ alpha ≤ 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			j, err := Parse("j.yaml", []byte(c.file), nil)
+			if err == nil {
+				t.Fatalf("accepted:\n%s", j.YAML())
+			}
+			if err.Error() != c.want {
+				t.Errorf("message\n%s\nwant\n%s", err, c.want)
+			}
+		})
+	}
+}

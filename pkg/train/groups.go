@@ -1,0 +1,106 @@
+package train
+
+import (
+	"fmt"
+
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// setting is what the optimizer does with one parameter.
+type setting struct {
+	frozen bool
+	rate   float64 // times the schedule's learning rate
+	decay  float64
+}
+
+// update is a contiguous run of the slab, gaps included, with one setting.
+type update struct {
+	lo, hi int
+	setting
+}
+
+// freeze marks the parameters that train.freeze names, which must be done
+// before a tape records. They take no update: neither gradient, nor weight
+// decay, nor moments; their gradient is not sent and not part of the norm.
+func freeze(ps *tensor.Params, patterns []string) error {
+	for i, pattern := range patterns {
+		list, err := matching(ps, fmt.Sprintf("train.freeze[%d]", i), pattern)
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			p.Frozen = true
+		}
+	}
+	for _, p := range ps.List() {
+		if !p.Frozen {
+			return nil
+		}
+	}
+	return fmt.Errorf("train.freeze: every parameter is frozen; leave one to train")
+}
+
+// planUpdates cuts the slab by frozen parameters and optimizer.groups. A
+// parameter belongs to the first group that matches it.
+func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
+	of := map[*tensor.Param]setting{}
+	for _, p := range ps.List() {
+		of[p] = setting{frozen: p.Frozen, rate: 1, decay: o.WeightDecay}
+	}
+	taken := map[*tensor.Param]bool{}
+	for i, g := range o.Groups {
+		list, err := matching(ps, fmt.Sprintf("optimizer.groups[%d].match", i), g.Match)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range list {
+			if taken[p] {
+				continue
+			}
+			taken[p] = true
+			s := of[p]
+			if g.LR != nil {
+				s.rate = *g.LR / o.LR
+			}
+			if g.WeightDecay != nil {
+				s.decay = *g.WeightDecay
+			}
+			of[p] = s
+		}
+	}
+	var plan []update
+	list := ps.List()
+	lo := 0
+	for i := len(list) - 1; i >= 0; i-- { // in order of the slab
+		hi := ps.Len()
+		if i > 0 {
+			hi = list[i-1].Offset
+		}
+		if n := len(plan); n > 0 && plan[n-1].setting == of[list[i]] {
+			plan[n-1].hi = hi
+		} else {
+			plan = append(plan, update{lo, hi, of[list[i]]})
+		}
+		lo = hi
+	}
+	return plan, nil
+}
+
+// apply does the optimizer's step on every run that is trained. h.LR is the
+// schedule's rate.
+func (t *Trainer) apply(h tensor.AdamW, scale float32) {
+	h.L2 = t.opt.L2
+	plan := t.opt.Updates
+	if plan == nil {
+		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: h.WeightDecay}}}
+	}
+	rate := h.LR
+	for _, u := range plan {
+		if u.frozen {
+			continue
+		}
+		h.LR, h.WeightDecay = float64(rate*u.rate), u.decay
+		t.rt.AdamWStep(t.params.Values()[u.lo:u.hi], t.total[u.lo:u.hi], t.m[u.lo:u.hi], t.v[u.lo:u.hi], t.step+1, h, scale)
+	}
+}

@@ -1,0 +1,242 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// Transfer is what became of a file of weights in a model.
+type Transfer struct {
+	Loaded  []string `json:"loaded"`  // parameters of the model that the file gave
+	Resized []string `json:"resized"` // of those, position embeddings of another image size
+	Fresh   []string `json:"fresh"`   // parameters that begin as the seed says
+	Unused  []string `json:"unused"`  // tensors of the file that the model has no place for
+	Dropped []string `json:"dropped"` // tensors that init.map drops
+	Values  int      `json:"values"`  // elements loaded
+	Of      int      `json:"of"`      // elements of the model
+}
+
+// String is the report for people.
+func (t Transfer) String() string {
+	s := fmt.Sprintf("%d parameters loaded (%d of %d values), %d fresh", len(t.Loaded), t.Values, t.Of, len(t.Fresh))
+	for _, part := range []struct {
+		what  string
+		names []string
+	}{{"resized", t.Resized}, {"fresh", t.Fresh}, {"in the file and not used", t.Unused}, {"dropped", t.Dropped}} {
+		if len(part.names) > 0 {
+			s += fmt.Sprintf("\n  %s: %s", part.what, strings.Join(brief(part.names), ", "))
+		}
+	}
+	return s
+}
+
+// brief puts names that begin alike together where there are many.
+func brief(names []string) (out []string) {
+	const many = 4
+	first := func(name string) string { head, _, _ := strings.Cut(name, "."); return head }
+	count := map[string]int{}
+	for _, n := range names {
+		count[first(n)]++
+	}
+	for _, n := range names {
+		switch head := first(n); {
+		case count[head] < many:
+			out = append(out, n)
+		case !slices.Contains(out, fmt.Sprintf("%s.* (%d)", head, count[head])):
+			out = append(out, fmt.Sprintf("%s.* (%d)", head, count[head]))
+		}
+	}
+	return out
+}
+
+// packed are suffixes of a model's name in init.map that mean a third of a
+// packed in-projection: for files that keep query, key and value apart.
+var packed = []string{"@q", "@k", "@v"}
+
+// LoadTransfer sets the model's first weights from a file under init's names;
+// what the file does not give begins as the seed says. Position embeddings of
+// another image size are interpolated, see resizePositions.
+//
+// Unless init.Partial, every parameter must be given and every tensor of the
+// file used or dropped. Shapes that do not fit are an error either way.
+func LoadTransfer(model *models.Model, init job.Init, seed uint64, f *safetensors.File) (Transfer, error) {
+	model.Init(seed)
+	ps := model.Params()
+	t := Transfer{Of: ps.Count()}
+	from := map[string]string{} // model's name → file's
+	thirds := map[*tensor.Param]int{}
+	var wrong []string
+	for _, name := range f.Names() {
+		to, dropped := rename(init.Map, name)
+		if dropped {
+			t.Dropped = append(t.Dropped, name)
+			continue
+		}
+		part := -1
+		for i, suffix := range packed {
+			if base, ok := strings.CutSuffix(to, suffix); ok {
+				to, part = base, i
+			}
+		}
+		p := ps.ByName(to)
+		if p == nil {
+			t.Unused = append(t.Unused, name)
+			continue
+		}
+		key := fmt.Sprint(to, part)
+		if was, ok := from[key]; ok {
+			wrong = append(wrong, fmt.Sprintf("%s and %s both become %s", was, name, to))
+			continue
+		}
+		from[key] = name
+		info, _ := f.Tensor(name)
+		resized, err := place(p, part, info.Shape, func() ([]float32, error) { return f.Float32(name) })
+		if err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s (%v): %v", name, info.Shape, err))
+			continue
+		}
+		if part >= 0 {
+			if thirds[p]++; thirds[p] < len(packed) {
+				continue
+			}
+		}
+		if resized {
+			t.Resized = append(t.Resized, fmt.Sprintf("%s from %v to %v", to, info.Shape, p.Shape))
+		}
+		t.Loaded = append(t.Loaded, to)
+		t.Values += p.Size()
+	}
+	for p, n := range thirds {
+		if n < len(packed) {
+			wrong = append(wrong, fmt.Sprintf("%s: the file gives %d of the 3 parts @q, @k, @v", p.Name, n))
+		}
+	}
+	for _, p := range ps.List() {
+		if !slices.Contains(t.Loaded, p.Name) && thirds[p] == 0 {
+			t.Fresh = append(t.Fresh, p.Name)
+		}
+	}
+	slices.Sort(t.Loaded)
+	slices.Sort(wrong)
+	if !init.Partial {
+		for _, name := range t.Fresh {
+			wrong = append(wrong, fmt.Sprintf("the file has nothing for %s", name))
+		}
+		for _, name := range t.Unused {
+			wrong = append(wrong, fmt.Sprintf("the model has no place for %s", name))
+		}
+	}
+	if len(wrong) > 0 {
+		hint := "init.map translates and drops names"
+		if !init.Partial {
+			hint += ", init.partial allows what is missing on either side"
+		}
+		return t, fmt.Errorf("%s: %s\n(%s)", f.Name(), strings.Join(wrong, "\n  "), hint)
+	}
+	if len(t.Loaded) == 0 {
+		return t, fmt.Errorf("%s: none of its %d tensors has a place in the model; the first is %s, and init.map translates names", f.Name(), len(f.Names()), f.Names()[0])
+	}
+	return t, nil
+}
+
+// place writes a tensor of the given shape to p, or to a third of it.
+func place(p *tensor.Param, part int, shape []int, read func() ([]float32, error)) (resized bool, err error) {
+	want := p.Shape
+	dst := p.Value
+	if part >= 0 {
+		if p.Shape[0]%len(packed) != 0 {
+			return false, fmt.Errorf("%s %v has no three parts", p.Name, p.Shape)
+		}
+		want = append([]int{p.Shape[0] / len(packed)}, p.Shape[1:]...)
+		dst = p.Value[part*len(p.Value)/len(packed) : (part+1)*len(p.Value)/len(packed)]
+	}
+	grid := func(shape []int) (side, d int, ok bool) { // of [1, 1+side², d]
+		if len(shape) != 3 || shape[0] != 1 || shape[1] < 2 {
+			return 0, 0, false
+		}
+		side = int(math.Sqrt(float64(shape[1] - 1)))
+		return side, shape[2], side*side == shape[1]-1
+	}
+	from, d, ok1 := grid(shape)
+	to, wantD, ok2 := grid(want)
+	same := slices.Equal(squeezed(shape), squeezed(want))
+	if !same && !(strings.HasSuffix(p.Name, "pos_embedding") && ok1 && ok2 && d == wantD) {
+		return false, fmt.Errorf("%s has shape %v", p.Name, want)
+	}
+	x, err := read()
+	if err != nil {
+		return false, err
+	}
+	if same {
+		copy(dst, x)
+		return false, nil
+	}
+	copy(dst, x[:d]) // the class token has no place
+	resizePositions(dst[d:], x[d:], to, from, d)
+	return true, nil
+}
+
+// squeezed is a shape without its ones: [1, 1, D] and [D] are the same numbers.
+func squeezed(shape []int) (out []int) {
+	for _, n := range shape {
+		if n != 1 {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// resizePositions interpolates src [from, from, d] to dst [to, to, d]: bicubic
+// with A = -0.75, pixel centres at halves and the border repeated, which is
+// torch.nn.functional.interpolate(mode="bicubic", align_corners=False).
+func resizePositions(dst, src []float32, to, from, d int) {
+	type tap struct {
+		at int
+		w  float64
+	}
+	taps := func(i int) (t [4]tap) {
+		x := float64((float64(i)+0.5)*float64(from))/float64(to) - 0.5
+		first := math.Floor(x)
+		for k := range t {
+			u := math.Abs(x - first + 1 - float64(k))
+			t[k] = tap{min(max(int(first)-1+k, 0), from-1), cubic(u)}
+		}
+		return t
+	}
+	sum := make([]float64, d)
+	for y := range to {
+		for x := range to {
+			clear(sum)
+			for _, v := range taps(y) {
+				for _, h := range taps(x) {
+					w := float64(v.w * h.w)
+					for c, s := range src[(v.at*from+h.at)*d : (v.at*from+h.at+1)*d] {
+						sum[c] += float64(w * float64(s))
+					}
+				}
+			}
+			for c, s := range sum {
+				dst[(y*to+x)*d+c] = float32(s)
+			}
+		}
+	}
+}
+
+// cubic is Keys' kernel at distance u ≥ 0, each operation rounded by itself.
+func cubic(u float64) float64 {
+	const a = -0.75
+	switch {
+	case u <= 1:
+		return float64(float64(float64((a+2)*u)-(a+3))*float64(u*u)) + 1
+	case u < 2:
+		return float64(float64(float64(float64(a*u)-5*a)*u)+8*a)*u - 4*a
+	}
+	return 0
+}
