@@ -3,7 +3,9 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -47,26 +49,50 @@ func TestSameBits(t *testing.T) {
 		}
 		wantSteps(t, dir, 12)
 	})
-	t.Run("worker killed and resumed", func(t *testing.T) {
+	t.Run("workers killed", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "run")
 		p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "3")
-		pid := int(p.event("joined")["pid"].(float64))
-		p.event("step")
-		p.event("step")
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
+		pids := []int{int(p.event("joined")["pid"].(float64)), int(p.event("joined")["pid"].(float64))}
+		for _, pid := range pids { // each in the middle of some step
+			p.event("step")
+			p.event("step")
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
 		}
 		end := p.event("end")
-		if code, _ := p.wait(); code != exitResume {
-			t.Fatalf("exit code %d, want %d\n%s", code, exitResume, p.errText())
+		if code, _ := p.wait(); code != 0 || end["outcome"] != "done" {
+			t.Fatalf("exit code %d, %v\n%s", code, end, p.errText())
 		}
-		if s := end["step"].(float64); s < 2 {
-			t.Errorf("the checkpoint is of step %v; two steps were committed", s)
-		}
-		if got := trainDone(t, job, "--run-dir", dir, "--resume", "--workers", "1"); got != want {
+		if got := end["model_sha256"]; got != want {
 			t.Errorf("weights are %s, want %s", got, want)
 		}
 		wantSteps(t, dir, 12)
+		if n := strings.Count(p.errText(), "lost worker"); n < 1 { // the second may die after the last step
+			t.Errorf("nothing says that a worker was lost:\n%s", p.errText())
+		}
+	})
+	t.Run("coordinator killed", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "run")
+		args := []string{"train", job, "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null", "--set", "schedule.warmup_steps=0"}
+		want := trainDone(t, job, append(slices.Clone(args[3:]), "--run-dir", filepath.Join(t.TempDir(), "run"))...)
+		p := start(t, nil, bin.coordinator, args...)
+		p.event("step")
+		pids := map[float64]bool{}
+		p.cmd.Process.Kill()
+		p.wait()
+		p = start(t, nil, bin.coordinator, args...)
+		for range 2 {
+			pids[p.event("joined")["pid"].(float64)] = true
+		}
+		end := p.event("end")
+		if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
+			t.Fatalf("exit code %d, %v, want %s\n%s", code, end, want, p.errText())
+		}
+		if !strings.Contains(p.errText(), "taking over 2 workers") {
+			t.Errorf("the workers did not live on:\n%s", p.errText())
+		}
+		wantSteps(t, dir, 300)
 	})
 }
 

@@ -1,12 +1,12 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,71 +19,214 @@ import (
 // childEnv marks a worker process that a coordinator started.
 const childEnv = "VLARING_CHILD"
 
-// children are the worker processes of this machine.
+// A worker process that ends is started again at once, then after ever longer
+// pauses; one that has ended so often, each time soon, is not.
+const (
+	restartPause = 250 * time.Millisecond
+	restartMost  = 8 * time.Second
+	restartTries = 4
+	soon         = 10 * time.Second
+)
+
+// children are the worker processes of this machine. They are kept at a number:
+// those that die are replaced. Processes that an earlier coordinator left
+// behind count as long as they are members.
 type children struct {
-	cmds []*exec.Cmd
-	wg   sync.WaitGroup
-	done chan struct{} // closed by wait
+	run   *run
+	link  *link
+	coord *cluster.Coordinator
+	self  string
+
+	mu      sync.Mutex
+	wg      sync.WaitGroup
+	want    int
+	slots   map[string]*slot
+	members map[string]bool // ids of the job's members, once told
+	adopt   time.Time       // until then a member may turn out to live already
+	closing bool
+	last    string        // reason of the newest end
+	done    chan struct{} // closed by wait
 }
 
-// startWorkers starts the local workers, ids w0, w1, … in order of rank, and
-// tells the coordinator as soon as one of them dies.
-func startWorkers(r *run, l *link, coord *cluster.Coordinator) (*children, error) {
-	c := &children{done: make(chan struct{})}
-	self, err := os.Executable()
-	if err != nil {
+// slot is one worker id of this machine: w0, w1, …
+type slot struct {
+	cmd     *exec.Cmd // nil: no process of ours
+	began   time.Time
+	failed  int // ends in a row that came soon
+	gaveUp  bool
+	waiting bool // to be started after a pause
+}
+
+// startWorkers brings up the local workers, ids w0, w1, … in order of rank. The
+// coordinator learns at once when one of them dies. With takeover it first
+// waits for those that live on.
+func startWorkers(r *run, l *link, coord *cluster.Coordinator, takeover bool) (*children, error) {
+	c := &children{run: r, link: l, coord: coord, want: r.local, slots: map[string]*slot{}, members: map[string]bool{}, done: make(chan struct{})}
+	var err error
+	if c.self, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	for i := range r.local {
-		id := fmt.Sprintf("w%d", i)
-		args := []string{"worker", "--nats", l.url, "--job", r.job.Name, "--id", id, "--threads", strconv.Itoa(r.threads), "--log-format", r.logs.format}
-		for flag, v := range map[string]string{"--tls-ca": l.tls.tlsCA, "--tls-cert": l.tls.tlsCert, "--tls-key": l.tls.tlsKey, "--user": l.tls.user, "--creds": l.tls.creds} {
-			if v != "" {
-				args = append(args, flag, v)
-			}
-		}
-		if r.logs.verbose {
-			args = append(args, "--verbose")
-		}
-		cmd := exec.Command(self, args...)
-		secret := l.creds.Token
-		if l.creds.User != "" {
-			secret = l.creds.Password
-		}
-		cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"=1")
-		// a process group of its own: Ctrl-C on the terminal reaches the coordinator alone, which decides
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		pr, pw := io.Pipe()
-		cmd.Stdout, cmd.Stderr = pw, pw
-		if err := cmd.Start(); err != nil {
-			c.wait(true)
-			return nil, fmt.Errorf("starting worker %s: %w", id, err)
-		}
-		c.cmds = append(c.cmds, cmd)
-		var last lastLine
-		c.wg.Add(2)
-		go func() {
-			defer c.wg.Done()
-			s := bufio.NewScanner(pr)
-			s.Buffer(nil, 1<<20)
-			for s.Scan() {
-				last.set(s.Text())
-				fmt.Fprintln(r.logTo, s.Text())
-			}
-			io.Copy(io.Discard, pr)
-		}()
-		go func() {
-			defer c.wg.Done()
-			err := cmd.Wait()
-			pw.Close()
-			coord.Tell(cluster.WorkerGone{Worker: id, Reason: exitReason(err, last.get())})
-		}()
+	if r.local == 0 {
+		return c, nil
 	}
+	if err := os.MkdirAll(filepath.Join(r.dir, "logs"), 0o755); err != nil {
+		return nil, err
+	}
+	if takeover {
+		wait := 2 * time.Duration(r.job.Cluster.Deadline)
+		c.adopt = time.Now().Add(wait)
+		time.AfterFunc(wait, c.tend)
+		return c, nil
+	}
+	c.tend()
 	return c, nil
+}
+
+// told is the coordinator's list of members. Of a job that has ended nobody is
+// replaced.
+func (c *children) told(p cluster.Phase, members []cluster.Member) {
+	c.mu.Lock()
+	c.closing = c.closing || p == cluster.Ended
+	c.members = map[string]bool{}
+	for _, m := range members {
+		c.members[m.Worker] = true
+	}
+	c.mu.Unlock()
+	c.tend()
+}
+
+// scale sets how many processes there are to be; none are stopped: those that
+// are not needed any more are told to leave by the coordinator.
+func (c *children) scale(n int) {
+	c.mu.Lock()
+	if c.run.local > 0 {
+		c.want = n
+	}
+	c.mu.Unlock()
+	c.tend()
+}
+
+// tend starts what is missing.
+func (c *children) tend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.want == 0 || time.Now().Before(c.adopt) {
+		return
+	}
+	alive, hopeless := 0, 0
+	var idle []string
+	for i := 0; alive+len(idle) < c.want+hopeless && i < c.want+len(c.slots)+1; i++ {
+		id := fmt.Sprintf("w%d", i)
+		s := c.slots[id]
+		switch {
+		case s != nil && (s.cmd != nil || s.waiting), c.members[id]:
+			alive++
+		case s != nil && s.gaveUp:
+			hopeless++
+		default:
+			idle = append(idle, id)
+		}
+	}
+	for _, id := range idle {
+		if alive < c.want-hopeless {
+			alive++
+			c.start(id)
+		}
+	}
+	if alive == 0 && hopeless > 0 {
+		go c.coord.Tell(cluster.Hopeless{Reason: c.last})
+	}
+}
+
+// start starts one process. c.mu is held.
+func (c *children) start(id string) {
+	r, l := c.run, c.link
+	s := c.slots[id]
+	if s == nil {
+		s = &slot{}
+		c.slots[id] = s
+	}
+	s.waiting = false
+	args := []string{"worker", "--nats", l.url, "--job", r.job.Name, "--id", id, "--threads", strconv.Itoa(r.threads), "--log-format", r.logs.format,
+		"--rescue-dir", filepath.Join(r.dir, "rescue")}
+	for flag, v := range map[string]string{"--tls-ca": l.tls.tlsCA, "--tls-cert": l.tls.tlsCert, "--tls-key": l.tls.tlsKey, "--user": l.tls.user, "--creds": l.tls.creds} {
+		if v != "" {
+			args = append(args, flag, v)
+		}
+	}
+	if r.logs.verbose {
+		args = append(args, "--verbose")
+	}
+	cmd := exec.Command(c.self, args...)
+	secret := l.creds.Token
+	if l.creds.User != "" {
+		secret = l.creds.Password
+	}
+	cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"=1")
+	// a process group of its own: Ctrl-C on the terminal reaches the coordinator alone, which decides
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// a file, not a pipe: a worker outlives the coordinator that started it
+	log, err := os.OpenFile(filepath.Join(r.dir, "logs", id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err == nil {
+		cmd.Stdout, cmd.Stderr = log, log
+		err = cmd.Start()
+	}
+	if err != nil {
+		c.ended(id, s, fmt.Sprintf("it could not be started: %v", err))
+		return
+	}
+	began, _ := log.Seek(0, io.SeekEnd)
+	s.cmd, s.began = cmd, time.Now()
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		defer log.Close()
+		err := cmd.Wait()
+		reason := exitReason(err, lastWords(log.Name(), began))
+		c.coord.Tell(cluster.WorkerGone{Worker: id, Reason: reason})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.ended(id, s, reason)
+	}()
+}
+
+// ended decides whether a process is to be started again. c.mu is held.
+func (c *children) ended(id string, s *slot, reason string) {
+	if time.Since(s.began) < soon {
+		s.failed++
+	} else {
+		s.failed = 0
+	}
+	s.cmd = nil
+	delete(c.members, id)
+	if c.closing {
+		return
+	}
+	c.last = fmt.Sprintf("worker %s: %s", id, reason)
+	if s.failed >= restartTries {
+		s.gaveUp = true
+		c.run.log.Error(fmt.Sprintf("worker %s has ended %d times in a row within %v and is not started again; see %s", id, s.failed, soon, filepath.Join(c.run.dir, "logs", id+".log")))
+		go c.tend()
+		return
+	}
+	pause := time.Duration(0)
+	if s.failed > 1 {
+		pause = min(restartPause<<(s.failed-1), restartMost)
+	}
+	s.waiting = true
+	time.AfterFunc(pause, func() {
+		c.mu.Lock()
+		s.waiting = false
+		c.mu.Unlock()
+		c.tend()
+	})
 }
 
 // wait lets the workers leave by themselves for a while, then kills. now skips the while.
 func (c *children) wait(now bool) {
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
 	gone := make(chan struct{})
 	go func() { c.wg.Wait(); close(gone) }()
 	if !now {
@@ -92,10 +235,22 @@ func (c *children) wait(now bool) {
 		case <-time.After(10 * time.Second):
 		}
 	}
-	for _, cmd := range c.cmds {
-		cmd.Process.Kill()
+	c.mu.Lock()
+	for _, s := range c.slots {
+		if s.cmd != nil {
+			s.cmd.Process.Kill()
+		}
 	}
+	c.mu.Unlock()
 	<-gone
+	close(c.done)
+}
+
+// leave lets go of the processes: another coordinator has them.
+func (c *children) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
 	close(c.done)
 }
 
@@ -114,24 +269,19 @@ func exitReason(err error, last string) string {
 	return reason
 }
 
-// lastLine remembers the last line that a process printed.
-type lastLine struct {
-	mu sync.Mutex
-	s  string
-}
-
-func (l *lastLine) set(s string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s = strings.TrimSpace(s); s != "" {
-		l.s = s
+// lastWords is the last line that a log holds beyond offset.
+func lastWords(path string, offset int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
 	}
-}
-
-func (l *lastLine) get() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.s
+	defer f.Close()
+	if i, err := f.Stat(); err == nil {
+		offset = max(offset, i.Size()-4096)
+	}
+	b, _ := io.ReadAll(io.NewSectionReader(f, offset, 4096))
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
 }
 
 func withoutEnv(env []string, names ...string) []string {

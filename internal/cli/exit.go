@@ -26,7 +26,7 @@ Exit codes:
   0  done
   1  failed; the message says why
   2  wrong usage, or a mistake in the job file
-  3  stopped or lost a worker before the last step; a checkpoint to resume from is stored`
+  3  left before the last step: stopped, or released; a checkpoint to resume from is stored`
 
 // usageError is a mistake in how the command was called.
 type usageError struct{ err error }

@@ -143,6 +143,13 @@ func (v *view) saved(step uint64) {
 	v.mu.Unlock()
 }
 
+// standing is the newest stored step and the time that is left.
+func (v *view) standing() (stored uint64, eta string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.stored, v.eta(time.Now())
+}
+
 // Write passes log lines through, above the block.
 func (v *view) Write(p []byte) (int, error) {
 	v.mu.Lock()
@@ -233,8 +240,11 @@ func (v *view) block(b *bytes.Buffer, now time.Time) {
 			rank = fmt.Sprint(w.Rank)
 		}
 		state := w.Phase
-		if w.Gone {
-			state = "gone"
+		if w.Spare {
+			state += ", spare"
+		}
+		if w.Slowdown > 1.5 {
+			state += fmt.Sprintf(", %.1f× slower", w.Slowdown)
 		}
 		line("  rank %-2s %-12s %s, pid %d, %d thread(s), %s  step %d  %s", rank, w.Worker, w.Host, w.PID, w.Threads, w.CPU, w.Step, state)
 	}

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -46,13 +49,19 @@ type run struct {
 	dataset  data.Dataset
 	meta     data.Meta
 	start    uint64          // committed steps at the start
-	state    []cluster.Blob  // what workers fetch first
+	takeover bool            // the run's coordinator died, and its workers may live
 	initFile string          // with all first weights, where the seed does not decide
 	transfer *train.Transfer // how they were made of job.Init
 	teacher  *trained        // of job.Distill; its model is not kept
 	metrics  *os.File
 	lastAt   time.Time
+	last     train.Metrics   // of the newest step
 	joined   map[string]bool // workers that scripts were told of
+	children *children
+
+	mu    sync.Mutex
+	base  uint64         // step of state
+	state []cluster.Blob // what workers without peers begin with
 }
 
 // train is the whole run, in order.
@@ -90,13 +99,14 @@ func (r *run) train(ctx context.Context) (err error) {
 		fmt.Fprintf(r.errOut, "%s: step %d of %d is already stored in %s: nothing to do (raise train.steps to go on)\n", r.job.Name, r.start, r.job.Train.Steps, r.dir)
 		return nil
 	}
-	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir}); err != nil {
+	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateRunning}); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), r.job.YAML(), 0o644); err != nil {
 		return err
 	}
-	if r.metrics, err = openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start); err != nil {
+	reported := r.start
+	if r.metrics, reported, err = openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start, r.takeover); err != nil {
 		return err
 	}
 	defer r.metrics.Close()
@@ -135,6 +145,9 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err := r.offerTeacher(link); err != nil {
 		return err
 	}
+	if err := writeAddress(r.dir, link); err != nil {
+		return err
+	}
 	serve, err := r.serveMicro()
 	if err != nil {
 		return err
@@ -143,34 +156,54 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 
-	coord := cluster.NewCoordinator(link.conn.Bus(), r.job.Name, cluster.Hooks{
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	coord := cluster.NewCoordinator(link.conn.Bus(), r.job.Name, host, os.Getpid(), cluster.Hooks{
 		Welcome:  r.welcome,
 		StepDone: r.stepDone,
 		Members:  r.showMembers,
-		Save:     func(ctx context.Context, o *cluster.Offer) error { return r.save(ctx, link, o) },
-		Note:     func(text string) { r.log.Info(text) },
+		Save: func(ctx context.Context, step uint64, parts []*cluster.Offer) error {
+			return r.save(ctx, link, step, parts)
+		},
+		Rewind: func(ctx context.Context) (uint64, []cluster.Blob, error) { return r.rewind(link) },
+		Note:   func(text string) { r.log.Info(text) },
+		Scaled: func(n int) { r.children.scale(n) },
+		Status: r.status,
 	})
-	children, err := startWorkers(r, link, coord)
-	if err != nil {
+	if r.children, err = startWorkers(r, link, coord, r.takeover); err != nil {
 		return err
 	}
 	go func() {
 		select {
 		case reason := <-r.stop:
 			coord.Tell(cluster.StopRequest{Reason: reason})
-		case <-children.done:
+		case <-r.children.done:
 		}
 	}()
 	if r.local == 0 {
 		r.view.event("waiting", fmt.Sprintf("waiting for %d worker(s); on each machine: %s", r.job.Cluster.Workers, link.hint),
 			map[string]any{"workers": r.job.Cluster.Workers, "url": link.url})
 	}
-	fin, err := coord.Run(ctx, cluster.Config{Workers: r.job.Cluster.Workers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
-		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Deadline: time.Duration(r.job.Cluster.Deadline),
-		JoinTimeout: time.Duration(r.job.Cluster.JoinTimeout)})
-	children.wait(err != nil)
+	var id [8]byte
+	rand.Read(id[:])
+	k := r.job.Cluster
+	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: cluster.JobHash(r.job.YAML()),
+		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
+		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: r.state, Reported: reported, Takeover: r.takeover,
+		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler)})
+	if err == nil && fin.Outcome == cluster.Superseded {
+		r.children.leave()
+		r.view.close()
+		return errors.New(fin.Reason)
+	}
+	r.children.wait(err != nil)
 	r.view.close()
 	if err != nil {
+		return err
+	}
+	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, fin.Outcome.String()}); err != nil {
 		return err
 	}
 	return r.finish(ctx, fin)
@@ -217,14 +250,18 @@ func (r *run) welcome(*cluster.Join) *cluster.Welcome {
 	if err != nil {
 		return &cluster.Welcome{Refused: err.Error()}
 	}
-	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.start, State: r.state}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state}
 }
 
 func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
 	r.view.update(p, members)
+	r.children.told(p, members)
 	for _, m := range members {
-		if !r.joined[m.Worker] {
-			r.joined[m.Worker] = true
+		key := fmt.Sprint(m.Worker, " ", m.PID)
+		if !r.joined[key] {
+			r.joined[key] = true
 			r.view.script("joined", map[string]any{"worker": m.Worker, "host": m.Host, "pid": m.PID, "threads": m.Threads, "cpu": m.CPU})
 		}
 	}
@@ -239,17 +276,27 @@ func (r *run) stepDone(reports []*cluster.Report) {
 		t := m.Time
 		m.SamplesSec = float64(r.job.Batch.Global) / max(t.Data+t.Forward+t.Backward+t.Ring+t.Optimizer, 1e-9)
 	}
-	r.lastAt = now
+	r.lastAt, r.last = now, m
+	if m.Refused != "" {
+		r.log.Warn("no update was made", zap.Uint64("step", m.Step), zap.String("reason", m.Refused))
+	}
 	if err := train.WriteMetrics(r.metrics, m); err != nil {
 		r.log.Error("metrics.jsonl", zap.Error(err))
 	}
 	r.view.step(m)
 }
 
-// save fetches a worker's snapshot to the disk and makes it a checkpoint.
-func (r *run) save(ctx context.Context, link *link, o *cluster.Offer) (err error) {
+// save fetches the parts of a checkpoint, each from the worker that has it, and
+// makes them one on the disk.
+func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluster.Offer) (err error) {
 	began := time.Now()
-	w, err := r.store.Begin(o.Step)
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	files, err := assemble(parts)
+	if err != nil {
+		return err
+	}
+	w, err := r.store.Begin(step)
 	if err != nil {
 		return err
 	}
@@ -258,14 +305,26 @@ func (r *run) save(ctx context.Context, link *link, o *cluster.Offer) (err error
 			w.Abort()
 		}
 	}()
-	for _, b := range o.Files {
-		file := filepath.Base(b.Name)
-		dst, err := w.Create(file, b.Size)
+	for _, f := range files {
+		dst, err := w.Create(f.name, f.total)
 		if err != nil {
 			return err
 		}
-		if err := link.blobs.Fetch(ctx, o.Worker, b.Name, b.Size, b.SHA256, dst); err != nil {
-			return fmt.Errorf("fetching %s from worker %s: %w", b.Name, o.Worker, err)
+		errs := make(chan error, len(f.pieces))
+		for _, p := range f.pieces {
+			go func() {
+				if err := link.blobs.Fetch(ctx, p.worker, p.Name, p.Size, p.SHA256, at{dst, p.Offset}); err != nil {
+					errs <- fmt.Errorf("fetching %s from worker %s: %w", p.Name, p.worker, err)
+					return
+				}
+				errs <- nil
+			}()
+		}
+		for range f.pieces {
+			err = errors.Join(err, <-errs)
+		}
+		if err != nil {
+			return err
 		}
 		if err := dst.Close(); err != nil {
 			return err
@@ -275,13 +334,17 @@ func (r *run) save(ctx context.Context, link *link, o *cluster.Offer) (err error
 	if err != nil {
 		return err
 	}
-	m := checkpoint.Manifest{Step: o.Step, Cursor: o.Step * uint64(r.job.Batch.Global), Seed: r.job.Seed, Job: r.job.Name,
-		Software: Version(), World: r.job.Cluster.Workers, Data: meta, Config: r.job.YAML()}
+	model, err := json.Marshal(train.ModelConfig(r.job, r.meta))
+	if err != nil {
+		return err
+	}
+	m := checkpoint.Manifest{Step: step, Cursor: step * uint64(r.job.Batch.Global), Seed: r.job.Seed, Job: r.job.Name,
+		Software: Version(), World: len(parts), Model: model, Data: meta, Config: r.job.YAML()}
 	if err := w.Commit(m); err != nil {
 		return err
 	}
-	r.view.saved(o.Step)
-	r.log.Debug("checkpoint stored", zap.Uint64("step", o.Step), zap.Duration("took", time.Since(began)))
+	r.view.saved(step)
+	r.log.Debug("checkpoint stored", zap.Uint64("step", step), zap.Duration("took", time.Since(began)))
 	for _, d := range checkpoint.Plan(r.store, r.job.Checkpoint.Keep) {
 		r.log.Debug("checkpoint retention", zap.Uint64("step", d.Step), zap.Bool("keep", d.Keep), zap.String("reason", d.Reason))
 		if !d.Keep {
@@ -307,7 +370,13 @@ func (r *run) openRunDir() (*checkpoint.Lock, error) {
 		lock.Unlock()
 		return nil, err
 	}
-	if !r.resume {
+	o, err := readOrigin(r.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		lock.Unlock()
+		return nil, err
+	}
+	r.takeover = err == nil && o.State == stateRunning
+	if !r.resume && !r.takeover {
 		if _, err := os.Stat(filepath.Join(r.dir, "job.yaml")); err == nil {
 			lock.Unlock()
 			return nil, usagef("the run directory %s already holds a run: continue it with --resume, or choose another with --run-dir", r.dir)
@@ -318,7 +387,7 @@ func (r *run) openRunDir() (*checkpoint.Lock, error) {
 
 // resumeFrom finds the checkpoint to go on from; nil is a start from the beginning.
 func (r *run) resumeFrom() (*checkpoint.Found, error) {
-	if !r.resume {
+	if !r.resume && !r.takeover {
 		return nil, nil
 	}
 	found, err := checkpoint.LatestGood(filepath.Join(r.dir, "checkpoints"))
@@ -369,9 +438,12 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{url: r.conn.url, creds: creds, tls: r.conn}
+	l := &link{job: r.job.Name, url: r.conn.url, creds: creds, tls: r.conn}
 	if r.conn.url == "" {
 		o := natsbus.BrokerOptions{Token: creds.Token, TLS: creds.TLS}
+		if was, err := readAddress(r.dir); err == nil && r.takeover && was.Port > 0 { // the workers that live look for it there
+			o.Host, o.Port, o.Token = was.Host, was.Port, was.Token
+		}
 		if r.listen != "" {
 			if o.Host, o.Port, err = hostPort(r.listen); err != nil {
 				return nil, err
@@ -380,7 +452,7 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 		if l.broker, err = natsbus.StartBroker(o); err != nil {
 			return nil, err
 		}
-		l.url, l.creds.Token = l.broker.URL(), l.broker.Token()
+		l.url, l.creds.Token, l.host = l.broker.URL(), l.broker.Token(), o.Host
 		if r.listen != "" || r.local == 0 {
 			file := filepath.Join(r.dir, "token")
 			if err := os.WriteFile(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
@@ -410,12 +482,14 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 
 // link is a coordinator's connection, with the broker if it is its own.
 type link struct {
+	job    string
 	broker *natsbus.Broker
 	conn   *natsbus.Conn
 	blobs  blobAdapter
 	url    string
 	creds  natsbus.Credentials
 	tls    connFlags
+	host   string // on which the broker listens
 	hint   string // how to join from elsewhere
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,33 +17,36 @@ import (
 	"github.com/vlaring/vlaring/pkg/job"
 )
 
-// openMetrics opens metrics.jsonl for appending after step: lines of later
-// steps, which a resumed run commits again, and a torn last line are cut off.
-func openMetrics(path string, step uint64) (*os.File, error) {
+// openMetrics opens metrics.jsonl for appending after step, and returns the
+// newest step that it has. Lines of later steps, which a resumed run commits
+// again, are cut off, unless the run goes on where it was: then the same bits
+// come again. So is a torn last line.
+func openMetrics(path string, step uint64, goesOn bool) (*os.File, uint64, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	keep := int64(0)
+	keep, last := int64(0), uint64(0)
 	for rd := bufio.NewReader(f); ; {
 		line, err := rd.ReadBytes('\n')
 		var m struct {
 			Step uint64 `json:"step"`
 		}
-		if err != nil || json.Unmarshal(line, &m) != nil || m.Step > step {
+		if err != nil || json.Unmarshal(line, &m) != nil || m.Step > step && !goesOn {
 			break
 		}
 		keep += int64(len(line))
+		last = m.Step
 	}
 	if err := f.Truncate(keep); err != nil {
 		f.Close()
-		return nil, err
+		return nil, 0, err
 	}
 	if _, err := f.Seek(keep, 0); err != nil {
 		f.Close()
-		return nil, err
+		return nil, 0, err
 	}
-	return f, nil
+	return f, max(last, step), nil
 }
 
 // mayChange are the keys of a job that a resumed run may set anew: none of
@@ -139,34 +143,100 @@ func abs(base, path string) string {
 }
 
 // originFile keeps what the job file itself does not say: where it was, and so
-// where its relative paths start.
+// where its relative paths start; and whether the run has come to an end.
 const originFile = "run.json"
 
 type origin struct {
 	JobFile string `json:"job_file"`
 	BaseDir string `json:"base_dir"`
+	State   string `json:"state"` // running, or how it ended
 }
+
+// stateRunning stays where a coordinator dies.
+const stateRunning = "running"
 
 func writeOrigin(dir string, o origin) error {
 	b, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, originFile), append(b, '\n'), 0o644)
+	return replaceFile(filepath.Join(dir, originFile), append(b, '\n'), 0o644)
+}
+
+func readOrigin(dir string) (o origin, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, originFile))
+	if err == nil {
+		if err = json.Unmarshal(b, &o); err != nil {
+			err = fmt.Errorf("%s: %w", filepath.Join(dir, originFile), err)
+		}
+	}
+	return o, err
+}
+
+// addressFile says where a run's broker is, for a coordinator that takes over
+// and for the commands that speak to a running job. It holds the token, so
+// only its owner may read it.
+const addressFile = "broker.json"
+
+type address struct {
+	URL   string `json:"url"`
+	Job   string `json:"job"`
+	Host  string `json:"host,omitempty"` // that the embedded broker listens on
+	Port  int    `json:"port,omitempty"`
+	Token string `json:"token,omitempty"`
+}
+
+func writeAddress(dir string, l *link) error {
+	a := address{URL: l.url, Job: l.job}
+	if l.broker != nil {
+		a.Host, a.Token = l.host, l.creds.Token
+		if u, err := url.Parse(l.url); err == nil {
+			a.Port, _ = strconv.Atoi(u.Port())
+		}
+	}
+	b, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dir, addressFile), append(b, '\n'), 0o600)
+}
+
+func readAddress(dir string) (a address, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, addressFile))
+	if err == nil {
+		err = json.Unmarshal(b, &a)
+	}
+	return a, err
+}
+
+// replaceFile writes a small file whole or not at all.
+func replaceFile(path string, b []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
 }
 
 // runBase is where the relative paths of a checkpoint's job start, if the
 // checkpoint still lies in its run directory.
 func runBase(checkpointDir string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(checkpointDir, "..", "..", originFile))
-	if err != nil {
-		return "", err
-	}
-	var o origin
-	if err := json.Unmarshal(b, &o); err != nil {
-		return "", err
-	}
-	return o.BaseDir, nil
+	o, err := readOrigin(filepath.Join(checkpointDir, "..", ".."))
+	return o.BaseDir, err
 }
 
 func isDir(path string) bool {

@@ -1,15 +1,19 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -39,14 +43,16 @@ func (r *run) checkInit(model *models.Model) error {
 // offerState puts the workers' first state on offer: a checkpoint's files, the
 // init file, or nothing where the seed decides.
 func (r *run) offerState(l *link, from *checkpoint.Found) error {
-	files := map[string]string{}
+	files, step := map[string]string{}, uint64(0)
 	switch {
 	case from != nil:
+		step = from.Manifest.Step
 		files[train.ModelFile] = filepath.Join(from.Dir, train.ModelFile)
 		files[train.OptimizerFile] = filepath.Join(from.Dir, train.OptimizerFile)
 	case r.initFile != "":
 		files[train.ModelFile] = r.initFile
 	}
+	var state []cluster.Blob
 	for _, name := range []string{train.ModelFile, train.OptimizerFile} {
 		path, ok := files[name]
 		if !ok {
@@ -61,14 +67,90 @@ func (r *run) offerState(l *link, from *checkpoint.Found) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		b := cluster.Blob{Name: name, Size: size, SHA256: hex.EncodeToString(h.Sum(nil))}
+		b := cluster.Blob{Name: train.StateBlobName(name, step), Size: size, SHA256: hex.EncodeToString(h.Sum(nil))}
+		l.blobs.Withdraw(b.Name) // where the same state is offered once more
 		if err := l.blobs.Offer(b.Name, b.Size, b.SHA256, f); err != nil {
 			return err
 		}
-		r.state = append(r.state, b)
+		state = append(state, b)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.base, r.state = step, state
 	return nil
 }
+
+// rewind puts the newest state on the disk on offer: all workers that held a
+// newer one are gone.
+func (r *run) rewind(l *link) (uint64, []cluster.Blob, error) {
+	found, err := checkpoint.LatestGood(filepath.Join(r.dir, "checkpoints"))
+	from := &found
+	if errors.Is(err, checkpoint.ErrNone) && len(found.Passed) == 0 {
+		from, err = nil, nil
+	}
+	if err == nil {
+		err = r.offerState(l, from)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return r.base, r.state, nil
+}
+
+// piece is a run of bytes of a checkpoint's file, and who has it.
+type piece struct {
+	cluster.Piece
+	worker string
+}
+
+type wholeFile struct {
+	name   string
+	total  int64
+	pieces []piece
+}
+
+// saveTimeout bounds the fetch of one checkpoint: a worker that was lost
+// meanwhile would be waited for forever.
+const saveTimeout = 10 * time.Minute
+
+// assemble checks that the parts of a checkpoint make its two files, each byte once.
+func assemble(parts []*cluster.Offer) ([]wholeFile, error) {
+	var out []wholeFile
+	for _, name := range []string{train.ModelFile, train.OptimizerFile} {
+		f := wholeFile{name: name, total: -1}
+		for _, o := range parts {
+			for _, p := range o.Files {
+				if p.File == name {
+					f.pieces = append(f.pieces, piece{p, o.Worker})
+				}
+			}
+		}
+		slices.SortFunc(f.pieces, func(a, b piece) int { return cmp.Compare(a.Offset, b.Offset) })
+		end := int64(0)
+		for _, p := range f.pieces {
+			if f.total < 0 {
+				f.total = p.Total
+			}
+			if p.Offset != end || p.Size < 0 || p.Total != f.total {
+				return nil, fmt.Errorf("the parts of %s do not fit: one of worker %s is of bytes %d to %d of %d, and the one before it ends at %d", name, p.worker, p.Offset, p.Offset+p.Size, p.Total, end)
+			}
+			end += p.Size
+		}
+		if end != f.total {
+			return nil, fmt.Errorf("the parts of %s end at byte %d of %d", name, end, f.total)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// at writes into a file from an offset on.
+type at struct {
+	w      io.WriterAt
+	offset int64
+}
+
+func (a at) WriteAt(p []byte, off int64) (int, error) { return a.w.WriteAt(p, a.offset+off) }
 
 // serveMicro answers workers that do not hold the data: the samples of one
 // micro-batch by the name micro/<step>/<m>.

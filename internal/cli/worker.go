@@ -29,6 +29,7 @@ type workerFlags struct {
 	id       string
 	threads  int
 	dataDir  string
+	rescue   string
 	patience time.Duration
 }
 
@@ -52,6 +53,7 @@ the coordinator sends the samples.
 	fl.StringVar(&f.id, "id", "", "this worker's id (default: host name, pid and a random suffix); ranks follow the order of ids")
 	fl.IntVar(&f.threads, "threads", 0, "compute threads (default: all cores)")
 	fl.StringVar(&f.dataDir, "data-dir", "", "where the job's relative data paths start here (default: as on the coordinator)")
+	fl.StringVar(&f.rescue, "rescue-dir", "rescue", "where the state is kept as a checkpoint if no coordinator comes back for cluster.orphan_timeout")
 	fl.DurationVar(&f.patience, "join-timeout", time.Minute, "how long to look for the server and the coordinator")
 	f.conn.register(c)
 	f.logFlags.register(c)
@@ -120,7 +122,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	defer blobs.Close()
 	w := &train.Worker{Job: f.job, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, Bus: conn.Bus(), Net: net, Blobs: blobAdapter{blobs}, Log: log}
+		DataDir: f.dataDir, RescueDir: f.rescue, Bus: conn.Bus(), Net: net, Blobs: blobAdapter{blobs}, Log: log}
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil && c.Context().Err() == nil {
@@ -132,8 +134,10 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	switch end.Outcome { // a worker that leaves an unfinished job never exits 0: an Indexed Job would count it complete
 	case cluster.Done:
 		return nil
-	case cluster.Stopped, cluster.Lost:
+	case cluster.Stopped:
 		return resumableError{"the job ended early: " + end.Reason}
+	case cluster.Released:
+		return resumableError{"released: " + end.Reason}
 	}
 	return fmt.Errorf("the job failed: %s", end.Reason)
 }

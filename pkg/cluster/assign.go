@@ -5,12 +5,95 @@ package cluster
 // [b[r], b[r+1]). A rank owns none where there are more ranks than
 // micro-batches. Contiguity is what lets the ring fold them in the job's order.
 func Bounds(micro, world int) []int {
-	b := make([]int, world+1)
-	for r := 1; r <= world; r++ {
-		b[r] = b[r-1] + micro/world
-		if r <= micro%world {
-			b[r]++
+	w := make([]float64, world)
+	for r := range w {
+		w[r] = 1
+	}
+	return Shares(micro, w)
+}
+
+// Shares splits micro-batches as Bounds does, in proportion to weights, which
+// are speeds: rank r gets its share rounded down, and the ranks with the
+// largest remainders, earlier ones first, get one more. A weight of 0 gets
+// none; not all may be 0.
+func Shares(micro int, weights []float64) []int {
+	sum := 0.0
+	for _, w := range weights {
+		sum += w
+	}
+	n := len(weights)
+	share, rest := make([]int, n), make([]float64, n)
+	left := micro
+	for r, w := range weights {
+		x := float64(micro) * w / sum
+		share[r] = int(x + 1e-9)
+		rest[r] = x - float64(share[r])
+		left -= share[r]
+	}
+	for ; left > 0; left-- {
+		best := -1
+		for r := range rest {
+			if weights[r] > 0 && (best < 0 || rest[r] > rest[best]+1e-9) {
+				best = r
+			}
 		}
+		share[best]++
+		rest[best]--
+	}
+	b := make([]int, n+1)
+	for r, s := range share {
+		b[r+1] = b[r] + s
 	}
 	return b
+}
+
+// Place is one rank's of a plan.
+type Place struct {
+	Worker string
+	Lo, Hi int // micro-batches of the first step
+}
+
+// Order ranks the members of a new generation. old are the places of the one
+// before that had micro-batches, in rank order; fresh are members without a
+// place, the most welcome first. Survivors keep their order and, for the step
+// in progress, their micro-batches. A newcomer takes a lost member's place and
+// micro-batches; where there is none, the lost ones' micro-batches go to their
+// neighbours, half to each side; newcomers left over come last, with none.
+//
+//	old   a[0,4)  b[4,8)  c[8,12)  d[12,16)        b and c are lost, e is new
+//	new   a[0,4)  e[4,8)  d[8,16)
+func Order(old []Place, alive func(string) bool, fresh []string) []Place {
+	var out []Place
+	gap := false // out ends with micro-batches that nobody owns: they begin at out's last Hi
+	for _, p := range old {
+		switch {
+		case alive(p.Worker):
+		case p.Hi > p.Lo && len(fresh) > 0:
+			p.Worker, fresh = fresh[0], fresh[1:]
+		default:
+			gap = gap || p.Hi > p.Lo
+			continue
+		}
+		if gap {
+			lo := 0
+			if len(out) > 0 {
+				last := &out[len(out)-1]
+				lo = last.Hi + (p.Lo-last.Hi+1)/2
+				last.Hi = lo
+			}
+			p.Lo, gap = lo, false
+		}
+		out = append(out, p)
+	}
+	end := 0
+	if len(old) > 0 {
+		end = old[len(old)-1].Hi
+	}
+	if gap && len(out) > 0 {
+		out[len(out)-1].Hi = end
+	}
+	for _, w := range fresh {
+		out = append(out, Place{w, end, end})
+	}
+	return out
 }

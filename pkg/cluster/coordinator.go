@@ -2,17 +2,23 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 )
 
-// Hooks are what a Coordinator's owner does for it. All but Save are called on
-// the coordinator's own goroutine and must not block for long.
+// Hooks are what a Coordinator's owner does for it. Welcome, StepDone, Members
+// and Note are called on the coordinator's own goroutine and must not block for
+// long; Save and Rewind have one of their own.
 type Hooks struct {
-	Welcome  func(*Join) *Welcome                // the job for an accepted worker
-	StepDone func([]*Report)                     // a step is committed everywhere; by rank
-	Members  func(Phase, []Member)               // after each event that may have changed them
-	Save     func(context.Context, *Offer) error // fetch to the disk; one call at a time, on its own goroutine
-	Note     func(text string)                   // a decision, in words
+	Welcome  func(*Join) *Welcome                          // the job for an accepted worker
+	StepDone func([]*Report)                               // a step is committed; by rank
+	Members  func(Phase, []Member)                         // after each event that may have changed them
+	Save     func(context.Context, uint64, []*Offer) error // fetch a checkpoint's parts to the disk; one call at a time
+	Rewind   func(context.Context) (uint64, []Blob, error) // put the disk's newest state on offer: all that was in memory is lost
+	Note     func(text string)                             // a decision, in words
+	Scaled   func(workers int)                             // somebody asked for so many workers
+	Status   func(Phase, []Member) any                     // what Ask{status} answers, as JSON
 }
 
 // Coordinator drives a Machine over a Bus. It holds no decision of its own.
@@ -22,20 +28,22 @@ type Coordinator struct {
 	hooks  Hooks
 	events chan any
 	done   chan struct{}
+	me     Lead
 }
 
-type joining struct {
-	join  *Join
+type asking struct {
+	msg   any
 	reply func([]byte) error
 }
 
 // NewCoordinator returns a coordinator for job; Run starts it.
-func NewCoordinator(bus Bus, job string, hooks Hooks) *Coordinator {
-	return &Coordinator{bus: bus, job: job, hooks: hooks, events: make(chan any, 256), done: make(chan struct{})}
+// host and pid name its process to others.
+func NewCoordinator(bus Bus, job, host string, pid int, hooks Hooks) *Coordinator {
+	return &Coordinator{bus: bus, job: job, me: Lead{Host: host, PID: pid}, hooks: hooks, events: make(chan any, 256), done: make(chan struct{})}
 }
 
-// Tell passes an event from outside the bus: WorkerGone or StopRequest. It
-// does nothing once the job has ended.
+// Tell passes an event from outside the bus: WorkerGone, StopRequest, Scale or
+// Hopeless. It does nothing once the job has ended.
 func (c *Coordinator) Tell(ev any) {
 	select {
 	case c.events <- ev:
@@ -47,38 +55,58 @@ func (c *Coordinator) Tell(ev any) {
 // notice by themselves. It returns how the job finished.
 func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	defer close(c.done)
+	c.me.Coordinator = cfg.Coordinator
+	if err := c.lead(ctx, cfg.Deadline); err != nil {
+		return Finish{}, err
+	}
 	unsubscribe, err := c.bus.Subscribe(CoordinatorSubject(c.job), c.receive)
 	if err != nil {
 		return Finish{}, err
 	}
 	defer unsubscribe()
+	if err := c.bus.Publish(CoordinatorSubject(c.job), Encode(&c.me)); err != nil {
+		return Finish{}, err
+	}
 
-	saves := make(chan *Offer, 16)
+	saves := make(chan Save, 16)
 	saver := make(chan struct{})
 	saveCtx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer close(saver)
-		for o := range saves {
-			c.Tell(Saved{From: o.Worker, Step: o.Step, Err: c.hooks.Save(saveCtx, o)})
+		for s := range saves {
+			c.Tell(Saved{Step: s.Step, Err: c.hooks.Save(saveCtx, s.Step, s.Parts)})
 		}
 	}()
 	defer func() { cancel(); close(saves); <-saver }()
 
-	tick := time.NewTicker(max(cfg.Deadline/10, time.Millisecond))
+	tick := time.NewTicker(max(min(cfg.Deadline/10, 100*time.Millisecond), time.Millisecond))
 	defer tick.Stop()
 	m := NewMachine(cfg, time.Now())
+	var finish *Finish
+	var linger <-chan time.Time // for workers that did not hear the end
 	for {
 		var ev any
 		select {
 		case <-ctx.Done():
+			if finish != nil {
+				return *finish, nil
+			}
 			return Finish{Outcome: Failed, Step: m.committed, Stored: m.storedAll(), Reason: "abandoned"}, context.Cause(ctx)
+		case <-linger:
+			return *finish, nil
 		case <-tick.C:
 			ev = Tick{}
 		case ev = <-c.events:
 		}
 		var reply func([]byte) error
-		if j, ok := ev.(joining); ok {
-			ev, reply = j.join, j.reply
+		if a, ok := ev.(asking); ok {
+			ev, reply = a.msg, a.reply
+		}
+		if a, ok := ev.(*Ask); ok {
+			ev = c.ask(m, a, reply)
+			if ev == nil {
+				continue
+			}
 		}
 		for _, a := range m.Step(time.Now(), ev) {
 			switch a := a.(type) {
@@ -86,6 +114,10 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				w := &Welcome{Refused: a.Refused}
 				if a.Refused == "" {
 					w = c.hooks.Welcome(ev.(*Join))
+					w.Source = a.Source
+					if a.Source != FromCoordinator {
+						w.State = nil
+					}
 				}
 				if err := reply(Encode(w)); err != nil {
 					c.hooks.Note("answering a join: " + err.Error())
@@ -98,23 +130,78 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				c.hooks.StepDone(a.Reports)
 			case Save:
 				select {
-				case saves <- a.Offer:
+				case saves <- a:
 				default:
-					go c.Tell(Saved{From: a.Offer.Worker, Step: a.Offer.Step, Err: errTooManyOffers})
+					go c.Tell(Saved{Step: a.Step, Err: errTooManyOffers})
 				}
+			case Rewind:
+				go func() {
+					step, state, err := c.hooks.Rewind(saveCtx)
+					c.Tell(Restored{Step: step, State: state, Err: err})
+				}()
 			case Note:
 				c.hooks.Note(a.Text)
 			case Finish:
-				c.hooks.Members(m.Phase(), m.Members())
-				return a, nil
+				finish = &a
+				linger = time.After(min(cfg.Deadline, 2*time.Second))
 			}
 		}
 		c.hooks.Members(m.Phase(), m.Members())
+		if finish != nil && (len(m.members) == 0 || finish.Outcome == Superseded) {
+			return *finish, nil
+		}
 	}
 }
 
-// receive runs on the bus's goroutine. Whoever asks for a reply to anything
-// but a Join only wants to know that the coordinator is there.
+// lead makes sure that no other coordinator has the job. Where nobody listens
+// it knows at once; one that listens and does not answer has lost the job.
+func (c *Coordinator) lead(ctx context.Context, patience time.Duration) error {
+	try, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ask := c.me
+	ask.Asking = true
+	data, err := c.bus.Request(try, CoordinatorSubject(c.job), Encode(&ask))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return nil
+	}
+	msg, err := Decode(data)
+	if o, ok := msg.(*Lead); err == nil && ok {
+		return fmt.Errorf("job %q has a coordinator on this server: process %d on %s: stop it first, or give this job another name", c.job, o.PID, o.Host)
+	}
+	return fmt.Errorf("job %q has a coordinator on this server, of another release: stop it first, or give this job another name", c.job)
+}
+
+// ask answers somebody outside the job, and returns the event that follows, if any.
+func (c *Coordinator) ask(m *Machine, a *Ask, reply func([]byte) error) any {
+	var ev any
+	out := &Answered{}
+	switch {
+	case a.What == "status":
+	case a.What == "stop":
+		ev = StopRequest{Reason: "stopped by request"}
+	case a.What == "scale" && a.Workers >= 1:
+		ev = Scale{Workers: a.Workers}
+		c.hooks.Scaled(a.Workers)
+	default:
+		out.Error = "want status, stop, or scale with at least 1 worker"
+	}
+	if out.Error == "" {
+		b, err := json.Marshal(c.hooks.Status(m.Phase(), m.Members()))
+		if err != nil {
+			out.Error = err.Error()
+		}
+		out.Status = b
+	}
+	if err := reply(Encode(out)); err != nil {
+		c.hooks.Note("answering a request: " + err.Error())
+	}
+	return ev
+}
+
+// receive runs on the bus's goroutine.
 func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 	msg, err := Decode(data)
 	if err != nil {
@@ -124,14 +211,21 @@ func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 	switch msg := msg.(type) {
 	case *Join:
 		if reply != nil && ValidID(msg.Worker) == nil {
-			c.Tell(joining{msg, reply})
+			c.Tell(asking{msg, reply})
 		}
-		return
-	case *Welcome, *Assign, *Go, *Control, *Halt, *Snapshot, *Stored, *End:
-		return // not for a coordinator
-	}
-	c.Tell(msg)
-	if reply != nil {
-		reply(nil)
+	case *Ask:
+		if reply != nil {
+			c.Tell(asking{msg, reply})
+		}
+	case *Lead:
+		switch {
+		case msg.Coordinator == c.me.Coordinator:
+		case !msg.Asking:
+			c.Tell(msg)
+		case reply != nil:
+			reply(Encode(&c.me))
+		}
+	case *Ready, *Standing, *Formed, *Heartbeat, *Report, *Stall, *Offer, *Fault, *Leave:
+		c.Tell(msg)
 	}
 }

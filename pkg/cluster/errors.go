@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 )
@@ -26,4 +28,10 @@ func ValidID(id string) error {
 		return fmt.Errorf("worker id %.80q: want 1 to 64 letters, digits, '-' or '_'", id)
 	}
 	return nil
+}
+
+// JobHash names a resolved job file: workers of another one are not taken over.
+func JobHash(yaml []byte) string {
+	h := sha256.Sum256(yaml)
+	return hex.EncodeToString(h[:8])
 }

@@ -11,107 +11,27 @@ import (
 
 // Phase is where a job stands.
 //
-//	Gathering ──all ready──> Forming ──all formed──> Running ──steps done / stop──> Saving ──stored──> Ended
-//	                            └───────member lost or at fault───────┴──> Halting ──all halted──> Saving
+//	Gathering ──enough ready──> Forming ──all formed──> Running ──all stand──┐
+//	    ▲                          ▲  └─lost, fault─> Settling <─lost, fault─┤
+//	    │ nobody has state         └──────all stand──────┘ ▲ │               │
+//	    └──────────────────── Paused <──too few────────────┼─┘               │
+//	                             └───────enough────────────┘                 ▼
+//	                                     Ended <──the last step is stored── Saving
 type Phase int
 
 const (
-	Gathering Phase = iota // waiting for workers to join and to be ready
-	Forming                // an assignment is out; waiting until all listen
+	Gathering Phase = iota // the first workers load the job
+	Forming                // an assignment is out; waiting until all hold its state and listen
 	Running                // steps are being committed
-	Halting                // the ring is broken; waiting for survivors to say where they stand
+	Settling               // a generation broke; waiting until every member says where it stands
+	Paused                 // fewer members than cluster.min_workers: they keep their state
 	Saving                 // no more steps; waiting for the last checkpoint to reach the disk
 	Ended
 )
 
 func (p Phase) String() string {
-	return [...]string{"gathering", "forming", "running", "halting", "saving", "ended"}[p]
+	return [...]string{"gathering", "forming", "running", "settling", "paused", "saving", "ended"}[p]
 }
-
-// Outcome is how a job ended.
-type Outcome int
-
-const (
-	Done    Outcome = iota + 1 // all steps committed and stored
-	Stopped                    // asked to stop; a checkpoint to resume is stored
-	Lost                       // a member was lost; a checkpoint to resume is stored
-	Failed                     // something is wrong that starting again may not cure; Finish.Stored says whether there is a checkpoint
-)
-
-func (o Outcome) String() string {
-	if o < Done || o > Failed {
-		return fmt.Sprintf("Outcome(%d)", int(o))
-	}
-	return [...]string{"done", "stopped", "lost a worker", "failed"}[o-1]
-}
-
-// Config fixes a machine.
-type Config struct {
-	Workers     int    // members to wait for
-	Micro       int    // micro-batches a step
-	Steps       uint64 // steps of the job
-	StartStep   uint64 // committed before this run
-	Deadline    time.Duration
-	JoinTimeout time.Duration
-}
-
-// Member is the machine's view of one worker.
-type Member struct {
-	Join
-	Rank     int // -1 before the first assignment
-	Ready    bool
-	Formed   bool
-	Halted   bool
-	Gone     bool // lost or left
-	tried    bool // its snapshot was asked for and could not be stored
-	Step     uint64
-	Phase    string
-	Weights  string
-	LastSeen time.Time
-}
-
-// Events, beside the messages from workers (*Join, *Ready, *Formed,
-// *Heartbeat, *Report, *Halted, *Offer, *Fault, *Leave).
-type (
-	// Tick lets deadlines pass. A few times a heartbeat is often enough.
-	Tick struct{}
-	// WorkerGone says that a worker is dead for certain: its process ended, or its connection broke.
-	WorkerGone struct{ Worker, Reason string }
-	// Malformed is a message that could not be read.
-	Malformed struct{ Err error }
-	// StopRequest asks to finish the step, checkpoint and leave.
-	StopRequest struct{ Reason string }
-	// Saved says how the fetch of an offered snapshot ended; Err is nil when it is on the disk.
-	Saved struct {
-		From string // worker that offered it
-		Step uint64
-		Err  error
-	}
-)
-
-// Actions: what the driver must do, in order.
-type (
-	// Answer is the reply to the Join that was stepped. Refused is empty when it is accepted.
-	Answer struct{ Refused string }
-	// Send passes a message to one worker.
-	Send struct {
-		To  string
-		Msg any
-	}
-	// StepDone says that every rank has committed a step; Reports are by rank.
-	StepDone struct{ Reports []*Report }
-	// Save asks the driver to fetch an offered snapshot to the disk and to answer with Saved.
-	Save struct{ Offer *Offer }
-	// Note is a decision in words, for the log.
-	Note struct{ Text string }
-	// Finish is the last action of a machine.
-	Finish struct {
-		Outcome Outcome
-		Step    uint64 // committed
-		Stored  bool   // a checkpoint of Step is on the disk
-		Reason  string
-	}
-)
 
 // Machine decides everything about a job's membership, and nothing else: no
 // clock, no I/O, no goroutine. The driver steps it with events and carries out
@@ -120,34 +40,67 @@ type Machine struct {
 	cfg        Config
 	phase      Phase
 	generation uint64
-	members    map[string]*Member
-	ranks      []*Member // of the current generation
-	reports    map[uint64][]*Report
-	committed  uint64 // newest step that any worker reported
-	complete   uint64 // newest step that every rank reported
-	stored     uint64 // newest step on the disk
-	hasStored  bool
-	asked      string  // worker whose snapshot is awaited in Saving
-	stopping   string  // reason; empty: nobody asked
-	outcome    Outcome // decided once in Saving
-	reason     string
-	began      time.Time
-	out        []any
+	members    map[string]*Member // that are alive
+	places     []Place            // of the current generation, by rank, with its first step's micro-batches
+	bounds     []int              // of its later steps
+	ring       map[string]bool    // its members
+	midStep    bool               // the generation broke within a step, whose micro-gradients are kept
+	digest     string             // of the state after committed, by majority
+	started    time.Time          // of this machine
+	began      time.Time          // of the phase
+	quiet      time.Time          // Takeover: when to stop waiting for unknown workers
+
+	committed uint64 // newest step that any worker told of
+	reported  uint64 // newest step of StepDone
+	reports   map[uint64]*stepReports
+
+	stored    uint64 // newest step on the disk
+	hasStored bool
+	offers    map[uint64][]*Offer // parts, by step; nil where one is missing
+	saving    map[uint64]bool
+	void      uint64 // offers of older generations are not complete and never will be
+	retake    bool   // so a checkpoint is owed
+	refused   int    // saves of the last step that failed
+
+	raise    allreduce.Flags // to be seen in the ring before anything else happens
+	raised   time.Time
+	stopping string // reason; empty: nobody asked
+	reshares bool   // micro-batches are to be divided anew
+	target   int    // of Scale; 0: none
+	failing  string // reason of an end that only waits for the checkpoint
+	blamed   map[string]int
+	faults   map[string]string // own faults since the last commit, by worker
+	base     Restored          // the state on the disk that those without any begin with
+	again    bool              // Gathering anew, after a Rewind
+	rewinds  bool              // one is under way
+	ending   End
+	out      []any
+	at       time.Time
 }
 
 // NewMachine returns a machine in Gathering.
 func NewMachine(cfg Config, now time.Time) *Machine {
-	return &Machine{cfg: cfg, members: map[string]*Member{}, reports: map[uint64][]*Report{},
-		committed: cfg.StartStep, complete: cfg.StartStep, stored: cfg.StartStep, hasStored: cfg.StartStep > 0, began: now}
+	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
+		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, blamed: map[string]int{}, faults: map[string]string{},
+		committed: cfg.StartStep, reported: cfg.Reported, started: now, began: now, at: now}
+	m.stored, m.hasStored = cfg.StartStep, cfg.Stored
+	m.base = Restored{Step: cfg.StartStep, State: cfg.State}
+	if cfg.Takeover {
+		m.quiet = now.Add(2 * cfg.Deadline)
+	}
+	return m
 }
 
-// Phase returns where the job stands.
+// Phase is where the job stands.
 func (m *Machine) Phase() Phase { return m.phase }
 
-// Generation returns the current membership epoch, 0 before the first.
+// Generation is the current or newest one.
 func (m *Machine) Generation() uint64 { return m.generation }
 
-// Members returns a copy of the machine's view, by rank and then by id.
+// Committed is the newest step that any worker told of.
+func (m *Machine) Committed() uint64 { return m.committed }
+
+// Members returns copies of the living members: by rank, those without one last, by id.
 func (m *Machine) Members() []Member {
 	var l []Member
 	for _, w := range m.sorted() {
@@ -168,50 +121,77 @@ func (m *Machine) sorted() []*Member {
 
 // Step takes one event at a time and returns what is to be done about it.
 func (m *Machine) Step(now time.Time, ev any) []any {
-	m.out = nil
+	m.out, m.at = nil, now
 	if m.phase == Ended {
-		if _, ok := ev.(*Join); ok {
+		switch e := ev.(type) {
+		case *Join:
 			m.act(Answer{Refused: "the job has ended"})
+		case *Heartbeat: // it missed the End
+			if m.ending.Outcome != Superseded {
+				m.act(Send{e.Worker, &m.ending})
+			}
+		case *Leave:
+			delete(m.members, e.Worker)
 		}
 		return m.out
 	}
-	if id := sender(ev); id != "" {
+	if id, gen := sender(ev); id != "" {
 		w := m.members[id]
-		if _, joining := ev.(*Join); !joining && (w == nil || w.Gone) {
-			return nil // of someone who was never, or is no longer, a member
+		_, joins := ev.(*Join)
+		if !joins && w == nil {
+			m.stranger(ev, id, gen)
+			return m.out
 		}
-		if w != nil {
+		if w != nil && !joins {
 			w.LastSeen = now
+		}
+		if gen > m.generation && m.phase == Gathering { // of a coordinator before this one: ours must be newer
+			m.generation = gen
+		}
+		if gen > m.generation {
+			m.finish(Superseded, fmt.Sprintf("another coordinator has the job: worker %s is in generation %d, the newest here is %d", id, gen, m.generation))
+			return m.out
 		}
 	}
 	switch e := ev.(type) {
 	case Tick:
-		m.tick(now)
+		m.tick()
+	case *Lead:
+		young := now.Sub(m.started) < m.cfg.Deadline // of two that begin at once the greater id stays
+		if e.Coordinator != m.cfg.Coordinator && !(young && e.Coordinator < m.cfg.Coordinator) {
+			m.finish(Superseded, fmt.Sprintf("another coordinator, process %d on %s, has the job", e.PID, e.Host))
+			return m.out
+		}
 	case Malformed:
 		m.note("dropped a message: %v", e.Err)
 	case StopRequest:
 		m.stop(e.Reason)
+	case Hopeless:
+		m.hopeless(e.Reason)
+	case Scale:
+		m.scale(e.Workers)
 	case WorkerGone:
-		if w := m.members[e.Worker]; w != nil && !w.Gone {
+		if w := m.members[e.Worker]; w != nil {
 			m.lose(w, e.Reason)
-		}
-		if m.phase == Gathering { // whoever watches its process will not start another
-			m.finish(Failed, fmt.Sprintf("worker %s ended before the first step: %s", e.Worker, e.Reason))
 		}
 	case Saved:
 		m.saved(e)
+	case Restored:
+		m.rewound(e)
 	case *Join:
-		m.join(now, e)
+		m.join(e)
 	case *Ready:
 		m.ready(e)
+	case *Standing:
+		m.standing(e)
 	case *Formed:
 		m.formed(e)
 	case *Heartbeat:
-		m.members[e.Worker].Phase = e.Phase
+		m.heartbeat(e)
 	case *Report:
 		m.report(e)
-	case *Halted:
-		m.halted(e)
+	case *Stall:
+		m.note("stall: worker %s%s has waited %.1f s in step %d, bucket %d, %s chunk %d, for %s", e.Worker, m.rankText(e.Worker), e.Seconds, e.Step, e.Bucket, e.Pass, e.Chunk, m.named(e.Peer))
 	case *Offer:
 		m.offer(e)
 	case *Fault:
@@ -221,186 +201,161 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 	default:
 		m.note("ignored an unexpected %T", ev)
 	}
-	m.maybeEnd()
+	m.proceed()
 	return m.out
 }
 
-// maybeEnd ends a running job once every rank has reported its last step and
-// the disk has it.
-func (m *Machine) maybeEnd() {
-	if m.phase != Running || m.complete != m.committed || !m.storedAll() {
-		return
-	}
-	switch {
-	case m.committed == m.cfg.Steps:
-		m.finish(Done, "")
-	case m.stopping != "" && m.allStopped():
-		m.finish(Stopped, m.stopping)
-	}
-}
-
-// allStopped says whether every rank has left its step loop.
-func (m *Machine) allStopped() bool {
-	for _, w := range m.ranks {
-		if w.Phase != PhaseStopped {
-			return false
-		}
-	}
-	return true
-}
-
-func sender(ev any) string {
+// sender is whose message ev is, and the generation it speaks of.
+func sender(ev any) (id string, generation uint64) {
 	switch e := ev.(type) {
 	case *Join:
-		return e.Worker
+		return e.Worker, 0
 	case *Ready:
-		return e.Worker
+		return e.Worker, 0
+	case *Standing:
+		return e.Worker, e.Generation
 	case *Formed:
-		return e.Worker
+		return e.Worker, e.Generation
 	case *Heartbeat:
-		return e.Worker
+		return e.Worker, e.Generation
 	case *Report:
-		return e.Worker
-	case *Halted:
-		return e.Worker
+		return e.Worker, e.Generation
+	case *Stall:
+		return e.Worker, e.Generation
 	case *Offer:
-		return e.Worker
+		return e.Worker, 0
 	case *Fault:
-		return e.Worker
+		return e.Worker, e.Generation
 	case *Leave:
-		return e.Worker
+		return e.Worker, 0
 	}
-	return ""
+	return "", 0
 }
 
 func (m *Machine) act(a any)                  { m.out = append(m.out, a) }
 func (m *Machine) note(f string, args ...any) { m.act(Note{fmt.Sprintf(f, args...)}) }
 
+func (m *Machine) enter(p Phase) {
+	if m.phase != p {
+		m.phase, m.began = p, m.at
+	}
+}
+
 func (m *Machine) broadcast(msg any) {
 	for _, w := range m.sorted() {
-		if !w.Gone {
-			m.act(Send{w.Worker, msg})
-		}
+		m.act(Send{w.Worker, msg})
 	}
 }
 
-func (m *Machine) live() (n int) {
-	for _, w := range m.members {
-		if !w.Gone {
-			n++
-		}
+// stranger is a worker that this coordinator does not know, though it speaks.
+func (m *Machine) stranger(ev any, id string, gen uint64) {
+	if _, ok := ev.(*Heartbeat); ok {
+		m.act(Send{id, &Introduce{Coordinator: m.cfg.Coordinator}})
 	}
-	return n
 }
 
-func (m *Machine) join(now time.Time, j *Join) {
+func (m *Machine) join(j *Join) {
+	w := m.members[j.Worker]
 	switch {
 	case j.Protocol != Protocol:
 		m.act(Answer{Refused: fmt.Sprintf("worker %s speaks protocol version %d, this coordinator speaks %d: run the same release on both sides", j.Version, j.Protocol, Protocol)})
 		m.note("refused worker %s on %s: protocol version %d, not %d", j.Worker, j.Host, j.Protocol, Protocol)
-	case m.members[j.Worker] != nil && m.members[j.Worker].Join == *j && !m.members[j.Worker].Gone:
-		m.act(Answer{}) // the reply to its first request was lost
-	case m.members[j.Worker] != nil:
-		m.act(Answer{Refused: fmt.Sprintf("the worker id %q is taken", j.Worker)})
-	case m.phase != Gathering:
-		m.act(Answer{Refused: fmt.Sprintf("the job is %s with %d workers and takes no more", m.phase, len(m.ranks))})
-	case m.live() >= m.cfg.Workers:
-		m.act(Answer{Refused: fmt.Sprintf("the job has its %d workers", m.cfg.Workers)})
-	default:
-		m.members[j.Worker] = &Member{Join: *j, Rank: -1, LastSeen: now}
-		m.act(Answer{})
-		m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, m.live(), m.cfg.Workers)
+		return
+	case j.Seat != nil && j.Seat.Job != m.cfg.Job:
+		m.act(Answer{Refused: "it runs this job as it was before it was changed"})
+		m.note("refused worker %s on %s: it runs this job as it was before it was changed", j.Worker, j.Host)
+		return
+	case w != nil && (w.Host != j.Host || w.PID != j.PID):
+		m.act(Answer{Refused: fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)})
+		return
+	case w != nil && w.Status == Loading: // the reply to its first request was lost
+	case w != nil && j.Seat != nil && m.ring[w.Worker] && j.Seat.Generation == m.generation: // so was that to its second introduction
+	case w != nil && j.Seat == nil: // its process has begun anew under the same pid, as containers do
+		m.lose(w, "it began anew")
+		w = nil
 	}
+	if w == nil {
+		w = &Member{Join: *j, Rank: -1}
+		m.members[j.Worker] = w
+		m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, len(m.members), max(m.cfg.Workers, m.target))
+		if j.Seat != nil { // it lived on without us
+			w.Status, w.State, w.Step = AtRest, true, j.Seat.Step // or will be, as soon as it is assigned
+			if m.phase == Gathering {
+				w.Status = Stepping
+				m.committed = max(m.committed, j.Seat.Step)
+				m.generation = max(m.generation, j.Seat.Generation)
+				for _, id := range j.Seat.Members {
+					m.ring[id] = true // those that are to be heard of before going on
+				}
+				if m.places == nil {
+					m.places = j.Seat.places()
+				}
+			}
+		}
+	}
+	w.LastSeen = m.at
+	source := FromPeers
+	switch {
+	case j.Seat != nil:
+		source = FromItself
+	case m.phase == Gathering:
+		source = FromCoordinator
+	}
+	m.act(Answer{Source: source})
 }
 
 func (m *Machine) ready(e *Ready) {
 	w := m.members[e.Worker]
-	if m.phase != Gathering {
+	if w.Status != Loading {
 		return
 	}
-	w.Ready, w.Step, w.Weights = true, e.Step, e.Weights
-	all := m.sorted()
-	n := 0
-	for _, o := range all {
-		if o.Gone || !o.Ready {
-			continue
-		}
-		n++
-		if o.Weights != w.Weights || o.Step != w.Step {
-			m.finish(Failed, fmt.Sprintf("worker %s starts from other weights (%.12s at step %d) than worker %s (%.12s at step %d)",
-				w.Worker, w.Weights, w.Step, o.Worker, o.Weights, o.Step))
-			return
-		}
-	}
-	if n == m.cfg.Workers {
-		m.form(e.Step)
+	w.Status, w.State, w.Step, w.Digest = AtRest, e.State, e.Step, e.Digest
+	w.restoring = w.restoring && !e.State
+	m.equip(w)
+}
+
+// equip gives a member the state that the others begin with, if it is to begin.
+func (m *Machine) equip(w *Member) {
+	if m.phase == Gathering && w.Status == AtRest && !(w.State && w.Step == m.base.Step) {
+		w.Status, w.State, w.restoring, w.nagged = Loading, false, true, m.at
+		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
 	}
 }
 
-// form starts a new generation of all live members, ranked by id.
-func (m *Machine) form(step uint64) {
-	m.generation++
-	m.ranks = m.ranks[:0]
-	var names []string
-	for _, w := range m.sorted() {
-		if !w.Gone {
-			w.Rank, w.Formed, w.Halted, w.Step = len(m.ranks), false, false, step
-			m.ranks = append(m.ranks, w)
-			names = append(names, w.Worker)
-		}
+func (m *Machine) standing(e *Standing) {
+	w := m.members[e.Worker]
+	if w.Status != Loading && (e.Generation < m.generation || m.phase == Forming) { // of before the recall or the assignment that it has not heard yet
+		return
 	}
-	m.phase = Forming
-	bounds := Bounds(m.cfg.Micro, len(names))
-	m.note("generation %d: %d workers from step %d (%s)", m.generation, len(names), step, strings.Join(names, ", "))
-	for _, w := range m.ranks {
-		m.act(Send{w.Worker, &Assign{Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Members: names, Micro: bounds}, Step: step}})
+	w.Status, w.State, w.Step, w.Digest = AtRest, e.State, e.Step, e.Digest
+	w.restoring = w.restoring && !e.State
+	if e.State {
+		m.committed = max(m.committed, e.Step)
+	}
+	if !e.State {
+		m.equip(w)
 	}
 }
 
 func (m *Machine) formed(e *Formed) {
-	if m.phase != Forming || e.Generation != m.generation {
+	w := m.members[e.Worker]
+	if m.phase != Forming || e.Generation != m.generation || w.Status != Assigned {
 		return
 	}
-	m.members[e.Worker].Formed = true
-	for _, w := range m.ranks {
-		if !w.Formed {
-			return
-		}
-	}
-	m.phase = Running
-	m.broadcast(&Go{Generation: m.generation})
-	if m.stopping != "" { // asked before there was a ring to carry it
-		m.broadcast(&Control{Flags: allreduce.FlagStop})
-	}
+	w.Status, w.State, w.Step = Listening, true, m.committed
 }
 
-func (m *Machine) report(e *Report) {
+func (m *Machine) heartbeat(e *Heartbeat) {
 	w := m.members[e.Worker]
-	if e.Generation != m.generation || e.Rank != w.Rank {
-		return
+	w.Phase = e.Phase
+	if w.State && e.Step > w.Step {
+		w.Step, w.Digest = e.Step, "" // until it says what it holds
+		m.committed = max(m.committed, e.Step)
 	}
-	w.Step = max(w.Step, e.Step)
-	m.committed = max(m.committed, e.Step)
-	l := m.reports[e.Step]
-	if l == nil {
-		l = make([]*Report, len(m.ranks))
-		m.reports[e.Step] = l
+	if m.phase > Gathering && m.phase < Saving && e.Generation == m.generation && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
+		m.recall(fmt.Sprintf("worker %s follows another coordinator's generation of that number", w.Worker))
 	}
-	l[w.Rank] = e
-	for _, r := range l {
-		if r == nil {
-			return
-		}
-	}
-	delete(m.reports, e.Step)
-	for _, r := range l[1:] {
-		if r.GradNorm != l[0].GradNorm {
-			m.halt(fmt.Sprintf("workers disagree after step %d: gradient norm %v on rank 0, %v on rank %d (worker %s)", e.Step, l[0].GradNorm, r.GradNorm, r.Rank, r.Worker), Failed)
-			return
-		}
-	}
-	m.complete = e.Step
-	m.act(StepDone{l})
+	m.act(Send{w.Worker, &Beat{Coordinator: m.cfg.Coordinator, Reported: m.reported}})
 }
 
 // stop asks the ring to end at one step that all ranks learn from it.
@@ -414,163 +369,297 @@ func (m *Machine) stop(reason string) {
 		m.finish(Stopped, reason+" before the first step")
 	case Running:
 		m.note("stopping after this step: %s", reason)
-		m.broadcast(&Control{Flags: allreduce.FlagStop})
+		m.flag(allreduce.FlagStop)
 	}
 }
 
-// lose handles a member that will not come back.
+func (m *Machine) hopeless(reason string) {
+	if len(m.members) == 0 {
+		m.finish(Failed, reason)
+	}
+}
+
+func (m *Machine) scale(n int) {
+	if n < 1 {
+		return
+	}
+	m.target = n
+	m.cfg.MaxWorkers = max(n, m.cfg.MaxWorkers)
+	m.cfg.MinWorkers = min(n, m.cfg.MinWorkers)
+	m.note("scaling to %d workers", n)
+	if m.phase == Running && len(m.members) > n {
+		m.flag(allreduce.FlagReform)
+	}
+}
+
+// flag raises a flag that the ring carries to all at one step; tick repeats it
+// until it has had its effect.
+func (m *Machine) flag(f allreduce.Flags) {
+	m.raise |= f
+	m.raised = m.at
+	m.broadcast(&Control{Generation: m.generation, Flags: m.raise})
+}
+
+// lose handles a member that is not there any more.
 func (m *Machine) lose(w *Member, reason string) {
-	w.Gone = true
-	m.note("lost worker %s%s: %s", w.Worker, rankText(w.Rank), reason)
+	delete(m.members, w.Worker)
+	delete(m.faults, w.Worker)
+	if w.leaving {
+		m.note("worker %s%s has left", w.Worker, m.rankText(w.Worker))
+	} else {
+		m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
+	}
+	if !m.ring[w.Worker] {
+		return
+	}
 	switch m.phase {
-	case Gathering:
-		delete(m.members, w.Worker) // another may take its place
 	case Forming, Running:
-		m.halt(fmt.Sprintf("worker %s%s was lost after step %d: %s", w.Worker, rankText(w.Rank), w.Step, reason), Lost)
-	case Halting:
-		m.settle()
-	case Saving:
-		m.settle() // perhaps it was the one that was asked
+		m.recall(fmt.Sprintf("worker %s was lost after step %d: %s", w.Worker, w.Step, reason))
+	case Gathering:
+		delete(m.ring, w.Worker)
 	}
 }
 
-func rankText(r int) string {
-	if r < 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (rank %d)", r)
-}
-
-// halt breaks the ring and asks the survivors where they stand.
-func (m *Machine) halt(reason string, outcome Outcome) {
-	m.phase, m.outcome, m.reason = Halting, outcome, reason
-	m.note("halting: %s", reason)
-	m.broadcast(&Halt{Generation: m.generation, Reason: reason})
-	m.settle()
-}
-
-func (m *Machine) halted(e *Halted) {
-	w := m.members[e.Worker]
-	if m.phase != Halting || e.Generation != m.generation {
-		return
-	}
-	w.Halted, w.Step = true, e.Step
-	m.committed = max(m.committed, e.Step)
-	m.settle()
-}
-
-// settle goes on once every survivor has said where it stands.
-func (m *Machine) settle() {
-	if m.live() == 0 {
-		m.finish(Failed, m.reason+"; no worker is left")
-		return
-	}
-	for _, w := range m.members {
-		if !w.Gone && !w.Halted {
-			return
-		}
-	}
-	m.phase = Saving
-	m.ask()
-}
-
-func (m *Machine) storedAll() bool { return m.hasStored && m.stored >= m.committed }
-
-// ask has the most advanced survivor offer its state, unless the disk has it.
-// A step that only the dead had committed is no one's any more.
-func (m *Machine) ask() {
-	var best, untried *Member
+// recall breaks the current generation and asks everyone where they stand.
+func (m *Machine) recall(reason string) {
+	m.flush(true)
+	m.generation++
+	m.voidOffers()
+	m.raise = 0
+	m.midStep = true
+	m.enter(Settling)
+	m.note("generation %d is over: %s", m.generation-1, reason)
 	for _, w := range m.sorted() {
-		if w.Gone {
+		if w.Status == Loading {
 			continue
 		}
-		if best == nil || w.Step > best.Step {
-			best = w
-		}
-		if !w.tried && (untried == nil || w.Step > untried.Step) {
-			untried = w
-		}
+		w.Status = Stepping // until it says that it stands
+		w.nagged = m.at
+		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: reason}})
 	}
-	m.committed = best.Step
-	switch {
-	case m.storedAll():
-		m.finish(m.outcome, m.reason)
-	case untried == nil || untried.Step < best.Step:
-		m.finish(Failed, fmt.Sprintf("%s; and the checkpoint of step %d could not be stored", m.reason, m.committed))
-	case untried.Worker != m.asked:
-		m.asked = untried.Worker
-		m.act(Send{m.asked, &Snapshot{}})
-	}
-}
-
-func (m *Machine) offer(e *Offer) {
-	if e.Step <= m.stored && m.hasStored {
-		m.act(Send{e.Worker, &Stored{Step: e.Step}}) // twice
-		return
-	}
-	m.act(Save{e})
-}
-
-func (m *Machine) saved(e Saved) {
-	st := &Stored{Step: e.Step}
-	if e.Err != nil {
-		st.Error = e.Err.Error()
-		m.note("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
-	} else {
-		m.stored, m.hasStored = max(m.stored, e.Step), true
-	}
-	m.broadcast(st)
-	switch {
-	case m.phase == Saving && e.Err == nil:
-		m.ask()
-	case m.phase == Saving && e.From == m.asked:
-		m.members[e.From].tried = true
-		m.ask()
-	case e.Err != nil && m.phase == Running && (e.Step == m.cfg.Steps || m.stopping != "" && e.Step >= m.committed):
-		m.finish(Failed, fmt.Sprintf("the last checkpoint, of step %d, could not be stored: %v", e.Step, e.Err))
-	}
-}
-
-func (m *Machine) tick(now time.Time) {
-	for _, w := range m.sorted() {
-		if !w.Gone && now.Sub(w.LastSeen) > m.cfg.Deadline {
-			m.lose(w, fmt.Sprintf("not heard from for %v", now.Sub(w.LastSeen).Round(time.Millisecond)))
-			if m.phase == Ended {
-				return
-			}
-		}
-	}
-	if m.phase == Gathering && m.cfg.JoinTimeout > 0 && now.Sub(m.began) > m.cfg.JoinTimeout {
-		m.finish(Failed, fmt.Sprintf("%d of %d workers were ready within %v", m.readyCount(), m.cfg.Workers, m.cfg.JoinTimeout))
-		return
-	}
-}
-
-func (m *Machine) readyCount() (n int) {
-	for _, w := range m.members {
-		if w.Ready && !w.Gone {
-			n++
-		}
-	}
-	return n
 }
 
 func (m *Machine) fault(e *Fault) {
 	w := m.members[e.Worker]
-	text := fmt.Sprintf("worker %s%s after step %d: %s", w.Worker, rankText(w.Rank), e.Step, e.Error)
+	if w.Status == Loading && m.phase != Gathering {
+		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
+		m.lose(w, e.Error)
+		return
+	}
+	if e.Generation < m.generation && !e.Fatal || m.phase != Running && m.phase != Forming && m.phase != Gathering {
+		return
+	}
+	text := fmt.Sprintf("worker %s%s after step %d: %s", w.Worker, m.rankText(w.Worker), e.Step, e.Error)
 	switch {
 	case m.phase == Gathering:
 		m.finish(Failed, text)
-	case m.phase != Forming && m.phase != Running:
-	case e.Peer != "": // it could not reach a member: the fault is in between, and a restart may cure it
-		m.halt(text, Lost)
-	default:
-		m.halt(text, Failed)
+	case e.Fatal:
+		m.failing = text
+		m.recall(text)
+	case e.Peer != "":
+		m.blamed[e.Peer]++
+		if p := m.members[e.Peer]; p != nil && m.blamed[e.Peer] >= 3 {
+			m.act(Send{p.Worker, &Introduce{Coordinator: m.cfg.Coordinator}})
+			m.lose(p, fmt.Sprintf("%d generations in a row failed waiting for it", m.blamed[e.Peer]))
+			m.blamed[e.Peer] = 0
+			return
+		}
+		m.recall(text)
+	default: // its own: the data, the disk, a panic
+		m.faults[w.Worker] = e.Error
+		if len(m.faults) >= 2 || len(m.members) == 1 {
+			m.failing = text
+			m.recall(text)
+			return
+		}
+		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
+		m.lose(w, e.Error)
+		m.faults[w.Worker] = e.Error
 	}
 }
 
+// named is a worker with its rank.
+func (m *Machine) named(id string) string { return "worker " + id + m.rankText(id) }
+
+func (m *Machine) rankText(id string) string {
+	for r, p := range m.places {
+		if p.Worker == id && m.ring[id] {
+			return fmt.Sprintf(" (rank %d)", r)
+		}
+	}
+	return ""
+}
+
+func (m *Machine) tick() {
+	for _, w := range m.sorted() {
+		limit := m.cfg.Deadline
+		if silent := m.at.Sub(w.LastSeen); silent > limit {
+			m.lose(w, fmt.Sprintf("not heard from for %v", silent.Round(time.Millisecond)))
+		}
+	}
+	m.flush(false)
+	if m.raise != 0 && m.phase == Running && m.at.Sub(m.raised) > m.nagAfter() {
+		m.flag(m.raise)
+	}
+	for _, w := range m.sorted() {
+		if m.at.Sub(w.nagged) > m.nagAfter() {
+			m.nag(w)
+		}
+	}
+}
+
+// nagAfter is how long a message may take to have an effect before it is sent again.
+func (m *Machine) nagAfter() time.Duration { return min(m.cfg.Deadline/3, 500*time.Millisecond) }
+
+// nag sends again what a member seems not to have heard.
+func (m *Machine) nag(w *Member) {
+	switch {
+	case m.phase == Gathering && w.Status == Loading && w.restoring:
+		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
+	case m.phase == Settling && w.Status == Stepping:
+		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "again"}})
+	case m.phase == Forming && w.Status == Assigned:
+		m.act(Send{w.Worker, m.assignment(w)})
+	case m.phase == Running && w.Status == Listening && strings.HasPrefix(w.Phase, PhaseFormed):
+		m.act(Send{w.Worker, &Go{Generation: m.generation}})
+	case m.phase == Saving && w.Status == AtRest:
+		m.requestParts()
+	default:
+		return
+	}
+	w.nagged = m.at
+}
+
+// PhaseFormed is the phase of a worker that waits for Go.
+const PhaseFormed = "formed"
+
+// proceed does what has become possible.
+func (m *Machine) proceed() {
+	switch m.phase {
+	case Gathering:
+		m.gathered()
+	case Settling, Paused:
+		if m.allStand() {
+			m.form()
+		}
+	case Forming:
+		for _, p := range m.places {
+			if w := m.members[p.Worker]; w == nil || w.Status < Listening {
+				return
+			}
+		}
+		m.enter(Running)
+		for _, p := range m.places {
+			m.act(Send{p.Worker, &Go{Generation: m.generation}})
+		}
+		if m.stopping != "" { // asked before there was a ring to carry it
+			m.flag(allreduce.FlagStop)
+		}
+		if m.retake {
+			m.retake = false
+			m.flag(allreduce.FlagCheckpoint)
+		}
+	case Running:
+		if m.ringStands() {
+			m.flush(true)
+			m.midStep = false
+			m.form()
+			return
+		}
+		if m.raise&(allreduce.FlagReform|allreduce.FlagStop) == 0 && m.wantsReform() {
+			m.flag(allreduce.FlagReform)
+		}
+	case Saving:
+		m.conclude()
+	}
+}
+
+// gathered starts the job once enough workers are ready, or goes on with those
+// that a dead coordinator left behind.
+func (m *Machine) gathered() {
+	if m.rewinds {
+		return
+	}
+	ready, seated, missing := 0, 0, 0
+	for _, w := range m.members {
+		if w.Seat != nil && w.State && w.Status == Stepping {
+			seated++
+		}
+		if w.Status == AtRest && w.State {
+			ready++
+		}
+	}
+	for id := range m.ring {
+		if m.members[id] == nil {
+			missing++
+		}
+	}
+	if seated > 0 && (missing == 0 || m.at.After(m.quiet)) {
+		m.note("taking over %d workers at step %d", seated, m.committed)
+		m.recall("its coordinator died")
+		return
+	}
+	if seated > 0 || m.cfg.Takeover && !m.at.After(m.quiet) {
+		return
+	}
+	late := m.cfg.JoinTimeout > 0 && m.at.Sub(m.began) > m.cfg.JoinTimeout
+	switch {
+	case ready >= m.cfg.Workers:
+	case late && ready >= max(m.cfg.MinWorkers, 1):
+		m.note("beginning with %d of %d workers: the others were not ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout)
+	case m.again && ready >= max(m.cfg.MinWorkers, 1) && ready == len(m.members):
+	case late && !m.again:
+		m.finish(Failed, fmt.Sprintf("%d of %d workers were ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout))
+		return
+	default:
+		return
+	}
+	m.again = false
+	m.form()
+}
+
+// allStand says whether every member that has loaded the job is at rest.
+func (m *Machine) allStand() bool {
+	n := 0
+	for _, w := range m.members {
+		if w.Status == Loading {
+			continue
+		}
+		if w.Status != AtRest {
+			return false
+		}
+		n++
+	}
+	return n > 0
+}
+
+// ringStands says whether every rank has left its step loop, as a flag or the
+// last step told it to.
+func (m *Machine) ringStands() bool {
+	for _, p := range m.places {
+		if w := m.members[p.Worker]; w == nil || w.Status != AtRest {
+			return false
+		}
+	}
+	return len(m.places) > 0
+}
+
+// wantsReform says whether the next step boundary should change the members.
+func (m *Machine) wantsReform() bool {
+	for _, w := range m.sorted() {
+		if !m.ring[w.Worker] && w.Status != Loading && !w.leaving {
+			return true
+		}
+	}
+	return m.reshare()
+}
+
 func (m *Machine) finish(o Outcome, reason string) {
-	m.phase, m.outcome, m.reason = Ended, o, reason
-	m.broadcast(&End{Outcome: o, Reason: reason})
+	m.flush(true)
+	m.enter(Ended)
+	m.ending = End{Outcome: o, Reason: reason}
+	if o != Superseded { // whoever has the job now needs the workers
+		m.broadcast(&m.ending)
+	}
 	m.act(Finish{Outcome: o, Step: m.committed, Stored: m.storedAll(), Reason: reason})
 }

@@ -13,12 +13,14 @@ import (
 // Protocol is the version of everything that workers and the coordinator say
 // to each other: these messages, the ring's frames and the blobs. Both sides
 // must speak the same one; a worker of another version is refused by name.
-const Protocol = 1
+const Protocol = 2
 
 // maxMessage bounds a control message; the largest is Welcome with its vocabulary.
 const maxMessage = 1 << 20
 
-// Join asks for membership. It is the one request; the rest is published.
+// Join asks for membership. It is the one request that is answered, by Welcome;
+// the rest is published, and whatever matters is sent again until its effect
+// is seen.
 type Join struct {
 	Protocol int    `json:"protocol"`
 	Version  string `json:"version"` // of the program, for the message of a refusal
@@ -26,7 +28,18 @@ type Join struct {
 	Host     string `json:"host"`
 	PID      int    `json:"pid"`
 	Threads  int    `json:"threads"`
-	CPU      string `json:"cpu"` // kernel level: avx512, avx2, …
+	CPU      string `json:"cpu"`            // kernel level: avx512, avx2, …
+	Seat     *Seat  `json:"seat,omitempty"` // of a worker that holds the job's state already
+}
+
+// Seat is where a worker stands that a coordinator does not know: one that
+// lived on while its coordinator died, or that was given up too early.
+type Seat struct {
+	Job        string   `json:"job"` // hash of the resolved job file that it runs
+	Generation uint64   `json:"generation"`
+	Step       uint64   `json:"step"`    // committed
+	Members    []string `json:"members"` // of that generation, by rank
+	Micro      []int    `json:"micro"`   // bounds of the step in progress, as Group.Micro
 }
 
 // Welcome answers Join. Where Refused is not empty the worker must leave, and
@@ -36,9 +49,19 @@ type Welcome struct {
 	Job       string          `json:"job,omitempty"`      // resolved job file
 	BaseDir   string          `json:"base_dir,omitempty"` // where the job's relative paths start
 	Data      json.RawMessage `json:"data,omitempty"`     // data.Meta
-	StartStep uint64          `json:"start_step"`         // steps already committed
-	State     []Blob          `json:"state,omitempty"`    // files to fetch from the coordinator; none: initialise from the seed
+	Source    StateSource     `json:"source"`
+	StartStep uint64          `json:"start_step"`      // steps that State stands for
+	State     []Blob          `json:"state,omitempty"` // files to fetch from the coordinator; none: initialise from the seed
 }
+
+// StateSource says where a new member's weights and moments come from.
+type StateSource int
+
+const (
+	FromCoordinator StateSource = iota // Welcome.State, or the seed where it is empty
+	FromPeers                          // the members that train already; an Assign names them
+	FromItself                         // it has them: see Join.Seat
+)
 
 // Blob names one file on offer.
 type Blob struct {
@@ -47,17 +70,53 @@ type Blob struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Ready says that a worker holds the job's state and could start.
-type Ready struct {
-	Worker  string `json:"worker"`
-	Step    uint64 `json:"step"`    // committed steps its weights stand for
-	Weights string `json:"weights"` // SHA-256 of its weights
+// Restore tells a worker without state to take that of the coordinator's disk:
+// every member that had it is gone.
+type Restore struct {
+	StartStep uint64 `json:"start_step"`
+	State     []Blob `json:"state,omitempty"`
 }
 
-// Assign gives a worker its place in a new generation. It answers Formed.
+// Ready says that a worker has loaded the job and could start.
+type Ready struct {
+	Worker string `json:"worker"`
+	Step   uint64 `json:"step"`   // committed steps its state stands for
+	State  bool   `json:"state"`  // it has weights and moments; else peers must give them
+	Digest string `json:"digest"` // of its state
+}
+
+// Introduce asks a worker that the coordinator does not know to Join.
+type Introduce struct {
+	Coordinator string `json:"coordinator"`
+}
+
+// Recall ends all older generations: the worker leaves its ring, keeps the
+// micro-gradients it has, and answers Standing.
+type Recall struct {
+	Generation  uint64 `json:"generation"`
+	Coordinator string `json:"coordinator"`
+	Reported    uint64 `json:"reported"` // steps whose reports the coordinator has
+	Reason      string `json:"reason"`
+}
+
+// Standing says that a worker is at rest, and where.
+type Standing struct {
+	Worker     string `json:"worker"`
+	Generation uint64 `json:"generation"` // newest that it has heard of
+	Step       uint64 `json:"step"`       // committed
+	State      bool   `json:"state"`
+	Digest     string `json:"digest"` // of weights and moments
+}
+
+// Assign gives a worker its place in a new generation. It answers Formed, once
+// it holds the state of Step and listens on the ring.
 type Assign struct {
-	Group allreduce.Group `json:"group"`
-	Step  uint64          `json:"step"` // first step to run, counted from 0
+	Coordinator string          `json:"coordinator"`
+	Group       allreduce.Group `json:"group"`
+	First       []int           `json:"first"`             // bounds as Group.Micro, of the first step alone: survivors go on with what they have
+	Step        uint64          `json:"step"`              // committed steps; the next one is run first
+	Digest      string          `json:"digest"`            // of the state after Step
+	Sources     []string        `json:"sources,omitempty"` // members that have it, for those that do not
 }
 
 // Formed says that a worker listens on the ring of a generation.
@@ -71,11 +130,19 @@ type Go struct {
 	Generation uint64 `json:"generation"`
 }
 
-// Heartbeat shows that a worker lives, and where it is.
+// Heartbeat shows that a worker lives, and where it is. Beat answers it.
 type Heartbeat struct {
-	Worker string `json:"worker"`
-	Step   uint64 `json:"step"`  // committed
-	Phase  string `json:"phase"` // what it is doing: data, forward, backward, ring, …
+	Worker      string `json:"worker"`
+	Generation  uint64 `json:"generation"`
+	Coordinator string `json:"coordinator"` // whose generation it is
+	Step        uint64 `json:"step"`        // committed
+	Phase       string `json:"phase"`       // what it is doing: data, forward, backward, ring, …
+}
+
+// Beat shows a worker that its coordinator lives.
+type Beat struct {
+	Coordinator string `json:"coordinator"`
+	Reported    uint64 `json:"reported"` // steps whose reports it has; later ones are to be sent again
 }
 
 // Times are seconds spent in each part of a step.
@@ -87,63 +154,87 @@ type Times struct {
 	Optimizer float64 `json:"optimizer"`
 }
 
-// Report is what a worker says of a step it has committed.
+// Report is what a worker says of a step it has committed. Losses and norms
+// come out of the ring, so that each member knows all of them and any one
+// report is enough.
 type Report struct {
 	Worker     string    `json:"worker"`
 	Generation uint64    `json:"generation"`
 	Rank       int       `json:"rank"`
-	Step       uint64    `json:"step"`   // committed steps, so the first report says 1
-	Losses     []float64 `json:"losses"` // of its micro-batches, in order
-	GradNorm   float64   `json:"grad_norm"`
-	LR         float64   `json:"lr"`
+	World      int       `json:"world"`
+	Step       uint64    `json:"step"`              // committed steps, so the first report says 1
+	Losses     []float64 `json:"losses"`            // of all micro-batches, in order; empty where the step was refused
+	GradNorm   float64   `json:"grad_norm"`         // before clipping
+	LR         float64   `json:"lr"`                //
+	Refused    string    `json:"refused,omitempty"` // why no update was made: a loss or gradient that is not finite
+	Micro      int       `json:"micro"`             // micro-batches that this worker computed
+	Digest     string    `json:"digest,omitempty"`  // of its state, at steps where all compare theirs
 	Times      Times     `json:"times"`
 	RingBytes  uint64    `json:"ring_bytes"` // sent in this generation
 	Faults     uint64    `json:"faults"`     // ring frames lost, doubled, corrupt or stale in this generation
 }
 
+// Stall says what a worker has been waiting for, and how long.
+type Stall struct {
+	Worker     string  `json:"worker"`
+	Generation uint64  `json:"generation"`
+	Step       uint64  `json:"step"` // being run, from 1
+	Bucket     int     `json:"bucket"`
+	Pass       string  `json:"pass"`
+	Chunk      int     `json:"chunk"`
+	Peer       string  `json:"peer"` // the member it waits for
+	Seconds    float64 `json:"seconds"`
+}
+
 // Control raises flags that the ring carries to all at one step.
 type Control struct {
-	Flags allreduce.Flags `json:"flags"`
+	Generation uint64          `json:"generation"`
+	Flags      allreduce.Flags `json:"flags"`
 }
 
-// Halt ends a generation at once: the ring is broken. Workers keep their last
-// committed state and answer Halted.
-type Halt struct {
+// Snapshot asks a worker at rest to offer one part of its committed state.
+type Snapshot struct {
 	Generation uint64 `json:"generation"`
-	Reason     string `json:"reason"`
+	Step       uint64 `json:"step"`
+	Part       int    `json:"part"`
+	Parts      int    `json:"parts"`
 }
 
-// Halted answers Halt.
-type Halted struct {
-	Worker     string `json:"worker"`
-	Generation uint64 `json:"generation"`
-	Step       uint64 `json:"step"` // committed
-}
-
-// Snapshot asks a halted worker to offer its committed state.
-type Snapshot struct{}
-
-// Offer says that a worker holds a snapshot of the state after Step on offer.
+// Offer says that a worker holds one part of the state after Step on offer:
+// Parts of them are the whole checkpoint.
 type Offer struct {
-	Worker string `json:"worker"`
-	Step   uint64 `json:"step"`
-	Files  []Blob `json:"files"`
+	Worker     string  `json:"worker"`
+	Generation uint64  `json:"generation"` // that divided the state so
+	Step       uint64  `json:"step"`
+	Part       int     `json:"part"`
+	Parts      int     `json:"parts"`
+	Files      []Piece `json:"files"`
 }
 
-// Stored tells the worker that its offer of Step is no longer needed: it is on
+// Piece is a run of bytes of one file of a checkpoint.
+type Piece struct {
+	File   string `json:"file"`
+	Offset int64  `json:"offset"`
+	Total  int64  `json:"total"` // of the file
+	Blob
+}
+
+// Stored tells a worker that its offer of Step is no longer needed: it is on
 // the coordinator's disk, or could not be put there (Error).
 type Stored struct {
 	Step  uint64 `json:"step"`
 	Error string `json:"error,omitempty"`
 }
 
-// Fault says that a worker cannot go on, and why. It keeps its committed
-// state until told to end.
+// Fault says that a worker cannot go on in its generation, and why. It keeps
+// its committed state and its micro-gradients.
 type Fault struct {
-	Worker string `json:"worker"`
-	Step   uint64 `json:"step"` // committed
-	Error  string `json:"error"`
-	Peer   string `json:"peer,omitempty"` // the member it blames, if any
+	Worker     string `json:"worker"`
+	Generation uint64 `json:"generation"`
+	Step       uint64 `json:"step"` // committed
+	Error      string `json:"error"`
+	Peer       string `json:"peer,omitempty"`  // the member it blames, if any
+	Fatal      bool   `json:"fatal,omitempty"` // every worker would fail alike: the job is at fault, not this machine
 }
 
 // Leave says that a worker goes away by itself.
@@ -152,17 +243,42 @@ type Leave struct {
 	Reason string `json:"reason"`
 }
 
-// End tells a worker to exit.
+// End tells a worker to exit. It answers Leave.
 type End struct {
 	Outcome Outcome `json:"outcome"`
 	Reason  string  `json:"reason"`
 }
 
+// Lead is said by a coordinator that begins: first asking, which one that is
+// alive answers with its own Lead, and the newcomer goes; then, where none
+// has answered, telling. One that hears it told by another, because it was
+// frozen or cut off meanwhile, has been superseded.
+type Lead struct {
+	Coordinator string `json:"coordinator"` // random id of its process
+	Host        string `json:"host"`
+	PID         int    `json:"pid"`
+	Asking      bool   `json:"asking"`
+}
+
+// Ask is a question or an order from outside the job; the reply is an Answered.
+type Ask struct {
+	What    string `json:"what"` // status, stop, scale
+	Workers int    `json:"workers,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// Answered is the reply to Ask: the job as it stands.
+type Answered struct {
+	Error  string          `json:"error,omitempty"`
+	Status json.RawMessage `json:"status,omitempty"`
+}
+
 // kinds maps each message's name on the wire, its type's name in lower case, to the type.
 var kinds = func() map[string]reflect.Type {
 	m := map[string]reflect.Type{}
-	for _, v := range []any{Join{}, Welcome{}, Ready{}, Assign{}, Formed{}, Go{}, Heartbeat{}, Report{}, Control{},
-		Halt{}, Halted{}, Snapshot{}, Offer{}, Stored{}, Fault{}, Leave{}, End{}} {
+	for _, v := range []any{Join{}, Welcome{}, Restore{}, Ready{}, Introduce{}, Recall{}, Standing{}, Assign{}, Formed{}, Go{},
+		Heartbeat{}, Beat{}, Report{}, Stall{}, Control{}, Snapshot{}, Offer{}, Stored{}, Fault{}, Leave{}, End{},
+		Lead{}, Ask{}, Answered{}} {
 		t := reflect.TypeOf(v)
 		m[strings.ToLower(t.Name())] = t
 	}
@@ -213,9 +329,6 @@ func Decode(data []byte) (any, error) {
 	}
 	return m, nil
 }
-
-// PhaseStopped is the Heartbeat phase of a worker that has left its step loop.
-const PhaseStopped = "stopped"
 
 // CoordinatorSubject is where workers send everything.
 func CoordinatorSubject(job string) string { return "vlaring." + job + ".coordinator" }

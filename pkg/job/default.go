@@ -12,6 +12,8 @@ var (
 	scenes        = []string{"cluttered", "simple"}
 	visions       = []string{"vit", "cnn"}
 	visionTokens  = []string{"cls", "patches"}
+	nonFinite     = []string{"stop", "skip"}
+	stragglers    = []string{"keep", "shed", "drop"}
 	normalisation = []string{"none", "mean_std", "min_max", "quantile"}
 )
 
@@ -34,11 +36,12 @@ func Default(modelKind, dataKind string) Job {
 		Batch: Batch{Global: 64, Micro: 8},
 		Optimizer: Optimizer{Kind: "adamw", LR: 3e-4, Betas: [2]float64{0.9, 0.999}, Eps: 1e-8,
 			WeightDecay: 0.01, ClipNorm: 1},
-		Train:      Train{Steps: 1000},
+		Train:      Train{Steps: 1000, CheckEvery: 50, NonFinite: "stop"},
 		Checkpoint: Checkpoint{Every: 100, Keep: 3},
 		Cluster: Cluster{Workers: 2, MinWorkers: 1,
 			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
-			JoinTimeout: Duration(time.Minute), BucketBytes: 4 << 20, ChunkBytes: 512 << 10},
+			JoinTimeout: Duration(time.Minute), BucketBytes: 4 << 20, ChunkBytes: 512 << 10, WindowBytes: 8 << 20,
+			Straggler: "keep", Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
 	}
 	m := &j.Model
 	if takesImages(modelKind) {
@@ -117,7 +120,7 @@ func (j *Job) derive(given func(key string) bool) {
 		c.MinWorkers = max(1, min(c.MinWorkers, c.Workers))
 	}
 	if !given("cluster.max_workers") {
-		c.MaxWorkers = max(1, c.Workers)
+		c.MaxWorkers = max(1, c.Workers, j.Batch.Global/max(j.Batch.Micro, 1)) // as many as there is work for
 	}
 	if !given("cluster.chunk_bytes") {
 		c.ChunkBytes = min(c.ChunkBytes, c.BucketBytes)

@@ -94,6 +94,9 @@ type Train struct {
 	Steps     int      `yaml:"steps"`
 	EvalEvery int      `yaml:"eval_every,omitempty"` // evaluate on the held-out split every so many steps; 0: at the end only
 	Freeze    []string `yaml:"freeze,omitempty"`     // patterns of parameters that keep their first values
+
+	CheckEvery int    `yaml:"check_every"` // steps between comparisons of all workers' states; 0: at checkpoints only
+	NonFinite  string `yaml:"non_finite"`  // a step whose loss or gradient is not finite: stop | skip
 }
 
 type Checkpoint struct {
@@ -110,4 +113,9 @@ type Cluster struct {
 	JoinTimeout Duration `yaml:"join_timeout"` // how long the coordinator waits for the first workers
 	BucketBytes int      `yaml:"bucket_bytes"` // gradient bucket; default 4 MiB
 	ChunkBytes  int      `yaml:"chunk_bytes"`  // message payload; default 512 KiB
+	WindowBytes int      `yaml:"window_bytes"` // in flight on a link of the ring; default 8 MiB
+
+	Straggler     string   `yaml:"straggler"`      // a worker that stays slow: keep | shed (fewer micro-batches) | drop
+	Stall         Duration `yaml:"stall"`          // waiting that is reported; default 5s
+	OrphanTimeout Duration `yaml:"orphan_timeout"` // how long workers wait for a coordinator that is gone; default 5m
 }

@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 	}{
 		{"smallest", "name: a\ndata: {kind: tabletop}", nil, func(j *Job) bool {
 			return j.Model.Kind == "vla" && j.Model.DFF == 2048 && j.Loss == "mse" && j.Model.PadToken == 0 && j.Data.Holdout.Fraction == 0.1 &&
-				j.Schedule.MinLR == nil && j.Cluster.Workers == 2 && j.Cluster.MaxWorkers == 2 && j.Cluster.Deadline == Duration(time.Second)
+				j.Schedule.MinLR == nil && j.Cluster.Workers == 2 && j.Cluster.MaxWorkers == 8 && j.Cluster.Deadline == Duration(time.Second)
 		}},
 		{"copy", "name: a\nmodel: {kind: encoder}\ndata: {kind: copy}", nil, func(j *Job) bool {
 			return j.Loss == "cross_entropy" && j.Model.VocabSize == 100 && j.Model.DFF == 512 && j.Data.SeqLen == 16 && j.Model.PadToken == -1 && j.Data.Normalize == ""
@@ -72,9 +72,9 @@ func TestDefaults(t *testing.T) {
 		}},
 		{"micro follows global", "name: a\ndata: {kind: tabletop}\nbatch: {global: 6}", nil, func(j *Job) bool { return j.Batch.Micro == 6 }},
 		{"micro of a prime", "name: a\ndata: {kind: tabletop}\nbatch: {global: 13}", nil, func(j *Job) bool { return j.Batch.Micro == 1 }},
-		{"workers", "name: a\ndata: {kind: tabletop}\ncluster: {workers: 5}", nil, func(j *Job) bool { return j.Cluster.MinWorkers == 1 && j.Cluster.MaxWorkers == 5 }},
+		{"workers", "name: a\ndata: {kind: tabletop}\ncluster: {workers: 5}", nil, func(j *Job) bool { return j.Cluster.MinWorkers == 1 && j.Cluster.MaxWorkers == 8 }},
 		{"max_workers 1", "name: a\ndata: {kind: tabletop}\ncluster: {max_workers: 1}", nil, func(j *Job) bool { return j.Cluster.Workers == 1 }},
-		{"min_workers 4", "name: a\ndata: {kind: tabletop}\ncluster: {min_workers: 4}", nil, func(j *Job) bool { return j.Cluster.Workers == 4 && j.Cluster.MaxWorkers == 4 }},
+		{"min_workers 4", "name: a\ndata: {kind: tabletop}\ncluster: {min_workers: 4}", nil, func(j *Job) bool { return j.Cluster.Workers == 4 && j.Cluster.MaxWorkers == 8 }},
 		{"held-out episodes", "name: a\ndata: {kind: tabletop, holdout: {episodes: [3, 1]}}", nil, func(j *Job) bool {
 			return j.Data.Holdout.Fraction == 0 && reflect.DeepEqual(j.Data.Holdout.Episodes, []int{3, 1})
 		}},
@@ -155,18 +155,24 @@ schedule:
   min_lr: 1e-05
 train:
   steps: 1000
+  check_every: 50
+  non_finite: stop
 checkpoint:
   every: 100
   keep: 3
 cluster:
   workers: 2
   min_workers: 1
-  max_workers: 2
+  max_workers: 8
   heartbeat: 200ms
   deadline: 1s
   join_timeout: 1m0s
   bucket_bytes: 4194304
   chunk_bytes: 524288
+  window_bytes: 8388608
+  straggler: keep
+  stall: 5s
+  orphan_timeout: 5m0s
 `
 	if got := string(j.YAML()); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -188,7 +194,7 @@ func TestMistakes(t *testing.T) {
 		{"section within a section", ok + "train: {batch: {global: 8}}", nil, "j.yaml:3:9: train.batch: unknown key; did you mean batch?"},
 		{"nothing near", ok + "schedule: {plateau_patience: 3}", nil,
 			"j.yaml:3:12: schedule.plateau_patience: unknown key; schedule has warmup_steps, min_lr"},
-		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every, freeze"},
+		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every, freeze, check_every, non_finite"},
 		{"key twice", "name: a\ndata: {kind: tabletop}\nname: b", nil, "j.yaml:3:1: name: is given twice; the first is on line 1"},
 		{"text for a number", ok + "model: {d_model: big}", nil, `j.yaml:3:18: model.d_model: want a whole number, found the text "big"`},
 		{"fraction for a whole number", ok + "model: {d_model: 5.5}", nil, "j.yaml:3:18: model.d_model: want a whole number, found the number 5.5"},

@@ -281,6 +281,8 @@ func (j *Job) checkOptimizer(c *checker) {
 	}
 	steps := c.within("train.steps", j.Train.Steps, 1, maxSteps)
 	c.within("train.eval_every", j.Train.EvalEvery, 0, maxSteps)
+	c.within("train.check_every", j.Train.CheckEvery, 0, maxSteps)
+	c.oneOf("train.non_finite", j.Train.NonFinite, nonFinite)
 	if c.within("schedule.warmup_steps", s.WarmupSteps, 0, maxSteps) && steps && s.WarmupSteps > j.Train.Steps {
 		c.bad("schedule.warmup_steps train.steps", "%d is more than train.steps %d", s.WarmupSteps, j.Train.Steps)
 	}
@@ -302,7 +304,7 @@ func (j *Job) checkCluster(c *checker) {
 	for _, t := range []struct {
 		key string
 		d   Duration
-	}{{"cluster.heartbeat", k.Heartbeat}, {"cluster.deadline", k.Deadline}, {"cluster.join_timeout", k.JoinTimeout}} {
+	}{{"cluster.heartbeat", k.Heartbeat}, {"cluster.deadline", k.Deadline}, {"cluster.join_timeout", k.JoinTimeout}, {"cluster.stall", k.Stall}, {"cluster.orphan_timeout", k.OrphanTimeout}} {
 		if t.d < Duration(time.Millisecond) || t.d > Duration(24*time.Hour) {
 			c.bad(t.key, "%v is outside 1ms to 24h", t.d)
 		}
@@ -311,6 +313,8 @@ func (j *Job) checkCluster(c *checker) {
 		c.bad("cluster.deadline cluster.heartbeat", "%v is less than two heartbeats of %v: one that is late would count as a death", k.Deadline, k.Heartbeat)
 	}
 	b := c.within("cluster.bucket_bytes", k.BucketBytes, 64, 1<<30)
+	c.oneOf("cluster.straggler", k.Straggler, stragglers)
+	c.within("cluster.window_bytes", k.WindowBytes, 1<<10, 64<<20)
 	if c.within("cluster.chunk_bytes cluster.bucket_bytes", k.ChunkBytes, 64, 1<<20) && k.ChunkBytes%4 != 0 {
 		c.bad("cluster.chunk_bytes", "%d is no multiple of 4, the bytes of a float32", k.ChunkBytes)
 	}

@@ -51,8 +51,9 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
 	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss, Global: j.Batch.Global, Micro: j.Batch.Micro, ClipNorm: j.Optimizer.ClipNorm,
-		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay},
-		L2:   j.Optimizer.Kind == "adam", BucketBytes: j.Cluster.BucketBytes, Recompute: j.Model.Recompute,
+		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay,
+			L2: j.Optimizer.Kind == "adam"},
+		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
 		Schedule: LRSchedule{LR: j.Optimizer.LR, MinLR: -1, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}}
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
 		return nil, Options{}, err
@@ -148,7 +149,8 @@ func (f busFeed) Micro(ctx context.Context, step uint64, m int) ([]data.Sample, 
 const ahead = 4
 
 // batches reads a generation's micro-batches ahead of the step loop.
-func (d *workerData) batches(g *generation) (*data.Prefetcher, error) {
-	return data.NewPrefetcher(d.feed, d.meta, d.job.Batch.Micro, ahead, data.Range{Start: g.step, End: uint64(d.job.Train.Steps),
-		Lo: g.group.Micro[g.group.Rank], Hi: g.group.Micro[g.group.Rank+1]})
+func (d *workerData) batches(a *cluster.Assign) (*data.Prefetcher, error) {
+	r := a.Group.Rank
+	return data.NewPrefetcher(d.feed, d.meta, d.job.Batch.Micro, ahead, data.Range{Start: a.Step, End: uint64(d.job.Train.Steps),
+		Lo: a.Group.Micro[r], Hi: a.Group.Micro[r+1]})
 }

@@ -90,7 +90,6 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 // apply does the optimizer's step on every run that is trained. h.LR is the
 // schedule's rate.
 func (t *Trainer) apply(h tensor.AdamW, scale float32) {
-	h.L2 = t.opt.L2
 	plan := t.opt.Updates
 	if plan == nil {
 		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: h.WeightDecay}}}

@@ -84,7 +84,7 @@ func trainJob(t *testing.T, steps int, teacher *models.Distillation, set ...stri
 	}
 	defer in.Close()
 	for range steps {
-		r, err := x.t.Step(context.Background(), ring, g, in, nil)
+		r, err := x.t.Step(context.Background(), ring, g.Micro[0], g.Micro[1], in, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,26 +17,25 @@ type Metrics struct {
 	SamplesSec float64       `json:"samples_per_s"`
 	World      int           `json:"world"`
 	Generation uint64        `json:"generation"`
-	Time       cluster.Times `json:"time"` // seconds, of the slowest rank in each part
+	Refused    string        `json:"refused,omitempty"` // why no update was made; then there is no loss
+	Time       cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
 }
 
-// Combine folds the ranks' reports of one step into its metrics. Losses are
-// summed in float64 in the order of the micro-batches, so the figure is the
-// job's and not the cluster's.
+// Combine makes a step's metrics of the reports of it. Losses are summed in
+// float64 in the order of the micro-batches, so the figure is the job's and not
+// the cluster's; any one report has them all.
 func Combine(reports []*cluster.Report) Metrics {
 	r0 := reports[0]
-	m := Metrics{Step: r0.Step, GradNorm: r0.GradNorm, LR: r0.LR, World: len(reports), Generation: r0.Generation}
-	n := 0
+	m := Metrics{Step: r0.Step, GradNorm: r0.GradNorm, LR: r0.LR, World: r0.World, Generation: r0.Generation, Refused: r0.Refused}
+	for _, l := range r0.Losses {
+		m.Loss += l
+	}
+	m.Loss /= float64(max(len(r0.Losses), 1))
 	for _, r := range reports {
-		for _, l := range r.Losses {
-			m.Loss += l
-			n++
-		}
 		t := &m.Time
 		t.Data, t.Forward, t.Backward = max(t.Data, r.Times.Data), max(t.Forward, r.Times.Forward), max(t.Backward, r.Times.Backward)
 		t.Ring, t.Optimizer = max(t.Ring, r.Times.Ring), max(t.Optimizer, r.Times.Optimizer)
 	}
-	m.Loss /= float64(n)
 	return m
 }
 

@@ -1,45 +1,135 @@
 package train
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"sync"
+	"unsafe"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
-// Snapshot is a copy of a trainer's committed state, as the two files of a
-// checkpoint. It shares no memory with the trainer, so training goes on while
-// it is sent.
-type Snapshot struct {
-	Step      uint64
-	Model     *safetensors.View // model.safetensors
-	Optimizer *safetensors.View // optimizer.safetensors
-}
+// Names of the files of a checkpoint, as blobs and on the disk.
+const (
+	ModelFile     = checkpoint.ModelFile
+	OptimizerFile = checkpoint.OptimizerFile
+)
 
-// Snapshot copies the state after the committed step.
-func (t *Trainer) Snapshot() (*Snapshot, error) {
-	w := append([]float32(nil), t.params.Values()...)
-	m := append([]float32(nil), t.m...)
-	v := append([]float32(nil), t.v...)
+// stateFiles are the two files of a checkpoint as views of the living state:
+// they follow it, and may be read only while it does not change.
+type stateFiles struct{ model, optimizer *safetensors.View }
+
+func (t *Trainer) files() (stateFiles, error) {
 	var model, opt []safetensors.Tensor
 	for _, p := range t.params.List() {
 		at := func(slab []float32) []float32 { return slab[p.Offset : p.Offset+p.Size()] }
-		model = append(model, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: at(w)})
-		opt = append(opt, safetensors.Tensor{Name: checkpoint.FirstMoment + p.Name, Shape: p.Shape, Data: at(m)},
-			safetensors.Tensor{Name: checkpoint.SecondMoment + p.Name, Shape: p.Shape, Data: at(v)})
+		model = append(model, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: at(t.params.Values())})
+		opt = append(opt, safetensors.Tensor{Name: checkpoint.FirstMoment + p.Name, Shape: p.Shape, Data: at(t.m)},
+			safetensors.Tensor{Name: checkpoint.SecondMoment + p.Name, Shape: p.Shape, Data: at(t.v)})
 	}
-	s := &Snapshot{Step: t.step}
+	var f stateFiles
 	var err error
-	if s.Model, err = safetensors.NewView(model, nil); err != nil {
+	if f.model, err = safetensors.NewView(model, nil); err != nil {
+		return f, err
+	}
+	f.optimizer, err = safetensors.NewView(opt, nil)
+	return f, err
+}
+
+// steady reads a view of the state, between commits.
+type steady struct {
+	mu   *sync.RWMutex
+	view *safetensors.View
+}
+
+func (s steady) ReadAt(p []byte, off int64) (int, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.view.ReadAt(p, off)
+}
+
+// statePart is a copy of one part of a checkpoint's files.
+type statePart struct {
+	file         string
+	offset, size int64
+	total        int64 // of the file
+	data         memory
+}
+
+// Part copies part of parts of the state as checkpoint files: equal runs of
+// bytes of each. The memory of old, which may be nil, is used again.
+func (t *Trainer) Part(part, parts int, old []statePart) ([]statePart, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	f, err := t.files()
+	if err != nil {
 		return nil, err
 	}
-	s.Optimizer, err = safetensors.NewView(opt, nil)
-	return s, err
+	var out []statePart
+	for i, x := range []struct {
+		name string
+		view *safetensors.View
+	}{{ModelFile, f.model}, {OptimizerFile, f.optimizer}} {
+		n := x.view.Size()
+		p := statePart{file: x.name, offset: n * int64(part) / int64(parts), total: n}
+		p.size = n*int64(part+1)/int64(parts) - p.offset
+		if i < len(old) && int64(cap(old[i].data)) >= p.size {
+			p.data = old[i].data[:p.size]
+		} else {
+			p.data = make(memory, p.size)
+		}
+		if _, err := x.view.ReadAt(p.data, p.offset); err != nil && err != io.EOF {
+			return nil, fmt.Errorf("copying %s: %w", x.name, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// Digest names the state: checksums of weights and moments, and the step. It
+// is for comparing what must be equal, not for security.
+func (t *Trainer) Digest() string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var sums [3]uint32
+	for i, slab := range [][]float32{t.params.Values(), t.m, t.v} {
+		sums[i] = checksum(slab)
+	}
+	return fmt.Sprintf("%d-%08x%08x%08x", t.step, sums[0], sums[1], sums[2])
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum is the CRC-32C of little-endian float32.
+func checksum(x []float32) (sum uint32) {
+	if len(x) == 0 {
+		return 0
+	}
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 { // memory holds what is to be summed
+		return crc32.Checksum(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x)), castagnoli)
+	}
+	var buf [4096]byte
+	for len(x) > 0 {
+		n := min(len(x), len(buf)/4)
+		for i, v := range x[:n] {
+			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
+		}
+		sum = crc32.Update(sum, castagnoli, buf[:4*n])
+		x = x[n:]
+	}
+	return sum
 }
 
 // Restore sets weights, moments and step to those of a checkpoint's files.
 func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget()
 	if err := LoadWeights(t.params, model); err != nil {
 		return err
 	}
@@ -81,4 +171,41 @@ func LoadWeights(ps *tensor.Params, f *safetensors.File) error {
 		}
 	}
 	return nil
+}
+
+// Reset sets the state to the job's beginning: weights from the seed or from
+// init, which may be nil, and zero moments.
+func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget()
+	t.step = 0
+	clear(t.m)
+	clear(t.v)
+	if init != nil {
+		return LoadWeights(t.params, init)
+	}
+	t.model.Init(seed)
+	return nil
+}
+
+// memory is a fixed piece of memory as an io.WriterAt and io.ReaderAt.
+type memory []byte
+
+func (m memory) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 || off+int64(len(p)) > int64(len(m)) {
+		return 0, fmt.Errorf("write of %d bytes at %d is outside the %d announced", len(p), off, len(m))
+	}
+	return copy(m[off:], p), nil
+}
+
+func (m memory) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off >= int64(len(m)) {
+		return 0, io.EOF
+	}
+	n := copy(p, m[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }

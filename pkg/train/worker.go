@@ -2,125 +2,261 @@ package train
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
-// Blobs moves bulk state between members. The receiver pulls; the owner only
-// holds still. NATS implements it.
-type Blobs interface {
-	// Offer lets peers fetch size bytes of r under name until Withdraw.
-	Offer(name string, size int64, sha256 string, r io.ReaderAt) error
-	Withdraw(name string)
-	// Fetch copies the blob that peer offers as name to dst and checks its
-	// length and hash; an empty hash leaves it to the transfer's own.
-	Fetch(ctx context.Context, peer, name string, size int64, sha256 string, dst io.WriterAt) error
-	// Get fetches a blob of unknown size, of at most limit bytes, whole.
-	Get(ctx context.Context, peer, name string, limit int64) ([]byte, error)
-}
-
-// CoordinatorPeer is the coordinator's name among the owners of blobs.
-const CoordinatorPeer = "coordinator"
-
-// Names of the files of a checkpoint, as blobs and on the disk.
-const (
-	ModelFile     = "model.safetensors"
-	OptimizerFile = "optimizer.safetensors"
-)
-
-// Worker joins one job and works for it until it ends.
+// Worker joins one job and works for it until it ends. It drives a
+// cluster.Node, which decides; what takes time (loading, fetching state, the
+// step loop) runs in one goroutine at a time beside it.
 type Worker struct {
-	Job     string // name
-	ID      string
-	Host    string
-	PID     int
-	Version string
-	Threads int
-	CPU     string
-	DataDir string // where the job's relative data paths start; empty: the coordinator's base directory
-	Bus     cluster.Bus
-	Net     allreduce.Network
-	Blobs   Blobs
-	Log     *zap.Logger
+	Job       string // name
+	ID        string
+	Host      string
+	PID       int
+	Version   string
+	Threads   int
+	CPU       string
+	DataDir   string // where the job's relative data paths start; empty: the coordinator's base directory
+	RescueDir string // where the state is kept if no coordinator comes back
+	Bus       cluster.Bus
+	Net       allreduce.Network
+	Blobs     Blobs
+	Log       *zap.Logger
 
 	agent   *cluster.Agent
+	node    *cluster.Node
 	job     *job.Job
 	trainer *Trainer
 	source  *workerData
+	events  chan any // for the node, from what runs beside it
+	backlog []any    // taken from events, not given to the node yet
 	flags   atomic.Uint32
-	gen     *generation
+	heard   atomic.Int64 // when the coordinator was last heard, Unix nanoseconds
+	words   atomic.Pointer[string]
+	reports atomic.Pointer[[]*cluster.Report]
 
-	mu      sync.Mutex
-	offered uint64         // 1 + step of the snapshot on offer, 0: none
-	free    chan struct{}  // holds one token while nothing is on offer
-	behind  sync.WaitGroup // of what goes on behind training
+	task   *task // what runs beside the node
+	ring   *allreduce.Ring
+	offer  offers
+	behind sync.WaitGroup // of what goes on behind training
+	left   chan struct{}  // closed when nobody takes events any more
 }
 
-// generation is one run of the step loop.
-type generation struct {
-	group  allreduce.Group
-	step   uint64
-	ring   *allreduce.Ring
+// task is a goroutine that the node's driver started and can end.
+type task struct {
 	cancel context.CancelFunc
-	done   chan struct{} // nil until Go
+	done   chan struct{}
 }
 
 // Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
-	w.free = make(chan struct{}, 1)
-	w.free <- struct{}{}
-	agent, welcome, err := cluster.JoinJob(joinCtx, w.Bus, w.Job, cluster.Join{Protocol: cluster.Protocol, Version: w.Version,
-		Worker: w.ID, Host: w.Host, PID: w.PID, Threads: w.Threads, CPU: w.CPU})
+	me := cluster.Join{Protocol: cluster.Protocol, Version: w.Version, Worker: w.ID, Host: w.Host, PID: w.PID, Threads: w.Threads, CPU: w.CPU}
+	agent, welcome, err := cluster.JoinJob(joinCtx, w.Bus, w.Job, me)
 	if err != nil {
 		return cluster.End{}, err
 	}
 	w.agent = agent
 	defer agent.Close()
+	w.events, w.left = make(chan any, 16), make(chan struct{})
+	w.offer.init(w.Blobs)
 	if w.job, err = job.Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
-		return w.fault(err)
-	}
-	agent.At(welcome.StartStep, "loading")
-	agent.Start(time.Duration(w.job.Cluster.Heartbeat), 10*time.Duration(w.job.Cluster.Deadline))
-
-	rt := tensor.NewRuntime(w.Threads)
-	defer rt.Close()
-	if err := w.load(ctx, rt, welcome); err != nil {
-		return w.fault(err)
-	}
-	defer w.source.Close()
-	hash, err := w.trainer.WeightsHash()
-	if err != nil {
-		return w.fault(err)
-	}
-	w.Log.Debug("ready", zap.Uint64("step", w.trainer.CommittedStep()), zap.String("weights", hash))
-	if err := agent.Tell(&cluster.Ready{Worker: w.ID, Step: w.trainer.CommittedStep(), Weights: hash}); err != nil {
 		return cluster.End{}, err
 	}
-	return w.serve(ctx)
+	rt := tensor.NewRuntime(w.Threads)
+	defer rt.Close()
+	heartbeat := time.Duration(w.job.Cluster.Heartbeat)
+	w.node = cluster.NewNode(cluster.NodeConfig{Join: me, Job: cluster.JobHash([]byte(welcome.Job)), Heartbeat: heartbeat, Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
+	ctx, cancel := context.WithCancel(ctx)
+	w.start(ctx, func(ctx context.Context) any {
+		if err := w.prepare(ctx, rt, welcome); err != nil {
+			return cluster.LoadFailed{Err: err}
+		}
+		if welcome.Source != cluster.FromCoordinator {
+			return cluster.Loaded{}
+		}
+		return w.load(ctx, welcome.StartStep, welcome.State)
+	})
+	defer func() { // before the runtime that it uses
+		cancel()
+		w.stop()
+		close(w.left)
+		w.behind.Wait()
+		if w.ring != nil {
+			w.ring.Close()
+		}
+		if w.source != nil {
+			w.source.Close()
+		}
+	}()
+	return w.serve(ctx, heartbeat)
 }
 
-// fault tells the coordinator why this worker cannot start, and returns err.
-func (w *Worker) fault(err error) (cluster.End, error) {
-	w.agent.Tell(&cluster.Fault{Worker: w.ID, Error: err.Error()})
-	return cluster.End{}, err
+// start runs f beside the node and passes on what it returns.
+func (w *Worker) start(ctx context.Context, f func(context.Context) any) {
+	w.stop()
+	ctx, cancel := context.WithCancel(ctx)
+	t := &task{cancel: cancel, done: make(chan struct{})}
+	w.task = t
+	go func() {
+		ev := w.guard(func() any { return f(ctx) })
+		if ev != nil {
+			w.pass(ctx, ev)
+		}
+		close(t.done)
+	}()
 }
 
-// load builds the model and its first state, and opens the data.
-func (w *Worker) load(ctx context.Context, rt *tensor.Runtime, welcome *cluster.Welcome) (err error) {
+// guard makes an event of a panic: a worker that is at fault says so.
+func (w *Worker) guard(f func() any) (ev any) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.Log.Error("panic", zap.Any("value", p), zap.ByteString("stack", debug.Stack()))
+			ev = cluster.LoopBroke{Err: fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	return f()
+}
+
+// stop ends what runs beside the node and waits for it. What it still has to
+// tell, such as a commit, is kept for the node.
+func (w *Worker) stop() {
+	t := w.task
+	if t == nil {
+		return
+	}
+	w.task = nil
+	t.cancel()
+	for {
+		select {
+		case ev := <-w.events:
+			w.backlog = append(w.backlog, ev)
+		case <-t.done:
+			return
+		}
+	}
+}
+
+// serve steps the node until it says Exit.
+func (w *Worker) serve(ctx context.Context, heartbeat time.Duration) (cluster.End, error) {
+	tick := time.NewTicker(max(heartbeat/4, time.Millisecond))
+	defer tick.Stop()
+	w.heard.Store(time.Now().UnixNano())
+	var stalled time.Time
+	done := ctx.Done()
+	for {
+		var ev any
+		if len(w.backlog) > 0 {
+			ev, w.backlog = w.backlog[0], w.backlog[1:]
+		} else {
+			select {
+			case <-done:
+				done = nil
+				ev = cluster.Depart{Reason: "it was told to stop by a signal"}
+			case ev = <-w.agent.Inbox():
+				w.heard.Store(time.Now().UnixNano())
+			case ev = <-w.events:
+				if l, ok := ev.(cluster.LoadFailed); ok {
+					w.Log.Error("cannot load", zap.Error(l.Err))
+				}
+			case <-tick.C:
+				ev = cluster.Tick{}
+				if s := w.stall(&stalled); s != nil {
+					ev = cluster.Waiting{Stall: *s}
+				}
+			}
+		}
+		if p := w.words.Load(); p != nil {
+			w.node.Busy(*p)
+		}
+		for _, a := range w.node.Step(time.Now(), ev) {
+			if exit, ok := a.(cluster.Exit); ok {
+				return w.exit(ctx, exit)
+			}
+			w.act(ctx, a)
+		}
+		r := w.node.Reports()
+		w.reports.Store(&r)
+	}
+}
+
+// act carries out an action of the node.
+func (w *Worker) act(ctx context.Context, a any) {
+	switch a := a.(type) {
+	case cluster.Tell:
+		if err := w.agent.Tell(a.Msg); err != nil { // what matters is said again
+			w.Log.Debug("telling the coordinator", zap.Error(err))
+		}
+	case cluster.Introduced:
+		go func() {
+			_, err := w.agent.Join(ctx, a.Join)
+			var refused *cluster.RefusedError
+			if errors.As(err, &refused) {
+				w.Log.Error("refused", zap.Error(err))
+				w.pass(ctx, &cluster.End{Outcome: cluster.Failed, Reason: err.Error()})
+			}
+		}()
+	case cluster.Load:
+		w.start(ctx, func(ctx context.Context) any { return w.load(ctx, a.Restore.StartStep, a.Restore.State) })
+	case cluster.Form:
+		w.start(ctx, func(ctx context.Context) any { return w.form(ctx, a.Assign) })
+	case cluster.Run:
+		w.flags.Store(0)
+		w.start(ctx, func(ctx context.Context) any { return w.steps(ctx, a.Assign) })
+	case cluster.Raise:
+		w.flags.Or(uint32(a.Flags))
+	case cluster.Halt:
+		w.Log.Debug("halt", zap.String("reason", a.Reason))
+		w.stop()
+		if w.ring != nil {
+			w.ring.Close()
+			w.ring = nil
+		}
+		w.start(ctx, func(context.Context) any { return cluster.HaltedNow{Digest: w.trainer.Digest()} })
+	case cluster.MakeOffer:
+		s := a.Snapshot
+		go func() { // it may wait for a Stored, which arrives here
+			if err := w.makeOffer(ctx, s.Step, s.Generation, s.Part, s.Parts); err != nil {
+				w.Log.Warn("offering a checkpoint", zap.Uint64("step", s.Step), zap.Error(err))
+			}
+		}()
+	case cluster.Withdraw:
+		w.offer.withdraw(a.Step)
+	}
+}
+
+func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) {
+	w.stop()
+	if !e.Rescue {
+		if ctx.Err() != nil {
+			return e.End, context.Cause(ctx)
+		}
+		return e.End, nil
+	}
+	dir, err := w.rescue()
+	if err != nil {
+		return e.End, fmt.Errorf("%s; keeping the state failed too: %w", e.End.Reason, err)
+	}
+	e.End.Outcome = cluster.Stopped
+	e.End.Reason += "; its state is in " + dir
+	return e.End, nil
+}
+
+// prepare builds the model and opens the data.
+func (w *Worker) prepare(ctx context.Context, rt *tensor.Runtime, welcome *cluster.Welcome) (err error) {
 	if w.source, err = w.openData(welcome); err != nil {
 		return err
 	}
@@ -131,256 +267,140 @@ func (w *Worker) load(ctx context.Context, rt *tensor.Runtime, welcome *cluster.
 	if opt.Distill, err = w.teacher(ctx); err != nil {
 		return err
 	}
-	if w.trainer, err = NewTrainer(rt, model, opt, w.agent.At); err != nil {
+	order := Order(w.job, w.source.meta)
+	opt.Samples = func(step uint64, m int) []int { return order.Slice(step, m, nil) }
+	if w.trainer, err = NewTrainer(rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
 		return err
 	}
-	if len(welcome.State) == 0 {
-		model.Init(w.job.Seed)
-		return nil
-	}
-	files := map[string]*safetensors.File{}
-	for _, b := range welcome.State {
-		buf := make(memory, b.Size)
-		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
-			return fmt.Errorf("fetching %s of step %d from the coordinator: %w", b.Name, welcome.StartStep, err)
-		}
-		if files[b.Name], err = safetensors.Read(buf, b.Size, b.Name); err != nil {
-			return err
-		}
-	}
-	if files[OptimizerFile] == nil { // init, not a checkpoint
-		return LoadWeights(w.trainer.params, files[ModelFile])
-	}
-	return w.trainer.Restore(welcome.StartStep, files[ModelFile], files[OptimizerFile])
-}
-
-// serve does what the coordinator says until it says End.
-func (w *Worker) serve(ctx context.Context) (cluster.End, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer w.behind.Wait()
-	defer cancel()
-	defer w.halt("leaving")
-	for {
-		var msg any
-		select {
-		case <-ctx.Done():
-			w.agent.Tell(&cluster.Leave{Worker: w.ID, Reason: "it was told to stop by a signal"})
-			return cluster.End{}, context.Cause(ctx)
-		case <-w.agent.Lost():
-			return cluster.End{}, fmt.Errorf("the coordinator of job %q has not answered for %v; step %d was the last committed here",
-				w.Job, 10*time.Duration(w.job.Cluster.Deadline), w.trainer.CommittedStep())
-		case msg = <-w.agent.Inbox():
-		}
-		switch msg := msg.(type) {
-		case *cluster.Assign:
-			w.halt("a new generation")
-			if err := w.form(msg); err != nil {
-				return w.fault(err)
-			}
-		case *cluster.Go:
-			if g := w.gen; g != nil && g.done == nil && g.group.Generation == msg.Generation {
-				run, cancel := context.WithCancel(ctx)
-				g.cancel, g.done = cancel, make(chan struct{})
-				go func() { defer close(g.done); w.steps(run, g) }()
-			}
-		case *cluster.Control:
-			w.flags.Or(uint32(msg.Flags))
-		case *cluster.Halt:
-			w.halt(msg.Reason)
-			w.agent.At(w.trainer.CommittedStep(), "halted")
-			w.agent.Tell(&cluster.Halted{Worker: w.ID, Generation: msg.Generation, Step: w.trainer.CommittedStep()})
-		case *cluster.Snapshot:
-			w.behind.Add(1)
-			go func() { // it may wait for a Stored, which arrives here
-				defer w.behind.Done()
-				if err := w.offer(ctx); err != nil && ctx.Err() == nil {
-					w.agent.Tell(&cluster.Fault{Worker: w.ID, Step: w.trainer.CommittedStep(), Error: err.Error()})
-				}
-			}()
-		case *cluster.Stored:
-			w.withdraw(msg.Step)
-		case *cluster.End:
-			return *msg, nil
-		}
-	}
-}
-
-// form joins the ring of a new generation, and listens before anyone sends.
-func (w *Worker) form(a *cluster.Assign) error {
-	if a.Step != w.trainer.CommittedStep() {
-		return fmt.Errorf("assigned from step %d, but the state here is of step %d", a.Step, w.trainer.CommittedStep())
-	}
-	ring, err := allreduce.NewRing(w.Net, a.Group, allreduce.Options{ChunkBytes: w.job.Cluster.ChunkBytes})
-	if err != nil {
-		return err
-	}
-	w.flags.Store(0)
-	w.gen = &generation{group: a.Group, step: a.Step, ring: ring}
-	w.Log.Debug("formed", zap.Uint64("generation", a.Group.Generation), zap.Int("rank", a.Group.Rank), zap.Int("world", len(a.Group.Members)))
-	return w.agent.Tell(&cluster.Formed{Worker: w.ID, Generation: a.Group.Generation})
-}
-
-// halt ends the current generation, if any, and waits for its step loop.
-func (w *Worker) halt(reason string) {
-	g := w.gen
-	if g == nil {
-		return
-	}
-	w.Log.Debug("generation ends", zap.Uint64("generation", g.group.Generation), zap.String("reason", reason))
-	if g.done != nil {
-		g.cancel()
-		<-g.done
-	}
-	g.ring.Close()
-	w.gen = nil
+	return w.serveState()
 }
 
 // steps is the step loop of one generation. It ends with the job's last step,
 // with the step that the ring's flags name, with the generation, or at fault.
-func (w *Worker) steps(ctx context.Context, g *generation) {
-	err := w.loop(ctx, g)
+func (w *Worker) steps(ctx context.Context, a *cluster.Assign) any {
+	err := w.loop(ctx, a)
 	t := w.trainer
 	if err == nil {
-		w.agent.At(t.CommittedStep(), cluster.PhaseStopped)
-		return
+		return cluster.LoopEnded{Digest: t.Digest()}
 	}
 	if ctx.Err() != nil {
-		return // the generation is over; whoever ended it knows why
+		return nil // the generation is over; whoever ended it knows why
 	}
-	f := &cluster.Fault{Worker: w.ID, Step: t.CommittedStep(), Error: err.Error()}
+	b := cluster.LoopBroke{Err: err, Digest: t.Digest()}
 	var ring *allreduce.FaultError
-	if errors.As(err, &ring) {
-		f.Peer = ring.Peer
+	var bad *NonFiniteError
+	switch {
+	case errors.As(err, &ring):
+		b.Peer = ring.Peer
+	case errors.As(err, &bad):
+		b.Fatal = true
 	}
-	w.Log.Error("cannot go on", zap.Uint64("step", t.CommittedStep()), zap.Error(err))
-	w.agent.Tell(f)
+	w.Log.Warn("cannot go on", zap.Uint64("step", t.CommittedStep()), zap.Error(err))
+	return b
 }
 
-func (w *Worker) loop(ctx context.Context, g *generation) error {
-	t := w.trainer
-	in, err := w.source.batches(g)
+func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
+	t, g := w.trainer, a.Group
+	in, err := w.source.batches(a)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	steps, every := uint64(w.job.Train.Steps), uint64(w.job.Checkpoint.Every)
+	steps, every, check := uint64(w.job.Train.Steps), uint64(w.job.Checkpoint.Every), uint64(w.job.Train.CheckEvery)
+	bounds := a.First
 	for t.CommittedStep() < steps {
-		res, err := t.Step(ctx, g.ring, g.group, in, func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) })
+		res, err := t.Step(ctx, w.ring, bounds[g.Rank], bounds[g.Rank+1], in, func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) })
 		if err != nil {
 			return err
 		}
+		bounds = g.Micro
 		step := t.CommittedStep()
-		stats := g.ring.Stats()
-		if err := w.agent.Tell(&cluster.Report{Worker: w.ID, Generation: g.group.Generation, Rank: g.group.Rank, Step: step, Losses: res.Losses,
-			GradNorm: res.GradNorm, LR: res.LR, Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}); err != nil {
-			return err
-		}
 		stop := res.Flags&allreduce.FlagStop != 0
 		due := stop || step == steps || every > 0 && step%every == 0 || res.Flags&allreduce.FlagCheckpoint != 0
-		if due && g.group.Rank == 0 {
-			if err := w.offer(ctx); err != nil {
+		stats := w.ring.Stats()
+		r := cluster.Report{Step: step, Losses: res.Losses, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
+			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
+		if due || check > 0 && step%check == 0 {
+			r.Digest = t.Digest()
+		}
+		select { // whatever ends, the node must hear of it
+		case w.events <- cluster.Committed{Report: r}:
+		case <-w.left:
+		}
+		if due {
+			s := "checkpoint"
+			w.words.Store(&s)
+			if err := w.makeOffer(ctx, step, g.Generation, g.Rank, len(g.Members)); err != nil {
 				return err
 			}
 		}
-		if stop {
+		if stop || res.Flags&allreduce.FlagReform != 0 {
 			return nil
 		}
 	}
 	return nil
 }
 
-// offer copies the committed state; hashing it, putting it on offer and
-// telling the coordinator go on behind training. Where the one before is still
-// being fetched it waits, so that at most one copy exists. A step that is on
-// offer already is not offered again.
-func (w *Worker) offer(ctx context.Context) error {
-	step := w.trainer.CommittedStep()
-	w.mu.Lock()
-	again := w.offered == step+1
-	w.mu.Unlock()
-	if again {
+func (w *Worker) pass(ctx context.Context, ev any) bool {
+	select {
+	case w.events <- ev:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// stall says what the ring has waited for beyond the stated time, every so often.
+func (w *Worker) stall(last *time.Time) *cluster.Stall {
+	if w.ring == nil {
 		return nil
 	}
-	w.agent.At(step, "checkpoint")
-	select {
-	case <-w.free:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	f, since := w.ring.Waiting()
+	limit := time.Duration(w.job.Cluster.Stall)
+	now := time.Now()
+	if f == nil || limit <= 0 || now.Sub(since) < limit || now.Sub(*last) < limit {
+		return nil
 	}
-	s, err := w.trainer.Snapshot()
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	w.offered = step + 1
-	w.mu.Unlock()
-	w.behind.Add(1)
-	go func() {
-		defer w.behind.Done()
-		o := &cluster.Offer{Worker: w.ID, Step: step}
-		for _, f := range []struct {
-			name string
-			view *safetensors.View
-		}{{ModelFile, s.Model}, {OptimizerFile, s.Optimizer}} {
-			b := cluster.Blob{Name: snapshotName(step, f.name), Size: f.view.Size(), SHA256: hashView(f.view)}
-			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, f.view); err != nil {
-				w.Log.Error("offering a checkpoint", zap.Uint64("step", step), zap.Error(err))
-				return
-			}
-			o.Files = append(o.Files, b)
-		}
-		w.agent.Tell(o)
-	}()
-	return nil
+	*last = now
+	return &cluster.Stall{Step: f.Step + 1, Bucket: f.Bucket, Pass: f.Pass.String(), Chunk: f.Chunk, Peer: f.Peer, Seconds: now.Sub(since).Seconds()}
 }
 
-func (w *Worker) withdraw(step uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.offered != step+1 {
-		return
-	}
-	w.offered = 0
-	w.Blobs.Withdraw(snapshotName(step, ModelFile))
-	w.Blobs.Withdraw(snapshotName(step, OptimizerFile))
-	w.free <- struct{}{}
-}
-
-// snapshotName is the blob name of one file of a snapshot.
-func snapshotName(step uint64, file string) string { return fmt.Sprintf("snapshot/%d/%s", step, file) }
-
-func hashView(v *safetensors.View) string {
-	h := sha256.New()
-	io.Copy(h, io.NewSectionReader(v, 0, v.Size()))
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// WeightsHash is the SHA-256 of the model.safetensors that the weights make.
-func (t *Trainer) WeightsHash() (string, error) {
-	s, err := t.Snapshot()
+// rescue keeps the committed state on this machine's disk as a checkpoint.
+func (w *Worker) rescue() (string, error) {
+	store, err := checkpoint.OpenDisk(w.RescueDir)
 	if err != nil {
 		return "", err
 	}
-	return hashView(s.Model), nil
-}
-
-// memory is a fixed piece of memory as an io.WriterAt and io.ReaderAt.
-type memory []byte
-
-func (m memory) WriteAt(p []byte, off int64) (int, error) {
-	if off < 0 || off+int64(len(p)) > int64(len(m)) {
-		return 0, fmt.Errorf("write of %d bytes at %d is outside the %d announced", len(p), off, len(m))
+	meta, err := json.Marshal(w.source.meta)
+	if err != nil {
+		return "", err
 	}
-	return copy(m[off:], p), nil
-}
-
-func (m memory) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || off >= int64(len(m)) {
-		return 0, io.EOF
+	step := w.trainer.CommittedStep()
+	parts, err := w.trainer.Part(0, 1, nil)
+	if err != nil {
+		return "", err
 	}
-	n := copy(p, m[off:])
-	if n < len(p) {
-		return n, io.EOF
+	out, err := store.Begin(step)
+	if err != nil {
+		return "", err
 	}
-	return n, nil
+	defer out.Abort()
+	for _, p := range parts {
+		f, err := out.Create(p.file, p.total)
+		if err != nil {
+			return "", err
+		}
+		if _, err := f.WriteAt(p.data, 0); err != nil {
+			return "", err
+		}
+		if err := f.Close(); err != nil {
+			return "", err
+		}
+	}
+	m := checkpoint.Manifest{Step: step, Cursor: step * uint64(w.job.Batch.Global), Seed: w.job.Seed, Job: w.job.Name, Software: w.Version,
+		World: 1, Data: meta, Config: w.job.YAML()}
+	if err := out.Commit(m); err != nil {
+		return "", err
+	}
+	return store.Dir(), nil
 }

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/natsbus"
+)
+
+// jobStatus is what a coordinator says of its running job.
+type jobStatus struct {
+	Job        string         `json:"job"`
+	Phase      string         `json:"phase"`
+	Step       uint64         `json:"step"`
+	Steps      uint64         `json:"steps"`
+	Stored     uint64         `json:"stored"` // newest step on the disk
+	Generation uint64         `json:"generation"`
+	Loss       float64        `json:"loss"`
+	SamplesSec float64        `json:"samples_per_s"`
+	ETA        string         `json:"eta"`
+	Workers    []workerStatus `json:"workers"`
+}
+
+type workerStatus struct {
+	Worker   string  `json:"worker"`
+	Rank     int     `json:"rank"` // -1: none yet
+	Host     string  `json:"host"`
+	PID      int     `json:"pid"`
+	Threads  int     `json:"threads"`
+	CPU      string  `json:"cpu"`
+	Step     uint64  `json:"step"`
+	Phase    string  `json:"phase"`
+	Spare    bool    `json:"spare,omitempty"`
+	Slowdown float64 `json:"slowdown,omitempty"` // its time a micro-batch over the others' median
+}
+
+// status runs on the coordinator's goroutine.
+func (r *run) status(p cluster.Phase, members []cluster.Member) any {
+	s := jobStatus{Job: r.job.Name, Phase: p.String(), Step: r.last.Step, Steps: uint64(r.job.Train.Steps), Generation: r.last.Generation,
+		Loss: r.last.Loss, SamplesSec: r.last.SamplesSec, Workers: []workerStatus{}}
+	s.Stored, s.ETA = r.view.standing()
+	for _, m := range members {
+		s.Workers = append(s.Workers, workerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown})
+	}
+	return s
+}
+
+// controlFlags say which running job is meant: by its run directory, or by
+// server and name.
+type controlFlags struct {
+	conn    connFlags
+	job     string
+	timeout time.Duration
+	asJSON  bool
+}
+
+func (f *controlFlags) register(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringVar(&f.job, "job", "", "name of the job, with --nats")
+	fl.DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for the coordinator")
+	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
+	f.conn.register(c)
+}
+
+// ask puts q to the job of the run directory dir, or of the flags.
+func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
+	creds, err := f.conn.credentials()
+	if err != nil {
+		return err
+	}
+	url, job := f.conn.url, f.job
+	switch {
+	case dir != "":
+		a, err := readAddress(dir)
+		if err != nil {
+			return usagef("%s is not the directory of a run: %w", dir, err)
+		}
+		url, job = a.URL, a.Job
+		if a.Token != "" {
+			creds.Token = a.Token
+		}
+	case url == "" || job == "":
+		return usagef("which job? give its run directory, or --nats URL and --job NAME")
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), f.timeout)
+	defer cancel()
+	conn, err := natsbus.Connect(ctx, url, creds, natsbus.ConnOptions{Job: job, Member: "ask"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	b, err := cluster.AskJob(ctx, conn.Bus(), job, q)
+	if err != nil {
+		return err
+	}
+	if f.asJSON {
+		fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
+		return nil
+	}
+	var s jobStatus
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("the coordinator's status: %w", err)
+	}
+	s.print(c.OutOrStdout())
+	return nil
+}
+
+func (s *jobStatus) print(out io.Writer) {
+	fmt.Fprintf(out, "%s: %s, step %d of %d, loss %.5f, %.1f samples/s, checkpoint at step %d, generation %d, eta %s\n",
+		s.Job, s.Phase, s.Step, s.Steps, s.Loss, s.SamplesSec, s.Stored, s.Generation, s.ETA)
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "RANK\tWORKER\tHOST\tPID\tTHREADS\tCPU\tSTEP\tPHASE")
+	for _, m := range s.Workers {
+		rank, phase := strconv.Itoa(m.Rank), m.Phase
+		if m.Rank < 0 {
+			rank = "-"
+		}
+		if m.Spare {
+			phase += ", spare"
+		}
+		if m.Slowdown > 1.5 {
+			phase += fmt.Sprintf(", %.1f× slower", m.Slowdown)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", rank, m.Worker, m.Host, m.PID, m.Threads, m.CPU, m.Step, phase)
+	}
+	w.Flush()
+}
+
+// runDirArg is argument i, if it is there.
+func runDirArg(args []string, i int) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return ""
+}
+
+func newStatus() *cobra.Command {
+	var f controlFlags
+	c := &cobra.Command{
+		Use:     "status [RUN-DIR]",
+		Short:   "Say where a running job stands",
+		Example: "  coordinator status runs/tabletop\n  coordinator status --nats nats://head:4222 --job bridge --token-file token",
+		Args:    upTo(1, "RUN-DIR"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return f.ask(c, runDirArg(args, 0), cluster.Ask{What: "status"})
+		},
+	}
+	f.register(c)
+	return c
+}
+
+func newStop() *cobra.Command {
+	var f controlFlags
+	c := &cobra.Command{
+		Use:   "stop [RUN-DIR]",
+		Short: "Have a running job finish its step, store a checkpoint and end",
+		Args:  upTo(1, "RUN-DIR"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return f.ask(c, runDirArg(args, 0), cluster.Ask{What: "stop"})
+		},
+	}
+	f.register(c)
+	return c
+}
+
+func newScale() *cobra.Command {
+	var f controlFlags
+	c := &cobra.Command{
+		Use:   "scale WORKERS [RUN-DIR]",
+		Short: "Set how many workers a running job has",
+		Long: `Set how many workers a running job has. Those beyond the number leave after the
+step in progress, the highest ranks first; on the coordinator's machine missing
+ones are started. The result of the job stays the same to the last bit.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) < 1 || len(args) > 2 {
+				return usagef("%s wants WORKERS and perhaps RUN-DIR, and got %d argument(s)\nusage: %s", c.CommandPath(), len(args), c.UseLine())
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			n, err := strconv.Atoi(args[0])
+			if err != nil || n < 1 || n > 4096 {
+				return usagef("scale %q: want a number of workers, 1 to 4096", args[0])
+			}
+			return f.ask(c, runDirArg(args, 1), cluster.Ask{What: "scale", Workers: n})
+		},
+	}
+	f.register(c)
+	return c
+}
+
+// upTo allows at most n arguments.
+func upTo(n int, name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usagef("%s wants at most one argument %s, and got %d\nusage: %s", c.CommandPath(), name, len(args), c.UseLine())
+		}
+		return nil
+	}
+}

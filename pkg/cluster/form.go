@@ -1,0 +1,252 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/pkg/allreduce"
+)
+
+// form makes a new generation of all members at rest, or ends the job where
+// there is nothing left to run.
+func (m *Machine) form() {
+	var live []*Member
+	for _, w := range m.sorted() {
+		if w.Status == AtRest {
+			live = append(live, w)
+		}
+	}
+	if !m.agree(live) {
+		return
+	}
+	if m.failing != "" || m.stopping != "" || m.committed >= m.cfg.Steps {
+		m.enter(Saving)
+		for _, w := range live {
+			w.nagged = m.at // the last step's offers come by themselves; else they are asked for
+		}
+		m.conclude()
+		return
+	}
+	live = m.release(live)
+	if len(live) < m.cfg.MinWorkers {
+		if m.phase != Paused {
+			m.note("paused: %d of at least %d workers; they keep their state", len(live), m.cfg.MinWorkers)
+		}
+		m.enter(Paused)
+		return
+	}
+	m.place(live)
+	m.generation++
+	m.raise = 0
+	m.enter(Forming)
+	clear(m.ring)
+	var names, behind []string
+	for r, p := range m.places {
+		w := m.members[p.Worker]
+		m.ring[p.Worker] = true
+		w.Rank, w.Status, w.nagged = r, Assigned, m.at
+		names = append(names, p.Worker)
+		if !m.upToDate(w) {
+			behind = append(behind, p.Worker)
+		}
+	}
+	text := fmt.Sprintf("generation %d: %d workers from step %d (%s)", m.generation, len(names), m.committed, strings.Join(names, ", "))
+	if len(behind) > 0 {
+		text += "; " + strings.Join(behind, ", ") + " get the state from the others"
+	}
+	m.act(Note{text})
+	for _, p := range m.places {
+		m.act(Send{p.Worker, m.assignment(m.members[p.Worker])})
+	}
+}
+
+// agree finds the newest state among those at rest: the step, and what most
+// say that it is. It is false where there is none, or no majority.
+func (m *Machine) agree(live []*Member) bool {
+	votes, best, found := map[string][]string{}, uint64(0), false
+	for _, w := range live {
+		if w.State && (!found || w.Step > best) {
+			best, found = w.Step, true
+		}
+	}
+	if !found || m.hasStored && best < m.stored {
+		if !m.rewinds {
+			m.rewinds = true
+			m.note("nobody holds the job's newest state any more: going back to the disk's")
+			m.act(Rewind{})
+		}
+		return false
+	}
+	for _, w := range live {
+		if w.State && w.Step == best && w.Digest != "" {
+			votes[w.Digest] = append(votes[w.Digest], w.Worker)
+		}
+	}
+	if len(votes) == 0 { // only such as came back, and have not said what they hold
+		m.recall("those who hold the newest state have to say what it is")
+		return false
+	}
+	digest, most, tie := "", 0, false
+	for d, who := range votes {
+		switch {
+		case len(who) > most:
+			digest, most, tie = d, len(who), false
+		case len(who) == most:
+			tie = true
+		}
+	}
+	if tie {
+		m.finish(Failed, fmt.Sprintf("workers disagree about the state after step %d, and no majority says what it is: %s", best, ballots(votes)))
+		return false
+	}
+	for _, w := range live {
+		if w.State && w.Step == best && w.Digest != digest && w.Digest != "" {
+			m.note("worker %s%s has diverged: its state after step %d is %.12s, that of %d others %.12s; it gets theirs", w.Worker, m.rankText(w.Worker), best, w.Digest, most, digest)
+		}
+	}
+	m.committed, m.digest = best, digest
+	return true
+}
+
+func ballots(votes map[string][]string) string {
+	var l []string
+	for d, who := range votes {
+		l = append(l, fmt.Sprintf("%s say %.12s", strings.Join(who, ", "), d))
+	}
+	slices.Sort(l)
+	return strings.Join(l, "; ")
+}
+
+// upToDate says whether a member holds the state after the committed step.
+func (m *Machine) upToDate(w *Member) bool {
+	return w.State && w.Step == m.committed && w.Digest == m.digest
+}
+
+// release lets go of members beyond the number that was asked for: first those
+// that are behind, then the highest ranks.
+func (m *Machine) release(live []*Member) []*Member {
+	for m.target > 0 && len(live) > m.target {
+		worst := 0
+		for i, w := range live {
+			if m.behindBefore(w, live[worst]) {
+				worst = i
+			}
+		}
+		w := live[worst]
+		m.note("worker %s%s is released: the job is to have %d workers", w.Worker, m.rankText(w.Worker), m.target)
+		m.act(Send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", m.target)}})
+		delete(m.members, w.Worker)
+		live = slices.Delete(live, worst, worst+1)
+	}
+	return live
+}
+
+func (m *Machine) behindBefore(a, b *Member) bool {
+	if u, v := m.upToDate(a), m.upToDate(b); u != v {
+		return !u
+	}
+	return uint(a.Rank) > uint(b.Rank) || a.Rank == b.Rank && a.Worker > b.Worker
+}
+
+// place decides ranks, the micro-batches of the step in progress and those of
+// later steps.
+func (m *Machine) place(live []*Member) {
+	alive := map[string]bool{}
+	for _, w := range live {
+		alive[w.Worker] = true
+	}
+	var old []Place
+	var fresh []string
+	had := map[string]bool{}
+	for _, p := range m.places { // spares are the most welcome, in their order
+		had[p.Worker] = true
+		if w := m.members[p.Worker]; w != nil && w.Spare && alive[p.Worker] {
+			fresh = append(fresh, p.Worker)
+		} else if w == nil || !w.Spare {
+			old = append(old, p)
+		}
+	}
+	for _, w := range live {
+		if !had[w.Worker] {
+			fresh = append(fresh, w.Worker)
+		}
+	}
+	places := Order(old, func(id string) bool { return alive[id] }, fresh)
+	active := len(places)
+	if m.cfg.MaxWorkers > 0 {
+		active = min(active, m.cfg.MaxWorkers)
+	}
+	paces := make([]*pace, active)
+	for r := range paces {
+		paces[r] = &m.members[places[r].Worker].pace
+	}
+	m.bounds = Shares(m.cfg.Micro, append(speeds(paces), make([]float64, len(places)-active)...))
+	if m.bounds[1] == 0 { // rank 0 begins the fold, so it has one
+		m.bounds = append(Bounds(m.cfg.Micro, active), slices.Repeat([]int{m.cfg.Micro}, len(places)-active)...)
+	}
+	covered := len(places) > 0 && places[0].Lo == 0 && places[0].Hi > 0 && places[len(places)-1].Hi == m.cfg.Micro
+	for r := range places {
+		m.members[places[r].Worker].Spare = r >= active
+		if !m.midStep || !covered {
+			places[r].Lo, places[r].Hi = m.bounds[r], m.bounds[r+1]
+		}
+	}
+	m.places = places
+}
+
+// assignment is a member's in the current generation.
+func (m *Machine) assignment(w *Member) *Assign {
+	a := &Assign{Coordinator: m.cfg.Coordinator, Step: m.committed, Digest: m.digest,
+		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}}
+	a.First = append(a.First, 0)
+	for _, p := range m.places {
+		a.Group.Members = append(a.Group.Members, p.Worker)
+		a.First = append(a.First, p.Hi)
+	}
+	if !m.upToDate(w) {
+		for _, p := range m.places {
+			if o := m.members[p.Worker]; o != nil && m.upToDate(o) {
+				a.Sources = append(a.Sources, p.Worker)
+			}
+		}
+	}
+	return a
+}
+
+// places are those of a worker that lived on without its coordinator.
+func (s *Seat) places() (l []Place) {
+	for r, id := range s.Members {
+		p := Place{Worker: id}
+		if len(s.Micro) == len(s.Members)+1 {
+			p.Lo, p.Hi = s.Micro[r], s.Micro[r+1]
+		}
+		l = append(l, p)
+	}
+	return l
+}
+
+// rewound goes back to the disk's state, or the job's beginning: those that
+// wait for state get it from there.
+func (m *Machine) rewound(e Restored) {
+	m.rewinds = false
+	if m.phase != Settling && m.phase != Paused {
+		return // meanwhile somebody came back who had not lost it
+	}
+	if e.Err != nil {
+		m.finish(Failed, fmt.Sprintf("all workers were lost, and the checkpoint cannot be read: %v", e.Err))
+		return
+	}
+	m.base, m.again = e, true
+	m.committed = e.Step // what was reported after it comes again, with the same bits: it is not told twice
+	m.stored, m.hasStored = e.Step, e.Step > 0
+	clear(m.reports)
+	clear(m.offers)
+	m.places, m.midStep = nil, false
+	clear(m.ring)
+	m.enter(Gathering)
+	for _, w := range m.sorted() {
+		w.Rank, w.Spare = -1, false
+		m.equip(w)
+	}
+}

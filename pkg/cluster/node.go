@@ -1,0 +1,452 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vlaring/vlaring/pkg/allreduce"
+)
+
+// Node decides what one worker does: the other half of Machine, and as pure.
+// Its driver steps it with events and carries out the actions, in order.
+//
+//	loading ──Loaded──> resting ──Assign──> forming ──Formed──> formed ──Go──> stepping
+//	                       ▲  ▲                                                   │
+//	                       │  └──────── loop ended (flag, last step, fault) ──────┤
+//	                       └─ Halted <─ halting <────────── Recall ───────────────┘
+type Node struct {
+	cfg   NodeConfig
+	phase nodePhase
+
+	generation  uint64 // newest heard of
+	coordinator string // whose it is
+	step        uint64 // committed
+	state       bool   // weights and moments are here
+	digest      string // of them, at rest
+	assign      *Assign
+	pending     *Assign // to be formed once halted
+	words       string  // of the step loop, for heartbeats
+
+	reports  []*Report // committed, not known to be told
+	offers   []*Offer
+	fault    *Fault
+	leaving  string
+	heard    time.Time // of the coordinator
+	beat     time.Time // of the last heartbeat
+	said     time.Time // when what is waited on was last said
+	reported time.Time // when reports were last sent again
+	offered  time.Time
+	out      []any
+	at       time.Time
+}
+
+// NodeConfig fixes a node.
+type NodeConfig struct {
+	Join
+	Job       string // hash of the resolved job file
+	Heartbeat time.Duration
+	Patience  time.Duration // without a coordinator for so long, the node keeps what it has and leaves
+}
+
+type nodePhase int
+
+const (
+	nodeLoading nodePhase = iota
+	nodeResting
+	nodeForming
+	nodeFormed
+	nodeStepping
+	nodeHalting
+	nodeLeft
+)
+
+func (p nodePhase) String() string {
+	return [...]string{"loading", "resting", "forming", PhaseFormed, "stepping", "halting", "left"}[p]
+}
+
+// Events of a node, beside the coordinator's messages and Tick.
+type (
+	// Loaded says that the job is loaded; with State, weights and moments of Step too.
+	Loaded struct {
+		Step   uint64
+		State  bool
+		Digest string
+	}
+	// LoadFailed says why it could not be, or why an assignment could not be formed.
+	LoadFailed struct{ Err error }
+	// Listens answers Form: the state is that of the assignment, the ring is
+	// there. Reports came with the state: see Node.Reports.
+	Listens struct {
+		Generation uint64
+		Reports    []*Report
+	}
+	// Committed is a step that the loop has committed; Report lacks worker and generation.
+	Committed struct{ Report Report }
+	// LoopEnded says that the step loop has ended by itself: at a flag, or after the last step.
+	LoopEnded struct{ Digest string }
+	// LoopBroke says that it cannot go on. Peer is the member it blames, if any.
+	LoopBroke struct {
+		Err    error
+		Peer   string
+		Fatal  bool
+		Digest string
+	}
+	// HaltedNow answers Halt: nothing runs any more.
+	HaltedNow struct{ Digest string }
+	// OfferReady is a part of a checkpoint that is on offer from now on; it lacks worker.
+	OfferReady struct{ Offer Offer }
+	// Waiting is what the ring has waited for, for long.
+	Waiting struct{ Stall Stall }
+	// Depart asks the node to leave: a signal.
+	Depart struct{ Reason string }
+)
+
+// Actions of a node.
+type (
+	// Tell sends a message to the coordinator.
+	Tell struct{ Msg any }
+	// Introduced sends a Join; its Welcome is of interest only where it refuses.
+	Introduced struct{ Join Join }
+	// Load takes state from the coordinator. Answered by Loaded or LoadFailed.
+	Load struct{ Restore Restore }
+	// Form fetches the state from Assign.Sources, if there are any, and makes the ring. Answered by Listens or LoadFailed.
+	Form struct{ Assign *Assign }
+	// Run starts the step loop of the formed assignment.
+	Run struct{ Assign *Assign }
+	// Raise has the ring carry flags.
+	Raise struct{ Flags allreduce.Flags }
+	// Halt ends whatever runs, a forming included. Answered by HaltedNow.
+	Halt struct{ Reason string }
+	// MakeOffer offers one part of the state at rest. Answered by OfferReady.
+	MakeOffer struct{ Snapshot Snapshot }
+	// Withdraw ends the offers of steps up to Step.
+	Withdraw struct{ Step uint64 }
+	// Exit ends the worker. Rescue: there is no coordinator, so the state is to be kept here.
+	Exit struct {
+		End    End
+		Rescue bool
+	}
+)
+
+// NewNode returns a node that has been welcomed and loads.
+func NewNode(cfg NodeConfig, now time.Time) *Node {
+	return &Node{cfg: cfg, heard: now, at: now}
+}
+
+// Phase is what heartbeats say the node does.
+func (n *Node) Phase() string {
+	if n.phase == nodeStepping && n.words != "" {
+		return n.words
+	}
+	return n.phase.String()
+}
+
+// Committed is the newest committed step.
+func (n *Node) Committed() uint64 { return n.step }
+
+// Reports are the commits that the coordinator may not have heard of. They go
+// with the state to a peer that asks for it, so that nobody need live for the
+// metrics' sake. They must not be changed.
+func (n *Node) Reports() []*Report { return slices.Clone(n.reports) }
+
+// Busy sets what the step loop is doing, in words for heartbeats.
+func (n *Node) Busy(words string) { n.words = words }
+
+// Step takes one event and returns what is to be done about it.
+func (n *Node) Step(now time.Time, ev any) []any {
+	n.out, n.at = nil, now
+	if n.phase == nodeLeft {
+		return nil
+	}
+	switch ev.(type) {
+	case *Restore, *Introduce, *Recall, *Assign, *Go, *Beat, *Control, *Snapshot, *Stored, *End:
+		n.heard = now
+	}
+	switch e := ev.(type) {
+	case Tick:
+		n.tick()
+	case Loaded:
+		n.loaded(e)
+	case LoadFailed:
+		n.failed(e)
+	case Listens:
+		if n.phase == nodeForming && e.Generation == n.assign.Group.Generation {
+			n.phase, n.state, n.step = nodeFormed, true, n.assign.Step
+			if e.Reports != nil {
+				n.reports = e.Reports
+			}
+			n.say()
+		}
+	case Committed:
+		n.committed(e)
+	case LoopEnded:
+		if n.phase == nodeStepping {
+			n.rest(e.Digest)
+		}
+	case LoopBroke:
+		n.broke(e)
+	case HaltedNow:
+		if n.phase == nodeHalting {
+			n.phase, n.digest = nodeResting, e.Digest
+			if a := n.pending; a != nil {
+				n.pending = nil
+				n.form(a)
+			} else {
+				n.say()
+			}
+		}
+	case OfferReady:
+		e.Offer.Worker = n.cfg.Worker
+		n.offers = append(n.offers, &e.Offer)
+		n.tell(&e.Offer)
+		n.offered = now
+	case Waiting:
+		e.Stall.Worker, e.Stall.Generation = n.cfg.Worker, n.generation
+		n.tell(&e.Stall)
+	case Depart:
+		n.tell(&Leave{Worker: n.cfg.Worker, Reason: e.Reason})
+		n.exit(End{Outcome: Released, Reason: e.Reason}, false)
+	case *Restore:
+		if n.phase == nodeResting {
+			n.phase, n.fault = nodeLoading, nil
+			n.act(Load{*e})
+		}
+	case *Introduce:
+		n.introduce()
+	case *Recall:
+		n.recall(e)
+	case *Assign:
+		n.assigned(e)
+	case *Go:
+		if n.phase == nodeFormed && e.Generation == n.assign.Group.Generation {
+			n.phase, n.words = nodeStepping, ""
+			n.act(Run{n.assign})
+		}
+	case *Control:
+		if n.phase == nodeStepping && e.Generation == n.assign.Group.Generation {
+			n.act(Raise{e.Flags})
+		}
+	case *Beat:
+		n.told(e.Reported)
+	case *Snapshot:
+		n.snapshot(e)
+	case *Stored:
+		n.stored(e.Step)
+	case *End:
+		n.tell(&Leave{Worker: n.cfg.Worker, Reason: "told to: " + e.Outcome.String()})
+		n.exit(*e, false)
+	}
+	return n.out
+}
+
+func (n *Node) act(a any)    { n.out = append(n.out, a) }
+func (n *Node) tell(msg any) { n.act(Tell{msg}) }
+
+func (n *Node) exit(e End, rescue bool) {
+	n.phase = nodeLeft
+	n.act(Exit{e, rescue})
+}
+
+func (n *Node) loaded(e Loaded) {
+	if n.phase != nodeLoading {
+		return
+	}
+	n.phase, n.state, n.step, n.digest = nodeResting, e.State, e.Step, e.Digest
+	n.say()
+}
+
+// failed ends a worker that cannot load the job, and a forming that cannot be.
+func (n *Node) failed(e LoadFailed) {
+	switch n.phase {
+	case nodeForming:
+		n.broke(LoopBroke{Err: e.Err})
+	case nodeLoading:
+		n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error()}
+		n.say()
+	}
+}
+
+// say tells the coordinator what it is waiting to hear; tick says it again.
+func (n *Node) say() {
+	n.said = n.at
+	switch {
+	case n.fault != nil:
+		n.tell(n.fault)
+	case n.phase == nodeFormed:
+		n.tell(&Formed{Worker: n.cfg.Worker, Generation: n.generation})
+	case n.phase == nodeResting && n.generation == 0:
+		n.tell(&Ready{Worker: n.cfg.Worker, Step: n.step, State: n.state, Digest: n.digest})
+	case n.phase == nodeResting:
+		n.tell(&Standing{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, State: n.state, Digest: n.digest})
+	}
+}
+
+func (n *Node) rest(digest string) {
+	n.phase, n.digest = nodeResting, digest
+	n.say()
+}
+
+func (n *Node) committed(e Committed) {
+	r := e.Report
+	r.Worker, r.Generation = n.cfg.Worker, n.assign.Group.Generation
+	r.Rank, r.World = n.assign.Group.Rank, len(n.assign.Group.Members)
+	n.step = r.Step
+	n.reports = append(n.reports, &r)
+	if len(n.reports) > maxReports {
+		n.reports = n.reports[1:]
+	}
+	n.tell(&r)
+	n.reported = n.at
+}
+
+// maxReports is how many commits a worker remembers for a coordinator that is away.
+const maxReports = 4096
+
+// told forgets reports that the coordinator has.
+func (n *Node) told(step uint64) {
+	for len(n.reports) > 0 && n.reports[0].Step <= step {
+		n.reports = n.reports[1:]
+	}
+}
+
+// tellReports sends the oldest of what the coordinator may not have again. What
+// comes with a peer's state was that peer's to tell: now it is everyone's.
+func (n *Node) tellReports() {
+	n.reported = n.at
+	for _, r := range n.reports[:min(len(n.reports), 64)] {
+		mine := *r
+		mine.Worker = n.cfg.Worker
+		n.tell(&mine)
+	}
+}
+
+func (n *Node) broke(e LoopBroke) {
+	if n.phase != nodeStepping && n.phase != nodeForming {
+		return
+	}
+	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal}
+	n.phase = nodeResting
+	if e.Digest != "" {
+		n.digest = e.Digest
+	}
+	n.say()
+}
+
+// newer says whether a generation of a coordinator is to be followed, and does
+// so. Two coordinators cannot both lead it: the first to name a generation has
+// it, and one that is behind has no say.
+func (n *Node) newer(generation uint64, coordinator string) bool {
+	if generation < n.generation || generation == n.generation && n.coordinator != "" && coordinator != n.coordinator {
+		return false
+	}
+	n.generation, n.coordinator = generation, coordinator
+	return true
+}
+
+func (n *Node) recall(e *Recall) {
+	again := e.Generation == n.generation
+	if n.phase == nodeLoading || !n.newer(e.Generation, e.Coordinator) {
+		return
+	}
+	n.told(e.Reported)
+	if !again {
+		n.tellReports()
+	}
+	n.fault, n.pending = nil, nil
+	switch n.phase {
+	case nodeForming, nodeFormed, nodeStepping: // the answer comes with HaltedNow
+		n.phase = nodeHalting
+		n.act(Halt{e.Reason})
+	case nodeResting:
+		n.say()
+	}
+}
+
+func (n *Node) assigned(a *Assign) {
+	g := a.Group.Generation
+	if g == n.generation && n.assign != nil && n.assign.Group.Generation == g { // sent again
+		if n.phase == nodeFormed {
+			n.say()
+		}
+		return
+	}
+	if n.phase == nodeLoading || !n.newer(g, a.Coordinator) {
+		return
+	}
+	n.fault = nil
+	switch n.phase {
+	case nodeResting:
+		n.form(a)
+	case nodeHalting:
+		n.pending = a
+	default: // it was given up as lost, and another generation went on without it
+		n.pending = a
+		n.phase = nodeHalting
+		n.act(Halt{"assigned to a newer generation"})
+	}
+}
+
+func (n *Node) form(a *Assign) {
+	n.assign, n.phase = a, nodeForming
+	n.act(Form{a})
+}
+
+func (n *Node) introduce() {
+	j := n.cfg.Join
+	if n.state && n.assign != nil {
+		s := &Seat{Job: n.cfg.Job, Generation: n.generation, Step: n.step, Members: n.assign.Group.Members, Micro: n.assign.Group.Micro}
+		if n.step == n.assign.Step {
+			s.Micro = n.assign.First
+		}
+		j.Seat = s
+	}
+	n.act(Introduced{j})
+}
+
+func (n *Node) snapshot(e *Snapshot) {
+	if n.phase != nodeResting || !n.state || e.Step != n.step {
+		return
+	}
+	for _, o := range n.offers {
+		if o.Step == e.Step && o.Generation == e.Generation && o.Part == e.Part && o.Parts == e.Parts {
+			n.tell(o)
+			return
+		}
+	}
+	n.act(MakeOffer{*e})
+}
+
+func (n *Node) stored(step uint64) {
+	kept := n.offers[:0]
+	for _, o := range n.offers {
+		if o.Step > step {
+			kept = append(kept, o)
+		}
+	}
+	n.offers = kept
+	n.act(Withdraw{step})
+}
+
+func (n *Node) tick() {
+	if n.at.Sub(n.beat) >= n.cfg.Heartbeat {
+		n.beat = n.at
+		n.tell(&Heartbeat{Worker: n.cfg.Worker, Generation: n.generation, Coordinator: n.coordinator, Step: n.step, Phase: n.Phase()})
+	}
+	again := 3 * n.cfg.Heartbeat
+	if n.at.Sub(n.said) >= again {
+		n.say()
+	}
+	if len(n.offers) > 0 && n.at.Sub(n.offered) >= 5*n.cfg.Heartbeat {
+		n.offered = n.at
+		for _, o := range n.offers {
+			n.tell(o)
+		}
+	}
+	if n.at.Sub(n.reported) >= again {
+		n.tellReports()
+	}
+	if n.cfg.Patience > 0 && n.at.Sub(n.heard) > n.cfg.Patience {
+		n.exit(End{Outcome: Failed, Reason: fmt.Sprintf("no coordinator for %v; step %d was the last committed here", n.at.Sub(n.heard).Round(time.Second), n.step)}, n.state)
+	}
+}

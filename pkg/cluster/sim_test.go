@@ -1,0 +1,951 @@
+package cluster
+
+import (
+	"container/heap"
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vlaring/vlaring/pkg/allreduce"
+)
+
+// The simulation runs whole clusters in one goroutine on a virtual clock: the
+// real Machine, Nodes and ring Cores, with a toy model, over a network that
+// drops, repeats, delays, reorders, corrupts and parts, while processes are
+// killed, frozen and started. Everything that happens is a function of the
+// seed, so a seed that fails is run again with
+//
+//	go test ./pkg/cluster -run TestSimulatedClusters -sim.seed N -v
+var (
+	simSeed  = flag.Uint64("sim.seed", 0, "run one seed of the simulation, with its log")
+	simSeeds = flag.Int("sim.seeds", 400, "seeds that the simulation runs")
+)
+
+func TestSimulatedClusters(t *testing.T) {
+	if *simSeed != 0 {
+		s := newSim(*simSeed)
+		s.logf = func(f string, a ...any) { t.Logf("%9.3f "+f, append([]any{s.now.Sub(simStart).Seconds()}, a...)...) }
+		if err := s.run(); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	var faults, recalls int
+	for seed := uint64(1); seed <= uint64(*simSeeds); seed++ {
+		s := newSim(seed)
+		if err := s.run(); err != nil {
+			t.Fatalf("seed %d: %v\n(run it alone with -sim.seed %d -v)", seed, err, seed)
+		}
+		faults += s.faults
+		recalls += s.recalls
+	}
+	t.Logf("%d seeds, %d faults, %d broken generations", *simSeeds, faults, recalls)
+	if faults < *simSeeds || recalls < *simSeeds/2 {
+		t.Errorf("only %d faults and %d broken generations: the simulation does not do its work", faults, recalls)
+	}
+}
+
+// A seed gives the same run, event by event.
+func TestSimulationReplays(t *testing.T) {
+	trace := func() string {
+		h := fnv.New64a()
+		s := newSim(12)
+		s.logf = func(f string, a ...any) { fmt.Fprintf(h, "%v "+f+"\n", append([]any{s.now}, a...)...) }
+		if err := s.run(); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%x after %v", h.Sum64(), s.now.Sub(simStart))
+	}
+	if a, b := trace(), trace(); a != b {
+		t.Errorf("two runs of one seed: %s and %s", a, b)
+	}
+}
+
+var simStart = time.Unix(1000, 0)
+
+const (
+	simElements = 37
+	simPeriod   = 20 * time.Millisecond // of ticks
+)
+
+type sim struct {
+	rng     *rand.Rand
+	now     time.Time
+	queue   simQueue
+	seq     int
+	logf    func(string, ...any)
+	err     error
+	faults  int
+	recalls int
+
+	steps, micro, every int
+	workers             int
+	want                [][]float32 // weights after each step
+	wantLoss            [][]float64
+	drop, dup, corrupt  float64
+	slow                time.Duration // most that a message is delayed
+	cut                 map[string]bool
+	quiet               time.Time // no faults after it
+
+	coord  *simCoordinator
+	others []*simCoordinator // superseded ones
+	procs  map[string]*simWorker
+	split  bool // there were two coordinators: each has its own disk
+	nonce  int
+	ended  *Finish
+	disk   *simDisk // of the newest coordinator
+	last   *simDisk // of the one that ended the job
+	wanted int      // worker processes that the supervisor keeps alive
+}
+
+type simEvent struct {
+	at  time.Time
+	seq int
+	f   func()
+}
+type simQueue []simEvent
+
+func (q simQueue) Len() int { return len(q) }
+func (q simQueue) Less(i, j int) bool {
+	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].seq < q[j].seq
+}
+func (q simQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *simQueue) Push(x any)   { *q = append(*q, x.(simEvent)) }
+func (q *simQueue) Pop() any {
+	o := *q
+	x := o[len(o)-1]
+	*q = o[:len(o)-1]
+	return x
+}
+
+func newSim(seed uint64) *sim {
+	r := rand.New(rand.NewPCG(seed, 77))
+	s := &sim{rng: r, now: simStart, logf: func(string, ...any) {}, cut: map[string]bool{}, procs: map[string]*simWorker{}}
+	s.steps, s.micro, s.every = 6+r.IntN(20), 2+r.IntN(7), 1+r.IntN(6)
+	s.workers = 1 + r.IntN(4)
+	s.wanted = s.workers
+	s.quiet = simStart.Add(time.Duration(500+r.IntN(6000)) * time.Millisecond)
+	if r.IntN(2) == 0 {
+		s.drop, s.dup, s.corrupt = 0.1*r.Float64(), 0.1*r.Float64(), 0.05*r.Float64()
+		s.slow = time.Duration(r.IntN(60)) * time.Millisecond
+	}
+	w, mom := simInit(), make([]float32, simElements)
+	s.want, s.wantLoss = [][]float32{append(slices.Clone(w), mom...)}, [][]float64{nil}
+	for step := range s.steps {
+		var sum []float32
+		var losses []float64
+		for m := range s.micro {
+			g, l := simGradient(uint64(step), m, w)
+			losses = append(losses, l)
+			if m == 0 {
+				sum = g
+			} else {
+				for i := range sum {
+					sum[i] += g[i]
+				}
+			}
+		}
+		simUpdate(w, mom, sum, s.micro)
+		s.want = append(s.want, append(slices.Clone(w), mom...))
+		s.wantLoss = append(s.wantLoss, losses)
+	}
+	return s
+}
+
+func simInit() []float32 {
+	w := make([]float32, simElements)
+	for i := range w {
+		w[i] = float32(i%7) - 3
+	}
+	return w
+}
+
+// simGradient is far from associative in its sums: sizes differ by 2^20.
+func simGradient(step uint64, m int, w []float32) (g []float32, loss float64) {
+	r := rand.New(rand.NewPCG(step, uint64(m)))
+	g = make([]float32, simElements)
+	for i := range g {
+		g[i] = float32(math.Ldexp(r.Float64()-0.5, r.IntN(20)-10)) * (1 + w[i]/8)
+		loss += float64(g[i])
+	}
+	return g, loss
+}
+
+func simUpdate(w, mom, sum []float32, micro int) {
+	for i := range w {
+		mom[i] = 0.9*mom[i] + sum[i]/float32(micro)
+		w[i] -= 0.01 * mom[i]
+	}
+}
+
+func simDigest(state []float32) string {
+	h := fnv.New64a()
+	for _, x := range state {
+		b := math.Float32bits(x)
+		h.Write([]byte{byte(b), byte(b >> 8), byte(b >> 16), byte(b >> 24)})
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+func (s *sim) after(d time.Duration, f func()) {
+	s.seq++
+	heap.Push(&s.queue, simEvent{s.now.Add(d), s.seq, f})
+}
+
+func (s *sim) between(lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(s.rng.Int64N(int64(hi-lo)+1))
+}
+
+func (s *sim) fail(f string, a ...any) {
+	if s.err == nil {
+		s.err = fmt.Errorf("at %v: %s", s.now.Sub(simStart), fmt.Sprintf(f, a...))
+	}
+}
+
+func (s *sim) calm() bool { return s.now.After(s.quiet) }
+
+// carry delivers a message, or not, once or twice, soon or late.
+func (s *sim) carry(from, to string, b []byte, lossy bool, deliver func([]byte)) {
+	if s.cut[from] != s.cut[to] {
+		return
+	}
+	drop, dup, corrupt, slow := s.drop, s.dup, s.corrupt, s.slow
+	if s.calm() {
+		drop, dup, corrupt, slow = 0, 0, 0, 0
+	}
+	n := 1
+	if s.rng.Float64() < drop {
+		n = 0
+	} else if s.rng.Float64() < dup {
+		n = 2
+	}
+	for range n {
+		c := slices.Clone(b)
+		if lossy && s.rng.Float64() < corrupt {
+			c[s.rng.IntN(len(c))] ^= 1 << s.rng.IntN(8)
+		}
+		s.after(s.between(100*time.Microsecond, time.Millisecond+slow), func() { deliver(c) })
+	}
+}
+
+func (s *sim) run() error {
+	s.disk = &simDisk{states: map[uint64][]float32{}}
+	s.startCoordinator(false)
+	for i := range s.wanted {
+		s.startWorker(fmt.Sprintf("w%d", i))
+	}
+	s.after(0, s.disturb)
+	limit := s.quiet.Add(60 * time.Second)
+	for len(s.queue) > 0 && s.err == nil && s.ended == nil {
+		e := heap.Pop(&s.queue).(simEvent)
+		s.now = e.at
+		if s.now.After(limit) {
+			s.fail("the job has not ended %v after the last fault: %s", limit.Sub(s.quiet), s.where())
+			break
+		}
+		e.f()
+	}
+	if s.err != nil {
+		return s.err
+	}
+	if s.ended == nil {
+		return errors.New("nothing happens any more")
+	}
+	if f := s.ended; f.Outcome != Done || f.Step != uint64(s.steps) || !f.Stored {
+		return fmt.Errorf("the job ended as %+v", *f)
+	}
+	if s.split { // what the other coordinator took note of is on its disk
+		return nil
+	}
+	for i, step := range s.last.metrics {
+		if step != uint64(i+1) {
+			return fmt.Errorf("the metrics' line %d is of step %d", i+1, step)
+		}
+	}
+	if n := len(s.last.metrics); n != s.steps {
+		return fmt.Errorf("the metrics have %d steps of %d", n, s.steps)
+	}
+	return nil
+}
+
+func (s *sim) where() string {
+	var l []string
+	if s.coord != nil {
+		m := s.coord.m
+		l = append(l, fmt.Sprintf("coordinator %v, generation %d, committed %d, reported %d, stored %d", m.phase, m.generation, m.committed, m.reported, m.stored))
+		for _, w := range m.Members() {
+			l = append(l, fmt.Sprintf("  member %s: %v, state %v, step %d", w.Worker, w.Status, w.State, w.Step))
+		}
+	}
+	for _, id := range s.ids() {
+		w := s.procs[id]
+		if w.node != nil {
+			l = append(l, fmt.Sprintf("  process %s: %v, generation %d, step %d, fault %v", id, w.node.phase, w.node.generation, w.node.step, w.node.fault))
+		} else {
+			l = append(l, fmt.Sprintf("  process %s: joining", id))
+		}
+	}
+	return strings.Join(l, "\n")
+}
+
+func (s *sim) ids() []string {
+	var l []string
+	for id := range s.procs {
+		l = append(l, id)
+	}
+	sort.Strings(l)
+	return l
+}
+
+// disturb does one random harm after another until it is time to be quiet.
+func (s *sim) disturb() {
+	if s.calm() {
+		clear(s.cut)
+		if s.coord == nil {
+			s.startCoordinator(true)
+		}
+		for _, w := range s.procs {
+			w.resume()
+		}
+		return
+	}
+	s.faults++
+	ids := s.ids()
+	pick := func() *simWorker {
+		if len(ids) == 0 {
+			return nil
+		}
+		return s.procs[ids[s.rng.IntN(len(ids))]]
+	}
+	switch s.rng.IntN(10) {
+	case 0, 1, 2:
+		if w := pick(); w != nil {
+			s.logf("fault: kill %s", w.id)
+			w.kill()
+		}
+	case 3:
+		if w := pick(); w != nil && !w.frozen {
+			d := s.between(10*time.Millisecond, 3*time.Second)
+			s.logf("fault: freeze %s for %v", w.id, d)
+			w.frozen = true
+			s.after(d, w.resume)
+		}
+	case 4, 5:
+		if s.coord != nil {
+			d := s.between(10*time.Millisecond, 1500*time.Millisecond)
+			s.logf("fault: kill the coordinator for %v", d)
+			s.coord.dead, s.coord = true, nil
+			s.after(d, func() {
+				if s.coord == nil {
+					s.startCoordinator(true)
+				}
+			})
+		}
+	case 6, 7:
+		if w := pick(); w != nil {
+			d := s.between(10*time.Millisecond, 2*time.Second)
+			s.logf("fault: cut %s off for %v", w.id, d)
+			s.cut[w.id] = true
+			s.after(d, func() { delete(s.cut, w.id) })
+		}
+	case 8:
+		n := 1 + s.rng.IntN(5)
+		s.wanted = n
+		for i := range n {
+			if id := fmt.Sprintf("w%d", i); s.procs[id] == nil {
+				s.logf("fault: %s is started", id)
+				s.startWorker(id)
+			}
+		}
+		if s.coord != nil && s.rng.IntN(2) == 0 {
+			s.logf("fault: scale to %d", n)
+			s.coord.step(Scale{n})
+		}
+	case 9:
+		if s.coord != nil && s.rng.IntN(3) == 0 {
+			d := s.between(10*time.Millisecond, 3*time.Second)
+			s.logf("fault: freeze %s for %v, and start another", s.coord.name, d)
+			old := s.coord
+			old.frozen = true
+			s.after(time.Second, func() { // the new one has asked in vain who leads
+				if !old.frozen || s.coord != old {
+					return
+				}
+				s.others = append(s.others, old)
+				s.split = true
+				s.disk = &simDisk{slices.Clone(s.disk.metrics), maps.Clone(s.disk.states)}
+				s.startCoordinator(true)
+				lead := &Lead{Coordinator: s.coord.name}
+				old.do(func() { old.step(lead) })
+			})
+			s.after(d, old.resume)
+		}
+	}
+	s.after(s.between(5*time.Millisecond, 800*time.Millisecond), s.disturb)
+}
+
+// --- the coordinator's process
+
+// simDisk is a run directory.
+type simDisk struct {
+	metrics []uint64 // steps written
+	states  map[uint64][]float32
+}
+
+func (d *simDisk) newest() (best uint64) {
+	for step := range d.states {
+		best = max(best, step)
+	}
+	return best
+}
+
+type simCoordinator struct {
+	s *sim
+	*simDisk
+	name   string
+	m      *Machine
+	dead   bool
+	frozen bool
+	stash  []func()
+}
+
+func (c *simCoordinator) do(f func()) {
+	switch {
+	case c.dead:
+	case c.frozen:
+		c.stash = append(c.stash, f)
+	default:
+		f()
+	}
+}
+
+func (c *simCoordinator) resume() {
+	c.frozen = false
+	l := c.stash
+	c.stash = nil
+	for _, f := range l {
+		c.do(f)
+	}
+}
+
+func (s *sim) startCoordinator(takeover bool) {
+	s.nonce++
+	c := &simCoordinator{s: s, name: fmt.Sprintf("coordinator-%d", s.nonce), simDisk: s.disk}
+	stored := c.newest()
+	s.logf("%s starts from step %d", c.name, stored)
+	reported := uint64(0)
+	if n := len(c.metrics); n > 0 {
+		reported = c.metrics[n-1]
+	}
+	c.m = NewMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: 3, Micro: s.micro, Steps: uint64(s.steps),
+		StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover, Deadline: time.Second, JoinTimeout: 20 * time.Second, Straggler: KeepStraggler}, s.now)
+	s.coord = c
+	var tick func()
+	tick = func() {
+		if !c.dead {
+			c.do(func() { c.step(Tick{}) })
+			s.after(simPeriod, tick)
+		}
+	}
+	s.after(simPeriod, tick)
+}
+
+// receive is what the bus brings for the coordinator, whoever that is.
+func (s *sim) receive(b []byte, reply func([]byte)) {
+	for _, c := range append(slices.Clone(s.others), s.coord) {
+		if c == nil || c.dead {
+			continue
+		}
+		msg, err := Decode(b)
+		if err != nil {
+			s.fail("%v", err)
+			return
+		}
+		c.do(func() {
+			for _, a := range c.step(msg) {
+				if ans, ok := a.(Answer); ok && reply != nil {
+					w := &Welcome{Refused: ans.Refused, Source: ans.Source, StartStep: c.newest()}
+					reply(Encode(w))
+				}
+			}
+		})
+	}
+}
+
+func (c *simCoordinator) step(ev any) []any {
+	s := c.s
+	if c.dead {
+		return nil
+	}
+	before := c.m.phase
+	acts := c.m.Step(s.now, ev)
+	if c.m.phase != before {
+		s.logf("%s is %v", c.name, c.m.phase)
+		if c.m.phase == Settling {
+			s.recalls++
+		}
+	}
+	for _, a := range acts {
+		switch a := a.(type) {
+		case Send:
+			b := Encode(a.Msg)
+			s.carry(c.name, a.To, b, false, func(b []byte) {
+				if w := s.procs[a.To]; w != nil {
+					w.hear(b)
+				}
+			})
+		case Note:
+			s.logf("%s: %s", c.name, a.Text)
+		case StepDone:
+			c.stepDone(a.Reports)
+		case Save:
+			s.after(s.between(time.Millisecond, 80*time.Millisecond), func() { c.do(func() { c.save(a) }) })
+		case Rewind:
+			s.after(time.Millisecond, func() {
+				c.step(Restored{Step: c.newest()})
+			})
+		case Finish:
+			s.logf("%s finishes: %+v", c.name, a)
+			if a.Outcome == Superseded {
+				c.dead = true
+				if s.coord == c {
+					s.coord = nil
+					s.after(100*time.Millisecond, func() {
+						if s.coord == nil {
+							s.startCoordinator(true)
+						}
+					})
+				}
+				continue
+			}
+			if s.ended == nil {
+				s.ended = &a
+				s.last = c.simDisk
+			}
+		}
+	}
+	return acts
+}
+
+func (c *simCoordinator) stepDone(reports []*Report) {
+	s := c.s
+	r := reports[0]
+	if len(r.Losses) != s.micro || !slices.Equal(r.Losses, s.wantLoss[r.Step]) {
+		s.fail("step %d was reported with other losses", r.Step)
+	}
+	if n := len(c.metrics); n > 0 && r.Step <= c.metrics[n-1] {
+		s.fail("%s reports step %d after step %d", c.name, r.Step, c.metrics[n-1])
+	}
+	c.metrics = append(c.metrics, r.Step)
+}
+
+// save fetches the parts of a checkpoint from the workers that offer them.
+func (c *simCoordinator) save(a Save) {
+	s := c.s
+	if c.dead {
+		return
+	}
+	state := make([]float32, 2*simElements)
+	for i, o := range a.Parts {
+		w := s.procs[o.Worker]
+		if w == nil || w.frozen || s.cut[w.id] || w.offers[o.Step] == nil {
+			c.step(Saved{a.Step, fmt.Errorf("part %d of worker %s is not there", i, o.Worker)})
+			return
+		}
+		for j := i; j < len(state); j += len(a.Parts) {
+			state[j] = w.offers[o.Step][j]
+		}
+	}
+	if !slices.Equal(state, s.want[a.Step]) {
+		s.fail("the checkpoint of step %d is not the state after it", a.Step)
+	}
+	c.states[a.Step] = state
+	c.step(Saved{Step: a.Step})
+}
+
+// --- a worker's process
+
+type simWorker struct {
+	s      *sim
+	id     string
+	pid    int
+	dead   bool
+	frozen bool
+	stash  []func() // what happened while frozen
+	node   *Node
+	state  []float32 // weights and momentum
+	step   uint64
+	have   bool
+	grads  map[int][]float32 // micro-gradients of the step in progress
+	losses map[int]float64
+	offers map[uint64][]float32
+
+	run    int // counts step loops; an older one's events are void
+	assign *Assign
+	core   *allreduce.Core
+	flags  allreduce.Flags
+	sum    []float32
+}
+
+func (s *sim) startWorker(id string) {
+	s.nonce++
+	w := &simWorker{s: s, id: id, pid: s.nonce, offers: map[uint64][]float32{}}
+	s.procs[id] = w
+	w.join()
+}
+
+// do runs f in the process: not if it is dead, later if it is frozen.
+func (w *simWorker) do(f func()) {
+	switch {
+	case w.dead:
+	case w.frozen:
+		w.stash = append(w.stash, f)
+	default:
+		f()
+	}
+}
+
+func (w *simWorker) after(d time.Duration, f func()) { w.s.after(d, func() { w.do(f) }) }
+
+func (w *simWorker) resume() {
+	if !w.frozen {
+		return
+	}
+	w.frozen = false
+	l := w.stash
+	w.stash = nil
+	for _, f := range l {
+		w.do(f)
+	}
+}
+
+// kill ends the process; its supervisor starts another one.
+func (w *simWorker) kill() {
+	if w.dead {
+		return
+	}
+	w.dead = true
+	s := w.s
+	delete(s.procs, w.id)
+	if s.coord != nil && s.rng.IntN(2) == 0 { // a child's end is seen at once
+		s.coord.step(WorkerGone{w.id, "its process was killed"})
+	}
+	s.after(s.between(50*time.Millisecond, 2*time.Second), func() {
+		if n := len(s.procs); s.procs[w.id] == nil && (n < s.wanted || n == 0) {
+			s.startWorker(w.id)
+		}
+	})
+}
+
+func (w *simWorker) me() Join {
+	return Join{Protocol: Protocol, Version: "sim", Worker: w.id, Host: "sim", PID: w.pid, Threads: 1, CPU: "sim"}
+}
+
+func (w *simWorker) join() {
+	if w.node != nil {
+		return
+	}
+	w.ask(w.me(), func(a *Welcome) {
+		if w.node != nil {
+			return
+		}
+		if a.Refused != "" {
+			w.s.logf("%s is refused: %s", w.id, a.Refused)
+			return
+		}
+		w.node = NewNode(NodeConfig{Join: w.me(), Heartbeat: 200 * time.Millisecond}, w.s.now)
+		var tick func()
+		tick = func() { w.input(Tick{}); w.s.after(simPeriod, func() { w.do(tick) }) }
+		w.after(0, tick)
+		w.after(w.s.between(time.Millisecond, 60*time.Millisecond), func() {
+			if a.Source == FromCoordinator {
+				w.load(a.StartStep)
+			}
+			w.input(Loaded{Step: w.step, State: w.have, Digest: w.digest()})
+		})
+	})
+	w.after(300*time.Millisecond, w.join)
+}
+
+func (w *simWorker) ask(j Join, then func(*Welcome)) {
+	s := w.s
+	s.carry(w.id, "coordinator", Encode(&j), false, func(b []byte) {
+		s.receive(b, func(r []byte) {
+			s.carry("coordinator", w.id, r, false, func(r []byte) {
+				w.do(func() {
+					msg, err := Decode(r)
+					if err != nil {
+						s.fail("%v", err)
+						return
+					}
+					then(msg.(*Welcome))
+				})
+			})
+		})
+	})
+}
+
+func (w *simWorker) load(step uint64) {
+	if step == 0 {
+		w.state = append(simInit(), make([]float32, simElements)...)
+	} else {
+		w.state = slices.Clone(w.s.want[step])
+	}
+	w.step, w.have, w.grads, w.losses = step, true, nil, nil
+}
+
+func (w *simWorker) digest() string {
+	if !w.have {
+		return ""
+	}
+	return simDigest(w.state)
+}
+
+func (w *simWorker) hear(b []byte) {
+	w.do(func() {
+		msg, err := Decode(b)
+		if err != nil {
+			w.s.fail("%v", err)
+			return
+		}
+		if w.node != nil {
+			w.input(msg)
+		}
+	})
+}
+
+func (w *simWorker) input(ev any) {
+	s := w.s
+	if w.core != nil {
+		if _, ok := ev.(Tick); ok {
+			w.core.Tick(s.now)
+			w.pump()
+		}
+	}
+	for _, a := range w.node.Step(s.now, ev) {
+		switch a := a.(type) {
+		case Tell:
+			s.carry(w.id, "coordinator", Encode(a.Msg), false, func(b []byte) { s.receive(b, nil) })
+		case Introduced:
+			w.ask(a.Join, func(*Welcome) {})
+		case Load:
+			w.after(s.between(time.Millisecond, 30*time.Millisecond), func() {
+				w.load(a.Restore.StartStep)
+				w.input(Loaded{Step: w.step, State: true, Digest: w.digest()})
+			})
+		case Form:
+			w.assign = a.Assign
+			w.run++
+			w.fetch(w.run)
+		case Run:
+			w.flags = 0
+			w.begin(w.run)
+		case Raise:
+			w.flags |= a.Flags
+		case Halt:
+			w.run++
+			w.core, w.sum = nil, nil
+			w.after(s.between(0, 10*time.Millisecond), func() { w.input(HaltedNow{w.digest()}) })
+		case MakeOffer:
+			w.offer(a.Snapshot.Step, a.Snapshot.Generation, a.Snapshot.Part, a.Snapshot.Parts)
+		case Withdraw:
+			for step := range w.offers {
+				if step <= a.Step {
+					delete(w.offers, step)
+				}
+			}
+		case Exit:
+			s.logf("%s exits: %+v", w.id, a.End)
+			if w.dead {
+				return
+			}
+			w.kill()
+			return
+		}
+	}
+}
+
+// fetch takes the state from a source, if it is wanted, again and again.
+func (w *simWorker) fetch(run int) {
+	s, a := w.s, w.assign
+	if run != w.run {
+		return
+	}
+	if len(a.Sources) > 0 {
+		src := s.procs[a.Sources[s.rng.IntN(len(a.Sources))]]
+		ok := src != nil && !src.frozen && s.cut[src.id] == s.cut[w.id] && src.have && src.step == a.Step && src.digest() == a.Digest
+		if !ok {
+			w.after(30*time.Millisecond, func() { w.fetch(run) })
+			return
+		}
+		state, reports := slices.Clone(src.state), src.node.Reports()
+		w.after(s.between(time.Millisecond, 40*time.Millisecond), func() {
+			if run != w.run {
+				return
+			}
+			w.state, w.step, w.have = state, a.Step, true
+			w.grads, w.losses = nil, nil
+			w.listen(reports)
+		})
+		return
+	}
+	w.listen(nil)
+}
+
+func (w *simWorker) listen(reports []*Report) {
+	if w.digest() != w.assign.Digest || w.step != w.assign.Step {
+		w.s.fail("%s forms with the state of step %d, %s, want %d, %s", w.id, w.step, w.digest(), w.assign.Step, w.assign.Digest)
+	}
+	var err error
+	w.core, err = allreduce.NewCore(w.assign.Group, allreduce.Options{ChunkBytes: 16, WindowBytes: 64, Patience: 60 * time.Millisecond, Deadline: 30 * time.Second}, w.s.now)
+	if err != nil {
+		w.s.fail("%s: %v", w.id, err)
+		return
+	}
+	w.input(Listens{w.assign.Group.Generation, reports})
+}
+
+// begin starts the next step: its missing micro-gradients are computed one by one.
+func (w *simWorker) begin(run int) {
+	bounds := w.assign.Group.Micro
+	if w.step == w.assign.Step {
+		bounds = w.assign.First
+	}
+	r := w.assign.Group.Rank
+	if w.grads == nil {
+		w.grads, w.losses = map[int][]float32{}, map[int]float64{}
+	}
+	var compute func(m int)
+	compute = func(m int) {
+		if run != w.run {
+			return
+		}
+		for ; m < bounds[r+1]; m++ {
+			if w.grads[m] == nil {
+				w.after(w.s.between(time.Millisecond, 20*time.Millisecond), func() {
+					if run != w.run {
+						return
+					}
+					w.grads[m], w.losses[m] = simGradient(w.step, m, w.state[:simElements])
+					compute(m + 1)
+				})
+				return
+			}
+		}
+		w.reduce(bounds[r], bounds[r+1])
+	}
+	compute(bounds[r])
+}
+
+func (w *simWorker) reduce(lo, hi int) {
+	s := w.s
+	size := simElements + 2*s.micro
+	var micro [][]float32
+	for m := lo; m < hi; m++ { // the losses ride along, each in places of its own
+		g := append(slices.Clone(w.grads[m]), make([]float32, 2*s.micro)...)
+		g[simElements+2*m] = float32(w.losses[m])
+		g[simElements+2*m+1] = float32(w.losses[m] - float64(float32(w.losses[m])))
+		micro = append(micro, g)
+	}
+	w.sum = make([]float32, size)
+	w.core.Begin(s.now, w.step, []allreduce.Range{{Lo: 0, Hi: 20}, {Lo: 20, Hi: size}}, micro, w.sum, func() allreduce.Flags { return w.flags })
+	w.core.Ready(s.now, 0)
+	w.core.Ready(s.now, 1)
+	w.pump()
+}
+
+// pump lets the ring work and carries its frames.
+func (w *simWorker) pump() {
+	s := w.s
+	for w.core != nil {
+		core := w.core
+		for _, o := range core.Outgoing() {
+			to := o.To
+			s.carry(w.id, to, o.Frame, true, func(f []byte) {
+				if p := s.procs[to]; p != nil {
+					p.do(func() {
+						if p.core != nil {
+							p.core.Frame(s.now, f)
+							p.pump()
+						}
+					})
+				}
+			})
+		}
+		if !core.Work(s.now) {
+			break
+		}
+	}
+	if w.core == nil || w.sum == nil {
+		return
+	}
+	over, flags, err := w.core.Done()
+	switch {
+	case err != nil:
+		w.core, w.sum = nil, nil
+		w.run++
+		var f *allreduce.FaultError
+		peer := ""
+		if errors.As(err, &f) {
+			peer = f.Peer
+		}
+		w.input(LoopBroke{Err: err, Peer: peer, Digest: w.digest()})
+	case over:
+		w.commit(flags)
+	}
+}
+
+func (w *simWorker) commit(flags allreduce.Flags) {
+	s := w.s
+	sum := w.sum
+	w.sum = nil
+	var losses []float64
+	for m := range s.micro {
+		losses = append(losses, float64(sum[simElements+2*m])+float64(sum[simElements+2*m+1]))
+	}
+	for i, l := range losses {
+		if float32(l) == float32(s.wantLoss[w.step+1][i]) {
+			losses[i] = s.wantLoss[w.step+1][i] // 48 bits travel; the toy's loss has 53
+		}
+	}
+	simUpdate(w.state[:simElements], w.state[simElements:], sum[:simElements], s.micro)
+	w.step++
+	n := len(w.grads)
+	w.grads, w.losses = nil, nil
+	if !slices.Equal(w.state, s.want[w.step]) {
+		s.fail("%s commits step %d with other bits", w.id, w.step)
+		return
+	}
+	w.input(Committed{Report{Step: w.step, Losses: losses, GradNorm: float64(sum[0]), Micro: n, Digest: w.digest(), Times: Times{Forward: 0.01 * float64(n)}}})
+	if w.dead {
+		return
+	}
+	last := w.step == uint64(s.steps)
+	stop := flags&allreduce.FlagStop != 0
+	if last || stop || w.step%uint64(s.every) == 0 || flags&allreduce.FlagCheckpoint != 0 {
+		g := w.assign.Group
+		w.offer(w.step, g.Generation, g.Rank, len(g.Members))
+	}
+	if last || stop || flags&allreduce.FlagReform != 0 {
+		w.run++ // the ring stays: a neighbour may need a frame again
+		w.input(LoopEnded{w.digest()})
+		return
+	}
+	w.begin(w.run)
+}
+
+func (w *simWorker) offer(step, generation uint64, part, parts int) {
+	w.offers[step] = slices.Clone(w.state)
+	w.after(w.s.between(0, 5*time.Millisecond), func() {
+		w.input(OfferReady{Offer{Generation: generation, Step: step, Part: part, Parts: parts}})
+	})
+}

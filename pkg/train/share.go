@@ -1,0 +1,313 @@
+package train
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// Blobs moves bulk state between members. The receiver pulls; the owner only
+// holds still. NATS implements it.
+type Blobs interface {
+	// Offer lets peers fetch size bytes of r under name until Withdraw.
+	Offer(name string, size int64, sha256 string, r io.ReaderAt) error
+	Withdraw(name string)
+	// Fetch copies the blob that peer offers as name to dst and checks its
+	// length and hash; an empty hash leaves it to the transfer's own.
+	Fetch(ctx context.Context, peer, name string, size int64, sha256 string, dst io.WriterAt) error
+	// Get fetches a blob of unknown size, of at most limit bytes, whole.
+	Get(ctx context.Context, peer, name string, limit int64) ([]byte, error)
+	// OfferFunc answers for all names that begin with prefix.
+	OfferFunc(prefix string, f func(ctx context.Context, name string) ([]byte, error)) error
+}
+
+// CoordinatorPeer is the coordinator's name among the owners of blobs.
+const CoordinatorPeer = "coordinator"
+
+// Names under which a worker offers its state to peers, while it stands, and
+// the commits that the coordinator may not have heard of.
+const (
+	stateBlob   = "state/"
+	reportsBlob = "reports/"
+)
+
+// maxReportsBytes bounds what comes with a peer's state.
+const maxReportsBytes = 16 << 20
+
+// serveState puts the living state on offer. It is fetched only while this
+// worker stands, and checked by its digest.
+func (w *Worker) serveState() error {
+	f, err := w.trainer.files()
+	if err != nil {
+		return err
+	}
+	for name, v := range map[string]*safetensors.View{ModelFile: f.model, OptimizerFile: f.optimizer} {
+		if err := w.Blobs.Offer(stateBlob+name, v.Size(), "", steady{&w.trainer.mu, v}); err != nil {
+			return err
+		}
+	}
+	return w.Blobs.OfferFunc(reportsBlob, func(context.Context, string) ([]byte, error) {
+		l := w.reports.Load()
+		if l == nil {
+			return []byte("[]"), nil
+		}
+		return json.Marshal(*l)
+	})
+}
+
+// load takes state from the coordinator: a checkpoint's files, the init file,
+// or none where the seed decides.
+func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) any {
+	files := map[string]*safetensors.File{}
+	for _, b := range state {
+		buf := make(memory, b.Size)
+		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
+			return cluster.LoadFailed{Err: fmt.Errorf("fetching %s of step %d from the coordinator: %w", b.Name, step, err)}
+		}
+		f, err := safetensors.Read(buf, b.Size, b.Name)
+		if err != nil {
+			return cluster.LoadFailed{Err: err}
+		}
+		files[fileOf(b.Name)] = f
+	}
+	var err error
+	if files[OptimizerFile] == nil { // the beginning
+		err = w.trainer.Reset(w.job.Seed, files[ModelFile])
+	} else {
+		err = w.trainer.Restore(step, files[ModelFile], files[OptimizerFile])
+	}
+	if err != nil {
+		return cluster.LoadFailed{Err: err}
+	}
+	return cluster.Loaded{Step: step, State: true, Digest: w.trainer.Digest()}
+}
+
+// fileOf is the checkpoint file that a blob of the coordinator's state is:
+// names are FILE@STEP.
+func fileOf(blob string) string {
+	for i := len(blob) - 1; i >= 0; i-- {
+		if blob[i] == '@' {
+			return blob[:i]
+		}
+	}
+	return blob
+}
+
+// StateBlobName is the blob name of a file of the coordinator's state of a step.
+func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d", file, step) }
+
+// form takes a place in a new generation: it fetches the state from peers if
+// it is behind, and listens on the ring before anyone sends.
+func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
+	if w.ring != nil { // of the generation before, in which all stand
+		w.ring.Close()
+		w.ring = nil
+	}
+	out := cluster.Listens{Generation: a.Group.Generation}
+	if len(a.Sources) > 0 {
+		var err error
+		if out.Reports, err = w.fetchState(ctx, a); err != nil {
+			return cluster.LoadFailed{Err: err}
+		}
+	} else if got := w.trainer.Digest(); got != a.Digest {
+		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got)}
+	}
+	ring, err := allreduce.NewRing(w.Net, a.Group, allreduce.Options{ChunkBytes: w.job.Cluster.ChunkBytes, WindowBytes: w.job.Cluster.WindowBytes,
+		Deadline: ringDeadline, Fold: tensor.Fold})
+	if err != nil {
+		return cluster.LoadFailed{Err: err}
+	}
+	w.ring = ring
+	return out
+}
+
+// ringDeadline is when a ring gives up by itself. The dead are found long
+// before by others; this is for what nobody foresaw.
+const ringDeadline = 10 * time.Minute
+
+// fetchState takes weights and moments from the members that have them, each
+// file from another, and the commits that they remember.
+func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.Report, error) {
+	f, err := w.trainer.files()
+	if err != nil {
+		return nil, err
+	}
+	type got struct {
+		file *safetensors.File
+		err  error
+	}
+	fetch := func(i int, name string, size int64) <-chan got {
+		c := make(chan got, 1)
+		go func() {
+			peer := a.Sources[i%len(a.Sources)]
+			buf := make(memory, size)
+			if err := w.Blobs.Fetch(ctx, peer, stateBlob+name, size, "", buf); err != nil {
+				c <- got{err: fmt.Errorf("fetching the state of step %d from worker %s: %w", a.Step, peer, err)}
+				return
+			}
+			file, err := safetensors.Read(buf, size, name)
+			c <- got{file, err}
+		}()
+		return c
+	}
+	r := a.Group.Rank
+	m, o := fetch(r, ModelFile, f.model.Size()), fetch(r+1, OptimizerFile, f.optimizer.Size())
+	model, moments := <-m, <-o
+	if err := errors.Join(model.err, moments.err); err != nil {
+		return nil, err
+	}
+	if err := w.trainer.Restore(a.Step, model.file, moments.file); err != nil {
+		return nil, err
+	}
+	if got := w.trainer.Digest(); got != a.Digest {
+		return nil, fmt.Errorf("the state of step %d came as %s, want %s", a.Step, got, a.Digest)
+	}
+	b, err := w.Blobs.Get(ctx, a.Sources[r%len(a.Sources)], fmt.Sprintf("%s%d", reportsBlob, a.Group.Generation), maxReportsBytes)
+	if err != nil {
+		return nil, err
+	}
+	reports := []*cluster.Report{}
+	if err := json.Unmarshal(b, &reports); err != nil {
+		return nil, fmt.Errorf("the reports that come with the state: %w", err)
+	}
+	return slices.DeleteFunc(reports, func(r *cluster.Report) bool { return r == nil || r.Step > a.Step }), nil
+}
+
+// pieceName is the blob name of this worker's part of a checkpoint's file.
+func pieceName(step uint64, file string) string { return fmt.Sprintf("snapshot/%d/%s", step, file) }
+
+// makeOffer copies one part of the committed state, and has it hashed and put
+// on offer beside whatever goes on: the node is told. At most one copy exists:
+// where the one before has not been fetched it waits, for as long as the
+// coordinator lives. Nothing comes of it where ctx ends or the state moves on.
+func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, parts int) error {
+	o := &w.offer
+	if !o.room(ctx, step, w.coordinated) {
+		return nil
+	}
+	if w.trainer.CommittedStep() != step {
+		o.give(nil)
+		return nil
+	}
+	copies, err := w.trainer.Part(part, parts, o.spare)
+	if err != nil {
+		o.give(nil)
+		return err
+	}
+	w.behind.Go(func() {
+		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts}}
+		for _, p := range copies {
+			sum := sha256.Sum256(p.data)
+			b := cluster.Blob{Name: pieceName(step, p.file), Size: p.size, SHA256: hex.EncodeToString(sum[:])}
+			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, p.data); err != nil {
+				w.Log.Error("offering a checkpoint", zap.Uint64("step", step), zap.Error(err))
+				o.give(copies)
+				return
+			}
+			ev.Offer.Files = append(ev.Offer.Files, cluster.Piece{File: p.file, Offset: p.offset, Total: p.total, Blob: b})
+		}
+		o.hold(step, copies)
+		select {
+		case w.events <- ev:
+		case <-w.left:
+		}
+	})
+	return nil
+}
+
+// coordinated says whether the coordinator has been heard of lately.
+func (w *Worker) coordinated() bool {
+	return time.Since(time.Unix(0, w.heard.Load())) < 5*time.Duration(w.job.Cluster.Deadline)
+}
+
+// offers are the parts of checkpoints that are on offer: at most one step's,
+// whose memory is used again.
+type offers struct {
+	blobs Blobs
+	mu    sync.Mutex
+	step  uint64
+	held  []statePart   // of step, on offer
+	gone  uint64        // steps up to it need not be offered any more
+	token chan struct{} // is there while no copy is made or on offer
+	spare []statePart   // memory; of whoever has the token
+}
+
+func (o *offers) init(b Blobs) {
+	o.blobs, o.token = b, make(chan struct{}, 1)
+	o.token <- struct{}{}
+}
+
+// room waits until no copy is on offer. One of the same step, divided
+// otherwise, is withdrawn, and any where nobody is there to fetch it.
+func (o *offers) room(ctx context.Context, step uint64, wanted func() bool) bool {
+	for {
+		o.mu.Lock()
+		if o.held != nil && (o.step == step || !wanted()) {
+			o.drop()
+		}
+		o.mu.Unlock()
+		late := time.NewTimer(time.Second)
+		select {
+		case <-o.token:
+			late.Stop()
+			o.mu.Lock()
+			o.gone = 0 // what was said so far was of other copies
+			o.mu.Unlock()
+			return true
+		case <-late.C:
+		case <-ctx.Done():
+			late.Stop()
+			return false
+		}
+	}
+}
+
+// give returns the token, with memory to use again.
+func (o *offers) give(memory []statePart) {
+	if memory != nil {
+		o.spare = memory
+	}
+	o.token <- struct{}{}
+}
+
+// hold notes what is on offer now; it may have been withdrawn already.
+func (o *offers) hold(step uint64, parts []statePart) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.step, o.held = step, parts
+	if step <= o.gone {
+		o.drop()
+	}
+}
+
+func (o *offers) withdraw(step uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gone = max(o.gone, step)
+	if o.held != nil && o.step <= step {
+		o.drop()
+	}
+}
+
+func (o *offers) drop() {
+	for _, p := range o.held {
+		o.blobs.Withdraw(pieceName(o.step, p.file))
+	}
+	parts := o.held
+	o.held = nil
+	o.give(parts)
+}
