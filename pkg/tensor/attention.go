@@ -189,25 +189,25 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 	n, room := a.n, a.room()
 	rows := min(a.queries, a.block+kernel.TileRows)
 	turned, beside := a.sizes()
-	buf := carver{ws.Floats(turned + beside + align(rows*room))}
+	buf := carver{ws.Floats(turned + beside + 2*align(rows*room))}
 	q, out := a.view(a.qkv.Data, i, 0), a.outView(a.out.Data, i)
 	k, v := a.transpose(&buf, a.view(a.qkv.Data, i, 1), ws), a.sideBySide(&buf, a.view(a.qkv.Data, i, 2))
-	s := buf.take(rows * room)
+	s, p := buf.take(rows*room), buf.take(rows*room)
 	a.blocks(i, func(b queries) {
 		b.scores(s, room, q, k, ws)
 		for r := range b.hi - b.lo {
 			at, end := i*a.queries+b.lo+r, b.end(b.lo+r)
-			row := s[r*room : r*room+b.width()]
-			a.max[at], a.sum[at] = kernel.SoftmaxRow(row[:end], a.scale)
+			row := p[r*room : r*room+b.width()]
+			a.max[at], a.sum[at] = kernel.SoftmaxTo(row[:end], s[r*room:r*room+end], a.scale)
 			clear(row[end:])
 			if a.keep {
 				b.spread(a.weights[at*n:(at+1)*n], row)
 			}
 		}
 		if a.drops() {
-			b.dropWeights(s, s, room)
+			b.dropWeights(p, p, room)
 		}
-		b.weigh(out, s, room, v, false, ws)
+		b.weigh(out, p, room, v, false, ws)
 	})
 }
 
@@ -229,7 +229,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	kt, vt, k := a.transpose(&buf, kv, ws), a.transpose(&buf, vv, ws), a.sideBySide(&buf, kv)
 	q := a.view(a.qkv.Data, i, 0).dense(buf.take(a.queries*d), a.queries, d)
 	do := a.outView(a.out.Grad, i).dense(buf.take(a.queries*d), a.queries, d)
-	p, dropped, dp := buf.take(rows*room), buf.take(rows*room), buf.take(rows*room)
+	p, s, dp := buf.take(rows*room), buf.take(rows*room), buf.take(rows*room)
 	dq, dk, dv := a.view(a.qkv.Grad, i, 0), a.view(a.qkv.Grad, i, 1), a.view(a.qkv.Grad, i, 2)
 	if !a.acc { // what no block reaches, and what the chains begin at
 		for r := range n {
@@ -243,29 +243,29 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	dka, dva := a.collect(buf.take(len(a.anchors)*d), dk), a.collect(buf.take(len(a.anchors)*d), dv)
 	a.blocks(i, func(b queries) {
 		m := b.hi - b.lo
-		b.scores(p, room, headView{q, d}, kt, ws)
+		b.scores(s, room, headView{q, d}, kt, ws)
 		b.times(dp, room, headView{do, d}, vt, ws)
 		for r := range m {
 			at, end := i*a.queries+b.lo+r, b.end(b.lo+r)
 			row := p[r*room : r*room+b.width()]
-			kernel.SoftmaxAgain(row[:end], a.scale, a.max[at], a.sum[at])
+			kernel.SoftmaxAgainTo(row[:end], s[r*room:r*room+end], a.scale, a.max[at], a.sum[at])
 			clear(row[end:])
 			clear(dp[r*room+b.anchors : r*room+b.base])
 		}
 		w := p
 		if a.drops() {
-			w = dropped
+			w = s // the scores are not needed any more
 			b.dropWeights(w, p, room)
 			b.dropWeights(dp, dp, room)
 		}
 		b.gather(dv, dva, w, room, do, ws)
 		for r := range m {
 			end := b.end(b.lo + r)
-			kernel.SoftmaxBack(p[r*room:r*room+end], dp[r*room:r*room+end], a.scale)
-			clear(dp[r*room+end : r*room+b.width()])
+			kernel.SoftmaxBackTo(s[r*room:r*room+end], p[r*room:r*room+end], dp[r*room:r*room+end], a.scale)
+			clear(s[r*room+end : r*room+b.width()])
 		}
-		b.weigh(dq, dp, room, k, a.acc, ws)
-		b.gather(dk, dka, dp, room, q, ws)
+		b.weigh(dq, s, room, k, a.acc, ws)
+		b.gather(dk, dka, s, room, q, ws)
 	})
 	for i, k := range a.anchors { // their neighbours' slots were hidden, so the chains are all here
 		copy(dk.x[k*dk.stride:k*dk.stride+d], dka[i*d:])

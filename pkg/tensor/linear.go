@@ -22,7 +22,6 @@ type linear struct {
 	pre       []float32 // before GELU
 
 	fwd, dx, dw product
-	tail        rowTask    // dropout behind the product
 	actBack     rowTask    // GELU
 	actBias     columnTask // ReLU, dropout and the bias' gradient
 	db          columnTask
@@ -92,19 +91,19 @@ func (l *linear) bind(t *Tape) {
 			}
 		}
 	}
+	if l.p > 0 {
+		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
+			for r := m0; r < m1 && t.train; r++ {
+				part := y[r*out+n0 : r*out+n1]
+				l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
+			}
+		}
+	}
 	if l.b != nil {
 		l.fwd.g.Bias = l.b.Value
 	}
 	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: l.w.Value, BRow: in, BCol: 1, C: l.x.Grad, CRow: in}
 	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BRow: in, BCol: 1, CRow: in}
-	l.tail = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
-		for lo < hi { // sample by sample
-			s := lo / l.perSample
-			end := min(hi, (s+1)*l.perSample)
-			l.drop.Apply(y[lo*out:end*out], y[lo*out:end*out], t.stream(l.site, s), uint32((lo-s*l.perSample)*out))
-			lo = end
-		}
-	}}
 	scale := func() float32 {
 		if l.p > 0 && t.train {
 			return l.drop.Scale
@@ -127,12 +126,7 @@ func (l *linear) bind(t *Tape) {
 	l.db = columnTask{n: out, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(l.b.Grad, dy, n, out, lo, hi, l.accB) }}
 }
 
-func (l *linear) forward(t *Tape) {
-	l.fwd.run(t.rt)
-	if l.p > 0 && t.train {
-		l.tail.run(t.rt)
-	}
-}
+func (l *linear) forward(t *Tape) { l.fwd.run(t.rt) }
 
 func (l *linear) backward(t *Tape) {
 	if !l.y.root().written {

@@ -12,9 +12,9 @@ type rowKernels struct {
 	dot                       func(x, y *float32, n int) float32
 	sumSquares                func(x *float32, n int) float64
 	sumSquaredDiff            func(x, y *float32, n int) float64
-	softmax                   func(x *float32, n int, s float32) (max, sum float32)
-	softmaxAgain              func(x *float32, n int, s, max, sum float32)
-	softmaxBack               func(x, y *float32, n int, s float32)
+	softmax                   func(dst, x *float32, n int, s float32) (max, sum float32)
+	softmaxAgain              func(dst, x *float32, n int, s, max, sum float32)
+	softmaxBack               func(dst, x, y *float32, n int, s float32)
 	norm                      func(y, xhat, z, gamma, beta *float32, n int, count, eps float32) (rstd float32)
 	normBack                  func(dz, dy, xhat, gamma *float32, n int, count, rstd float32)
 	addRows                   func(dst, x *float32, n, rows, stride int)

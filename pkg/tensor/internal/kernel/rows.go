@@ -140,56 +140,69 @@ func softmaxExp(d float32) float32 {
 	return Exp32(d)
 }
 
-// SoftmaxRow replaces x by exp(x·s-max)/sum, where max is the largest x·s and
+// SoftmaxTo writes exp(x·s-max)/sum to dst, where max is the largest x·s and
 // sum that of the exponentials, and returns both. A row whose elements are all
-// -Inf has no visible position and becomes zeros, with sum 0.
-func SoftmaxRow(x []float32, s float32) (max, sum float32) {
+// -Inf has no visible position and becomes zeros, with sum 0. dst may be x; for
+// many short rows another place is faster, as no load then waits for the store
+// of the row before.
+func SoftmaxTo(dst, x []float32, s float32) (max, sum float32) {
+	dst = dst[:len(x)]
 	if row != nil && len(x) > 0 {
-		return row.softmax(&x[0], len(x), s)
+		return row.softmax(&dst[0], &x[0], len(x), s)
 	}
-	Scale(x, x, s)
-	max = Max(x)
+	Scale(dst, x, s)
+	max = Max(dst)
 	if math.IsInf(float64(max), -1) {
-		clear(x)
+		clear(dst)
 		return max, 0
 	}
-	for i, v := range x {
-		x[i] = softmaxExp(v - max)
+	for i, v := range dst {
+		dst[i] = softmaxExp(v - max)
 	}
-	sum = Sum(x)
-	Divide(x, x, sum)
+	sum = Sum(dst)
+	Divide(dst, dst, sum)
 	return max, sum
 }
 
-// SoftmaxAgain replaces x by exp(x·s-max)/sum with the given max and sum: what
-// SoftmaxRow made of the same x.
-func SoftmaxAgain(x []float32, s, max, sum float32) {
+// SoftmaxRow is SoftmaxTo in place.
+func SoftmaxRow(x []float32, s float32) (max, sum float32) { return SoftmaxTo(x, x, s) }
+
+// SoftmaxAgainTo writes exp(x·s-max)/sum to dst, which may be x, with the given
+// max and sum: what SoftmaxTo made of the same x.
+func SoftmaxAgainTo(dst, x []float32, s, max, sum float32) {
+	dst = dst[:len(x)]
 	if sum == 0 {
-		clear(x)
+		clear(dst)
 		return
 	}
 	if row != nil && len(x) > 0 {
-		row.softmaxAgain(&x[0], len(x), s, max, sum)
+		row.softmaxAgain(&dst[0], &x[0], len(x), s, max, sum)
 		return
 	}
 	for i, v := range x {
-		x[i] = softmaxExp(float32(v*s)-max) / sum
+		dst[i] = softmaxExp(float32(v*s)-max) / sum
 	}
 }
 
-// SoftmaxBack turns dp, the gradient of a softmax p of x·s, into that of x:
-// p·(dp - Σ p·dp)·s.
-func SoftmaxBack(p, dp []float32, s float32) {
-	dp = dp[:len(p)]
+// SoftmaxAgain is SoftmaxAgainTo in place.
+func SoftmaxAgain(x []float32, s, max, sum float32) { SoftmaxAgainTo(x, x, s, max, sum) }
+
+// SoftmaxBackTo writes to dst, which may be dp, the gradient of x from dp, that
+// of a softmax p of x·s: p·(dp - Σ p·dp)·s.
+func SoftmaxBackTo(dst, p, dp []float32, s float32) {
+	dst, dp = dst[:len(p)], dp[:len(p)]
 	if row != nil && len(p) > 0 {
-		row.softmaxBack(&p[0], &dp[0], len(p), s)
+		row.softmaxBack(&dst[0], &p[0], &dp[0], len(p), s)
 		return
 	}
 	dot := Dot(p, dp)
 	for i, v := range p {
-		dp[i] = float32(float32(v*float32(dp[i]-dot)) * s)
+		dst[i] = float32(float32(v*float32(dp[i]-dot)) * s)
 	}
 }
+
+// SoftmaxBack is SoftmaxBackTo in place of dp.
+func SoftmaxBack(p, dp []float32, s float32) { SoftmaxBackTo(dp, p, dp, s) }
 
 // NormRow normalises z over the row: xhat = (z-mean)·rstd and
 // y = xhat·gamma+beta (fused). xhat may be z itself. It returns rstd.

@@ -84,20 +84,20 @@ func geluAVX2(dst *float32, x *float32, n int)
 //go:noescape
 func geluBackAVX2(dst *float32, x *float32, n int)
 
-// softmaxAVX2 replaces x by the softmax of x·s and returns its maximum and sum; see SoftmaxRow.
+// softmaxAVX2 writes the softmax of x·s to dst and returns its maximum and sum; see SoftmaxTo.
 //
 //go:noescape
-func softmaxAVX2(x *float32, n int, s float32) (r0 float32, r1 float32)
+func softmaxAVX2(dst *float32, x *float32, n int, s float32) (r0 float32, r1 float32)
 
-// softmaxAgainAVX2 replaces x by exp(x·s - max)/sum.
+// softmaxAgainAVX2 writes exp(x·s - max)/sum to dst.
 //
 //go:noescape
-func softmaxAgainAVX2(x *float32, n int, s float32, max float32, sum float32)
+func softmaxAgainAVX2(dst *float32, x *float32, n int, s float32, max float32, sum float32)
 
-// softmaxBackAVX2 writes y = x·(y - Σxy)·s, the gradient of a softmax x from that of its result.
+// softmaxBackAVX2 writes dst = x·(y - Σxy)·s, the gradient of a softmax x from that of its result.
 //
 //go:noescape
-func softmaxBackAVX2(x *float32, y *float32, n int, s float32)
+func softmaxBackAVX2(dst *float32, x *float32, y *float32, n int, s float32)
 
 // normAVX2 is NormRow; count is n as a float.
 //

@@ -2821,12 +2821,13 @@ DATA word3e095d4f<>+56(SB)/4, $0x3e095d4f
 DATA word3e095d4f<>+60(SB)/4, $0x3e095d4f
 GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $64
 
-// func softmaxAVX2(x *float32, n int, s float32) (r0 float32, r1 float32)
+// func softmaxAVX2(dst *float32, x *float32, n int, s float32) (r0 float32, r1 float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·softmaxAVX2(SB), NOSPLIT, $32-32
-	MOVQ         x+0(FP), DI
-	MOVQ         n+8(FP), R12
-	VBROADCASTSS s+16(FP), Y15
+TEXT ·softmaxAVX2(SB), NOSPLIT, $32-40
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS s+24(FP), Y15
 	VMOVUPS      word42b20000<>+0(SB), Y14
 	VMOVUPS      wordc2300000<>+0(SB), Y13
 	MOVQ         R12, R8
@@ -2840,22 +2841,22 @@ TEXT ·softmaxAVX2(SB), NOSPLIT, $32-32
 	PCALIGN      $0x20
 
 max_loop:
-	VMOVUPS (DI)(R13*1), Y5
+	VMOVUPS (SI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y0, Y0
-	VMOVUPS 32(DI)(R13*1), Y5
+	VMOVUPS 32(SI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y1, Y1
-	VMOVUPS 64(DI)(R13*1), Y5
+	VMOVUPS 64(SI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y0, Y0
-	VMOVUPS 96(DI)(R13*1), Y5
+	VMOVUPS 96(SI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
@@ -2871,12 +2872,12 @@ max_few:
 	PCALIGN $0x20
 
 max_one:
-	VMOVUPS (DI)(R13*1), Y5
+	VMOVUPS (SI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
 	VMAXPS  Y5, Y0, Y0
-	VMOVUPS 32(DI)(R13*1), Y5
+	VMOVUPS 32(SI)(R13*1), Y5
 	VMULPS  Y15, Y5, Y5
 	VCMPPS  $0x03, Y5, Y5, Y4
 	VORPS   Y4, Y2, Y2
@@ -2890,7 +2891,7 @@ max_rest:
 	JZ         max_done
 	CMPQ       R12, $0x08
 	JLT        max_half
-	VMOVUPS    (DI)(R13*1), Y5
+	VMOVUPS    (SI)(R13*1), Y5
 	VMULPS     Y15, Y5, Y5
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
@@ -2904,7 +2905,7 @@ max_rest:
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
 	VMOVUPS    (R12), Y5
-	VMASKMOVPS (DI)(R13*1), Y5, Y5
+	VMASKMOVPS (SI)(R13*1), Y5, Y5
 	VMULPS     Y15, Y5, Y5
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
@@ -2920,7 +2921,7 @@ max_half:
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
 	VMOVUPS    (R12), Y5
-	VMASKMOVPS (DI)(R13*1), Y5, Y5
+	VMASKMOVPS (SI)(R13*1), Y5, Y5
 	VMULPS     Y15, Y5, Y5
 	VCMPPS     $0x03, Y5, Y5, Y4
 	VORPS      Y4, Y2, Y2
@@ -2943,7 +2944,7 @@ max_done:
 
 max_numbers:
 	VADDSS       word00000000<>+0(SB), X0, X0
-	VMOVSS       X0, r0+24(FP)
+	VMOVSS       X0, r0+32(FP)
 	VBROADCASTSS X0, Y12
 	VMOVD        X0, AX
 	MOVQ         R8, R12
@@ -2957,7 +2958,7 @@ max_numbers:
 	PCALIGN      $0x20
 
 exp_loop:
-	VMOVUPS     (DI)(R13*1), Y0
+	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -2989,7 +2990,7 @@ exp_loop:
 	VANDPS      (SP), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, (DI)(R13*1)
-	VMOVUPS     32(DI)(R13*1), Y5
+	VMOVUPS     32(SI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3021,7 +3022,7 @@ exp_loop:
 	VANDPS      (SP), Y7, Y7
 	VADDPS      Y7, Y10, Y10
 	VMOVUPS     Y7, 32(DI)(R13*1)
-	VMOVUPS     64(DI)(R13*1), Y0
+	VMOVUPS     64(SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3053,7 +3054,7 @@ exp_loop:
 	VANDPS      (SP), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, 64(DI)(R13*1)
-	VMOVUPS     96(DI)(R13*1), Y5
+	VMOVUPS     96(SI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3096,7 +3097,7 @@ exp_few:
 	PCALIGN $0x20
 
 exp_one:
-	VMOVUPS     (DI)(R13*1), Y0
+	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3128,7 +3129,7 @@ exp_one:
 	VANDPS      (SP), Y2, Y2
 	VADDPS      Y2, Y11, Y11
 	VMOVUPS     Y2, (DI)(R13*1)
-	VMOVUPS     32(DI)(R13*1), Y5
+	VMOVUPS     32(SI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3169,7 +3170,7 @@ exp_rest:
 	JZ          exp_done
 	CMPQ        R12, $0x08
 	JLT         exp_half
-	VMOVUPS     (DI)(R13*1), Y0
+	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3210,7 +3211,7 @@ exp_rest:
 	ADDQ        $0x20, AX
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y5
-	VMASKMOVPS  (DI)(R13*1), Y5, Y5
+	VMASKMOVPS  (SI)(R13*1), Y5, Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3253,7 +3254,7 @@ exp_half:
 	ADDQ        $0x20, AX
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y0
-	VMASKMOVPS  (DI)(R13*1), Y0, Y0
+	VMASKMOVPS  (SI)(R13*1), Y0, Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3296,7 +3297,7 @@ exp_done:
 	VADDPS       X0, X11, X11
 	VPERMILPS    $0xb1, X11, X0
 	VADDPS       X0, X11, X11
-	VMOVSS       X11, r1+28(FP)
+	VMOVSS       X11, r1+36(FP)
 	VBROADCASTSS X11, Y11
 	MOVQ         R8, R12
 	XORQ         R13, R13
@@ -3379,7 +3380,7 @@ divide_done:
 
 hidden:
 	VXORPS  Y0, Y0, Y0
-	VMOVSS  X0, r1+28(FP)
+	VMOVSS  X0, r1+36(FP)
 	XORQ    R13, R13
 	SUBQ    $0x10, R12
 	JLT     clear_rest
@@ -3441,14 +3442,15 @@ DATA wordc2300000<>+56(SB)/4, $0xc2300000
 DATA wordc2300000<>+60(SB)/4, $0xc2300000
 GLOBL wordc2300000<>(SB), RODATA|NOPTR, $64
 
-// func softmaxAgainAVX2(x *float32, n int, s float32, max float32, sum float32)
+// func softmaxAgainAVX2(dst *float32, x *float32, n int, s float32, max float32, sum float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·softmaxAgainAVX2(SB), NOSPLIT, $32-28
-	MOVQ         x+0(FP), DI
-	MOVQ         n+8(FP), R12
-	VBROADCASTSS s+16(FP), Y15
-	VBROADCASTSS max+20(FP), Y12
-	VBROADCASTSS sum+24(FP), Y11
+TEXT ·softmaxAgainAVX2(SB), NOSPLIT, $32-36
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS s+24(FP), Y15
+	VBROADCASTSS max+28(FP), Y12
+	VBROADCASTSS sum+32(FP), Y11
 	VMOVUPS      word42b20000<>+0(SB), Y14
 	VMOVUPS      wordc2300000<>+0(SB), Y13
 	XORQ         R13, R13
@@ -3457,7 +3459,7 @@ TEXT ·softmaxAgainAVX2(SB), NOSPLIT, $32-28
 	PCALIGN      $0x20
 
 again_loop:
-	VMOVUPS     (DI)(R13*1), Y0
+	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3489,7 +3491,7 @@ again_loop:
 	VANDPS      (SP), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     Y2, (DI)(R13*1)
-	VMOVUPS     32(DI)(R13*1), Y5
+	VMOVUPS     32(SI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3521,7 +3523,7 @@ again_loop:
 	VANDPS      (SP), Y7, Y7
 	VDIVPS      Y11, Y7, Y7
 	VMOVUPS     Y7, 32(DI)(R13*1)
-	VMOVUPS     64(DI)(R13*1), Y0
+	VMOVUPS     64(SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3553,7 +3555,7 @@ again_loop:
 	VANDPS      (SP), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     Y2, 64(DI)(R13*1)
-	VMOVUPS     96(DI)(R13*1), Y5
+	VMOVUPS     96(SI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3596,7 +3598,7 @@ again_few:
 	PCALIGN $0x20
 
 again_one:
-	VMOVUPS     (DI)(R13*1), Y0
+	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3628,7 +3630,7 @@ again_one:
 	VANDPS      (SP), Y2, Y2
 	VDIVPS      Y11, Y2, Y2
 	VMOVUPS     Y2, (DI)(R13*1)
-	VMOVUPS     32(DI)(R13*1), Y5
+	VMOVUPS     32(SI)(R13*1), Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3669,7 +3671,7 @@ again_rest:
 	JZ          again_done
 	CMPQ        R12, $0x08
 	JLT         again_half
-	VMOVUPS     (DI)(R13*1), Y0
+	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3710,7 +3712,7 @@ again_rest:
 	ADDQ        $0x20, AX
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y5
-	VMASKMOVPS  (DI)(R13*1), Y5, Y5
+	VMASKMOVPS  (SI)(R13*1), Y5, Y5
 	VMULPS      Y15, Y5, Y5
 	VSUBPS      Y12, Y5, Y5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y5, Y6
@@ -3753,7 +3755,7 @@ again_half:
 	ADDQ        $0x20, AX
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y0
-	VMASKMOVPS  (DI)(R13*1), Y0, Y0
+	VMASKMOVPS  (SI)(R13*1), Y0, Y0
 	VMULPS      Y15, Y0, Y0
 	VSUBPS      Y12, Y0, Y0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Y0, Y1
@@ -3792,13 +3794,14 @@ again_done:
 	VZEROUPPER
 	RET
 
-// func softmaxBackAVX2(x *float32, y *float32, n int, s float32)
+// func softmaxBackAVX2(dst *float32, x *float32, y *float32, n int, s float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·softmaxBackAVX2(SB), NOSPLIT, $0-28
-	MOVQ         x+0(FP), DI
-	MOVQ         y+8(FP), SI
-	MOVQ         n+16(FP), R12
-	VBROADCASTSS s+24(FP), Y15
+TEXT ·softmaxBackAVX2(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         y+16(FP), DX
+	MOVQ         n+24(FP), R12
+	VBROADCASTSS s+32(FP), Y15
 	MOVQ         R12, R8
 	VXORPS       Y0, Y0, Y0
 	VXORPS       Y1, Y1, Y1
@@ -3808,11 +3811,11 @@ TEXT ·softmaxBackAVX2(SB), NOSPLIT, $0-28
 	PCALIGN      $0x20
 
 dot_one:
-	VMOVUPS     (DI)(R13*1), Y4
-	VMOVUPS     (SI)(R13*1), Y5
+	VMOVUPS     (SI)(R13*1), Y4
+	VMOVUPS     (DX)(R13*1), Y5
 	VFMADD231PS Y4, Y5, Y0
-	VMOVUPS     32(DI)(R13*1), Y4
-	VMOVUPS     32(SI)(R13*1), Y5
+	VMOVUPS     32(SI)(R13*1), Y4
+	VMOVUPS     32(DX)(R13*1), Y5
 	VFMADD231PS Y4, Y5, Y1
 	ADDQ        $0x00000040, R13
 	SUBQ        $0x10, R12
@@ -3823,8 +3826,8 @@ dot_rest:
 	JZ          dot_done
 	CMPQ        R12, $0x08
 	JLT         dot_half
-	VMOVUPS     (DI)(R13*1), Y4
-	VMOVUPS     (SI)(R13*1), Y5
+	VMOVUPS     (SI)(R13*1), Y4
+	VMOVUPS     (DX)(R13*1), Y5
 	VFMADD231PS Y4, Y5, Y0
 	ADDQ        $0x20, R13
 	SUBQ        $0x08, R12
@@ -3835,9 +3838,9 @@ dot_rest:
 	ADDQ        $0x20, AX
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y4
-	VMASKMOVPS  (DI)(R13*1), Y4, Y4
+	VMASKMOVPS  (SI)(R13*1), Y4, Y4
 	VMOVUPS     (R12), Y5
-	VMASKMOVPS  (SI)(R13*1), Y5, Y5
+	VMASKMOVPS  (DX)(R13*1), Y5, Y5
 	VFMADD231PS Y4, Y5, Y1
 	JMP         dot_done
 
@@ -3848,9 +3851,9 @@ dot_half:
 	ADDQ        $0x20, AX
 	MOVQ        AX, R12
 	VMOVUPS     (R12), Y4
-	VMASKMOVPS  (DI)(R13*1), Y4, Y4
+	VMASKMOVPS  (SI)(R13*1), Y4, Y4
 	VMOVUPS     (R12), Y5
-	VMASKMOVPS  (SI)(R13*1), Y5, Y5
+	VMASKMOVPS  (DX)(R13*1), Y5, Y5
 	VFMADD231PS Y4, Y5, Y0
 
 dot_done:
@@ -3869,30 +3872,30 @@ dot_done:
 	PCALIGN      $0x20
 
 ds_loop:
-	VMOVUPS (DI)(R13*1), Y0
-	VMOVUPS (SI)(R13*1), Y1
+	VMOVUPS (SI)(R13*1), Y0
+	VMOVUPS (DX)(R13*1), Y1
 	VSUBPS  Y11, Y1, Y1
 	VMULPS  Y1, Y0, Y0
 	VMULPS  Y15, Y0, Y0
-	VMOVUPS Y0, (SI)(R13*1)
-	VMOVUPS 32(DI)(R13*1), Y2
-	VMOVUPS 32(SI)(R13*1), Y3
+	VMOVUPS Y0, (DI)(R13*1)
+	VMOVUPS 32(SI)(R13*1), Y2
+	VMOVUPS 32(DX)(R13*1), Y3
 	VSUBPS  Y11, Y3, Y3
 	VMULPS  Y3, Y2, Y2
 	VMULPS  Y15, Y2, Y2
-	VMOVUPS Y2, 32(SI)(R13*1)
-	VMOVUPS 64(DI)(R13*1), Y4
-	VMOVUPS 64(SI)(R13*1), Y5
+	VMOVUPS Y2, 32(DI)(R13*1)
+	VMOVUPS 64(SI)(R13*1), Y4
+	VMOVUPS 64(DX)(R13*1), Y5
 	VSUBPS  Y11, Y5, Y5
 	VMULPS  Y5, Y4, Y4
 	VMULPS  Y15, Y4, Y4
-	VMOVUPS Y4, 64(SI)(R13*1)
-	VMOVUPS 96(DI)(R13*1), Y6
-	VMOVUPS 96(SI)(R13*1), Y7
+	VMOVUPS Y4, 64(DI)(R13*1)
+	VMOVUPS 96(SI)(R13*1), Y6
+	VMOVUPS 96(DX)(R13*1), Y7
 	VSUBPS  Y11, Y7, Y7
 	VMULPS  Y7, Y6, Y6
 	VMULPS  Y15, Y6, Y6
-	VMOVUPS Y6, 96(SI)(R13*1)
+	VMOVUPS Y6, 96(DI)(R13*1)
 	ADDQ    $0x00000080, R13
 	SUBQ    $0x00000020, R12
 	JGE     ds_loop
@@ -3904,18 +3907,18 @@ ds_few:
 	PCALIGN $0x20
 
 ds_one:
-	VMOVUPS (DI)(R13*1), Y0
-	VMOVUPS (SI)(R13*1), Y1
+	VMOVUPS (SI)(R13*1), Y0
+	VMOVUPS (DX)(R13*1), Y1
 	VSUBPS  Y11, Y1, Y1
 	VMULPS  Y1, Y0, Y0
 	VMULPS  Y15, Y0, Y0
-	VMOVUPS Y0, (SI)(R13*1)
-	VMOVUPS 32(DI)(R13*1), Y2
-	VMOVUPS 32(SI)(R13*1), Y3
+	VMOVUPS Y0, (DI)(R13*1)
+	VMOVUPS 32(SI)(R13*1), Y2
+	VMOVUPS 32(DX)(R13*1), Y3
 	VSUBPS  Y11, Y3, Y3
 	VMULPS  Y3, Y2, Y2
 	VMULPS  Y15, Y2, Y2
-	VMOVUPS Y2, 32(SI)(R13*1)
+	VMOVUPS Y2, 32(DI)(R13*1)
 	ADDQ    $0x00000040, R13
 	SUBQ    $0x10, R12
 	JGE     ds_one
@@ -3925,12 +3928,12 @@ ds_rest:
 	JZ         ds_done
 	CMPQ       R12, $0x08
 	JLT        ds_half
-	VMOVUPS    (DI)(R13*1), Y0
-	VMOVUPS    (SI)(R13*1), Y1
+	VMOVUPS    (SI)(R13*1), Y0
+	VMOVUPS    (DX)(R13*1), Y1
 	VSUBPS     Y11, Y1, Y1
 	VMULPS     Y1, Y0, Y0
 	VMULPS     Y15, Y0, Y0
-	VMOVUPS    Y0, (SI)(R13*1)
+	VMOVUPS    Y0, (DI)(R13*1)
 	ADDQ       $0x20, R13
 	SUBQ       $0x08, R12
 	JZ         ds_done
@@ -3940,14 +3943,14 @@ ds_rest:
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
 	VMOVUPS    (R12), Y2
-	VMASKMOVPS (DI)(R13*1), Y2, Y2
+	VMASKMOVPS (SI)(R13*1), Y2, Y2
 	VMOVUPS    (R12), Y3
-	VMASKMOVPS (SI)(R13*1), Y3, Y3
+	VMASKMOVPS (DX)(R13*1), Y3, Y3
 	VSUBPS     Y11, Y3, Y3
 	VMULPS     Y3, Y2, Y2
 	VMULPS     Y15, Y2, Y2
 	VMOVUPS    (R12), Y3
-	VMASKMOVPS Y2, Y3, (SI)(R13*1)
+	VMASKMOVPS Y2, Y3, (DI)(R13*1)
 	JMP        ds_done
 
 ds_half:
@@ -3957,14 +3960,14 @@ ds_half:
 	ADDQ       $0x20, AX
 	MOVQ       AX, R12
 	VMOVUPS    (R12), Y0
-	VMASKMOVPS (DI)(R13*1), Y0, Y0
+	VMASKMOVPS (SI)(R13*1), Y0, Y0
 	VMOVUPS    (R12), Y1
-	VMASKMOVPS (SI)(R13*1), Y1, Y1
+	VMASKMOVPS (DX)(R13*1), Y1, Y1
 	VSUBPS     Y11, Y1, Y1
 	VMULPS     Y1, Y0, Y0
 	VMULPS     Y15, Y0, Y0
 	VMOVUPS    (R12), Y1
-	VMASKMOVPS Y0, Y1, (SI)(R13*1)
+	VMASKMOVPS Y0, Y1, (DI)(R13*1)
 
 ds_done:
 	VZEROUPPER

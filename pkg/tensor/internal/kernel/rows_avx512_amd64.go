@@ -84,20 +84,20 @@ func geluAVX512(dst *float32, x *float32, n int)
 //go:noescape
 func geluBackAVX512(dst *float32, x *float32, n int)
 
-// softmaxAVX512 replaces x by the softmax of x·s and returns its maximum and sum; see SoftmaxRow.
+// softmaxAVX512 writes the softmax of x·s to dst and returns its maximum and sum; see SoftmaxTo.
 //
 //go:noescape
-func softmaxAVX512(x *float32, n int, s float32) (r0 float32, r1 float32)
+func softmaxAVX512(dst *float32, x *float32, n int, s float32) (r0 float32, r1 float32)
 
-// softmaxAgainAVX512 replaces x by exp(x·s - max)/sum.
+// softmaxAgainAVX512 writes exp(x·s - max)/sum to dst.
 //
 //go:noescape
-func softmaxAgainAVX512(x *float32, n int, s float32, max float32, sum float32)
+func softmaxAgainAVX512(dst *float32, x *float32, n int, s float32, max float32, sum float32)
 
-// softmaxBackAVX512 writes y = x·(y - Σxy)·s, the gradient of a softmax x from that of its result.
+// softmaxBackAVX512 writes dst = x·(y - Σxy)·s, the gradient of a softmax x from that of its result.
 //
 //go:noescape
-func softmaxBackAVX512(x *float32, y *float32, n int, s float32)
+func softmaxBackAVX512(dst *float32, x *float32, y *float32, n int, s float32)
 
 // normAVX512 is NormRow; count is n as a float.
 //

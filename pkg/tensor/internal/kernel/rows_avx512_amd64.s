@@ -1717,12 +1717,13 @@ DATA word3e095d4f<>+56(SB)/4, $0x3e095d4f
 DATA word3e095d4f<>+60(SB)/4, $0x3e095d4f
 GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $64
 
-// func softmaxAVX512(x *float32, n int, s float32) (r0 float32, r1 float32)
+// func softmaxAVX512(dst *float32, x *float32, n int, s float32) (r0 float32, r1 float32)
 // Requires: AVX, AVX512F
-TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
-	MOVQ          x+0(FP), DI
-	MOVQ          n+8(FP), R12
-	VBROADCASTSS  s+16(FP), Z15
+TEXT ·softmaxAVX512(SB), NOSPLIT, $0-40
+	MOVQ          dst+0(FP), DI
+	MOVQ          x+8(FP), SI
+	MOVQ          n+16(FP), R12
+	VBROADCASTSS  s+24(FP), Z15
 	VMOVUPS       word42b20000<>+0(SB), Z14
 	VMOVUPS       wordc2300000<>+0(SB), Z13
 	CMPQ          R12, $0x20
@@ -1736,7 +1737,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 	KMOVW         AX, K1
 	VMOVUPS       wordff800000<>+0(SB), Z16
 	KXORW         K2, K2, K2
-	VMOVUPS.Z     (DI), K1, Z0
+	VMOVUPS.Z     (SI), K1, Z0
 	VMULPS        Z15, Z0, Z0
 	VCMPPS        $0x03, Z0, Z0, K3
 	KORW          K3, K2, K2
@@ -1758,7 +1759,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-32
 
 one_numbers:
 	VADDSS        word00000000<>+0(SB), X12, X12
-	VMOVSS        X12, r0+24(FP)
+	VMOVSS        X12, r0+32(FP)
 	VMOVD         X12, AX
 	VBROADCASTSS  X12, Z12
 	CMPL          AX, $0xff800000
@@ -1792,7 +1793,7 @@ one_numbers:
 	VADDPS        X10, X11, X11
 	VPERMILPS     $0xb1, X11, X10
 	VADDPS        X10, X11, X11
-	VMOVSS        X11, r1+28(FP)
+	VMOVSS        X11, r1+36(FP)
 	VBROADCASTSS  X11, Z11
 	VDIVPS        Z11, Z2, Z2
 	VMOVUPS       Z2, K1, (DI)
@@ -1801,7 +1802,7 @@ one_numbers:
 
 one_hidden:
 	VPXORD  Z0, Z0, Z0
-	VMOVSS  X0, r1+28(FP)
+	VMOVSS  X0, r1+36(FP)
 	VMOVUPS Z0, K1, (DI)
 	VZEROUPPER
 	RET
@@ -1815,11 +1816,11 @@ two:
 	KMOVW         AX, K1
 	VMOVUPS       wordff800000<>+0(SB), Z16
 	KXORW         K2, K2, K2
-	VMOVUPS       (DI), Z0
+	VMOVUPS       (SI), Z0
 	VMULPS        Z15, Z0, Z0
 	VCMPPS        $0x03, Z0, Z0, K3
 	KORW          K3, K2, K2
-	VMOVUPS.Z     64(DI), K1, Z5
+	VMOVUPS.Z     64(SI), K1, Z5
 	VMULPS        Z15, Z5, Z5
 	VCMPPS        $0x03, Z5, Z5, K3
 	KORW          K3, K2, K2
@@ -1842,7 +1843,7 @@ two:
 
 two_numbers:
 	VADDSS        word00000000<>+0(SB), X12, X12
-	VMOVSS        X12, r0+24(FP)
+	VMOVSS        X12, r0+32(FP)
 	VMOVD         X12, AX
 	VBROADCASTSS  X12, Z12
 	CMPL          AX, $0xff800000
@@ -1895,7 +1896,7 @@ two_numbers:
 	VADDPS        X10, X11, X11
 	VPERMILPS     $0xb1, X11, X10
 	VADDPS        X10, X11, X11
-	VMOVSS        X11, r1+28(FP)
+	VMOVSS        X11, r1+36(FP)
 	VBROADCASTSS  X11, Z11
 	VDIVPS        Z11, Z2, Z2
 	VMOVUPS       Z2, (DI)
@@ -1906,7 +1907,7 @@ two_numbers:
 
 two_hidden:
 	VPXORD  Z0, Z0, Z0
-	VMOVSS  X0, r1+28(FP)
+	VMOVSS  X0, r1+36(FP)
 	VMOVUPS Z0, (DI)
 	VMOVUPS Z0, K1, 64(DI)
 	VZEROUPPER
@@ -1924,12 +1925,12 @@ long:
 	PCALIGN $0x20
 
 max_loop:
-	VMOVUPS (DI)(R13*1), Z5
+	VMOVUPS (SI)(R13*1), Z5
 	VMULPS  Z15, Z5, Z5
 	VCMPPS  $0x03, Z5, Z5, K3
 	KORW    K3, K2, K2
 	VMAXPS  Z5, Z0, Z0
-	VMOVUPS 64(DI)(R13*1), Z5
+	VMOVUPS 64(SI)(R13*1), Z5
 	VMULPS  Z15, Z5, Z5
 	VCMPPS  $0x03, Z5, Z5, K3
 	KORW    K3, K2, K2
@@ -1945,7 +1946,7 @@ max_few:
 	PCALIGN $0x20
 
 max_one:
-	VMOVUPS (DI)(R13*1), Z5
+	VMOVUPS (SI)(R13*1), Z5
 	VMULPS  Z15, Z5, Z5
 	VCMPPS  $0x03, Z5, Z5, K3
 	KORW    K3, K2, K2
@@ -1962,7 +1963,7 @@ max_rest:
 	SHLQ      CL, AX
 	DECQ      AX
 	KMOVW     AX, K1
-	VMOVUPS.Z (DI)(R13*1), K1, Z5
+	VMOVUPS.Z (SI)(R13*1), K1, Z5
 	VMULPS    Z15, Z5, Z5
 	VCMPPS    $0x03, Z5, Z5, K3
 	KORW      K3, K2, K2
@@ -1986,7 +1987,7 @@ max_done:
 
 max_numbers:
 	VADDSS       word00000000<>+0(SB), X0, X0
-	VMOVSS       X0, r0+24(FP)
+	VMOVSS       X0, r0+32(FP)
 	VBROADCASTSS X0, Z12
 	VMOVD        X0, AX
 	MOVQ         R8, R12
@@ -2000,7 +2001,7 @@ max_numbers:
 	PCALIGN      $0x20
 
 exp_loop:
-	VMOVUPS     (DI)(R13*1), Z0
+	VMOVUPS     (SI)(R13*1), Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
@@ -2023,7 +2024,7 @@ exp_loop:
 	VMOVAPS.Z   Z2, K4, Z2
 	VADDPS      Z2, Z11, Z11
 	VMOVUPS     Z2, (DI)(R13*1)
-	VMOVUPS     64(DI)(R13*1), Z5
+	VMOVUPS     64(SI)(R13*1), Z5
 	VMULPS      Z15, Z5, Z5
 	VSUBPS      Z12, Z5, Z5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z5, K4
@@ -2057,7 +2058,7 @@ exp_few:
 	PCALIGN $0x20
 
 exp_one:
-	VMOVUPS     (DI)(R13*1), Z0
+	VMOVUPS     (SI)(R13*1), Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
@@ -2092,7 +2093,7 @@ exp_rest:
 	SHLQ        CL, AX
 	DECQ        AX
 	KMOVW       AX, K1
-	VMOVUPS.Z   (DI)(R13*1), K1, Z0
+	VMOVUPS.Z   (SI)(R13*1), K1, Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
@@ -2126,7 +2127,7 @@ exp_done:
 	VADDPS        X0, X11, X11
 	VPERMILPS     $0xb1, X11, X0
 	VADDPS        X0, X11, X11
-	VMOVSS        X11, r1+28(FP)
+	VMOVSS        X11, r1+36(FP)
 	VBROADCASTSS  X11, Z11
 	MOVQ          R8, R12
 	XORQ          R13, R13
@@ -2177,7 +2178,7 @@ divide_done:
 
 hidden:
 	VPXORD  Z0, Z0, Z0
-	VMOVSS  X0, r1+28(FP)
+	VMOVSS  X0, r1+36(FP)
 	XORQ    R13, R13
 	SUBQ    $0x10, R12
 	JLT     clear_rest
@@ -2221,14 +2222,15 @@ DATA wordc2300000<>+56(SB)/4, $0xc2300000
 DATA wordc2300000<>+60(SB)/4, $0xc2300000
 GLOBL wordc2300000<>(SB), RODATA|NOPTR, $64
 
-// func softmaxAgainAVX512(x *float32, n int, s float32, max float32, sum float32)
+// func softmaxAgainAVX512(dst *float32, x *float32, n int, s float32, max float32, sum float32)
 // Requires: AVX, AVX512F
-TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-28
-	MOVQ         x+0(FP), DI
-	MOVQ         n+8(FP), R12
-	VBROADCASTSS s+16(FP), Z15
-	VBROADCASTSS max+20(FP), Z12
-	VBROADCASTSS sum+24(FP), Z11
+TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS s+24(FP), Z15
+	VBROADCASTSS max+28(FP), Z12
+	VBROADCASTSS sum+32(FP), Z11
 	VMOVUPS      word42b20000<>+0(SB), Z14
 	VMOVUPS      wordc2300000<>+0(SB), Z13
 	XORQ         R13, R13
@@ -2237,7 +2239,7 @@ TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-28
 	PCALIGN      $0x20
 
 again_loop:
-	VMOVUPS     (DI)(R13*1), Z0
+	VMOVUPS     (SI)(R13*1), Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
@@ -2260,7 +2262,7 @@ again_loop:
 	VMOVAPS.Z   Z2, K4, Z2
 	VDIVPS      Z11, Z2, Z2
 	VMOVUPS     Z2, (DI)(R13*1)
-	VMOVUPS     64(DI)(R13*1), Z5
+	VMOVUPS     64(SI)(R13*1), Z5
 	VMULPS      Z15, Z5, Z5
 	VSUBPS      Z12, Z5, Z5
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z5, K4
@@ -2294,7 +2296,7 @@ again_few:
 	PCALIGN $0x20
 
 again_one:
-	VMOVUPS     (DI)(R13*1), Z0
+	VMOVUPS     (SI)(R13*1), Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
@@ -2329,7 +2331,7 @@ again_rest:
 	SHLQ        CL, AX
 	DECQ        AX
 	KMOVW       AX, K1
-	VMOVUPS.Z   (DI)(R13*1), K1, Z0
+	VMOVUPS.Z   (SI)(R13*1), K1, Z0
 	VMULPS      Z15, Z0, Z0
 	VSUBPS      Z12, Z0, Z0
 	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
@@ -2358,13 +2360,14 @@ again_done:
 	VZEROUPPER
 	RET
 
-// func softmaxBackAVX512(x *float32, y *float32, n int, s float32)
+// func softmaxBackAVX512(dst *float32, x *float32, y *float32, n int, s float32)
 // Requires: AVX, AVX512F
-TEXT ·softmaxBackAVX512(SB), NOSPLIT, $0-28
-	MOVQ         x+0(FP), DI
-	MOVQ         y+8(FP), SI
-	MOVQ         n+16(FP), R12
-	VBROADCASTSS s+24(FP), Z15
+TEXT ·softmaxBackAVX512(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         y+16(FP), DX
+	MOVQ         n+24(FP), R12
+	VBROADCASTSS s+32(FP), Z15
 	MOVQ         R12, R8
 	VPXORD       Z0, Z0, Z0
 	VPXORD       Z1, Z1, Z1
@@ -2374,8 +2377,8 @@ TEXT ·softmaxBackAVX512(SB), NOSPLIT, $0-28
 	PCALIGN      $0x20
 
 dot_one:
-	VMOVUPS     (DI)(R13*1), Z4
-	VMOVUPS     (SI)(R13*1), Z5
+	VMOVUPS     (SI)(R13*1), Z4
+	VMOVUPS     (DX)(R13*1), Z5
 	VFMADD231PS Z4, Z5, Z0
 	ADDQ        $0x00000040, R13
 	SUBQ        $0x10, R12
@@ -2389,8 +2392,8 @@ dot_rest:
 	SHLQ        CL, AX
 	DECQ        AX
 	KMOVW       AX, K1
-	VMOVUPS.Z   (DI)(R13*1), K1, Z4
-	VMOVUPS.Z   (SI)(R13*1), K1, Z5
+	VMOVUPS.Z   (SI)(R13*1), K1, Z4
+	VMOVUPS.Z   (DX)(R13*1), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
 
 dot_done:
@@ -2410,18 +2413,18 @@ dot_done:
 	PCALIGN       $0x20
 
 ds_loop:
-	VMOVUPS (DI)(R13*1), Z0
-	VMOVUPS (SI)(R13*1), Z1
+	VMOVUPS (SI)(R13*1), Z0
+	VMOVUPS (DX)(R13*1), Z1
 	VSUBPS  Z11, Z1, Z1
 	VMULPS  Z1, Z0, Z0
 	VMULPS  Z15, Z0, Z0
-	VMOVUPS Z0, (SI)(R13*1)
-	VMOVUPS 64(DI)(R13*1), Z2
-	VMOVUPS 64(SI)(R13*1), Z3
+	VMOVUPS Z0, (DI)(R13*1)
+	VMOVUPS 64(SI)(R13*1), Z2
+	VMOVUPS 64(DX)(R13*1), Z3
 	VSUBPS  Z11, Z3, Z3
 	VMULPS  Z3, Z2, Z2
 	VMULPS  Z15, Z2, Z2
-	VMOVUPS Z2, 64(SI)(R13*1)
+	VMOVUPS Z2, 64(DI)(R13*1)
 	ADDQ    $0x00000080, R13
 	SUBQ    $0x00000020, R12
 	JGE     ds_loop
@@ -2433,12 +2436,12 @@ ds_few:
 	PCALIGN $0x20
 
 ds_one:
-	VMOVUPS (DI)(R13*1), Z0
-	VMOVUPS (SI)(R13*1), Z1
+	VMOVUPS (SI)(R13*1), Z0
+	VMOVUPS (DX)(R13*1), Z1
 	VSUBPS  Z11, Z1, Z1
 	VMULPS  Z1, Z0, Z0
 	VMULPS  Z15, Z0, Z0
-	VMOVUPS Z0, (SI)(R13*1)
+	VMOVUPS Z0, (DI)(R13*1)
 	ADDQ    $0x00000040, R13
 	SUBQ    $0x10, R12
 	JGE     ds_one
@@ -2451,12 +2454,12 @@ ds_rest:
 	SHLQ      CL, AX
 	DECQ      AX
 	KMOVW     AX, K1
-	VMOVUPS.Z (DI)(R13*1), K1, Z0
-	VMOVUPS.Z (SI)(R13*1), K1, Z1
+	VMOVUPS.Z (SI)(R13*1), K1, Z0
+	VMOVUPS.Z (DX)(R13*1), K1, Z1
 	VSUBPS    Z11, Z1, Z1
 	VMULPS    Z1, Z0, Z0
 	VMULPS    Z15, Z0, Z0
-	VMOVUPS   Z0, K1, (SI)(R13*1)
+	VMOVUPS   Z0, K1, (DI)(R13*1)
 
 ds_done:
 	VZEROUPPER

@@ -182,7 +182,7 @@ func functions(g *gen, v isa) {
 }
 
 func softmax(g *gen, v isa) {
-	x, y := ptrs[0], ptrs[1]
+	dst, x, y := ptrs[0], ptrs[1], ptrs[2]
 	w := v.vecs(0, 16)
 	scale, hi, lo, max, sum, keep := w[15], w[14], w[13], w[12], w[11], w[10]
 
@@ -213,12 +213,12 @@ func softmax(g *gen, v isa) {
 		return exp(r, mk)
 	}
 
-	g.function(v, "softmax", "replaces x by the softmax of x·s and returns its maximum and sum; see SoftmaxRow.",
-		map[string]reg.Register{"s": scale}, []string{"float32", "float32"}, argX, argN, param{"s", "float32"})
+	g.function(v, "softmax", "writes the softmax of x·s to dst and returns its maximum and sum; see SoftmaxTo.",
+		map[string]reg.Register{"s": scale}, []string{"float32", "float32"}, argDst, argX, argN, param{"s", "float32"})
 	spill = g.spill(v)
 	v.expClamps(g, hi, lo, -44) // what is below becomes 0, and is never subnormal on the way
 	if v.wide() {
-		shortSoftmax(g, v, x, w, exp)
+		shortSoftmax(g, v, dst, x, w, exp)
 	}
 	g.MOVQ(rN, reg.R8)
 	v.maxOf(g, "max", x, scale)
@@ -236,38 +236,38 @@ func softmax(g *gen, v isa) {
 		r := w[u%2*5:]
 		e := value(r, off, mk)
 		g.VADDPS(e, acc[set], acc[set])
-		v.store(g, e, mk, ix(x, off), r[0])
+		v.store(g, e, mk, ix(dst, off), r[0])
 	})
 	v.fold(g, g.VADDPS, acc, w[0])
 	g.result(1, sum, false)
 	g.VBROADCASTSS(xmm(sum), sum)
 	g.MOVQ(reg.R8, rN)
 	v.each(g, "divide", 2, func(u, _, off int, mk *mask) {
-		v.load(g, ix(x, off), mk, w[u])
+		v.load(g, ix(dst, off), mk, w[u])
 		g.VDIVPS(sum, w[u], w[u])
-		v.store(g, w[u], mk, ix(x, off), w[9])
+		v.store(g, w[u], mk, ix(dst, off), w[9])
 	})
 	g.end()
 	g.Label("hidden")
 	v.zero(g, w[0])
 	g.result(1, w[0], false)
-	v.each(g, "clear", 1, func(_, _, off int, mk *mask) { v.store(g, w[0], mk, ix(x, off), w[1]) })
+	v.each(g, "clear", 1, func(_, _, off int, mk *mask) { v.store(g, w[0], mk, ix(dst, off), w[1]) })
 	g.end()
 
-	g.function(v, "softmaxAgain", "replaces x by exp(x·s - max)/sum.", map[string]reg.Register{"s": scale, "max": max, "sum": sum}, nil,
-		argX, argN, param{"s", "float32"}, param{"max", "float32"}, param{"sum", "float32"})
+	g.function(v, "softmaxAgain", "writes exp(x·s - max)/sum to dst.", map[string]reg.Register{"s": scale, "max": max, "sum": sum}, nil,
+		argDst, argX, argN, param{"s", "float32"}, param{"max", "float32"}, param{"sum", "float32"})
 	spill = g.spill(v)
 	v.expClamps(g, hi, lo, -44) // what is below becomes 0, and is never subnormal on the way
 	v.each(g, "again", 2, func(u, _, off int, mk *mask) {
 		r := w[u%2*5:]
 		e := value(r, off, mk)
 		g.VDIVPS(sum, e, e)
-		v.store(g, e, mk, ix(x, off), r[0])
+		v.store(g, e, mk, ix(dst, off), r[0])
 	})
 	g.end()
 
-	g.function(v, "softmaxBack", "writes y = x·(y - Σxy)·s, the gradient of a softmax x from that of its result.",
-		map[string]reg.Register{"s": scale}, nil, argX, argY, argN, param{"s", "float32"})
+	g.function(v, "softmaxBack", "writes dst = x·(y - Σxy)·s, the gradient of a softmax x from that of its result.",
+		map[string]reg.Register{"s": scale}, nil, argDst, argX, argY, argN, param{"s", "float32"})
 	g.MOVQ(rN, reg.R8)
 	acc = w[0:2]
 	v.zero(g, acc[0])
@@ -286,14 +286,14 @@ func softmax(g *gen, v isa) {
 		g.VSUBPS(sum, w[2*u+1], w[2*u+1])
 		g.VMULPS(w[2*u+1], w[2*u], w[2*u])
 		g.VMULPS(scale, w[2*u], w[2*u])
-		v.store(g, w[2*u], mk, ix(y, off), w[2*u+1])
+		v.store(g, w[2*u], mk, ix(dst, off), w[2*u+1])
 	})
 	g.end()
 }
 
 // shortSoftmax is the softmax of up to 32 elements on registers alone: what a row of a few tokens takes is mostly the wait of a
 // load for the masked store before it.
-func shortSoftmax(g *gen, v isa, x reg.Register, w []reg.Register, exp func(r []reg.Register, mk *mask) reg.Register) {
+func shortSoftmax(g *gen, v isa, dst, x reg.Register, w []reg.Register, exp func(r []reg.Register, mk *mask) reg.Register) {
 	scale, max, sum := w[15], w[12], w[11]
 	inf, tmp := v.vec(16), w[10]
 	part := func(label string, vectors int) {
@@ -338,14 +338,14 @@ func shortSoftmax(g *gen, v isa, x reg.Register, w []reg.Register, exp func(r []
 		g.VBROADCASTSS(xmm(sum), sum)
 		for i, r := range vals {
 			g.VDIVPS(sum, r[2], r[2])
-			v.store(g, r[2], masks[i], at(x, i*v.bytes()), tmp)
+			v.store(g, r[2], masks[i], at(dst, i*v.bytes()), tmp)
 		}
 		g.end()
 		g.Label(label + "_hidden")
 		v.zero(g, w[0])
 		g.result(1, w[0], false)
 		for i := range vals {
-			v.store(g, w[0], masks[i], at(x, i*v.bytes()), tmp)
+			v.store(g, w[0], masks[i], at(dst, i*v.bytes()), tmp)
 		}
 		g.end()
 	}
