@@ -22,14 +22,18 @@ import (
 func newEval() *cobra.Command {
 	var dir, path, split string
 	var threads int
-	var asJSON bool
+	var asJSON, exits bool
+	var plot string
 	c := &cobra.Command{
 		Use:   "eval --checkpoint DIR",
 		Short: "Measure a checkpoint on the held-out split",
 		Long: `Measure a checkpoint on the held-out split of the data it was trained on: the
 error of each degree of freedom in physical units, beside that of always
 predicting the training mean. DIR is a checkpoint, or a run directory for its
-newest one.`,
+newest one.
+
+--exits measures a model with model.exits instead: error against latency, for
+every exit and for thresholds of doubt that let each sample choose its depth.`,
 		Example: "  coordinator eval --checkpoint runs/bridge\n  coordinator eval --checkpoint runs/bridge/checkpoints/step-00000100 --data /data/bridge --json",
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -45,6 +49,25 @@ newest one.`,
 				src = m.set.Train()
 			default:
 				return usagef("--split %q: want heldout or train", split)
+			}
+			if plot != "" && !exits {
+				return usagef("--plot draws what --exits measures: give both")
+			}
+			if exits {
+				rep, err := m.exits(c.Context(), src, threads)
+				if err != nil {
+					return err
+				}
+				if plot != "" {
+					if err := plotExits(plot, rep, fmt.Sprintf("%s, step %d: error against latency", m.job.Name, m.step)); err != nil {
+						return err
+					}
+				}
+				if asJSON {
+					return json.NewEncoder(c.OutOrStdout()).Encode(rep)
+				}
+				fmt.Fprint(c.OutOrStdout(), exitsText(rep))
+				return nil
 			}
 			rep, err := m.evaluate(c.Context(), src, threads)
 			if err != nil {
@@ -64,6 +87,8 @@ newest one.`,
 	fl.StringVar(&split, "split", "heldout", "heldout or train")
 	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
+	fl.BoolVar(&exits, "exits", false, "measure the exits of a model with model.exits: error against latency")
+	fl.StringVar(&plot, "plot", "", "with --exits: PNG file to draw the table to")
 	return c
 }
 

@@ -10,10 +10,12 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newPredict() *cobra.Command {
 	var dir, in, out string
+	var depth train.Depth
 	var threads int
 	c := &cobra.Command{
 		Use:   "predict --checkpoint DIR --inputs IN.safetensors --out OUT.safetensors",
@@ -26,7 +28,9 @@ and write its outputs to another. Inputs, by the model's kind:
   encoder, lstm  instruction_tokens I64 [N,T]
 Images are used as they are (normalised as in training: the manifest has mean
 and standard deviation). Outputs: actions F32 [N,A], normalised as in training,
-or logits F32 [N,T,V] where the model names tokens.`,
+or logits F32 [N,T,V] where the model names tokens. With --exit-doubt or
+--exit-budget samples run one at a time, each as deep as it needs, and the
+output also has layers I64 [N].`,
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if in == "" || out == "" {
@@ -47,6 +51,14 @@ or logits F32 [N,T,V] where the model names tokens.`,
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
+			if depth != (train.Depth{}) {
+				said, err := t.predictExits(rt, b, spec, depth, out)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(c.OutOrStdout(), said)
+				return nil
+			}
 			prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss})
 			if err != nil {
 				return err
@@ -67,6 +79,8 @@ or logits F32 [N,T,V] where the model names tokens.`,
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
 	fl.StringVar(&in, "inputs", "", "safetensors file with the inputs")
 	fl.StringVar(&out, "out", "", "safetensors file to write")
+	fl.Float64Var(&depth.Threshold, "exit-doubt", 0, "leave a model with model.exits where its doubt is at most this (eval --exits shows what that costs)")
+	fl.DurationVar(&depth.Budget, "exit-budget", 0, "leave it before a layer that would end after this long, e.g. 5ms")
 	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
 	return c
 }
@@ -149,11 +163,15 @@ func readInputs(f *safetensors.File, path string, t *trained) (*models.Batch, mo
 }
 
 func writeOutputs(path, name string, v *tensor.Var) error {
+	return writeTensors(path, []safetensors.Tensor{{Name: name, Shape: v.Shape, Data: v.Data}})
+}
+
+func writeTensors(path string, tensors []safetensors.Tensor) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	if err := safetensors.Write(f, []safetensors.Tensor{{Name: name, Shape: v.Shape, Data: v.Data}}, nil); err != nil {
+	if err := safetensors.Write(f, tensors, nil); err != nil {
 		f.Close()
 		return fmt.Errorf("%s: %w", path, err)
 	}

@@ -85,8 +85,8 @@ const (
 	exitsOfStack = "want layers from 1 to %d, ascending"
 )
 
-// stack is the number of blocks that exits may stand in.
-func (c Config) stack() int {
+// Stack is the number of blocks that exits may stand in: a vla's are the fusion's.
+func (c Config) Stack() int {
 	if c.Kind == VLA {
 		return c.NLayers / 2
 	}
@@ -179,8 +179,8 @@ func (c Config) validateVariants(bad func(field, format string, a ...any)) {
 		return
 	}
 	for i, e := range c.Exits {
-		if e < 1 || e >= c.stack() || i > 0 && e <= c.Exits[i-1] {
-			bad("exits", "%v; "+exitsOfStack, c.Exits, c.stack()-1)
+		if e < 1 || e >= c.Stack() || i > 0 && e <= c.Exits[i-1] {
+			bad("exits", "%v; "+exitsOfStack, c.Exits, c.Stack()-1)
 			return
 		}
 	}

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/vlaring/vlaring/internal/picture"
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// exitSamples bounds the samples of eval --exits: they run one at a time.
+const exitSamples = 500
+
+// exits measures a checkpoint's exits on src.
+func (t *trained) exits(ctx context.Context, src data.Source, threads int) (train.ExitReport, error) {
+	rt := tensor.NewRuntime(max(threads, 1))
+	defer rt.Close()
+	return train.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, exitSamples)
+}
+
+// exitsText is the table of accuracy against latency.
+func exitsText(r train.ExitReport) string {
+	var b strings.Builder
+	what, value := "ERROR (MSE)", func(e float64) string { return fmt.Sprintf("%.4f", e) }
+	if r.Tokens {
+		what, value = "ACCURACY", func(e float64) string { return fmt.Sprintf("%.2f %%", 100*(1-e)) }
+	}
+	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	fmt.Fprintf(w, "DEPTH\tLAYERS\tMS/SAMPLE\t%s\tLEFT AT LAYER\n", what)
+	for i, row := range r.Fixed {
+		name := "exit"
+		if i == len(r.Fixed)-1 {
+			name = "whole model"
+		}
+		fmt.Fprintf(w, "%s\t%.0f\t%.3f\t%s\t\n", name, row.Layer, row.Millis, value(row.Error))
+	}
+	for _, row := range r.Thresholds {
+		var left []string
+		for k, n := range row.Shares {
+			left = append(left, fmt.Sprintf("%d: %.0f %%", r.Layers[k], float64(n)/10))
+		}
+		fmt.Fprintf(w, "doubt ≤ %.3g\t%.2f\t%.3f\t%s\t%s\n", row.Threshold, row.Layer, row.Millis, value(row.Error), strings.Join(left, ", "))
+	}
+	w.Flush()
+	fmt.Fprintf(&b, "%d held-out samples, one at a time; ms: the median; at a threshold the mean of the medians of the depths taken\n", r.Samples)
+	return b.String()
+}
+
+// plotExits draws the table.
+func plotExits(path string, r train.ExitReport, title string) error {
+	y := "mean squared error"
+	if r.Tokens {
+		y = "share of tokens named wrong"
+	}
+	line := func(name string, rows []train.ExitRow) (l picture.Line) {
+		l.Name = name
+		for _, row := range rows {
+			l.X, l.Y = append(l.X, row.Millis), append(l.Y, row.Error)
+		}
+		return l
+	}
+	lines := []picture.Line{line("a fixed exit", r.Fixed)}
+	if len(r.Thresholds) > 0 {
+		lines = append(lines, line("a threshold of doubt", r.Thresholds))
+	}
+	page := picture.Page{Panels: [][]picture.Panel{{&picture.Lines{Title: title, X: "milliseconds a sample", Y: y, Lines: lines, Zero: true}}}, Width: 640, Height: 420}
+	return page.WritePNG(path)
+}
+
+// predictExits runs the samples of b one at a time as deep as depth wants, and
+// writes the outputs with the layers that each took.
+func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, spec models.Spec, depth train.Depth, out string) (string, error) {
+	s, err := train.NewStager(rt, t.model, spec, t.job.Loss)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	one := models.NewBatch(1, spec)
+	var values []float32
+	layers := make([]int64, b.N)
+	for i := range b.N {
+		copySample(one, b, i)
+		var last []float32
+		if err := s.Run(one, depth, func(k int, o []float32, _ float64, _ time.Duration) {
+			last, layers[i] = o, int64(s.Layers()[k])
+		}); err != nil {
+			return "", err
+		}
+		values = append(values, last...)
+	}
+	name, shape := "actions", []int{b.N, len(values) / b.N}
+	if spec.Labels {
+		name, shape = "logits", []int{b.N, spec.Tokens, len(values) / b.N / spec.Tokens}
+	}
+	mean := 0.0
+	for _, l := range layers {
+		mean += float64(l) / float64(b.N)
+	}
+	return fmt.Sprintf("%d samples, %.2f layers on average of %d", b.N, mean, s.Layers()[len(s.Layers())-1]),
+		writeTensors(out, []safetensors.Tensor{{Name: name, Shape: shape, Data: values}, {Name: "layers", Shape: []int{b.N}, Data: layers}})
+}
+
+// copySample makes dst, a batch of one, sample i of src.
+func copySample(dst, src *models.Batch, i int) {
+	part := func(d, s []float32) { copy(d, s[i*len(d):]) }
+	part(dst.Images, src.Images)
+	part(dst.Vision, src.Vision)
+	part(dst.Language, src.Language)
+	copy(dst.Tokens, src.Tokens[i*len(dst.Tokens):])
+	dst.IDs[0] = src.IDs[i]
+}
