@@ -11,6 +11,7 @@ var (
 	deliveries    = []string{"auto", "local", "bus"}
 	scenes        = []string{"cluttered", "simple"}
 	visions       = []string{"vit", "cnn"}
+	attentions    = []string{"full", "local", "strided"}
 	visionTokens  = []string{"cls", "patches"}
 	nonFinite     = []string{"stop", "skip"}
 	stragglers    = []string{"keep", "shed", "drop"}

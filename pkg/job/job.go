@@ -40,9 +40,18 @@ type Model struct {
 	VisionTokens string    `yaml:"vision_tokens,omitempty"` // cls | patches: what of it the fusion of a vla sees
 	Exits        []int     `yaml:"exits,omitempty"`         // layers after which an output stands beside the last one's
 	ExitWeights  []float64 `yaml:"exit_weights,omitempty"`  // of their losses; nil: 1 each
+	Attention    Attention `yaml:"attention,omitempty"`     // what tokens see of each other
 	Dropout      float32   `yaml:"dropout"`
 	PadToken     int       `yaml:"pad_token"`           // token id that marks padding; -1: none
 	Recompute    bool      `yaml:"recompute,omitempty"` // compute activations anew in backward: the same bits in less memory
+}
+
+// Attention is what a model's tokens see of each other: all, or those at most
+// Window places away in their sequence and, strided, every Stride-th one.
+type Attention struct {
+	Kind   string `yaml:"kind,omitempty"` // full | local | strided; empty: full
+	Window int    `yaml:"window,omitempty"`
+	Stride int    `yaml:"stride,omitempty"`
 }
 
 // Data says where samples come from. See pkg/data for each kind.

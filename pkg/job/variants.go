@@ -99,6 +99,7 @@ func (j *Job) checkVariants(c *checker) {
 	} else {
 		c.unused("model.vision_tokens", m.VisionTokens == "", kind)
 	}
+	j.checkAttention(c)
 	switch {
 	case len(m.Exits) == 0:
 		c.unused("model.exit_weights", len(m.ExitWeights) == 0, "a model without exits")
@@ -122,6 +123,31 @@ func (j *Job) checkVariants(c *checker) {
 				c.bad(fmt.Sprintf("model.exit_weights[%d] model.exit_weights", i), "%v is below 0", w)
 			}
 		}
+	}
+}
+
+func (j *Job) checkAttention(c *checker) {
+	a := j.Model.Attention
+	if j.Model.Kind == "lstm" {
+		c.unused("model.attention", a == Attention{}, "model.kind lstm")
+		return
+	}
+	what := "model.attention without a kind"
+	if a.Kind != "" {
+		what = "model.attention.kind " + a.Kind
+		if !c.oneOf("model.attention.kind model.attention", a.Kind, attentions) {
+			return
+		}
+	}
+	if a.Kind == "local" || a.Kind == "strided" {
+		c.within("model.attention.window model.attention", a.Window, 1, maxVocab)
+	} else {
+		c.unused("model.attention.window", a.Window == 0, what)
+	}
+	if a.Kind == "strided" {
+		c.within("model.attention.stride model.attention", a.Stride, 1, maxVocab)
+	} else {
+		c.unused("model.attention.stride", a.Stride == 0, what)
 	}
 }
 

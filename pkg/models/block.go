@@ -17,6 +17,7 @@ type TransformerBlock struct {
 	name    string
 	heads   int
 	dropout float32
+	sight   Attention
 
 	inW, inB      *tensor.Param // attention.in_proj_weight [3D, D] (q, k, v), in_proj_bias [3D]
 	outW, outB    *tensor.Param // attention.out_proj [D, D], [D]
@@ -27,7 +28,7 @@ type TransformerBlock struct {
 }
 
 // NewTransformerBlock adds a block's parameters, whose names begin with prefix
-// ("" or ending in a dot): DModel, NHeads, DFF and Dropout of c count. It
+// ("" or ending in a dot): DModel, NHeads, DFF, Dropout and Attention of c count. It
 // panics with *tensor.ShapeError where heads do not divide the width.
 func NewTransformerBlock(b *Builder, prefix string, c Config) *TransformerBlock {
 	c = c.withDefaults()
@@ -35,7 +36,7 @@ func NewTransformerBlock(b *Builder, prefix string, c Config) *TransformerBlock 
 		panic(&tensor.ShapeError{Op: "TransformerBlock", Want: "n_heads that divide d_model", Got: sprintf("%d and %d", c.NHeads, c.DModel)})
 	}
 	d, f := c.DModel, c.DFF
-	l := &TransformerBlock{name: trimDot(prefix), heads: c.NHeads, dropout: c.Dropout}
+	l := &TransformerBlock{name: trimDot(prefix), heads: c.NHeads, dropout: c.Dropout, sight: c.Attention}
 	// nn.MultiheadAttention: xavier_uniform over the packed matrix, fan-in D
 	// and fan-out 3D; biases zero.
 	l.inW = b.add(prefix+"attention.in_proj_weight", uniform, math.Sqrt(6/float64(4*d)), 3*d, d)
@@ -59,8 +60,8 @@ func trimDot(prefix string) string {
 // Forward records the block: x [B, T, D] → [B, T, D].
 func (l *TransformerBlock) Forward(p *Pass, x *tensor.Var, mask tensor.Mask) *tensor.Var {
 	t, rate := p.Tape, p.rate(l.dropout)
-	qkv := t.Linear(x, l.inW, l.inB, tensor.None) // [B, T, 3D]
-	a := t.Attention(qkv, l.heads, mask, rate)    // [B, T, D]
+	qkv := t.Linear(x, l.inW, l.inB, tensor.None)            // [B, T, 3D]
+	a := t.Attention(qkv, l.heads, l.sight.mask(mask), rate) // [B, T, D]
 	p.keep(l.name, l.heads, a)
 	return l.feedForward(p, t.AddNorm(x, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate))
 }
@@ -81,7 +82,7 @@ func (l *TransformerBlock) ForwardFirst(p *Pass, x *tensor.Var, mask tensor.Mask
 	t, rate := p.Tape, p.rate(l.dropout)
 	b, d := x.Shape[0], x.Shape[2]
 	qkv := t.Linear(x, l.inW, l.inB, tensor.None)
-	a := t.AttentionOfFirst(qkv, l.heads, 1, mask, rate) // [B, 1, D]
+	a := t.AttentionOfFirst(qkv, l.heads, 1, l.sight.mask(mask), rate) // [B, 1, D]
 	first := t.Reshape(t.SelectToken(x, 0), b, 1, d)
 	return l.feedForward(p, t.AddNorm(first, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate))
 }

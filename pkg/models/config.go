@@ -40,10 +40,11 @@ type Config struct {
 	Dropout     float32 `json:"dropout"`                // 0 ≤ p < 1, in every place where the reference has one
 	PadToken    int     `json:"pad_token"`              // id that marks padding; negative: none
 
-	Vision       string `json:"vision,omitempty"`        // vit, the default, or cnn: what looks at images
-	VisionTokens string `json:"vision_tokens,omitempty"` // vla: cls, the default, or patches, the whole sequence
-	Exits        []int  `json:"exits,omitempty"`         // layers below the last with an output of their own, ascending; a vla's are the fusion's
-	HintDim      int    `json:"hint_dim,omitempty"`      // width of a teacher's features that distillation compares with; 0: none
+	Vision       string    `json:"vision,omitempty"`        // vit, the default, or cnn: what looks at images
+	VisionTokens string    `json:"vision_tokens,omitempty"` // vla: cls, the default, or patches, the whole sequence
+	Exits        []int     `json:"exits,omitempty"`         // layers below the last with an output of their own, ascending; a vla's are the fusion's
+	Attention    Attention `json:"attention,omitzero"`      // what tokens see of each other; zero: all
+	HintDim      int       `json:"hint_dim,omitempty"`      // width of a teacher's features that distillation compares with; 0: none
 }
 
 // ConfigError is one thing that is wrong with a Config.
@@ -157,6 +158,7 @@ func (c Config) Validate() error {
 		positive("action_dim", c.ActionDim)
 	}
 	c.validateVariants(bad)
+	c.Attention.validate(bad)
 	if !(c.Dropout >= 0 && c.Dropout < 1) { // not a NaN either
 		bad("dropout", "%v is outside 0 ≤ dropout < 1", c.Dropout)
 	}

@@ -17,10 +17,11 @@ func (m *Model) Cost(spec Spec) Cost {
 	d, f := int64(c.DModel), int64(c.DFF)
 	var mul, first, act int64 // multiply-adds of forward; those without an input gradient; floats kept
 	linear := func(n, in, out int64) { mul += n * in * out }
-	stack := func(layers int, t int64) {
+	stack := func(layers int, t int64, lead int) {
+		pairs := c.Attention.pairs(t, lead)
 		for range layers {
 			linear(t, d, 3*d)
-			mul += 2 * t * t * d // scores and weighted values
+			mul += 2 * pairs * d // scores and weighted values
 			linear(t, d, d)
 			linear(t, d, f)
 			linear(t, f, d)
@@ -36,14 +37,14 @@ func (m *Model) Cost(spec Spec) Cost {
 		linear(n, k, d)
 		first += n * k * d
 		act += n*k + n*d + 2*(n+1)*d
-		stack(layers, n+1)
+		stack(layers, n+1, 1)
 		return n + 1
 	}
-	fuse := func(layers int, tv, tl, dv, dl int64) {
+	fuse := func(layers int, tv, tl, dv, dl int64, lead int) {
 		linear(tv, dv, d)
 		linear(tl, dl, d)
 		act += 3 * (tv + tl) * d
-		stack(layers, tv+tl)
+		stack(layers, tv+tl, lead)
 		linear(1, d, actionHidden)
 		linear(1, actionHidden, int64(c.ActionDim))
 	}
@@ -55,8 +56,8 @@ func (m *Model) Cost(spec Spec) Cost {
 			tv = 1
 		}
 		act += 2 * t * d
-		stack(c.NLayers/2, t)
-		fuse(c.NLayers/2, tv, t, d, d)
+		stack(c.NLayers/2, t, 0)
+		fuse(c.NLayers/2, tv, t, d, d, 1)
 		for range c.Exits {
 			linear(1, d, actionHidden)
 			linear(1, actionHidden, int64(c.ActionDim))
@@ -69,10 +70,10 @@ func (m *Model) Cost(spec Spec) Cost {
 	case CrossModal:
 		tv, tl := int64(spec.Vision[0]), int64(spec.Language[0])
 		first += tv*int64(c.VisionDim)*d + tl*int64(c.LanguageDim)*d
-		fuse(c.NLayers, tv, tl, int64(c.VisionDim), int64(c.LanguageDim))
+		fuse(c.NLayers, tv, tl, int64(c.VisionDim), int64(c.LanguageDim), 0)
 	case Encoder:
 		act += 2 * t * d
-		stack(c.NLayers, t)
+		stack(c.NLayers, t, 0)
 		for range 1 + len(c.Exits) {
 			linear(t, d, int64(c.VocabSize))
 			act += 2 * t * int64(c.VocabSize)

@@ -45,6 +45,7 @@ func NewVisionTransformer(b *Builder, prefix string, c Config) *VisionTransforme
 	c = c.withDefaults()
 	d, side := c.DModel, c.ImageSize/c.PatchSize
 	v := &VisionTransformer{dropout: c.Dropout}
+	c.Attention.lead = 1 // the class token
 	v.patchW, v.patchB = b.linear(prefix+"patch_embedding", d, c.Channels, c.PatchSize, c.PatchSize)
 	v.cls = b.add(prefix+"cls_token", normal, 0, 1, 1, d)
 	v.pos = b.add(prefix+"pos_embedding", normal, 0, 1, 1+side*side, d)

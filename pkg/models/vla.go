@@ -66,6 +66,7 @@ func NewVLATransformer(b *Builder, prefix string, c Config) (*VLATransformer, er
 	if err != nil {
 		return nil, err
 	}
+	c.Attention.lead = 1 // the image
 	return &VLATransformer{v, patches, l, NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)}, nil
 }
 

@@ -30,7 +30,8 @@ func modelConfig(m job.Model, meta data.Meta) models.Config {
 	c := models.Config{Kind: m.Kind, VocabSize: m.VocabSize, ImageSize: m.ImageSize, PatchSize: m.PatchSize, Channels: m.Channels,
 		DModel: m.DModel, NHeads: m.NHeads, NLayers: m.NLayers, DFF: m.DFF, ActionDim: m.ActionDim, MaxLen: m.MaxLen,
 		VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Dropout: m.Dropout, PadToken: m.PadToken,
-		Vision: m.Vision, VisionTokens: m.VisionTokens, Exits: m.Exits}
+		Vision: m.Vision, VisionTokens: m.VisionTokens, Exits: m.Exits,
+		Attention: models.Attention{Kind: m.Attention.Kind, Window: m.Attention.Window, Stride: m.Attention.Stride}}
 	if c.VocabSize == 0 {
 		c.VocabSize = meta.VocabSize
 	}
