@@ -88,7 +88,7 @@ func (l *Lines) plot() (*plot.Plot, error) {
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, pointTicks(xs)
 	}
 	if l.LogY {
-		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
 	}
 	if room := p.Y.Max - p.Y.Min; !l.LogY { // for the legend
 		p.Y.Max += 0.05 * room * float64(1+len(l.Lines))
@@ -103,6 +103,25 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 type errorPoints struct {
 	plotter.XYs
 	plotter.YErrors
+}
+
+// decades labels a logarithmic axis at powers of ten, at most eight of them.
+type decades struct{}
+
+func (decades) Ticks(lo, hi float64) (out []plot.Tick) {
+	first, last := int(math.Floor(math.Log10(lo))), int(math.Ceil(math.Log10(hi)))
+	step := max(1, (last-first+7)/8)
+	for e := first; e <= last; e++ {
+		label := ""
+		if (e-first)%step == 0 {
+			label = "1e" + strconv.Itoa(e)
+			if e >= -3 && e <= 5 {
+				label = strconv.FormatFloat(math.Pow10(e), 'f', -1, 64)
+			}
+		}
+		out = append(out, plot.Tick{Value: math.Pow10(e), Label: label})
+	}
+	return out
 }
 
 // pointTicks labels a logarithmic axis at the points themselves, of which
