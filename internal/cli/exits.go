@@ -70,7 +70,7 @@ func plotExits(path string, r train.ExitReport, title string) error {
 	if len(r.Thresholds) > 0 {
 		lines = append(lines, line("a threshold of doubt", r.Thresholds))
 	}
-	page := picture.Page{Panels: [][]picture.Panel{{&picture.Lines{Title: title, X: "milliseconds a sample", Y: y, Lines: lines, Zero: true}}}, Width: 640, Height: 420}
+	page := picture.Page{Panels: [][]picture.Panel{{&picture.Lines{Title: title, X: "milliseconds a sample", Y: y, Lines: lines}}}, Width: 640, Height: 420}
 	return page.WritePNG(path)
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // The tensors source reads one .safetensors file, row i being sample i:
@@ -144,7 +145,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		if tokens, err = t.f.Int64("instruction_tokens"); err != nil {
 			return nil, err
 		}
-		if meta.VocabSize, err = t.vocab("instruction_tokens", tokens, s[1], o.needs.VocabSize); err != nil {
+		if meta.VocabSize, err = t.vocab("instruction_tokens", tokens, s[1], o.needs.VocabSize, 0); err != nil {
 			return nil, err
 		}
 		if o.needs.Labels {
@@ -156,7 +157,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 				if labels, err = t.f.Int64("labels"); err != nil {
 					return nil, err
 				}
-				if _, err = t.vocab("labels", labels, s[1], meta.VocabSize); err != nil {
+				if _, err = t.vocab("labels", labels, s[1], meta.VocabSize, models.NoLabel); err != nil {
 					return nil, err
 				}
 			}
@@ -269,10 +270,10 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 
 // vocab checks that all tokens are in [0, size), or, with size 0, returns the
 // size that holds them.
-func (t *tensorFile) vocab(name string, tokens []int64, rowLen, size int) (int, error) {
+func (t *tensorFile) vocab(name string, tokens []int64, rowLen, size int, least int64) (int, error) {
 	most := int64(0)
 	for i, x := range tokens {
-		if x < 0 || x > math.MaxInt32-1 || size > 0 && x >= int64(size) {
+		if x < least || x > math.MaxInt32-1 || size > 0 && x >= int64(size) {
 			limit := size
 			if limit == 0 {
 				limit = math.MaxInt32
