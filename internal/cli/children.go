@@ -36,12 +36,14 @@ type children struct {
 	link  *link
 	coord *cluster.Coordinator
 	self  string
+	host  string
 
 	mu      sync.Mutex
 	wg      sync.WaitGroup
 	want    int
 	slots   map[string]*slot
 	members map[string]bool // ids of the job's members, once told
+	watched map[int]bool    // pids
 	adopt   time.Time       // until then a member may turn out to live already
 	closing bool
 	last    string        // reason of the newest end
@@ -60,8 +62,8 @@ type slot struct {
 // startWorkers brings up the local workers, ids w0, w1, … in order of rank. The
 // coordinator learns at once when one of them dies. With takeover it first
 // waits for those that live on.
-func startWorkers(r *run, l *link, coord *cluster.Coordinator, takeover bool) (*children, error) {
-	c := &children{run: r, link: l, coord: coord, want: r.local, slots: map[string]*slot{}, members: map[string]bool{}, done: make(chan struct{})}
+func startWorkers(r *run, l *link, coord *cluster.Coordinator, host string, takeover bool) (*children, error) {
+	c := &children{run: r, link: l, coord: coord, host: host, want: r.local, slots: map[string]*slot{}, members: map[string]bool{}, watched: map[int]bool{}, done: make(chan struct{})}
 	var err error
 	if c.self, err = os.Executable(); err != nil {
 		return nil, err
@@ -90,10 +92,40 @@ func (c *children) told(p cluster.Phase, members []cluster.Member) {
 	c.members = map[string]bool{}
 	for _, m := range members {
 		c.members[m.Worker] = true
+		if s := c.slots[m.Worker]; m.Host == c.host && (s == nil || s.cmd == nil) && !c.watched[m.PID] {
+			c.watched[m.PID] = true
+			c.watch(m.Worker, m.PID)
+		}
 	}
 	c.mu.Unlock()
 	c.tend()
 }
+
+// watch tells of the end of a process of this machine that is not our child: one
+// that an earlier coordinator started. c.mu is held.
+func (c *children) watch(id string, pid int) {
+	if syscall.Kill(pid, 0) != nil {
+		return // of another namespace: that host's name says nothing
+	}
+	go func() {
+		t := time.NewTicker(watchEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-c.done:
+				return
+			case <-t.C:
+				if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+					c.coord.Tell(cluster.WorkerGone{Worker: id, Reason: fmt.Sprintf("its process %d is gone", pid)})
+					return
+				}
+			}
+		}
+	}()
+}
+
+// watchEvery is how often processes that are not children are looked for.
+const watchEvery = 50 * time.Millisecond
 
 // scale sets how many processes there are to be; none are stopped: those that
 // are not needed any more are told to leave by the coordinator.

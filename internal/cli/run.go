@@ -172,7 +172,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		Scaled: func(n int) { r.children.scale(n) },
 		Status: r.status,
 	})
-	if r.children, err = startWorkers(r, link, coord, r.takeover); err != nil {
+	if r.children, err = startWorkers(r, link, coord, host, r.takeover); err != nil {
 		return err
 	}
 	go func() {

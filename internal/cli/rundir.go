@@ -190,15 +190,23 @@ func writeAddress(dir string, l *link) error {
 	a := address{URL: l.url, Job: l.job}
 	if l.broker != nil {
 		a.Host, a.Token = l.host, l.creds.Token
-		if u, err := url.Parse(l.url); err == nil {
-			a.Port, _ = strconv.Atoi(u.Port())
-		}
+		a.Port = portOf(l.url)
 	}
 	b, err := json.MarshalIndent(a, "", "  ")
 	if err != nil {
 		return err
 	}
 	return replaceFile(filepath.Join(dir, addressFile), append(b, '\n'), 0o600)
+}
+
+// portOf is the port of a URL, 0 for none.
+func portOf(s string) int {
+	u, err := url.Parse(s)
+	if err != nil {
+		return 0
+	}
+	p, _ := strconv.Atoi(u.Port())
+	return p
 }
 
 func readAddress(dir string) (a address, err error) {

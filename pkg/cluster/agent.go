@@ -27,7 +27,11 @@ func JoinJob(ctx context.Context, bus Bus, job string, j Join) (*Agent, *Welcome
 	}
 	a := &Agent{bus: bus, job: job, id: j.Worker, inbox: make(chan any, 256), done: make(chan struct{})}
 	var err error
-	a.unsub, err = bus.Subscribe(WorkerSubject(job, j.Worker), func(data []byte, _ func([]byte) error) {
+	a.unsub, err = bus.Subscribe(WorkerSubject(job, j.Worker), func(data []byte, reply func([]byte) error) {
+		if reply != nil { // the coordinator looks whether anybody is here
+			reply(nil)
+			return
+		}
 		msg, err := Decode(data)
 		if err != nil {
 			return

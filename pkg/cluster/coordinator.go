@@ -79,6 +79,8 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	}()
 	defer func() { cancel(); close(saves); <-saver }()
 
+	probes := newProber(c, cfg.Deadline)
+	defer probes.stop()
 	tick := time.NewTicker(max(min(cfg.Deadline/10, 100*time.Millisecond), time.Millisecond))
 	defer tick.Stop()
 	m := NewMachine(cfg, time.Now())
@@ -147,6 +149,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 			}
 		}
 		c.hooks.Members(m.Phase(), m.Members())
+		probes.watch(m.Expected())
 		if finish != nil && (len(m.members) == 0 || finish.Outcome == Superseded) {
 			return *finish, nil
 		}

@@ -110,6 +110,20 @@ func (m *Machine) Members() []Member {
 	return l
 }
 
+// Expected are the ids of the members, and of those that a takeover waits for.
+func (m *Machine) Expected() []string {
+	var l []string
+	for id := range m.members {
+		l = append(l, id)
+	}
+	for id := range m.ring {
+		if m.members[id] == nil {
+			l = append(l, id)
+		}
+	}
+	return l
+}
+
 func (m *Machine) sorted() []*Member {
 	l := make([]*Member, 0, len(m.members))
 	for _, w := range m.members {
@@ -173,6 +187,8 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 	case WorkerGone:
 		if w := m.members[e.Worker]; w != nil {
 			m.lose(w, e.Reason)
+		} else if m.phase == Gathering { // it need not be waited for
+			delete(m.ring, e.Worker)
 		}
 	case Saved:
 		m.saved(e)

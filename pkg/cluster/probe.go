@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// prober looks whether anybody listens at each worker's place. A process that
+// dies takes its connection with it, and the server knows at once that nobody
+// does: sooner than the deadline says that it is silent. One that is frozen, or
+// cut off from the server but not by it, is left to the deadline.
+type prober struct {
+	c       *Coordinator
+	absence time.Duration // of so long a connection does not come back by itself
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu   sync.Mutex
+	seen map[string]*probed
+}
+
+type probed struct {
+	asked bool      // a probe is on its way
+	gone  time.Time // since when nobody listens; zero: somebody did
+	told  bool
+}
+
+const probesPerAbsence = 5
+
+func newProber(c *Coordinator, deadline time.Duration) *prober {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &prober{c: c, absence: deadline / 2, cancel: cancel, seen: map[string]*probed{}}
+	p.wg.Go(func() {
+		t := time.NewTicker(max(p.absence/probesPerAbsence, time.Millisecond))
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				p.round(ctx)
+			}
+		}
+	})
+	return p
+}
+
+func (p *prober) stop() {
+	p.cancel()
+	p.wg.Wait()
+}
+
+// watch sets whom to look for.
+func (p *prober) watch(ids []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := map[string]*probed{}
+	for _, id := range ids {
+		if now[id] = p.seen[id]; now[id] == nil {
+			now[id] = &probed{}
+		}
+	}
+	p.seen = now
+}
+
+func (p *prober) round(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, w := range p.seen {
+		if w.asked || w.told {
+			continue
+		}
+		w.asked = true
+		p.wg.Go(func() {
+			try, cancel := context.WithTimeout(ctx, 2*p.absence)
+			defer cancel()
+			_, err := p.c.bus.Request(try, WorkerSubject(p.c.job, id), nil)
+			p.answered(id, w, errors.Is(err, ErrNoResponder))
+		})
+	}
+}
+
+func (p *prober) answered(id string, w *probed, absent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.asked = false
+	now := time.Now()
+	switch {
+	case !absent:
+		w.gone = time.Time{}
+	case w.gone.IsZero():
+		w.gone = now
+	case now.Sub(w.gone) >= p.absence:
+		w.told = true
+		reason := fmt.Sprintf("its connection to the server has been gone for %v", now.Sub(w.gone).Round(time.Millisecond))
+		go p.c.Tell(WorkerGone{Worker: id, Reason: reason}) // not under the lock: the coordinator's goroutine takes it
+	}
+}
