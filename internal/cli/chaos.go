@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -32,9 +34,26 @@ type chaosFlags struct {
 	workers int
 	threads int
 	dir     string
+	kinds   []string
 	set     []string
 	asJSON  bool
 }
+
+// The kinds of faults, and how often each is drawn in proportion.
+const (
+	killWorker      = "worker killed"
+	freezeWorker    = "worker frozen"
+	killCoordinator = "coordinator killed"
+	restartBroker   = "broker restarted"
+	joinWorker      = "worker joined"
+	releaseWorker   = "worker released"
+	killBoth        = "coordinator and worker killed"
+)
+
+var chaosShares = []struct {
+	kind  string
+	share int
+}{{killWorker, 7}, {freezeWorker, 3}, {killCoordinator, 3}, {restartBroker, 2}, {joinWorker, 2}, {releaseWorker, 2}, {killBoth, 1}}
 
 func newChaos() *cobra.Command {
 	var f chaosFlags
@@ -63,6 +82,7 @@ worker released, coordinator and a worker killed at once.
 	fl.IntVar(&f.workers, "workers", 3, "workers to begin with")
 	fl.IntVar(&f.threads, "threads", 1, "compute threads a worker")
 	fl.StringVar(&f.dir, "dir", "", "where the runs are kept (default: a temporary directory, removed if all is well)")
+	fl.StringSliceVar(&f.kinds, "kinds", nil, "faults to choose from, by name as in the table (default: all)")
 	fl.StringArrayVar(&f.set, "set", nil, "override a value of the job file: key=value")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object at the end")
 	return c
@@ -104,6 +124,10 @@ func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
 	if f.workers < 1 || f.faults < 1 || f.pace <= 0 {
 		return usagef("--workers, --faults and --pace must be above 0")
 	}
+	draw, err := f.draw()
+	if err != nil {
+		return err
+	}
 	dir := f.dir
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "vlaring-chaos-"); err != nil {
@@ -117,7 +141,7 @@ func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
 			fmt.Fprintf(c.OutOrStdout(), format+"\n", a...)
 		}
 	}
-	x := &chaos{flags: f, job: j, path: path, say: say, rng: rand.New(rand.NewPCG(f.seed, 0))}
+	x := &chaos{flags: f, draw: draw, job: j, path: path, say: say, rng: rand.New(rand.NewPCG(f.seed, 0))}
 	if x.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -168,6 +192,23 @@ func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
 	return nil
 }
 
+// draw is the chosen kinds, each as often as its share.
+func (f *chaosFlags) draw() (l []string, err error) {
+	var names []string
+	for _, k := range chaosShares {
+		names = append(names, k.kind)
+		if len(f.kinds) == 0 || slices.Contains(f.kinds, k.kind) {
+			l = append(l, slices.Repeat([]string{k.kind}, k.share)...)
+		}
+	}
+	for _, k := range f.kinds {
+		if !slices.Contains(names, k) {
+			return nil, usagef("--kinds %q: want some of %s", k, strings.Join(names, ", "))
+		}
+	}
+	return l, nil
+}
+
 func (r *chaosReport) sum() {
 	by := map[string][]float64{}
 	for _, f := range r.all {
@@ -201,6 +242,7 @@ func (r *chaosReport) print(out io.Writer) {
 // chaos drives the runs.
 type chaos struct {
 	flags *chaosFlags
+	draw  []string
 	job   *job.Job
 	path  string
 	self  string
@@ -343,36 +385,31 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		if ended() || watch.steps >= x.job.Train.Steps-2 {
 			break
 		}
-		kind, at := "", time.Now()
-		switch n := x.rng.IntN(20); {
-		case n < 7:
-			kind = "worker killed"
+		kind, at := x.draw[x.rng.IntN(len(x.draw))], time.Now()
+		switch kind {
+		case killWorker:
 			if w, ok := worker(); ok {
 				at = time.Now()
 				syscall.Kill(w.PID, syscall.SIGKILL)
 			}
-		case n < 10:
-			kind = "worker frozen"
+		case freezeWorker:
 			if w, ok := worker(); ok {
 				at = time.Now()
 				syscall.Kill(w.PID, syscall.SIGSTOP)
 				time.AfterFunc(time.Duration(x.rng.Int64N(int64(2*time.Duration(x.job.Cluster.Deadline)))), func() { syscall.Kill(w.PID, syscall.SIGCONT) })
 			}
-		case n < 13:
-			kind = "coordinator killed"
+		case killCoordinator:
 			if err := restart(); err != nil {
 				return "", faults, err
 			}
 			at = time.Now()
-		case n < 15:
-			kind = "broker restarted"
+		case restartBroker:
 			broker.Shutdown()
 			if broker, err = natsbus.StartBroker(natsbus.BrokerOptions{Port: port, Token: token}); err != nil {
 				return "", faults, err
 			}
 			at = time.Now()
-		case n < 17:
-			kind = "worker joined"
+		case joinWorker:
 			cmd := exec.Command(x.self, "worker", "--nats", broker.URL(), "--job", x.job.Name, "--id", fmt.Sprintf("x%d", len(faults)),
 				"--threads", strconv.Itoa(x.flags.threads), "--rescue-dir", filepath.Join(dir, "rescue"))
 			cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+token, childEnv+"=1")
@@ -381,14 +418,12 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 				return "", faults, err
 			}
 			joined = append(joined, cmd)
-		case n < 19:
-			kind = "worker released"
+		case releaseWorker:
 			status()
 			if m := len(last.Workers); m > 1 {
 				cluster.AskJob(ctx, conn.Bus(), x.job.Name, cluster.Ask{What: "scale", Workers: m - 1})
 			}
-		default:
-			kind = "coordinator and worker killed"
+		case killBoth:
 			if w, ok := worker(); ok {
 				syscall.Kill(w.PID, syscall.SIGKILL)
 			}
