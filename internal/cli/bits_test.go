@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // Promise 1 over NATS with real processes: the final weights are the same
@@ -29,6 +31,18 @@ func TestSameBits(t *testing.T) {
 			if got != want {
 				t.Errorf("weights are %s, want %s", got, want)
 			}
+		})
+	}
+	for _, level := range tensor.CPULevels() {
+		t.Run("on "+level, func(t *testing.T) {
+			p := start(t, []string{"VLARING_CPU=" + level}, bin.coordinator, "train", job, "--json", "--run-dir", filepath.Join(t.TempDir(), "run"))
+			if cpu := p.event("joined")["cpu"]; cpu != level {
+				t.Errorf("the worker computes with %v", cpu)
+			}
+			if got := p.event("end")["model_sha256"]; got != want {
+				t.Errorf("weights are %v, want %s", got, want)
+			}
+			p.wait()
 		})
 	}
 	t.Run("stopped and resumed", func(t *testing.T) {

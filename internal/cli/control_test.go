@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// long is a job that ends only when it is told to.
+func long(dir string, args ...string) []string {
+	return append([]string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "train.steps=1000000", "--set", "checkpoint.every=0"}, args...)
+}
+
+// A running job answers for itself, changes its size when it is asked to, and
+// stops when it is told to: with a checkpoint of the last step.
+func TestStatusScaleStop(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, long(dir, "--workers", "2")...)
+	p.event("step")
+	status := func(args ...string) (s jobStatus) {
+		t.Helper()
+		code, stdout, stderr := call(t, bin.coordinator, append(args, dir, "--json")...)
+		if code != 0 {
+			t.Fatalf("%v: exit code %d\n%s", args, code, stderr)
+		}
+		if err := json.Unmarshal([]byte(stdout), &s); err != nil {
+			t.Fatalf("%v: %v: %q", args, err, stdout)
+		}
+		return s
+	}
+	s := status("status")
+	if s.Job != "small" || s.Phase != "running" || s.Step < 1 || s.Steps != 1000000 || len(s.Workers) != 2 || s.Workers[1].Rank != 1 || s.Workers[0].PID == 0 {
+		t.Errorf("status %+v", s)
+	}
+	world := func(n int) {
+		t.Helper()
+		for {
+			if m := p.event("step"); m["world"].(float64) == float64(n) {
+				return
+			}
+		}
+	}
+	status("scale", "4")
+	world(4)
+	status("scale", "1")
+	world(1)
+	if code, stdout, _ := call(t, bin.coordinator, "status", dir); code != 0 || !strings.Contains(stdout, "RANK") || !strings.Contains(stdout, "small: running, step") {
+		t.Errorf("status for people: exit code %d\n%s", code, stdout)
+	}
+	status("stop")
+	end := p.event("end")
+	if code, _ := p.wait(); code != exitResume || end["outcome"] != "stopped" || end["model_sha256"] == nil {
+		t.Errorf("exit code %d, %v\n%s", code, end, p.errText())
+	}
+	if !strings.Contains(p.errText(), "--resume") {
+		t.Errorf("nothing says how to resume:\n%s", p.errText())
+	}
+}
+
+func TestControlRefuses(t *testing.T) {
+	empty := t.TempDir()
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"no job":          {[]string{"status"}, exitUsage, "run directory"},
+		"no run":          {[]string{"status", empty}, exitUsage, empty},
+		"no number":       {[]string{"scale", "many", empty}, exitUsage, "many"},
+		"too few":         {[]string{"scale", "0", empty}, exitUsage, "1 to 4096"},
+		"no server":       {[]string{"stop", "--nats", "nats://127.0.0.1:1", "--job", "x", "--timeout", "1s"}, exitFailed, "127.0.0.1:1"},
+		"unknown fault":   {[]string{"chaos", "testdata/small.yaml", "--kinds", "earthquake"}, exitUsage, "earthquake"},
+		"chaos of no job": {[]string{"chaos", filepath.Join(empty, "none.yaml")}, exitUsage, "none.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, _, stderr := call(t, bin.coordinator, c.args...)
+			if code != c.code || !strings.Contains(stderr, c.want) {
+				t.Errorf("exit code %d, want %d with %q in the message:\n%s", code, c.code, c.want, stderr)
+			}
+		})
+	}
+}
+
+// A worker from elsewhere is in at a step boundary, and may go again.
+func TestWorkerJoinsAndLeaves(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, long(dir, "--workers", "1")...)
+	p.event("step")
+	a, err := readAddress(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, []string{tokenEnv + "=" + a.Token}, bin.worker, "--nats", a.URL, "--job", "small", "--id", "guest")
+	for p.event("step")["world"].(float64) != 2 {
+	}
+	w.cmd.Process.Signal(os.Interrupt)
+	if code, _ := w.wait(); code != exitResume { // an Indexed Job must not count it complete
+		t.Errorf("the worker's exit code is %d, want %d\n%s", code, exitResume, w.errText())
+	}
+	for p.event("step")["world"].(float64) != 1 {
+	}
+	call(t, bin.coordinator, "stop", dir)
+	if code, _ := p.wait(); code != exitResume {
+		t.Errorf("exit code %d\n%s", code, p.errText())
+	}
+}
+
+// One run directory and one name have one coordinator.
+func TestSecondCoordinator(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, long(dir, "--workers", "1")...)
+	p.event("step")
+	a, err := readAddress(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := start(t, []string{tokenEnv + "=" + a.Token}, bin.coordinator, long(filepath.Join(t.TempDir(), "other"), "--workers", "1", "--nats", a.URL)...)
+	if code, _ := q.wait(); code != exitFailed || !strings.Contains(q.errText(), "has a coordinator") {
+		t.Errorf("a second coordinator of the job: exit code %d\n%s", code, q.errText())
+	}
+	if s := p.event("step"); s["world"].(float64) != 1 {
+		t.Errorf("the first one's job is disturbed: %v", s)
+	}
+	call(t, bin.coordinator, "stop", dir)
+	p.wait()
+}
