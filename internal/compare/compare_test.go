@@ -201,6 +201,7 @@ func TestVerdicts(t *testing.T) {
 	whole := []field{{side: "vit", depth: 0, reached: 0.1}, {side: "vit", depth: 1, reached: 1}, {side: "cnn", depth: 0, reached: 1}, {side: "cnn", depth: 1, reached: 1}}
 	for name, c := range map[string]struct{ got, want Verdict }{
 		"processing, parallel":    {verdict(judgeProcessing(parallel, 2)), Confirmed},
+		"processing, disturbed":   {verdict(judgeProcessing([]rnnTime{at("transformer", 8, 5, 1, 1, 1), at("lstm", 8, 2, 2, 2, 1)}, 2)), Undecided},
 		"processing, alike":       {verdict(judgeProcessing(quadratic, 2)), Corrected},
 		"distance, lost":          {verdict(judgeDistance(runs(1, 0.1), reached)), Confirmed},
 		"distance, learned":       {verdict(judgeDistance(runs(1, 1), reached)), Corrected},

@@ -137,56 +137,66 @@ type timing struct {
 	memory  int64   // bytes that the tape holds for it
 }
 
-// timed runs a model of text on batches of n samples for about budget, at
-// least three times.
-func timed(text string, n, threads int, budget time.Duration) (timing, error) {
-	var out timing
+// timed runs a model of text on a batch of n samples, by turns with each number
+// of threads, for about budget each and at least three times: what else the
+// machine does meanwhile meets them all alike.
+func timed(text string, n int, threads []int, budget time.Duration) ([]timing, error) {
 	s, err := open(text)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	defer s.Close()
-	rt := tensor.NewRuntime(threads)
-	defer rt.Close()
-	p, err := s.model.Program(rt, n, s.meta.Spec, models.ProgramOptions{Loss: s.job.Loss, Train: true})
+	b, err := s.batch(n)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
-	defer p.Close()
+	ps := s.model.Params()
+	ps.BindGrads(make([]float32, ps.Len()))
+	out, programs := make([]timing, len(threads)), make([]*models.Program, len(threads))
+	for i, t := range threads {
+		rt := tensor.NewRuntime(t)
+		defer rt.Close()
+		p, err := s.model.Program(rt, n, s.meta.Spec, models.ProgramOptions{Loss: s.job.Loss, Train: true})
+		if err != nil {
+			return nil, err
+		}
+		defer p.Close()
+		if err := p.Load(b); err != nil {
+			return nil, err
+		}
+		p.SetStep(0, 0, true)
+		programs[i], out[i] = p, timing{math.Inf(1), math.Inf(1), p.MemoryBytes()}
+	}
+	begin := time.Now()
+	for round := 0; round < 4 || time.Since(begin) < budget*time.Duration(len(threads)); round++ {
+		for i, p := range programs {
+			at := time.Now()
+			p.Forward()
+			f := time.Since(at).Seconds()
+			p.Backward()
+			if round > 0 { // the first touches the memory
+				out[i].forward, out[i].step = min(out[i].forward, f), min(out[i].step, time.Since(at).Seconds())
+			}
+		}
+	}
+	return out, nil
+}
+
+// batch is the first n training samples.
+func (s *subject) batch(n int) (*models.Batch, error) {
 	col, err := data.NewCollator(s.meta)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	samples := make([]data.Sample, n)
 	src := s.set.Train()
 	for i := range samples {
 		if samples[i], err = src.Sample(i % src.Len()); err != nil {
-			return out, err
+			return nil, err
 		}
 	}
 	b := models.NewBatch(n, s.meta.Spec)
-	if err := col.Collate(samples, b); err != nil {
-		return out, err
-	}
-	if err := p.Load(b); err != nil {
-		return out, err
-	}
-	ps := s.model.Params()
-	ps.BindGrads(make([]float32, ps.Len()))
-	p.SetStep(0, 0, true)
-	out.forward, out.step = math.Inf(1), math.Inf(1)
-	begin := time.Now()
-	for i := 0; i < 4 || time.Since(begin) < budget; i++ {
-		at := time.Now()
-		p.Forward()
-		f := time.Since(at).Seconds()
-		p.Backward()
-		if i > 0 { // the first touches the memory
-			out.forward, out.step = min(out.forward, f), min(out.step, time.Since(at).Seconds())
-		}
-	}
-	out.memory = p.MemoryBytes()
-	return out, nil
+	return b, col.Collate(samples, b)
 }
 
 // parameters counts a model's.

@@ -50,7 +50,7 @@ type Verdict string
 const (
 	Confirmed Verdict = "confirmed"
 	Corrected Verdict = "corrected" // it is not so, or only in part
-	Undecided Verdict = "undecided" // measured at Quick sizes
+	Undecided Verdict = "undecided" // measured at Quick sizes, or on a machine too busy to tell
 )
 
 // settle takes back what quick sizes cannot say.
