@@ -3,7 +3,6 @@ package cluster
 import (
 	"fmt"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
@@ -248,7 +247,8 @@ func sender(ev any) (id string, generation uint64) {
 	return "", 0
 }
 
-func (m *Machine) act(a any)                  { m.out = append(m.out, a) }
+func (m *Machine) act(a any) { m.out = append(m.out, a) }
+
 func (m *Machine) note(f string, args ...any) { m.act(Note{fmt.Sprintf(f, args...)}) }
 
 func (m *Machine) enter(p Phase) {
@@ -261,117 +261,6 @@ func (m *Machine) broadcast(msg any) {
 	for _, w := range m.sorted() {
 		m.act(Send{w.Worker, msg})
 	}
-}
-
-// stranger is a worker that this coordinator does not know, though it speaks.
-func (m *Machine) stranger(ev any, id string, gen uint64) {
-	if _, ok := ev.(*Heartbeat); ok {
-		m.act(Send{id, &Introduce{Coordinator: m.cfg.Coordinator}})
-	}
-}
-
-func (m *Machine) join(j *Join) {
-	w := m.members[j.Worker]
-	switch {
-	case j.Protocol != Protocol:
-		m.act(Answer{Refused: fmt.Sprintf("worker %s speaks protocol version %d, this coordinator speaks %d: run the same release on both sides", j.Version, j.Protocol, Protocol)})
-		m.note("refused worker %s on %s: protocol version %d, not %d", j.Worker, j.Host, j.Protocol, Protocol)
-		return
-	case j.Seat != nil && j.Seat.Job != m.cfg.Job:
-		m.act(Answer{Refused: "it runs this job as it was before it was changed"})
-		m.note("refused worker %s on %s: it runs this job as it was before it was changed", j.Worker, j.Host)
-		return
-	case w != nil && (w.Host != j.Host || w.PID != j.PID):
-		m.act(Answer{Refused: fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)})
-		return
-	case w != nil && w.Status == Loading: // the reply to its first request was lost
-	case w != nil && j.Seat != nil && m.ring[w.Worker] && j.Seat.Generation == m.generation: // so was that to its second introduction
-	case w != nil && j.Seat == nil: // its process has begun anew under the same pid, as containers do
-		m.lose(w, "it began anew")
-		w = nil
-	}
-	if w == nil {
-		w = &Member{Join: *j, Rank: -1}
-		m.members[j.Worker] = w
-		m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, len(m.members), max(m.cfg.Workers, m.target))
-		if j.Seat != nil { // it lived on without us
-			w.Status, w.State, w.Step = AtRest, true, j.Seat.Step // or will be, as soon as it is assigned
-			if m.phase == Gathering {
-				w.Status = Stepping
-				m.committed = max(m.committed, j.Seat.Step)
-				m.generation = max(m.generation, j.Seat.Generation)
-				for _, id := range j.Seat.Members {
-					m.ring[id] = true // those that are to be heard of before going on
-				}
-				if m.places == nil {
-					m.places = j.Seat.places()
-				}
-			}
-		}
-	}
-	w.LastSeen = m.at
-	source := FromPeers
-	switch {
-	case j.Seat != nil:
-		source = FromItself
-	case m.phase == Gathering:
-		source = FromCoordinator
-	}
-	m.act(Answer{Source: source})
-}
-
-func (m *Machine) ready(e *Ready) {
-	w := m.members[e.Worker]
-	if w.Status != Loading {
-		return
-	}
-	w.Status, w.State, w.Step, w.Digest = AtRest, e.State, e.Step, e.Digest
-	w.restoring = w.restoring && !e.State
-	m.equip(w)
-}
-
-// equip gives a member the state that the others begin with, if it is to begin.
-func (m *Machine) equip(w *Member) {
-	if m.phase == Gathering && w.Status == AtRest && !(w.State && w.Step == m.base.Step) {
-		w.Status, w.State, w.restoring, w.nagged = Loading, false, true, m.at
-		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
-	}
-}
-
-func (m *Machine) standing(e *Standing) {
-	w := m.members[e.Worker]
-	if w.Status != Loading && (e.Generation < m.generation || m.phase == Forming) { // of before the recall or the assignment that it has not heard yet
-		return
-	}
-	w.Status, w.State, w.Step, w.Digest = AtRest, e.State, e.Step, e.Digest
-	w.restoring = w.restoring && !e.State
-	if e.State {
-		m.committed = max(m.committed, e.Step)
-	}
-	if !e.State {
-		m.equip(w)
-	}
-}
-
-func (m *Machine) formed(e *Formed) {
-	w := m.members[e.Worker]
-	if m.phase != Forming || e.Generation != m.generation || w.Status != Assigned {
-		return
-	}
-	w.Status, w.State, w.Step = Listening, true, m.committed
-}
-
-func (m *Machine) heartbeat(e *Heartbeat) {
-	w := m.members[e.Worker]
-	w.Phase = e.Phase
-	if w.State && e.Step > w.Step {
-		w.Step, w.Digest = e.Step, "" // until it says what it holds
-		m.committed = max(m.committed, e.Step)
-	}
-	if m.phase > Gathering && m.phase < Saving && e.Generation == m.generation && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
-		m.recall(fmt.Sprintf("worker %s follows another coordinator's generation of that number", w.Worker))
-	}
-	m.act(Send{w.Worker, &Beat{Coordinator: m.cfg.Coordinator, Reported: m.reported}})
 }
 
 // stop asks the ring to end at one step that all ranks learn from it.
@@ -416,136 +305,6 @@ func (m *Machine) flag(f allreduce.Flags) {
 	m.broadcast(&Control{Generation: m.generation, Flags: m.raise})
 }
 
-// lose handles a member that is not there any more.
-func (m *Machine) lose(w *Member, reason string) {
-	delete(m.members, w.Worker)
-	delete(m.faults, w.Worker)
-	if w.leaving {
-		m.note("worker %s%s has left", w.Worker, m.rankText(w.Worker))
-	} else {
-		m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
-	}
-	if !m.ring[w.Worker] {
-		return
-	}
-	switch m.phase {
-	case Forming, Running:
-		m.recall(fmt.Sprintf("worker %s was lost after step %d: %s", w.Worker, w.Step, reason))
-	case Gathering:
-		delete(m.ring, w.Worker)
-	}
-}
-
-// recall breaks the current generation and asks everyone where they stand.
-func (m *Machine) recall(reason string) {
-	m.flush(true)
-	m.generation++
-	m.voidOffers()
-	m.raise = 0
-	m.midStep = true
-	m.enter(Settling)
-	m.note("generation %d is over: %s", m.generation-1, reason)
-	for _, w := range m.sorted() {
-		if w.Status == Loading {
-			continue
-		}
-		w.Status = Stepping // until it says that it stands
-		w.nagged = m.at
-		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: reason}})
-	}
-}
-
-func (m *Machine) fault(e *Fault) {
-	w := m.members[e.Worker]
-	if w.Status == Loading && m.phase != Gathering {
-		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
-		m.lose(w, e.Error)
-		return
-	}
-	if e.Generation < m.generation && !e.Fatal || m.phase != Running && m.phase != Forming && m.phase != Gathering {
-		return
-	}
-	text := fmt.Sprintf("worker %s%s after step %d: %s", w.Worker, m.rankText(w.Worker), e.Step, e.Error)
-	switch {
-	case m.phase == Gathering:
-		m.finish(Failed, text)
-	case e.Fatal:
-		m.failing = text
-		m.recall(text)
-	case e.Peer != "":
-		m.blamed[e.Peer]++
-		if p := m.members[e.Peer]; p != nil && m.blamed[e.Peer] >= 3 {
-			m.act(Send{p.Worker, &Introduce{Coordinator: m.cfg.Coordinator}})
-			m.lose(p, fmt.Sprintf("%d generations in a row failed waiting for it", m.blamed[e.Peer]))
-			m.blamed[e.Peer] = 0
-			return
-		}
-		m.recall(text)
-	default: // its own: the data, the disk, a panic
-		m.faults[w.Worker] = e.Error
-		if len(m.faults) >= 2 || len(m.members) == 1 {
-			m.failing = text
-			m.recall(text)
-			return
-		}
-		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
-		m.lose(w, e.Error)
-		m.faults[w.Worker] = e.Error
-	}
-}
-
-// named is a worker with its rank.
-func (m *Machine) named(id string) string { return "worker " + id + m.rankText(id) }
-
-func (m *Machine) rankText(id string) string {
-	for r, p := range m.places {
-		if p.Worker == id && m.ring[id] {
-			return fmt.Sprintf(" (rank %d)", r)
-		}
-	}
-	return ""
-}
-
-func (m *Machine) tick() {
-	for _, w := range m.sorted() {
-		limit := m.cfg.Deadline
-		if silent := m.at.Sub(w.LastSeen); silent > limit {
-			m.lose(w, fmt.Sprintf("not heard from for %v", silent.Round(time.Millisecond)))
-		}
-	}
-	m.flush(false)
-	if m.raise != 0 && m.phase == Running && m.at.Sub(m.raised) > m.nagAfter() {
-		m.flag(m.raise)
-	}
-	for _, w := range m.sorted() {
-		if m.at.Sub(w.nagged) > m.nagAfter() {
-			m.nag(w)
-		}
-	}
-}
-
-// nagAfter is how long a message may take to have an effect before it is sent again.
-func (m *Machine) nagAfter() time.Duration { return min(m.cfg.Deadline/3, 500*time.Millisecond) }
-
-// nag sends again what a member seems not to have heard.
-func (m *Machine) nag(w *Member) {
-	switch {
-	case m.phase == Gathering && w.Status == Loading && w.restoring:
-		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
-	case m.phase == Settling && w.Status == Stepping:
-		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "again"}})
-	case m.phase == Forming && w.Status == Assigned:
-		m.act(Send{w.Worker, m.assignment(w)})
-	case m.phase == Running && w.Status == Listening && strings.HasPrefix(w.Phase, PhaseFormed):
-		m.act(Send{w.Worker, &Go{Generation: m.generation}})
-	case m.phase == Saving && w.Status == AtRest:
-		m.requestParts()
-	default:
-		return
-	}
-	w.nagged = m.at
-}
-
 // PhaseFormed is the phase of a worker that waits for Go.
 const PhaseFormed = "formed"
 
@@ -588,50 +347,6 @@ func (m *Machine) proceed() {
 	case Saving:
 		m.conclude()
 	}
-}
-
-// gathered starts the job once enough workers are ready, or goes on with those
-// that a dead coordinator left behind.
-func (m *Machine) gathered() {
-	if m.rewinds {
-		return
-	}
-	ready, seated, missing := 0, 0, 0
-	for _, w := range m.members {
-		if w.Seat != nil && w.State && w.Status == Stepping {
-			seated++
-		}
-		if w.Status == AtRest && w.State {
-			ready++
-		}
-	}
-	for id := range m.ring {
-		if m.members[id] == nil {
-			missing++
-		}
-	}
-	if seated > 0 && (missing == 0 || m.at.After(m.quiet)) {
-		m.note("taking over %d workers at step %d", seated, m.committed)
-		m.recall("its coordinator died")
-		return
-	}
-	if seated > 0 || m.cfg.Takeover && !m.at.After(m.quiet) {
-		return
-	}
-	late := m.cfg.JoinTimeout > 0 && m.at.Sub(m.began) > m.cfg.JoinTimeout
-	switch {
-	case ready >= m.cfg.Workers:
-	case late && ready >= max(m.cfg.MinWorkers, 1):
-		m.note("beginning with %d of %d workers: the others were not ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout)
-	case m.again && ready >= max(m.cfg.MinWorkers, 1) && ready == len(m.members):
-	case late && !m.again:
-		m.finish(Failed, fmt.Sprintf("%d of %d workers were ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout))
-		return
-	default:
-		return
-	}
-	m.again = false
-	m.form()
 }
 
 // allStand says whether every member that has loaded the job is at rest.

@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"fmt"
+)
+
+// stranger is a worker that this coordinator does not know, though it speaks.
+func (m *Machine) stranger(ev any, id string, gen uint64) {
+	if _, ok := ev.(*Heartbeat); ok {
+		m.act(Send{id, &Introduce{Coordinator: m.cfg.Coordinator}})
+	}
+}
+
+func (m *Machine) join(j *Join) {
+	w := m.members[j.Worker]
+	switch {
+	case j.Protocol != Protocol:
+		m.act(Answer{Refused: fmt.Sprintf("worker %s speaks protocol version %d, this coordinator speaks %d: run the same release on both sides", j.Version, j.Protocol, Protocol)})
+		m.note("refused worker %s on %s: protocol version %d, not %d", j.Worker, j.Host, j.Protocol, Protocol)
+		return
+	case j.Seat != nil && j.Seat.Job != m.cfg.Job:
+		m.act(Answer{Refused: "it runs this job as it was before it was changed"})
+		m.note("refused worker %s on %s: it runs this job as it was before it was changed", j.Worker, j.Host)
+		return
+	case w != nil && (w.Host != j.Host || w.PID != j.PID):
+		m.act(Answer{Refused: fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)})
+		return
+	case w != nil && w.Status == Loading: // the reply to its first request was lost
+	case w != nil && j.Seat != nil && m.ring[w.Worker] && j.Seat.Generation == m.generation: // so was that to its second introduction
+	case w != nil && j.Seat == nil: // its process has begun anew under the same pid, as containers do
+		m.lose(w, "it began anew")
+		w = nil
+	}
+	if w == nil {
+		w = &Member{Join: *j, Rank: -1}
+		m.members[j.Worker] = w
+		m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, len(m.members), max(m.cfg.Workers, m.target))
+		if j.Seat != nil { // it lived on without us
+			w.Status, w.State, w.Step = AtRest, true, j.Seat.Step // or will be, as soon as it is assigned
+			if m.phase == Gathering {
+				w.Status = Stepping
+				m.committed = max(m.committed, j.Seat.Step)
+				m.generation = max(m.generation, j.Seat.Generation)
+				for _, id := range j.Seat.Members {
+					m.ring[id] = true // those that are to be heard of before going on
+				}
+				if m.places == nil {
+					m.places = j.Seat.places()
+				}
+			}
+		}
+	}
+	w.LastSeen = m.at
+	source := FromPeers
+	switch {
+	case j.Seat != nil:
+		source = FromItself
+	case m.phase == Gathering:
+		source = FromCoordinator
+	}
+	m.act(Answer{Source: source})
+}
+
+func (m *Machine) ready(e *Ready) {
+	w := m.members[e.Worker]
+	if w.Status != Loading {
+		return
+	}
+	w.Status, w.State, w.Step, w.Digest = AtRest, e.State, e.Step, e.Digest
+	w.restoring = w.restoring && !e.State
+	m.equip(w)
+}
+
+// equip gives a member the state that the others begin with, if it is to begin.
+func (m *Machine) equip(w *Member) {
+	if m.phase == Gathering && w.Status == AtRest && !(w.State && w.Step == m.base.Step) {
+		w.Status, w.State, w.restoring, w.nagged = Loading, false, true, m.at
+		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
+	}
+}
+
+func (m *Machine) standing(e *Standing) {
+	w := m.members[e.Worker]
+	if w.Status != Loading && (e.Generation < m.generation || m.phase == Forming) { // of before the recall or the assignment that it has not heard yet
+		return
+	}
+	w.Status, w.State, w.Step, w.Digest = AtRest, e.State, e.Step, e.Digest
+	w.restoring = w.restoring && !e.State
+	if e.State {
+		m.committed = max(m.committed, e.Step)
+	}
+	if !e.State {
+		m.equip(w)
+	}
+}
+
+func (m *Machine) formed(e *Formed) {
+	w := m.members[e.Worker]
+	if m.phase != Forming || e.Generation != m.generation || w.Status != Assigned {
+		return
+	}
+	w.Status, w.State, w.Step = Listening, true, m.committed
+}
+
+func (m *Machine) heartbeat(e *Heartbeat) {
+	w := m.members[e.Worker]
+	w.Phase = e.Phase
+	if w.State && e.Step > w.Step {
+		w.Step, w.Digest = e.Step, "" // until it says what it holds
+		m.committed = max(m.committed, e.Step)
+	}
+	if m.phase > Gathering && m.phase < Saving && e.Generation == m.generation && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
+		m.recall(fmt.Sprintf("worker %s follows another coordinator's generation of that number", w.Worker))
+	}
+	m.act(Send{w.Worker, &Beat{Coordinator: m.cfg.Coordinator, Reported: m.reported}})
+}
+
+// gathered starts the job once enough workers are ready, or goes on with those
+// that a dead coordinator left behind.
+func (m *Machine) gathered() {
+	if m.rewinds {
+		return
+	}
+	ready, seated, missing := 0, 0, 0
+	for _, w := range m.members {
+		if w.Seat != nil && w.State && w.Status == Stepping {
+			seated++
+		}
+		if w.Status == AtRest && w.State {
+			ready++
+		}
+	}
+	for id := range m.ring {
+		if m.members[id] == nil {
+			missing++
+		}
+	}
+	if seated > 0 && (missing == 0 || m.at.After(m.quiet)) {
+		m.note("taking over %d workers at step %d", seated, m.committed)
+		m.recall("its coordinator died")
+		return
+	}
+	if seated > 0 || m.cfg.Takeover && !m.at.After(m.quiet) {
+		return
+	}
+	late := m.cfg.JoinTimeout > 0 && m.at.Sub(m.began) > m.cfg.JoinTimeout
+	switch {
+	case ready >= m.cfg.Workers:
+	case late && ready >= max(m.cfg.MinWorkers, 1):
+		m.note("beginning with %d of %d workers: the others were not ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout)
+	case m.again && ready >= max(m.cfg.MinWorkers, 1) && ready == len(m.members):
+	case late && !m.again:
+		m.finish(Failed, fmt.Sprintf("%d of %d workers were ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout))
+		return
+	default:
+		return
+	}
+	m.again = false
+	m.form()
+}

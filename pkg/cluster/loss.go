@@ -1,0 +1,137 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// lose handles a member that is not there any more.
+func (m *Machine) lose(w *Member, reason string) {
+	delete(m.members, w.Worker)
+	delete(m.faults, w.Worker)
+	if w.leaving {
+		m.note("worker %s%s has left", w.Worker, m.rankText(w.Worker))
+	} else {
+		m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
+	}
+	if !m.ring[w.Worker] {
+		return
+	}
+	switch m.phase {
+	case Forming, Running:
+		m.recall(fmt.Sprintf("worker %s was lost after step %d: %s", w.Worker, w.Step, reason))
+	case Gathering:
+		delete(m.ring, w.Worker)
+	}
+}
+
+// recall breaks the current generation and asks everyone where they stand.
+func (m *Machine) recall(reason string) {
+	m.flush(true)
+	m.generation++
+	m.voidOffers()
+	m.raise = 0
+	m.midStep = true
+	m.enter(Settling)
+	m.note("generation %d is over: %s", m.generation-1, reason)
+	for _, w := range m.sorted() {
+		if w.Status == Loading {
+			continue
+		}
+		w.Status = Stepping // until it says that it stands
+		w.nagged = m.at
+		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: reason}})
+	}
+}
+
+func (m *Machine) fault(e *Fault) {
+	w := m.members[e.Worker]
+	if w.Status == Loading && m.phase != Gathering {
+		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
+		m.lose(w, e.Error)
+		return
+	}
+	if e.Generation < m.generation && !e.Fatal || m.phase != Running && m.phase != Forming && m.phase != Gathering {
+		return
+	}
+	text := fmt.Sprintf("worker %s%s after step %d: %s", w.Worker, m.rankText(w.Worker), e.Step, e.Error)
+	switch {
+	case m.phase == Gathering:
+		m.finish(Failed, text)
+	case e.Fatal:
+		m.failing = text
+		m.recall(text)
+	case e.Peer != "":
+		m.blamed[e.Peer]++
+		if p := m.members[e.Peer]; p != nil && m.blamed[e.Peer] >= 3 {
+			m.act(Send{p.Worker, &Introduce{Coordinator: m.cfg.Coordinator}})
+			m.lose(p, fmt.Sprintf("%d generations in a row failed waiting for it", m.blamed[e.Peer]))
+			m.blamed[e.Peer] = 0
+			return
+		}
+		m.recall(text)
+	default: // its own: the data, the disk, a panic
+		m.faults[w.Worker] = e.Error
+		if len(m.faults) >= 2 || len(m.members) == 1 {
+			m.failing = text
+			m.recall(text)
+			return
+		}
+		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
+		m.lose(w, e.Error)
+		m.faults[w.Worker] = e.Error
+	}
+}
+
+// named is a worker with its rank.
+func (m *Machine) named(id string) string { return "worker " + id + m.rankText(id) }
+
+func (m *Machine) rankText(id string) string {
+	for r, p := range m.places {
+		if p.Worker == id && m.ring[id] {
+			return fmt.Sprintf(" (rank %d)", r)
+		}
+	}
+	return ""
+}
+
+func (m *Machine) tick() {
+	for _, w := range m.sorted() {
+		limit := m.cfg.Deadline
+		if silent := m.at.Sub(w.LastSeen); silent > limit {
+			m.lose(w, fmt.Sprintf("not heard from for %v", silent.Round(time.Millisecond)))
+		}
+	}
+	m.flush(false)
+	if m.raise != 0 && m.phase == Running && m.at.Sub(m.raised) > m.nagAfter() {
+		m.flag(m.raise)
+	}
+	for _, w := range m.sorted() {
+		if m.at.Sub(w.nagged) > m.nagAfter() {
+			m.nag(w)
+		}
+	}
+}
+
+// nagAfter is how long a message may take to have an effect before it is sent again.
+func (m *Machine) nagAfter() time.Duration { return min(m.cfg.Deadline/3, 500*time.Millisecond) }
+
+// nag sends again what a member seems not to have heard.
+func (m *Machine) nag(w *Member) {
+	switch {
+	case m.phase == Gathering && w.Status == Loading && w.restoring:
+		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
+	case m.phase == Settling && w.Status == Stepping:
+		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "again"}})
+	case m.phase == Forming && w.Status == Assigned:
+		m.act(Send{w.Worker, m.assignment(w)})
+	case m.phase == Running && w.Status == Listening && strings.HasPrefix(w.Phase, PhaseFormed):
+		m.act(Send{w.Worker, &Go{Generation: m.generation}})
+	case m.phase == Saving && w.Status == AtRest:
+		m.requestParts()
+	default:
+		return
+	}
+	w.nagged = m.at
+}
