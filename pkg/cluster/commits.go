@@ -29,6 +29,9 @@ func (m *Machine) report(e *Report) {
 		return
 	}
 	r := m.reports[e.Step]
+	if r == nil && !m.roomFor(e.Step) {
+		return // it is sent again
+	}
 	if r == nil {
 		r = &stepReports{world: e.World, first: m.at}
 		m.reports[e.Step] = r
@@ -46,6 +49,19 @@ func (m *Machine) report(e *Report) {
 		return
 	}
 	m.emit(func(r *stepReports) bool { return len(r.list) >= r.world })
+}
+
+// roomFor bounds the steps that are not told of yet: the nearest ones matter.
+func (m *Machine) roomFor(step uint64) bool {
+	if len(m.reports) < maxReports {
+		return true
+	}
+	last := slices.Max(slices.Collect(maps.Keys(m.reports)))
+	if step > last {
+		return false
+	}
+	delete(m.reports, last)
+	return true
 }
 
 // disagree compares what must be the same bits on every member.
@@ -111,15 +127,16 @@ func (m *Machine) offer(e *Offer) {
 		return
 	case m.saving[e.Step]:
 		return
-	case e.Generation < m.void || e.Parts < 1 || e.Parts > maxParts || e.Part < 0 || e.Part >= e.Parts:
+	case e.Generation < m.void:
 		m.act(Send{e.Worker, &Stored{Step: e.Step, Error: "it is of a generation that broke"}})
-		m.retake = m.retake || e.Generation < m.void
+		m.retake = true
 		return
 	}
 	parts := m.offers[e.Step]
 	if len(parts) != e.Parts || parts[firstOf(parts)] != nil && parts[firstOf(parts)].Generation != e.Generation {
 		parts = make([]*Offer, e.Parts) // divided anew
 		m.offers[e.Step] = parts
+		m.boundOffers()
 	}
 	parts[e.Part] = e
 	m.saveWhole()
@@ -130,18 +147,40 @@ func (m *Machine) offer(e *Offer) {
 func (m *Machine) saveWhole() {
 	for _, step := range slices.Sorted(maps.Keys(m.offers)) {
 		parts := m.offers[step]
-		if step <= m.reported && !m.saving[step] && !slices.Contains(parts, nil) {
-			m.saving[step] = true
-			m.act(Save{step, parts})
+		if step > m.reported || m.saving[step] || slices.Contains(parts, nil) {
+			continue
 		}
+		if odd := slices.IndexFunc(parts, func(o *Offer) bool { return o.Digest != parts[0].Digest }); odd > 0 {
+			m.diverged = fmt.Sprintf("workers disagree after step %d: %s offers a part of state %.12s, %s one of %.12s",
+				step, m.named(parts[0].Worker), parts[0].Digest, m.named(parts[odd].Worker), parts[odd].Digest)
+			m.dropOffers(step, "its parts are of different states")
+			m.retake = true
+			continue
+		}
+		m.saving[step] = true
+		m.act(Save{step, parts})
 	}
 }
 
 // maxRefused is how often storing the last step is tried.
 const maxRefused = 10
 
-// maxParts bounds what a worker can make the coordinator allocate.
-const maxParts = 1 << 16
+// boundOffers drops the oldest checkpoint of too many whose parts do not come.
+func (m *Machine) boundOffers() {
+	if len(m.offers) <= maxOffered {
+		return
+	}
+	for _, step := range slices.Sorted(maps.Keys(m.offers)) {
+		if !m.saving[step] {
+			m.dropOffers(step, "its other parts did not come")
+			return
+		}
+	}
+}
+
+// maxOffered is how many checkpoints may wait for parts. Each member has one
+// on offer at a time.
+const maxOffered = 64
 
 func firstOf(parts []*Offer) int {
 	for i, p := range parts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -54,7 +55,9 @@ func (c *Coordinator) Tell(ev any) {
 // Run serves the job until it ends or ctx does, which abandons it: workers
 // notice by themselves. It returns how the job finished.
 func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
-	defer close(c.done)
+	var once sync.Once
+	leave := func() { once.Do(func() { close(c.done) }) }
+	defer leave()
 	c.me.Coordinator = cfg.Coordinator
 	if err := c.lead(ctx, cfg.Deadline); err != nil {
 		return Finish{}, err
@@ -77,7 +80,14 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 			c.Tell(Saved{Step: s.Step, Err: c.hooks.Save(saveCtx, s.Step, s.Parts)})
 		}
 	}()
-	defer func() { cancel(); close(saves); <-saver }()
+	var rewinds sync.WaitGroup
+	defer func() { // nobody takes events any more, so nobody may wait to tell one
+		leave()
+		cancel()
+		close(saves)
+		<-saver
+		rewinds.Wait()
+	}()
 
 	probes := newProber(c, cfg.Deadline)
 	defer probes.stop()
@@ -137,10 +147,10 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 					go c.Tell(Saved{Step: a.Step, Err: errTooManyOffers})
 				}
 			case Rewind:
-				go func() {
+				rewinds.Go(func() {
 					step, state, err := c.hooks.Rewind(saveCtx)
 					c.Tell(Restored{Step: step, State: state, Err: err})
-				}()
+				})
 			case Note:
 				c.hooks.Note(a.Text)
 			case Finish:
@@ -185,11 +195,11 @@ func (c *Coordinator) ask(m *Machine, a *Ask, reply func([]byte) error) any {
 	case a.What == "status":
 	case a.What == "stop":
 		ev = StopRequest{Reason: "stopped by request"}
-	case a.What == "scale" && a.Workers >= 1:
+	case a.What == "scale" && a.Workers >= 1 && a.Workers <= MaxMembers:
 		ev = Scale{Workers: a.Workers}
 		c.hooks.Scaled(a.Workers)
 	default:
-		out.Error = "want status, stop, or scale with at least 1 worker"
+		out.Error = fmt.Sprintf("want status, stop, or scale with 1 to %d workers", MaxMembers)
 	}
 	if out.Error == "" {
 		b, err := json.Marshal(c.hooks.Status(m.Phase(), m.Members()))

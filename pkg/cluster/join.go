@@ -5,7 +5,7 @@ import (
 )
 
 // stranger is a worker that this coordinator does not know, though it speaks.
-func (m *Machine) stranger(ev any, id string, gen uint64) {
+func (m *Machine) stranger(ev any, id string) {
 	if _, ok := ev.(*Heartbeat); ok {
 		m.act(Send{id, &Introduce{Coordinator: m.cfg.Coordinator}})
 	}
@@ -22,6 +22,14 @@ func (m *Machine) join(j *Join) {
 		m.act(Answer{Refused: "it runs this job as it was before it was changed"})
 		m.note("refused worker %s on %s: it runs this job as it was before it was changed", j.Worker, j.Host)
 		return
+	case j.Seat != nil && j.Seat.check(&m.cfg) != nil:
+		why := fmt.Sprintf("its seat makes no sense: %v", j.Seat.check(&m.cfg))
+		m.act(Answer{Refused: why})
+		m.note("refused worker %s on %s: %s", j.Worker, j.Host, why)
+		return
+	case w == nil && len(m.members) >= MaxMembers:
+		m.act(Answer{Refused: fmt.Sprintf("the job has %d workers, as many as there can be", len(m.members))})
+		return
 	case w != nil && (w.Host != j.Host || w.PID != j.PID):
 		m.act(Answer{Refused: fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)})
 		return
@@ -34,7 +42,11 @@ func (m *Machine) join(j *Join) {
 	if w == nil {
 		w = &Member{Join: *j, Rank: -1}
 		m.members[j.Worker] = w
-		m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, len(m.members), max(m.cfg.Workers, m.target))
+		if n, of := len(m.members), max(m.cfg.Workers, m.target); n <= of {
+			m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, n, of)
+		} else {
+			m.note("worker %s joined from %s (%d, wanted %d)", j.Worker, j.Host, n, of)
+		}
 		if j.Seat != nil { // it lived on without us
 			w.Status, w.State, w.Step = AtRest, true, j.Seat.Step // or will be, as soon as it is assigned
 			if m.phase == Gathering {

@@ -31,7 +31,7 @@ func (m *Machine) recall(reason string) {
 	m.flush(true)
 	m.generation++
 	m.voidOffers()
-	m.raise = 0
+	m.raise, m.diverged = 0, ""
 	m.midStep = true
 	m.enter(Settling)
 	m.note("generation %d is over: %s", m.generation-1, reason)
@@ -45,17 +45,23 @@ func (m *Machine) recall(reason string) {
 	}
 }
 
+// dismiss tells a member that is at fault to leave, and goes on without it.
+func (m *Machine) dismiss(w *Member, reason string) {
+	m.act(Send{w.Worker, &End{Outcome: Failed, Reason: reason}})
+	m.lose(w, reason)
+}
+
 func (m *Machine) fault(e *Fault) {
 	w := m.members[e.Worker]
+	why := clip(e.Error)
 	if w.Status == Loading && m.phase != Gathering {
-		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
-		m.lose(w, e.Error)
+		m.dismiss(w, why)
 		return
 	}
 	if e.Generation < m.generation && !e.Fatal || m.phase != Running && m.phase != Forming && m.phase != Gathering {
 		return
 	}
-	text := fmt.Sprintf("worker %s%s after step %d: %s", w.Worker, m.rankText(w.Worker), e.Step, e.Error)
+	text := fmt.Sprintf("worker %s%s after step %d: %s", w.Worker, m.rankText(w.Worker), e.Step, why)
 	switch {
 	case m.phase == Gathering:
 		m.finish(Failed, text)
@@ -63,8 +69,11 @@ func (m *Machine) fault(e *Fault) {
 		m.failing = text
 		m.recall(text)
 	case e.Peer != "":
-		m.blamed[e.Peer]++
-		if p := m.members[e.Peer]; p != nil && m.blamed[e.Peer] >= 3 {
+		p := m.members[e.Peer]
+		if p != nil {
+			m.blamed[e.Peer]++
+		}
+		if p != nil && m.blamed[e.Peer] >= 3 {
 			m.act(Send{p.Worker, &Introduce{Coordinator: m.cfg.Coordinator}})
 			m.lose(p, fmt.Sprintf("%d generations in a row failed waiting for it", m.blamed[e.Peer]))
 			m.blamed[e.Peer] = 0
@@ -72,15 +81,14 @@ func (m *Machine) fault(e *Fault) {
 		}
 		m.recall(text)
 	default: // its own: the data, the disk, a panic
-		m.faults[w.Worker] = e.Error
+		m.faults[w.Worker] = why
 		if len(m.faults) >= 2 || len(m.members) == 1 {
 			m.failing = text
 			m.recall(text)
 			return
 		}
-		m.act(Send{w.Worker, &End{Outcome: Failed, Reason: e.Error}})
-		m.lose(w, e.Error)
-		m.faults[w.Worker] = e.Error
+		m.dismiss(w, why)
+		m.faults[w.Worker] = why
 	}
 }
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
@@ -66,6 +67,7 @@ type Machine struct {
 	stopping string // reason; empty: nobody asked
 	reshares bool   // micro-batches are to be divided anew
 	target   int    // of Scale; 0: none
+	diverged string // who holds different states, where a generation has yet to end for it
 	failing  string // reason of an end that only waits for the checkpoint
 	blamed   map[string]int
 	faults   map[string]string // own faults since the last commit, by worker
@@ -148,11 +150,19 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 		}
 		return m.out
 	}
-	if id, gen := sender(ev); id != "" {
+	if id, gen, ok := sender(ev); ok {
+		if ValidID(id) != nil {
+			return m.out
+		}
 		w := m.members[id]
 		_, joins := ev.(*Join)
 		if !joins && w == nil {
-			m.stranger(ev, id, gen)
+			m.stranger(ev, id)
+			return m.out
+		}
+		if err := m.check(ev); err != nil && w != nil {
+			m.dismiss(w, fmt.Sprintf("its %s makes no sense: %v", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", ev), "*cluster.")), err))
+			m.proceed()
 			return m.out
 		}
 		if w != nil && !joins {
@@ -212,7 +222,7 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 	case *Fault:
 		m.fault(e)
 	case *Leave:
-		m.lose(m.members[e.Worker], "it left: "+e.Reason)
+		m.lose(m.members[e.Worker], "it left: "+clip(e.Reason))
 	default:
 		m.note("ignored an unexpected %T", ev)
 	}
@@ -220,31 +230,32 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 	return m.out
 }
 
-// sender is whose message ev is, and the generation it speaks of.
-func sender(ev any) (id string, generation uint64) {
+// sender is whose message ev is, and the generation it speaks of; ok is false
+// for what does not come from a worker.
+func sender(ev any) (id string, generation uint64, ok bool) {
 	switch e := ev.(type) {
 	case *Join:
-		return e.Worker, 0
+		return e.Worker, 0, true
 	case *Ready:
-		return e.Worker, 0
+		return e.Worker, 0, true
 	case *Standing:
-		return e.Worker, e.Generation
+		return e.Worker, e.Generation, true
 	case *Formed:
-		return e.Worker, e.Generation
+		return e.Worker, e.Generation, true
 	case *Heartbeat:
-		return e.Worker, e.Generation
+		return e.Worker, e.Generation, true
 	case *Report:
-		return e.Worker, e.Generation
+		return e.Worker, e.Generation, true
 	case *Stall:
-		return e.Worker, e.Generation
+		return e.Worker, e.Generation, true
 	case *Offer:
-		return e.Worker, 0
+		return e.Worker, 0, true
 	case *Fault:
-		return e.Worker, e.Generation
+		return e.Worker, e.Generation, true
 	case *Leave:
-		return e.Worker, 0
+		return e.Worker, 0, true
 	}
-	return "", 0
+	return "", 0, false
 }
 
 func (m *Machine) act(a any) { m.out = append(m.out, a) }
@@ -335,6 +346,10 @@ func (m *Machine) proceed() {
 			m.flag(allreduce.FlagCheckpoint)
 		}
 	case Running:
+		if m.diverged != "" {
+			m.recall(m.diverged)
+			return
+		}
 		if m.ringStands() {
 			m.flush(true)
 			m.midStep = false

@@ -208,6 +208,7 @@ type Offer struct {
 	Step       uint64  `json:"step"`
 	Part       int     `json:"part"`
 	Parts      int     `json:"parts"`
+	Digest     string  `json:"digest"` // of the state that it is a part of
 	Files      []Piece `json:"files"`
 }
 
@@ -318,6 +319,9 @@ func Decode(data []byte) (any, error) {
 	t, ok := kinds[e.Kind]
 	if !ok {
 		return nil, fmt.Errorf("control message of unknown kind %.40q", e.Kind)
+	}
+	if len(e.Body) == 0 || string(e.Body) == "null" {
+		return nil, fmt.Errorf("control message %q has no body", e.Kind)
 	}
 	m := reflect.New(t).Interface()
 	d := json.NewDecoder(bytes.NewReader(e.Body))

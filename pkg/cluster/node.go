@@ -74,7 +74,11 @@ type (
 		Digest string
 	}
 	// LoadFailed says why it could not be, or why an assignment could not be formed.
-	LoadFailed struct{ Err error }
+	// Peer is the member it blames, if any.
+	LoadFailed struct {
+		Err  error
+		Peer string
+	}
 	// Listens answers Form: the state is that of the assignment, the ring is
 	// there. Reports came with the state: see Node.Reports.
 	Listens struct {
@@ -260,7 +264,7 @@ func (n *Node) loaded(e Loaded) {
 func (n *Node) failed(e LoadFailed) {
 	switch n.phase {
 	case nodeForming:
-		n.broke(LoopBroke{Err: e.Err})
+		n.broke(LoopBroke{Err: e.Err, Peer: e.Peer})
 	case nodeLoading:
 		n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error()}
 		n.say()
@@ -322,6 +326,10 @@ func (n *Node) tellReports() {
 }
 
 func (n *Node) broke(e LoopBroke) {
+	if n.phase == nodeLoading { // a panic there
+		n.failed(LoadFailed{Err: e.Err})
+		return
+	}
 	if n.phase != nodeStepping && n.phase != nodeForming {
 		return
 	}

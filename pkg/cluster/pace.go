@@ -12,14 +12,16 @@ type pace struct {
 }
 
 const (
-	paceMemory   = 0.2 // weight of the newest step
-	slowFrom     = 1.5 // times the others' median
+	minPace      = 1e-9 // seconds: clocks are coarse, and speeds are quotients
+	paceMemory   = 0.2  // weight of the newest step
+	slowFrom     = 1.5  // times the others' median
 	slowUntil    = 1.2
 	slowSteps    = 10 // in a row, before anything is done about it
 	recoverSteps = 30
 )
 
 func (p *pace) add(seconds float64) {
+	seconds = max(seconds, minPace)
 	if p.n++; p.n == 1 {
 		p.mean = seconds
 		return

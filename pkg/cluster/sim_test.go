@@ -925,7 +925,7 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 		s.fail("%s commits step %d with other bits", w.id, w.step)
 		return
 	}
-	w.input(Committed{Report{Step: w.step, Losses: losses, GradNorm: float64(sum[0]), Micro: n, Digest: w.digest(), Times: Times{Forward: 0.01 * float64(n)}}})
+	w.input(Committed{Report{Step: w.step, Losses: losses, GradNorm: math.Abs(float64(sum[0])), Micro: n, Digest: w.digest(), Times: Times{Forward: 0.01 * float64(n)}}})
 	if w.dead {
 		return
 	}
@@ -945,7 +945,8 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 
 func (w *simWorker) offer(step, generation uint64, part, parts int) {
 	w.offers[step] = slices.Clone(w.state)
+	digest := w.digest()
 	w.after(w.s.between(0, 5*time.Millisecond), func() {
-		w.input(OfferReady{Offer{Generation: generation, Step: step, Part: part, Parts: parts}})
+		w.input(OfferReady{Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest}})
 	})
 }

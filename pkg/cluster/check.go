@@ -1,0 +1,143 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+const (
+	// MaxMembers bounds the workers of a job.
+	MaxMembers = 4096
+	// maxGeneration leaves room above any generation that a worker can name:
+	// ours must always be able to be newer.
+	maxGeneration = 1 << 60
+	// maxPieces bounds the files of one part of a checkpoint.
+	maxPieces = 16
+	// maxLoss is beyond what the two float32 hold that a loss travels in.
+	maxLoss = 1e39
+	// maxSeconds of a part of a step.
+	maxSeconds = 1e9
+	// maxWords bounds the texts of others that are passed on, in bytes.
+	maxWords = 2000
+)
+
+// check says what in a member's message no worker of this job can mean:
+// numbers beyond the job's, which would be believed, summed or allocated.
+func (m *Machine) check(ev any) error {
+	_, generation, _ := sender(ev)
+	if generation > maxGeneration {
+		return fmt.Errorf("generation %d", generation)
+	}
+	step := uint64(0)
+	switch e := ev.(type) {
+	case *Ready:
+		step = e.Step
+	case *Standing:
+		step = e.Step
+	case *Heartbeat:
+		step = e.Step
+	case *Fault:
+		step = e.Step
+	case *Report:
+		if step = e.Step; step == 0 {
+			return errors.New("a report of step 0")
+		}
+		if err := m.checkReport(e); err != nil {
+			return fmt.Errorf("a report of step %d with %w", step, err)
+		}
+	case *Offer:
+		step = e.Step
+		if err := e.check(); err != nil {
+			return fmt.Errorf("a part of the checkpoint of step %d with %w", step, err)
+		}
+	}
+	if step > m.cfg.Steps {
+		return fmt.Errorf("step %d of %d", step, m.cfg.Steps)
+	}
+	return nil
+}
+
+func (m *Machine) checkReport(e *Report) error {
+	if e.World < 1 || e.World > MaxMembers || e.Rank < 0 || e.Rank >= e.World {
+		return fmt.Errorf("rank %d of %d", e.Rank, e.World)
+	}
+	if e.Micro < 0 || e.Micro > m.cfg.Micro {
+		return fmt.Errorf("%d micro-batches of %d", e.Micro, m.cfg.Micro)
+	}
+	if len(e.Losses) != m.cfg.Micro && !(e.Refused != "" && len(e.Losses) == 0) {
+		return fmt.Errorf("%d losses of %d micro-batches", len(e.Losses), m.cfg.Micro)
+	}
+	for i, l := range e.Losses {
+		if !(math.Abs(l) <= maxLoss) {
+			return fmt.Errorf("loss %v of micro-batch %d", l, i)
+		}
+	}
+	t := e.Times
+	for _, s := range []float64{t.Data, t.Forward, t.Backward, t.Ring, t.Optimizer} {
+		if !(s >= 0 && s <= maxSeconds) {
+			return fmt.Errorf("a time of %v s", s)
+		}
+	}
+	if !(e.GradNorm >= 0 && e.GradNorm <= math.MaxFloat64) || math.IsNaN(e.LR) || math.IsInf(e.LR, 0) {
+		return fmt.Errorf("gradient norm %v and learning rate %v", e.GradNorm, e.LR)
+	}
+	return nil
+}
+
+// check says whether an offer is of one part of a checkpoint; whether the parts
+// fit is seen when all are there.
+func (e *Offer) check() error {
+	if e.Parts < 1 || e.Parts > MaxMembers || e.Part < 0 || e.Part >= e.Parts {
+		return fmt.Errorf("part %d of %d", e.Part, e.Parts)
+	}
+	if len(e.Files) > maxPieces {
+		return fmt.Errorf("%d files", len(e.Files))
+	}
+	for _, p := range e.Files {
+		if p.Offset < 0 || p.Size < 0 || p.Total < 0 || p.Offset > p.Total || p.Size > p.Total-p.Offset {
+			return fmt.Errorf("bytes %d+%d of %d of file %.80q", p.Offset, p.Size, p.Total, p.File)
+		}
+	}
+	return nil
+}
+
+// check says whether a seat is a place in this job.
+func (s *Seat) check(cfg *Config) error {
+	if s.Generation > maxGeneration {
+		return fmt.Errorf("generation %d", s.Generation)
+	}
+	if s.Step > cfg.Steps {
+		return fmt.Errorf("step %d of %d", s.Step, cfg.Steps)
+	}
+	if n := len(s.Members); n < 1 || n > MaxMembers {
+		return fmt.Errorf("%d members", n)
+	}
+	seen := map[string]bool{}
+	for _, id := range s.Members {
+		if err := ValidID(id); err != nil {
+			return err
+		}
+		if seen[id] {
+			return fmt.Errorf("worker %s on two ranks", id)
+		}
+		seen[id] = true
+	}
+	b := s.Micro
+	ok := len(b) == len(s.Members)+1 && b[0] == 0 && b[len(b)-1] == cfg.Micro
+	for i := 1; ok && i < len(b); i++ {
+		ok = b[i] >= b[i-1]
+	}
+	if !ok {
+		return fmt.Errorf("bounds of %d micro-batches that do not divide %d over %d ranks", len(b), cfg.Micro, len(s.Members))
+	}
+	return nil
+}
+
+// clip cuts a text of somebody else's to what messages and logs can carry.
+func clip(s string) string {
+	if len(s) > maxWords {
+		return s[:maxWords] + "…"
+	}
+	return s
+}
