@@ -165,7 +165,7 @@ func (c *children) tend() {
 			c.start(id)
 		}
 	}
-	if alive == 0 && hopeless > 0 {
+	if alive == 0 && hopeless > 0 && len(c.members) == 0 { // workers from elsewhere may go on; told again as they end
 		go c.coord.Tell(cluster.Hopeless{Reason: c.last})
 	}
 }

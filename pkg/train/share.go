@@ -121,7 +121,9 @@ func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
 	if len(a.Sources) > 0 {
 		var err error
 		if out.Reports, err = w.fetchState(ctx, a); err != nil {
-			return cluster.LoadFailed{Err: err}
+			var source *sourceError
+			errors.As(err, &source)
+			return cluster.LoadFailed{Err: err, Peer: source.name()}
 		}
 	} else if got := w.trainer.Digest(); got != a.Digest {
 		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got)}
@@ -138,6 +140,27 @@ func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
 // ringDeadline is when a ring gives up by itself. The dead are found long
 // before by others; this is for what nobody foresaw.
 const ringDeadline = 10 * time.Minute
+
+// sourceError says that a peer's state could not be had: it is the peer that
+// is at fault, or the path to it, and not this machine.
+type sourceError struct {
+	peer string
+	step uint64
+	err  error
+}
+
+func (e *sourceError) Error() string {
+	return fmt.Sprintf("fetching the state of step %d from worker %s: %v", e.step, e.peer, e.err)
+}
+func (e *sourceError) Unwrap() error { return e.err }
+
+// name is the peer's; empty where e is nil.
+func (e *sourceError) name() string {
+	if e == nil {
+		return ""
+	}
+	return e.peer
+}
 
 // fetchState takes weights and moments from the members that have them, each
 // file from another, and the commits that they remember.
@@ -156,10 +179,13 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 			peer := a.Sources[i%len(a.Sources)]
 			buf := make(memory, size)
 			if err := w.Blobs.Fetch(ctx, peer, stateBlob+name, size, "", buf); err != nil {
-				c <- got{err: fmt.Errorf("fetching the state of step %d from worker %s: %w", a.Step, peer, err)}
+				c <- got{err: &sourceError{peer, a.Step, err}}
 				return
 			}
 			file, err := safetensors.Read(buf, size, name)
+			if err != nil {
+				err = &sourceError{peer, a.Step, err}
+			}
 			c <- got{file, err}
 		}()
 		return c
@@ -176,13 +202,14 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 	if got := w.trainer.Digest(); got != a.Digest {
 		return nil, fmt.Errorf("the state of step %d came as %s, want %s", a.Step, got, a.Digest)
 	}
-	b, err := w.Blobs.Get(ctx, a.Sources[r%len(a.Sources)], fmt.Sprintf("%s%d", reportsBlob, a.Group.Generation), maxReportsBytes)
-	if err != nil {
-		return nil, err
-	}
+	peer := a.Sources[r%len(a.Sources)]
+	b, err := w.Blobs.Get(ctx, peer, fmt.Sprintf("%s%d", reportsBlob, a.Group.Generation), maxReportsBytes)
 	reports := []*cluster.Report{}
-	if err := json.Unmarshal(b, &reports); err != nil {
-		return nil, fmt.Errorf("the reports that come with the state: %w", err)
+	if err == nil {
+		err = json.Unmarshal(b, &reports)
+	}
+	if err != nil {
+		return nil, &sourceError{peer, a.Step, err}
 	}
 	return slices.DeleteFunc(reports, func(r *cluster.Report) bool { return r == nil || r.Step > a.Step }), nil
 }
@@ -203,13 +230,14 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		o.give(nil)
 		return nil
 	}
+	digest := w.trainer.Digest() // parts of different states must never make one checkpoint
 	copies, err := w.trainer.Part(part, parts, o.spare)
 	if err != nil {
 		o.give(nil)
 		return err
 	}
 	w.behind.Go(func() {
-		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts}}
+		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest}}
 		for _, p := range copies {
 			sum := sha256.Sum256(p.data)
 			b := cluster.Blob{Name: pieceName(step, p.file), Size: p.size, SHA256: hex.EncodeToString(sum[:])}

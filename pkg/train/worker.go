@@ -201,14 +201,14 @@ func (w *Worker) act(ctx context.Context, a any) {
 			w.Log.Debug("telling the coordinator", zap.Error(err))
 		}
 	case cluster.Introduced:
-		go func() {
+		w.behind.Go(func() {
 			_, err := w.agent.Join(ctx, a.Join)
 			var refused *cluster.RefusedError
 			if errors.As(err, &refused) {
 				w.Log.Error("refused", zap.Error(err))
 				w.pass(ctx, &cluster.End{Outcome: cluster.Failed, Reason: err.Error()})
 			}
-		}()
+		})
 	case cluster.Load:
 		w.start(ctx, func(ctx context.Context) any { return w.load(ctx, a.Restore.StartStep, a.Restore.State) })
 	case cluster.Form:
@@ -228,11 +228,11 @@ func (w *Worker) act(ctx context.Context, a any) {
 		w.start(ctx, func(context.Context) any { return cluster.HaltedNow{Digest: w.trainer.Digest()} })
 	case cluster.MakeOffer:
 		s := a.Snapshot
-		go func() { // it may wait for a Stored, which arrives here
+		w.behind.Go(func() { // it may wait for a Stored, which arrives here
 			if err := w.makeOffer(ctx, s.Step, s.Generation, s.Part, s.Parts); err != nil {
 				w.Log.Warn("offering a checkpoint", zap.Uint64("step", s.Step), zap.Error(err))
 			}
-		}()
+		})
 	case cluster.Withdraw:
 		w.offer.withdraw(a.Step)
 	}
