@@ -63,6 +63,22 @@ func TestBenchRefuses(t *testing.T) {
 		"tokens": {"attention --tokens 0", "--tokens 0"},
 		"heads":  {"attention --heads 3", "--heads 3"},
 		"window": {"attention --window 0", "--window 0"},
+
+		"threads":         {"gemm --threads 0", "--threads 0"},
+		"sizes":           {"gemm --sizes 0", "--sizes 0"},
+		"layers of whom":  {"gemm --model huge --sizes 1", `"huge"`},
+		"budget":          {"ops --budget -1s", "--budget -1s"},
+		"part":            {"ops --part 0", "--part 0"},
+		"slab":            {"ops --slab 1", "--slab 1"},
+		"model":           {"step --model huge", `"huge"`},
+		"two models":      {"step testdata/small.yaml --model small", "--model small"},
+		"two jobs":        {"step a.yaml b.yaml", "at most one"},
+		"dropout":         {"step --dropout 1", "--dropout 1"},
+		"scaling":         {"step --scaling=1", "--scaling 1"},
+		"no such flag":    {"step --bach 8", "--bach"},
+		"network":         {"ring --networks tcp", `"tcp"`},
+		"chunk":           {"ring --chunk-bytes 6", "--chunk-bytes 6"},
+		"window of chunk": {"ring --window-bytes 1024", "--window-bytes 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, _, errs := call(t, bin.coordinator, append([]string{"bench"}, strings.Fields(c.args)...)...)

@@ -97,7 +97,9 @@ func (s *Params) Values() []float32 { return s.values }
 // BindGrads makes slab, of length Len, the place that Backward writes to. Gaps
 // are the owner's to keep zero.
 func (s *Params) BindGrads(slab []float32) {
-	need(len(slab) == s.n, "BindGrads", sprint("a slab of ", s.n), len(slab))
+	if len(slab) != s.n { // need would allocate its message each time
+		panic(&ShapeError{Op: "BindGrads", Want: sprint("a slab of ", s.n), Got: sprint(len(slab))})
+	}
 	for _, p := range s.list {
 		p.Grad = slab[p.Offset : p.Offset+p.Size() : p.Offset+p.Size()]
 	}

@@ -1,0 +1,295 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// benchModels are the two models that docs/performance.md and tools/peer
+// speak of; the presets are known too.
+var benchModels = map[string]struct {
+	config models.Config
+	batch  int
+}{
+	"default": {models.Config{Kind: models.VLA, VocabSize: 10000, ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Dropout: 0.1, PadToken: 0}, 8},
+	"small":   {models.Config{Kind: models.VLA, VocabSize: 1000, ImageSize: 64, PatchSize: 16, Channels: 3, DModel: 128, NHeads: 4, NLayers: 4, ActionDim: 7, Dropout: 0.1, PadToken: 0}, 32},
+}
+
+// stepChoice says what step is to be measured.
+type stepChoice struct {
+	model     string
+	job       string // file, instead of model
+	batch     int
+	tokens    int
+	dropout   float64
+	recompute bool
+}
+
+func (f *stepChoice) register(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringVar(&f.model, "model", "default", "default, small, low, mid or high")
+	fl.IntVar(&f.batch, "batch", 0, "samples of a micro-batch (default 8, of the small model 32, of a job batch.micro)")
+	fl.IntVar(&f.tokens, "tokens", 8, "instruction tokens, of a model")
+	fl.Float64Var(&f.dropout, "dropout", 0.1, "dropout, of a model")
+	fl.BoolVar(&f.recompute, "recompute", false, "compute activations anew in backward")
+}
+
+func (f *stepChoice) check() error {
+	if err := within("batch", f.batch, 0, 1<<16); err != nil {
+		return err
+	}
+	if !(f.dropout >= 0 && f.dropout < 1) {
+		return usagef("--dropout %v: want 0 to below 1", f.dropout)
+	}
+	return within("tokens", f.tokens, 1, 5000)
+}
+
+// args are the flags that choose the same step in another process.
+func (f *stepChoice) args() []string {
+	a := []string{"--batch", strconv.Itoa(f.batch), "--tokens", strconv.Itoa(f.tokens), "--dropout", strconv.FormatFloat(f.dropout, 'g', -1, 64), "--recompute=" + strconv.FormatBool(f.recompute)}
+	if f.job != "" {
+		return append(a, f.job)
+	}
+	return append(a, "--model", f.model)
+}
+
+// benched is a step to be measured.
+type benched struct {
+	name          string
+	model         *models.Model
+	spec          models.Spec
+	micro, micros int
+	opt           models.ProgramOptions
+	adam          tensor.AdamW
+	clip          float64
+	cost          models.Cost
+}
+
+func (f *stepChoice) open() (*benched, error) {
+	if f.job != "" {
+		return f.openJob()
+	}
+	x := &benched{name: f.model, micros: 1, opt: models.ProgramOptions{Train: true, Recompute: f.recompute}, clip: 1,
+		adam: tensor.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}}
+	m, ok := benchModels[f.model]
+	names := "default, small"
+	for _, p := range job.Presets() {
+		names += ", " + p.Name
+		if p.Name == f.model {
+			m, ok = benchModels["default"], true
+			m.config.ImageSize, m.config.PatchSize, m.config.DModel, m.config.NHeads, m.config.NLayers = p.ImageSize, p.PatchSize, p.DModel, p.NHeads, p.NLayers
+		}
+	}
+	if !ok {
+		return nil, usagef("--model %q: want one of %s, or a JOB.yaml without --model", f.model, names)
+	}
+	m.config.Dropout = float32(f.dropout)
+	if x.micro = f.batch; x.micro == 0 {
+		x.micro = m.batch
+	}
+	var err error
+	if x.model, err = models.New(m.config); err != nil {
+		return nil, err
+	}
+	x.spec = x.model.Spec(f.tokens)
+	x.cost = x.model.Cost(x.spec)
+	x.model.Init(1)
+	return x, nil
+}
+
+func (f *stepChoice) openJob() (*benched, error) {
+	j, err := job.Load(f.job, nil)
+	if err != nil {
+		return nil, err
+	}
+	if j.Distill.Active() {
+		return nil, usagef("%s: bench step measures a model without a teacher: leave distill out", f.job)
+	}
+	base, err := filepath.Abs(filepath.Dir(f.job))
+	if err != nil {
+		return nil, err
+	}
+	set, err := train.OpenData(j, base, nil)
+	if err != nil {
+		return nil, err
+	}
+	meta := set.Meta()
+	set.Close()
+	m, o, err := train.Build(j, meta)
+	if err != nil {
+		return nil, err
+	}
+	m.Init(j.Seed)
+	x := &benched{name: j.Name, model: m, spec: o.Spec, micro: o.Micro, micros: o.Global / o.Micro, adam: o.Adam, clip: o.ClipNorm, cost: m.Cost(o.Spec),
+		opt: models.ProgramOptions{Train: true, Loss: o.Loss, Recompute: o.Recompute || f.recompute, ExitWeights: o.ExitWeights}}
+	if f.batch > 0 {
+		x.micro, x.micros = f.batch, 1
+	}
+	return x, nil
+}
+
+// The parts of a step.
+const (
+	phaseLoad = iota
+	phaseForward
+	phaseBackward
+	phaseFold
+	phaseNorm
+	phaseOptimizer
+	phases
+)
+
+var phaseNames = [phases]string{"load", "forward", "backward", "fold", "norm", "optimizer"}
+
+// stepper trains on one batch over and over.
+type stepper struct {
+	benched
+	rt             *tensor.Runtime
+	prog           *models.Program
+	batch          *models.Batch
+	grad, micro    []float32 // sum, and one micro-batch's where there are several
+	moment, square []float32
+	n              uint64
+	phases         [phases]time.Duration
+	at             time.Time
+}
+
+func newStepper(rt *tensor.Runtime, x *benched) (*stepper, error) {
+	s := &stepper{benched: *x, rt: rt}
+	var err error
+	if s.prog, err = x.model.Program(rt, x.micro, x.spec, x.opt); err != nil {
+		return nil, err
+	}
+	n := x.model.Params().Len()
+	s.grad, s.moment, s.square = tensor.Floats(n), tensor.Floats(n), tensor.Floats(n)
+	s.micro = s.grad
+	if x.micros > 1 {
+		s.micro = tensor.Floats(n)
+	}
+	s.batch = randomBatch(x.model.Config().VocabSize, x.micro, x.spec)
+	return s, nil
+}
+
+// randomBatch is noise of the right shapes: time does not depend on it.
+func randomBatch(vocab, n int, spec models.Spec) *models.Batch {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := models.NewBatch(n, spec)
+	for i := range b.IDs {
+		b.IDs[i] = uint64(i)
+	}
+	for _, x := range [][]float32{b.Images, b.Vision, b.Language, b.Actions} {
+		for i := range x {
+			x[i] = 2*r.Float32() - 1
+		}
+	}
+	for _, x := range [][]int32{b.Tokens, b.Labels} {
+		for i := range x {
+			x[i] = min(1, int32(vocab)-1) + int32(r.IntN(max(1, vocab-1)))
+		}
+	}
+	return b
+}
+
+func (s *stepper) lap(phase int) {
+	now := time.Now()
+	s.phases[phase] += now.Sub(s.at)
+	s.at = now
+}
+
+func (s *stepper) step() error {
+	ps := s.model.Params()
+	s.at = time.Now()
+	for m := range s.micros {
+		if err := s.prog.Load(s.batch); err != nil {
+			return err
+		}
+		s.prog.SetStep(1, s.n, true)
+		s.lap(phaseLoad)
+		s.prog.Forward()
+		s.lap(phaseForward)
+		slab := s.grad
+		if m > 0 {
+			slab = s.micro
+		}
+		ps.BindGrads(slab)
+		s.prog.Backward()
+		s.lap(phaseBackward)
+		if m > 0 {
+			tensor.Fold(s.grad, s.micro)
+			s.lap(phaseFold)
+		}
+	}
+	s.rt.Div(s.grad, float32(s.micros))
+	norm := s.rt.GradNorm(ps, s.grad)
+	s.lap(phaseNorm)
+	scale := 1.0
+	if s.clip > 0 {
+		scale = min(1, s.clip/(norm+1e-6))
+	}
+	s.n++
+	s.rt.AdamWStep(ps.Values(), s.grad, s.moment, s.square, s.n, s.adam, float32(scale))
+	s.lap(phaseOptimizer)
+	return nil
+}
+
+// allocations counts what a step takes from the Go heap, as the least of n
+// steps: the broker that is linked into this program looks at its own process
+// once a second, and that allocates too.
+func (s *stepper) allocations(n int) (count, bytes uint64, err error) {
+	count, bytes = math.MaxUint64, math.MaxUint64
+	var a, b runtime.MemStats
+	for range n {
+		runtime.ReadMemStats(&a)
+		if err := s.step(); err != nil {
+			return 0, 0, err
+		}
+		runtime.ReadMemStats(&b)
+		count, bytes = min(count, b.Mallocs-a.Mallocs), min(bytes, b.TotalAlloc-a.TotalAlloc)
+	}
+	return count, bytes, nil
+}
+
+func (s *stepper) plan() benchPlan {
+	slab := 4 * int64(len(s.grad))
+	p := benchPlan{Parameters: slab, Gradients: slab, Moments: 2 * slab, Activations: s.prog.MemoryBytes(),
+		Batch: 4 * int64(len(s.batch.Images)+len(s.batch.Tokens)+len(s.batch.Labels)+len(s.batch.Actions)+len(s.batch.Vision)+len(s.batch.Language))}
+	if s.micros > 1 {
+		p.Gradients += slab
+	}
+	p.Total = p.Parameters + p.Gradients + p.Moments + p.Activations + p.Batch
+	return p
+}
+
+// peakResident is the most memory that this process ever held, as Linux tells
+// it; 0 elsewhere.
+func peakResident() int64 {
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for l := bufio.NewScanner(f); l.Scan(); {
+		if v, ok := strings.CutPrefix(l.Text(), "VmHWM:"); ok {
+			var kib int64
+			if _, err := fmt.Sscanf(v, "%d kB", &kib); err == nil {
+				return kib << 10
+			}
+		}
+	}
+	return 0
+}
