@@ -16,6 +16,7 @@ const (
 	paceMemory   = 0.2  // weight of the newest step
 	slowFrom     = 1.5  // times the others' median
 	slowUntil    = 1.2
+	slowLeast    = 0.005 // seconds a micro-batch: less is the noise of a busy machine
 	slowSteps    = 10 // in a row, before anything is done about it
 	recoverSteps = 30
 )
@@ -79,7 +80,7 @@ func (m *Machine) watchPace(reports []*Report) {
 		w.Slowdown = w.pace.mean / median
 		p := &w.pace
 		switch {
-		case w.Slowdown > slowFrom:
+		case w.Slowdown > slowFrom && w.pace.mean-median > slowLeast:
 			p.slow, p.quick = p.slow+1, 0
 		case w.Slowdown < slowUntil:
 			p.slow, p.quick = 0, p.quick+1
