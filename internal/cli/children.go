@@ -40,10 +40,11 @@ type children struct {
 
 	mu      sync.Mutex
 	wg      sync.WaitGroup
-	want    int
+	want    int  // processes to keep up here
+	all     bool // want is of the whole job: workers from elsewhere count
 	slots   map[string]*slot
 	members map[string]bool // ids of the job's members, once told
-	watched map[int]bool    // pids
+	orphans map[string]int  // pids of an earlier coordinator's processes
 	adopt   time.Time       // until then a member may turn out to live already
 	closing bool
 	last    string        // reason of the newest end
@@ -63,7 +64,7 @@ type slot struct {
 // coordinator learns at once when one of them dies. With takeover it first
 // waits for those that live on.
 func startWorkers(r *run, l *link, coord *cluster.Coordinator, host string, takeover bool) (*children, error) {
-	c := &children{run: r, link: l, coord: coord, host: host, want: r.local, slots: map[string]*slot{}, members: map[string]bool{}, watched: map[int]bool{}, done: make(chan struct{})}
+	c := &children{run: r, link: l, coord: coord, host: host, want: r.local, slots: map[string]*slot{}, members: map[string]bool{}, orphans: map[string]int{}, done: make(chan struct{})}
 	var err error
 	if c.self, err = os.Executable(); err != nil {
 		return nil, err
@@ -92,8 +93,7 @@ func (c *children) told(p cluster.Phase, members []cluster.Member) {
 	c.members = map[string]bool{}
 	for _, m := range members {
 		c.members[m.Worker] = true
-		if s := c.slots[m.Worker]; m.Host == c.host && (s == nil || s.cmd == nil) && !c.watched[m.PID] {
-			c.watched[m.PID] = true
+		if s := c.slots[m.Worker]; local(m.Worker) && m.Host == c.host && (s == nil || s.cmd == nil) && c.orphans[m.Worker] != m.PID {
 			c.watch(m.Worker, m.PID)
 		}
 	}
@@ -101,12 +101,14 @@ func (c *children) told(p cluster.Phase, members []cluster.Member) {
 	c.tend()
 }
 
-// watch tells of the end of a process of this machine that is not our child: one
-// that an earlier coordinator started. c.mu is held.
+// watch follows a process of this machine that is not our child, but an earlier
+// coordinator's: it is not replaced while it exists, though it may be lost for
+// a while, and its end is told at once. c.mu is held.
 func (c *children) watch(id string, pid int) {
 	if syscall.Kill(pid, 0) != nil {
 		return // of another namespace: that host's name says nothing
 	}
+	c.orphans[id] = pid
 	go func() {
 		t := time.NewTicker(watchEvery)
 		defer t.Stop()
@@ -117,6 +119,12 @@ func (c *children) watch(id string, pid int) {
 			case <-t.C:
 				if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 					c.coord.Tell(cluster.WorkerGone{Worker: id, Reason: fmt.Sprintf("its process %d is gone", pid)})
+					c.mu.Lock()
+					if c.orphans[id] == pid {
+						delete(c.orphans, id)
+					}
+					c.mu.Unlock()
+					c.tend()
 					return
 				}
 			}
@@ -124,15 +132,23 @@ func (c *children) watch(id string, pid int) {
 	}()
 }
 
+// local says whether an id is one that coordinators give to their own
+// processes: w0, w1, …
+func local(id string) bool {
+	n, ok := strings.CutPrefix(id, "w")
+	_, err := strconv.ParseUint(n, 10, 32)
+	return ok && err == nil
+}
+
 // watchEvery is how often processes that are not children are looked for.
 const watchEvery = 50 * time.Millisecond
 
-// scale sets how many processes there are to be; none are stopped: those that
+// scale sets how many workers the job is to have; none are stopped: those that
 // are not needed any more are told to leave by the coordinator.
 func (c *children) scale(n int) {
 	c.mu.Lock()
 	if c.run.local > 0 {
-		c.want = n
+		c.want, c.all = n, true
 	}
 	c.mu.Unlock()
 	c.tend()
@@ -146,12 +162,19 @@ func (c *children) tend() {
 		return
 	}
 	alive, hopeless := 0, 0
+	if c.all {
+		for id := range c.members {
+			if !local(id) {
+				alive++
+			}
+		}
+	}
 	var idle []string
-	for i := 0; alive+len(idle) < c.want+hopeless && i < c.want+len(c.slots)+1; i++ {
+	for i := 0; alive+len(idle) < c.want+hopeless && i < c.want+len(c.slots)+len(c.orphans)+1; i++ {
 		id := fmt.Sprintf("w%d", i)
 		s := c.slots[id]
 		switch {
-		case s != nil && (s.cmd != nil || s.waiting), c.members[id]:
+		case s != nil && (s.cmd != nil || s.waiting), c.members[id], c.orphans[id] > 0:
 			alive++
 		case s != nil && s.gaveUp:
 			hopeless++
@@ -204,7 +227,7 @@ func (c *children) start(id string) {
 		err = cmd.Start()
 	}
 	if err != nil {
-		c.ended(id, s, fmt.Sprintf("it could not be started: %v", err))
+		c.ended(id, s, fmt.Sprintf("it could not be started: %v", err), false)
 		return
 	}
 	began, _ := log.Seek(0, io.SeekEnd)
@@ -218,13 +241,16 @@ func (c *children) start(id string) {
 		c.coord.Tell(cluster.WorkerGone{Worker: id, Reason: reason})
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.ended(id, s, reason)
+		c.ended(id, s, reason, cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == exitResume)
 	}()
 }
 
-// ended decides whether a process is to be started again. c.mu is held.
-func (c *children) ended(id string, s *slot, reason string) {
-	if time.Since(s.began) < soon {
+// ended decides whether a process is to be started again; one that left because
+// it was told to has not failed. c.mu is held.
+func (c *children) ended(id string, s *slot, reason string, left bool) {
+	if left {
+		s.failed = 0
+	} else if time.Since(s.began) < soon {
 		s.failed++
 	} else {
 		s.failed = 0
