@@ -19,8 +19,9 @@ import (
 // childEnv marks a worker process that a coordinator started.
 const childEnv = "VLARING_CHILD"
 
-// A worker process that ends is started again at once, then after ever longer
-// pauses; one that has ended so often, each time soon, is not.
+// A worker process that ends is started again at once. One that has not taken
+// part before it ended, and soon, is started after ever longer pauses, and not
+// at all once that has come so often in a row.
 const (
 	restartPause = 250 * time.Millisecond
 	restartMost  = 8 * time.Second
@@ -55,7 +56,7 @@ type children struct {
 type slot struct {
 	cmd     *exec.Cmd // nil: no process of ours
 	began   time.Time
-	failed  int // ends in a row that came soon
+	failed  int // ends in a row that came soon, before it took part
 	gaveUp  bool
 	waiting bool // to be started after a pause
 }
@@ -93,6 +94,9 @@ func (c *children) told(p cluster.Phase, members []cluster.Member) {
 	c.members = map[string]bool{}
 	for _, m := range members {
 		c.members[m.Worker] = true
+		if s := c.slots[m.Worker]; s != nil && m.Rank >= 0 { // it has taken part: whatever ends it now is another matter
+			s.failed = 0
+		}
 		if s := c.slots[m.Worker]; local(m.Worker) && m.Host == c.host && (s == nil || s.cmd == nil) && c.orphans[m.Worker] != m.PID {
 			c.watch(m.Worker, m.PID)
 		}
