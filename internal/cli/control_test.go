@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -125,4 +126,28 @@ func TestSecondCoordinator(t *testing.T) {
 	}
 	call(t, bin.coordinator, "stop", dir)
 	p.wait()
+}
+
+// A coordinator that is told to hand over leaves its workers to the next one,
+// which goes on with them.
+func TestHandover(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	args := long(dir, "--workers", "2", "--handover")
+	p := start(t, nil, bin.coordinator, args...)
+	p.event("step")
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if code, _ := p.wait(); code != exitResume {
+		t.Fatalf("exit code %d\n%s", code, p.errText())
+	}
+	p = start(t, nil, bin.coordinator, args...)
+	if s := p.event("step"); s["world"].(float64) != 2 {
+		t.Errorf("a step of the next coordinator: %v", s)
+	}
+	if !strings.Contains(p.errText(), "taking over 2 workers") {
+		t.Errorf("the workers did not live on:\n%s", p.errText())
+	}
+	call(t, bin.coordinator, "stop", dir)
+	if code, _ := p.wait(); code != exitResume {
+		t.Errorf("exit code %d\n%s", code, p.errText())
+	}
 }

@@ -198,6 +198,11 @@ func (r *run) train(ctx context.Context) (err error) {
 		r.view.close()
 		return errors.New(fin.Reason)
 	}
+	if errors.Is(err, errHandover) {
+		r.children.leave()
+		r.view.close()
+		return err
+	}
 	r.children.wait(err != nil)
 	r.view.close()
 	if err != nil {

@@ -17,14 +17,15 @@ import (
 
 type trainFlags struct {
 	logFlags
-	conn    connFlags
-	workers int
-	threads int
-	runDir  string
-	resume  bool
-	set     []string
-	asJSON  bool
-	listen  string
+	conn     connFlags
+	workers  int
+	threads  int
+	runDir   string
+	resume   bool
+	set      []string
+	asJSON   bool
+	listen   string
+	handover bool
 }
 
 func newTrain() *cobra.Command {
@@ -39,6 +40,9 @@ random token, and cluster.workers worker processes of this same program.
 --listen lets workers on other machines join, --nats uses a NATS server that
 runs elsewhere, and --workers 0 starts no process here and waits for
 cluster.workers workers from elsewhere.
+
+Workers that die are replaced, others may join at any time, and a coordinator
+that dies is started again with the same command: the job goes on where it was.
 
 Ctrl-C finishes the step, stores a checkpoint and says how to resume; a second
 one ends at once.
@@ -57,6 +61,7 @@ one ends at once.
 	fl.StringVar(&f.runDir, "run-dir", "", "where the run is kept (default runs/NAME)")
 	fl.BoolVar(&f.resume, "resume", false, "continue from the newest checkpoint in the run directory that verifies, or start if there is none")
 	fl.StringArrayVar(&f.set, "set", nil, "override a key of the job file, e.g. --set train.steps=50 (repeatable)")
+	fl.BoolVar(&f.handover, "handover", false, "SIGTERM leaves the job to a coordinator that is started again with this command: its workers wait for it")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a line on standard output")
 	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere (default: loopback, random port)")
 	f.conn.register(c)
@@ -110,6 +115,10 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 		for n := 0; ; n++ {
 			select {
 			case s := <-stop:
+				if f.handover && s == syscall.SIGTERM {
+					cancel(errHandover)
+					return
+				}
 				if n > 0 {
 					cancel(fmt.Errorf("ended at once by a second %s; the newest checkpoint is the one to resume from", name(s)))
 					return
@@ -126,6 +135,9 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	}
 	return err
 }
+
+// errHandover ends a coordinator whose job goes on.
+var errHandover = resumableError{"left the job to the next coordinator; its workers wait for cluster.orphan_timeout"}
 
 // name is a signal as people know it.
 func name(s os.Signal) string {
