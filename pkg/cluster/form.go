@@ -11,6 +11,7 @@ import (
 // form makes a new generation of all members at rest, or ends the job where
 // there is nothing left to run.
 func (m *Machine) form() {
+	m.flush(true) // whoever has committed a step has said so before it said that it stands
 	var live []*Member
 	for _, w := range m.sorted() {
 		if w.Status == AtRest {

@@ -351,7 +351,6 @@ func (m *Machine) proceed() {
 			return
 		}
 		if m.ringStands() {
-			m.flush(true)
 			m.midStep = false
 			m.form()
 			return
