@@ -1,0 +1,373 @@
+package train
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/cluster"
+)
+
+// memBlobs are the blobs of the members of one process.
+type memBlobs struct {
+	mu    sync.Mutex
+	peers map[string]*memOwner
+}
+
+type memOwner struct {
+	hub   *memBlobs
+	blobs map[string]memBlob
+	funcs map[string]func(context.Context, string) ([]byte, error)
+}
+
+type memBlob struct {
+	size int64
+	r    io.ReaderAt
+}
+
+var _ Blobs = (*memOwner)(nil)
+
+var errNoBlob = errors.New("no such blob")
+
+func newMemBlobs() *memBlobs { return &memBlobs{peers: map[string]*memOwner{}} }
+
+func (h *memBlobs) join(name string) *memOwner {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := &memOwner{hub: h, blobs: map[string]memBlob{}, funcs: map[string]func(context.Context, string) ([]byte, error){}}
+	h.peers[name] = o
+	return o
+}
+
+func (o *memOwner) Offer(name string, size int64, _ string, r io.ReaderAt) error {
+	o.hub.mu.Lock()
+	defer o.hub.mu.Unlock()
+	if _, twice := o.blobs[name]; twice {
+		return fmt.Errorf("%s is on offer already", name)
+	}
+	o.blobs[name] = memBlob{size, r}
+	return nil
+}
+
+func (o *memOwner) Withdraw(name string) {
+	o.hub.mu.Lock()
+	defer o.hub.mu.Unlock()
+	delete(o.blobs, name)
+}
+
+func (o *memOwner) OfferFunc(prefix string, f func(context.Context, string) ([]byte, error)) error {
+	o.hub.mu.Lock()
+	defer o.hub.mu.Unlock()
+	o.funcs[prefix] = f
+	return nil
+}
+
+func (o *memOwner) Get(ctx context.Context, peer, name string, limit int64) ([]byte, error) {
+	o.hub.mu.Lock()
+	var f func(context.Context, string) ([]byte, error)
+	var b memBlob
+	if p := o.hub.peers[peer]; p != nil {
+		b = p.blobs[name]
+		for prefix, x := range p.funcs {
+			if strings.HasPrefix(name, prefix) {
+				f = x
+			}
+		}
+	}
+	o.hub.mu.Unlock()
+	if f != nil {
+		return f(ctx, name)
+	}
+	if b.r == nil {
+		return nil, fmt.Errorf("blob %s of %s: %w", name, peer, errNoBlob)
+	}
+	if b.size > limit {
+		return nil, fmt.Errorf("blob %s of %s: %d bytes, want at most %d", name, peer, b.size, limit)
+	}
+	buf := make([]byte, b.size)
+	if _, err := b.r.ReadAt(buf, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	return buf, nil
+}
+
+func (o *memOwner) Fetch(ctx context.Context, peer, name string, size int64, hash string, dst io.WriterAt) error {
+	b, err := o.Get(ctx, peer, name, size)
+	if err != nil {
+		return err
+	}
+	if sum := sha256.Sum256(b); int64(len(b)) != size || hash != "" && hex.EncodeToString(sum[:]) != hash {
+		return fmt.Errorf("blob %s of %s: %d bytes of another hash", name, peer, len(b))
+	}
+	_, err = dst.WriteAt(b, 0)
+	return err
+}
+
+// names are those of the blobs on offer.
+func (o *memOwner) names() (l []string) {
+	o.hub.mu.Lock()
+	defer o.hub.mu.Unlock()
+	for n := range o.blobs {
+		l = append(l, n)
+	}
+	slices.Sort(l)
+	return l
+}
+
+// However many parts a checkpoint has, together they are its two files, each
+// byte once; memory that is used again leaves nothing behind.
+func TestParts(t *testing.T) {
+	s := newSquad(t)
+	r := s.rank("a")
+	s.form([]int{0, 8}, r)
+	s.step([]int{0, 8}, r)
+	f, err := r.files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]byte{}
+	for name, v := range map[string]*safetensors.View{ModelFile: f.model, OptimizerFile: f.optimizer} {
+		want[name] = make([]byte, v.Size())
+		if _, err := v.ReadAt(want[name], 0); err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+	}
+	var old []statePart
+	for _, parts := range []int{1, 2, 3, 7, 64, 100_000} {
+		got := map[string][]byte{}
+		some := parts
+		if parts > 1000 { // more parts than some files have bytes: look at a few
+			some = 50
+		}
+		for p := range some {
+			if old, err = r.Part(p, parts, old); err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range old {
+				if int64(len(got[x.file])) != x.offset || int64(len(x.data)) != x.size || x.total != int64(len(want[x.file])) {
+					t.Fatalf("part %d of %d of %s: %d bytes at %d of %d, the parts before end at %d", p, parts, x.file, x.size, x.offset, x.total, len(got[x.file]))
+				}
+				got[x.file] = append(got[x.file], x.data...)
+			}
+		}
+		for name, b := range want {
+			if !bytes.HasPrefix(b, got[name]) || some == parts && len(got[name]) != len(b) {
+				t.Errorf("%d parts of %s do not make the file", parts, name)
+			}
+		}
+	}
+}
+
+// The digest differs wherever the state does: any bit of weights or moments,
+// and the step.
+func TestDigest(t *testing.T) {
+	s := newSquad(t)
+	r := s.rank("a")
+	s.form([]int{0, 8}, r)
+	s.step([]int{0, 8}, r)
+	want := r.Digest()
+	seen := map[string]string{want: "the state itself"}
+	look := func(what string) {
+		t.Helper()
+		d := r.Digest()
+		if was, ok := seen[d]; ok {
+			t.Errorf("%s: the digest is that of %s", what, was)
+		}
+		seen[d] = what
+	}
+	for name, slab := range map[string][]float32{"weights": r.params.Values(), "first moments": r.m, "second moments": r.v} {
+		for _, i := range []int{0, 1, len(slab) / 2, len(slab) - 1} {
+			for bit := range 32 {
+				x := slab[i]
+				slab[i] = math.Float32frombits(math.Float32bits(x) ^ 1<<bit)
+				look(fmt.Sprintf("bit %d of element %d of the %s", bit, i, name))
+				slab[i] = x
+			}
+		}
+	}
+	r.step++
+	look("the next step")
+	r.step--
+	if got := r.Digest(); got != want {
+		t.Errorf("the state is the same again, and the digest is %s, not %s", got, want)
+	}
+}
+
+// sharer is a worker as far as its state goes.
+func sharer(t *testing.T, s *squad, hub *memBlobs, name string) (*Worker, *rank) {
+	r := s.rank(name)
+	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.join(name), Log: zap.NewNop(), events: make(chan any, 16), left: make(chan struct{})}
+	w.offer.init(w.Blobs)
+	if err := w.serveState(); err != nil {
+		t.Fatal(err)
+	}
+	return w, r
+}
+
+// A newcomer takes the state of peers, with what they know of commits, and the
+// next step gives the bits of an undisturbed run.
+func TestStateFromPeers(t *testing.T) {
+	want, _ := alone(t, 3)
+	s, hub := newSquad(t), newMemBlobs()
+	a, ra := sharer(t, s, hub, "a")
+	s.form([]int{0, 8}, ra)
+	s.step([]int{0, 8}, ra)
+	s.step([]int{0, 8}, ra)
+	reports := []*cluster.Report{nil, {Worker: "a", Step: 1}, {Worker: "a", Step: 2, Losses: []float64{0.1}}, {Worker: "a", Step: 3}}
+	a.reports.Store(&reports)
+
+	b, rb := sharer(t, s, hub, "b")
+	s.form([]int{0, 8}, rb)
+	rb.begin(0, 8) // what it holds of another step must not count in this one
+	<-rb.waits
+	if _, err := rb.end(); err != nil {
+		t.Fatal(err)
+	}
+	assign := func(digest string, sources ...string) *cluster.Assign {
+		return &cluster.Assign{Step: 2, Digest: digest, Sources: sources, Group: allreduce.Group{Generation: 9, Rank: 1}}
+	}
+	got, err := b.fetchState(t.Context(), assign(want[1], "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rb.Digest() != want[1] || rb.CommittedStep() != 2 {
+		t.Errorf("the state came as %s, want %s", rb.Digest(), want[1])
+	}
+	if j, _ := json.Marshal(got); len(got) != 2 || got[0].Step != 1 || got[1].Losses[0] != 0.1 { // no nil, and none of a step that it does not have
+		t.Errorf("the reports came as %s", j)
+	}
+	bounds := []int{0, 4, 8}
+	s.form(bounds, ra, rb)
+	s.step(bounds, ra, rb)
+	if ra.Digest() != want[2] || rb.Digest() != want[2] {
+		t.Errorf("after a step together: %s and %s, undisturbed %s", ra.Digest(), rb.Digest(), want[2])
+	}
+
+	// state that is not what was announced is refused, by name of who gave it
+	_, err = b.fetchState(t.Context(), assign("2-000000000000000000000000", "a"))
+	if err == nil || !strings.Contains(err.Error(), "want 2-0000") {
+		t.Errorf("state of another digest: %v", err)
+	}
+	_, err = b.fetchState(t.Context(), assign(want[1], "z"))
+	var source *sourceError
+	if !errors.As(err, &source) || source.name() != "z" || !errors.Is(err, errNoBlob) {
+		t.Errorf("from a peer that has nothing: %v", err)
+	}
+	failed, ok := b.form(t.Context(), assign(want[1], "z")).(cluster.LoadFailed)
+	if !ok || failed.Peer != "z" {
+		t.Errorf("forming with a peer that has nothing: %+v", failed)
+	}
+}
+
+// pieces fetches an offer and returns how many bytes it has.
+func (w *Worker) pieces(t *testing.T, o cluster.Offer) (n int64) {
+	t.Helper()
+	for _, p := range o.Files {
+		buf := make(memory, p.Size)
+		if err := w.Blobs.Fetch(t.Context(), w.ID, p.Name, p.Size, p.SHA256, buf); err != nil {
+			t.Fatal(err)
+		}
+		n += p.Size
+	}
+	return n
+}
+
+// At most one copy of the state is on offer, and its memory is used again; a
+// step's copy gives way to another division of the same step, and to the next
+// step once it is stored.
+func TestOffers(t *testing.T) {
+	s, hub := newSquad(t), newMemBlobs()
+	w, r := sharer(t, s, hub, "a")
+	defer w.behind.Wait()
+	w.heard.Store(math.MaxInt64 / 2) // the coordinator lives
+	living := w.Blobs.(*memOwner).names()
+	held := func() int { return len(w.Blobs.(*memOwner).names()) - len(living) }
+	offer := func(step uint64, part, parts int) cluster.Offer {
+		t.Helper()
+		if err := w.makeOffer(t.Context(), step, 1, part, parts); err != nil {
+			t.Fatal(err)
+		}
+		return (<-w.events).(cluster.OfferReady).Offer
+	}
+	s.form([]int{0, 8}, r)
+	s.step([]int{0, 8}, r)
+	o := offer(1, 0, 2)
+	if o.Digest != r.Digest() || o.Step != 1 || len(o.Files) != 2 || held() != 2 {
+		t.Fatalf("offered %+v, %d blobs", o, held())
+	}
+	half := w.pieces(t, o)
+
+	// divided otherwise: the first is withdrawn without being asked
+	o = offer(1, 0, 1)
+	if n := w.pieces(t, o); n < 2*half-2 || held() != 2 {
+		t.Errorf("half is %d bytes, the whole %d, %d blobs", half, n, held())
+	}
+	whole := &w.offer.held[0].data[0]
+	s.step([]int{0, 8}, r)
+
+	// the next step's has to wait until the one before is stored
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.makeOffer(ctx, 2, 1, 0, 2); err != nil || held() != 2 {
+		t.Errorf("while another is on offer: %v, %d blobs", err, held())
+	}
+	w.offer.withdraw(1)
+	if held() != 0 {
+		t.Errorf("after it was stored %d blobs are on offer", held())
+	}
+	w.offer.withdraw(1) // twice
+	if err := w.makeOffer(t.Context(), 1, 1, 0, 2); err != nil || held() != 0 {
+		t.Errorf("an offer of a step that is over: %v, %d blobs", err, held())
+	}
+	o = offer(2, 0, 2)
+	if w.pieces(t, o) != half || o.Digest != r.Digest() {
+		t.Errorf("offered %+v", o)
+	}
+	if &w.offer.held[0].data[0] != whole {
+		t.Error("another copy of the state took memory of its own")
+	}
+	s.step([]int{0, 8}, r)
+
+	// without a coordinator nobody will ever fetch it: training does not wait
+	w.heard.Store(0)
+	o = offer(3, 0, 2)
+	if o.Step != 3 || held() != 2 {
+		t.Errorf("offered %+v, %d blobs", o, held())
+	}
+	w.offer.withdraw(3)
+}
+
+// An offer that is withdrawn while its copy is hashed never stays.
+func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
+	o, hub := offers{}, newMemBlobs()
+	b := hub.join("a")
+	o.init(b)
+	if !o.room(t.Context(), 4, func() bool { return true }) {
+		t.Fatal("no room")
+	}
+	o.withdraw(4)
+	if err := b.Offer(pieceName(4, ModelFile), 1, "", memory{1}); err != nil {
+		t.Fatal(err)
+	}
+	o.hold(4, []statePart{{file: ModelFile, data: memory{1}}})
+	if n := b.names(); len(n) != 0 {
+		t.Errorf("still on offer: %v", n)
+	}
+	if !o.room(t.Context(), 5, func() bool { return true }) || len(o.spare) != 1 {
+		t.Errorf("no room, or the memory is lost: %v", o.spare)
+	}
+}
