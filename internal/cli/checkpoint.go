@@ -16,16 +16,16 @@ import (
 func newCheckpoint() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "checkpoint",
-		Short: "List, show and verify checkpoints",
+		Short: "List, show, verify, prune and export checkpoints",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q: want ls, show or verify", args[0])
+				return usagef("unknown command %q: want ls, show, verify, prune or export", args[0])
 			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
 	}
-	c.AddCommand(newCheckpointLs(), newCheckpointShow(), newCheckpointVerify())
+	c.AddCommand(newCheckpointLs(), newCheckpointShow(), newCheckpointVerify(), newCheckpointPrune(), newCheckpointExport())
 	return c
 }
 

@@ -133,12 +133,9 @@ func loadTrained(dir string) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trained{dir: dir, step: man.Step}
-	if t.job, err = job.Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
+	t, err := parseTrained(dir, man)
+	if err != nil {
 		return nil, err
-	}
-	if err := json.Unmarshal(man.Data, &t.meta); err != nil {
-		return nil, fmt.Errorf("%s: manifest: data: %w", dir, err)
 	}
 	if t.model, _, err = train.Build(t.job, t.meta); err != nil {
 		return nil, err
@@ -149,6 +146,19 @@ func loadTrained(dir string) (*trained, error) {
 	}
 	defer f.Close()
 	return t, train.LoadWeights(t.model.Params(), f)
+}
+
+// parseTrained reads what the manifest of the checkpoint in dir says of job and data.
+func parseTrained(dir string, man checkpoint.Manifest) (*trained, error) {
+	t := &trained{dir: dir, step: man.Step}
+	var err error
+	if t.job, err = job.Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(man.Data, &t.meta); err != nil {
+		return nil, fmt.Errorf("%s: manifest: data: %w", dir, err)
+	}
+	return t, nil
 }
 
 // openTrained also opens the data, at path where it is given.

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -58,10 +57,15 @@ type run struct {
 	last     train.Metrics   // of the newest step
 	joined   map[string]bool // workers that scripts were told of
 	children *children
+	eval     *evaluator
+
+	retaining sync.Mutex // one round of retention at a time
+	fetching  fetching
 
 	mu    sync.Mutex
 	base  uint64         // step of state
 	state []cluster.Blob // what workers without peers begin with
+	loss  *losses
 }
 
 // train is the whole run, in order.
@@ -106,7 +110,8 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	reported := r.start
-	if r.metrics, reported, err = openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start, r.takeover); err != nil {
+	r.loss = newLosses(r.job.Checkpoint.Every)
+	if r.metrics, reported, err = openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start, r.takeover, r.loss); err != nil {
 		return err
 	}
 	defer r.metrics.Close()
@@ -133,6 +138,10 @@ func (r *run) train(ctx context.Context) (err error) {
 	}
 
 	r.showTransfer()
+	if err := r.openEvaluator(ctx); err != nil {
+		return err
+	}
+	defer r.eval.finish(false)
 
 	link, err := r.connect(ctx)
 	if err != nil {
@@ -231,17 +240,9 @@ func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
 	}
 	if fin.Outcome == cluster.Done {
 		r.view.event("end", fmt.Sprintf("done: %d steps; weights in %s\nmodel.safetensors sha256 %s", fin.Step, dir, hash), fields)
+		r.eval.finish(true)
 		if r.meta.Heldout > 0 {
-			m, err := loadTrained(dir)
-			if err != nil {
-				return err
-			}
-			rep, err := m.evaluate(ctx, r.dataset.Heldout(), r.threads*max(r.local, 1))
-			if err != nil {
-				return fmt.Errorf("evaluating the held-out split: %w", err)
-			}
-			rep.Split = "heldout"
-			r.view.event("eval", strings.TrimSuffix(reportText(rep), "\n"), map[string]any{"report": rep})
+			return r.evaluateLast(ctx, dir)
 		}
 		return nil
 	}
@@ -263,6 +264,7 @@ func (r *run) welcome(*cluster.Join) *cluster.Welcome {
 func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
 	r.view.update(p, members)
 	r.children.told(p, members)
+	r.fetching.members(members)
 	for _, m := range members {
 		key := fmt.Sprint(m.Worker, " ", m.PID)
 		if !r.joined[key] {
@@ -282,6 +284,9 @@ func (r *run) stepDone(reports []*cluster.Report) {
 		m.SamplesSec = float64(r.job.Batch.Global) / max(t.Data+t.Forward+t.Backward+t.Ring+t.Optimizer, 1e-9)
 	}
 	r.lastAt, r.last = now, m
+	r.mu.Lock()
+	r.loss.add(m.Step, m.Loss, m.Refused != "")
+	r.mu.Unlock()
 	if m.Refused != "" {
 		r.log.Warn("no update was made", zap.Uint64("step", m.Step), zap.String("reason", m.Refused))
 	}
@@ -297,6 +302,8 @@ func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
+	ctx, end := r.fetching.begin(ctx, parts)
+	defer end()
 	files, err := assemble(parts)
 	if err != nil {
 		return err
@@ -343,21 +350,18 @@ func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 	if err != nil {
 		return err
 	}
+	r.mu.Lock()
+	training := r.loss.mean(step)
+	r.mu.Unlock()
 	m := checkpoint.Manifest{Step: step, Cursor: step * uint64(r.job.Batch.Global), Seed: r.job.Seed, Job: r.job.Name,
-		Software: Version(), World: len(parts), Model: model, Data: meta, Config: r.job.YAML()}
+		Software: Version(), World: len(parts), Model: model, Data: meta, Config: r.job.YAML(), Training: training}
 	if err := w.Commit(m); err != nil {
 		return err
 	}
 	r.view.saved(step)
 	r.log.Debug("checkpoint stored", zap.Uint64("step", step), zap.Duration("took", time.Since(began)))
-	for _, d := range checkpoint.Plan(r.store, r.job.Checkpoint.Keep) {
-		r.log.Debug("checkpoint retention", zap.Uint64("step", d.Step), zap.Bool("keep", d.Keep), zap.String("reason", d.Reason))
-		if !d.Keep {
-			if err := r.store.Remove(d.Step); err != nil {
-				r.log.Warn("removing an old checkpoint", zap.Uint64("step", d.Step), zap.Error(err))
-			}
-		}
-	}
+	r.eval.stored(step)
+	r.retain()
 	return nil
 }
 

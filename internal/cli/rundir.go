@@ -20,8 +20,8 @@ import (
 // openMetrics opens metrics.jsonl for appending after step, and returns the
 // newest step that it has. Lines of later steps, which a resumed run commits
 // again, are cut off, unless the run goes on where it was: then the same bits
-// come again. So is a torn last line.
-func openMetrics(path string, step uint64, goesOn bool) (*os.File, uint64, error) {
+// come again. So is a torn last line. The losses that stay go to recent.
+func openMetrics(path string, step uint64, goesOn bool, recent *losses) (*os.File, uint64, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, 0, err
@@ -30,13 +30,16 @@ func openMetrics(path string, step uint64, goesOn bool) (*os.File, uint64, error
 	for rd := bufio.NewReader(f); ; {
 		line, err := rd.ReadBytes('\n')
 		var m struct {
-			Step uint64 `json:"step"`
+			Step    uint64  `json:"step"`
+			Loss    float64 `json:"loss"`
+			Refused string  `json:"refused"`
 		}
 		if err != nil || json.Unmarshal(line, &m) != nil || m.Step > step && !goesOn {
 			break
 		}
 		keep += int64(len(line))
 		last = m.Step
+		recent.add(m.Step, m.Loss, m.Refused != "")
 	}
 	if err := f.Truncate(keep); err != nil {
 		f.Close()

@@ -33,6 +33,6 @@
 // expects and lists every difference.
 //
 // Duties of the caller: one process writes to a directory at a time
-// ([LockRunDir] sees to it); a Writer ends in Commit or Abort; what [Plan]
+// ([LockRunDir] sees to it); a Writer ends in Commit or Abort; what [Retain]
 // proposes to remove is removed by the caller, after it was shown.
 package checkpoint

@@ -47,7 +47,15 @@ type Manifest struct {
 	Model    json.RawMessage `json:"model,omitempty"`  // the model's configuration
 	Config   Text            `json:"config,omitempty"` // the resolved job file
 	Data     json.RawMessage `json:"data,omitempty"`   // vocabulary, normalisation, shapes: data.Meta
-	Files    []FileInfo      `json:"files"`            // sorted by name
+	Training *Training       `json:"training,omitempty"`
+	Files    []FileInfo      `json:"files"` // sorted by name
+}
+
+// Training is what was known of a checkpoint's quality when it was stored. It
+// is a function of the job and the step alone.
+type Training struct {
+	Loss  float64 `json:"loss"`  // mean training loss of the last Steps steps
+	Steps int     `json:"steps"` // fewer at the start of a run
 }
 
 // FileInfo is a file of a checkpoint as the manifest records it.

@@ -147,7 +147,7 @@ func (s *Memory) List() ([]Entry, error) {
 	defer s.mu.Unlock()
 	var out []Entry
 	for step, c := range s.steps {
-		out = append(out, Entry{Step: step, Size: c.m.Bytes(), Created: c.m.Created, Latest: step == s.latest})
+		out = append(out, Entry{Step: step, Size: c.m.Bytes(), Created: c.m.Created, Training: c.m.Training, Latest: step == s.latest})
 	}
 	slices.SortFunc(out, func(a, b Entry) int {
 		if a.Step < b.Step {

@@ -91,6 +91,8 @@ type Entry struct {
 	State   State     `json:"state"`
 	Problem string    `json:"problem,omitempty"` // why it is Damaged
 	Latest  bool      `json:"latest,omitempty"`  // it was committed last
+
+	Training *Training `json:"training,omitempty"` // of the manifest
 }
 
 // window guards the writes to a file of fixed size and carries Write's offset.

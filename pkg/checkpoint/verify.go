@@ -211,7 +211,7 @@ func look(fs fsys, dir string, step uint64) Entry {
 		e.Problem = strings.Join(bad.Problems, "; ")
 		return e
 	}
-	e.Created, e.Size = m.Created, m.Bytes()
+	e.Created, e.Size, e.Training = m.Created, m.Bytes(), m.Training
 	if m.Step != step {
 		e.Problem = wrongStep(m.Step)
 		return e

@@ -107,10 +107,12 @@ func (m *Machine) flush(all bool) {
 func (m *Machine) voidOffers() {
 	m.void = m.generation
 	for _, step := range slices.Sorted(maps.Keys(m.offers)) {
-		if !m.saving[step] {
-			m.dropOffers(step, "a worker was lost before its part was stored")
-			m.retake = true
+		if m.saving[step] { // whether it comes whole, saved hears
+			m.doubted = step
+			continue
 		}
+		m.dropOffers(step, "a worker was lost before its part was stored")
+		m.retake = true
 	}
 }
 
@@ -196,6 +198,7 @@ func (m *Machine) saved(e Saved) {
 	if e.Err != nil {
 		m.note("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
 		m.dropOffers(e.Step, e.Err.Error())
+		m.retake = m.retake || e.Step == m.doubted
 		if m.phase == Saving && e.Step == m.committed {
 			m.refused++ // tick asks again
 			for _, w := range m.holders() {

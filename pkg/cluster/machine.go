@@ -60,6 +60,7 @@ type Machine struct {
 	saving    map[uint64]bool
 	void      uint64 // offers of older generations are not complete and never will be
 	retake    bool   // so a checkpoint is owed
+	doubted   uint64 // step that was being saved when a worker was lost
 	refused   int    // saves of the last step that failed
 
 	raise    allreduce.Flags // to be seen in the ring before anything else happens

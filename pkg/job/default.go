@@ -15,6 +15,7 @@ var (
 	visionTokens  = []string{"cls", "patches"}
 	nonFinite     = []string{"stop", "skip"}
 	stragglers    = []string{"keep", "shed", "drop"}
+	bestMetrics   = []string{"loss", "heldout_loss", "heldout_l1", "heldout_accuracy"}
 	normalisation = []string{"none", "mean_std", "min_max", "quantile"}
 )
 
@@ -109,6 +110,11 @@ func (j *Job) derive(given func(key string) bool) {
 		for j.Batch.Micro > 1 && j.Batch.Global%j.Batch.Micro != 0 {
 			j.Batch.Micro--
 		}
+	}
+	if b := &j.Checkpoint.Best; !given("checkpoint.best.metric") && b.Count > 0 {
+		b.Metric = "loss"
+	} else if !given("checkpoint.best.count") && b.Metric != "" {
+		b.Count = 1
 	}
 	c := &j.Cluster
 	if !given("cluster.workers") {

@@ -101,7 +101,7 @@ type Schedule struct {
 
 type Train struct {
 	Steps     int      `yaml:"steps"`
-	EvalEvery int      `yaml:"eval_every,omitempty"` // evaluate on the held-out split every so many steps; 0: at the end only
+	EvalEvery int      `yaml:"eval_every,omitempty"` // measure the checkpoints of every so many steps on the held-out split; 0: the last only
 	Freeze    []string `yaml:"freeze,omitempty"`     // patterns of parameters that keep their first values
 
 	CheckEvery int    `yaml:"check_every"` // steps between comparisons of all workers' states; 0: at checkpoints only
@@ -109,8 +109,16 @@ type Train struct {
 }
 
 type Checkpoint struct {
-	Every int `yaml:"every"` // steps; 0: at the end and on stop only
-	Keep  int `yaml:"keep"`  // newest complete checkpoints kept; 0: all
+	Every     int  `yaml:"every"`                // steps; 0: at the end and on stop only
+	Keep      int  `yaml:"keep"`                 // newest complete checkpoints kept; 0: all
+	KeepEvery int  `yaml:"keep_every,omitempty"` // those of steps that it divides are kept too; 0: none
+	Best      Best `yaml:"best,omitempty"`       // and the best ones
+}
+
+// Best are the checkpoints that are kept for their quality.
+type Best struct {
+	Metric string `yaml:"metric,omitempty"` // loss | heldout_loss | heldout_l1 | heldout_accuracy
+	Count  int    `yaml:"count,omitempty"`  // 0: none
 }
 
 type Cluster struct {

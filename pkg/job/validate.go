@@ -113,8 +113,7 @@ func (j *Job) check() []finding {
 	j.checkOptimizer(c)
 	j.checkTransfer(c)
 	j.checkDistill(c)
-	c.within("checkpoint.every", j.Checkpoint.Every, 0, maxSteps)
-	c.within("checkpoint.keep", j.Checkpoint.Keep, 0, maxSteps)
+	j.checkCheckpoint(c)
 	j.checkCluster(c)
 	return c.found
 }
@@ -280,7 +279,6 @@ func (j *Job) checkOptimizer(c *checker) {
 		c.bad("optimizer.clip_norm", "%v is below 0; want a norm, or 0 for no clipping", o.ClipNorm)
 	}
 	steps := c.within("train.steps", j.Train.Steps, 1, maxSteps)
-	c.within("train.eval_every", j.Train.EvalEvery, 0, maxSteps)
 	c.within("train.check_every", j.Train.CheckEvery, 0, maxSteps)
 	c.oneOf("train.non_finite", j.Train.NonFinite, nonFinite)
 	if c.within("schedule.warmup_steps", s.WarmupSteps, 0, maxSteps) && steps && s.WarmupSteps > j.Train.Steps {

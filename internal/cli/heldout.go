@@ -1,0 +1,282 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// evalFile holds the measurements of a run's checkpoints on the held-out
+// split, one object a line, in order of steps.
+const evalFile = "eval.jsonl"
+
+// heldout is one line of it.
+type heldout struct {
+	Step     uint64   `json:"step"`
+	Samples  int      `json:"samples"`
+	Loss     float64  `json:"loss"`
+	L1       *float64 `json:"l1,omitempty"`       // where the output is actions; normalised
+	Accuracy *float64 `json:"accuracy,omitempty"` // where it is tokens
+	Seconds  float64  `json:"seconds"`            // that it took
+}
+
+func heldoutOf(rep train.Report, seconds float64) heldout {
+	if t := rep.Tokens; t != nil {
+		return heldout{Step: rep.Step, Samples: t.Samples, Loss: t.Loss, Accuracy: &t.Accuracy, Seconds: seconds}
+	}
+	a := rep.Actions
+	return heldout{Step: rep.Step, Samples: a.Samples, Loss: a.MSE, L1: &a.L1, Seconds: seconds}
+}
+
+func (h heldout) text() string {
+	s := fmt.Sprintf("held-out, step %d: loss %.5f", h.Step, h.Loss)
+	if h.L1 != nil {
+		s += fmt.Sprintf(", L1 %.5f", *h.L1)
+	}
+	if h.Accuracy != nil {
+		s += fmt.Sprintf(", token accuracy %.2f %%", 100**h.Accuracy)
+	}
+	return s + fmt.Sprintf(" (%d samples, %.1f s)", h.Samples, h.Seconds)
+}
+
+// readEval reads the lines of a run up to and including step, and says
+// whether there are others. A torn last line is none.
+func readEval(dir string, step uint64) (lines []heldout, more bool, err error) {
+	f, err := os.Open(filepath.Join(dir, evalFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	for rd := bufio.NewReader(f); ; {
+		line, err := rd.ReadBytes('\n')
+		if len(line) == 0 {
+			return lines, more, nil
+		}
+		var h heldout
+		if err != nil || json.Unmarshal(line, &h) != nil || h.Step > step {
+			more = true
+			continue
+		}
+		lines = append(lines, h)
+	}
+}
+
+// evaluator measures stored checkpoints on the held-out split beside training:
+// one at a time, on one thread of the lowest priority. It reads the disk, so
+// it has no part in what training computes. While it is behind, only the
+// newest checkpoint waits for it.
+type evaluator struct {
+	run    *run
+	mu     sync.Mutex
+	lines  []heldout
+	at     uint64 // step being measured; 0: none
+	next   uint64 // step that waits; 0: none
+	ended  bool
+	wake   chan struct{}
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// openEvaluator takes up the measurements of the run's directory. Those of
+// steps beyond start, which come again, are dropped.
+func (r *run) openEvaluator(ctx context.Context) error {
+	e := &evaluator{run: r, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	lines, more, err := readEval(r.dir, r.start)
+	if err != nil {
+		return err
+	}
+	e.lines = lines
+	if more {
+		var b bytes.Buffer
+		for _, h := range lines {
+			if err := json.NewEncoder(&b).Encode(h); err != nil {
+				return err
+			}
+		}
+		if err := replaceFile(filepath.Join(r.dir, evalFile), b.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	ctx, e.cancel = context.WithCancel(ctx)
+	r.eval = e
+	go e.loop(ctx)
+	if r.start > 0 && !slices.ContainsFunc(lines, func(h heldout) bool { return h.Step == r.start }) { // a crash came before
+		e.stored(r.start)
+	}
+	return nil
+}
+
+// stored has the checkpoint of step measured, if its turn has come. The last
+// step's is measured when the run has ended.
+func (e *evaluator) stored(step uint64) {
+	every := uint64(e.run.job.Train.EvalEvery)
+	if every == 0 || step%every != 0 || step >= uint64(e.run.job.Train.Steps) {
+		return
+	}
+	e.mu.Lock()
+	skipped := e.next
+	e.next = step
+	e.mu.Unlock()
+	if skipped > 0 {
+		e.run.log.Warn("measuring on the held-out split takes longer than train.eval_every steps; one is passed over", zap.Uint64("step", skipped))
+	}
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// inUse are the checkpoints that must not be removed yet, and why.
+func (e *evaluator) inUse() map[uint64]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return map[uint64]string{e.at: "being measured on the held-out split", e.next: "waits to be measured on the held-out split"}
+}
+
+// all are the measurements so far.
+func (e *evaluator) all() []heldout {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.lines)
+}
+
+// heldoutScores are the values of a held-out metric by step.
+func heldoutScores(lines []heldout, metric string) map[uint64]float64 {
+	out := map[uint64]float64{}
+	for _, h := range lines {
+		switch {
+		case metric == "heldout_loss":
+			out[h.Step] = h.Loss
+		case metric == "heldout_l1" && h.L1 != nil:
+			out[h.Step] = *h.L1
+		case metric == "heldout_accuracy" && h.Accuracy != nil:
+			out[h.Step] = *h.Accuracy
+		}
+	}
+	return out
+}
+
+func (e *evaluator) loop(ctx context.Context) {
+	defer close(e.done)
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its priority with it
+	lowPriority()
+	for {
+		e.mu.Lock()
+		e.at, e.next = e.next, 0
+		step, ended := e.at, e.ended
+		e.mu.Unlock()
+		switch {
+		case step > 0:
+			e.measure(ctx, step)
+			e.mu.Lock()
+			e.at = 0
+			e.mu.Unlock()
+			e.run.retain() // a score may decide who stays
+		case ended:
+			return
+		default:
+			select {
+			case <-e.wake:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// measure evaluates the checkpoint of step. What goes wrong is said and costs
+// no more than the measurement.
+func (e *evaluator) measure(ctx context.Context, step uint64) {
+	r := e.run
+	began := time.Now()
+	m, err := loadTrained(filepath.Join(r.dir, "checkpoints", checkpoint.DirName(step)))
+	var rep train.Report
+	if err == nil {
+		rep, err = m.evaluate(ctx, r.dataset.Heldout(), 1)
+	}
+	if err == nil {
+		var h heldout
+		if h, err = e.record(rep, time.Since(began).Seconds()); err == nil {
+			rep.Split = "heldout"
+			r.view.event("eval", h.text(), map[string]any{"step": step, "report": rep})
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("measuring on the held-out split", zap.Uint64("step", step), zap.Error(err))
+	}
+}
+
+// record appends a line.
+func (e *evaluator) record(rep train.Report, seconds float64) (heldout, error) {
+	h := heldoutOf(rep, seconds)
+	b, err := json.Marshal(h)
+	if err != nil {
+		return h, err
+	}
+	f, err := os.OpenFile(filepath.Join(e.run.dir, evalFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return h, err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lines = append(e.lines, h)
+	return h, err
+}
+
+// finish ends the evaluator: with all that waits measured, or at once.
+func (e *evaluator) finish(all bool) {
+	e.mu.Lock()
+	e.ended = true
+	e.mu.Unlock()
+	if !all {
+		e.cancel()
+	}
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+	<-e.done
+	e.cancel()
+}
+
+// evaluateLast measures the finished run's last checkpoint, with all threads.
+func (r *run) evaluateLast(ctx context.Context, dir string) error {
+	began := time.Now()
+	m, err := loadTrained(dir)
+	if err != nil {
+		return err
+	}
+	rep, err := m.evaluate(ctx, r.dataset.Heldout(), r.threads*max(r.local, 1))
+	if err != nil {
+		return fmt.Errorf("evaluating the held-out split: %w", err)
+	}
+	rep.Split = "heldout"
+	if _, err := r.eval.record(rep, time.Since(began).Seconds()); err != nil {
+		return err
+	}
+	r.view.event("eval", strings.TrimSuffix(reportText(rep), "\n"), map[string]any{"step": rep.Step, "report": rep})
+	r.retain()
+	return nil
+}
