@@ -113,10 +113,7 @@ func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d"
 // form takes a place in a new generation: it fetches the state from peers if
 // it is behind, and listens on the ring before anyone sends.
 func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
-	if w.ring != nil { // of the generation before, in which all stand
-		w.ring.Close()
-		w.ring = nil
-	}
+	w.leaveRing() // of the generation before, in which all stand
 	out := cluster.Listens{Generation: a.Group.Generation}
 	if len(a.Sources) > 0 {
 		var err error
@@ -133,7 +130,7 @@ func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
 	if err != nil {
 		return cluster.LoadFailed{Err: err}
 	}
-	w.ring = ring
+	w.ring.Store(ring)
 	return out
 }
 

@@ -49,8 +49,8 @@ type Worker struct {
 	words   atomic.Pointer[string]
 	reports atomic.Pointer[[]*cluster.Report]
 
-	task   *task // what runs beside the node
-	ring   *allreduce.Ring
+	task   *task                          // what runs beside the node
+	ring   atomic.Pointer[allreduce.Ring] // made beside the node, looked at by its driver
 	offer  offers
 	behind sync.WaitGroup // of what goes on behind training
 	left   chan struct{}  // closed when nobody takes events any more
@@ -95,9 +95,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 		w.stop()
 		close(w.left)
 		w.behind.Wait()
-		if w.ring != nil {
-			w.ring.Close()
-		}
+		w.leaveRing()
 		if w.source != nil {
 			w.source.Close()
 		}
@@ -193,6 +191,12 @@ func (w *Worker) serve(ctx context.Context, heartbeat time.Duration) (cluster.En
 	}
 }
 
+func (w *Worker) leaveRing() {
+	if r := w.ring.Swap(nil); r != nil {
+		r.Close()
+	}
+}
+
 // act carries out an action of the node.
 func (w *Worker) act(ctx context.Context, a any) {
 	switch a := a.(type) {
@@ -221,10 +225,7 @@ func (w *Worker) act(ctx context.Context, a any) {
 	case cluster.Halt:
 		w.Log.Debug("halt", zap.String("reason", a.Reason))
 		w.stop()
-		if w.ring != nil {
-			w.ring.Close()
-			w.ring = nil
-		}
+		w.leaveRing()
 		w.start(ctx, func(context.Context) any { return cluster.HaltedNow{Digest: w.trainer.Digest()} })
 	case cluster.MakeOffer:
 		s := a.Snapshot
@@ -300,7 +301,7 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) any {
 }
 
 func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
-	t, g := w.trainer, a.Group
+	t, g, ring := w.trainer, a.Group, w.ring.Load()
 	in, err := w.source.batches(a)
 	if err != nil {
 		return err
@@ -309,7 +310,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 	steps, every, check := uint64(w.job.Train.Steps), uint64(w.job.Checkpoint.Every), uint64(w.job.Train.CheckEvery)
 	bounds := a.First
 	for t.CommittedStep() < steps {
-		res, err := t.Step(ctx, w.ring, bounds[g.Rank], bounds[g.Rank+1], in, func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) })
+		res, err := t.Step(ctx, ring, bounds[g.Rank], bounds[g.Rank+1], in, func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) })
 		if err != nil {
 			return err
 		}
@@ -317,7 +318,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		step := t.CommittedStep()
 		stop := res.Flags&allreduce.FlagStop != 0
 		due := stop || step == steps || every > 0 && step%every == 0 || res.Flags&allreduce.FlagCheckpoint != 0
-		stats := w.ring.Stats()
+		stats := ring.Stats()
 		r := cluster.Report{Step: step, Losses: res.Losses, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
 			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
 		if due || check > 0 && step%check == 0 {
@@ -352,10 +353,11 @@ func (w *Worker) pass(ctx context.Context, ev any) bool {
 
 // stall says what the ring has waited for beyond the stated time, every so often.
 func (w *Worker) stall(last *time.Time) *cluster.Stall {
-	if w.ring == nil {
+	ring := w.ring.Load()
+	if ring == nil {
 		return nil
 	}
-	f, since := w.ring.Waiting()
+	f, since := ring.Waiting()
 	limit := time.Duration(w.job.Cluster.Stall)
 	now := time.Now()
 	if f == nil || limit <= 0 || now.Sub(since) < limit || now.Sub(*last) < limit {
