@@ -17,7 +17,7 @@ const (
 	slowFrom     = 1.5  // times the others' median
 	slowUntil    = 1.2
 	slowLeast    = 0.005 // seconds a micro-batch: less is the noise of a busy machine
-	slowSteps    = 10 // in a row, before anything is done about it
+	slowSteps    = 10    // in a row, before anything is done about it
 	recoverSteps = 30
 )
 
