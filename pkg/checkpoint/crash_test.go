@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -187,59 +186,4 @@ func TestCrashAtEveryCall(t *testing.T) {
 		t.Errorf("only %d calls were crashed at; the story has shrunk", total)
 	}
 	t.Logf("%d crash points, %d images each", total, powerCuts+1)
-}
-
-// At every call the disk is full once. The error says so, everything stored
-// before verifies, and when there is room again the store goes on.
-func TestDiskFullAtEveryCall(t *testing.T) {
-	count := newSimFS()
-	if _, err := openDisk(count, simDirName); err != nil {
-		t.Fatal(err)
-	}
-	opening := count.calls
-	said := 0
-	for fullAt := opening + 1; ; fullAt++ {
-		s := newSimFS()
-		s.fullAt = fullAt
-		d, err := openDisk(s, simDirName)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stored := []int{}
-		var at string
-		var failed error
-		for _, deed := range story() {
-			if err := deed.do(d); err != nil {
-				at, failed = deed.name, err
-				break
-			}
-			stored = deed.after
-		}
-		if s.calls < fullAt {
-			break
-		}
-		name := fmt.Sprintf("call %d (%s) while %s", fullAt, s.points[fullAt-1], at)
-		if failed == nil {
-			continue // it hit the removal of something already replaced
-		}
-		said++
-		if !errors.Is(failed, syscall.ENOSPC) || strings.HasPrefix(at, "save") && !strings.Contains(failed.Error(), "the disk is full") {
-			t.Errorf("%s: error %q does not say that the disk is full", name, failed)
-		}
-		versions, damaged := contents(t, s)
-		for _, v := range stored {
-			if !slices.ContainsFunc(versions, func(x int) bool { return x/10 == v/10 }) && at != fmt.Sprintf("remove %d", v/10) {
-				t.Errorf("%s: version %d is gone; there are %v\n%s", name, v, versions, s.tree())
-			}
-		}
-		if len(damaged) > 0 {
-			t.Errorf("%s: %v", name, damaged)
-		}
-		if err := WriteState(d, stateOf(9, 0)); err != nil {
-			t.Errorf("%s: with room again: %v", name, err)
-		}
-	}
-	if said < 60 {
-		t.Errorf("the disk was full in %d places only", said)
-	}
 }

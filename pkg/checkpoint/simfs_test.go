@@ -14,7 +14,7 @@ import (
 )
 
 // simFS is a file system in memory that knows what would survive. It is told to
-// crash, or to be full, at its n-th call, and then yields what a restart would
+// crash, or to fail, at its n-th call, and then yields what a restart would
 // find:
 //
 //	killed   the process died: everything written is there
@@ -25,7 +25,12 @@ type simFS struct {
 	root    *simDir
 	calls   int
 	crashAt int // call that does half of its work and never returns well; 0: never
-	fullAt  int // call that finds the disk full; 0: never
+	failAt  int // call that fails, half done where it has halves; 0: never
+	fail    error
+	sticky  bool // all calls from failAt on that fail's kind concerns fail
+	readAt  int  // read (open, look, read) that fails with fail; 0: never
+	reads   int
+	hit     bool // readAt was reached
 	dead    bool
 	points  []string // name of each call
 }
@@ -58,11 +63,31 @@ func (s *simFS) point(op, where string) (half bool, err error) {
 	case s.crashAt:
 		s.dead = true
 		return true, errCrashed
-	case s.fullAt:
-		return true, &os.PathError{Op: op, Path: where, Err: syscall.ENOSPC}
+	case s.failAt:
+		return true, &os.PathError{Op: op, Path: where, Err: s.fail}
+	}
+	if s.sticky && s.failAt > 0 && s.calls > s.failAt && (s.fail != syscall.ENOSPC || op == "mkdir" || op == "create" || op == "write") {
+		return true, &os.PathError{Op: op, Path: where, Err: s.fail}
 	}
 	return false, nil
 }
+
+// read counts what only looks.
+func (s *simFS) read(op, where string) error {
+	if s.dead {
+		return errCrashed
+	}
+	s.reads++
+	if s.reads == s.readAt {
+		s.hit = true
+		return &os.PathError{Op: op, Path: where, Err: s.fail}
+	}
+	return nil
+}
+
+// refused says that a call fails without having done anything, as opposed to
+// one that crashes in its middle.
+func refused(err error) bool { return err != nil && !errors.Is(err, errCrashed) }
 
 func (d *simDir) change(f func(map[string]any)) {
 	f(d.now)
@@ -88,7 +113,7 @@ func (s *simFS) find(p string) (*simDir, string, error) {
 
 func (s *simFS) MkdirAll(dir string) error {
 	half, err := s.point("mkdir", dir)
-	if err != nil && !half || errors.Is(err, syscall.ENOSPC) {
+	if err != nil && !half || refused(err) {
 		return err
 	}
 	d := s.root
@@ -117,12 +142,12 @@ func (s *simFS) Create(p string) (diskFile, error) {
 	}
 	f := &simFile{}
 	d.change(func(m map[string]any) { m[name] = f })
-	return &simHandle{s, f, p}, nil
+	return &simHandle{s, f, p, true}, nil
 }
 
 func (s *simFS) Open(p string) (diskFile, error) {
-	if s.dead {
-		return nil, errCrashed
+	if err := s.read("open", p); err != nil {
+		return nil, err
 	}
 	d, name, err := s.find(p)
 	if err != nil {
@@ -132,12 +157,12 @@ func (s *simFS) Open(p string) (diskFile, error) {
 	if !ok {
 		return nil, &os.PathError{Op: "open", Path: p, Err: fs.ErrNotExist}
 	}
-	return &simHandle{s, f, p}, nil
+	return &simHandle{s, f, p, false}, nil
 }
 
 func (s *simFS) Rename(from, to string) error {
 	half, err := s.point("rename", from)
-	if err != nil && !half || errors.Is(err, syscall.ENOSPC) {
+	if err != nil && !half || refused(err) {
 		return err
 	}
 	d, a, ferr := s.find(from)
@@ -163,7 +188,7 @@ func (s *simFS) Rename(from, to string) error {
 // RemoveAll cut in the middle leaves the directory with half of its files.
 func (s *simFS) RemoveAll(p string) error {
 	half, err := s.point("remove", p)
-	if err != nil && !half || errors.Is(err, syscall.ENOSPC) {
+	if err != nil && !half || refused(err) {
 		return err
 	}
 	d, name, ferr := s.find(p)
@@ -187,8 +212,8 @@ func (s *simFS) RemoveAll(p string) error {
 }
 
 func (s *simFS) ReadDir(p string) ([]string, error) {
-	if s.dead {
-		return nil, errCrashed
+	if err := s.read("readdir", p); err != nil {
+		return nil, err
 	}
 	d, _, err := s.find(p + "/x")
 	if err != nil {
@@ -226,11 +251,12 @@ type simHandle struct {
 	s    *simFS
 	f    *simFile
 	path string
+	made bool // for writing
 }
 
 func (h *simHandle) ReadAt(p []byte, off int64) (int, error) {
-	if h.s.dead {
-		return 0, errCrashed
+	if err := h.s.read("read", h.path); err != nil {
+		return 0, err
 	}
 	if off >= int64(len(h.f.now)) {
 		return 0, io.EOF
@@ -260,17 +286,28 @@ func (h *simHandle) WriteAt(p []byte, off int64) (int, error) {
 
 func (h *simHandle) Size() (int64, error) { return int64(len(h.f.now)), nil }
 
+// Sync that fails has lost what was to be written, as on Linux: the pages are
+// clean now, so a second Sync would succeed and keep nothing of them.
 func (h *simHandle) Sync() error {
 	if _, err := h.s.point("sync", h.path); err != nil {
+		if refused(err) {
+			h.f.now = make([]byte, len(h.f.now))
+			copy(h.f.now, h.f.durable)
+		}
 		return err
 	}
 	h.f.durable, h.f.synced = slices.Clone(h.f.now), true
 	return nil
 }
 
+// Close of what was written can fail: some file systems report a full disk there.
 func (h *simHandle) Close() error {
 	if h.s.dead {
 		return errCrashed
+	}
+	if h.made {
+		_, err := h.s.point("close", h.path)
+		return err
 	}
 	return nil
 }

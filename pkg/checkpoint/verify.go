@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -170,26 +171,39 @@ func (e *manifestError) Error() string   { return e.corrupt.Error() }
 func (e *manifestError) Unwrap() []error { return []error{e.corrupt, e.cause} }
 
 // List lists the checkpoints in dir, oldest step first, without a Store: it
-// changes nothing and may run beside a writer. A directory that is not there
+// changes nothing and may run beside a writer. While a checkpoint is stored
+// again in its place there is a moment at which it has no name. A directory that is not there
 // has none.
 func List(dir string) ([]Entry, error) { return list(osFS{}, dir) }
 
 func list(fsys fsys, dir string) ([]Entry, error) {
+	out, _, err := listed(fsys, dir)
+	return out, err
+}
+
+// listed also says whether one went away while it was looked at.
+func listed(fsys fsys, dir string) (out []Entry, moved bool, err error) {
 	names, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("checkpoint directory: %w", err)
+		return nil, false, fmt.Errorf("checkpoint directory: %w", err)
 	}
 	latest, _ := readLatest(fsys, dir) // it is a hint; LatestGood says what is wrong with it
-	var out []Entry
 	for _, name := range names {
 		step, ok := stepOf(name)
 		if !ok {
 			continue
 		}
 		e := look(fsys, filepath.Join(dir, name), step)
+		if e.State == Damaged { // or removed, or replaced, while it was looked at
+			if _, err := fsys.ReadDir(e.Dir); errors.Is(err, fs.ErrNotExist) {
+				moved = true
+				continue
+			}
+			e = look(fsys, e.Dir, step)
+		}
 		e.Latest = name == latest
 		out = append(out, e)
 	}
@@ -199,7 +213,7 @@ func list(fsys fsys, dir string) ([]Entry, error) {
 		}
 		return 1
 	})
-	return out, nil
+	return out, moved, nil
 }
 
 // look is the quick check: manifest and sizes.
@@ -266,22 +280,9 @@ type Passed struct {
 func LatestGood(dir string) (Found, error) { return latestGood(osFS{}, dir) }
 
 func latestGood(fsys fsys, dir string) (Found, error) {
-	var found Found
-	entries, err := list(fsys, dir)
+	found, err := newestGood(fsys, dir)
 	if err != nil {
 		return found, err
-	}
-	for _, e := range slices.Backward(entries) {
-		r := verify(fsys, e.Dir)
-		if r.OK {
-			m, err := readManifest(fsys, e.Dir)
-			if err == nil {
-				found.Dir, found.Manifest = e.Dir, m
-				break
-			}
-			r.Problems = []string{err.Error()}
-		}
-		found.Passed = append(found.Passed, Passed{e.Dir, strings.Join(r.Problems, "; ")})
 	}
 	if found.Dir == "" {
 		return found, fmt.Errorf("%w in %s", ErrNone, dir)
@@ -295,4 +296,38 @@ func latestGood(fsys fsys, dir string) (Found, error) {
 		found.Passed = append(found.Passed, Passed{filepath.Join(dir, latestFile), fmt.Sprintf("the file %s; the newest checkpoint that verifies is %s", reason(err), filepath.Base(found.Dir))})
 	}
 	return found, nil
+}
+
+// newestGood looks again where a checkpoint was removed or replaced while it
+// was read: whoever did that has committed something newer.
+func newestGood(fsys fsys, dir string) (Found, error) {
+again:
+	for {
+		var found Found
+		entries, moved, err := listed(fsys, dir)
+		if err != nil {
+			return found, err
+		}
+		for _, e := range slices.Backward(entries) {
+			path := filepath.Join(e.Dir, ManifestFile)
+			before, _ := readAll(fsys, path, maxManifest)
+			r := verify(fsys, e.Dir)
+			if r.OK {
+				m, err := readManifest(fsys, e.Dir)
+				if err == nil {
+					found.Dir, found.Manifest = e.Dir, m
+					return found, nil
+				}
+				r.Problems = []string{err.Error()}
+			}
+			after, _ := readAll(fsys, path, maxManifest)
+			if _, err := fsys.ReadDir(e.Dir); errors.Is(err, fs.ErrNotExist) || !bytes.Equal(before, after) {
+				continue again
+			}
+			found.Passed = append(found.Passed, Passed{e.Dir, strings.Join(r.Problems, "; ")})
+		}
+		if !moved {
+			return found, nil
+		}
+	}
 }
