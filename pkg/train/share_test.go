@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
@@ -284,6 +286,49 @@ func (w *Worker) pieces(t *testing.T, o cluster.Offer) (n int64) {
 		n += p.Size
 	}
 	return n
+}
+
+// Orphans of one machine keep their states at the same moment and in the same
+// place: each leaves a checkpoint that verifies and holds its state.
+func TestRescue(t *testing.T) {
+	s, hub, dir := newSquad(t), newMemBlobs(), t.TempDir()
+	a, ra := sharer(t, s, hub, "a")
+	b, rb := sharer(t, s, hub, "b")
+	bounds := []int{0, 4, 8}
+	s.form(bounds, ra, rb)
+	s.step(bounds, ra, rb)
+	kept := map[string]string{}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, w := range []*Worker{a, b} {
+		w.RescueDir, w.source = dir, &workerData{job: s.job, meta: s.set.Meta()}
+		wg.Go(func() {
+			where, err := w.rescue()
+			if err != nil {
+				t.Errorf("worker %s: %v", w.ID, err)
+			}
+			mu.Lock()
+			kept[where] = w.trainer.Digest()
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	if len(kept) != 2 {
+		t.Fatalf("two workers kept their states in %v", kept)
+	}
+	for where, want := range kept {
+		found, err := checkpoint.LatestGood(where)
+		if err != nil || found.Manifest.Step != 1 || len(found.Passed) > 0 {
+			t.Fatalf("%s: %+v, %v", where, found, err)
+		}
+		c := s.rank("c")
+		if err := c.Restore(1, open(t, filepath.Join(found.Dir, ModelFile)), open(t, filepath.Join(found.Dir, OptimizerFile))); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Digest(); got != want {
+			t.Errorf("%s holds the state %s, want %s", where, got, want)
+		}
+	}
 }
 
 // At most one copy of the state is on offer, and its memory is used again; a

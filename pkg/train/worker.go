@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ type Worker struct {
 	Threads   int
 	CPU       string
 	DataDir   string // where the job's relative data paths start; empty: the coordinator's base directory
-	RescueDir string // where the state is kept if no coordinator comes back
+	RescueDir string // where the state is kept, in a directory by ID, if no coordinator comes back
 	Bus       cluster.Bus
 	Net       allreduce.Network
 	Blobs     Blobs
@@ -369,7 +370,9 @@ func (w *Worker) stall(last *time.Time) *cluster.Stall {
 
 // rescue keeps the committed state on this machine's disk as a checkpoint.
 func (w *Worker) rescue() (string, error) {
-	store, err := checkpoint.OpenDisk(w.RescueDir)
+	// a directory of its own: the workers of a machine are orphans at the same
+	// moment, and a store takes what another has half written for a crash's
+	store, err := checkpoint.OpenDisk(filepath.Join(w.RescueDir, w.ID))
 	if err != nil {
 		return "", err
 	}
