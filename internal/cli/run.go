@@ -52,7 +52,7 @@ type run struct {
 	initFile string          // with all first weights, where the seed does not decide
 	transfer *train.Transfer // how they were made of job.Init
 	teacher  *trained        // of job.Distill; its model is not kept
-	metrics  *os.File
+	metrics  *lines
 	lastAt   time.Time
 	last     train.Metrics   // of the newest step
 	joined   map[string]bool // workers that scripts were told of
@@ -109,12 +109,20 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), r.job.YAML(), 0o644); err != nil {
 		return err
 	}
-	reported := r.start
 	r.loss = newLosses(r.job.Checkpoint.Every)
-	if r.metrics, reported, err = openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start, r.takeover, r.loss); err != nil {
+	file, reported, err := openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start, r.takeover, r.loss)
+	if err != nil {
 		return err
 	}
-	defer r.metrics.Close()
+	defer file.Close()
+	if r.metrics, err = newLines(file); err != nil {
+		return err
+	}
+	defer func() { // what a full disk has not taken
+		if _, e := r.metrics.Write(nil); e != nil {
+			r.log.Error("metrics.jsonl", zap.Error(e))
+		}
+	}()
 
 	screen := r.errOut
 	if r.asJSON {

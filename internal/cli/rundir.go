@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -50,6 +52,43 @@ func openMetrics(path string, step uint64, goesOn bool, recent *losses) (*os.Fil
 		return nil, 0, err
 	}
 	return f, max(last, step), nil
+}
+
+// lines appends whole lines to a file. What a full disk has not taken waits
+// here and goes first the next time: a line that is torn in the middle of the
+// file would end it for whoever reads it.
+type lines struct {
+	f interface {
+		io.WriteSeeker
+		Truncate(size int64) error
+	}
+	end  int64 // of the whole lines
+	late []byte
+}
+
+// maxLate bounds what waits for the disk; beyond it lines are lost.
+const maxLate = 1 << 20
+
+func newLines(f *os.File) (*lines, error) {
+	end, err := f.Seek(0, io.SeekEnd)
+	return &lines{f: f, end: end}, err
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	if len(l.late)+len(line) <= maxLate {
+		l.late = append(l.late, line...)
+	}
+	if _, err := l.f.Write(l.late); err != nil {
+		err = fmt.Errorf("%d bytes wait for the disk: %w", len(l.late), err)
+		e := l.f.Truncate(l.end)
+		if _, s := l.f.Seek(l.end, io.SeekStart); e == nil {
+			e = s
+		}
+		return 0, errors.Join(err, e)
+	}
+	l.end += int64(len(l.late))
+	l.late = nil
+	return len(line), nil
 }
 
 // mayChange are the keys of a job that a resumed run may set anew: none of
