@@ -245,6 +245,7 @@ func (m *Machine) rewound(e Restored) {
 	clear(m.offers)
 	m.places, m.midStep = nil, false
 	clear(m.ring)
+	m.generation++ // whoever still runs an older one is to leave it
 	m.enter(Gathering)
 	for _, w := range m.sorted() {
 		w.Rank, w.Spare = -1, false

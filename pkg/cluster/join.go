@@ -87,7 +87,7 @@ func (m *Machine) ready(e *Ready) {
 func (m *Machine) equip(w *Member) {
 	if m.phase == Gathering && w.Status == AtRest && !(w.State && w.Step == m.base.Step) {
 		w.Status, w.State, w.restoring, w.nagged = Loading, false, true, m.at
-		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
+		m.act(Send{w.Worker, &Restore{Generation: m.generation, StartStep: m.base.Step, State: m.base.State}})
 	}
 }
 

@@ -129,7 +129,7 @@ func (m *Machine) nagAfter() time.Duration { return min(m.cfg.Deadline/3, 500*ti
 func (m *Machine) nag(w *Member) {
 	switch {
 	case m.phase == Gathering && w.Status == Loading && w.restoring:
-		m.act(Send{w.Worker, &Restore{StartStep: m.base.Step, State: m.base.State}})
+		m.act(Send{w.Worker, &Restore{Generation: m.generation, StartStep: m.base.Step, State: m.base.State}})
 	case m.phase == Settling && w.Status == Stepping:
 		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "again"}})
 	case m.phase == Forming && w.Status == Assigned:

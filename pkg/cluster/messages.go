@@ -73,8 +73,9 @@ type Blob struct {
 // Restore tells a worker without state to take that of the coordinator's disk:
 // every member that had it is gone.
 type Restore struct {
-	StartStep uint64 `json:"start_step"`
-	State     []Blob `json:"state,omitempty"`
+	Generation uint64 `json:"generation"` // newest when it was decided: who has joined a later one need not heed it
+	StartStep  uint64 `json:"start_step"`
+	State      []Blob `json:"state,omitempty"`
 }
 
 // Ready says that a worker has loaded the job and could start.

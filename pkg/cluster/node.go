@@ -25,8 +25,9 @@ type Node struct {
 	state       bool   // weights and moments are here
 	digest      string // of them, at rest
 	assign      *Assign
-	pending     *Assign // to be formed once halted
-	words       string  // of the step loop, for heartbeats
+	pending     *Assign  // to be formed once halted
+	reload      *Restore // to be loaded once halted
+	words       string   // of the step loop, for heartbeats
 
 	reports  []*Report // committed, not known to be told
 	offers   []*Offer
@@ -193,7 +194,11 @@ func (n *Node) Step(now time.Time, ev any) []any {
 	case HaltedNow:
 		if n.phase == nodeHalting {
 			n.phase, n.digest = nodeResting, e.Digest
-			if a := n.pending; a != nil {
+			if r := n.reload; r != nil {
+				n.reload, n.pending = nil, nil
+				n.phase = nodeLoading
+				n.act(Load{*r})
+			} else if a := n.pending; a != nil {
 				n.pending = nil
 				n.form(a)
 			} else {
@@ -212,10 +217,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.tell(&Leave{Worker: n.cfg.Worker, Reason: e.Reason})
 		n.exit(End{Outcome: Released, Reason: e.Reason}, false)
 	case *Restore:
-		if n.phase == nodeResting {
-			n.phase, n.fault = nodeLoading, nil
-			n.act(Load{*e})
-		}
+		n.restore(e)
 	case *Introduce:
 		n.introduce()
 	case *Recall:
@@ -269,6 +271,28 @@ func (n *Node) failed(e LoadFailed) {
 		n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error()}
 		n.say()
 	}
+}
+
+// restore goes back to the disk's state: nobody holds a newer one. A node that
+// is still in a generation before that, because it was given up, leaves it.
+func (n *Node) restore(e *Restore) {
+	switch n.phase {
+	case nodeResting:
+		if e.Generation < n.generation {
+			return
+		}
+		n.phase, n.fault = nodeLoading, nil
+		n.act(Load{*e})
+	case nodeForming, nodeFormed, nodeStepping:
+		if e.Generation <= n.generation {
+			return
+		}
+		n.phase, n.fault, n.reload, n.pending = nodeHalting, nil, e, nil
+		n.act(Halt{"the job goes back to the state on the disk"})
+	default:
+		return
+	}
+	n.generation = max(n.generation, e.Generation)
 }
 
 // say tells the coordinator what it is waiting to hear; tick says it again.

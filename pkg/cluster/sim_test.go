@@ -806,7 +806,7 @@ func (w *simWorker) listen(reports []*Report) {
 		w.s.fail("%s forms with the state of step %d, %s, want %d, %s", w.id, w.step, w.digest(), w.assign.Step, w.assign.Digest)
 	}
 	var err error
-	w.core, err = allreduce.NewCore(w.assign.Group, allreduce.Options{ChunkBytes: 16, WindowBytes: 64, Patience: 60 * time.Millisecond, Deadline: 30 * time.Second}, w.s.now)
+	w.core, err = allreduce.NewCore(w.assign.Group, allreduce.Options{ChunkBytes: 16, WindowBytes: 64, Patience: 60 * time.Millisecond, Deadline: 10 * time.Minute}, w.s.now)
 	if err != nil {
 		w.s.fail("%s: %v", w.id, err)
 		return
