@@ -26,7 +26,7 @@ type connFlags struct {
 
 func (f *connFlags) register(c *cobra.Command) {
 	fl := c.Flags()
-	fl.StringVar(&f.url, "nats", "", "URL of the NATS server, e.g. nats://host:4222 or tls://host:4222")
+	fl.StringVar(&f.url, "nats", "", "URL of the NATS server, e.g. nats://host:4222 or tls://host:4222; of a cluster several, separated by commas")
 	fl.StringVar(&f.tokenFile, "token-file", "", "file with the server's token (or the environment's "+tokenEnv+")")
 	fl.StringVar(&f.user, "user", "", "NATS user name; its password is taken as the token is")
 	fl.StringVar(&f.creds, "creds", "", "NATS credentials file (operator mode)")
@@ -38,6 +38,14 @@ func (f *connFlags) register(c *cobra.Command) {
 // credentials reads the secrets. None of them is taken from a flag: arguments
 // can be read by every user of a machine.
 func (f *connFlags) credentials() (natsbus.Credentials, error) {
+	if f.url != "" {
+		if natsbus.HasSecrets(f.url) {
+			return natsbus.Credentials{}, usagef("--nats has a secret in it, which every user of this machine can read: give it by --token-file, --user or --creds")
+		}
+		if err := natsbus.ValidServers(f.url); err != nil {
+			return natsbus.Credentials{}, usagef("--nats: %w", err)
+		}
+	}
 	c := natsbus.Credentials{CredsFile: f.creds, TLS: natsbus.TLSFiles{CA: f.tlsCA, Cert: f.tlsCert, Key: f.tlsKey}}
 	if (f.tlsCert == "") != (f.tlsKey == "") {
 		return c, usagef("--tls-cert and --tls-key go together")
@@ -65,7 +73,7 @@ func (f *connFlags) credentials() (natsbus.Credentials, error) {
 
 // joinHint is the command that a worker elsewhere would type.
 func joinHint(url, job, tokenFile string, tls bool) string {
-	s := fmt.Sprintf("worker --nats %s --job %s --token-file %s", url, job, tokenFile)
+	s := fmt.Sprintf("worker --nats %s --job %s --token-file %s", strings.ReplaceAll(url, " ", ""), job, tokenFile)
 	if tls {
 		s += " --tls-ca CA.pem"
 	}

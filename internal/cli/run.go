@@ -457,7 +457,7 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 	}
 	l := &link{job: r.job.Name, url: r.conn.url, creds: creds, tls: r.conn}
 	if r.conn.url == "" {
-		o := natsbus.BrokerOptions{Token: creds.Token, TLS: creds.TLS}
+		o := natsbus.BrokerOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: func(text string) { r.log.Warn(text) }}
 		if was, err := readAddress(r.dir); err == nil && r.takeover && was.Port > 0 { // the workers that live look for it there
 			o.Host, o.Port, o.Token = was.Host, was.Port, was.Token
 		}
@@ -472,7 +472,7 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 		l.url, l.creds.Token, l.host = l.broker.URL(), l.broker.Token(), o.Host
 		if r.listen != "" || r.local == 0 {
 			file := filepath.Join(r.dir, "token")
-			if err := os.WriteFile(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
+			if err := replaceFile(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
 				l.close()
 				return nil, err
 			}

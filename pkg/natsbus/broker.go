@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,11 +17,13 @@ import (
 // BrokerOptions say how an embedded NATS server listens. The zero value is for
 // the processes of one machine: loopback, a free port, a random token.
 type BrokerOptions struct {
-	Token string            // default: 128 random bits
-	TLS   TLSFiles          // none: plain TCP
-	Host  string            // default 127.0.0.1
-	Port  int               // default: a free one
-	Event func(text string) // told of the server's warnings and errors; may be nil
+	Job    string            // whose subjects alone clients may use; empty: they may use any
+	Token  string            // default: 128 random bits
+	TLS    TLSFiles          // none: plain TCP
+	Host   string            // default 127.0.0.1
+	Port   int               // default: a free one
+	Routes *Routes           // to other brokers; nil: none
+	Event  func(text string) // told of the server's warnings and errors; may be nil
 }
 
 // Limits of an embedded server. Its clients are the members of one job, two
@@ -39,6 +42,7 @@ const (
 type Broker struct {
 	server *server.Server
 	url    string
+	routes string // host:port for other brokers
 	token  string
 }
 
@@ -51,19 +55,20 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		return nil, fmt.Errorf("broker: port %d: want 1 to 65535, or 0 for a free one", o.Port)
 	}
 	if o.Token == "" {
-		var b [16]byte
-		rand.Read(b[:])
-		o.Token = hex.EncodeToString(b[:])
+		o.Token = randomHex()
 	}
 	config, err := o.TLS.server()
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
+	guard, err := newGuard(o.Token, o.Job)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
 	opts := &server.Options{
-		ServerName:    "vlaring",
+		ServerName:    "vlaring-" + randomHex(),
 		Host:          o.Host,
 		Port:          o.Port,
-		Authorization: o.Token,
 		AuthTimeout:   brokerAuthTimeout.Seconds(),
 		MaxPayload:    brokerMaxPayload,
 		MaxPending:    brokerMaxPending,
@@ -74,6 +79,8 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		MaxPingsOut:   pingsOut,
 		NoSigs:        true,
 		NoLog:         true,
+
+		CustomClientAuthentication: guard,
 	}
 	if o.Port == 0 {
 		opts.Port = server.RANDOM_PORT
@@ -83,38 +90,74 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		scheme = "tls"
 		opts.TLS, opts.TLSConfig, opts.TLSVerify, opts.TLSTimeout = true, config, o.TLS.CA != "", brokerAuthTimeout.Seconds()
 	}
+	if o.Routes != nil {
+		if err := o.Routes.apply(opts, o.Token, o.TLS); err != nil {
+			return nil, fmt.Errorf("broker: %w", err)
+		}
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	log := &brokerLog{event: o.Event}
+	log := &brokerLog{event: o.Event, secret: o.Token}
 	s.SetLoggerV2(log, false, false, false)
 	s.Start()
 	fatal := log.fatal()
-	if fatal == nil && !s.ReadyForConnections(brokerStartTimeout) {
-		fatal = fmt.Errorf("not ready after %v", brokerStartTimeout)
+	for end := time.Now().Add(brokerStartTimeout); fatal == nil && !s.ReadyForConnections(brokerStartTimeout/100); fatal = log.fatal() {
+		if time.Now().After(end) {
+			fatal = fmt.Errorf("not ready after %v", brokerStartTimeout)
+			break
+		}
 	}
-	addr, ok := s.Addr().(*net.TCPAddr)
-	if fatal == nil && !ok {
-		fatal = errors.New("it has no address")
+	b := &Broker{server: s, token: o.Token}
+	where := net.JoinHostPort(o.Host, strconv.Itoa(o.Port))
+	if fatal == nil {
+		if addr, ok := s.Addr().(*net.TCPAddr); ok {
+			b.url = scheme + "://" + net.JoinHostPort(dialled(o.Host), strconv.Itoa(addr.Port))
+		} else {
+			fatal = errors.New("it has no address")
+		}
+	}
+	if fatal == nil && o.Routes != nil {
+		if addr := s.ClusterAddr(); addr != nil {
+			b.routes = net.JoinHostPort(dialled(opts.Cluster.Host), strconv.Itoa(addr.Port))
+		} else {
+			fatal = errors.New("it has no address for other brokers")
+		}
 	}
 	if fatal != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return nil, fmt.Errorf("broker on %s: %w (is the port in use, and the address this machine's?)", net.JoinHostPort(o.Host, strconv.Itoa(o.Port)), fatal)
+		if o.Routes != nil {
+			where += fmt.Sprintf(" (for other brokers: %s)", net.JoinHostPort(opts.Cluster.Host, strconv.Itoa(o.Routes.Port)))
+		}
+		return nil, fmt.Errorf("broker on %s: %w (is the port in use, and the address this machine's?)", where, fatal)
 	}
-	host := o.Host
+	return b, nil
+}
+
+// dialled is the host by which one that is listened on is reached.
+func dialled(host string) string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = reachable()
+		return localAddr("192.0.2.1:9")
 	}
-	return &Broker{server: s, token: o.Token, url: scheme + "://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))}, nil
+	return host
+}
+
+func randomHex() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
 }
 
 // URL is where the broker is reached, without secrets. Of a broker that listens
 // on all addresses it names the one of this machine's default route.
 func (b *Broker) URL() string { return b.url }
 
-// Token is what clients must show.
+// Clients is how many connections it has at present.
+func (b *Broker) Clients() int { return b.server.NumClients() }
+
+// Token is what clients and other brokers must show.
 func (b *Broker) Token() string { return b.token }
 
 // Shutdown closes all connections and waits until the broker is gone.
@@ -123,10 +166,10 @@ func (b *Broker) Shutdown() {
 	b.server.WaitForShutdown()
 }
 
-// reachable is this machine's address on its default route. No packet is sent:
-// connecting a UDP socket only asks the routing table.
-func reachable() string {
-	c, err := net.Dial("udp", "192.0.2.1:9")
+// localAddr is the address that this machine would reach another from. No
+// packet is sent: connecting a UDP socket only asks the routing table.
+func localAddr(remote string) string {
+	c, err := net.Dial("udp", remote)
 	if err != nil {
 		return "127.0.0.1"
 	}
@@ -141,9 +184,10 @@ func reachable() string {
 // brokerLog passes warnings and errors on, and keeps the first fatal error:
 // the server itself only logs it.
 type brokerLog struct {
-	event func(string)
-	mu    sync.Mutex
-	first error
+	event  func(string)
+	secret string
+	mu     sync.Mutex
+	first  error
 }
 
 func (l *brokerLog) fatal() error {
@@ -154,7 +198,7 @@ func (l *brokerLog) fatal() error {
 
 func (l *brokerLog) tell(format string, v []any) {
 	if l.event != nil {
-		l.event("broker: " + fmt.Sprintf(format, v...))
+		l.event("broker: " + strings.ReplaceAll(fmt.Sprintf(format, v...), l.secret, "…"))
 	}
 }
 

@@ -33,6 +33,7 @@ type ConnOptions struct {
 	Job    string            // name of the job
 	Member string            // this member's name in it: a worker's id, or the coordinator's
 	Event  func(text string) // told of lost and regained connections and the like; may be nil
+	Broker *Broker           // connects to this one, in process: URL and credentials are its own
 }
 
 const (
@@ -81,6 +82,11 @@ func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions
 	}
 	if opt.Event == nil {
 		opt.Event = func(string) {}
+	}
+	if opt.Broker != nil {
+		url, creds = opt.Broker.url, Credentials{Token: opt.Broker.token}
+	} else if err := ValidServers(url); err != nil {
+		return nil, err
 	}
 	config, err := creds.TLS.client()
 	if err != nil {
@@ -160,8 +166,6 @@ func hopeless(err error, creds Credentials) error {
 		return err
 	case errors.As(err, &dns), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), strings.Contains(text, "i/o timeout"):
 		return nil
-	case strings.HasPrefix(text, "parse "), strings.Contains(text, "invalid url"):
-		return fmt.Errorf("want a URL like nats://host:4222: %w", err)
 	}
 	return nil
 }
@@ -226,6 +230,9 @@ func (c *Conn) options(creds Credentials, config *tls.Config, kind, where string
 	}
 	if config != nil {
 		opts = append(opts, nats.Secure(config))
+	}
+	if c.opt.Broker != nil {
+		opts = append(opts, nats.InProcessServer(c.opt.Broker.server))
 	}
 	return opts
 }

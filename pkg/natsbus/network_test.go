@@ -96,20 +96,31 @@ func (c *counted) Send(ctx context.Context, peer string, frame []byte) error {
 }
 
 // TestRingSurvivesRestart stops the broker when a ring operation is half done,
-// which the last bucket's Ready holds open, and starts it again.
+// which the last bucket's Ready holds open and which cannot end before the
+// broker is back, and starts it again.
 func TestRingSurvivesRestart(t *testing.T) {
 	broker := startBroker(t, BrokerOptions{})
 	members := []string{"a", "b", "c"}
+	ringThrough(t, openNetworks(t, broker, "j", members), members, broker.Shutdown, func() { again(t, broker) })
+}
+
+// ringThrough runs a ring operation, calls broken when it is half done, and
+// mended once the other half has begun.
+func ringThrough(t *testing.T, nets []allreduce.Network, members []string, broken, mended func()) {
+	t.Helper()
 	const elements = 300_000
-	nets := openNetworks(t, broker, "j", members)
 	buckets := []allreduce.Range{{Lo: 0, Hi: elements / 2}, {Lo: elements / 2, Hi: elements}}
 	begun := make(chan struct{}, len(nets))
 	rings := make([]*allreduce.Ring, len(nets))
 	ops := make([]*allreduce.Op, len(nets))
 	outs := make([][]float32, len(nets))
+	var micro []int // one each
+	for r := range len(nets) + 1 {
+		micro = append(micro, r)
+	}
 	for r := range nets {
 		var err error
-		rings[r], err = allreduce.NewRing(&counted{Network: nets[r], at: 5, reached: begun}, allreduce.Group{Generation: 1, Rank: r, Members: members, Micro: []int{0, 1, 2, 3}},
+		rings[r], err = allreduce.NewRing(&counted{Network: nets[r], at: 5, reached: begun}, allreduce.Group{Generation: 1, Rank: r, Members: members, Micro: micro},
 			allreduce.Options{ChunkBytes: 16 << 10, WindowBytes: 64 << 10, Patience: 50 * time.Millisecond, Deadline: patience})
 		if err != nil {
 			t.Fatal(err)
@@ -128,11 +139,11 @@ func TestRingSurvivesRestart(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the ring does not begin")
 	}
-	broker.Shutdown()
+	broken()
 	for r := range ops {
-		ops[r].Ready(1) // cannot pass before the broker is back
+		ops[r].Ready(1)
 	}
-	again(t, broker)
+	mended()
 	var wg sync.WaitGroup
 	for r := range ops {
 		wg.Go(func() {
@@ -144,7 +155,8 @@ func TestRingSurvivesRestart(t *testing.T) {
 	wg.Wait()
 	for r := range outs {
 		for i, x := range outs[r] {
-			if want := float32(3000 + 3*(i%1000)); x != want {
+			if n := len(nets); x != float32(1000*n*(n-1)/2+n*(i%1000)) {
+				want := 1000*n*(n-1)/2 + n*(i%1000)
 				t.Fatalf("rank %d, element %d: %v, want %v", r, i, x, want)
 			}
 		}

@@ -1,0 +1,88 @@
+package natsbus
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Routes join brokers with the same token to one cluster: whoever is connected
+// to one of them reaches all. Each broker connects to each other one, so that a
+// message takes at most one hop between brokers.
+//
+//	worker ─ broker ═══════ broker ─ worker
+//	             ╚═ broker ═╝              ═ route
+//	                  │
+//	             coordinator
+type Routes struct {
+	Host string   // where this one listens for others; default: the address from which Join[0] is reached, else 127.0.0.1
+	Port int      // default: a free one
+	Join []string // host:port of others, of which one suffices: it tells of the rest
+}
+
+const (
+	routeUser    = "broker"
+	routeCluster = "vlaring"
+	routeRetries = 1 << 30 // of a connection that was made by hearsay: it is tried for ever, as the named ones are
+	routePing    = 2 * time.Second
+)
+
+// apply sets up the server's side of routes. TLS on routes goes both ways: a
+// broker is client and server to others.
+func (r *Routes) apply(opts *server.Options, token string, files TLSFiles) error {
+	c := &opts.Cluster
+	c.Name, c.Host, c.Port = routeCluster, r.Host, r.Port
+	c.Username, c.Password = routeUser, token
+	c.AuthTimeout, c.WriteDeadline = brokerAuthTimeout.Seconds(), brokerWriteDeadline
+	c.PingInterval, c.MaxPingsOut = routePing, pingsOut
+	c.ConnectRetries = routeRetries
+	c.NoAdvertise = true                       // clients are not told of other brokers' ports, which may be loopback's
+	c.Compression.Mode = server.CompressionOff // gradients do not compress
+	if r.Port < 0 || r.Port > 65535 {
+		return fmt.Errorf("port %d for other brokers: want 1 to 65535, or 0 for a free one", r.Port)
+	}
+	if r.Port == 0 {
+		c.Port = server.RANDOM_PORT
+	}
+	for _, s := range r.Join {
+		host, port, err := net.SplitHostPort(s)
+		if n, e := strconv.Atoi(port); err != nil || host == "" || e != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("address %.80q of another broker: want host:port", s)
+		}
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: s, User: url.UserPassword(routeUser, token)})
+	}
+	if c.Host == "" {
+		c.Host = "127.0.0.1"
+		if len(r.Join) > 0 {
+			c.Host = localAddr(r.Join[0])
+		}
+	}
+	if host := dialled(c.Host); host != c.Host {
+		c.Advertise = host
+	}
+	if files.empty() {
+		return nil
+	}
+	config, err := files.server()
+	if err != nil {
+		return err
+	}
+	asClient, err := files.client()
+	if err != nil {
+		return err
+	}
+	config.RootCAs = asClient.RootCAs
+	c.TLSConfig, c.TLSTimeout = config, brokerAuthTimeout.Seconds()
+	return nil
+}
+
+// RouteAddr is where other brokers join this one, as host:port; empty where it
+// has no routes.
+func (b *Broker) RouteAddr() string { return b.routes }
+
+// Peers is how many other brokers it is connected to.
+func (b *Broker) Peers() int { return b.server.NumRemotes() }
