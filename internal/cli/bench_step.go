@@ -193,14 +193,14 @@ func (f *stepFlags) measure(ready func() error) (*stepReport, error) {
 	s.prog.SetProfile(true)
 	s.phases = [phases]time.Duration{}
 	var walls, cpus, peaks, shares, cpuShares []float64
-	before := measure.Peak(rt, 2)
+	before := measure.Peak(rt, 5)
 	for begin := time.Now(); len(walls) < 3 || time.Since(begin) < f.budget; {
 		c, at := measure.CPUTime(), time.Now()
 		if err := s.step(); err != nil {
 			return nil, err
 		}
 		wall, cpu := time.Since(at).Seconds(), (measure.CPUTime() - c).Seconds()
-		after := measure.Peak(rt, 2)
+		after := measure.Peak(rt, 5)
 		peak := max(before, after)
 		before = after
 		walls, cpus, peaks = append(walls, wall), append(cpus, cpu), append(peaks, peak)

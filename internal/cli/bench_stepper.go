@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -167,6 +166,7 @@ type stepper struct {
 	n              uint64
 	phases         [phases]time.Duration
 	at             time.Time
+	heap           *heapCount // where allocations are counted
 }
 
 func newStepper(rt *tensor.Runtime, x *benched) (*stepper, error) {
@@ -206,6 +206,9 @@ func randomBatch(vocab, n int, spec models.Spec) *models.Batch {
 }
 
 func (s *stepper) lap(phase int) {
+	if s.heap != nil {
+		s.heap.lap(phase)
+	}
 	now := time.Now()
 	s.phases[phase] += now.Sub(s.at)
 	s.at = now
@@ -247,21 +250,43 @@ func (s *stepper) step() error {
 	return nil
 }
 
-// allocations counts what a step takes from the Go heap, as the least of n
-// steps: the broker that is linked into this program looks at its own process
-// once a second, and that allocates too.
+// allocations counts what a step takes from the Go heap. Each part of it counts
+// as the least of n steps: the broker that is linked into this program looks at
+// its own process once a second, and that allocates too.
 func (s *stepper) allocations(n int) (count, bytes uint64, err error) {
-	count, bytes = math.MaxUint64, math.MaxUint64
-	var a, b runtime.MemStats
-	for range n {
-		runtime.ReadMemStats(&a)
+	s.heap = &heapCount{}
+	defer func() { s.heap = nil }()
+	for i := range n {
+		runtime.ReadMemStats(&s.heap.before)
+		s.heap.step = [phases][2]uint64{}
 		if err := s.step(); err != nil {
 			return 0, 0, err
 		}
-		runtime.ReadMemStats(&b)
-		count, bytes = min(count, b.Mallocs-a.Mallocs), min(bytes, b.TotalAlloc-a.TotalAlloc)
+		for p, now := range s.heap.step {
+			for k := range now {
+				if least := &s.heap.least[p][k]; i == 0 || now[k] < *least {
+					*least = now[k]
+				}
+			}
+		}
+	}
+	for _, x := range s.heap.least {
+		count, bytes = count+x[0], bytes+x[1]
 	}
 	return count, bytes, nil
+}
+
+// heapCount counts allocations and bytes by phase.
+type heapCount struct {
+	before, now runtime.MemStats
+	step, least [phases][2]uint64
+}
+
+func (h *heapCount) lap(phase int) {
+	runtime.ReadMemStats(&h.now)
+	h.step[phase][0] += h.now.Mallocs - h.before.Mallocs
+	h.step[phase][1] += h.now.TotalAlloc - h.before.TotalAlloc
+	h.before = h.now
 }
 
 func (s *stepper) plan() benchPlan {

@@ -99,13 +99,13 @@ func (b *Bench) Gemm(s Shape, o Orientation, budget time.Duration) GemmTime {
 	flops *= float64(inner)
 	var r GemmTime
 	var peaks, shares, cpus []float64
-	before := Peak(b.rt, 2)
+	before := Peak(b.rt, 3)
 	r.Time = times(budget, func() {
 		for range inner {
 			b.rt.MatMul(g)
 		}
 	}, func(wall, cpu float64) {
-		after := Peak(b.rt, 2)
+		after := Peak(b.rt, 3)
 		peak := max(before, after)
 		before = after
 		peaks, shares = append(peaks, peak), append(shares, flops/wall/peak)
