@@ -57,7 +57,7 @@ func (f *benchFlags) register(c *cobra.Command, budget time.Duration, what strin
 	fl := c.Flags()
 	fl.IntVar(&f.threads, "threads", 1, "compute threads")
 	fl.DurationVar(&f.budget, "budget", budget, "time for "+what)
-	fl.IntVar(&f.slab, "slab", measure.BandwidthFloats, "floats of each of the three slabs that the memory bandwidth is measured with")
+	fl.IntVar(&f.slab, "slab", measure.BandwidthFloats, "floats of each of the two slabs that the memory bandwidth is measured with")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 }
 
