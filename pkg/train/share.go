@@ -214,26 +214,31 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 // pieceName is the blob name of this worker's part of a checkpoint's file.
 func pieceName(step uint64, file string) string { return fmt.Sprintf("snapshot/%d/%s", step, file) }
 
-// makeOffer copies one part of the committed state, and has it hashed and put
-// on offer beside whatever goes on: the node is told. At most one copy exists:
-// where the one before has not been fetched it waits, for as long as the
-// coordinator lives. Nothing comes of it where ctx ends or the state moves on.
-func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, parts int) error {
+// makeOffer has one part of the committed state copied, hashed and put on offer
+// beside whatever goes on: the node is told. The state stays as it is until it
+// is copied; the next commit, a step's computing away, would wait for it. At
+// most one copy exists: where the one before has not been fetched makeOffer
+// waits, for as long as the coordinator lives. Nothing comes of it where ctx
+// ends or the state moves on.
+func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, parts int) {
 	o := &w.offer
 	if !o.room(ctx, step, w.coordinated) {
-		return nil
+		return
 	}
-	if w.trainer.CommittedStep() != step {
+	release, ok := w.trainer.hold(step)
+	if !ok {
 		o.give(nil)
-		return nil
-	}
-	digest := w.trainer.Digest() // parts of different states must never make one checkpoint
-	copies, err := w.trainer.Part(part, parts, o.spare)
-	if err != nil {
-		o.give(nil)
-		return err
+		return
 	}
 	w.behind.Go(func() {
+		copies, err := w.trainer.copyPart(part, parts, o.spare)
+		digest := w.trainer.digest() // parts of different states must never make one checkpoint
+		release()
+		if err != nil {
+			w.Log.Error("copying a checkpoint", zap.Uint64("step", step), zap.Error(err))
+			o.give(nil)
+			return
+		}
 		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest}}
 		for _, p := range copies {
 			sum := sha256.Sum256(p.data)
@@ -251,7 +256,6 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		case <-w.left:
 		}
 	})
-	return nil
 }
 
 // coordinated says whether the coordinator has been heard of lately.

@@ -343,9 +343,7 @@ func TestOffers(t *testing.T) {
 	held := func() int { return len(w.Blobs.(*memOwner).names()) - len(living) }
 	offer := func(step uint64, part, parts int) cluster.Offer {
 		t.Helper()
-		if err := w.makeOffer(t.Context(), step, 1, part, parts); err != nil {
-			t.Fatal(err)
-		}
+		w.makeOffer(t.Context(), step, 1, part, parts)
 		return (<-w.events).(cluster.OfferReady).Offer
 	}
 	s.form([]int{0, 8}, r)
@@ -367,16 +365,16 @@ func TestOffers(t *testing.T) {
 	// the next step's has to wait until the one before is stored
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.makeOffer(ctx, 2, 1, 0, 2); err != nil || held() != 2 {
-		t.Errorf("while another is on offer: %v, %d blobs", err, held())
+	if w.makeOffer(ctx, 2, 1, 0, 2); held() != 2 {
+		t.Errorf("while another is on offer: %d blobs", held())
 	}
 	w.offer.withdraw(1)
 	if held() != 0 {
 		t.Errorf("after it was stored %d blobs are on offer", held())
 	}
 	w.offer.withdraw(1) // twice
-	if err := w.makeOffer(t.Context(), 1, 1, 0, 2); err != nil || held() != 0 {
-		t.Errorf("an offer of a step that is over: %v, %d blobs", err, held())
+	if w.makeOffer(t.Context(), 1, 1, 0, 2); held() != 0 {
+		t.Errorf("an offer of a step that is over: %d blobs", held())
 	}
 	o = offer(2, 0, 2)
 	if w.pieces(t, o) != half || o.Digest != r.Digest() {
@@ -415,4 +413,53 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 	if !o.room(t.Context(), 5, func() bool { return true }) || len(o.spare) != 1 {
 		t.Errorf("no room, or the memory is lost: %v", o.spare)
 	}
+}
+
+// The copy is of the step that it was asked for, though the next step runs
+// meanwhile: its commit waits for whoever holds the state.
+func TestOfferBesideTheNextStep(t *testing.T) {
+	s, hub := newSquad(t), newMemBlobs()
+	w, r := sharer(t, s, hub, "a")
+	w.heard.Store(math.MaxInt64 / 2)
+	s.form([]int{0, 8}, r)
+	s.step([]int{0, 8}, r)
+	for step := uint64(1); step < 5; step++ {
+		want := r.Digest()
+		whole, err := r.Part(0, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release, ok := r.hold(step)
+		if !ok {
+			t.Fatalf("the state of step %d cannot be held", step)
+		}
+		w.makeOffer(t.Context(), step, 1, 0, 1)
+		r.begin(0, 8)
+		<-r.waits // computed
+		if got := r.digest(); got != want {
+			t.Errorf("step %d: while it was held the state became %s, was %s", step, got, want)
+		}
+		release()
+		if _, err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if r.CommittedStep() != step+1 || r.Digest() == want {
+			t.Errorf("step %d is committed, digest %s", r.CommittedStep(), r.Digest())
+		}
+		if o := (<-w.events).(cluster.OfferReady).Offer; o.Step != step || o.Digest != want {
+			t.Errorf("offered %+v, want digest %s", o, want)
+		}
+		w.offer.mu.Lock()
+		for i, p := range w.offer.held {
+			if !bytes.Equal(p.data, whole[i].data) {
+				t.Errorf("%s of the offer is not that of step %d", p.file, step)
+			}
+		}
+		w.offer.mu.Unlock()
+		if _, ok := r.hold(step); ok {
+			t.Errorf("the state of step %d could be held after it", step)
+		}
+		w.offer.withdraw(step)
+	}
+	w.behind.Wait()
 }

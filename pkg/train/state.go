@@ -66,6 +66,22 @@ type statePart struct {
 func (t *Trainer) Part(part, parts int, old []statePart) ([]statePart, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	return t.copyPart(part, parts, old)
+}
+
+// hold keeps the state of step as it is, which the next commit waits for,
+// until release; false if the state is another by now.
+func (t *Trainer) hold(step uint64) (release func(), ok bool) {
+	t.mu.RLock()
+	if t.step != step {
+		t.mu.RUnlock()
+		return nil, false
+	}
+	return t.mu.RUnlock, true
+}
+
+// copyPart is Part for whoever holds the state.
+func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error) {
 	f, err := t.files()
 	if err != nil {
 		return nil, err
@@ -96,10 +112,17 @@ func (t *Trainer) Part(part, parts int, old []statePart) ([]statePart, error) {
 func (t *Trainer) Digest() string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	return t.digest()
+}
+
+// digest is Digest for whoever holds the state.
+func (t *Trainer) digest() string {
 	var sums [3]uint32
+	var all sync.WaitGroup
 	for i, slab := range [][]float32{t.params.Values(), t.m, t.v} {
-		sums[i] = checksum(slab)
+		all.Go(func() { sums[i] = checksum(slab) })
 	}
+	all.Wait()
 	return fmt.Sprintf("%d-%08x%08x%08x", t.step, sums[0], sums[1], sums[2])
 }
 

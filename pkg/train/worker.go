@@ -230,11 +230,7 @@ func (w *Worker) act(ctx context.Context, a any) {
 		w.start(ctx, func(context.Context) any { return cluster.HaltedNow{Digest: w.trainer.Digest()} })
 	case cluster.MakeOffer:
 		s := a.Snapshot
-		w.behind.Go(func() { // it may wait for a Stored, which arrives here
-			if err := w.makeOffer(ctx, s.Step, s.Generation, s.Part, s.Parts); err != nil {
-				w.Log.Warn("offering a checkpoint", zap.Uint64("step", s.Step), zap.Error(err))
-			}
-		})
+		w.behind.Go(func() { w.makeOffer(ctx, s.Step, s.Generation, s.Part, s.Parts) }) // it may wait for a Stored, which arrives here
 	case cluster.Withdraw:
 		w.offer.withdraw(a.Step)
 	}
@@ -332,9 +328,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		if due {
 			s := "checkpoint"
 			w.words.Store(&s)
-			if err := w.makeOffer(ctx, step, g.Generation, g.Rank, len(g.Members)); err != nil {
-				return err
-			}
+			w.makeOffer(ctx, step, g.Generation, g.Rank, len(g.Members))
 		}
 		if stop || res.Flags&allreduce.FlagReform != 0 {
 			return nil
