@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -96,11 +95,4 @@ func endError(f cluster.Finish, hint string) error {
 		return fmt.Errorf("%s; no step was committed, so there is nothing to resume", f.Reason)
 	}
 	return resumableError{fmt.Sprintf("%s at step %d\n%s", f.Reason, f.Step, hint)}
-}
-
-func envOr(name, def string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return def
 }

@@ -182,7 +182,6 @@ type recallRun struct {
 	side     string
 	distance int
 	accuracy float64 // of the recalled token, on sequences never seen
-	chance   float64 // of a guess
 	solved   float64 // seconds until the loss stayed below solvedLoss; NaN: never
 	seconds  float64
 }

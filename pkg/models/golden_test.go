@@ -1,7 +1,6 @@
 package models
 
 import (
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -320,7 +319,7 @@ func golden(t *testing.T, kind, path string) {
 			t.Fatalf("no handler for the case %q", kind)
 		}
 		if t.Failed() {
-			t.Fatal(fmt.Sprintf("with %d thread(s)", threads))
+			t.Fatalf("with %d thread(s)", threads)
 		}
 	}
 }
