@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 const (
@@ -132,6 +133,19 @@ func (s *Seat) check(cfg *Config) error {
 		return fmt.Errorf("bounds of %d micro-batches that do not divide %d over %d ranks", len(b), cfg.Micro, len(s.Members))
 	}
 	return nil
+}
+
+// sound says whether an assignment can be carried out at all, whoever it is
+// from: a worker must not fall over one that is not.
+func (a *Assign) sound() bool {
+	world := len(a.Group.Members)
+	for _, b := range [][]int{a.First, a.Group.Micro} {
+		if world < 1 || len(b) != world+1 || b[0] != 0 || !slices.IsSorted(b) {
+			return false
+		}
+	}
+	bad := func(id string) bool { return ValidID(id) != nil }
+	return a.Group.Rank >= 0 && a.Group.Rank < world && !slices.ContainsFunc(a.Group.Members, bad) && !slices.ContainsFunc(a.Sources, bad)
 }
 
 // clip cuts a text of somebody else's to what messages and logs can carry.

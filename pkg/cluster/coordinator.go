@@ -30,6 +30,9 @@ type Coordinator struct {
 	events chan any
 	done   chan struct{}
 	me     Lead
+
+	dropped  int       // malformed messages since the last that was told of; of receive
+	nextTold time.Time // not before
 }
 
 type asking struct {
@@ -214,16 +217,35 @@ func (c *Coordinator) ask(m *Machine, a *Ask, reply func([]byte) error) any {
 	return ev
 }
 
+// malformed tells of a message that makes no sense, and of those after it a
+// second later: who floods the job with them does not flood its log.
+func (c *Coordinator) malformed(err error) {
+	c.dropped++
+	now := time.Now()
+	if now.Before(c.nextTold) {
+		return
+	}
+	c.nextTold = now.Add(time.Second)
+	if c.dropped > 1 {
+		err = fmt.Errorf("%w (and %d others before it)", err, c.dropped-1)
+	}
+	c.dropped = 0
+	c.Tell(Malformed{err})
+}
+
 // receive runs on the bus's goroutine.
 func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 	msg, err := Decode(data)
+	if id, _, ok := sender(msg); err == nil && ok {
+		err = ValidID(id)
+	}
 	if err != nil {
-		c.Tell(Malformed{err})
+		c.malformed(err)
 		return
 	}
 	switch msg := msg.(type) {
 	case *Join:
-		if reply != nil && ValidID(msg.Worker) == nil {
+		if reply != nil {
 			c.Tell(asking{msg, reply})
 		}
 	case *Ask:

@@ -18,11 +18,15 @@ type RefusedError struct{ Reason string }
 func (e *RefusedError) Error() string { return "the coordinator refused this worker: " + e.Reason }
 
 // ValidID says whether a worker id can stand in a subject and in the order of
-// ranks: 1 to 64 letters, digits, '-' and '_'.
+// ranks: 1 to 64 letters, digits, '-' and '_'. The coordinator's own name is
+// not for workers.
 func ValidID(id string) error {
 	ok := len(id) >= 1 && len(id) <= 64
 	for _, c := range id {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+	}
+	if id == "coordinator" {
+		return fmt.Errorf("worker id %q: it is the coordinator's: choose another", id)
 	}
 	if !ok {
 		return fmt.Errorf("worker id %.80q: want 1 to 64 letters, digits, '-' or '_'", id)

@@ -287,6 +287,20 @@ var kinds = func() map[string]reflect.Type {
 	return m
 }()
 
+// required are the fields that each kind of message always has on the wire.
+var required = func() map[string][]string {
+	m := map[string][]string{}
+	for kind, t := range kinds {
+		for i := range t.NumField() {
+			name, opt, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			if opt != "omitempty" && !t.Field(i).Anonymous {
+				m[kind] = append(m[kind], name)
+			}
+		}
+	}
+	return m
+}()
+
 type envelope struct {
 	Kind string          `json:"kind"`
 	Body json.RawMessage `json:"body"`
@@ -308,7 +322,7 @@ func Encode(m any) []byte {
 }
 
 // Decode is the inverse of Encode for bytes from anyone. It refuses messages
-// that are too large, of an unknown kind, or with unknown fields.
+// that are too large, of an unknown kind, or with fields unknown or missing.
 func Decode(data []byte) (any, error) {
 	if len(data) > maxMessage {
 		return nil, fmt.Errorf("control message of %d bytes is over the limit of %d", len(data), maxMessage)
@@ -326,11 +340,24 @@ func Decode(data []byte) (any, error) {
 	}
 	m := reflect.New(t).Interface()
 	d := json.NewDecoder(bytes.NewReader(e.Body))
-	if e.Kind != "join" && e.Kind != "welcome" { // these two must be readable across protocol versions
+	across := e.Kind == "join" || e.Kind == "welcome" // these two must be readable across protocol versions
+	if !across {
 		d.DisallowUnknownFields()
 	}
 	if err := d.Decode(m); err != nil {
 		return nil, fmt.Errorf("control message %q: %w", e.Kind, err)
+	}
+	if across {
+		return m, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(e.Body, &fields); err != nil {
+		return nil, fmt.Errorf("control message %q: %w", e.Kind, err)
+	}
+	for _, f := range required[e.Kind] {
+		if _, ok := fields[f]; !ok {
+			return nil, fmt.Errorf("control message %q lacks %q", e.Kind, f)
+		}
 	}
 	return m, nil
 }

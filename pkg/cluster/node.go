@@ -397,6 +397,9 @@ func (n *Node) recall(e *Recall) {
 
 func (n *Node) assigned(a *Assign) {
 	g := a.Group.Generation
+	if !a.sound() {
+		return
+	}
 	if g == n.generation && n.assign != nil && n.assign.Group.Generation == g { // sent again
 		if n.phase == nodeFormed {
 			n.say()
@@ -437,7 +440,7 @@ func (n *Node) introduce() {
 }
 
 func (n *Node) snapshot(e *Snapshot) {
-	if n.phase != nodeResting || !n.state || e.Step != n.step {
+	if n.phase != nodeResting || !n.state || e.Step != n.step || e.Parts < 1 || e.Parts > MaxMembers || e.Part < 0 || e.Part >= e.Parts {
 		return
 	}
 	for _, o := range n.offers {

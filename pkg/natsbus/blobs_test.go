@@ -301,7 +301,8 @@ func TestMadeBlobs(t *testing.T) {
 }
 
 func TestMakerKeepsWithinItsLimit(t *testing.T) {
-	k := newMaker(context.Background(), 100, 2)
+	const one = madeOverhead + 1 // what a name of one letter takes beside its data
+	k := newMaker(context.Background(), 100+2*one, 2)
 	calls := map[string]int{}
 	get := func(name string, size int) {
 		t.Helper()
@@ -321,16 +322,16 @@ func TestMakerKeepsWithinItsLimit(t *testing.T) {
 	get("a", 40)
 	get("c", 40)
 	get("b", 40) // again; drops a
-	if fmt.Sprint(calls) != "map[a:1 b:2 c:1]" || k.bytes != 80 || len(k.all) != 2 || k.order.Len() != 2 {
+	if fmt.Sprint(calls) != "map[a:1 b:2 c:1]" || k.bytes != 80+2*one || len(k.all) != 2 || k.order.Len() != 2 {
 		t.Errorf("made %v; kept %d bytes of %d", calls, k.bytes, len(k.all))
 	}
 	get("huge", 1000) // stays until the next
 	get("huge", 1000)
-	if calls["huge"] != 1 || len(k.all) != 1 || k.bytes != 1000 {
+	if calls["huge"] != 1 || len(k.all) != 1 || k.bytes != 1000+one+3 {
 		t.Errorf("made %v; kept %d bytes of %d", calls, k.bytes, len(k.all))
 	}
 	get("d", 1)
-	if len(k.all) != 1 || k.bytes != 1 {
+	if len(k.all) != 1 || k.bytes != 1+one {
 		t.Errorf("kept %d bytes of %d", k.bytes, len(k.all))
 	}
 }

@@ -48,7 +48,7 @@ const (
 
 	controlBuffer = 1 << 20   // control messages kept while the server is away
 	minPayload    = 1 << 20   // what the server must let through: NATS's default
-	bulkPending   = 512 << 20 // frames that wait for the ring: far above its credit, below what hurts
+	bulkPending   = 256 << 20 // frames that wait for the ring: above its credit of at most 128 MiB
 )
 
 // ErrRefused is the error of a server that does not take the credentials.

@@ -18,7 +18,7 @@ type maker struct {
 	wg    sync.WaitGroup
 
 	mu    sync.Mutex
-	bytes int64 // of the finished ones
+	bytes int64 // of the finished ones, with what keeping them takes
 	all   map[string]*made
 	order *list.List // of finished *made, the most recently used first
 }
@@ -31,6 +31,12 @@ type made struct {
 	err    error
 	place  *list.Element
 }
+
+// cost is what it takes to keep one. Small ones count too: names are the
+// askers' choice, and there is no end of them.
+func (x *made) cost() int64 { return int64(len(x.data)+len(x.name)) + madeOverhead }
+
+const madeOverhead = 512 // bytes of structs, list and map around one
 
 func newMaker(ctx context.Context, limit int64, parallel int) *maker {
 	return &maker{ctx: ctx, limit: limit, slots: make(chan struct{}, parallel), all: map[string]*made{}, order: list.New()}
@@ -79,10 +85,10 @@ func (k *maker) make(x *made, f func(context.Context, string) ([]byte, error)) {
 		return
 	}
 	x.place = k.order.PushFront(x)
-	k.bytes += int64(len(x.data))
+	k.bytes += x.cost()
 	for k.bytes > k.limit && k.order.Len() > 1 {
 		old := k.order.Remove(k.order.Back()).(*made)
-		k.bytes -= int64(len(old.data))
+		k.bytes -= old.cost()
 		delete(k.all, old.name)
 	}
 }

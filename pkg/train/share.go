@@ -74,6 +74,9 @@ func (w *Worker) serveState() error {
 func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) any {
 	files := map[string]*safetensors.File{}
 	for _, b := range state {
+		if b.Size < 0 || b.Size > maxStateBytes {
+			return cluster.LoadFailed{Err: fmt.Errorf("%s of step %d has %d bytes: want 0 to %d", b.Name, step, b.Size, int64(maxStateBytes))}
+		}
 		buf := make(memory, b.Size)
 		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
 			return cluster.LoadFailed{Err: fmt.Errorf("fetching %s of step %d from the coordinator: %w", b.Name, step, err)}
@@ -95,6 +98,10 @@ func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) an
 	}
 	return cluster.Loaded{Step: step, State: true, Digest: w.trainer.Digest()}
 }
+
+// maxStateBytes bounds a file of state that is taken on: 2⁴² bytes of moments
+// are those of a model of 2³⁹ parameters.
+const maxStateBytes = 1 << 42
 
 // fileOf is the checkpoint file that a blob of the coordinator's state is:
 // names are FILE@STEP.

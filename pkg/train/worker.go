@@ -46,6 +46,7 @@ type Worker struct {
 	events  chan any // for the node, from what runs beside it
 	backlog []any    // taken from events, not given to the node yet
 	flags   atomic.Uint32
+	joining atomic.Bool  // anew
 	heard   atomic.Int64 // when the coordinator was last heard, Unix nanoseconds
 	words   atomic.Pointer[string]
 	reports atomic.Pointer[[]*cluster.Report]
@@ -206,7 +207,11 @@ func (w *Worker) act(ctx context.Context, a any) {
 			w.Log.Debug("telling the coordinator", zap.Error(err))
 		}
 	case cluster.Introduced:
+		if !w.joining.CompareAndSwap(false, true) {
+			break // it has been asked twice
+		}
 		w.behind.Go(func() {
+			defer w.joining.Store(false)
 			_, err := w.agent.Join(ctx, a.Join)
 			var refused *cluster.RefusedError
 			if errors.As(err, &refused) {
