@@ -102,10 +102,10 @@ func (m *Machine) flush(all bool) {
 }
 
 // voidOffers drops the parts of checkpoints that will never be whole, because
-// somebody who had one is gone, and has a checkpoint taken as soon as the ring
-// runs again.
-func (m *Machine) voidOffers() {
-	m.void = m.generation
+// somebody who had one is gone: those of generations before void. It has a
+// checkpoint taken as soon as the ring runs again.
+func (m *Machine) voidOffers(void uint64) {
+	m.void = void
 	for _, step := range slices.Sorted(maps.Keys(m.offers)) {
 		if m.saving[step] { // whether it comes whole, saved hears
 			m.doubted = step
@@ -118,6 +118,7 @@ func (m *Machine) voidOffers() {
 
 func (m *Machine) dropOffers(step uint64, why string) {
 	delete(m.offers, step)
+	m.gaveUp = max(m.gaveUp, step)
 	m.broadcast(&Stored{Step: step, Error: why})
 }
 
@@ -128,6 +129,9 @@ func (m *Machine) offer(e *Offer) {
 		m.act(Send{e.Worker, &Stored{Step: e.Step}})
 		return
 	case m.saving[e.Step]:
+		return
+	case e.Step <= m.gaveUp && m.phase != Saving: // it did not hear that
+		m.act(Send{e.Worker, &Stored{Step: e.Step, Error: "it was given up"}})
 		return
 	case e.Generation < m.void:
 		m.act(Send{e.Worker, &Stored{Step: e.Step, Error: "it is of a generation that broke"}})

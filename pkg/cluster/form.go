@@ -38,6 +38,9 @@ func (m *Machine) form() {
 		return
 	}
 	m.place(live)
+	if m.phase == Gathering { // what was offered to a coordinator before this one may lack parts
+		m.voidOffers(m.generation + 1)
+	}
 	m.generation++
 	m.raise = 0
 	m.enter(Forming)
@@ -139,6 +142,7 @@ func (m *Machine) release(live []*Member) []*Member {
 		m.act(Send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", m.target)}})
 		delete(m.members, w.Worker)
 		live = slices.Delete(live, worst, worst+1)
+		m.voidOffers(m.generation + 1) // of this generation it may have had parts
 	}
 	return live
 }
@@ -243,7 +247,7 @@ func (m *Machine) rewound(e Restored) {
 	m.stored, m.hasStored = e.Step, e.Step > 0
 	clear(m.reports)
 	clear(m.offers)
-	m.places, m.midStep = nil, false
+	m.places, m.midStep, m.gaveUp = nil, false, 0
 	clear(m.ring)
 	m.generation++ // whoever still runs an older one is to leave it
 	m.enter(Gathering)

@@ -101,7 +101,7 @@ func (m *Machine) standing(e *Standing) {
 	if e.State {
 		m.committed = max(m.committed, e.Step)
 	}
-	if !e.State {
+	if !e.State || e.Step < m.base.Step { // the disk has a newer one
 		m.equip(w)
 	}
 }

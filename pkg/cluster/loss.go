@@ -30,7 +30,7 @@ func (m *Machine) lose(w *Member, reason string) {
 func (m *Machine) recall(reason string) {
 	m.flush(true)
 	m.generation++
-	m.voidOffers()
+	m.voidOffers(m.generation)
 	m.raise, m.diverged = 0, ""
 	m.midStep = true
 	m.enter(Settling)

@@ -59,6 +59,7 @@ type Machine struct {
 	offers    map[uint64][]*Offer // parts, by step; nil where one is missing
 	saving    map[uint64]bool
 	void      uint64 // offers of older generations are not complete and never will be
+	gaveUp    uint64 // newest step whose checkpoint could not be stored: parts of it are offered in vain
 	retake    bool   // so a checkpoint is owed
 	doubted   uint64 // step that was being saved when a worker was lost
 	refused   int    // saves of the last step that failed
@@ -344,7 +345,7 @@ func (m *Machine) proceed() {
 		}
 		if m.retake {
 			m.retake = false
-			m.flag(allreduce.FlagCheckpoint)
+			m.broadcast(&Control{Generation: m.generation, Flags: allreduce.FlagCheckpoint}) // once: if it is lost, the next one due will do
 		}
 	case Running:
 		if m.diverged != "" {

@@ -756,6 +756,7 @@ func (w *simWorker) input(ev any) {
 			w.core, w.sum = nil, nil
 			w.after(s.between(0, 10*time.Millisecond), func() { w.input(HaltedNow{w.digest()}) })
 		case MakeOffer:
+			delete(w.offers, a.Snapshot.Step) // divided anew
 			w.offer(a.Snapshot.Step, a.Snapshot.Generation, a.Snapshot.Part, a.Snapshot.Parts)
 		case Withdraw:
 			for step := range w.offers {
@@ -929,12 +930,33 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 	if w.dead {
 		return
 	}
+	w.flags &^= allreduce.FlagCheckpoint
 	last := w.step == uint64(s.steps)
 	stop := flags&allreduce.FlagStop != 0
 	if last || stop || w.step%uint64(s.every) == 0 || flags&allreduce.FlagCheckpoint != 0 {
-		g := w.assign.Group
-		w.offer(w.step, g.Generation, g.Rank, len(g.Members))
+		w.room(w.run, func() {
+			g := w.assign.Group
+			w.offer(w.step, g.Generation, g.Rank, len(g.Members))
+			w.goOn(flags, last, stop)
+		})
+		return
 	}
+	w.goOn(flags, last, stop)
+}
+
+// room waits until no copy is on offer: there is memory for one.
+func (w *simWorker) room(run int, then func()) {
+	if run != w.run {
+		return
+	}
+	if len(w.offers) > 0 {
+		w.after(simPeriod, func() { w.room(run, then) })
+		return
+	}
+	then()
+}
+
+func (w *simWorker) goOn(flags allreduce.Flags, last, stop bool) {
 	if last || stop || flags&allreduce.FlagReform != 0 {
 		w.run++ // the ring stays: a neighbour may need a frame again
 		w.input(LoopEnded{w.digest()})

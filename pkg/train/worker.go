@@ -319,6 +319,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		bounds = g.Micro
 		step := t.CommittedStep()
 		stop := res.Flags&allreduce.FlagStop != 0
+		w.flags.And(^uint32(allreduce.FlagCheckpoint)) // the others end the loop; this one has had its effect
 		due := stop || step == steps || every > 0 && step%every == 0 || res.Flags&allreduce.FlagCheckpoint != 0
 		stats := ring.Stats()
 		r := cluster.Report{Step: step, Losses: res.Losses, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
