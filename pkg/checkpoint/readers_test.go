@@ -57,7 +57,7 @@ func TestReadersBesideAWriter(t *testing.T) {
 			}
 		})
 	}
-	for step := uint64(3); step < 40; step++ {
+	for step := uint64(3); step < 20; step++ {
 		save(step)
 		l, err := d.List()
 		if err != nil {
@@ -77,7 +77,7 @@ func TestReadersBesideAWriter(t *testing.T) {
 	close(done)
 	readers.Wait()
 	t.Logf("%d looks", looks.Load())
-	if l, err := d.List(); err != nil || len(l) != 2 || l[1].Step != 39 {
+	if l, err := d.List(); err != nil || len(l) != 2 || l[1].Step != 19 {
 		t.Errorf("in the end there are %+v, %v", l, err)
 	}
 }
