@@ -122,11 +122,11 @@ def main():
     if a.json:
         print(json.dumps(rows))
         return
-    print(f"{'':14} {'':16} {'BY THE CLOCK':>13} {'BY CPU TIME':>13} {'OF PEAK':>8} {'BY CPU':>7}"
+    print(f"{'':14} {'':16} {'BY THE CLOCK':>18} {'BY CPU TIME':>13} {'OF PEAK':>8} {'BY CPU':>7}"
           f" {'OURS IS':>8} {'BY CPU':>7} {'PEAK MEMORY':>12}")
     for r in rows:
-        unit = "GFLOP/s" if r["what"].startswith("matmul") else "/s"
-        text = [f"{r['what']:14} {r['who']:16}", f"{r['wall']:8.1f} {unit:>4}"[:13].rjust(13)]
+        unit = "GFLOP/s" if r["what"].startswith("matmul") else "samples/s"
+        text = [f"{r['what']:14} {r['who']:16}", f"{r['wall']:.1f} {unit}".rjust(18)]
         text.append(f"{r['cpu']:8.1f}".rjust(13) if "cpu" in r else "-".rjust(13))
         text += [f"{100 * r[k]:.1f}%".rjust(w) if k in r else "".rjust(w) for k, w in (("share", 8), ("share_cpu", 7))]
         text += [f"{r[k]:.2f}×".rjust(w) if k in r else "".rjust(w)
