@@ -18,7 +18,10 @@
 #   WORKERS        worker pods                                    (2)
 #   LOCAL_WORKERS  worker processes of the run here               (3; up to 4)
 #   STEPS          steps of the job                               (20; 1500 with KILL)
-#   KILL           worker or coordinator: the pod that is deleted after the first steps
+#   KILL           worker or coordinator: the pod that is deleted after the first steps;
+#                  node: NODE_DOWN is run, a command that takes a node with a worker away for good;
+#                  scale: one worker more, then two fewer, by parallelism and completions
+#   NODE_DOWN      see KILL=node; it is given the node's name
 #   IN_PLACE=1     add components/restart-in-place (Kubernetes 1.35)
 #   TIMEOUT        seconds that the job may take on the cluster   (300; 600 with KILL)
 #   HOSTPATH       for a cluster without a default StorageClass: a directory on every
@@ -45,7 +48,11 @@ kn() { k --namespace "$NAMESPACE" "$@"; }
 say() { printf '%5ss  %s\n' "$SECONDS" "$*"; }
 usage() { echo "run.sh: $*" >&2; exit 2; }
 
-case $KILL in '' | worker | coordinator) ;; *) usage "KILL=$KILL: want worker or coordinator" ;; esac
+case $KILL in
+  '' | worker | coordinator | scale) ;;
+  node) [ -n "${NODE_DOWN:-}" ] || usage "KILL=node wants NODE_DOWN, a command that takes a node away" ;;
+  *) usage "KILL=$KILL: want worker, coordinator, node or scale" ;;
+esac
 command -v "${kubectl[0]}" >/dev/null || usage "${kubectl[0]} is not there: install kubectl, or set KUBECTL"
 k --request-timeout=10s get --raw /readyz >/dev/null || usage "no cluster answers '${kubectl[*]} get --raw /readyz': point kubectl to one"
 if k get namespace "$NAMESPACE" >/dev/null 2>&1; then usage "namespace $NAMESPACE exists: choose another with NAMESPACE"; fi
@@ -147,6 +154,37 @@ created=1
 [ -z "$HOSTPATH" ] || k apply -f "$tmp/pv.yaml" >/dev/null
 k apply -k "$tmp/here" >/dev/null
 began=$SECONDS killed=
+# fault does what KILL says.
+fault() {
+  case $KILL in
+    worker | coordinator)
+      killed=$(kn get pods -l app.kubernetes.io/component="$KILL" --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')
+      kn delete pod "$killed" --wait=false >/dev/null
+      say "deleted $killed after step $1"
+      ;;
+    node)
+      local host
+      host=$(kn get pods -l app.kubernetes.io/component=coordinator -o jsonpath='{.items[0].spec.nodeName}')
+      killed=$(kn get pods -l app.kubernetes.io/component=worker -o jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' | grep -vx "$host" | head -1)
+      [ -n "$killed" ] || { say "no worker is on another node than the coordinator"; exit 1; }
+      $NODE_DOWN "$killed"
+      say "node $killed was taken away after step $1"
+      ;;
+    scale)
+      killed=scale
+      parallel $((WORKERS + 1))
+      say "scaled to $((WORKERS + 1)) workers after step $1"
+      while [[ $(log | grep '"event":"step"' | tail -1 || true) != *"\"world\":$((WORKERS + 1)),"* ]]; do sleep 1; done
+      parallel $((WORKERS - 1))
+      say "all $((WORKERS + 1)) have trained; scaled to $((WORKERS - 1))"
+      ;;
+  esac
+}
+
+# parallel sets how many worker pods there are: both numbers at once, as an
+# Indexed Job wants it.
+parallel() { kn patch job vlaring-worker --type=merge -p "{\"spec\":{\"parallelism\":$1,\"completions\":$1}}" >/dev/null; }
+
 while :; do
   case $(condition vlaring-coordinator) in
     *Complete*) break ;;
@@ -159,9 +197,7 @@ while :; do
   if [ -n "$KILL" ] && [ -z "$killed" ]; then
     last=$(log | grep '"event":"step"' | tail -1 || true)
     if [ -n "$last" ]; then
-      killed=$(kn get pods -l app.kubernetes.io/component="$KILL" --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')
-      kn delete pod "$killed" --wait=false >/dev/null
-      say "deleted $killed after step $(field step "$last")"
+      fault "$(field step "$last")"
     fi
   fi
   sleep 1
@@ -170,13 +206,12 @@ end=$(log | grep '"event":"end"' | tail -1)
 there=$(field model_sha256 "$end")
 say "cluster: $(field outcome "$end") at step $(field step "$end")"
 say "cluster: model.safetensors sha256 $there"
-resumed=$(log | grep '"event":"resume"' || true)
-if [ -n "$resumed" ]; then
-  while read -r line; do say "cluster: resumed after step $(field step "$line")"; done <<<"$resumed"
-elif [ -n "$killed" ]; then
-  say "a $KILL pod was deleted and yet the run was not resumed"; exit 1
+last=$(log | grep '"event":"step"' | tail -1)
+if [ -n "$killed" ] && [ "$(field generation "$last")" -le 1 ]; then
+  say "KILL=$KILL was done and yet the workers never formed anew"; exit 1
 fi
-if ! kn wait --for=condition=Complete job/vlaring-worker --timeout=60s >/dev/null; then
+say "cluster: generation $(field generation "$last") at the end"
+if [ "$KILL" != node ] && ! kn wait --for=condition=Complete job/vlaring-worker --timeout=60s >/dev/null; then
   say "the coordinator's Job is complete, the workers' Job is not"; exit 1
 fi
 
@@ -194,4 +229,4 @@ if [ -z "$there" ] || [ "$there" != "$here" ]; then
   say "DIFFERENT BITS"
   exit 1
 fi
-say "SAME BITS: $WORKERS pods on the cluster${killed:+, with one deleted,} and $LOCAL_WORKERS processes here"
+say "SAME BITS: $WORKERS pods on the cluster${killed:+, with KILL=$KILL,} and $LOCAL_WORKERS processes here"
