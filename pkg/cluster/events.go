@@ -80,7 +80,6 @@ type Member struct {
 	Slowdown float64 // its time a micro-batch, as a multiple of the others' median; 0: unknown
 
 	restoring bool // it has been told to take the state from the disk
-	leaving   bool // to be released at the next re-formation
 	pace      pace
 	nagged    time.Time // when it was last told what it seems to have missed
 }

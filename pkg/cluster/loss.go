@@ -10,11 +10,7 @@ import (
 func (m *Machine) lose(w *Member, reason string) {
 	delete(m.members, w.Worker)
 	delete(m.faults, w.Worker)
-	if w.leaving {
-		m.note("worker %s%s has left", w.Worker, m.rankText(w.Worker))
-	} else {
-		m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
-	}
+	m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
 	if !m.ring[w.Worker] {
 		return
 	}

@@ -394,7 +394,7 @@ func (m *Machine) ringStands() bool {
 // wantsReform says whether the next step boundary should change the members.
 func (m *Machine) wantsReform() bool {
 	for _, w := range m.sorted() {
-		if !m.ring[w.Worker] && w.Status != Loading && !w.leaving {
+		if !m.ring[w.Worker] && w.Status != Loading {
 			return true
 		}
 	}

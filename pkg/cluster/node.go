@@ -32,7 +32,6 @@ type Node struct {
 	reports  []*Report // committed, not known to be told
 	offers   []*Offer
 	fault    *Fault
-	leaving  string
 	heard    time.Time // of the coordinator
 	beat     time.Time // of the last heartbeat
 	said     time.Time // when what is waited on was last said
