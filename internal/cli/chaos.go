@@ -331,7 +331,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 	}
 	defer func() { broker.Shutdown() }()
 	port, token := portOf(broker.URL()), broker.Token()
-	args := x.args(dir, "--nats", broker.URL())
+	args := x.args(dir, "--nats", broker.URL(), "--set", "cluster.topology=broker") // one that can be restarted
 	coord, err := x.start(ctx, args, token)
 	if err != nil {
 		return "", nil, err

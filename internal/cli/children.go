@@ -206,7 +206,11 @@ func (c *children) start(id string) {
 		c.slots[id] = s
 	}
 	s.waiting = false
-	args := []string{"worker", "--nats", l.url, "--job", r.job.Name, "--id", id, "--threads", strconv.Itoa(r.threads), "--log-format", r.logs.format,
+	how, where := "--nats", l.url
+	if l.broker != nil && l.broker.RouteAddr() != "" {
+		how, where = "--mesh", l.broker.RouteAddr()
+	}
+	args := []string{"worker", how, where, "--job", r.job.Name, "--id", id, "--threads", strconv.Itoa(r.threads), "--log-format", r.logs.format,
 		"--rescue-dir", filepath.Join(r.dir, "rescue")}
 	for flag, v := range map[string]string{"--tls-ca": l.tls.tlsCA, "--tls-cert": l.tls.tlsCert, "--tls-key": l.tls.tlsKey, "--user": l.tls.user, "--creds": l.tls.creds} {
 		if v != "" {

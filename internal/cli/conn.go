@@ -72,8 +72,8 @@ func (f *connFlags) credentials() (natsbus.Credentials, error) {
 }
 
 // joinHint is the command that a worker elsewhere would type.
-func joinHint(url, job, tokenFile string, tls bool) string {
-	s := fmt.Sprintf("worker --nats %s --job %s --token-file %s", strings.ReplaceAll(url, " ", ""), job, tokenFile)
+func joinHint(where, job, tokenFile string, tls bool) string {
+	s := fmt.Sprintf("worker %s --job %s --token-file %s", where, job, tokenFile)
 	if tls {
 		s += " --tls-ca CA.pem"
 	}

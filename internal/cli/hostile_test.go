@@ -27,7 +27,6 @@ func TestHostileClient(t *testing.T) {
 
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, append([]string{"train", "--json", "--run-dir", dir}, args...)...)
-	pids := map[any]bool{p.event("joined")["pid"]: true, p.event("joined")["pid"]: true}
 	p.event("step")
 	h := newHostile(t, dir, "small", "w0", "w1")
 	var attack sync.WaitGroup
@@ -67,9 +66,6 @@ func TestHostileClient(t *testing.T) {
 		if m.World != 2 || m.Generation != 1 {
 			t.Fatalf("step %d was made by %d workers in generation %d, want 2 in 1", m.Step, m.World, m.Generation)
 		}
-	}
-	if len(pids) != 2 {
-		t.Errorf("pids %v", pids)
 	}
 }
 

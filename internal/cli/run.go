@@ -34,6 +34,7 @@ type run struct {
 	local   int
 	threads int
 	listen  string
+	routes  string
 	conn    connFlags
 	logs    logFlags
 	asJSON  bool
@@ -458,13 +459,20 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 	l := &link{job: r.job.Name, url: r.conn.url, creds: creds, tls: r.conn}
 	if r.conn.url == "" {
 		o := natsbus.BrokerOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: func(text string) { r.log.Warn(text) }}
-		if was, err := readAddress(r.dir); err == nil && r.takeover && was.Port > 0 { // the workers that live look for it there
+		was, err := readAddress(r.dir)
+		if err != nil || !r.takeover {
+			was = address{}
+		}
+		if was.Port > 0 { // the workers that live look for it there
 			o.Host, o.Port, o.Token = was.Host, was.Port, was.Token
 		}
 		if r.listen != "" {
-			if o.Host, o.Port, err = hostPort(r.listen); err != nil {
+			if o.Host, o.Port, err = hostPort("--listen", r.listen); err != nil {
 				return nil, err
 			}
+		}
+		if o.Routes, err = r.routesOf(o, was); err != nil {
+			return nil, err
 		}
 		if l.broker, err = natsbus.StartBroker(o); err != nil {
 			return nil, err
@@ -476,10 +484,13 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 				l.close()
 				return nil, err
 			}
-			l.hint = joinHint(l.url, r.job.Name, file, creds.TLS.Cert != "")
+			l.hint = joinHint("--nats "+l.url, r.job.Name, file, creds.TLS.Cert != "")
+			if o.Routes != nil {
+				l.hint = joinHint("--mesh "+l.broker.RouteAddr(), r.job.Name, file, creds.TLS.Cert != "")
+			}
 		}
 	} else {
-		l.hint = joinHint(l.url, r.job.Name, "FILE", creds.TLS.CA != "")
+		l.hint = joinHint("--nats "+l.url, r.job.Name, "FILE", creds.TLS.CA != "")
 	}
 	patience, cancel := context.WithTimeout(ctx, time.Duration(r.job.Cluster.JoinTimeout))
 	defer cancel()

@@ -161,8 +161,8 @@ func flat(j *job.Job) flatJob {
 	return f
 }
 
-// hostPort reads --listen.
-func hostPort(s string) (string, int, error) {
+// hostPort reads the value of a flag that says where to listen.
+func hostPort(flag, s string) (string, int, error) {
 	h, p, err := net.SplitHostPort(s)
 	if err == nil {
 		var n int
@@ -173,7 +173,7 @@ func hostPort(s string) (string, int, error) {
 			return h, n, nil
 		}
 	}
-	return "", 0, usagef("--listen %q: want host:port, e.g. 0.0.0.0:4222", s)
+	return "", 0, usagef("%s %q: want host:port, e.g. 0.0.0.0:4222", flag, s)
 }
 
 // abs resolves a path of the job file against the file's own directory.
@@ -221,18 +221,19 @@ func readOrigin(dir string) (o origin, err error) {
 const addressFile = "broker.json"
 
 type address struct {
-	URL   string `json:"url"`
-	Job   string `json:"job"`
-	Host  string `json:"host,omitempty"` // that the embedded broker listens on
-	Port  int    `json:"port,omitempty"`
-	Token string `json:"token,omitempty"`
+	URL    string `json:"url"`
+	Job    string `json:"job"`
+	Host   string `json:"host,omitempty"` // that the embedded broker listens on
+	Port   int    `json:"port,omitempty"`
+	Routes string `json:"routes,omitempty"` // host:port for the workers' brokers, of a mesh
+	Token  string `json:"token,omitempty"`
 }
 
 func writeAddress(dir string, l *link) error {
 	a := address{URL: l.url, Job: l.job}
 	if l.broker != nil {
 		a.Host, a.Token = l.host, l.creds.Token
-		a.Port = portOf(l.url)
+		a.Port, a.Routes = portOf(l.url), l.broker.RouteAddr()
 	}
 	b, err := json.MarshalIndent(a, "", "  ")
 	if err != nil {

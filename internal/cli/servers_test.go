@@ -119,3 +119,46 @@ func startNodes(t *testing.T, n int) []*natsbus.Broker {
 	}
 	return l
 }
+
+// A coordinator that is killed takes the meeting place of the mesh with it. The
+// workers' brokers find the next one at the same address.
+func TestMeshOutlivesItsCoordinator(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "2", "--threads", "1", "--set", "cluster.topology=mesh",
+		"--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null"}
+	want := trainDone(t, args[1], append(slices.Clone(args[5:]), "--set", "cluster.topology=broker", "--run-dir", filepath.Join(t.TempDir(), "run"))...)
+	p := start(t, nil, bin.coordinator, args...)
+	p.event("step")
+	p.cmd.Process.Kill()
+	p.wait()
+	p = start(t, nil, bin.coordinator, args...)
+	end := p.event("end")
+	if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
+		t.Fatalf("exit code %d, %v, want %s\n%s", code, end, want, p.errText())
+	}
+	if !strings.Contains(p.errText(), "taking over 2 workers") {
+		t.Errorf("the workers did not live on:\n%s", p.errText())
+	}
+	wantSteps(t, dir, 300)
+}
+
+// What does not go together is said before anything starts.
+func TestMeshFlags(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	for want, args := range map[string][]string{
+		"give one of them":      {bin.coordinator, "train", "testdata/small.yaml", "--run-dir", run, "--nats", "nats://a:1", "--set", "cluster.topology=mesh"},
+		"cluster.topology mesh": {bin.coordinator, "train", "testdata/small.yaml", "--run-dir", run, "--routes", "127.0.0.1:1"},
+		"one of broker, mesh":   {bin.coordinator, "train", "testdata/small.yaml", "--run-dir", run, "--set", "cluster.topology=star"},
+		"--nats connects":       {bin.worker, "--job", "small", "--nats", "nats://a:1", "--mesh", "a:1"},
+		"the job's token":       {bin.worker, "--job", "small", "--mesh", "a:1"},
+	} {
+		code, _, stderr := call(t, args[0], args[1:]...)
+		if code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%v: exit code %d, want %d with %q\n%s", args[1:], code, exitUsage, want, stderr)
+		}
+	}
+	p := start(t, []string{tokenEnv + "=x"}, bin.worker, "--job", "small", "--mesh", "nowhere")
+	if code, _ := p.wait(); code != exitUsage || !strings.Contains(p.errText(), "--mesh") {
+		t.Errorf("--mesh nowhere: exit code %d\n%s", code, p.errText())
+	}
+}

@@ -25,6 +25,7 @@ type trainFlags struct {
 	set      []string
 	asJSON   bool
 	listen   string
+	routes   string
 	handover bool
 }
 
@@ -64,6 +65,7 @@ one ends at once.
 	fl.BoolVar(&f.handover, "handover", false, "SIGTERM leaves the job to a coordinator that is started again with this command: its workers wait for it")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a line on standard output")
 	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere (default: loopback, random port)")
+	fl.StringVar(&f.routes, "routes", "", "host:port on which the embedded broker listens for those of the workers, where cluster.topology is mesh (default: --listen's host or loopback, a free port)")
 	f.conn.register(c)
 	f.logFlags.register(c)
 	return c
@@ -86,6 +88,9 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if f.conn.url != "" && f.listen != "" {
 		return usagef("--nats uses a server that runs elsewhere and --listen starts one here: give one of them")
 	}
+	if f.conn.url != "" && j.Cluster.Topology == topologyMesh {
+		return usagef("cluster.topology is mesh, which the coordinator's own broker is a part of, and --nats uses one that runs elsewhere: give one of them")
+	}
 	if f.threads < 0 || f.threads > 1024 {
 		return usagef("--threads %d: want 1 to 1024, or 0 for cores divided by local workers", f.threads)
 	}
@@ -101,7 +106,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 		return err
 	}
 	r := &run{job: j, jobPath: path, baseDir: base, dir: f.runDir, resume: f.resume, local: local, threads: threads,
-		listen: f.listen, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON, out: c.OutOrStdout(), errOut: c.ErrOrStderr()}
+		listen: f.listen, routes: f.routes, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON, out: c.OutOrStdout(), errOut: c.ErrOrStderr()}
 
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)

@@ -25,6 +25,7 @@ import (
 type workerFlags struct {
 	logFlags
 	conn     connFlags
+	mesh     meshFlags
 	job      string
 	id       string
 	threads  int
@@ -56,6 +57,7 @@ the coordinator sends the samples.
 	fl.StringVar(&f.rescue, "rescue-dir", "rescue", "where the state is kept as a checkpoint, in a directory by the worker's id, if no coordinator comes back for cluster.orphan_timeout")
 	fl.DurationVar(&f.patience, "join-timeout", time.Minute, "how long to look for the server and the coordinator")
 	f.conn.register(c)
+	f.mesh.register(c)
 	f.logFlags.register(c)
 	return c
 }
@@ -64,8 +66,11 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	if f.job == "" {
 		return usagef("--job NAME is missing: the name in the job file that the coordinator trains")
 	}
-	if f.conn.url == "" {
-		return usagef("--nats URL is missing: the coordinator prints the one to use")
+	switch {
+	case f.conn.url == "" && f.mesh.join == "":
+		return usagef("--nats URL, or --mesh HOST:PORT, is missing: the coordinator prints the one to use")
+	case f.conn.url != "" && f.mesh.join != "":
+		return usagef("--nats connects to a server and --mesh starts one here: give one of them")
 	}
 	if err := natsbus.ValidName("job name", f.job); err != nil {
 		return usageError{err}
@@ -106,7 +111,15 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	joinCtx, cancelJoin := context.WithTimeout(ctx, f.patience)
 	defer cancelJoin()
-	conn, err := natsbus.Connect(joinCtx, f.conn.url, creds, natsbus.ConnOptions{Job: f.job, Member: f.id, Event: func(text string) { log.Warn(text) }})
+	event := func(text string) { log.Warn(text) }
+	var broker *natsbus.Broker
+	if f.mesh.join != "" {
+		if broker, err = f.mesh.start(f.job, creds, event); err != nil {
+			return err
+		}
+		defer broker.Shutdown()
+	}
+	conn, err := natsbus.Connect(joinCtx, f.conn.url, creds, natsbus.ConnOptions{Job: f.job, Member: f.id, Event: event, Broker: broker})
 	if err != nil {
 		return err
 	}

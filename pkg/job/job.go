@@ -132,6 +132,7 @@ type Cluster struct {
 	ChunkBytes  int      `yaml:"chunk_bytes"`  // message payload; default 512 KiB
 	WindowBytes int      `yaml:"window_bytes"` // in flight on a link of the ring; default 8 MiB
 
+	Topology      string   `yaml:"topology"`       // how members reach each other: broker | mesh (a broker in every worker)
 	Straggler     string   `yaml:"straggler"`      // a worker that stays slow: keep | shed (fewer micro-batches) | drop
 	Stall         Duration `yaml:"stall"`          // waiting that is reported; default 5s
 	OrphanTimeout Duration `yaml:"orphan_timeout"` // how long workers wait for a coordinator that is gone; default 5m

@@ -170,6 +170,7 @@ cluster:
   bucket_bytes: 4194304
   chunk_bytes: 524288
   window_bytes: 8388608
+  topology: broker
   straggler: keep
   stall: 5s
   orphan_timeout: 5m0s

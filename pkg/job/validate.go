@@ -311,6 +311,7 @@ func (j *Job) checkCluster(c *checker) {
 		c.bad("cluster.deadline cluster.heartbeat", "%v is less than two heartbeats of %v: one that is late would count as a death", k.Deadline, k.Heartbeat)
 	}
 	b := c.within("cluster.bucket_bytes", k.BucketBytes, 64, 1<<30)
+	c.oneOf("cluster.topology", k.Topology, topologies)
 	c.oneOf("cluster.straggler", k.Straggler, stragglers)
 	c.within("cluster.window_bytes", k.WindowBytes, 1<<10, 64<<20)
 	if c.within("cluster.chunk_bytes cluster.bucket_bytes", k.ChunkBytes, 64, 1<<20) && k.ChunkBytes%4 != 0 {

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/pkg/natsbus"
+)
+
+// topologyMesh is the value of cluster.topology with a broker in every worker.
+const topologyMesh = "mesh"
+
+// meshFlags say how a worker's own broker meets the others.
+type meshFlags struct {
+	join   string
+	listen string
+}
+
+func (f *meshFlags) register(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringVar(&f.join, "mesh", "", "host:port for brokers of a coordinator whose job has cluster.topology mesh: run a broker here that joins it, in place of --nats")
+	fl.StringVar(&f.listen, "mesh-listen", "", "host:port on which other workers reach this one's broker (default: the address that leads to the coordinator, a free port)")
+}
+
+// start starts a worker's broker.
+func (f *meshFlags) start(job string, creds natsbus.Credentials, event func(string)) (*natsbus.Broker, error) {
+	if creds.Token == "" {
+		return nil, usagef("--mesh wants the job's token, by --token-file or the environment's %s, and no other credentials", tokenEnv)
+	}
+	routes := &natsbus.Routes{Join: []string{f.join}}
+	if _, _, err := hostPort("--mesh", f.join); err != nil {
+		return nil, err
+	}
+	if f.listen != "" {
+		var err error
+		if routes.Host, routes.Port, err = hostPort("--mesh-listen", f.listen); err != nil {
+			return nil, err
+		}
+	}
+	return natsbus.StartBroker(natsbus.BrokerOptions{Job: job, Token: creds.Token, TLS: creds.TLS, Routes: routes, Event: event})
+}
+
+// routes is where the coordinator's broker of a mesh listens for the workers':
+// where it was, else where --routes says, else beside --listen.
+func (r *run) routesOf(o natsbus.BrokerOptions, was address) (*natsbus.Routes, error) {
+	if r.job.Cluster.Topology != topologyMesh {
+		if r.routes != "" {
+			return nil, usagef("--routes is for jobs with cluster.topology mesh, and this one's is %s", r.job.Cluster.Topology)
+		}
+		return nil, nil
+	}
+	routes := &natsbus.Routes{Host: o.Host}
+	var err error
+	switch {
+	case r.routes != "":
+		routes.Host, routes.Port, err = hostPort("--routes", r.routes)
+	case was.Routes != "":
+		_, routes.Port, err = hostPort(addressFile, was.Routes)
+	}
+	return routes, err
+}

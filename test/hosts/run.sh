@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# Trains a job on several hosts, which are network namespaces of this machine
+# behind one switch, while the network between them fails: a partition that
+# heals, a fifth of all packets lost, a host lost for good, another one joining.
+# The weights must be those of a run on one host. Prints how long nothing was
+# committed after each fault. Takes less than a minute; needs root, ip and nft.
+#
+#	test/hosts/run.sh [--mesh]      --mesh: a broker in every worker
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+for tool in ip nft unshare awk; do
+	command -v $tool >/dev/null || { echo "test/hosts: cannot run: no '$tool' on this machine (iproute2, nftables, util-linux)" >&2; exit 2; }
+done
+[ "$(id -u)" = 0 ] || { echo "test/hosts: cannot run: only root can make network namespaces" >&2; exit 2; }
+
+id=vlr$$
+dir=$(mktemp -d)
+run=$dir/run
+pids=()
+cleanup() {
+	code=$?
+	for p in "${pids[@]}"; do kill -9 "$p" 2>/dev/null || true; done
+	wait 2>/dev/null || true
+	for h in sw head a b c; do ip netns del $id$h 2>/dev/null || true; done
+	if [ $code != 0 ]; then tail -n 30 "$dir"/*.log >&2 || true; fi
+	rm -rf "$dir"
+}
+trap cleanup EXIT
+
+# A switch, and four hosts 10.79.0.1 to .4 on it.
+ip netns add ${id}sw
+ip -n ${id}sw link add name switch type bridge
+ip -n ${id}sw link set switch up
+n=0
+for h in head a b c; do
+	n=$((n + 1))
+	ip netns add $id$h
+	ip link add $id$h type veth peer name e0 netns $id$h
+	ip link set $id$h netns ${id}sw
+	ip -n ${id}sw link set $id$h master switch up
+	ip -n $id$h addr add 10.79.0.$n/24 dev e0
+	ip -n $id$h link set e0 up
+	ip -n $id$h link set lo up
+done
+
+go build -o "$dir/" ./cmd/...
+
+# on HOST LOG COMMAND…: in the background, under a host name of its own
+on() {
+	local host=$1 log=$2
+	shift 2
+	ip netns exec $id$host unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "$host" "$@" >"$dir/$log.log" 2>&1 &
+	pids+=($!)
+}
+if [ "${1:-}" = --mesh ]; then
+	topology=(--set cluster.topology=mesh --routes 10.79.0.1:6222)
+	reach=(--mesh 10.79.0.1:6222)
+else
+	topology=()
+	reach=(--nats nats://10.79.0.1:4222)
+fi
+worker() { on "$1" "$1" "$dir/worker" "${reach[@]}" --job hosts --token-file "$run/token" --id "$1" --threads 1 --rescue-dir "$dir/rescue-$1"; }
+ask() { ip netns exec ${id}head "$dir/coordinator" "$@" "$run"; }
+
+on head head "$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$run" --workers 0 --listen 10.79.0.1:4222 "${topology[@]}"
+coordinator=${pids[0]}
+for _ in $(seq 200); do [ -s "$run/token" ] && break || sleep 0.05; done
+worker a
+worker b
+
+# Every commit with the time at which it is seen, in nanoseconds.
+commits=$dir/commits
+: >"$commits"
+(
+	until [ -e "$run/metrics.jsonl" ]; do sleep 0.02; done
+	tail --pid=$$ -n +1 -F "$run/metrics.jsonl" 2>/dev/null | while read -r line; do
+		world=${line#*\"world\":}
+		echo "$(date +%s%N) ${world%%,*}"
+	done >>"$commits"
+) &
+pids+=($!)
+
+fail() { echo "test/hosts: $*" >&2; exit 1; }
+
+# world N: waits until a step is committed by N workers
+world() {
+	for _ in $(seq 400); do
+		if [ "$(tail -n 1 "$commits" | cut -d' ' -f2)" = "$1" ]; then return; fi
+		kill -0 "$coordinator" 2>/dev/null || fail "the coordinator has ended"
+		sleep 0.05
+	done
+	ask status >&2 || true
+	fail "no step was committed by $1 worker(s) within 20 s of: ${events[-1]:-the start}"
+}
+# more N: waits for N more commits
+more() {
+	local target=$(($(wc -l <"$commits") + $1))
+	for _ in $(seq 600); do
+		if [ "$(wc -l <"$commits")" -ge $target ]; then return; fi
+		sleep 0.05
+	done
+	fail "no $1 more steps within 30 s of: ${events[-1]:-the start}"
+}
+events=()
+event() { events+=("$(date +%s%N) $*"); }
+
+world 2
+more 20
+
+event "partition: host b cut off for 5 s"
+ip netns exec ${id}b nft 'add table inet cut; add chain inet cut i { type filter hook input priority 0; policy drop; }; add chain inet cut o { type filter hook output priority 0; policy drop; }'
+world 1
+sleep 5 # how long the partition lasts
+event "the partition heals: b comes back"
+ip netns exec ${id}b nft delete table inet cut
+world 2
+more 20
+
+event "20 % of the packets to host a lost for 5 s"
+ip netns exec ${id}a nft 'add table inet loss; add chain inet loss i { type filter hook input priority 0; }; add rule inet loss i iifname e0 numgen random mod 100 < 20 drop'
+sleep 5 # how long the loss lasts
+event "no more loss"
+ip netns exec ${id}a nft delete table inet loss
+world 2
+more 20
+
+event "host b lost for good"
+ip -n ${id}sw link set ${id}b down
+world 1
+more 10
+
+event "host c joins"
+worker c
+world 2
+more 20
+ask status
+
+ask stop >/dev/null
+wait "$coordinator" && fail "the stopped coordinator exits 0, want 3" || code=$?
+[ $code = 3 ] || fail "the stopped coordinator exits $code, want 3"
+end=$(grep '"event":"end"' "$dir/head.log")
+step=$(sed 's/.*"step":\([0-9]*\).*/\1/' <<<"$end")
+got=$(sed 's/.*"model_sha256":"\([0-9a-f]*\)".*/\1/' <<<"$end")
+
+lines=$(wc -l <"$run/metrics.jsonl")
+[ "$lines" = "$step" ] || fail "metrics.jsonl has $lines lines, want one for each of $step steps"
+"$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$dir/alone" --workers 1 --threads 2 --set train.steps="$step" --set checkpoint.every="$step" >"$dir/alone.log" 2>&1
+want=$(grep '"event":"end"' "$dir/alone.log" | sed 's/.*"model_sha256":"\([0-9a-f]*\)".*/\1/')
+
+printf '%s\n' "${events[@]}" >"$dir/events"
+echo "$(date +%s%N) the end" >>"$dir/events"
+echo
+printf '%-50s %14s\n' "what happens" "longest pause"
+awk 'NR == FNR { c[NR] = $1 / 1e9; n = NR; next }
+	{ if (FNR > 1) show($1 / 1e9); from = $1 / 1e9; $1 = ""; text = substr($0, 2) }
+	# the longest time between two commits of which the later is after the event, and the earlier before the next
+	function show(to,   i, worst) {
+		for (i = 2; i <= n; i++) if (c[i] > from && c[i-1] < to && c[i] - max(c[i-1], from) > worst) worst = c[i] - max(c[i-1], from)
+		printf "%-50s %12.2f s\n", text, worst
+	}
+	function max(a, b) { return a > b ? a : b }' "$commits" "$dir/events"
+echo
+[ "$got" = "$want" ] || fail "step $step: weights $got, and $want on one host"
+echo "$step steps, in ${SECONDS} s: the same bits as on one host ($got)"
