@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 type run struct {
 	job     *job.Job
 	jobPath string
+	set     []string // overrides of the job file
 	baseDir string
 	dir     string
 	resume  bool
@@ -256,7 +258,23 @@ func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
 		return nil
 	}
 	r.view.script("end", fields)
-	return endError(fin, fmt.Sprintf("resume with: coordinator train %s --run-dir %s --resume", r.jobPath, r.dir))
+	return endError(fin, fmt.Sprintf("resume with: coordinator train %s --run-dir %s%s --resume", r.jobPath, r.dir, r.overrides()))
+}
+
+// overrides are the --set flags that this run was given, to be given again.
+func (r *run) overrides() (s string) {
+	for _, kv := range r.set {
+		s += " --set " + shellWord(kv)
+	}
+	return s
+}
+
+// shellWord quotes s for a shell where it must be.
+func shellWord(s string) string {
+	if strings.ContainsAny(s, " '\"\\$`*?[]{}()<>|&;!#~\t\n") {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
 }
 
 // welcome is the job, for an accepted worker.

@@ -105,7 +105,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if err != nil {
 		return err
 	}
-	r := &run{job: j, jobPath: path, baseDir: base, dir: f.runDir, resume: f.resume, local: local, threads: threads,
+	r := &run{job: j, jobPath: path, set: f.set, baseDir: base, dir: f.runDir, resume: f.resume, local: local, threads: threads,
 		listen: f.listen, routes: f.routes, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON, out: c.OutOrStdout(), errOut: c.ErrOrStderr()}
 
 	ctx, cancel := context.WithCancelCause(c.Context())
