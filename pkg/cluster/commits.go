@@ -18,6 +18,9 @@ type stepReports struct {
 // report would do; the others add their times, and must agree.
 func (m *Machine) report(e *Report) {
 	w := m.members[e.Worker]
+	if e.Step > w.Step && e.Generation == m.generation {
+		w.State, w.Digest = true, ""
+	}
 	w.Step = max(w.Step, e.Step)
 	m.committed = max(m.committed, e.Step)
 	clear(m.faults)

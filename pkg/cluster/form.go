@@ -186,15 +186,27 @@ func (m *Machine) place(live []*Member) {
 	for r := range paces {
 		paces[r] = &m.members[places[r].Worker].pace
 	}
-	m.bounds = Shares(m.cfg.Micro, append(speeds(paces), make([]float64, len(places)-active)...))
+	weights := append(speeds(paces), make([]float64, len(places)-active)...)
+	m.bounds = Shares(m.cfg.Micro, weights)
 	if m.bounds[1] == 0 { // rank 0 begins the fold, so it has one
 		m.bounds = append(Bounds(m.cfg.Micro, active), slices.Repeat([]int{m.cfg.Micro}, len(places)-active)...)
 	}
-	covered := len(places) > 0 && places[0].Lo == 0 && places[0].Hi > 0 && places[len(places)-1].Hi == m.cfg.Micro
+	first := m.bounds
+	if m.upToDate(m.members[places[0].Worker]) { // who is behind has the first step to catch up in
+		for r, p := range places {
+			if !m.upToDate(m.members[p.Worker]) {
+				weights[r] = 0
+			}
+		}
+		if b := Shares(m.cfg.Micro, weights); b[1] > 0 {
+			first = b
+		}
+	}
+	covered := places[0].Lo == 0 && places[0].Hi > 0 && places[len(places)-1].Hi == m.cfg.Micro
 	for r := range places {
 		m.members[places[r].Worker].Spare = r >= active
 		if !m.midStep || !covered {
-			places[r].Lo, places[r].Hi = m.bounds[r], m.bounds[r+1]
+			places[r].Lo, places[r].Hi = first[r], first[r+1]
 		}
 	}
 	m.places = places

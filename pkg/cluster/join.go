@@ -111,7 +111,7 @@ func (m *Machine) formed(e *Formed) {
 	if m.phase != Forming || e.Generation != m.generation || w.Status != Assigned {
 		return
 	}
-	w.Status, w.State, w.Step = Listening, true, m.committed
+	w.Status = Listening
 }
 
 func (m *Machine) heartbeat(e *Heartbeat) {
@@ -123,6 +123,10 @@ func (m *Machine) heartbeat(e *Heartbeat) {
 	}
 	if m.phase > Gathering && m.phase < Saving && e.Generation == m.generation && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
 		m.recall(fmt.Sprintf("worker %s follows another coordinator's generation of that number", w.Worker))
+	}
+	if w.Status == Loading && m.phase != Gathering && e.Generation > 0 && e.Generation < m.generation {
+		// it had a place, but no state to come back with, when it lost its coordinator
+		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "its generation is over"}})
 	}
 	m.act(Send{w.Worker, &Beat{Coordinator: m.cfg.Coordinator, Reported: m.reported}})
 }

@@ -50,8 +50,12 @@ func (m *Machine) dismiss(w *Member, reason string) {
 func (m *Machine) fault(e *Fault) {
 	w := m.members[e.Worker]
 	why := clip(e.Error)
-	if w.Status == Loading && m.phase != Gathering {
+	began := e.Generation == 0 || w.restoring // it is a beginning that failed, and no generation of a coordinator before this one
+	if w.Status == Loading && (m.phase != Gathering || !began) {
 		m.dismiss(w, why)
+		return
+	}
+	if m.phase == Gathering && w.Status != Loading { // it is recalled
 		return
 	}
 	if e.Generation < m.generation && !e.Fatal || m.phase != Running && m.phase != Forming && m.phase != Gathering {

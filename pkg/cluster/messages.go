@@ -110,14 +110,16 @@ type Standing struct {
 }
 
 // Assign gives a worker its place in a new generation. It answers Formed, once
-// it holds the state of Step and listens on the ring.
+// it listens on the ring. A worker that is behind takes the state of Step from
+// Sources while the others compute: none of them can commit the first step, and
+// so change what is being taken, before it has taken part in its sum.
 type Assign struct {
 	Coordinator string          `json:"coordinator"`
 	Group       allreduce.Group `json:"group"`
 	First       []int           `json:"first"`             // bounds as Group.Micro, of the first step alone: survivors go on with what they have
 	Step        uint64          `json:"step"`              // committed steps; the next one is run first
 	Digest      string          `json:"digest"`            // of the state after Step
-	Sources     []string        `json:"sources,omitempty"` // members that have it, for those that do not
+	Sources     []string        `json:"sources,omitempty"` // members that have it, for one that does not
 }
 
 // Formed says that a worker listens on the ring of a generation.

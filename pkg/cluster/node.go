@@ -79,9 +79,11 @@ type (
 		Err  error
 		Peer string
 	}
-	// Listens answers Form: the state is that of the assignment, the ring is
-	// there. Reports came with the state: see Node.Reports.
-	Listens struct {
+	// Listens answers Form: the ring is there.
+	Listens struct{ Generation uint64 }
+	// Caught is said by a step loop that began behind: it has the state of its
+	// assignment from a peer. Reports came with it: see Node.Reports.
+	Caught struct {
 		Generation uint64
 		Reports    []*Report
 	}
@@ -90,13 +92,14 @@ type (
 	// LoopEnded says that the step loop has ended by itself: at a flag, or after the last step.
 	LoopEnded struct{ Digest string }
 	// LoopBroke says that it cannot go on. Peer is the member it blames, if any.
+	// Without a Digest there is no state here any more.
 	LoopBroke struct {
 		Err    error
 		Peer   string
 		Fatal  bool
 		Digest string
 	}
-	// HaltedNow answers Halt: nothing runs any more.
+	// HaltedNow answers Halt: nothing runs any more. Digest is as in LoopBroke.
 	HaltedNow struct{ Digest string }
 	// OfferReady is a part of a checkpoint that is on offer from now on; it lacks worker.
 	OfferReady struct{ Offer Offer }
@@ -114,9 +117,10 @@ type (
 	Introduced struct{ Join Join }
 	// Load takes state from the coordinator. Answered by Loaded or LoadFailed.
 	Load struct{ Restore Restore }
-	// Form fetches the state from Assign.Sources, if there are any, and makes the ring. Answered by Listens or LoadFailed.
+	// Form makes the ring. Answered by Listens or LoadFailed.
 	Form struct{ Assign *Assign }
-	// Run starts the step loop of the formed assignment.
+	// Run starts the step loop of the formed assignment. Where that names
+	// Sources, the loop begins by taking the state from them, and says Caught.
 	Run struct{ Assign *Assign }
 	// Raise has the ring carry flags.
 	Raise struct{ Flags allreduce.Flags }
@@ -176,11 +180,12 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.failed(e)
 	case Listens:
 		if n.phase == nodeForming && e.Generation == n.assign.Group.Generation {
-			n.phase, n.state, n.step = nodeFormed, true, n.assign.Step
-			if e.Reports != nil {
-				n.reports = e.Reports
-			}
+			n.phase = nodeFormed
 			n.say()
+		}
+	case Caught:
+		if n.assign != nil && e.Generation == n.assign.Group.Generation {
+			n.state, n.step, n.reports = true, n.assign.Step, e.Reports
 		}
 	case Committed:
 		n.committed(e)
@@ -192,7 +197,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.broke(e)
 	case HaltedNow:
 		if n.phase == nodeHalting {
-			n.phase, n.digest = nodeResting, e.Digest
+			n.phase, n.digest, n.state = nodeResting, e.Digest, n.state && e.Digest != ""
 			if r := n.reload; r != nil {
 				n.reload, n.pending = nil, nil
 				n.phase = nodeLoading
@@ -265,7 +270,7 @@ func (n *Node) loaded(e Loaded) {
 func (n *Node) failed(e LoadFailed) {
 	switch n.phase {
 	case nodeForming:
-		n.broke(LoopBroke{Err: e.Err, Peer: e.Peer})
+		n.broke(LoopBroke{Err: e.Err, Peer: e.Peer, Digest: n.digest})
 	case nodeLoading:
 		n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error()}
 		n.say()
@@ -358,9 +363,7 @@ func (n *Node) broke(e LoopBroke) {
 	}
 	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal}
 	n.phase = nodeResting
-	if e.Digest != "" {
-		n.digest = e.Digest
-	}
+	n.digest, n.state = e.Digest, n.state && e.Digest != ""
 	n.say()
 }
 
@@ -430,7 +433,7 @@ func (n *Node) introduce() {
 	j := n.cfg.Join
 	if n.state && n.assign != nil {
 		s := &Seat{Job: n.cfg.Job, Generation: n.generation, Step: n.step, Members: n.assign.Group.Members, Micro: n.assign.Group.Micro}
-		if n.step == n.assign.Step {
+		if n.step <= n.assign.Step { // below, while it catches up
 			s.Micro = n.assign.First
 		}
 		j.Seat = s

@@ -17,7 +17,7 @@ func TestNodeScenarios(t *testing.T) {
 
 // nodeScenario plays on the Node of worker a, whose heartbeat is a second and
 // whose patience a minute. Verbs beside the coordinator's messages are the
-// driver's events: loaded, loadfailed, listens, committed, loopended,
+// driver's events: loaded, loadfailed, listens, caught, committed, loopended,
 // loopbroke, haltednow, offerready, waiting, depart. Heartbeats are not shown.
 type nodeScenario struct {
 	n   *Node
@@ -43,8 +43,12 @@ func (s *nodeScenario) event(c command) (out []string) {
 func (s *nodeScenario) parse(c command) any {
 	step := uint64(c.num("step", int(s.n.step)))
 	digest := digestOf(step)
-	if c.args["digest"] != "" {
-		digest = c.args["digest"]
+	switch d := c.args["digest"]; d {
+	case "":
+	case "none":
+		digest = ""
+	default:
+		digest = d
 	}
 	generation := uint64(c.num("generation", int(s.n.generation)))
 	err := errors.New(c.args["error"])
@@ -57,11 +61,13 @@ func (s *nodeScenario) parse(c command) any {
 	case "loadfailed":
 		return LoadFailed{Err: err, Peer: c.args["peer"]}
 	case "listens":
+		return Listens{generation}
+	case "caught":
 		var reports []*Report
 		for i := range c.num("reports", 0) {
 			reports = append(reports, &Report{Worker: "b", Step: step - uint64(i)})
 		}
-		return Listens{Generation: generation, Reports: reports}
+		return Caught{generation, reports}
 	case "committed":
 		return Committed{Report{Step: uint64(c.num("step", int(s.n.step)+1))}}
 	case "loopended":

@@ -745,10 +745,10 @@ func (w *simWorker) input(ev any) {
 		case Form:
 			w.assign = a.Assign
 			w.run++
-			w.fetch(w.run)
+			w.listen()
 		case Run:
 			w.flags = 0
-			w.begin(w.run)
+			w.catchUp(w.run)
 		case Raise:
 			w.flags |= a.Flags
 		case Halt:
@@ -775,36 +775,10 @@ func (w *simWorker) input(ev any) {
 	}
 }
 
-// fetch takes the state from a source, if it is wanted, again and again.
-func (w *simWorker) fetch(run int) {
-	s, a := w.s, w.assign
-	if run != w.run {
-		return
-	}
-	if len(a.Sources) > 0 {
-		src := s.procs[a.Sources[s.rng.IntN(len(a.Sources))]]
-		ok := src != nil && !src.frozen && s.cut[src.id] == s.cut[w.id] && src.have && src.step == a.Step && src.digest() == a.Digest
-		if !ok {
-			w.after(30*time.Millisecond, func() { w.fetch(run) })
-			return
-		}
-		state, reports := slices.Clone(src.state), src.node.Reports()
-		w.after(s.between(time.Millisecond, 40*time.Millisecond), func() {
-			if run != w.run {
-				return
-			}
-			w.state, w.step, w.have = state, a.Step, true
-			w.grads, w.losses = nil, nil
-			w.listen(reports)
-		})
-		return
-	}
-	w.listen(nil)
-}
-
-func (w *simWorker) listen(reports []*Report) {
-	if w.digest() != w.assign.Digest || w.step != w.assign.Step {
-		w.s.fail("%s forms with the state of step %d, %s, want %d, %s", w.id, w.step, w.digest(), w.assign.Step, w.assign.Digest)
+// listen makes the ring of an assignment.
+func (w *simWorker) listen() {
+	if a := w.assign; len(a.Sources) == 0 && (w.digest() != a.Digest || w.step != a.Step) {
+		w.s.fail("%s forms with the state of step %d, %s, want %d, %s", w.id, w.step, w.digest(), a.Step, a.Digest)
 	}
 	var err error
 	w.core, err = allreduce.NewCore(w.assign.Group, allreduce.Options{ChunkBytes: 16, WindowBytes: 64, Patience: 60 * time.Millisecond, Deadline: 10 * time.Minute}, w.s.now)
@@ -812,7 +786,57 @@ func (w *simWorker) listen(reports []*Report) {
 		w.s.fail("%s: %v", w.id, err)
 		return
 	}
-	w.input(Listens{w.assign.Group.Generation, reports})
+	w.input(Listens{w.assign.Group.Generation})
+}
+
+// catchUp takes the state from a source, half by half, where the assignment
+// says so, and begins with the first step.
+func (w *simWorker) catchUp(run int) {
+	s, a := w.s, w.assign
+	if run != w.run {
+		return
+	}
+	if len(a.Sources) == 0 {
+		w.begin(run)
+		return
+	}
+	src := s.procs[a.Sources[s.rng.IntN(len(a.Sources))]]
+	there := func() bool {
+		return src != nil && !src.dead && !src.frozen && s.cut[src.id] == s.cut[w.id] && src.have
+	}
+	if !there() {
+		w.after(30*time.Millisecond, func() { w.catchUp(run) })
+		return
+	}
+	state := slices.Clone(src.state)
+	w.after(s.between(time.Millisecond, 60*time.Millisecond), func() {
+		if run != w.run {
+			return
+		}
+		if !there() {
+			w.catchUp(run)
+			return
+		}
+		copy(state[simElements/2:], src.state[simElements/2:])
+		reports := src.node.Reports()
+		w.state, w.have = state, true
+		w.grads, w.losses = nil, nil
+		if w.digest() != a.Digest {
+			if src.node.generation == a.Group.Generation && src.node.assign.Group.Generation == a.Group.Generation {
+				s.fail("%s commits while its state is taken by %s", src.id, w.id)
+			}
+			w.have = false
+			w.run++
+			w.core = nil
+			w.input(LoopBroke{Err: errors.New("the state is another"), Peer: src.id, Digest: w.digest()})
+			return
+		}
+		w.step = a.Step
+		w.input(Caught{a.Group.Generation, slices.DeleteFunc(reports, func(r *Report) bool { return r.Step > a.Step })})
+		if run == w.run {
+			w.begin(run)
+		}
+	})
 }
 
 // begin starts the next step: its missing micro-gradients are computed one by one.

@@ -91,7 +91,7 @@ func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) an
 	if files[OptimizerFile] == nil { // the beginning
 		err = w.trainer.Reset(w.job.Seed, files[ModelFile])
 	} else {
-		err = w.trainer.Restore(step, files[ModelFile], files[OptimizerFile])
+		err = w.trainer.Restore(step, files[ModelFile], files[OptimizerFile], "")
 	}
 	if err != nil {
 		return cluster.LoadFailed{Err: err}
@@ -117,19 +117,10 @@ func fileOf(blob string) string {
 // StateBlobName is the blob name of a file of the coordinator's state of a step.
 func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d", file, step) }
 
-// form takes a place in a new generation: it fetches the state from peers if
-// it is behind, and listens on the ring before anyone sends.
-func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
+// form takes a place in a new generation: it listens on the ring before anyone sends.
+func (w *Worker) form(_ context.Context, a *cluster.Assign) any {
 	w.leaveRing() // of the generation before, in which all stand
-	out := cluster.Listens{Generation: a.Group.Generation}
-	if len(a.Sources) > 0 {
-		var err error
-		if out.Reports, err = w.fetchState(ctx, a); err != nil {
-			var source *sourceError
-			errors.As(err, &source)
-			return cluster.LoadFailed{Err: err, Peer: source.name()}
-		}
-	} else if got := w.trainer.Digest(); got != a.Digest {
+	if got := w.trainer.Digest(); len(a.Sources) == 0 && got != a.Digest {
 		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got)}
 	}
 	ring, err := allreduce.NewRing(w.Net, a.Group, allreduce.Options{ChunkBytes: w.job.Cluster.ChunkBytes, WindowBytes: w.job.Cluster.WindowBytes,
@@ -138,7 +129,7 @@ func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
 		return cluster.LoadFailed{Err: err}
 	}
 	w.ring.Store(ring)
-	return out
+	return cluster.Listens{Generation: a.Group.Generation}
 }
 
 // ringDeadline is when a ring gives up by itself. The dead are found long
@@ -158,12 +149,21 @@ func (e *sourceError) Error() string {
 }
 func (e *sourceError) Unwrap() error { return e.err }
 
-// name is the peer's; empty where e is nil.
-func (e *sourceError) name() string {
-	if e == nil {
-		return ""
+// catchUp takes the state that a generation begins with, while the others
+// compute its first step: they cannot commit it before this rank has its part
+// in the sum, so what they hold stays as it is until then.
+func (w *Worker) catchUp(ctx context.Context, a *cluster.Assign) error {
+	words := "fetching the state"
+	w.words.Store(&words)
+	reports, err := w.fetchState(ctx, a)
+	if err != nil {
+		return err
 	}
-	return e.peer
+	select {
+	case w.events <- cluster.Caught{Generation: a.Group.Generation, Reports: reports}:
+	case <-w.left:
+	}
+	return nil
 }
 
 // fetchState takes weights and moments from the members that have them, each
@@ -200,12 +200,6 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 	if err := errors.Join(model.err, moments.err); err != nil {
 		return nil, err
 	}
-	if err := w.trainer.Restore(a.Step, model.file, moments.file); err != nil {
-		return nil, err
-	}
-	if got := w.trainer.Digest(); got != a.Digest {
-		return nil, fmt.Errorf("the state of step %d came as %s, want %s", a.Step, got, a.Digest)
-	}
 	peer := a.Sources[r%len(a.Sources)]
 	b, err := w.Blobs.Get(ctx, peer, fmt.Sprintf("%s%d", reportsBlob, a.Group.Generation), maxReportsBytes)
 	reports := []*cluster.Report{}
@@ -214,6 +208,9 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 	}
 	if err != nil {
 		return nil, &sourceError{peer, a.Step, err}
+	}
+	if err := w.trainer.Restore(a.Step, model.file, moments.file, a.Digest); err != nil {
+		return nil, err
 	}
 	return slices.DeleteFunc(reports, func(r *cluster.Report) bool { return r == nil || r.Step > a.Step }), nil
 }

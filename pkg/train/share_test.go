@@ -264,14 +264,16 @@ func TestStateFromPeers(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "want 2-0000") {
 		t.Errorf("state of another digest: %v", err)
 	}
+	if d := rb.Digest(); d != "" {
+		t.Errorf("with a state that nobody vouches for, this one claims %s", d)
+	}
+	if _, err := b.fetchState(t.Context(), assign(want[2], "a")); err == nil {
+		t.Error("the state of step 3 was taken for that of step 2")
+	}
 	_, err = b.fetchState(t.Context(), assign(want[1], "z"))
 	var source *sourceError
-	if !errors.As(err, &source) || source.name() != "z" || !errors.Is(err, errNoBlob) {
+	if !errors.As(err, &source) || source.peer != "z" || !errors.Is(err, errNoBlob) {
 		t.Errorf("from a peer that has nothing: %v", err)
-	}
-	failed, ok := b.form(t.Context(), assign(want[1], "z")).(cluster.LoadFailed)
-	if !ok || failed.Peer != "z" {
-		t.Errorf("forming with a peer that has nothing: %+v", failed)
 	}
 }
 
@@ -322,7 +324,7 @@ func TestRescue(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", where, found, err)
 		}
 		c := s.rank("c")
-		if err := c.Restore(1, open(t, filepath.Join(found.Dir, ModelFile)), open(t, filepath.Join(found.Dir, OptimizerFile))); err != nil {
+		if err := c.Restore(1, open(t, filepath.Join(found.Dir, ModelFile)), open(t, filepath.Join(found.Dir, OptimizerFile)), ""); err != nil {
 			t.Fatal(err)
 		}
 		if got := c.Digest(); got != want {

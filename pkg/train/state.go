@@ -108,10 +108,14 @@ func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error
 }
 
 // Digest names the state: checksums of weights and moments, and the step. It
-// is for comparing what must be equal, not for security.
+// is for comparing what must be equal, not for security. It is empty where a
+// Restore failed: then there is no state.
 func (t *Trainer) Digest() string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if t.void {
+		return ""
+	}
 	return t.digest()
 }
 
@@ -149,10 +153,13 @@ func checksum(x []float32) (sum uint32) {
 }
 
 // Restore sets weights, moments and step to those of a checkpoint's files.
-func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File) error {
+// Where digest is not empty, the state must be the one that it names. On an
+// error there may be no state any more: see Digest.
+func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, digest string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget()
+	t.void = true
 	if err := LoadWeights(t.params, model); err != nil {
 		return err
 	}
@@ -175,6 +182,10 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File) error
 		}
 	}
 	t.step = step
+	if got := t.digest(); digest != "" && got != digest {
+		return fmt.Errorf("the state of step %d came as %s, want %s", step, got, digest)
+	}
+	t.void = false
 	return nil
 }
 
@@ -205,10 +216,12 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	t.step = 0
 	clear(t.m)
 	clear(t.v)
-	if init != nil {
-		return LoadWeights(t.params, init)
+	if init == nil {
+		t.model.Init(seed)
+	} else if err := LoadWeights(t.params, init); err != nil { // changes nothing
+		return err
 	}
-	t.model.Init(seed)
+	t.void = false
 	return nil
 }
 

@@ -72,6 +72,7 @@ type Trainer struct {
 
 	mu   sync.RWMutex // of weights, moments and step: written by commits, read by those who copy them
 	step uint64
+	void bool // no state: what was to be restored was not what it should be
 
 	op *allreduce.Op // of the backward in progress that feeds the ring
 }

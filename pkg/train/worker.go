@@ -125,7 +125,11 @@ func (w *Worker) guard(f func() any) (ev any) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.Log.Error("panic", zap.Any("value", p), zap.ByteString("stack", debug.Stack()))
-			ev = cluster.LoopBroke{Err: fmt.Errorf("panic: %v", p)}
+			b := cluster.LoopBroke{Err: fmt.Errorf("panic: %v", p)}
+			if w.trainer != nil {
+				b.Digest = w.trainer.Digest()
+			}
+			ev = b
 		}
 	}()
 	return f()
@@ -292,9 +296,12 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) any {
 	b := cluster.LoopBroke{Err: err, Digest: t.Digest()}
 	var ring *allreduce.FaultError
 	var bad *NonFiniteError
+	var source *sourceError
 	switch {
 	case errors.As(err, &ring):
 		b.Peer = ring.Peer
+	case errors.As(err, &source):
+		b.Peer = source.peer
 	case errors.As(err, &bad):
 		b.Fatal = true
 	}
@@ -309,6 +316,11 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		return err
 	}
 	defer in.Close()
+	if len(a.Sources) > 0 {
+		if err := w.catchUp(ctx, a); err != nil {
+			return err
+		}
+	}
 	steps, every, check := uint64(w.job.Train.Steps), uint64(w.job.Checkpoint.Every), uint64(w.job.Train.CheckEvery)
 	bounds := a.First
 	for t.CommittedStep() < steps {
