@@ -111,9 +111,14 @@ type chaosKind struct {
 	Most   float64 `json:"max_s"`
 }
 
+// chaosFault is a line of RUN.faults.jsonl.
 type chaosFault struct {
-	kind    string
-	seconds float64
+	Time    time.Time `json:"time"`
+	Step    int       `json:"step"` // committed before
+	Kind    string    `json:"kind"`
+	Worker  string    `json:"worker,omitempty"` // that was hit
+	Workers int       `json:"workers"`          // before
+	Seconds float64   `json:"seconds"`
 }
 
 func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
@@ -172,6 +177,8 @@ func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
 		}
 		if f.dir == "" {
 			os.RemoveAll(run)
+			os.Remove(run + ".log")
+			os.Remove(run + ".faults.jsonl")
 		}
 	}
 	rep.StepTime = x.stepTime()
@@ -212,7 +219,10 @@ func (f *chaosFlags) draw() (l []string, err error) {
 func (r *chaosReport) sum() {
 	by := map[string][]float64{}
 	for _, f := range r.all {
-		by[f.kind] = append(by[f.kind], f.seconds)
+		if f.Worker != "" && f.Workers == 1 { // with it goes all state: back to the last checkpoint
+			f.Kind += ", the only one"
+		}
+		by[f.Kind] = append(by[f.Kind], f.Seconds)
 	}
 	for k, l := range by {
 		sort.Float64s(l)
@@ -260,7 +270,7 @@ func (x *chaos) args(dir string, more ...string) []string {
 }
 
 func (x *chaos) calm(ctx context.Context, dir string) (string, error) {
-	p, err := x.start(ctx, x.args(dir), "")
+	p, err := x.start(ctx, dir, x.args(dir), "")
 	if err != nil {
 		return "", err
 	}
@@ -280,7 +290,8 @@ type chaosProc struct {
 	err  error
 }
 
-func (x *chaos) start(ctx context.Context, args []string, token string) (*chaosProc, error) {
+// start starts a coordinator whose words go to the end of DIR.log.
+func (x *chaos) start(ctx context.Context, dir string, args []string, token string) (*chaosProc, error) {
 	p := &chaosProc{cmd: exec.CommandContext(ctx, x.self, args...), done: make(chan struct{})}
 	p.cmd.Env = withoutEnv(os.Environ(), tokenEnv, childEnv)
 	if token != "" {
@@ -291,7 +302,7 @@ func (x *chaos) start(ctx context.Context, args []string, token string) (*chaosP
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp("", "vlaring-chaos-*.log")
+	f, err := os.OpenFile(dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -332,10 +343,15 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 	defer func() { broker.Shutdown() }()
 	port, token := portOf(broker.URL()), broker.Token()
 	args := x.args(dir, "--nats", broker.URL(), "--set", "cluster.topology=broker") // one that can be restarted
-	coord, err := x.start(ctx, args, token)
+	coord, err := x.start(ctx, dir, args, token)
 	if err != nil {
 		return "", nil, err
 	}
+	notes, err := os.Create(dir + ".faults.jsonl")
+	if err != nil {
+		return "", nil, err
+	}
+	defer notes.Close()
 	conn, err := natsbus.Connect(ctx, broker.URL(), natsbus.Credentials{Token: token}, natsbus.ConnOptions{Job: x.job.Name, Member: "chaos"})
 	if err != nil {
 		return "", nil, err
@@ -376,7 +392,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		<-coord.done
 		x.pause(ctx, time.Duration(x.rng.Int64N(int64(500*time.Millisecond))))
 		var err error
-		coord, err = x.start(ctx, args, token)
+		coord, err = x.start(ctx, dir, args, token)
 		return err
 	}
 	watch.next(ctx, ended, time.Minute) // it has begun
@@ -385,16 +401,16 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		if ended() || watch.steps >= x.job.Train.Steps-2 {
 			break
 		}
-		kind, at := x.draw[x.rng.IntN(len(x.draw))], time.Now()
+		kind, at, hit := x.draw[x.rng.IntN(len(x.draw))], time.Now(), ""
 		switch kind {
 		case killWorker:
 			if w, ok := worker(); ok {
-				at = time.Now()
+				at, hit = time.Now(), w.Worker
 				syscall.Kill(w.PID, syscall.SIGKILL)
 			}
 		case freezeWorker:
 			if w, ok := worker(); ok {
-				at = time.Now()
+				at, hit = time.Now(), w.Worker
 				syscall.Kill(w.PID, syscall.SIGSTOP)
 				time.AfterFunc(time.Duration(x.rng.Int64N(int64(2*time.Duration(x.job.Cluster.Deadline)))), func() { syscall.Kill(w.PID, syscall.SIGCONT) })
 			}
@@ -425,6 +441,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 			}
 		case killBoth:
 			if w, ok := worker(); ok {
+				hit = w.Worker
 				syscall.Kill(w.PID, syscall.SIGKILL)
 			}
 			if err := restart(); err != nil {
@@ -432,11 +449,16 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 			}
 			at = time.Now()
 		}
+		f := chaosFault{Time: at, Step: watch.steps, Kind: kind, Worker: hit, Workers: len(last.Workers)}
 		seconds, ok := watch.recovered(ctx, at, ended, time.Minute)
 		if !ok && !ended() {
 			return "", faults, fmt.Errorf("nothing was committed for a minute after: %s (step %d)\n%s", kind, watch.steps, coord.lastWords())
 		}
-		faults = append(faults, chaosFault{kind, seconds})
+		f.Seconds = seconds
+		faults = append(faults, f)
+		if err := json.NewEncoder(notes).Encode(f); err != nil {
+			return "", faults, err
+		}
 	}
 	select {
 	case <-coord.done:

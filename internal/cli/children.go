@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +48,7 @@ type children struct {
 	members map[string]bool // ids of the job's members, once told
 	orphans map[string]int  // pids of an earlier coordinator's processes
 	adopt   time.Time       // until then a member may turn out to live already
+	adopted bool            // its end has been brought forward
 	closing bool
 	last    string        // reason of the newest end
 	done    chan struct{} // closed by wait
@@ -91,6 +93,10 @@ func startWorkers(r *run, l *link, coord *cluster.Coordinator, host string, take
 func (c *children) told(p cluster.Phase, members []cluster.Member) {
 	c.mu.Lock()
 	c.closing = c.closing || p == cluster.Ended
+	if soon := time.Now().Add(time.Duration(c.run.job.Cluster.Deadline) / 2); p != cluster.Gathering && !c.adopted && soon.Before(c.adopt) {
+		c.adopt, c.adopted = soon, true // those that train are here; one that was loading says so with its next heartbeat
+		time.AfterFunc(time.Until(soon), c.tend)
+	}
 	c.members = map[string]bool{}
 	for _, m := range members {
 		c.members[m.Worker] = true
@@ -109,7 +115,7 @@ func (c *children) told(p cluster.Phase, members []cluster.Member) {
 // coordinator's: it is not replaced while it exists, though it may be lost for
 // a while, and its end is told at once. c.mu is held.
 func (c *children) watch(id string, pid int) {
-	if syscall.Kill(pid, 0) != nil {
+	if syscall.Kill(pid, 0) != nil || !running(pid) {
 		return // of another namespace: that host's name says nothing
 	}
 	c.orphans[id] = pid
@@ -121,7 +127,7 @@ func (c *children) watch(id string, pid int) {
 			case <-c.done:
 				return
 			case <-t.C:
-				if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+				if !running(pid) {
 					c.coord.Tell(cluster.WorkerGone{Worker: id, Reason: fmt.Sprintf("its process %d is gone", pid)})
 					c.mu.Lock()
 					if c.orphans[id] == pid {
@@ -134,6 +140,20 @@ func (c *children) watch(id string, pid int) {
 			}
 		}
 	}()
+}
+
+// running says whether a process of this machine runs: not one that has ended
+// and waits for its parent to ask, which may be long for an orphan.
+func running(pid int) bool {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // PID (COMMAND) STATE …
+	i := bytes.LastIndexByte(stat, ')')
+	if err != nil || i < 0 || i+2 >= len(stat) {
+		return true // a system without this file
+	}
+	return stat[i+2] != 'Z' && stat[i+2] != 'X'
 }
 
 // local says whether an id is one that coordinators give to their own
@@ -165,36 +185,47 @@ func (c *children) tend() {
 	if c.closing || c.want == 0 || time.Now().Before(c.adopt) {
 		return
 	}
-	alive, hopeless := 0, 0
-	if c.all {
-		for id := range c.members {
-			if !local(id) {
-				alive++
-			}
-		}
+	missing, alive, hopeless := c.missing()
+	for _, id := range missing {
+		c.start(id)
 	}
-	var idle []string
-	for i := 0; alive+len(idle) < c.want+hopeless && i < c.want+len(c.slots)+len(c.orphans)+1; i++ {
-		id := fmt.Sprintf("w%d", i)
-		s := c.slots[id]
-		switch {
-		case s != nil && (s.cmd != nil || s.waiting), c.members[id], c.orphans[id] > 0:
-			alive++
-		case s != nil && s.gaveUp:
-			hopeless++
-		default:
-			idle = append(idle, id)
-		}
-	}
-	for _, id := range idle {
-		if alive < c.want-hopeless {
-			alive++
-			c.start(id)
-		}
-	}
+	alive += len(missing)
 	if alive == 0 && hopeless > 0 && len(c.members) == 0 { // workers from elsewhere may go on; told again as they end
 		go c.coord.Tell(cluster.Hopeless{Reason: c.last})
 	}
+}
+
+// missing are the ids of the processes to be started: as many as are wanted
+// beyond those alive, but for places that are hopeless. c.mu is held.
+func (c *children) missing() (ids []string, alive, hopeless int) {
+	taken := map[string]bool{} // by what is alive, or about to be
+	for id := range c.members {
+		if local(id) {
+			taken[id] = true
+		} else if c.all {
+			alive++
+		}
+	}
+	for id := range c.orphans {
+		taken[id] = true
+	}
+	for id, s := range c.slots {
+		if s.cmd != nil || s.waiting {
+			taken[id] = true
+		}
+	}
+	alive += len(taken)
+	for i := 0; alive+len(ids) < c.want-hopeless; i++ {
+		id := fmt.Sprintf("w%d", i)
+		switch s := c.slots[id]; {
+		case taken[id]:
+		case s != nil && s.gaveUp:
+			hopeless++
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids, alive, hopeless
 }
 
 // start starts one process. c.mu is held.

@@ -35,7 +35,7 @@ type Node struct {
 	heard    time.Time // of the coordinator
 	beat     time.Time // of the last heartbeat
 	said     time.Time // when what is waited on was last said
-	reported time.Time // when reports were last sent again
+	reported time.Time // since when the oldest report waits, or was sent again
 	offered  time.Time
 	out      []any
 	at       time.Time
@@ -328,17 +328,24 @@ func (n *Node) committed(e Committed) {
 	if len(n.reports) > maxReports {
 		n.reports = n.reports[1:]
 	}
+	if len(n.reports) == 1 {
+		n.reported = n.at
+	}
 	n.tell(&r)
-	n.reported = n.at
 }
 
 // maxReports is how many commits a worker remembers for a coordinator that is away.
 const maxReports = 4096
 
+// toldAtOnce bounds the reports that are sent again at once: more than a job of
+// quick steps gathers until they are sent again, or its metrics would fall
+// behind for good.
+const toldAtOnce = 1024
+
 // told forgets reports that the coordinator has.
 func (n *Node) told(step uint64) {
 	for len(n.reports) > 0 && n.reports[0].Step <= step {
-		n.reports = n.reports[1:]
+		n.reports, n.reported = n.reports[1:], n.at
 	}
 }
 
@@ -346,7 +353,7 @@ func (n *Node) told(step uint64) {
 // comes with a peer's state was that peer's to tell: now it is everyone's.
 func (n *Node) tellReports() {
 	n.reported = n.at
-	for _, r := range n.reports[:min(len(n.reports), 64)] {
+	for _, r := range n.reports[:min(len(n.reports), toldAtOnce)] {
 		mine := *r
 		mine.Worker = n.cfg.Worker
 		n.tell(&mine)

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Which processes are started, for what there is: ids with = are members, with
+// ! orphans, with + run, with . wait, with x have given up.
+func TestMissingChildren(t *testing.T) {
+	for _, c := range []struct {
+		there string
+		want  int
+		all   bool
+		start string
+	}{
+		{"", 3, false, "w0 w1 w2"},
+		{"=w0 +w0 =w1 +w1", 2, false, ""},
+		{"=w0 +w0 =w2 +w2", 3, false, "w1"},
+		{"=w1 !w1", 1, false, ""}, // an id below that of the one alive is free
+		{"=w1 !w1", 2, false, "w0"},
+		{"!w5", 2, false, "w0"}, // lost for a while, but alive
+		{".w0", 2, false, "w1"},
+		{"=x7 =w0 +w0", 2, false, "w1"},
+		{"=x7 =w0 +w0", 2, true, ""}, // once the job is scaled, those from elsewhere count
+		{"xw0", 2, false, "w1"},
+		{"xw0 xw1", 2, false, ""},
+		{"xw4 =w0 +w0", 2, false, "w1"},
+		{"=w0 =w1 =w2", 1, false, ""},
+	} {
+		k := &children{want: c.want, all: c.all, slots: map[string]*slot{}, members: map[string]bool{}, orphans: map[string]int{}}
+		place := func(id string) *slot {
+			if k.slots[id] == nil {
+				k.slots[id] = &slot{}
+			}
+			return k.slots[id]
+		}
+		for _, f := range strings.Fields(c.there) {
+			switch id := f[1:]; f[0] {
+			case '=':
+				k.members[id] = true
+			case '!':
+				k.orphans[id] = 1
+			case '+':
+				place(id).cmd = &exec.Cmd{}
+			case '.':
+				place(id).waiting = true
+			case 'x':
+				place(id).gaveUp = true
+			}
+		}
+		ids, _, _ := k.missing()
+		if got := strings.Join(ids, " "); got != c.start {
+			t.Errorf("%s: started %q, want %q", fmt.Sprintf("%q with %d wanted (all: %v)", c.there, c.want, c.all), got, c.start)
+		}
+	}
+}
+
+// A process that has ended does not run, though its parent has not asked yet.
+func TestRunning(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if !running(cmd.Process.Pid) {
+		t.Error("a process that sleeps does not run")
+	}
+	cmd.Process.Kill()
+	if runtime.GOOS == "linux" {
+		for end := time.Now().Add(30 * time.Second); running(cmd.Process.Pid); runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatal("a process that was killed runs")
+			}
+		}
+	}
+	cmd.Wait()
+	if running(cmd.Process.Pid) {
+		t.Error("a process that is gone runs")
+	}
+}
