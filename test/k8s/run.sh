@@ -22,6 +22,8 @@
 #                  node: NODE_DOWN is run, a command that takes a node with a worker away for good;
 #                  scale: one worker more, then two fewer, by parallelism and completions
 #   NODE_DOWN      see KILL=node; it is given the node's name
+#   COORDINATOR_NODE  the node that the coordinator's pod is to be on (any): with KILL=node
+#                  one that may not be taken away, such as that of the API server
 #   IN_PLACE=1     add components/restart-in-place (Kubernetes 1.35)
 #   TIMEOUT        seconds that the job may take on the cluster   (300; 600 with KILL)
 #   HOSTPATH       for a cluster without a default StorageClass: a directory on every
@@ -37,6 +39,7 @@ repo=$(cd "$(dirname "$0")/../.." && pwd)
 IMAGE=${IMAGE:-vlaring:dev} PULL=${PULL:-Never}
 NAMESPACE=${NAMESPACE:-vlaring-test-$RANDOM}
 WORKERS=${WORKERS:-2} LOCAL_WORKERS=${LOCAL_WORKERS:-3}
+COORDINATOR_NODE=${COORDINATOR_NODE:-}
 KILL=${KILL:-} KEEP=${KEEP:-} HOSTPATH=${HOSTPATH:-} IN_PLACE=${IN_PLACE:-}
 STEPS=${STEPS:-$([ -n "$KILL" ] && echo 1500 || echo 20)}
 TIMEOUT=${TIMEOUT:-$([ -n "$KILL" ] && echo 600 || echo 300)}
@@ -128,6 +131,13 @@ patches:
       - {op: replace, path: /spec/completions, value: $WORKERS}
       - {op: replace, path: /spec/parallelism, value: $WORKERS}
 YAML
+if [ -n "$COORDINATOR_NODE" ]; then
+  cat >>"$tmp/here/kustomization.yaml" <<YAML
+  - target: {kind: Job, name: vlaring-coordinator}
+    patch: |-
+      - {op: add, path: /spec/template/spec/nodeSelector, value: {kubernetes.io/hostname: $COORDINATOR_NODE}}
+YAML
+fi
 if [ -n "$HOSTPATH" ]; then
   cat >>"$tmp/here/kustomization.yaml" <<YAML
   - target: {kind: PersistentVolumeClaim}
