@@ -178,6 +178,16 @@ func (c *children) scale(n int) {
 	c.tend()
 }
 
+// dropped says that a worker was let go because it is slow. Another process of
+// this machine would be no quicker, so it is not replaced.
+func (c *children) dropped(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.slots[id]; c.want > 0 && (s != nil && s.cmd != nil || c.orphans[id] > 0) {
+		c.want--
+	}
+}
+
 // tend starts what is missing.
 func (c *children) tend() {
 	c.mu.Lock()

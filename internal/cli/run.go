@@ -187,10 +187,11 @@ func (r *run) train(ctx context.Context) (err error) {
 		Save: func(ctx context.Context, step uint64, parts []*cluster.Offer) error {
 			return r.save(ctx, link, step, parts)
 		},
-		Rewind: func(ctx context.Context) (uint64, []cluster.Blob, error) { return r.rewind(link) },
-		Note:   func(text string) { r.log.Info(text) },
-		Scaled: func(n int) { r.children.scale(n) },
-		Status: r.status,
+		Rewind:  func(ctx context.Context) (uint64, []cluster.Blob, error) { return r.rewind(link) },
+		Note:    func(text string) { r.log.Info(text) },
+		Scaled:  func(n int) { r.children.scale(n) },
+		Dropped: func(id string) { r.children.dropped(id) },
+		Status:  r.status,
 	})
 	if r.children, err = startWorkers(r, link, coord, host, r.takeover); err != nil {
 		return err
@@ -212,7 +213,8 @@ func (r *run) train(ctx context.Context) (err error) {
 	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: cluster.JobHash(r.job.YAML()),
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
 		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: r.state, Reported: reported, Takeover: r.takeover,
-		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler)})
+		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler),
+		Divergence: cluster.DivergencePolicy(k.Divergence)})
 	if err == nil && fin.Outcome == cluster.Superseded {
 		r.children.leave()
 		r.view.close()

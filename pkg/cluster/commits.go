@@ -18,8 +18,9 @@ type stepReports struct {
 // report would do; the others add their times, and must agree.
 func (m *Machine) report(e *Report) {
 	w := m.members[e.Worker]
-	if e.Step > w.Step && e.Generation == m.generation {
+	if e.Step > w.Step && e.Generation == m.generation && m.phase == Running {
 		w.State, w.Digest = true, ""
+		delete(m.suspects, w.Worker)
 	}
 	w.Step = max(w.Step, e.Step)
 	m.committed = max(m.committed, e.Step)
@@ -46,11 +47,6 @@ func (m *Machine) report(e *Report) {
 	}
 	r.list = append(r.list, e)
 	slices.SortFunc(r.list, func(a, b *Report) int { return a.Rank - b.Rank })
-	if o := r.list[0]; m.phase == Running && disagree(o, e) {
-		m.recall(fmt.Sprintf("workers disagree after step %d: %s has gradient norm %v and state %.12s, %s has %v and %.12s",
-			e.Step, m.named(o.Worker), o.GradNorm, o.Digest, m.named(e.Worker), e.GradNorm, e.Digest))
-		return
-	}
 	m.emit(func(r *stepReports) bool { return len(r.list) >= r.world })
 }
 
@@ -67,9 +63,16 @@ func (m *Machine) roomFor(step uint64) bool {
 	return true
 }
 
-// disagree compares what must be the same bits on every member.
-func disagree(a, b *Report) bool {
-	return a.GradNorm != b.GradNorm || a.Refused != b.Refused || a.Digest != "" && b.Digest != "" && a.Digest != b.Digest
+// ballot is what of a report must be the same bits on every member.
+func ballot(r *Report) string {
+	s := fmt.Sprintf("gradient norm %v", r.GradNorm)
+	if r.Refused != "" {
+		s = "no update"
+	}
+	if r.Digest != "" {
+		s += fmt.Sprintf(" and state %.24s", r.Digest)
+	}
+	return s
 }
 
 // emit tells of committed steps in order, for as long as enough says so.
@@ -82,6 +85,13 @@ func (m *Machine) emit(enough func(*stepReports) bool) {
 		m.reported++
 		delete(m.reports, m.reported)
 		m.act(StepDone{r.list})
+		votes := map[string][]string{}
+		for _, o := range r.list {
+			if o.Generation == m.generation { // else they have been asked since
+				votes[ballot(o)] = append(votes[ballot(o)], o.Worker)
+			}
+		}
+		m.judge(m.reported, votes)
 		m.watchPace(r.list)
 		m.saveWhole()
 	}
@@ -159,9 +169,12 @@ func (m *Machine) saveWhole() {
 		if step > m.reported || m.saving[step] || slices.Contains(parts, nil) {
 			continue
 		}
-		if odd := slices.IndexFunc(parts, func(o *Offer) bool { return o.Digest != parts[0].Digest }); odd > 0 {
-			m.diverged = fmt.Sprintf("workers disagree after step %d: %s offers a part of state %.12s, %s one of %.12s",
-				step, m.named(parts[0].Worker), parts[0].Digest, m.named(parts[odd].Worker), parts[odd].Digest)
+		votes := map[string][]string{}
+		for _, o := range parts {
+			votes["state "+o.Digest] = append(votes["state "+o.Digest], o.Worker)
+		}
+		if len(votes) > 1 {
+			m.judge(step, votes)
 			m.dropOffers(step, "its parts are of different states")
 			m.retake = true
 			continue
@@ -216,6 +229,7 @@ func (m *Machine) saved(e Saved) {
 	}
 	if !m.hasStored || e.Step > m.stored {
 		m.stored, m.hasStored = e.Step, true
+		m.diverges = 0
 	}
 	for step := range m.offers {
 		if step <= e.Step {
@@ -229,6 +243,10 @@ func (m *Machine) storedAll() bool { return m.hasStored && m.stored >= m.committ
 
 // conclude ends the job once the last step is told of and on the disk.
 func (m *Machine) conclude() {
+	if m.torn != "" {
+		m.mistrust(m.torn)
+		return
+	}
 	outcome, reason := Done, ""
 	switch {
 	case m.failing != "":

@@ -19,6 +19,7 @@ type Hooks struct {
 	Rewind   func(context.Context) (uint64, []Blob, error) // put the disk's newest state on offer: all that was in memory is lost
 	Note     func(text string)                             // a decision, in words
 	Scaled   func(workers int)                             // somebody asked for so many workers
+	Dropped  func(worker string)                           // it was let go because it is slow
 	Status   func(Phase, []Member) any                     // what Ask{status} answers, as JSON
 }
 
@@ -154,6 +155,8 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 					step, state, err := c.hooks.Rewind(saveCtx)
 					c.Tell(Restored{Step: step, State: state, Err: err})
 				})
+			case Dropped:
+				c.hooks.Dropped(a.Worker)
 			case Note:
 				c.hooks.Note(a.Text)
 			case Finish:

@@ -57,6 +57,7 @@ func noHooks() Hooks {
 		Rewind:   func(context.Context) (uint64, []Blob, error) { return 0, nil, nil },
 		Note:     func(string) {},
 		Scaled:   func(int) {},
+		Dropped:  func(string) {},
 		Status:   func(Phase, []Member) any { return struct{}{} },
 	}
 }

@@ -32,6 +32,19 @@ const (
 	DropStraggler StragglerPolicy = "drop" // go on without it
 )
 
+// DivergencePolicy is what to do where a member's state is not the others'.
+type DivergencePolicy string
+
+const (
+	// ResyncDivergence gives the minority the majority's state, and goes back to
+	// the disk where there is no majority. What the minority computed since the
+	// last comparison stays in the sums.
+	ResyncDivergence DivergencePolicy = "resync"
+	// RewindDivergence goes back to the disk's state, the last that all agreed
+	// on: what follows has the bits of a run in which nobody diverged.
+	RewindDivergence DivergencePolicy = "rewind"
+)
+
 // Config fixes a machine.
 type Config struct {
 	Coordinator string // random id of this process, for fencing
@@ -49,6 +62,7 @@ type Config struct {
 	Deadline    time.Duration
 	JoinTimeout time.Duration
 	Straggler   StragglerPolicy
+	Divergence  DivergencePolicy
 }
 
 // Status is what is known of a member's place in the newest generation.
@@ -130,8 +144,11 @@ type (
 		Step  uint64
 		Parts []*Offer
 	}
-	// Rewind asks for the state on the disk: all that was in memory is lost. Answered by Restored.
+	// Rewind asks for the state on the disk: all that was in memory is lost, or
+	// not to be trusted. Answered by Restored.
 	Rewind struct{}
+	// Dropped says that a member was let go because it is slow, and is not wanted back.
+	Dropped struct{ Worker string }
 	// Note is a decision in words, for the log.
 	Note struct{ Text string }
 	// Finish is the last action of a machine.

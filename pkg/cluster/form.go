@@ -68,6 +68,12 @@ func (m *Machine) form() {
 // agree finds the newest state among those at rest: the step, and what most
 // say that it is. It is false where there is none, or no majority.
 func (m *Machine) agree(live []*Member) bool {
+	if m.torn != "" {
+		m.mistrust(m.torn)
+	}
+	if m.distrust {
+		return false
+	}
 	votes, best, found := map[string][]string{}, uint64(0), false
 	for _, w := range live {
 		if w.State && (!found || w.Step > best) {
@@ -91,35 +97,14 @@ func (m *Machine) agree(live []*Member) bool {
 		m.recall("those who hold the newest state have to say what it is")
 		return false
 	}
-	digest, most, tie := "", 0, false
-	for d, who := range votes {
-		switch {
-		case len(who) > most:
-			digest, most, tie = d, len(who), false
-		case len(who) == most:
-			tie = true
-		}
-	}
-	if tie {
-		m.finish(Failed, fmt.Sprintf("workers disagree about the state after step %d, and no majority says what it is: %s", best, ballots(votes)))
+	digest, tie := majority(votes)
+	if tie || len(votes) > 1 && m.cfg.Divergence == RewindDivergence {
+		m.mistrust(fmt.Sprintf("workers disagree about the state after step %d: %s", best, ballots(votes)))
 		return false
 	}
-	for _, w := range live {
-		if w.State && w.Step == best && w.Digest != digest && w.Digest != "" {
-			m.note("worker %s%s has diverged: its state after step %d is %.12s, that of %d others %.12s; it gets theirs", w.Worker, m.rankText(w.Worker), best, w.Digest, most, digest)
-		}
-	}
+	m.name(best, votes)
 	m.committed, m.digest = best, digest
 	return true
-}
-
-func ballots(votes map[string][]string) string {
-	var l []string
-	for d, who := range votes {
-		l = append(l, fmt.Sprintf("%s say %.12s", strings.Join(who, ", "), d))
-	}
-	slices.Sort(l)
-	return strings.Join(l, "; ")
 }
 
 // upToDate says whether a member holds the state after the committed step.
@@ -246,12 +231,14 @@ func (s *Seat) places() (l []Place) {
 // rewound goes back to the disk's state, or the job's beginning: those that
 // wait for state get it from there.
 func (m *Machine) rewound(e Restored) {
-	m.rewinds = false
-	if m.phase != Settling && m.phase != Paused {
+	distrust := m.distrust
+	m.rewinds, m.distrust, m.torn = false, false, ""
+	clear(m.suspects)
+	if m.phase != Settling && m.phase != Paused && m.phase != Gathering {
 		return // meanwhile somebody came back who had not lost it
 	}
 	if e.Err != nil {
-		m.finish(Failed, fmt.Sprintf("all workers were lost, and the checkpoint cannot be read: %v", e.Err))
+		m.finish(Failed, fmt.Sprintf("the job has to go back to the state on the disk, which cannot be read: %v", e.Err))
 		return
 	}
 	m.base, m.again = e, true
@@ -262,9 +249,11 @@ func (m *Machine) rewound(e Restored) {
 	m.places, m.midStep, m.gaveUp = nil, false, 0
 	clear(m.ring)
 	m.generation++ // whoever still runs an older one is to leave it
+	m.void = m.generation
 	m.enter(Gathering)
 	for _, w := range m.sorted() {
 		w.Rank, w.Spare = -1, false
+		w.State = w.State && !distrust
 		m.equip(w)
 	}
 }

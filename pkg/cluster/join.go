@@ -93,10 +93,11 @@ func (m *Machine) equip(w *Member) {
 
 func (m *Machine) standing(e *Standing) {
 	w := m.members[e.Worker]
-	if w.Status != Loading && (e.Generation < m.generation || m.phase == Forming) { // of before the recall or the assignment that it has not heard yet
+	old := e.Generation < m.generation
+	if w.Status != Loading && (old || m.phase == Forming) || w.restoring && old { // of before what it has not heard yet
 		return
 	}
-	w.Status, w.State, w.Step, w.Digest = AtRest, e.State, e.Step, e.Digest
+	w.Status, w.State, w.Step, w.Digest = AtRest, e.State && !m.suspects[w.Worker], e.Step, e.Digest
 	w.restoring = w.restoring && !e.State
 	if e.State {
 		m.committed = max(m.committed, e.Step)

@@ -66,16 +66,20 @@ type Machine struct {
 
 	raise    allreduce.Flags // to be seen in the ring before anything else happens
 	raised   time.Time
-	stopping string // reason; empty: nobody asked
-	reshares bool   // micro-batches are to be divided anew
-	target   int    // of Scale; 0: none
-	diverged string // who holds different states, where a generation has yet to end for it
-	failing  string // reason of an end that only waits for the checkpoint
+	stopping string          // reason; empty: nobody asked
+	reshares bool            // micro-batches are to be divided anew
+	target   int             // of Scale; 0: none
+	diverged string          // who holds different states, where a generation has yet to end for it
+	torn     string          // the same, where nobody's state is to count for it
+	suspects map[string]bool // members that have diverged, and have yet to commit with the others
+	failing  string          // reason of an end that only waits for the checkpoint
 	blamed   map[string]int
 	faults   map[string]string // own faults since the last commit, by worker
 	base     Restored          // the state on the disk that those without any begin with
 	again    bool              // Gathering anew, after a Rewind
 	rewinds  bool              // one is under way
+	distrust bool              // because members hold different states: none of them counts
+	diverges int               // such rewinds since the last checkpoint was stored
 	ending   End
 	out      []any
 	at       time.Time
@@ -84,7 +88,7 @@ type Machine struct {
 // NewMachine returns a machine in Gathering.
 func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
-		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, blamed: map[string]int{}, faults: map[string]string{},
+		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, blamed: map[string]int{}, suspects: map[string]bool{}, faults: map[string]string{},
 		committed: cfg.StartStep, reported: cfg.Reported, started: now, began: now, at: now}
 	m.stored, m.hasStored = cfg.StartStep, cfg.Stored
 	m.base = Restored{Step: cfg.StartStep, State: cfg.State}

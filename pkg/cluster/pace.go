@@ -96,6 +96,7 @@ func (m *Machine) straggler(w *Member) {
 	switch {
 	case m.cfg.Straggler == DropStraggler && len(m.members)-1 >= max(m.cfg.MinWorkers, 1):
 		m.act(Send{w.Worker, &End{Outcome: Released, Reason: "it is a straggler, and cluster.straggler is drop"}})
+		m.act(Dropped{w.Worker})
 		m.lose(w, "it is a straggler")
 	case m.cfg.Straggler == ShedStraggler:
 		for _, o := range m.members {

@@ -246,6 +246,8 @@ func show(a any) string {
 		return fmt.Sprintf("save step %d from %s", a.Step, strings.Join(who, ", "))
 	case Rewind:
 		return "rewind to the disk"
+	case Dropped:
+		return a.Worker + " is not wanted back"
 	case Note:
 		return "note: " + a.Text
 	case Finish:
@@ -299,7 +301,7 @@ func TestMachineScenarios(t *testing.T) {
 
 // machineScenario plays on a Machine. Verbs beside the messages:
 //
-//	config [key=number …] [straggler=…] [takeover=true]
+//	config [key=number …] [straggler=…] [divergence=…] [takeover=true]
 //	running WORKER …          those join, load, form and run
 //	run N [WORKER=FACTOR …]   all of the ring report the next N steps, some that many times slower
 //	stand WORKER …            those answer a recall, or have left their loop, at their step, or step= of digest=
@@ -335,7 +337,8 @@ func (s *machineScenario) event(c command) (out []string) {
 		def := c.num("workers", 2)
 		cfg := Config{Coordinator: "lead", Job: "job", Workers: def, MinWorkers: c.num("min", 1), MaxWorkers: c.num("max", 8), Micro: c.num("micro", 4),
 			Steps: uint64(c.num("steps", 100)), StartStep: uint64(c.num("start", 0)), Stored: c.num("start", 0) > 0, Reported: uint64(c.num("reported", c.num("start", 0))),
-			Takeover: c.args["takeover"] == "true", Deadline: time.Second, JoinTimeout: time.Minute, Straggler: StragglerPolicy(c.args["straggler"])}
+			Takeover: c.args["takeover"] == "true", Deadline: time.Second, JoinTimeout: time.Minute, Straggler: StragglerPolicy(c.args["straggler"]),
+			Divergence: DivergencePolicy(c.args["divergence"])}
 		if d := c.args["join"]; d != "" {
 			cfg.JoinTimeout = c.duration(d)
 		}

@@ -134,6 +134,7 @@ type Cluster struct {
 
 	Topology      string   `yaml:"topology"`       // how members reach each other: broker | mesh (a broker in every worker)
 	Straggler     string   `yaml:"straggler"`      // a worker that stays slow: keep | shed (fewer micro-batches) | drop
+	Divergence    string   `yaml:"divergence"`     // a worker whose state is not the others': resync (from the majority) | rewind (all, to the last checkpoint)
 	Stall         Duration `yaml:"stall"`          // waiting that is reported; default 5s
 	OrphanTimeout Duration `yaml:"orphan_timeout"` // how long workers wait for a coordinator that is gone; default 5m
 }

@@ -172,6 +172,7 @@ cluster:
   window_bytes: 8388608
   topology: broker
   straggler: keep
+  divergence: resync
   stall: 5s
   orphan_timeout: 5m0s
 `

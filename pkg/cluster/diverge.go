@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxDiverges is how often the job goes back to the same checkpoint because its
+// members did not come to the same state from there.
+const maxDiverges = 3
+
+// judge looks at what members say of one step, which must be the same. Where it
+// is not, the generation ends, and the odd ones get the state of the majority;
+// where there is none, or by policy, nobody's state counts. It goes by what
+// they said of this one step: when they come to rest they may stand at another,
+// alone with what they hold.
+func (m *Machine) judge(step uint64, votes map[string][]string) {
+	if len(votes) < 2 {
+		return
+	}
+	m.diverged = fmt.Sprintf("workers disagree after step %d: %s", step, ballots(votes))
+	if _, tie := majority(votes); tie || m.cfg.Divergence == RewindDivergence {
+		m.torn = m.diverged
+		return
+	}
+	m.name(step, votes)
+}
+
+// name takes note of those who differ from the majority: what they hold does
+// not count until they have committed a step with the others again.
+func (m *Machine) name(step uint64, votes map[string][]string) {
+	most, _ := majority(votes)
+	for _, vote := range sortedKeys(votes) {
+		if vote == most {
+			continue
+		}
+		for _, id := range votes[vote] {
+			m.note("%s has diverged: after step %d it has %s, %d others have %s; it gets their state", m.named(id), step, vote, len(votes[most]), most)
+			m.suspects[id] = true
+			if w := m.members[id]; w != nil {
+				w.State = false
+			}
+		}
+	}
+}
+
+// mistrust goes back to the disk's state: that of the members is not what it
+// should be, and who is right cannot be told, or does not help.
+func (m *Machine) mistrust(why string) {
+	m.torn = ""
+	switch { // they would do so again
+	case m.phase == Gathering:
+		m.finish(Failed, why)
+		return
+	case m.diverges == maxDiverges:
+		m.finish(Failed, fmt.Sprintf("%s, after going back to the same checkpoint %d times", why, m.diverges))
+		return
+	}
+	m.diverges++
+	m.note("%s: all go back to the disk's", why)
+	m.distrust, m.rewinds = true, true
+	m.enter(Settling)
+	m.act(Rewind{})
+}
+
+// majority is what most say; tie, where as many say something else.
+func majority(votes map[string][]string) (vote string, tie bool) {
+	for _, v := range sortedKeys(votes) {
+		switch n, most := len(votes[v]), len(votes[vote]); {
+		case n > most:
+			vote, tie = v, false
+		case n == most:
+			tie = true
+		}
+	}
+	return vote, tie
+}
+
+// ballots are votes in words.
+func ballots(votes map[string][]string) string {
+	var l []string
+	for v, who := range votes {
+		l = append(l, fmt.Sprintf("%s say %s", strings.Join(who, ", "), v))
+	}
+	slices.Sort(l)
+	return strings.Join(l, "; ")
+}
+
+func sortedKeys(votes map[string][]string) []string {
+	var l []string
+	for v := range votes {
+		l = append(l, v)
+	}
+	slices.Sort(l)
+	return l
+}
