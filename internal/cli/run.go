@@ -64,6 +64,7 @@ type run struct {
 
 	retaining sync.Mutex // one round of retention at a time
 	fetching  fetching
+	params    int // of the model
 
 	mu    sync.Mutex
 	base  uint64         // step of state
@@ -140,10 +141,10 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	r.view.saved(r.start)
-	r.joined = map[string]bool{}
+	r.joined, r.params = map[string]bool{}, model.Params().Count()
 	r.view.event("start", fmt.Sprintf("%s: %s model, %d parameters; %d training samples (%s); %d steps of %d samples in micro-batches of %d",
-		r.job.Name, r.job.Model.Kind, model.Params().Count(), r.meta.Train, r.meta.Kind, r.job.Train.Steps, r.job.Batch.Global, r.job.Batch.Micro),
-		map[string]any{"job": r.job.Name, "parameters": model.Params().Count(), "steps": r.job.Train.Steps, "start_step": r.start, "run_dir": r.dir})
+		r.job.Name, r.job.Model.Kind, r.params, r.meta.Train, r.meta.Kind, r.job.Train.Steps, r.job.Batch.Global, r.job.Batch.Micro),
+		map[string]any{"job": r.job.Name, "parameters": r.params, "steps": r.job.Train.Steps, "start_step": r.start, "run_dir": r.dir})
 	if r.start > 0 {
 		r.view.event("resume", fmt.Sprintf("resuming after step %d from %s", r.start, from.Dir), map[string]any{"step": r.start})
 	}
@@ -333,7 +334,7 @@ func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 	defer cancel()
 	ctx, end := r.fetching.begin(ctx, parts)
 	defer end()
-	files, err := assemble(parts)
+	files, err := assemble(parts, r.params)
 	if err != nil {
 		return err
 	}

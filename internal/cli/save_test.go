@@ -185,4 +185,12 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(10)
+
+	// Nobody makes the coordinator reserve more than the model can have.
+	parts = offer(15, state(15), nil, a)
+	parts[0].Files[0].Total = 1 << 40
+	if err := r.save(ctx, l, 15, parts); err == nil || !strings.Contains(err.Error(), "a model of 0 parameters has at most") {
+		t.Errorf("a part of a file that is too large: %v", err)
+	}
+	holds(10)
 }

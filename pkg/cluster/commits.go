@@ -265,6 +265,10 @@ func (m *Machine) conclude() {
 	case len(holders) == 0 && outcome == Done: // back to the disk's state, with whoever comes
 		m.note("nobody is left that holds the state after step %d, and it is not stored", m.committed)
 		m.enter(Settling)
+	case len(holders) == 0 && m.hasStored:
+		lost := m.committed
+		m.committed = m.stored
+		m.finish(outcome, fmt.Sprintf("%s; no worker is left that holds the state after step %d, the newest checkpoint is that", reason, lost))
 	case len(holders) == 0:
 		m.finish(Failed, fmt.Sprintf("%s; and no worker is left that holds the state after step %d", reason, m.committed))
 	case m.refused >= maxRefused:

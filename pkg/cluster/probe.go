@@ -32,7 +32,7 @@ const probesPerAbsence = 5
 
 func newProber(c *Coordinator, deadline time.Duration) *prober {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &prober{c: c, absence: deadline / 2, cancel: cancel, seen: map[string]*probed{}}
+	p := &prober{c: c, absence: deadline * 2 / 5, cancel: cancel, seen: map[string]*probed{}}
 	p.wg.Go(func() {
 		t := time.NewTicker(max(p.absence/probesPerAbsence, time.Millisecond))
 		defer t.Stop()
