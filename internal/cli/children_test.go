@@ -60,6 +60,31 @@ func TestMissingChildren(t *testing.T) {
 	}
 }
 
+// One of this machine's workers that was let go as a straggler is not replaced;
+// one from elsewhere is not this machine's to replace.
+func TestDroppedChild(t *testing.T) {
+	k := &children{want: 3, slots: map[string]*slot{}, members: map[string]bool{"w0": true, "w1": true, "x7": true}, orphans: map[string]int{"w1": 1}}
+	for _, id := range []string{"w0", "w2"} {
+		k.slots[id] = &slot{cmd: &exec.Cmd{}}
+	}
+	k.dropped("x7")
+	k.dropped("w2")
+	k.slots["w2"].cmd = nil
+	if ids, _, _ := k.missing(); len(ids) > 0 {
+		t.Errorf("%v is to replace a straggler", ids)
+	}
+	k.dropped("w1")
+	delete(k.orphans, "w1")
+	delete(k.members, "w1")
+	if ids, _, _ := k.missing(); len(ids) > 0 {
+		t.Errorf("%v is to replace a straggler that another coordinator had started", ids)
+	}
+	k.want = 2
+	if ids, _, _ := k.missing(); len(ids) != 1 {
+		t.Errorf("once more are wanted %v are started", ids)
+	}
+}
+
 // A process that has ended does not run, though its parent has not asked yet.
 func TestRunning(t *testing.T) {
 	cmd := exec.Command("sleep", "60")
