@@ -81,8 +81,7 @@ func (r *run) offerState(l *link, from *checkpoint.Found) error {
 	return nil
 }
 
-// rewind puts the newest state on the disk on offer: all workers that held a
-// newer one are gone.
+// rewind puts the newest state on the disk on offer: no worker's newer one counts.
 func (r *run) rewind(l *link) (uint64, []cluster.Blob, error) {
 	found, err := checkpoint.LatestGood(filepath.Join(r.dir, "checkpoints"))
 	from := &found

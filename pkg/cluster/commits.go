@@ -18,17 +18,20 @@ type stepReports struct {
 // report would do; the others add their times, and must agree.
 func (m *Machine) report(e *Report) {
 	w := m.members[e.Worker]
+	if e.Generation < m.fence {
+		return
+	}
 	if e.Step > w.Step && e.Generation == m.generation && m.phase == Running {
 		w.State, w.Digest = true, ""
 		delete(m.suspects, w.Worker)
+		clear(m.faults)
+		clear(m.blamed)
+		if e.Micro > 0 {
+			w.pace.add((e.Times.Forward + e.Times.Backward) / float64(e.Micro))
+		}
 	}
 	w.Step = max(w.Step, e.Step)
 	m.committed = max(m.committed, e.Step)
-	clear(m.faults)
-	clear(m.blamed)
-	if e.Micro > 0 && e.Generation == m.generation {
-		w.pace.add((e.Times.Forward + e.Times.Backward) / float64(e.Micro))
-	}
 	if e.Step <= m.reported {
 		return
 	}
@@ -84,7 +87,10 @@ func (m *Machine) emit(enough func(*stepReports) bool) {
 		}
 		m.reported++
 		delete(m.reports, m.reported)
-		m.act(StepDone{r.list})
+		if m.reported > m.told {
+			m.told = m.reported
+			m.act(StepDone{r.list})
+		}
 		votes := map[string][]string{}
 		for _, o := range r.list {
 			if o.Generation == m.generation { // else they have been asked since
@@ -92,6 +98,9 @@ func (m *Machine) emit(enough func(*stepReports) bool) {
 			}
 		}
 		m.judge(m.reported, votes)
+		if d := r.list[0].Digest; d != "" && len(votes) == 1 && len(r.list) == r.world {
+			m.learn(m.reported, d)
+		}
 		m.watchPace(r.list)
 		m.saveWhole()
 	}
@@ -173,7 +182,12 @@ func (m *Machine) saveWhole() {
 		for _, o := range parts {
 			votes["state "+o.Digest] = append(votes["state "+o.Digest], o.Worker)
 		}
-		if len(votes) > 1 {
+		known, ok := m.known[step]
+		if ok && len(votes) == 1 && parts[0].Digest != known {
+			m.torn = fmt.Sprintf("after step %d %s, but all had agreed on %s", step, ballots(votes), known)
+			m.diverged = m.torn
+		}
+		if len(votes) > 1 || m.torn != "" {
 			m.judge(step, votes)
 			m.dropOffers(step, "its parts are of different states")
 			m.retake = true

@@ -27,6 +27,18 @@ func (m *Machine) judge(step uint64, votes map[string][]string) {
 	m.name(step, votes)
 }
 
+// learn remembers what all agreed on after a step, for those who say otherwise later.
+func (m *Machine) learn(step uint64, digest string) {
+	m.known[step] = digest
+	for s := range m.known {
+		if s+maxKnown < step {
+			delete(m.known, s)
+		}
+	}
+}
+
+const maxKnown = 64 // steps
+
 // name takes note of those who differ from the majority: what they hold does
 // not count until they have committed a step with the others again.
 func (m *Machine) name(step uint64, votes map[string][]string) {
@@ -49,17 +61,14 @@ func (m *Machine) name(step uint64, votes map[string][]string) {
 // should be, and who is right cannot be told, or does not help.
 func (m *Machine) mistrust(why string) {
 	m.torn = ""
-	switch { // they would do so again
-	case m.phase == Gathering:
-		m.finish(Failed, why)
-		return
-	case m.diverges == maxDiverges:
+	if m.diverges == maxDiverges { // they would do so again
 		m.finish(Failed, fmt.Sprintf("%s, after going back to the same checkpoint %d times", why, m.diverges))
 		return
 	}
 	m.diverges++
 	m.note("%s: all go back to the disk's", why)
 	m.distrust, m.rewinds = true, true
+	clear(m.known)
 	m.enter(Settling)
 	m.act(Rewind{})
 }

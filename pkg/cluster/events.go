@@ -41,7 +41,8 @@ const (
 	// last comparison stays in the sums.
 	ResyncDivergence DivergencePolicy = "resync"
 	// RewindDivergence goes back to the disk's state, the last that all agreed
-	// on: what follows has the bits of a run in which nobody diverged.
+	// on: what follows has the bits of a run in which nobody diverged. One who
+	// is lost before it is compared takes the evidence with it.
 	RewindDivergence DivergencePolicy = "rewind"
 )
 
@@ -94,6 +95,7 @@ type Member struct {
 	Slowdown float64 // its time a micro-batch, as a multiple of the others' median; 0: unknown
 
 	restoring bool // it has been told to take the state from the disk
+	behind    bool // it began its generation without the state
 	pace      pace
 	nagged    time.Time // when it was last told what it seems to have missed
 }

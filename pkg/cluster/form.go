@@ -21,6 +21,7 @@ func (m *Machine) form() {
 	if !m.agree(live) {
 		return
 	}
+	m.diverged = ""
 	if m.failing != "" || m.stopping != "" || m.committed >= m.cfg.Steps {
 		m.enter(Saving)
 		for _, w := range live {
@@ -43,6 +44,7 @@ func (m *Machine) form() {
 	}
 	m.generation++
 	m.raise = 0
+	m.start = beginning{step: m.committed, digest: m.digest}
 	m.enter(Forming)
 	clear(m.ring)
 	var names, behind []string
@@ -51,8 +53,10 @@ func (m *Machine) form() {
 		m.ring[p.Worker] = true
 		w.Rank, w.Status, w.nagged = r, Assigned, m.at
 		names = append(names, p.Worker)
-		if !m.upToDate(w) {
+		if w.behind = !m.upToDate(w); w.behind {
 			behind = append(behind, p.Worker)
+		} else {
+			m.start.sources = append(m.start.sources, p.Worker)
 		}
 	}
 	text := fmt.Sprintf("generation %d: %d workers from step %d (%s)", m.generation, len(names), m.committed, strings.Join(names, ", "))
@@ -70,6 +74,7 @@ func (m *Machine) form() {
 func (m *Machine) agree(live []*Member) bool {
 	if m.torn != "" {
 		m.mistrust(m.torn)
+		return false
 	}
 	if m.distrust {
 		return false
@@ -84,6 +89,9 @@ func (m *Machine) agree(live []*Member) bool {
 		if !m.rewinds {
 			m.rewinds = true
 			m.note("nobody holds the job's newest state any more: going back to the disk's")
+			if m.phase == Running { // they are at rest, and behind a checkpoint that was stored late
+				m.enter(Settling)
+			}
 			m.act(Rewind{})
 		}
 		return false
@@ -98,12 +106,18 @@ func (m *Machine) agree(live []*Member) bool {
 		return false
 	}
 	digest, tie := majority(votes)
-	if tie || len(votes) > 1 && m.cfg.Divergence == RewindDivergence {
+	begins := m.phase == Gathering && best == m.base.Step // nothing was computed with it yet
+	if tie || len(votes) > 1 && m.cfg.Divergence == RewindDivergence && !begins {
 		m.mistrust(fmt.Sprintf("workers disagree about the state after step %d: %s", best, ballots(votes)))
+		return false
+	}
+	if known, ok := m.known[best]; ok && known != digest {
+		m.mistrust(fmt.Sprintf("after step %d %s, but all had agreed on %s", best, ballots(votes), known))
 		return false
 	}
 	m.name(best, votes)
 	m.committed, m.digest = best, digest
+	m.learn(best, digest)
 	return true
 }
 
@@ -145,6 +159,11 @@ func (m *Machine) place(live []*Member) {
 	alive := map[string]bool{}
 	for _, w := range live {
 		alive[w.Worker] = true
+	}
+	if m.midStep && m.committed > m.start.step && len(m.bounds) == len(m.places)+1 { // in that step they compute what is theirs in all later ones
+		for r := range m.places {
+			m.places[r].Lo, m.places[r].Hi = m.bounds[r], m.bounds[r+1]
+		}
 	}
 	var old []Place
 	var fresh []string
@@ -197,21 +216,24 @@ func (m *Machine) place(live []*Member) {
 	m.places = places
 }
 
+// beginning is what a generation begins with.
+type beginning struct {
+	step    uint64
+	digest  string
+	sources []string // members that have it
+}
+
 // assignment is a member's in the current generation.
 func (m *Machine) assignment(w *Member) *Assign {
-	a := &Assign{Coordinator: m.cfg.Coordinator, Step: m.committed, Digest: m.digest,
+	a := &Assign{Coordinator: m.cfg.Coordinator, Step: m.start.step, Digest: m.start.digest,
 		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}}
 	a.First = append(a.First, 0)
 	for _, p := range m.places {
 		a.Group.Members = append(a.Group.Members, p.Worker)
 		a.First = append(a.First, p.Hi)
 	}
-	if !m.upToDate(w) {
-		for _, p := range m.places {
-			if o := m.members[p.Worker]; o != nil && m.upToDate(o) {
-				a.Sources = append(a.Sources, p.Worker)
-			}
-		}
+	if w.behind {
+		a.Sources = m.start.sources
 	}
 	return a
 }
@@ -231,9 +253,7 @@ func (s *Seat) places() (l []Place) {
 // rewound goes back to the disk's state, or the job's beginning: those that
 // wait for state get it from there.
 func (m *Machine) rewound(e Restored) {
-	distrust := m.distrust
-	m.rewinds, m.distrust, m.torn = false, false, ""
-	clear(m.suspects)
+	m.rewinds = false
 	if m.phase != Settling && m.phase != Paused && m.phase != Gathering {
 		return // meanwhile somebody came back who had not lost it
 	}
@@ -242,18 +262,25 @@ func (m *Machine) rewound(e Restored) {
 		return
 	}
 	m.base, m.again = e, true
-	m.committed = e.Step // what was reported after it comes again, with the same bits: it is not told twice
+	m.committed = e.Step
 	m.stored, m.hasStored = e.Step, e.Step > 0
+	m.reported = min(m.reported, e.Step)
 	clear(m.reports)
 	clear(m.offers)
 	m.places, m.midStep, m.gaveUp = nil, false, 0
 	clear(m.ring)
 	m.generation++ // whoever still runs an older one is to leave it
 	m.void = m.generation
+	if m.distrust {
+		m.fence = m.generation
+	}
 	m.enter(Gathering)
 	for _, w := range m.sorted() {
 		w.Rank, w.Spare = -1, false
-		w.State = w.State && !distrust
+		w.State = w.State && !m.distrust
 		m.equip(w)
 	}
+	m.distrust, m.torn, m.diverged = false, "", ""
+	clear(m.suspects)
+	clear(m.known)
 }

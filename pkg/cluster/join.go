@@ -42,6 +42,9 @@ func (m *Machine) join(j *Join) {
 	if w == nil {
 		w = &Member{Join: *j, Rank: -1}
 		m.members[j.Worker] = w
+		if j.Seat == nil {
+			delete(m.suspects, j.Worker) // another process, which holds nothing
+		}
 		if n, of := len(m.members), max(m.cfg.Workers, m.target); n <= of {
 			m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, n, of)
 		} else {
@@ -49,7 +52,10 @@ func (m *Machine) join(j *Join) {
 		}
 		if j.Seat != nil { // it lived on without us
 			w.Status, w.State, w.Step = AtRest, true, j.Seat.Step // or will be, as soon as it is assigned
-			if m.phase == Gathering {
+			if m.suspects[j.Worker] || j.Seat.Generation < m.fence {
+				w.State = false // what it holds, nobody trusts
+				m.equip(w)
+			} else if m.phase == Gathering {
 				w.Status = Stepping
 				m.committed = max(m.committed, j.Seat.Step)
 				m.generation = max(m.generation, j.Seat.Generation)
@@ -86,9 +92,13 @@ func (m *Machine) ready(e *Ready) {
 // equip gives a member the state that the others begin with, if it is to begin.
 func (m *Machine) equip(w *Member) {
 	if m.phase == Gathering && w.Status == AtRest && !(w.State && w.Step == m.base.Step) {
-		w.Status, w.State, w.restoring, w.nagged = Loading, false, true, m.at
-		m.act(Send{w.Worker, &Restore{Generation: m.generation, StartStep: m.base.Step, State: m.base.State}})
+		m.restore(w)
 	}
+}
+
+func (m *Machine) restore(w *Member) {
+	w.Status, w.State, w.restoring, w.nagged = Loading, false, true, m.at
+	m.act(Send{w.Worker, &Restore{Generation: m.generation, StartStep: m.base.Step, State: m.base.State}})
 }
 
 func (m *Machine) standing(e *Standing) {
@@ -118,18 +128,39 @@ func (m *Machine) formed(e *Formed) {
 func (m *Machine) heartbeat(e *Heartbeat) {
 	w := m.members[e.Worker]
 	w.Phase = e.Phase
-	if w.State && e.Step > w.Step {
+	if w.State && e.Step > w.Step && e.Generation >= m.fence {
 		w.Step, w.Digest = e.Step, "" // until it says what it holds
 		m.committed = max(m.committed, e.Step)
 	}
 	if m.phase > Gathering && m.phase < Saving && e.Generation == m.generation && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
 		m.recall(fmt.Sprintf("worker %s follows another coordinator's generation of that number", w.Worker))
 	}
-	if w.Status == Loading && m.phase != Gathering && e.Generation > 0 && e.Generation < m.generation {
-		// it had a place, but no state to come back with, when it lost its coordinator
-		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "its generation is over"}})
+	if w.Status == Loading && !w.restoring && e.Generation > 0 { // it had a place, but no state to come back with, when it lost its coordinator
+		m.stranded(w, e.Generation)
 	}
 	m.act(Send{w.Worker, &Beat{Coordinator: m.cfg.Coordinator, Reported: m.reported}})
+}
+
+// stranded gets a member out of a generation that it has no state to come back
+// from with the others: it waits there for what never comes.
+func (m *Machine) stranded(w *Member, generation uint64) {
+	switch {
+	case m.phase != Gathering && generation < m.generation:
+		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "its generation is over"}})
+	case m.phase == Gathering && m.at.After(m.quiet) && m.seated() == 0: // and nobody else to give it one
+		m.generation = max(m.generation, generation+1)
+		m.restore(w)
+	}
+}
+
+// seated is the number of members that live on from a coordinator before this one.
+func (m *Machine) seated() (n int) {
+	for _, w := range m.members {
+		if w.Seat != nil && w.State && w.Status == Stepping {
+			n++
+		}
+	}
+	return n
 }
 
 // gathered starts the job once enough workers are ready, or goes on with those
@@ -138,11 +169,8 @@ func (m *Machine) gathered() {
 	if m.rewinds {
 		return
 	}
-	ready, seated, missing := 0, 0, 0
+	ready, seated, missing := 0, m.seated(), 0
 	for _, w := range m.members {
-		if w.Seat != nil && w.State && w.Status == Stepping {
-			seated++
-		}
 		if w.Status == AtRest && w.State {
 			ready++
 		}
@@ -154,6 +182,7 @@ func (m *Machine) gathered() {
 	}
 	if seated > 0 && (missing == 0 || m.at.After(m.quiet)) {
 		m.note("taking over %d workers at step %d", seated, m.committed)
+		m.reported = max(m.reported, m.told) // they go on; nothing is run again
 		m.recall("its coordinator died")
 		return
 	}

@@ -10,7 +10,6 @@ import (
 func (m *Machine) lose(w *Member, reason string) {
 	delete(m.members, w.Worker)
 	delete(m.faults, w.Worker)
-	delete(m.suspects, w.Worker)
 	m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
 	if !m.ring[w.Worker] {
 		return

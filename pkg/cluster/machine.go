@@ -21,7 +21,7 @@ type Phase int
 
 const (
 	Gathering Phase = iota // the first workers load the job
-	Forming                // an assignment is out; waiting until all hold its state and listen
+	Forming                // an assignment is out; waiting until all listen
 	Running                // steps are being committed
 	Settling               // a generation broke; waiting until every member says where it stands
 	Paused                 // fewer members than cluster.min_workers: they keep their state
@@ -43,6 +43,7 @@ type Machine struct {
 	members    map[string]*Member // that are alive
 	places     []Place            // of the current generation, by rank, with its first step's micro-batches
 	bounds     []int              // of its later steps
+	start      beginning          // what it began with
 	ring       map[string]bool    // its members
 	midStep    bool               // the generation broke within a step, whose micro-gradients are kept
 	digest     string             // of the state after committed, by majority
@@ -51,7 +52,8 @@ type Machine struct {
 	quiet      time.Time          // Takeover: when to stop waiting for unknown workers
 
 	committed uint64 // newest step that any worker told of
-	reported  uint64 // newest step of StepDone
+	reported  uint64 // newest step whose reports are here, and were compared
+	told      uint64 // newest step of StepDone: of steps that are run again nothing is told
 	reports   map[uint64]*stepReports
 
 	stored    uint64 // newest step on the disk
@@ -66,18 +68,20 @@ type Machine struct {
 
 	raise    allreduce.Flags // to be seen in the ring before anything else happens
 	raised   time.Time
-	stopping string          // reason; empty: nobody asked
-	reshares bool            // micro-batches are to be divided anew
-	target   int             // of Scale; 0: none
-	diverged string          // who holds different states, where a generation has yet to end for it
-	torn     string          // the same, where nobody's state is to count for it
-	suspects map[string]bool // members that have diverged, and have yet to commit with the others
-	failing  string          // reason of an end that only waits for the checkpoint
+	stopping string            // reason; empty: nobody asked
+	reshares bool              // micro-batches are to be divided anew
+	target   int               // of Scale; 0: none
+	diverged string            // who holds different states, where a generation has yet to end for it
+	torn     string            // the same, where nobody's state is to count for it
+	known    map[uint64]string // digests of the newest steps that all agreed on
+	suspects map[string]bool   // members that have diverged, and have yet to commit with the others
+	failing  string            // reason of an end that only waits for the checkpoint
 	blamed   map[string]int
 	faults   map[string]string // own faults since the last commit, by worker
 	base     Restored          // the state on the disk that those without any begin with
 	again    bool              // Gathering anew, after a Rewind
 	rewinds  bool              // one is under way
+	fence    uint64            // what generations before it came to does not count: their members held different states
 	distrust bool              // because members hold different states: none of them counts
 	diverges int               // such rewinds since the last checkpoint was stored
 	ending   End
@@ -88,9 +92,12 @@ type Machine struct {
 // NewMachine returns a machine in Gathering.
 func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
-		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, blamed: map[string]int{}, suspects: map[string]bool{}, faults: map[string]string{},
-		committed: cfg.StartStep, reported: cfg.Reported, started: now, began: now, at: now}
+		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, blamed: map[string]int{}, known: map[uint64]string{}, suspects: map[string]bool{}, faults: map[string]string{},
+		committed: cfg.StartStep, reported: cfg.Reported, told: cfg.Reported, started: now, began: now, at: now}
 	m.stored, m.hasStored = cfg.StartStep, cfg.Stored
+	if !cfg.Takeover { // steps that the metrics have beyond it are run again
+		m.reported = min(cfg.Reported, cfg.StartStep)
+	}
 	m.base = Restored{Step: cfg.StartStep, State: cfg.State}
 	if cfg.Takeover {
 		m.quiet = now.Add(2 * cfg.Deadline)

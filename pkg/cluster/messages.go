@@ -70,8 +70,8 @@ type Blob struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Restore tells a worker without state to take that of the coordinator's disk:
-// every member that had it is gone.
+// Restore tells a worker to take the state of the coordinator's disk: every
+// member that had a newer one is gone, or not to be trusted.
 type Restore struct {
 	Generation uint64 `json:"generation"` // newest when it was decided: who has joined a later one need not heed it
 	StartStep  uint64 `json:"start_step"`

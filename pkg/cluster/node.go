@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -74,10 +75,9 @@ type (
 		Digest string
 	}
 	// LoadFailed says why it could not be, or why an assignment could not be formed.
-	// Peer is the member it blames, if any.
 	LoadFailed struct {
-		Err  error
-		Peer string
+		Err    error
+		Digest string // of the state that is here, where that is known to be another
 	}
 	// Listens answers Form: the ring is there.
 	Listens struct{ Generation uint64 }
@@ -270,14 +270,14 @@ func (n *Node) loaded(e Loaded) {
 func (n *Node) failed(e LoadFailed) {
 	switch n.phase {
 	case nodeForming:
-		n.broke(LoopBroke{Err: e.Err, Peer: e.Peer, Digest: n.digest})
+		n.broke(LoopBroke{Err: e.Err, Digest: cmp.Or(e.Digest, n.digest)})
 	case nodeLoading:
 		n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error()}
 		n.say()
 	}
 }
 
-// restore goes back to the disk's state: nobody holds a newer one. A node that
+// restore goes back to the disk's state: nobody's newer one counts. A node that
 // is still in a generation before that, because it was given up, leaves it.
 func (n *Node) restore(e *Restore) {
 	switch n.phase {
@@ -297,6 +297,8 @@ func (n *Node) restore(e *Restore) {
 		return
 	}
 	n.generation = max(n.generation, e.Generation)
+	n.state = false // as good as overwritten
+	n.reports = slices.DeleteFunc(n.reports, func(r *Report) bool { return r.Step > e.StartStep })
 }
 
 // say tells the coordinator what it is waiting to hear; tick says it again.

@@ -59,7 +59,7 @@ func (s *nodeScenario) parse(c command) any {
 	case "loaded":
 		return Loaded{Step: step, State: c.args["state"] == "true", Digest: digest}
 	case "loadfailed":
-		return LoadFailed{Err: err, Peer: c.args["peer"]}
+		return LoadFailed{Err: err, Digest: c.args["digest"]}
 	case "listens":
 		return Listens{generation}
 	case "caught":

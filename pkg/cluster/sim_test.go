@@ -74,6 +74,19 @@ func TestSimulatedDivergence(t *testing.T) {
 	}
 }
 
+// Bits that flip among all the other faults: what was computed with them may be
+// in the sums for good, where who had them is lost before anyone compared. But
+// the job goes on, and all say the same of every step.
+func TestSimulatedDivergenceAmongFaults(t *testing.T) {
+	for seed := uint64(1); seed <= uint64(*simSeeds/2); seed++ {
+		s := newSim(seed)
+		s.flips, s.mixed = true, true
+		if err := s.run(); err != nil && !strings.Contains(err.Error(), "going back to the same checkpoint") {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
 // A seed gives the same run, event by event.
 func TestSimulationReplays(t *testing.T) {
 	trace := func() string {
@@ -107,7 +120,8 @@ type sim struct {
 	faults  int
 	recalls int
 	rewinds int
-	flips   bool // the one kind of fault
+	flips   bool // of bits in memory: the one kind of fault
+	mixed   bool // unless this is set
 
 	steps, micro, every int
 	workers             int
@@ -342,12 +356,18 @@ func (s *sim) disturb() {
 	}
 	s.faults++
 	ids := s.ids()
-	if s.flips {
-		if w := s.procs[ids[s.rng.IntN(len(ids))]]; w.have && w.node.phase == nodeStepping && len(w.assign.Group.Members) > 1 { // alone, nobody would know
+	flip := func() {
+		if w := s.procs[ids[s.rng.IntN(len(ids))]]; w.have && w.node != nil && w.node.phase == nodeStepping && len(w.assign.Group.Members) > 1 { // alone, nobody would know
 			s.logf("fault: a bit flips in %s after step %d", w.id, w.step)
 			i := s.rng.IntN(len(w.state))
 			w.state[i] = math.Float32frombits(math.Float32bits(w.state[i]) ^ 1<<s.rng.IntN(23))
 		}
+	}
+	if s.mixed && len(ids) > 0 && s.rng.IntN(3) == 0 {
+		flip()
+	}
+	if s.flips && !s.mixed {
+		flip()
 		if s.faults < 3 { // one that never agrees fails
 			s.after(s.between(50*time.Millisecond, 500*time.Millisecond), s.disturb)
 		}
@@ -599,7 +619,7 @@ func (c *simCoordinator) save(a Save) {
 			state[j] = w.offers[o.Step][j]
 		}
 	}
-	if !slices.Equal(state, s.want[a.Step]) {
+	if !s.mixed && !slices.Equal(state, s.want[a.Step]) {
 		s.fail("the checkpoint of step %d is not the state after it", a.Step)
 	}
 	c.states[a.Step] = state
@@ -732,7 +752,7 @@ func (w *simWorker) load(step uint64) {
 	if step == 0 {
 		w.state = append(simInit(), make([]float32, simElements)...)
 	} else {
-		w.state = slices.Clone(w.s.want[step])
+		w.state = slices.Clone(w.s.disk.states[step])
 	}
 	w.step, w.have, w.grads, w.losses = step, true, nil, nil
 }
@@ -860,7 +880,7 @@ func (w *simWorker) catchUp(run int) {
 		w.state, w.have = state, true
 		w.grads, w.losses = nil, nil
 		if w.digest() != a.Digest {
-			if src.node.generation == a.Group.Generation && src.node.assign.Group.Generation == a.Group.Generation {
+			if !s.flips && src.node.generation == a.Group.Generation && src.node.assign.Group.Generation == a.Group.Generation {
 				s.fail("%s commits while its state is taken by %s", src.id, w.id)
 			}
 			w.have = false

@@ -38,8 +38,8 @@ type Blobs interface {
 // CoordinatorPeer is the coordinator's name among the owners of blobs.
 const CoordinatorPeer = "coordinator"
 
-// Names under which a worker offers its state to peers, while it stands, and
-// the commits that the coordinator may not have heard of.
+// Names under which a worker offers its state to peers, and the commits that
+// the coordinator may not have heard of.
 const (
 	stateBlob   = "state/"
 	reportsBlob = "reports/"
@@ -48,8 +48,8 @@ const (
 // maxReportsBytes bounds what comes with a peer's state.
 const maxReportsBytes = 16 << 20
 
-// serveState puts the living state on offer. It is fetched only while this
-// worker stands, and checked by its digest.
+// serveState puts the living state on offer. It is fetched only where a
+// generation begins, before its first commit, and checked by its digest.
 func (w *Worker) serveState() error {
 	f, err := w.trainer.files()
 	if err != nil {
@@ -121,7 +121,7 @@ func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d"
 func (w *Worker) form(_ context.Context, a *cluster.Assign) any {
 	w.leaveRing() // of the generation before, in which all stand
 	if got := w.trainer.Digest(); len(a.Sources) == 0 && got != a.Digest {
-		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got)}
+		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got), Digest: got}
 	}
 	ring, err := allreduce.NewRing(w.Net, a.Group, allreduce.Options{ChunkBytes: w.job.Cluster.ChunkBytes, WindowBytes: w.job.Cluster.WindowBytes,
 		Deadline: ringDeadline, Fold: tensor.Fold})
@@ -134,7 +134,7 @@ func (w *Worker) form(_ context.Context, a *cluster.Assign) any {
 
 // ringDeadline is when a ring gives up by itself. The dead are found long
 // before by others; this is for what nobody foresaw.
-const ringDeadline = 10 * time.Minute
+const ringDeadline = 30 * time.Minute
 
 // sourceError says that a peer's state could not be had: it is the peer that
 // is at fault, or the path to it, and not this machine.

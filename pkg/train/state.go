@@ -2,6 +2,7 @@ package train
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -66,6 +67,9 @@ type statePart struct {
 func (t *Trainer) Part(part, parts int, old []statePart) ([]statePart, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if t.void {
+		return nil, errors.New("there is no state: what was to be restored was not what it should be")
+	}
 	return t.copyPart(part, parts, old)
 }
 
@@ -73,7 +77,7 @@ func (t *Trainer) Part(part, parts int, old []statePart) ([]statePart, error) {
 // until release; false if the state is another by now.
 func (t *Trainer) hold(step uint64) (release func(), ok bool) {
 	t.mu.RLock()
-	if t.step != step {
+	if t.step != step || t.void {
 		t.mu.RUnlock()
 		return nil, false
 	}

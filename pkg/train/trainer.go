@@ -72,7 +72,7 @@ type Trainer struct {
 
 	mu   sync.RWMutex // of weights, moments and step: written by commits, read by those who copy them
 	step uint64
-	void bool // no state: what was to be restored was not what it should be
+	void bool // no state: an update or a Restore has not come to its end
 
 	op *allreduce.Op // of the backward in progress that feeds the ring
 }
@@ -306,7 +306,9 @@ func (t *Trainer) commit(res *Result) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.void = true // should it panic
 	t.apply(h, scale)
+	t.void = false
 	t.forget()
 	t.step++
 	return nil
