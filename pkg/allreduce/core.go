@@ -10,7 +10,7 @@ import (
 type Options struct {
 	ChunkBytes  int                      // payload of a message; a multiple of 4, at most MaxPayload; default 512 KiB
 	WindowBytes int                      // in flight on a link and pass; default 8 MiB, at least two chunks
-	Patience    time.Duration            // silence after which a frame is sent again; default 500 ms
+	Patience    time.Duration            // silence after which a frame is sent again; default 250 ms
 	Deadline    time.Duration            // longest wait for one chunk or for credit; default 5 min
 	Fold        func(dst, src []float32) // dst += src; default plain Go
 	Event       func(*FaultError)        // told of each fault that a link mends; must not block
@@ -28,7 +28,7 @@ func (o *Options) defaults() error {
 		return fmt.Errorf("chunk of %d bytes: want a multiple of 4, at most %d", o.ChunkBytes, MaxPayload)
 	}
 	if o.Patience == 0 {
-		o.Patience = 500 * time.Millisecond
+		o.Patience = 250 * time.Millisecond
 	}
 	if o.Deadline == 0 {
 		o.Deadline = 5 * time.Minute
