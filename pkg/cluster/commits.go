@@ -228,7 +228,15 @@ func firstOf(parts []*Offer) int {
 }
 
 func (m *Machine) saved(e Saved) {
-	delete(m.saving, e.Step)
+	if m.abandoned[e.Step] {
+		delete(m.abandoned, e.Step)
+		if e.Err != nil {
+			m.note("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
+			return
+		}
+	} else {
+		delete(m.saving, e.Step)
+	}
 	if e.Err != nil {
 		m.note("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
 		m.dropOffers(e.Step, e.Err.Error())

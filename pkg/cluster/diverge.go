@@ -57,6 +57,35 @@ func (m *Machine) name(step uint64, votes map[string][]string) {
 	}
 }
 
+// disown takes note that nobody trusts what a member holds.
+func (m *Machine) disown(w *Member) {
+	w.Status, w.State = AtRest, false
+	m.suspects[w.Worker] = true
+	m.equip(w)
+}
+
+// raiseFence takes note of a way back that a coordinator before this one went:
+// members of older generations hold what does not count.
+func (m *Machine) raiseFence(fence uint64) {
+	if fence <= m.fence {
+		return
+	}
+	m.fence = fence
+	if m.phase != Gathering {
+		return
+	}
+	m.committed = m.base.Step
+	for _, w := range m.sorted() {
+		switch {
+		case w.Seat == nil || !w.State:
+		case w.Seat.Generation < fence:
+			m.disown(w)
+		default:
+			m.committed = max(m.committed, w.Seat.Step)
+		}
+	}
+}
+
 // mistrust goes back to the disk's state: that of the members is not what it
 // should be, and who is right cannot be told, or does not help.
 func (m *Machine) mistrust(why string) {

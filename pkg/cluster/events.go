@@ -94,8 +94,9 @@ type Member struct {
 	Spare    bool
 	Slowdown float64 // its time a micro-batch, as a multiple of the others' median; 0: unknown
 
-	restoring bool // it has been told to take the state from the disk
-	behind    bool // it began its generation without the state
+	restoring bool   // it has been told to take the state from the disk
+	restored  uint64 // and in which generation: what it says of older ones is of before
+	behind    bool   // it began its generation without the state
 	pace      pace
 	nagged    time.Time // when it was last told what it seems to have missed
 }

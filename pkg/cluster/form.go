@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,6 +23,8 @@ func (m *Machine) form() {
 		return
 	}
 	m.diverged = ""
+	// what is run again is compared again; what has been told, and is not, need not be
+	m.reported = min(max(m.reported, m.told), m.committed)
 	if m.failing != "" || m.stopping != "" || m.committed >= m.cfg.Steps {
 		m.enter(Saving)
 		for _, w := range live {
@@ -225,7 +228,7 @@ type beginning struct {
 
 // assignment is a member's in the current generation.
 func (m *Machine) assignment(w *Member) *Assign {
-	a := &Assign{Coordinator: m.cfg.Coordinator, Step: m.start.step, Digest: m.start.digest,
+	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.fence, Step: m.start.step, Digest: m.start.digest,
 		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}}
 	a.First = append(a.First, 0)
 	for _, p := range m.places {
@@ -264,8 +267,10 @@ func (m *Machine) rewound(e Restored) {
 	m.base, m.again = e, true
 	m.committed = e.Step
 	m.stored, m.hasStored = e.Step, e.Step > 0
-	m.reported = min(m.reported, e.Step)
 	clear(m.reports)
+	maps.Copy(m.abandoned, m.saving)
+	clear(m.saving)
+	m.doubted = 0
 	clear(m.offers)
 	m.places, m.midStep, m.gaveUp = nil, false, 0
 	clear(m.ring)
@@ -278,9 +283,13 @@ func (m *Machine) rewound(e Restored) {
 	for _, w := range m.sorted() {
 		w.Rank, w.Spare = -1, false
 		w.State = w.State && !m.distrust
-		m.equip(w)
+		lives := w.State && w.Status == Stepping && w.Seat != nil && w.Step >= e.Step // it came back, and is recalled
+		holds := w.State && w.Status == AtRest && w.Step == e.Step
+		loads := w.Status == Loading && !w.restoring
+		if !lives && !holds && !loads {
+			m.restore(w)
+		}
 	}
 	m.distrust, m.torn, m.diverged = false, "", ""
-	clear(m.suspects)
 	clear(m.known)
 }

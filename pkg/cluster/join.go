@@ -51,10 +51,10 @@ func (m *Machine) join(j *Join) {
 			m.note("worker %s joined from %s (%d, wanted %d)", j.Worker, j.Host, n, of)
 		}
 		if j.Seat != nil { // it lived on without us
+			m.raiseFence(j.Seat.Fence)
 			w.Status, w.State, w.Step = AtRest, true, j.Seat.Step // or will be, as soon as it is assigned
 			if m.suspects[j.Worker] || j.Seat.Generation < m.fence {
-				w.State = false // what it holds, nobody trusts
-				m.equip(w)
+				m.disown(w)
 			} else if m.phase == Gathering {
 				w.Status = Stepping
 				m.committed = max(m.committed, j.Seat.Step)
@@ -96,15 +96,25 @@ func (m *Machine) equip(w *Member) {
 	}
 }
 
+// restore has a member take the state on the disk, whatever it holds.
 func (m *Machine) restore(w *Member) {
-	w.Status, w.State, w.restoring, w.nagged = Loading, false, true, m.at
-	m.act(Send{w.Worker, &Restore{Generation: m.generation, StartStep: m.base.Step, State: m.base.State}})
+	if w.State || m.suspects[w.Worker] { // what it has said of that, and says once more, is of an older generation
+		m.generation++
+	}
+	delete(m.suspects, w.Worker)
+	w.Status, w.State, w.restoring, w.restored = Loading, false, true, m.generation
+	m.tellRestore(w)
+}
+
+func (m *Machine) tellRestore(w *Member) {
+	w.nagged = m.at
+	m.act(Send{w.Worker, &Restore{Generation: w.restored, Fence: m.fence, StartStep: m.base.Step, State: m.base.State}})
 }
 
 func (m *Machine) standing(e *Standing) {
 	w := m.members[e.Worker]
 	old := e.Generation < m.generation
-	if w.Status != Loading && (old || m.phase == Forming) || w.restoring && old { // of before what it has not heard yet
+	if w.Status != Loading && (old || m.phase == Forming) || w.restoring && e.Generation < w.restored { // of before what it has not heard yet
 		return
 	}
 	w.Status, w.State, w.Step, w.Digest = AtRest, e.State && !m.suspects[w.Worker], e.Step, e.Digest
@@ -182,11 +192,14 @@ func (m *Machine) gathered() {
 	}
 	if seated > 0 && (missing == 0 || m.at.After(m.quiet)) {
 		m.note("taking over %d workers at step %d", seated, m.committed)
-		m.reported = max(m.reported, m.told) // they go on; nothing is run again
 		m.recall("its coordinator died")
 		return
 	}
 	if seated > 0 || m.cfg.Takeover && !m.at.After(m.quiet) {
+		return
+	}
+	if m.stopping != "" {
+		m.finish(Stopped, m.stopping)
 		return
 	}
 	late := m.cfg.JoinTimeout > 0 && m.at.Sub(m.began) > m.cfg.JoinTimeout

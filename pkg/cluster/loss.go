@@ -50,8 +50,8 @@ func (m *Machine) dismiss(w *Member, reason string) {
 func (m *Machine) fault(e *Fault) {
 	w := m.members[e.Worker]
 	why := clip(e.Error)
-	began := e.Generation == 0 || w.restoring // it is a beginning that failed, and no generation of a coordinator before this one
-	if w.Status == Loading && (m.phase != Gathering || !began) {
+	begins := m.phase == Gathering && m.generation == 0 && !m.cfg.Takeover // the job: all would fail alike
+	if w.Status == Loading && !begins {
 		m.dismiss(w, why)
 		return
 	}
@@ -128,8 +128,8 @@ func (m *Machine) nagAfter() time.Duration { return min(m.cfg.Deadline/3, 500*ti
 // nag sends again what a member seems not to have heard.
 func (m *Machine) nag(w *Member) {
 	switch {
-	case m.phase == Gathering && w.Status == Loading && w.restoring:
-		m.act(Send{w.Worker, &Restore{Generation: m.generation, StartStep: m.base.Step, State: m.base.State}})
+	case w.Status == Loading && w.restoring:
+		m.tellRestore(w)
 	case m.phase == Settling && w.Status == Stepping:
 		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "again"}})
 	case m.phase == Forming && w.Status == Assigned:

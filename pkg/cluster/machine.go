@@ -60,11 +60,12 @@ type Machine struct {
 	hasStored bool
 	offers    map[uint64][]*Offer // parts, by step; nil where one is missing
 	saving    map[uint64]bool
-	void      uint64 // offers of older generations are not complete and never will be
-	gaveUp    uint64 // newest step whose checkpoint could not be stored: parts of it are offered in vain
-	retake    bool   // so a checkpoint is owed
-	doubted   uint64 // step that was being saved when a worker was lost
-	refused   int    // saves of the last step that failed
+	abandoned map[uint64]bool // saves of before a rewind: that they fail means nothing
+	void      uint64          // offers of older generations are not complete and never will be
+	gaveUp    uint64          // newest step whose checkpoint could not be stored: parts of it are offered in vain
+	retake    bool            // so a checkpoint is owed
+	doubted   uint64          // step that was being saved when a worker was lost
+	refused   int             // saves of the last step that failed
 
 	raise    allreduce.Flags // to be seen in the ring before anything else happens
 	raised   time.Time
@@ -92,7 +93,7 @@ type Machine struct {
 // NewMachine returns a machine in Gathering.
 func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
-		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, blamed: map[string]int{}, known: map[uint64]string{}, suspects: map[string]bool{}, faults: map[string]string{},
+		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, abandoned: map[uint64]bool{}, blamed: map[string]int{}, known: map[uint64]string{}, suspects: map[string]bool{}, faults: map[string]string{},
 		committed: cfg.StartStep, reported: cfg.Reported, told: cfg.Reported, started: now, began: now, at: now}
 	m.stored, m.hasStored = cfg.StartStep, cfg.Stored
 	if !cfg.Takeover { // steps that the metrics have beyond it are run again
@@ -294,8 +295,10 @@ func (m *Machine) stop(reason string) {
 	}
 	m.stopping = reason
 	switch m.phase {
-	case Gathering:
-		m.finish(Stopped, reason+" before the first step")
+	case Gathering: // those that live on are waited for, and their state is stored
+		if m.seated() == 0 && !(m.cfg.Takeover && !m.at.After(m.quiet)) {
+			m.finish(Stopped, reason+" before the first step")
+		}
 	case Running:
 		m.note("stopping after this step: %s", reason)
 		m.flag(allreduce.FlagStop)

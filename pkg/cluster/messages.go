@@ -13,7 +13,7 @@ import (
 // Protocol is the version of everything that workers and the coordinator say
 // to each other: these messages, the ring's frames and the blobs. Both sides
 // must speak the same one; a worker of another version is refused by name.
-const Protocol = 2
+const Protocol = 3
 
 // maxMessage bounds a control message; the largest is Welcome with its vocabulary.
 const maxMessage = 1 << 20
@@ -37,9 +37,10 @@ type Join struct {
 type Seat struct {
 	Job        string   `json:"job"` // hash of the resolved job file that it runs
 	Generation uint64   `json:"generation"`
-	Step       uint64   `json:"step"`    // committed
-	Members    []string `json:"members"` // of that generation, by rank
-	Micro      []int    `json:"micro"`   // bounds of the step in progress, as Group.Micro
+	Step       uint64   `json:"step"`            // committed
+	Members    []string `json:"members"`         // of that generation, by rank
+	Micro      []int    `json:"micro"`           // bounds of the step in progress, as Group.Micro
+	Fence      uint64   `json:"fence,omitempty"` // newest that it has heard of
 }
 
 // Welcome answers Join. Where Refused is not empty the worker must leave, and
@@ -76,6 +77,7 @@ type Restore struct {
 	Generation uint64 `json:"generation"` // newest when it was decided: who has joined a later one need not heed it
 	StartStep  uint64 `json:"start_step"`
 	State      []Blob `json:"state,omitempty"`
+	Fence      uint64 `json:"fence,omitempty"` // what generations before it came to does not count
 }
 
 // Ready says that a worker has loaded the job and could start.
@@ -120,6 +122,7 @@ type Assign struct {
 	Step        uint64          `json:"step"`              // committed steps; the next one is run first
 	Digest      string          `json:"digest"`            // of the state after Step
 	Sources     []string        `json:"sources,omitempty"` // members that have it, for one that does not
+	Fence       uint64          `json:"fence,omitempty"`   // what generations before it came to does not count
 }
 
 // Formed says that a worker listens on the ring of a generation.

@@ -22,6 +22,7 @@ type Node struct {
 
 	generation  uint64 // newest heard of
 	coordinator string // whose it is
+	fence       uint64 // for the next coordinator: what generations before it came to does not count
 	step        uint64 // committed
 	state       bool   // weights and moments are here
 	digest      string // of them, at rest
@@ -281,8 +282,8 @@ func (n *Node) failed(e LoadFailed) {
 // is still in a generation before that, because it was given up, leaves it.
 func (n *Node) restore(e *Restore) {
 	switch n.phase {
-	case nodeResting:
-		if e.Generation < n.generation {
+	case nodeResting, nodeLoading:
+		if e.Generation < n.generation || n.phase == nodeLoading && n.fault == nil {
 			return
 		}
 		n.phase, n.fault = nodeLoading, nil
@@ -296,7 +297,7 @@ func (n *Node) restore(e *Restore) {
 	default:
 		return
 	}
-	n.generation = max(n.generation, e.Generation)
+	n.generation, n.fence = max(n.generation, e.Generation), max(n.fence, e.Fence)
 	n.state = false // as good as overwritten
 	n.reports = slices.DeleteFunc(n.reports, func(r *Report) bool { return r.Step > e.StartStep })
 }
@@ -420,7 +421,7 @@ func (n *Node) assigned(a *Assign) {
 	if n.phase == nodeLoading || !n.newer(g, a.Coordinator) {
 		return
 	}
-	n.fault = nil
+	n.fault, n.fence = nil, max(n.fence, a.Fence)
 	switch n.phase {
 	case nodeResting:
 		n.form(a)
@@ -441,7 +442,7 @@ func (n *Node) form(a *Assign) {
 func (n *Node) introduce() {
 	j := n.cfg.Join
 	if n.state && n.assign != nil {
-		s := &Seat{Job: n.cfg.Job, Generation: n.generation, Step: n.step, Members: n.assign.Group.Members, Micro: n.assign.Group.Micro}
+		s := &Seat{Job: n.cfg.Job, Fence: n.fence, Generation: n.generation, Step: n.step, Members: n.assign.Group.Members, Micro: n.assign.Group.Micro}
 		if n.step <= n.assign.Step { // below, while it catches up
 			s.Micro = n.assign.First
 		}

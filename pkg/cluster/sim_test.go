@@ -465,6 +465,7 @@ type simCoordinator struct {
 	s *sim
 	*simDisk
 	name   string
+	idle   map[string]time.Time // members that have loaded, and are taken for loading
 	m      *Machine
 	dead   bool
 	frozen bool
@@ -492,7 +493,7 @@ func (c *simCoordinator) resume() {
 
 func (s *sim) startCoordinator(takeover bool) {
 	s.nonce++
-	c := &simCoordinator{s: s, name: fmt.Sprintf("coordinator-%d", s.nonce), simDisk: s.disk}
+	c := &simCoordinator{s: s, idle: map[string]time.Time{}, name: fmt.Sprintf("coordinator-%d", s.nonce), simDisk: s.disk}
 	stored := c.newest()
 	s.logf("%s starts from step %d", c.name, stored)
 	reported := uint64(0)
@@ -506,10 +507,29 @@ func (s *sim) startCoordinator(takeover bool) {
 	tick = func() {
 		if !c.dead {
 			c.do(func() { c.step(Tick{}) })
+			c.watchIdle()
 			s.after(simPeriod, tick)
 		}
 	}
 	s.after(simPeriod, tick)
+}
+
+// watchIdle fails where a member that has loaded is never given anything to do.
+func (c *simCoordinator) watchIdle() {
+	s := c.s
+	for id, w := range c.m.members {
+		p := s.procs[id]
+		if !s.calm() || c != s.coord || c.m.phase == Ended || w.Status != Loading || p == nil || p.node == nil || p.node.phase == nodeLoading {
+			delete(c.idle, id)
+			continue
+		}
+		if c.idle[id].IsZero() {
+			c.idle[id] = s.now
+		}
+		if s.now.Sub(c.idle[id]) > 10*time.Second {
+			s.fail("%s is idle for good: %s", id, s.where())
+		}
+	}
 }
 
 // receive is what the bus brings for the coordinator, whoever that is.
@@ -564,9 +584,11 @@ func (c *simCoordinator) step(ev any) []any {
 			s.after(s.between(time.Millisecond, 80*time.Millisecond), func() { c.do(func() { c.save(a) }) })
 		case Rewind:
 			s.rewinds++
-			s.after(time.Millisecond, func() {
-				c.step(Restored{Step: c.newest()})
-			})
+			step, slow := c.newest(), time.Millisecond
+			if s.rng.IntN(3) == 0 { // the disk is verified at leisure, and may be overtaken
+				slow = s.between(time.Millisecond, 1500*time.Millisecond)
+			}
+			s.after(slow, func() { c.do(func() { c.step(Restored{Step: step}) }) })
 		case Finish:
 			s.logf("%s finishes: %+v", c.name, a)
 			if a.Outcome == Superseded {
