@@ -67,7 +67,12 @@ its own.
 
 Faults: worker killed (SIGKILL), worker frozen (SIGSTOP) for up to twice the
 deadline, coordinator killed and started again, broker restarted, worker joined,
-worker released, coordinator and a worker killed at once.
+worker released, coordinator and a worker killed at once. A fault that hits the
+only worker there is stands in a line of its own: with it goes all state, and the
+job goes back to its newest checkpoint.
+
+In --dir each run has its directory, RUN.log with what its coordinators said, and
+RUN.faults.jsonl with a line for each fault.
 ` + exitHelp,
 		Example: `  coordinator chaos examples/tabletop.yaml --set train.steps=300 --faults 30
   coordinator chaos examples/tabletop.yaml --for 1h --faults 1000 --pace 3s`,
