@@ -17,7 +17,9 @@ type sender struct {
 	tries    int // repetitions since the peer last made progress
 }
 
-// maxBackoff bounds how far repetitions thin out: 2^maxBackoff times patience.
+// maxBackoff bounds how far repetitions thin out, which they do from the third
+// on: 2^maxBackoff times patience. The first comes too early where a server has
+// been restarted and the peer is not back yet.
 const maxBackoff = 3
 
 func (s *sender) room() bool { return s.next-s.consumed < s.window }
@@ -50,7 +52,7 @@ func (s *sender) nack(received uint64, now time.Time) (lo, hi uint64) {
 func (s *sender) due(now time.Time, patience time.Duration, blocked bool) (lo, hi uint64, probe bool) {
 	quiet := now.Sub(s.heard)
 	switch {
-	case s.received < s.next && quiet >= patience<<min(s.tries, maxBackoff):
+	case s.received < s.next && quiet >= patience<<min(s.tries/2, maxBackoff):
 		s.heard = now
 		s.tries++
 		return s.received, s.next, false

@@ -490,7 +490,7 @@ func (n *Node) tick() {
 			n.tell(o)
 		}
 	}
-	if n.at.Sub(n.reported) >= again {
+	if n.at.Sub(n.reported) >= 2*n.cfg.Heartbeat { // a beat tells every heartbeat which are there
 		n.tellReports()
 	}
 	if n.cfg.Patience > 0 && n.at.Sub(n.heard) > n.cfg.Patience {
