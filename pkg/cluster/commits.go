@@ -112,7 +112,7 @@ func (m *Machine) emit(enough func(*stepReports) bool) {
 // passed over in the end: checkpoints wait for them.
 func (m *Machine) flush(all bool) {
 	m.emit(func(r *stepReports) bool { return all || m.at.Sub(r.first) > m.cfg.Deadline })
-	if len(m.reports) == 0 || m.reports[m.reported+1] != nil {
+	if len(m.reports) == 0 || m.reports[m.reported+1] != nil || m.phase != Running && m.phase != Saving { // they may be run again
 		return
 	}
 	next := slices.Min(slices.Collect(maps.Keys(m.reports)))
