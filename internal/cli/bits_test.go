@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,24 +92,34 @@ func TestSameBits(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "run")
 		args := []string{"train", job, "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null", "--set", "schedule.warmup_steps=0"}
 		want := trainDone(t, job, append(slices.Clone(args[3:]), "--run-dir", filepath.Join(t.TempDir(), "run"))...)
-		p := start(t, nil, bin.coordinator, args...)
-		p.event("step")
-		pids := map[float64]bool{}
-		p.cmd.Process.Kill()
-		p.wait()
-		p = start(t, nil, bin.coordinator, args...)
-		for range 2 {
-			pids[p.event("joined")["pid"].(float64)] = true
-		}
-		end := p.event("end")
-		if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
-			t.Fatalf("exit code %d, %v, want %s\n%s", code, end, want, p.errText())
-		}
-		if !strings.Contains(p.errText(), "taking over 2 workers") {
-			t.Errorf("the workers did not live on:\n%s", p.errText())
-		}
-		wantSteps(t, dir, 300)
+		outlives(t, dir, args, want)
 	})
+}
+
+// outlives kills a coordinator of two workers and 300 steps, starts it again
+// with the same command, and wants the same workers to go on to the same end.
+func outlives(t *testing.T, dir string, args []string, want string) {
+	t.Helper()
+	workers := func(p *proc) map[any]bool {
+		return map[any]bool{p.event("joined")["pid"]: true, p.event("joined")["pid"]: true}
+	}
+	p := start(t, nil, bin.coordinator, args...)
+	before := workers(p)
+	p.event("step")
+	p.cmd.Process.Kill()
+	p.wait()
+	p = start(t, nil, bin.coordinator, args...)
+	if after := workers(p); !maps.Equal(after, before) {
+		t.Errorf("the workers are processes %v, and were %v", after, before)
+	}
+	end := p.event("end")
+	if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
+		t.Fatalf("exit code %d, %v, want %s\n%s", code, end, want, p.errText())
+	}
+	if !strings.Contains(p.errText(), "taking over 2 workers") {
+		t.Errorf("the workers did not live on:\n%s", p.errText())
+	}
+	wantSteps(t, dir, 300)
 }
 
 // wantSteps checks that metrics.jsonl has each step once, in order.

@@ -67,8 +67,9 @@ its own.
 
 Faults: worker killed (SIGKILL), worker frozen (SIGSTOP) for up to twice the
 deadline, coordinator killed and started again, broker restarted, worker joined,
-worker released, coordinator and a worker killed at once. A fault that hits the
-only worker there is stands in a line of its own: with it goes all state, and the
+worker released, coordinator and a worker killed at once. In the table those that
+hit a worker from elsewhere, which no coordinator had started, have lines of their
+own, and so have those that hit the only worker: with it goes all state, and the
 job goes back to its newest checkpoint.
 
 In --dir each run has its directory, RUN.log with what its coordinators said, and
@@ -224,8 +225,12 @@ func (f *chaosFlags) draw() (l []string, err error) {
 func (r *chaosReport) sum() {
 	by := map[string][]float64{}
 	for _, f := range r.all {
-		if f.Worker != "" && f.Workers == 1 { // with it goes all state: back to the last checkpoint
+		switch {
+		case f.Worker == "":
+		case f.Workers == 1: // with it goes all state: back to the last checkpoint
 			f.Kind += ", the only one"
+		case !local(f.Worker):
+			f.Kind += ", from elsewhere"
 		}
 		by[f.Kind] = append(by[f.Kind], f.Seconds)
 	}
@@ -378,7 +383,6 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		return err == nil && json.Unmarshal(b, &last) == nil
 	}
 	worker := func() (workerStatus, bool) {
-		status()
 		if len(last.Workers) == 0 {
 			return workerStatus{}, false
 		}
@@ -406,16 +410,17 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		if ended() || watch.steps >= x.job.Train.Steps-2 {
 			break
 		}
+		status()
 		kind, at, hit := x.draw[x.rng.IntN(len(x.draw))], time.Now(), ""
 		switch kind {
 		case killWorker:
 			if w, ok := worker(); ok {
-				at, hit = time.Now(), w.Worker
+				hit = w.Worker
 				syscall.Kill(w.PID, syscall.SIGKILL)
 			}
 		case freezeWorker:
 			if w, ok := worker(); ok {
-				at, hit = time.Now(), w.Worker
+				hit = w.Worker
 				syscall.Kill(w.PID, syscall.SIGSTOP)
 				time.AfterFunc(time.Duration(x.rng.Int64N(int64(2*time.Duration(x.job.Cluster.Deadline)))), func() { syscall.Kill(w.PID, syscall.SIGCONT) })
 			}
@@ -440,7 +445,6 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 			}
 			joined = append(joined, cmd)
 		case releaseWorker:
-			status()
 			if m := len(last.Workers); m > 1 {
 				cluster.AskJob(ctx, conn.Bus(), x.job.Name, cluster.Ask{What: "scale", Workers: m - 1})
 			}

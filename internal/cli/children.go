@@ -93,9 +93,13 @@ func startWorkers(r *run, l *link, coord *cluster.Coordinator, host string, take
 func (c *children) told(p cluster.Phase, members []cluster.Member) {
 	c.mu.Lock()
 	c.closing = c.closing || p == cluster.Ended
-	if soon := time.Now().Add(time.Duration(c.run.job.Cluster.Deadline) / 2); p != cluster.Gathering && !c.adopted && soon.Before(c.adopt) {
-		c.adopt, c.adopted = soon, true // those that train are here; one that was loading says so with its next heartbeat
-		time.AfterFunc(time.Until(soon), c.tend)
+	if p != cluster.Gathering && !c.adopted { // those that train are here; one that was loading says so with its next heartbeat
+		c.adopted = true
+		rest := time.Duration(c.run.job.Cluster.Deadline) / 2
+		if end := time.Now().Add(rest); end.Before(c.adopt) {
+			c.adopt = end
+			time.AfterFunc(rest, c.tend)
+		}
 	}
 	c.members = map[string]bool{}
 	for _, m := range members {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -55,7 +54,7 @@ func TestMissingChildren(t *testing.T) {
 		}
 		ids, _, _ := k.missing()
 		if got := strings.Join(ids, " "); got != c.start {
-			t.Errorf("%s: started %q, want %q", fmt.Sprintf("%q with %d wanted (all: %v)", c.there, c.want, c.all), got, c.start)
+			t.Errorf("%q with %d wanted (all: %v): started %q, want %q", c.there, c.want, c.all, got, c.start)
 		}
 	}
 }

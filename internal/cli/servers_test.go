@@ -127,19 +127,7 @@ func TestMeshOutlivesItsCoordinator(t *testing.T) {
 	args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "2", "--threads", "1", "--set", "cluster.topology=mesh",
 		"--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null"}
 	want := trainDone(t, args[1], append(slices.Clone(args[5:]), "--set", "cluster.topology=broker", "--run-dir", filepath.Join(t.TempDir(), "run"))...)
-	p := start(t, nil, bin.coordinator, args...)
-	p.event("step")
-	p.cmd.Process.Kill()
-	p.wait()
-	p = start(t, nil, bin.coordinator, args...)
-	end := p.event("end")
-	if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
-		t.Fatalf("exit code %d, %v, want %s\n%s", code, end, want, p.errText())
-	}
-	if !strings.Contains(p.errText(), "taking over 2 workers") {
-		t.Errorf("the workers did not live on:\n%s", p.errText())
-	}
-	wantSteps(t, dir, 300)
+	outlives(t, dir, args, want)
 }
 
 // What does not go together is said before anything starts.

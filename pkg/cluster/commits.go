@@ -288,9 +288,9 @@ func (m *Machine) conclude() {
 		m.note("nobody is left that holds the state after step %d, and it is not stored", m.committed)
 		m.enter(Settling)
 	case len(holders) == 0 && m.hasStored:
-		lost := m.committed
+		reason = fmt.Sprintf("%s; no worker is left that holds the state after step %d, and the newest checkpoint is of step %d", reason, m.committed, m.stored)
 		m.committed = m.stored
-		m.finish(outcome, fmt.Sprintf("%s; no worker is left that holds the state after step %d, the newest checkpoint is that", reason, lost))
+		m.finish(outcome, reason)
 	case len(holders) == 0:
 		m.finish(Failed, fmt.Sprintf("%s; and no worker is left that holds the state after step %d", reason, m.committed))
 	case m.refused >= maxRefused:

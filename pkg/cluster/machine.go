@@ -93,7 +93,8 @@ type Machine struct {
 // NewMachine returns a machine in Gathering.
 func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
-		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, abandoned: map[uint64]bool{}, blamed: map[string]int{}, known: map[uint64]string{}, suspects: map[string]bool{}, faults: map[string]string{},
+		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, abandoned: map[uint64]bool{},
+		known: map[uint64]string{}, suspects: map[string]bool{}, blamed: map[string]int{}, faults: map[string]string{},
 		committed: cfg.StartStep, reported: cfg.Reported, told: cfg.Reported, started: now, began: now, at: now}
 	m.stored, m.hasStored = cfg.StartStep, cfg.Stored
 	if !cfg.Takeover { // steps that the metrics have beyond it are run again
@@ -294,12 +295,7 @@ func (m *Machine) stop(reason string) {
 		return
 	}
 	m.stopping = reason
-	switch m.phase {
-	case Gathering: // those that live on are waited for, and their state is stored
-		if m.seated() == 0 && !(m.cfg.Takeover && !m.at.After(m.quiet)) {
-			m.finish(Stopped, reason+" before the first step")
-		}
-	case Running:
+	if m.phase == Running { // else what has to be waited for comes first
 		m.note("stopping after this step: %s", reason)
 		m.flag(allreduce.FlagStop)
 	}

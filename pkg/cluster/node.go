@@ -201,8 +201,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 			n.phase, n.digest, n.state = nodeResting, e.Digest, n.state && e.Digest != ""
 			if r := n.reload; r != nil {
 				n.reload, n.pending = nil, nil
-				n.phase = nodeLoading
-				n.act(Load{*r})
+				n.load(r)
 			} else if a := n.pending; a != nil {
 				n.pending = nil
 				n.form(a)
@@ -286,8 +285,7 @@ func (n *Node) restore(e *Restore) {
 		if e.Generation < n.generation || n.phase == nodeLoading && n.fault == nil {
 			return
 		}
-		n.phase, n.fault = nodeLoading, nil
-		n.act(Load{*e})
+		n.load(e)
 	case nodeForming, nodeFormed, nodeStepping:
 		if e.Generation <= n.generation {
 			return
@@ -298,8 +296,14 @@ func (n *Node) restore(e *Restore) {
 		return
 	}
 	n.generation, n.fence = max(n.generation, e.Generation), max(n.fence, e.Fence)
-	n.state = false // as good as overwritten
-	n.reports = slices.DeleteFunc(n.reports, func(r *Report) bool { return r.Step > e.StartStep })
+}
+
+// load takes the coordinator's state: what is here is as good as overwritten,
+// and the steps after that one are run again.
+func (n *Node) load(r *Restore) {
+	n.phase, n.fault, n.state = nodeLoading, nil, false
+	n.reports = slices.DeleteFunc(n.reports, func(o *Report) bool { return o.Step > r.StartStep })
+	n.act(Load{*r})
 }
 
 // say tells the coordinator what it is waiting to hear; tick says it again.
