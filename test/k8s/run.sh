@@ -93,11 +93,11 @@ diagnose() {
   done
 }
 
-# The logs of all coordinator pods, in the order in which they started.
+# The logs of all coordinator pods, in the order in which they started; log FLAGS as for kubectl.
 log() {
   for pod in $(kn get pods -l app.kubernetes.io/component=coordinator --sort-by=.metadata.creationTimestamp -o name); do
-    kn logs "$pod" --previous 2>/dev/null || true
-    kn logs "$pod" 2>/dev/null || true
+    kn logs "$pod" "$@" --previous 2>/dev/null || true
+    kn logs "$pod" "$@" 2>/dev/null || true
   done
 }
 # field NAME LINE: a value of one line of JSON.
@@ -221,6 +221,15 @@ if [ -n "$killed" ] && [ "$(field generation "$last")" -le 1 ]; then
   say "KILL=$KILL was done and yet the workers never formed anew"; exit 1
 fi
 say "cluster: generation $(field generation "$last") at the end"
+# by the clock of the coordinator's node; a day has 86400 seconds
+log --timestamps | awk '/"event":"step"/ {
+    split(substr($1, 12), t, /[:Z]/)
+    now = 3600 * t[1] + 60 * t[2] + t[3]
+    pause = n++ ? (now - last + 86400) % 86400 : 0
+    if (pause > worst) worst = pause
+    last = now
+  }
+  END { printf "%7s%s%.2f s\n", "", "cluster: longest time between two commits: ", worst }'
 if [ "$KILL" != node ] && ! kn wait --for=condition=Complete job/vlaring-worker --timeout=60s >/dev/null; then
   say "the coordinator's Job is complete, the workers' Job is not"; exit 1
 fi
