@@ -148,6 +148,10 @@ func (r *run) train(ctx context.Context) (err error) {
 	if r.start > 0 {
 		r.view.event("resume", fmt.Sprintf("resuming after step %d from %s", r.start, from.Dir), map[string]any{"step": r.start})
 	}
+	for _, f := range r.dataset.Findings() {
+		r.log.Warn("the data: " + f.String())
+		r.view.script("finding", map[string]any{"finding": f})
+	}
 
 	r.showTransfer()
 	if err := r.openEvaluator(ctx); err != nil {

@@ -72,6 +72,9 @@ type Dataset interface {
 	Meta() Meta
 	Train() Source
 	Heldout() Source // Len 0 where nothing is held out
+	// Findings are what opening noticed that is no error and hardly meant, in
+	// a fixed order.
+	Findings() []Finding
 	Close() error
 }
 

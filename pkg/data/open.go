@@ -80,6 +80,7 @@ func Open(cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta) (D
 	if err != nil {
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
+	d.findings = o.findings
 	return d, nil
 }
 
@@ -90,6 +91,8 @@ type opening struct {
 	seed  uint64
 	path  string
 	given *Meta
+
+	findings []Finding // see find
 }
 
 // file returns the path, which file sources must have.
