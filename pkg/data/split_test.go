@@ -70,12 +70,18 @@ func TestSplit(t *testing.T) {
 
 func TestWordsAndTokenizer(t *testing.T) {
 	for in, want := range map[string][]string{
-		"Put the RED cube, please!": {"put", "the", "red", "cube", "please"},
-		"don't 'quote' it":          {"don't", "quote", "it"},
-		"  ":                        nil,
-		"a1-b2":                     {"a1", "b2"},
-		"Öffne die Tür":             {"öffne", "die", "tür"},
-		"bad\xffbytes":              {"bad", "bytes"},
+		"Put the RED cube, please!":         {"put", "the", "red", "cube", "please"},
+		"don't 'quote' it":                  {"don't", "quote", "it"},
+		"  ":                                nil,
+		"a1-b2":                             {"a1", "b2"},
+		"Öffne die Tür":                     {"öffne", "die", "tür"},
+		"bad\xffbytes":                      {"bad", "bytes"},
+		"cafe\u0301 CAFE\u0301":             {"caf\u00e9", "caf\u00e9"},
+		"don\u2019t \u2018grip\u2019":       {"don't", "grip"},
+		"\u201cdon\u02bct\u201d don\u00b4t": {"don't", "don't"},
+		"l\uff07objet":                      {"l'objet"},
+		"拿起红色方块":                            {"拿起红色方块"},
+		"🤖":                                 nil,
 	} {
 		if got := Words(in); !reflect.DeepEqual(got, want) {
 			t.Errorf("Words(%q) = %q, want %q", in, got, want)

@@ -78,6 +78,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 	}
 	var tokens [][]int32
 	if o.needs.Tokens {
+		o.findWords(t)
 		tok, err := NewTokenizer(meta.Vocab, meta.Spec.Tokens)
 		if err != nil {
 			return nil, err

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Token ids that every vocabulary of this package begins with.
@@ -13,10 +15,21 @@ const (
 	UnknownToken = 1
 )
 
+// apostrophes are the characters that people and keyboards write for a plain
+// one: single quotation marks, the modifier letter, the acute accent, full width.
+const apostrophes = "\u2018\u2019\u201b\u02bc\u00b4\uff07"
+
 // Words splits an instruction into its tokens: lower-cased runs of letters,
-// digits and apostrophes between letters. Everything else separates.
+// digits and apostrophes between letters. Everything else separates. What looks
+// the same is the same: words are in Unicode's composed form (NFC), whichever
+// form the text has, and typographic apostrophes are plain ones.
 func Words(instruction string) []string {
-	r := []rune(strings.ToLower(instruction))
+	r := []rune(norm.NFC.String(strings.ToLower(instruction)))
+	for i, c := range r {
+		if strings.ContainsRune(apostrophes, c) {
+			r[i] = '\''
+		}
+	}
 	letter := func(i int) bool {
 		return i >= 0 && i < len(r) && (unicode.IsLetter(r[i]) || unicode.IsDigit(r[i]) || unicode.IsMark(r[i]))
 	}
