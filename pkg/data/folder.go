@@ -69,94 +69,40 @@ func (o *opening) readManifest(root *os.Root, path string) (*table, string, erro
 	}
 	defer f.Close()
 	fp := newPrint("folder").add("holdout", o.holdoutLabel())
+	var total int64
+	if o.watch.Progress != nil {
+		total = countLines(f)
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return nil, "", err
+		}
+	}
 	r, manifest := hashing(f)
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, maxManifestLine)
-	t := &table{}
-	var texts textIndex
-	var images []string
-	var lines []int
-	index := map[int64]int32{} // episode number → index
-	withEpisode := 0
+	s := &manifestScan{o: o, root: root, fp: fp, table: &table{}, index: map[int64]int32{}}
 	for line := 1; sc.Scan(); line++ {
-		bad := func(format string, a ...any) (*table, string, error) {
-			return nil, "", fmt.Errorf("%s:%d: %w", path, line, fmt.Errorf(format, a...))
+		if err := o.tick(int64(line-1), total, "lines"); err != nil {
+			return nil, "", err
 		}
 		if len(sc.Bytes()) == 0 {
 			continue
 		}
-		var l manifestLine
-		if err := json.Unmarshal(sc.Bytes(), &l); err != nil {
-			return bad("not the JSON object expected: %w", err)
-		}
-		i := len(t.episode)
-		ep := int32(i)
-		if l.Episode != nil {
-			withEpisode++
-			e, ok := index[*l.Episode]
-			if !ok {
-				e = int32(len(t.numbers))
-				index[*l.Episode] = e
-				t.numbers = append(t.numbers, *l.Episode)
+		if err := s.line(line, sc.Bytes()); err != nil {
+			if err = o.pass(Fault{Kind: "line", File: path, Line: line}, fmt.Errorf("%s:%d: %w", path, line, err)); err != nil {
+				return nil, "", err
 			}
-			ep = e
-		}
-		if withEpisode != 0 && withEpisode != i+1 {
-			return bad("some lines have an episode and some do not; give it on all or none")
-		}
-		t.episode = append(t.episode, ep)
-		lines = append(lines, line)
-		if o.needs.Tokens {
-			if l.Instruction == nil {
-				return bad("the key instruction is missing")
-			}
-			t.text = append(t.text, texts.add(*l.Instruction))
-		}
-		if o.needs.Actions {
-			if len(l.Action) == 0 {
-				return bad("the key action is missing or empty")
-			}
-			if i == 0 {
-				t.dim = len(l.Action)
-			}
-			if len(l.Action) != t.dim {
-				return bad("action has %d values, the first line's has %d", len(l.Action), t.dim)
-			}
-			for _, a := range l.Action {
-				if math.Abs(a) > math.MaxFloat32 {
-					return bad("action value %v does not fit float32", a)
-				}
-				t.actions = append(t.actions, float32(a))
-			}
-		}
-		if o.needs.Image[0] > 0 {
-			if l.Image == nil {
-				return bad("the key image is missing")
-			}
-			file, err := readImageFile(root, *l.Image)
-			if err != nil {
-				return bad("image %q: %w", *l.Image, err)
-			}
-			if _, _, err := CheckImage(file); err != nil {
-				return bad("image %q: %w", *l.Image, err)
-			}
-			fp.h.Write(file)
-			fp.add("size", len(file))
-			images = append(images, *l.Image)
-		}
-		if i >= maxSamples {
-			return bad("more than %d samples", maxSamples)
 		}
 	}
+	t, images, lines := s.table, s.images, s.lines
 	if err := sc.Err(); err != nil {
 		return nil, "", fmt.Errorf("%s: after line %d: %w", path, max(1, len(lines)), err)
 	}
 	if len(t.episode) == 0 {
 		return nil, "", fmt.Errorf("%s has no samples", path)
 	}
-	t.texts = texts.texts
+	t.texts = s.texts.texts
 	t.eps = len(t.numbers)
-	if withEpisode == 0 {
+	if s.withEpisode == 0 {
 		t.eps = len(t.episode)
 	}
 	t.origin = func(i int) string {
@@ -177,6 +123,92 @@ func (o *opening) readManifest(root *os.Root, path string) (*table, string, erro
 	}
 	fp.add("manifest", hex.EncodeToString(manifest.Sum(nil)))
 	return t, fp.sum(), nil
+}
+
+// manifestScan is what the lines so far have given.
+type manifestScan struct {
+	o           *opening
+	root        *os.Root
+	fp          print
+	table       *table
+	texts       textIndex
+	images      []string
+	lines       []int           // of each sample
+	index       map[int64]int32 // episode number → index
+	withEpisode int             // samples that have one
+}
+
+// line adds the sample of a line. All of it is read before any of it is kept.
+func (s *manifestScan) line(line int, text []byte) error {
+	o, t := s.o, s.table
+	var l manifestLine
+	if err := json.Unmarshal(text, &l); err != nil {
+		return fmt.Errorf("not the JSON object expected: %w", err)
+	}
+	i := len(t.episode)
+	if i > 0 && (l.Episode != nil) != (s.withEpisode > 0) {
+		return errors.New("some lines have an episode and some do not; give it on all or none")
+	}
+	if i >= maxSamples {
+		return fmt.Errorf("more than %d samples", maxSamples)
+	}
+	if o.needs.Tokens && l.Instruction == nil {
+		return errors.New("the key instruction is missing")
+	}
+	if o.needs.Actions {
+		if len(l.Action) == 0 {
+			return errors.New("the key action is missing or empty")
+		}
+		if i > 0 && len(l.Action) != t.dim {
+			return fmt.Errorf("action has %d values, the first line's has %d", len(l.Action), t.dim)
+		}
+		for _, a := range l.Action {
+			if math.Abs(a) > math.MaxFloat32 {
+				return fmt.Errorf("action value %v does not fit float32", a)
+			}
+		}
+	}
+	if o.needs.Image[0] > 0 {
+		if l.Image == nil {
+			return errors.New("the key image is missing")
+		}
+		if !o.lenient() {
+			file, err := readImageFile(s.root, *l.Image)
+			if err == nil {
+				_, _, err = CheckImage(file)
+			}
+			if err != nil {
+				return fmt.Errorf("image %q: %w", *l.Image, err)
+			}
+			s.fp.h.Write(file)
+			s.fp.add("size", len(file))
+		}
+		s.images = append(s.images, *l.Image)
+	}
+
+	ep := int32(i)
+	if l.Episode != nil {
+		s.withEpisode++
+		e, ok := s.index[*l.Episode]
+		if !ok {
+			e = int32(len(t.numbers))
+			s.index[*l.Episode] = e
+			t.numbers = append(t.numbers, *l.Episode)
+		}
+		ep = e
+	}
+	t.episode = append(t.episode, ep)
+	s.lines = append(s.lines, line)
+	if o.needs.Tokens {
+		t.text = append(t.text, s.texts.add(*l.Instruction))
+	}
+	if o.needs.Actions {
+		t.dim = len(l.Action)
+		for _, a := range l.Action {
+			t.actions = append(t.actions, float32(a))
+		}
+	}
+	return nil
 }
 
 // readImageFile reads a regular file of bounded size from inside root. Names

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,13 @@ func Kinds() []string { return []string{"tabletop", "copy", "tensors", "rlds", "
 // Open reads and checks the whole of a file source but the pixels of its
 // pictures, of which it checks the header; errors name file, record or line.
 func Open(cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta) (Dataset, error) {
-	o := &opening{cfg: cfg, needs: needs, seed: seed, given: meta}
+	return OpenContext(context.Background(), cfg, needs, seed, baseDir, meta, Watch{})
+}
+
+// OpenContext is Open that ends early when ctx does, with an error that wraps
+// ctx's, and that is watched.
+func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta, watch Watch) (Dataset, error) {
+	o := &opening{ctx: ctx, watch: watch, cfg: cfg, needs: needs, seed: seed, given: meta}
 	o.path = cfg.Path
 	if o.path != "" && !filepath.IsAbs(o.path) {
 		o.path = filepath.Join(baseDir, o.path)
@@ -86,6 +93,8 @@ func Open(cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta) (D
 
 // opening is one call of Open.
 type opening struct {
+	ctx   context.Context
+	watch Watch
 	cfg   job.Data
 	needs Needs
 	seed  uint64

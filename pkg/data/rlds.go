@@ -2,6 +2,7 @@ package data
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -80,12 +81,17 @@ func openRLDS(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &rldsScan{fields: fields, table: table{dim: fields.dim}}
+	s := &rldsScan{o: o, fields: fields, table: table{dim: fields.dim}}
+	for _, sh := range shards {
+		s.total += int64(sh.episodes)
+	}
 	fp := newPrint("rlds").add("camera", fields.camera).add("split", name).add("holdout", o.holdoutLabel())
 	for _, sh := range shards {
 		sum, err := s.shard(sh)
 		if err != nil {
-			return nil, err
+			if err = o.pass(Fault{Kind: "file", File: sh.file}, err); err != nil {
+				return nil, err
+			}
 		}
 		fp.add("shard", sum)
 	}
@@ -160,7 +166,10 @@ func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rl
 
 // rldsScan is the pass over all shards, and afterwards what reads pictures.
 type rldsScan struct {
+	o        *opening
 	fields   rldsFields
+	done     int64 // records
+	total    int64
 	table    table
 	texts    textIndex
 	files    []string // of the shards
@@ -182,18 +191,30 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 	tee, sum := hashing(io.NewSectionReader(f, 0, info.Size()))
 	r := tfrecord.NewReader(tee, info.Size(), sh.file)
 	n := 0
-	for {
+	for ; ; n++ {
+		if err := s.o.tick(s.done, s.total, "records"); err != nil {
+			return "", err
+		}
 		record, offset, err := r.Next()
 		if err == io.EOF {
 			break
 		}
-		if err != nil {
+		var damaged *tfrecord.RecordError
+		switch {
+		case errors.As(err, &damaged) && damaged.Passed:
+		case err != nil:
 			return "", err
+		default:
+			if err = s.episode(record, offset); err != nil {
+				err = fmt.Errorf("%s: record %d at byte %d: %w", sh.file, n, offset-12, err)
+			}
 		}
-		if err := s.episode(record, offset); err != nil {
-			return "", fmt.Errorf("%s: record %d at byte %d: %w", sh.file, n, offset-12, err)
+		if err != nil {
+			if err = s.o.pass(Fault{Kind: "record", File: sh.file, Record: ptr(n)}, err); err != nil {
+				return "", err
+			}
 		}
-		n++
+		s.done++
 	}
 	if n != sh.episodes {
 		return "", fmt.Errorf("%s has %d episodes, dataset_info.json says %d (shardLengths)", sh.file, n, sh.episodes)
@@ -228,6 +249,8 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 	if len(t.episode)+steps > maxSamples {
 		return fmt.Errorf("the data has more than %d steps", maxSamples)
 	}
+	var actions []float32 // all is read before any of it is kept
+	var texts, pictures []tfrecord.Span
 	if s.fields.dim > 0 {
 		f, err := feature(rldsAction)
 		if err != nil {
@@ -245,7 +268,7 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 				return fail(rldsAction, fmt.Errorf("step %d has %v in dimension %d", i/s.fields.dim, v, i%s.fields.dim))
 			}
 		}
-		t.actions = append(t.actions, a...)
+		actions = a
 	}
 	list := func(name string) ([]tfrecord.Span, error) {
 		f, err := feature(name)
@@ -262,26 +285,29 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 		return v, nil
 	}
 	if s.fields.text != "" {
-		v, err := list(s.fields.text)
-		if err != nil {
+		if texts, err = list(s.fields.text); err != nil {
 			return err
-		}
-		for _, x := range v {
-			t.text = append(t.text, s.texts.add(string(x.Of(record))))
 		}
 	}
 	if s.fields.camera != "" {
-		v, err := list(s.fields.camera)
-		if err != nil {
+		if pictures, err = list(s.fields.camera); err != nil {
 			return err
 		}
-		for i, x := range v {
-			b := x.Of(record)
-			if _, _, err := CheckImage(b); err != nil {
+		for i, x := range pictures {
+			if s.o.lenient() {
+				break
+			}
+			if _, _, err := CheckImage(x.Of(record)); err != nil {
 				return fail(s.fields.camera, fmt.Errorf("step %d: %w", i, err))
 			}
-			s.pictures = append(s.pictures, picture{shard: int32(len(s.files) - 1), crc: crc32.Checksum(b, castagnoli), off: offset + int64(x.Off), len: int32(x.Len)})
 		}
+	}
+	t.actions = append(t.actions, actions...)
+	for _, x := range texts {
+		t.text = append(t.text, s.texts.add(string(x.Of(record))))
+	}
+	for _, x := range pictures {
+		s.pictures = append(s.pictures, picture{shard: int32(len(s.files) - 1), crc: crc32.Checksum(x.Of(record), castagnoli), off: offset + int64(x.Off), len: int32(x.Len)})
 	}
 	for i := 0; i < steps; i++ {
 		t.episode = append(t.episode, int32(t.eps))

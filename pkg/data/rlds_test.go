@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -399,7 +400,7 @@ func TestBridge(t *testing.T) {
 func FuzzRLDS(f *testing.F) {
 	f.Add(tinyEpisode(f, 0, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &rldsScan{fields: rldsFields{camera: "steps/observation/image_0", text: rldsTexts[0], dim: 7}, files: []string{"x"}}
+		s := &rldsScan{o: &opening{ctx: context.Background()}, fields: rldsFields{camera: "steps/observation/image_0", text: rldsTexts[0], dim: 7}, files: []string{"x"}}
 		s.table.dim = 7
 		if err := s.episode(b, 12); err != nil {
 			return

@@ -113,7 +113,7 @@ func openTensors(o *opening) (*set, error) {
 }
 
 func (o *opening) tensors(t *tensorFile) (*set, error) {
-	sum, err := hashFile(t.path)
+	sum, err := o.hashFile(t.path)
 	if err != nil {
 		return nil, err
 	}
@@ -297,13 +297,17 @@ func narrow(v []int64) []int32 {
 }
 
 // hashFile returns the hex SHA-256 of a file.
-func hashFile(path string) (string, error) {
+func (o *opening) hashFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	r, h := hashing(f)
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	r, h := hashing(&ticking{o: o, r: f, total: info.Size()})
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}

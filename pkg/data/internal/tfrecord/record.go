@@ -35,6 +35,7 @@ type RecordError struct {
 	Record int   // from 0
 	Offset int64 // of the record's first byte
 	What   string
+	Passed bool // the record's end is known: Next may be called again for the one after it
 }
 
 func (e *RecordError) Error() string {
@@ -73,7 +74,7 @@ func NewReader(r io.Reader, size int64, name string) *Reader {
 // only once its checksum is right and the file is long enough for it.
 func (r *Reader) Next() (data []byte, offset int64, err error) {
 	bad := func(format string, a ...any) ([]byte, int64, error) {
-		return nil, 0, &RecordError{r.file, r.record, r.offset, fmt.Sprintf(format, a...)}
+		return nil, 0, &RecordError{r.file, r.record, r.offset, fmt.Sprintf(format, a...), false}
 	}
 	var head [12]byte
 	switch n, err := io.ReadFull(r.r, head[:]); {
@@ -106,13 +107,13 @@ func (r *Reader) Next() (data []byte, offset int64, err error) {
 		return nil, 0, fmt.Errorf("%s: record %d at byte %d: %w", r.file, r.record, r.offset, err)
 	}
 	data = r.buf[:length]
-	if got, want := MaskedCRC(data), binary.LittleEndian.Uint32(r.buf[length:]); got != want {
-		return bad("the checksum of its %d bytes of data is %08x, the file says %08x", length, got, want)
-	}
-	offset = r.offset + 12
+	at := r.offset
 	r.offset += 16 + int64(length)
 	r.record++
-	return data, offset, nil
+	if got, want := MaskedCRC(data), binary.LittleEndian.Uint32(r.buf[length:]); got != want {
+		return nil, 0, &RecordError{r.file, r.record - 1, at, fmt.Sprintf("the checksum of its %d bytes of data is %08x, the file says %08x", length, got, want), true}
+	}
+	return data, at + 12, nil
 }
 
 // Append appends a record to dst, as a writer of test files needs.
