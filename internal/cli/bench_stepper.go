@@ -215,7 +215,7 @@ func (s *stepper) lap(phase int) {
 }
 
 func (s *stepper) step() error {
-	ps := s.model.Params()
+	ps, count := s.model.Params(), 0
 	s.at = time.Now()
 	for m := range s.micros {
 		if err := s.prog.Load(s.batch); err != nil {
@@ -224,6 +224,7 @@ func (s *stepper) step() error {
 		s.prog.SetStep(1, s.n, true)
 		s.lap(phaseLoad)
 		s.prog.Forward()
+		count += s.prog.Losses()[0].Count()
 		s.lap(phaseForward)
 		slab := s.grad
 		if m > 0 {
@@ -237,7 +238,7 @@ func (s *stepper) step() error {
 			s.lap(phaseFold)
 		}
 	}
-	s.rt.Div(s.grad, float32(s.micros))
+	s.rt.Div(s.grad, float32(float64(count)/float64(s.prog.Losses()[0].Nominal())))
 	norm := s.rt.GradNorm(ps, s.grad)
 	s.lap(phaseNorm)
 	scale := 1.0

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -86,13 +87,9 @@ func (s *subject) fit(ctx context.Context, rt *tensor.Runtime) (*fitted, error) 
 			return nil, err
 		}
 		if res.Refused != "" {
-			return nil, fmt.Errorf("step %d: %s", trainer.CommittedStep(), res.Refused)
+			return nil, errors.New(res.Refused)
 		}
-		loss := 0.0
-		for _, l := range res.Losses {
-			loss += l
-		}
-		f.losses = append(f.losses, loss/float64(len(res.Losses)))
+		f.losses = append(f.losses, res.Loss)
 	}
 	f.seconds = time.Since(start).Seconds()
 	return f, nil

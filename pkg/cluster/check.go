@@ -15,8 +15,8 @@ const (
 	maxGeneration = 1 << 60
 	// maxPieces bounds the files of one part of a checkpoint.
 	maxPieces = 16
-	// maxLoss is beyond what the two float32 hold that a loss travels in.
-	maxLoss = 1e39
+	// maxTargets of a step: whole numbers up to it are float64.
+	maxTargets = 1 << 53
 	// maxSeconds of a part of a step.
 	maxSeconds = 1e9
 	// maxWords bounds the texts of others that are passed on, in bytes.
@@ -66,13 +66,11 @@ func (m *Machine) checkReport(e *Report) error {
 	if e.Micro < 0 || e.Micro > m.cfg.Micro {
 		return fmt.Errorf("%d micro-batches of %d", e.Micro, m.cfg.Micro)
 	}
-	if len(e.Losses) != m.cfg.Micro && !(e.Refused != "" && len(e.Losses) == 0) {
-		return fmt.Errorf("%d losses of %d micro-batches", len(e.Losses), m.cfg.Micro)
+	if e.Targets < 0 || e.Targets > maxTargets || (e.Targets == 0) != (e.Refused != "") {
+		return fmt.Errorf("%d targets, refused because of %.80q", e.Targets, e.Refused)
 	}
-	for i, l := range e.Losses {
-		if !(math.Abs(l) <= maxLoss) {
-			return fmt.Errorf("loss %v of micro-batch %d", l, i)
-		}
+	if !(math.Abs(e.Loss) <= math.MaxFloat64) {
+		return fmt.Errorf("loss %v", e.Loss)
 	}
 	t := e.Times
 	for _, s := range []float64{t.Data, t.Forward, t.Backward, t.Ring, t.Optimizer} {

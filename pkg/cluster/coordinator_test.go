@@ -100,7 +100,7 @@ func TestCoordinatorEndsWhileSaving(t *testing.T) {
 	g := hear[Assign](p).Group.Generation
 	p.say(&Formed{Worker: "a", Generation: g})
 	hear[Go](p)
-	p.say(&Report{Worker: "a", Generation: g, World: 1, Step: 1, Losses: []float64{1}, Micro: 1})
+	p.say(&Report{Worker: "a", Generation: g, World: 1, Step: 1, Loss: 1, Targets: 8, Micro: 1})
 	p.say(&Offer{Worker: "a", Generation: g, Step: 1, Parts: 1})
 	<-saving
 	c.Tell(&Lead{Coordinator: "leader"})

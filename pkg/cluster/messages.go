@@ -13,7 +13,7 @@ import (
 // Protocol is the version of everything that workers and the coordinator say
 // to each other: these messages, the ring's frames and the blobs. Both sides
 // must speak the same one; a worker of another version is refused by name.
-const Protocol = 3
+const Protocol = 4
 
 // maxMessage bounds a control message; the largest is Welcome with its vocabulary.
 const maxMessage = 1 << 20
@@ -160,24 +160,25 @@ type Times struct {
 	Optimizer float64 `json:"optimizer"`
 }
 
-// Report is what a worker says of a step it has committed. Losses and norms
-// come out of the ring, so that each member knows all of them and any one
-// report is enough.
+// Report is what a worker says of a step it has committed. Losses, counts and
+// norms come out of the ring, so that each member knows those of the whole
+// global batch and any one report is enough.
 type Report struct {
-	Worker     string    `json:"worker"`
-	Generation uint64    `json:"generation"`
-	Rank       int       `json:"rank"`
-	World      int       `json:"world"`
-	Step       uint64    `json:"step"`              // committed steps, so the first report says 1
-	Losses     []float64 `json:"losses"`            // of all micro-batches, in order; empty where the step was refused
-	GradNorm   float64   `json:"grad_norm"`         // before clipping
-	LR         float64   `json:"lr"`                //
-	Refused    string    `json:"refused,omitempty"` // why no update was made: a loss or gradient that is not finite
-	Micro      int       `json:"micro"`             // micro-batches that this worker computed
-	Digest     string    `json:"digest,omitempty"`  // of its state, at steps where all compare theirs
-	Times      Times     `json:"times"`
-	RingBytes  uint64    `json:"ring_bytes"` // sent in this generation
-	Faults     uint64    `json:"faults"`     // ring frames lost, doubled, corrupt or stale in this generation
+	Worker     string  `json:"worker"`
+	Generation uint64  `json:"generation"`
+	Rank       int     `json:"rank"`
+	World      int     `json:"world"`
+	Step       uint64  `json:"step"`              // committed steps, so the first report says 1
+	Loss       float64 `json:"loss"`              // the mean over the global batch; 0 where the step was refused
+	Targets    int     `json:"targets"`           // that it is the mean over: tokens, or action values; 0 where the step was refused
+	GradNorm   float64 `json:"grad_norm"`         // before clipping
+	LR         float64 `json:"lr"`                //
+	Refused    string  `json:"refused,omitempty"` // why no update was made: a loss or gradient that is not finite, no target
+	Micro      int     `json:"micro"`             // micro-batches that this worker computed
+	Digest     string  `json:"digest,omitempty"`  // of its state, at steps where all compare theirs
+	Times      Times   `json:"times"`
+	RingBytes  uint64  `json:"ring_bytes"` // sent in this generation
+	Faults     uint64  `json:"faults"`     // ring frames lost, doubled, corrupt or stale in this generation
 }
 
 // Stall says what a worker has been waiting for, and how long.

@@ -82,8 +82,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{`{"kind":"go","body":null}`, "no body"},
 		{`{"kind":"go","body":{"generation":1}} `, ""},
 		{`{"kind":"go","body":{"generation":1}}{}`, "after top-level value"},
-		{`{"kind":"report","body":{"losses":[1e400]}}`, "cannot unmarshal"},
-		{`{"kind":"report","body":{"losses":[NaN]}}`, "invalid character"},
+		{`{"kind":"report","body":{"loss":1e400}}`, "cannot unmarshal"},
+		{`{"kind":"report","body":{"loss":NaN}}`, "invalid character"},
 		{`{"kind":"join","body":{"protocol":9,"of_tomorrow":[1]}}`, ""}, // readable across versions
 		{strings.Repeat(" ", maxMessage+1), "over the limit"},
 	} {

@@ -377,7 +377,7 @@ func (s *machineScenario) event(c command) (out []string) {
 				}
 				micro := m.bounds[r+1] - m.bounds[r]
 				slow := float64(c.num(p.Worker, 1))
-				do(&Report{Worker: p.Worker, Generation: m.generation, Rank: r, World: len(m.places), Step: step, Losses: make([]float64, m.cfg.Micro), Micro: micro,
+				do(&Report{Worker: p.Worker, Generation: m.generation, Rank: r, World: len(m.places), Step: step, Targets: m.cfg.Micro, Micro: micro,
 					Times: Times{Forward: 0.1 * slow * float64(micro)}})
 				if w := m.members[p.Worker]; w != nil {
 					w.LastSeen = s.now
@@ -469,8 +469,8 @@ func (s *machineScenario) fromWorker(c command, id string) any {
 			e.Digest = digestOf(e.Step)
 		}
 	case *Report:
-		if c.args["losses"] == "" {
-			e.Losses = make([]float64, s.m.cfg.Micro)
+		if c.args["targets"] == "" && c.args["refused"] == "" {
+			e.Targets = s.m.cfg.Micro
 		}
 		if c.args["world"] == "" {
 			e.World = len(s.m.places)

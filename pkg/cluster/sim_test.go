@@ -132,7 +132,7 @@ type sim struct {
 	steps, micro, every int
 	workers             int
 	want                [][]float32 // weights after each step
-	wantLoss            [][]float64
+	wantLoss            []float64
 	drop, dup, corrupt  float64
 	slow                time.Duration // most that a message is delayed
 	cut                 map[string]bool
@@ -181,13 +181,13 @@ func newSim(seed uint64) *sim {
 		s.slow = time.Duration(r.IntN(60)) * time.Millisecond
 	}
 	w, mom := simInit(), make([]float32, simElements)
-	s.want, s.wantLoss = [][]float32{append(slices.Clone(w), mom...)}, [][]float64{nil}
+	s.want, s.wantLoss = [][]float32{append(slices.Clone(w), mom...)}, []float64{0}
 	for step := range s.steps {
 		var sum []float32
-		var losses []float64
+		loss := 0.0
 		for m := range s.micro {
 			g, l := simGradient(uint64(step), m, w)
-			losses = append(losses, l)
+			loss += simTravel(l)
 			if m == 0 {
 				sum = g
 			} else {
@@ -198,7 +198,7 @@ func newSim(seed uint64) *sim {
 		}
 		simUpdate(w, mom, sum, s.micro)
 		s.want = append(s.want, append(slices.Clone(w), mom...))
-		s.wantLoss = append(s.wantLoss, losses)
+		s.wantLoss = append(s.wantLoss, loss/float64(s.micro))
 	}
 	return s
 }
@@ -621,8 +621,8 @@ func (c *simCoordinator) step(ev any) []any {
 func (c *simCoordinator) stepDone(reports []*Report) {
 	s := c.s
 	r := reports[0]
-	if !s.flips && (len(r.Losses) != s.micro || !slices.Equal(r.Losses, s.wantLoss[r.Step])) {
-		s.fail("step %d was reported with other losses", r.Step)
+	if !s.flips && (r.Targets != s.micro || r.Loss != s.wantLoss[r.Step]) {
+		s.fail("step %d was reported with another loss", r.Step)
 	}
 	if n := len(c.metrics); n > 0 && r.Step <= c.metrics[n-1] {
 		s.fail("%s reports step %d after step %d", c.name, r.Step, c.metrics[n-1])
@@ -963,7 +963,7 @@ func (w *simWorker) reduce(lo, hi int) {
 	var micro [][]float32
 	for m := lo; m < hi; m++ { // the losses ride along, each in places of its own
 		g := append(slices.Clone(w.grads[m]), make([]float32, 2*s.micro)...)
-		g[simElements+2*m] = float32(w.losses[m])
+		g[simElements+2*m] = float32(w.losses[m]) // as simTravel
 		g[simElements+2*m+1] = float32(w.losses[m] - float64(float32(w.losses[m])))
 		micro = append(micro, g)
 	}
@@ -1015,18 +1015,18 @@ func (w *simWorker) pump() {
 	}
 }
 
+// simTravel is a loss after its way through the ring as two floats.
+func simTravel(l float64) float64 {
+	return float64(float32(l)) + float64(float32(l-float64(float32(l))))
+}
+
 func (w *simWorker) commit(flags allreduce.Flags) {
 	s := w.s
 	sum := w.sum
 	w.sum = nil
-	var losses []float64
+	loss := 0.0
 	for m := range s.micro {
-		losses = append(losses, float64(sum[simElements+2*m])+float64(sum[simElements+2*m+1]))
-	}
-	for i, l := range losses {
-		if float32(l) == float32(s.wantLoss[w.step+1][i]) {
-			losses[i] = s.wantLoss[w.step+1][i] // 48 bits travel; the toy's loss has 53
-		}
+		loss += float64(sum[simElements+2*m]) + float64(sum[simElements+2*m+1])
 	}
 	simUpdate(w.state[:simElements], w.state[simElements:], sum[:simElements], s.micro)
 	w.step++
@@ -1036,7 +1036,7 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 		s.fail("%s commits step %d with other bits", w.id, w.step)
 		return
 	}
-	w.input(Committed{Report{Step: w.step, Losses: losses, GradNorm: math.Abs(float64(sum[0])), Micro: n, Digest: w.digest(), Times: Times{Forward: 0.01 * float64(n)}}})
+	w.input(Committed{Report{Step: w.step, Loss: loss / float64(s.micro), Targets: s.micro, GradNorm: math.Abs(float64(sum[0])), Micro: n, Digest: w.digest(), Times: Times{Forward: 0.01 * float64(n)}}})
 	if w.dead {
 		return
 	}

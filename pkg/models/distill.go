@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -9,6 +10,9 @@ import (
 // Distillation adds a teacher's answers to a program's loss:
 //
 //	(1-Alpha)·task + Alpha·soft + Features·hint
+//
+// each a mean over the whole batch: task and soft over targets, or action
+// values; hint over samples.
 //
 // soft is the error against the teacher's output: SoftTargets where the output
 // is tokens, the mean squared error where it is actions. hint compares
@@ -50,18 +54,17 @@ func (t *teaching) answer() {
 	}
 }
 
-// recordLoss records what Backward begins at: the task's loss and, with
-// weights, those of exits and teacher.
+// recordLoss records the task's loss and, with weights, those of exits and
+// teacher. Those that are means over the same count become one.
 func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 	t := p.tape
 	task := func(out *tensor.Var) *tensor.Loss {
 		if p.labels != nil {
-			return t.CrossEntropy(out, p.labels, NoLabel)
+			return t.CrossEntropy(out, p.labels)
 		}
 		return t.MSE(out, p.actions)
 	}
-	p.loss = task(p.out)
-	losses, weights := []*tensor.Loss{p.loss}, []float64{1}
+	losses, weights := []*tensor.Loss{task(p.out)}, []float64{1}
 	add := func(l *tensor.Loss, w float64) { losses, weights = append(losses, l), append(weights, w) }
 	if d := opt.Distill; d != nil {
 		weights[0] = 1 - d.Alpha
@@ -81,8 +84,22 @@ func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 			add(task(e.Out), w)
 		}
 	}
-	if len(losses) > 1 {
-		p.loss = t.WeightedSum(losses, weights)
+	var rest []*tensor.Loss
+	for len(losses) > 0 {
+		var alike []*tensor.Loss
+		var by, over []float64
+		for i, l := range losses {
+			if losses[0].Alike(l) {
+				alike, by = append(alike, l), append(by, weights[i])
+			} else {
+				rest, over = append(rest, l), append(over, weights[i])
+			}
+		}
+		if len(alike) > 1 || by[0] != 1 {
+			alike[0] = t.WeightedSum(slices.Clone(alike), by)
+		}
+		p.losses = append(p.losses, alike[0])
+		losses, weights, rest = rest, over, nil
 	}
 	return nil
 }

@@ -1,5 +1,18 @@
 package models
 
+// Targets writes to dst [N, T] the labels of which the model is to be judged,
+// and NoLabel elsewhere: where labels has it, and where tokens has the padding
+// that the model takes out. It is what a target is in every loss, measure and
+// report.
+func (c Config) Targets(dst, tokens, labels []int32) {
+	for i, y := range labels {
+		if c.PadToken >= 0 && int(tokens[i]) == c.PadToken {
+			y = NoLabel
+		}
+		dst[i] = y
+	}
+}
+
 // PaddingMask writes to dst which tokens are visible: 1 where tokens[i] is not
 // pad. A negative pad hides nothing.
 func PaddingMask(dst []uint8, tokens []int32, pad int) {

@@ -172,7 +172,7 @@ type Program struct {
 	tokens, labels                    *tensor.Ints
 	visible                           *tensor.Bytes
 	out                               *tensor.Var
-	loss                              *tensor.Loss
+	losses                            []*tensor.Loss // means over different counts, added
 	pass                              *Pass
 	end                               tensor.Mark // behind the output, before the loss
 	teacher                           *teaching
@@ -268,15 +268,29 @@ func (p *Program) Load(b *Batch) error {
 	}
 	if p.visible != nil {
 		PaddingMask(p.visible.Data, p.tokens.Data, p.model.cfg.PadToken)
-		if p.labels != nil {
-			for i, v := range p.visible.Data {
-				if v == 0 {
-					p.labels.Data[i] = -1 // padding is not a target
-				}
-			}
-		}
+	}
+	if p.labels != nil {
+		p.model.cfg.Targets(p.labels.Data, b.Tokens, b.Labels)
 	}
 	return nil
+}
+
+// Targets are the labels of the loaded batch, [n, T], NoLabel where there is no
+// target (see Config.Targets); nil where the model predicts actions.
+func (p *Program) Targets() []int32 {
+	if p.labels == nil {
+		return nil
+	}
+	return p.labels.Data
+}
+
+// Visible says which tokens of the loaded batch are no padding, [n, T]; nil:
+// all of them.
+func (p *Program) Visible() []uint8 {
+	if p.visible == nil {
+		return nil
+	}
+	return p.visible.Data
 }
 
 func (p *Program) loadTokens(dst *tensor.Ints, b *Batch, src []int32, label bool) error {
@@ -296,18 +310,31 @@ func (p *Program) loadTokens(dst *tensor.Ints, b *Batch, src []int32, label bool
 // samples in this step. Without train there is no dropout.
 func (p *Program) SetStep(seed, step uint64, train bool) { p.tape.SetStep(seed, step, p.ids, train) }
 
-// Forward computes outputs and loss of the loaded batch, and returns the loss.
-func (p *Program) Forward() float64 {
+// Forward computes outputs and losses of the loaded batch, and returns the mean
+// loss over it: the sum of Losses' values.
+func (p *Program) Forward() (loss float64) {
 	if p.teacher != nil {
 		p.teacher.answer()
 	}
 	p.tape.Forward()
-	return p.loss.Value()
+	for _, l := range p.losses {
+		loss += l.Value()
+	}
+	return loss
 }
 
-// Backward writes the gradient of the loss to the slab bound to the model's
-// parameters.
-func (p *Program) Backward() { p.tape.Backward(p.loss) }
+// Losses are what the program's loss is the sum of. Each is a mean over a count
+// of its own, over which it is to be divided once, for all batches of a step:
+// the first, mostly the only one, over targets or action values; a second, over
+// samples, where the features of a teacher are compared beside targets.
+func (p *Program) Losses() []*tensor.Loss { return p.losses }
+
+// Backward writes the gradient of the first of Losses, as tensor.Loss has it, to
+// the slab bound to the model's parameters.
+func (p *Program) Backward() { p.BackwardOf(0) }
+
+// BackwardOf is Backward of loss k. Any may follow one Forward, in any order.
+func (p *Program) BackwardOf(k int) { p.tape.Backward(p.losses[k]) }
 
 // OnGrad sets a function that Backward calls when a parameter's gradient is complete.
 func (p *Program) OnGrad(f func(*tensor.Param)) { p.tape.OnGrad(f) }

@@ -8,19 +8,31 @@ type lossSum struct {
 }
 
 // WeightedSum is Σ weights[i]·losses[i], added in order in float64. The losses
-// are of this tape, each in one sum at most.
+// are of this tape, each in one sum at most, and are means over the same count:
+// all over the rows that the same labels name, or each over all of its
+// elements. Count and Nominal are the first one's.
 func (t *Tape) WeightedSum(losses []*Loss, weights []float64) *Loss {
 	need(len(losses) > 0 && len(losses) == len(weights), "WeightedSum", "as many weights as losses, at least one", len(losses), len(weights))
-	o := &lossSum{Loss: Loss{parts: losses}, weights: weights}
+	for _, l := range losses[1:] {
+		need(losses[0].Alike(l), "WeightedSum", "losses that count by the same labels", l.nominal)
+	}
+	o := &lossSum{Loss: Loss{parts: losses, nominal: losses[0].nominal, labels: losses[0].labels}, weights: weights}
 	t.record(o, nil, nil)
 	return &o.Loss
 }
 
+// Alike says whether two losses can be parts of one sum: whatever the data,
+// what counts in one is the same share of its Nominal as in the other.
+func (l *Loss) Alike(other *Loss) bool {
+	return l.labels == other.labels && (l.labels == nil || l.nominal == other.nominal)
+}
+
 func (o *lossSum) forward(*Tape) {
-	o.value = 0
+	o.scaled = 0
 	for i, l := range o.parts {
-		o.value += float64(o.weights[i] * l.value)
+		o.scaled += float64(o.weights[i] * l.scaled)
 	}
+	o.count, o.sum = o.parts[0].count, o.scaled*float64(o.nominal)
 }
 
 // backward comes before its parts', which were recorded earlier.
@@ -36,9 +48,7 @@ func (o *lossSum) backward(*Tape) {
 type softTargets struct {
 	Loss
 	logits, teacher *Var
-	labels          *Ints // nil: every row counts
 	temperature     float64
-	rows            int
 	diff            []float32 // [.., V] softmax(logits/τ) - softmax(teacher/τ)
 	each            []float64 // [N]
 	fwd, back       rowTask
@@ -47,13 +57,14 @@ type softTargets struct {
 
 // SoftTargets is Hinton, Vinyals and Dean's distillation loss ("Distilling the
 // Knowledge in a Neural Network", 2015): τ²·KL(softmax(teacher/τ) ‖
-// softmax(logits/τ)), the mean over rows. Rows whose label is negative are left
-// out; labels may be nil. No gradient flows to the teacher.
+// softmax(logits/τ)), the mean over the rows whose label counts; labels may be
+// nil. No gradient flows to the teacher.
 func (t *Tape) SoftTargets(logits, teacher *Var, labels *Ints, temperature float64) *Loss {
 	need(logits.Size() == teacher.Size() && logits.Cols() == teacher.Cols(), "SoftTargets", sprint("two of ", logits.Shape), teacher.Shape)
 	need(!teacher.root().grad, "SoftTargets", "a teacher that needs no gradient", teacher.Shape)
 	need(temperature > 0, "SoftTargets", "a temperature above 0", temperature)
-	o := &softTargets{logits: logits, teacher: teacher, labels: labels, temperature: temperature}
+	need(labels == nil || len(labels.Data) == logits.Rows(), "SoftTargets", sprint("a label for each row of ", logits.Shape), logits.Rows())
+	o := &softTargets{Loss: Loss{nominal: logits.Rows(), labels: labels}, logits: logits, teacher: teacher, temperature: temperature}
 	t.record(o, nil, []*Var{logits, teacher})
 	return &o.Loss
 }
@@ -93,7 +104,7 @@ func (o *softTargets) bind(*Tape) {
 	}}
 	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
 		g := ws.Floats(v)
-		s := float32(o.weight * o.temperature / float64(max(o.rows, 1)))
+		s := float32(o.weight * o.temperature / float64(o.nominal))
 		for i := lo; i < hi; i++ {
 			if o.counts(i) {
 				kernel.Scale(g, o.diff[i*v:(i+1)*v], s)
@@ -105,18 +116,18 @@ func (o *softTargets) bind(*Tape) {
 	}}
 }
 
-func (o *softTargets) counts(row int) bool { return o.labels == nil || o.labels.Data[row] >= 0 }
+func (o *softTargets) counts(row int) bool { return o.labels == nil || o.labels.Counts(row) }
 
 func (o *softTargets) forward(t *Tape) {
 	o.fwd.run(t.rt)
-	o.rows, o.value = 0, 0
+	sum, count := 0.0, 0
 	for i, kl := range o.each {
 		if o.counts(i) {
-			o.rows++
-			o.value += kl
+			count++
+			sum += kl
 		}
 	}
-	o.value = float64(o.value*o.temperature*o.temperature) / float64(max(o.rows, 1))
+	o.set(float64(sum*o.temperature*o.temperature), count)
 }
 
 func (o *softTargets) backward(t *Tape) {

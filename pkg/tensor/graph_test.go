@@ -18,6 +18,7 @@ type graph interface {
 	fixed(name string, shape ...int) node // its gradient is not
 	param(name string, shape ...int) leaf
 	ints(name string, limit int, shape ...int) ids
+	labels(name string, limit int, shape ...int) ids // as ints, but some are -1
 	bytes(name string, see func(i int) bool, shape ...int) flags
 
 	linear(x node, w, b leaf, act Activation) node
@@ -41,7 +42,7 @@ type graph interface {
 	weightedSum(l []loss, w []float64) loss
 	softTargets(x, teacher node, labels ids, temperature float64) loss
 	mse(x, target node) loss
-	crossEntropy(x node, labels ids, ignore int) loss
+	crossEntropy(x node, labels ids) loss
 }
 
 // A handle holds the tape's object or the twin's.
@@ -156,6 +157,14 @@ func (g *tapeGraph) param(name string, shape ...int) leaf {
 	return leaf{p: g.ps.Add(name, shape...)}
 }
 
+func (g *tapeGraph) labels(name string, limit int, shape ...int) ids {
+	n := g.ints(name, limit+1, shape...)
+	for i := range n.i.Data {
+		n.i.Data[i]--
+	}
+	return n
+}
+
 func (g *tapeGraph) ints(name string, limit int, shape ...int) ids {
 	if g.indices[name] == nil {
 		i := g.t.Ints(shape...)
@@ -216,8 +225,8 @@ func (g *tapeGraph) meanPool(x node, see flags) node   { return node{v: g.t.Mean
 func (g *tapeGraph) selectToken(x node, i int) node    { return node{v: g.t.SelectToken(x.v, i)} }
 func (g *tapeGraph) reshape(x node, shape ...int) node { return node{v: g.t.Reshape(x.v, shape...)} }
 func (g *tapeGraph) mse(x, target node) loss           { return loss{l: g.t.MSE(x.v, target.v)} }
-func (g *tapeGraph) crossEntropy(x node, i ids, ig int) loss {
-	return loss{l: g.t.CrossEntropy(x.v, i.i, ig)}
+func (g *tapeGraph) crossEntropy(x node, i ids) loss {
+	return loss{l: g.t.CrossEntropy(x.v, i.i)}
 }
 
 // result is what a tape computed: everything that somebody may read.
@@ -266,7 +275,7 @@ func runTape(t *testing.T, rt *Runtime, f func(graph) (node, loss), inGrads bool
 	for range 2 {
 		g.t.Forward()
 		g.t.Backward(l.l)
-		r := &result{loss: l.l.Value(), out: slices.Clone(out.v.Data), inputs: map[string][]float32{}, params: map[string][]float32{}}
+		r := &result{loss: l.l.Scaled(), out: slices.Clone(out.v.Data), inputs: map[string][]float32{}, params: map[string][]float32{}}
 		for _, name := range g.order {
 			if v := g.inputs[name]; v.Grad != nil {
 				r.inputs[name] = slices.Clone(v.Grad)

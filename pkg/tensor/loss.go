@@ -4,9 +4,23 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
 )
 
-// Loss is a scalar at the end of a tape.
+// Loss is a scalar at the end of a tape: a mean over what counts, which is known
+// as a sum and a count, so that means over several batches can be made of them.
+//
+//	Sum       of the last Forward, over what counts, in float64 in a fixed order
+//	Count     what counted in it: rows with a target, or elements
+//	Nominal   what a batch of this shape has, targets or not: a constant of the tape
+//
+// Backward gives the gradient of Sum/Nominal, which knows nothing of the data's
+// own count. So sums of gradients of batches of one shape, divided once by the
+// sum of Count/Nominal, are the gradient of the mean over all of them.
 type Loss struct {
-	value  float64
+	scaled  float64 // Sum/Nominal
+	sum     float64
+	count   int
+	nominal int
+	labels  *Ints // that say what counts; nil: everything
+
 	active bool    // this Backward begins here, or at a sum that this is a part of
 	weight float64 // in that sum; 1 by itself
 	parts  []*Loss // of a sum
@@ -23,8 +37,34 @@ func (l *Loss) end() {
 	}
 }
 
-// Value is the loss of the last Forward, summed in float64 in a fixed order.
-func (l *Loss) Value() float64 { return l.value }
+// Value is the mean of the last Forward over what counts; 0 where nothing does.
+func (l *Loss) Value() float64 {
+	if l.count == l.nominal {
+		return l.scaled
+	}
+	return l.sum / float64(max(l.count, 1))
+}
+
+// Sum is the sum of the last Forward over what counts.
+func (l *Loss) Sum() float64 { return l.sum }
+
+// Scaled is Sum/Nominal: what Backward gives the gradient of.
+func (l *Loss) Scaled() float64 { return l.scaled }
+
+// Count is how many rows or elements counted in the last Forward.
+func (l *Loss) Count() int { return l.count }
+
+// Nominal is the rows or elements of a batch, those that do not count too.
+func (l *Loss) Nominal() int { return l.nominal }
+
+// set takes the result of a Forward.
+func (l *Loss) set(sum float64, count int) {
+	l.sum, l.count, l.scaled = sum, count, sum/float64(l.nominal)
+}
+
+// Counts says whether element i is the label of a target: labels that are
+// negative are of none.
+func (n *Ints) Counts(i int) bool { return n.Data[i] >= 0 }
 
 type mse struct {
 	Loss
@@ -36,7 +76,7 @@ type mse struct {
 func (t *Tape) MSE(pred, target *Var) *Loss {
 	need(pred.Size() == target.Size(), "MSE", sprint("two of ", pred.Shape), target.Shape)
 	need(!target.root().grad, "MSE", "a target that needs no gradient", target.Shape)
-	o := &mse{pred: pred, target: target}
+	o := &mse{Loss: Loss{nominal: pred.Size()}, pred: pred, target: target}
 	t.record(o, nil, []*Var{pred, target})
 	return &o.Loss
 }
@@ -46,7 +86,7 @@ func (o *mse) flops() (int64, int64) { return 0, 0 }
 func (o *mse) needs() []*Var         { return []*Var{o.pred, o.target} }
 
 func (o *mse) forward(*Tape) {
-	o.value = kernel.SumSquaredDiff(o.pred.Data, o.target.Data) / float64(o.pred.Size())
+	o.set(kernel.SumSquaredDiff(o.pred.Data, o.target.Data), o.nominal)
 }
 
 func (o *mse) backward(*Tape) {
@@ -54,7 +94,7 @@ func (o *mse) backward(*Tape) {
 		return
 	}
 	acc := o.pred.accumulate()
-	s := float32(o.weight * 2 / float64(o.pred.Size()))
+	s := float32(o.weight * 2 / float64(o.nominal))
 	for i, p := range o.pred.Data {
 		g := float32(float32(p-o.target.Data[i]) * s)
 		if acc {
@@ -67,9 +107,6 @@ func (o *mse) backward(*Tape) {
 type crossEntropy struct {
 	Loss
 	logits *Var
-	labels *Ints
-	ignore int
-	rows   int       // that count
 	max    []float32 // of each row of logits
 	sum    []float32 // of the exponentials of each row
 	each   []float64 // [N] loss of each row
@@ -79,11 +116,10 @@ type crossEntropy struct {
 }
 
 // CrossEntropy returns the mean of -log softmax(logits)[label] over the rows
-// whose label is not ignore: logits [.., V], a label a row. Without any such
-// row it is 0.
-func (t *Tape) CrossEntropy(logits *Var, labels *Ints, ignore int) *Loss {
+// whose label counts: logits [.., V], a label a row.
+func (t *Tape) CrossEntropy(logits *Var, labels *Ints) *Loss {
 	need(logits.Rows() == len(labels.Data), "CrossEntropy", sprint("a label for each row of ", logits.Shape), labels.Shape)
-	o := &crossEntropy{logits: logits, labels: labels, ignore: ignore}
+	o := &crossEntropy{Loss: Loss{nominal: logits.Rows(), labels: labels}, logits: logits}
 	t.record(o, nil, []*Var{logits})
 	return &o.Loss
 }
@@ -102,10 +138,10 @@ func (o *crossEntropy) bind(*Tape) {
 		p := ws.Floats(v)
 		for i := lo; i < hi; i++ {
 			o.each[i] = 0
-			y := int(o.labels.Data[i])
-			if y == o.ignore {
+			if !o.labels.Counts(i) {
 				continue
 			}
+			y := int(o.labels.Data[i])
 			x := o.logits.Data[i*v : (i+1)*v]
 			copy(p, x)
 			o.max[i], o.sum[i] = kernel.SoftmaxRow(p, 1)
@@ -114,11 +150,10 @@ func (o *crossEntropy) bind(*Tape) {
 	}}
 	// The probabilities are computed anew, in the place of the gradient.
 	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
-		s := float32(o.weight / float64(max(o.rows, 1)))
+		s := float32(o.weight / float64(o.nominal))
 		for i := lo; i < hi; i++ {
 			g := o.logits.Grad[i*v : (i+1)*v]
-			y := int(o.labels.Data[i])
-			if y == o.ignore {
+			if !o.labels.Counts(i) {
 				if !o.acc {
 					clear(g)
 				}
@@ -130,7 +165,7 @@ func (o *crossEntropy) bind(*Tape) {
 			}
 			copy(p, o.logits.Data[i*v:(i+1)*v])
 			kernel.SoftmaxAgain(p, 1, o.max[i], o.sum[i])
-			p[y]-- // softmax - one-hot
+			p[o.labels.Data[i]]-- // softmax - one-hot
 			kernel.Scale(p, p, s)
 			if o.acc {
 				kernel.Accumulate(g, p)
@@ -141,15 +176,14 @@ func (o *crossEntropy) bind(*Tape) {
 
 func (o *crossEntropy) forward(t *Tape) {
 	o.fwd.run(t.rt)
-	sum := 0.0
-	o.rows = 0
-	for i, y := range o.labels.Data {
-		if int(y) != o.ignore {
-			o.rows++
-			sum += o.each[i]
+	sum, count := 0.0, 0
+	for i, x := range o.each {
+		if o.labels.Counts(i) {
+			count++
+			sum += x
 		}
 	}
-	o.value = sum / float64(max(o.rows, 1))
+	o.set(sum, count)
 }
 
 func (o *crossEntropy) backward(t *Tape) {

@@ -157,10 +157,13 @@ var ops = func() []opCase {
 	list = append(list,
 		opCase{name: "block", deep: true, out: func(g graph, s dims) node { return block(g, tokens(g, s), s, 0.2) }},
 		opCase{name: "model", deep: true, out: model})
-	for _, ignore := range []int{-100, 1} {
-		list = append(list, opCase{name: fmt.Sprintf("crossentropy/ignore=%d", ignore), loss: func(g graph, s dims) (node, loss) {
+	for name, labels := range map[string]func(g graph, s dims) ids{
+		"all":  func(g graph, s dims) ids { return g.ints("labels", s.d, s.b, s.n) },
+		"some": func(g graph, s dims) ids { return g.labels("labels", s.d, s.b, s.n) },
+	} {
+		list = append(list, opCase{name: "crossentropy/" + name, loss: func(g graph, s dims) (node, loss) {
 			x := g.input("logits", s.b, s.n, s.d)
-			return x, g.crossEntropy(x, g.ints("labels", s.d, s.b, s.n), ignore)
+			return x, g.crossEntropy(x, labels(g, s))
 		}})
 	}
 	list = append(list, opCase{name: "mse", loss: func(g graph, s dims) (node, loss) { return squared(g, tokens(g, s)) }})

@@ -117,7 +117,7 @@ func TestShapeErrors(t *testing.T) {
 		{"Reshape", []string{"48", "[2 3 8]", "[7 7]"}, func(e env) { e.t.Reshape(e.x, 7, 7) }},
 		{"MSE", []string{"[2 3 8]", "[2 3 4 4]"}, func(e env) { e.t.MSE(e.x, e.img) }},
 		{"MSE", []string{"gradient"}, func(e env) { e.t.MSE(e.x, e.t.Linear(e.x, e.ps.Add("sq", 8, 8), nil, None)) }},
-		{"CrossEntropy", []string{"[2 3 8]", "[5]"}, func(e env) { e.t.CrossEntropy(e.x, e.t.Ints(5), -1) }},
+		{"CrossEntropy", []string{"[2 3 8]", "[5]"}, func(e env) { e.t.CrossEntropy(e.x, e.t.Ints(5)) }},
 		{"NeedGrad", []string{"input"}, func(e env) { e.t.NeedGrad(e.t.Linear(e.x, e.w, e.b, None)) }},
 		{"KeepWeights", []string{"Attention"}, func(e env) { e.t.KeepWeights(e.x) }},
 		{"AttentionWeights", []string{"KeepWeights"}, func(e env) { e.t.AttentionWeights(e.t.Attention(e.t.Input(2, 3, 24), 2, Mask{}, 0)) }},

@@ -23,7 +23,7 @@ func planned(t *testing.T, rt *Runtime, apart bool, f func(g *tapeGraph) (node, 
 	}
 	g.t.Forward()
 	g.t.Backward(l.l)
-	r = &result{loss: l.l.Value(), out: slices.Clone(out.v.Data), inputs: map[string][]float32{}, params: map[string][]float32{"all": grads}}
+	r = &result{loss: l.l.Scaled(), out: slices.Clone(out.v.Data), inputs: map[string][]float32{}, params: map[string][]float32{"all": grads}}
 	for name, v := range g.inputs {
 		if v.Grad != nil {
 			r.inputs[name] = slices.Clone(v.Grad)

@@ -180,7 +180,7 @@ func TestTwoLosses(t *testing.T) {
 	}
 	second := func(g graph) (node, loss) {
 		x := g.linear(trunk(g), g.param("two", 5, 4), leaf{}, None)
-		return x, g.crossEntropy(x, g.ints("labels", 5, s.b, s.n), 2)
+		return x, g.crossEntropy(x, g.labels("labels", 5, s.b, s.n))
 	}
 	alone := []*result{runTape(t, rt, first, true), runTape(t, rt, second, true)}
 
@@ -199,7 +199,7 @@ func TestTwoLosses(t *testing.T) {
 			aside.Grad[k] = 3
 		}
 		g.t.Backward(both[i].l)
-		if v := both[i].l.Value(); v != alone[i].loss {
+		if v := both[i].l.Scaled(); v != alone[i].loss {
 			t.Errorf("loss %d is %v, alone %v", i, v, alone[i].loss)
 		}
 		for name, want := range alone[i].params {

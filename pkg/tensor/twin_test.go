@@ -44,6 +44,14 @@ func (g *twinGraph) leaf(name string, shape []int) *array {
 func (g *twinGraph) input(name string, shape ...int) node { return node{f: g.leaf(name, shape)} }
 func (g *twinGraph) fixed(name string, shape ...int) node { return node{f: g.leaf(name, shape)} }
 func (g *twinGraph) param(name string, shape ...int) leaf { return leaf{f: g.leaf(name, shape)} }
+func (g *twinGraph) labels(name string, limit int, shape ...int) ids {
+	n := g.ints(name, limit+1, shape...)
+	for i := range n.f {
+		n.f[i]--
+	}
+	return n
+}
+
 func (g *twinGraph) ints(name string, limit int, shape ...int) ids {
 	return ids{f: drawInts(name, limit, size(shape))}
 }
@@ -300,10 +308,11 @@ func (g *twinGraph) mse(x, target node) loss {
 	return loss{f: s / float64(len(x.f.d))}
 }
 
-func (g *twinGraph) crossEntropy(x node, labels ids, ignore int) loss {
-	s, n := 0.0, 0.0
+// crossEntropy is Sum/Nominal, which Backward is the gradient of.
+func (g *twinGraph) crossEntropy(x node, labels ids) loss {
+	s := 0.0
 	for r, y := range labels.f {
-		if int(y) == ignore {
+		if y < 0 {
 			continue
 		}
 		sum := 0.0
@@ -311,7 +320,6 @@ func (g *twinGraph) crossEntropy(x node, labels ids, ignore int) loss {
 			sum += math.Exp(v)
 		}
 		s += math.Log(sum) - x.f.row(r)[y]
-		n++
 	}
-	return loss{f: s / math.Max(n, 1)}
+	return loss{f: s / float64(len(labels.f))}
 }

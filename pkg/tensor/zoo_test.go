@@ -168,18 +168,17 @@ func (g *twinGraph) softTargets(x, teacher node, labels ids, temperature float64
 		}
 		return p
 	}
-	s, n := 0.0, 0.0
+	s := 0.0
 	for r := range x.f.rows() {
 		if labels.f != nil && labels.f[r] < 0 {
 			continue
 		}
-		n++
 		q := soft(x.f.row(r))
 		for i, p := range soft(teacher.f.row(r)) {
 			s += p * (math.Log(p) - math.Log(q[i]))
 		}
 	}
-	return loss{f: temperature * temperature * s / math.Max(n, 1)}
+	return loss{f: temperature * temperature * s / float64(x.f.rows())}
 }
 
 // zooOps are the zoo's lines of the table of operations.
@@ -226,8 +225,12 @@ func zooOps() (list []opCase) {
 	return append(list, opCase{name: "weightedsum", loss: func(g graph, s dims) (node, loss) {
 		x := g.input("logits", s.b, s.n, s.d)
 		y := g.linear(x, g.param("w", s.d, s.d), leaf{}, None)
-		labels := g.ints("labels", s.d, s.b, s.n)
-		return y, g.weightedSum([]loss{g.crossEntropy(y, labels, 1), g.mse(x, g.fixed("want", s.b, s.n, s.d)), g.softTargets(y, g.fixed("teacher", s.b, s.n, s.d), labels, 2)},
+		labels := g.labels("labels", s.d, s.b, s.n)
+		return y, g.weightedSum([]loss{g.crossEntropy(y, labels), g.crossEntropy(x, labels), g.softTargets(y, g.fixed("teacher", s.b, s.n, s.d), labels, 2)},
 			[]float64{0.25, 3, 0.5})
+	}}, opCase{name: "weightedsum/elements", loss: func(g graph, s dims) (node, loss) {
+		x := g.input("x", s.b, s.n, s.d)
+		y := g.linear(x, g.param("w", s.d+1, s.d), leaf{}, None)
+		return y, g.weightedSum([]loss{g.mse(y, g.fixed("taught", s.b, s.n, s.d+1)), g.mse(x, g.fixed("want", s.b, s.n, s.d))}, []float64{0.5, 3})
 	}})
 }

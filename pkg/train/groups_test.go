@@ -226,14 +226,14 @@ func TestDistillFromItself(t *testing.T) {
 	teacher.Init(j.Seed)
 	x := trainJob(t, 2, &models.Distillation{Teacher: teacher, Alpha: 1}, set...)
 	for i, r := range x.results {
-		if r.Losses[0] != 0 || r.GradNorm != 0 {
-			t.Errorf("step %d: the loss against itself is %v, the gradient's norm %v", i+1, r.Losses, r.GradNorm)
+		if r.Loss != 0 || r.GradNorm != 0 {
+			t.Errorf("step %d: the loss against itself is %v, the gradient's norm %v", i+1, r.Loss, r.GradNorm)
 		}
 	}
 	plain := trainJob(t, 2, nil, set...)
 	half := trainJob(t, 2, &models.Distillation{Teacher: teacher, Alpha: 0.5}, set...)
-	if want := plain.results[0].Losses[0] / 2; half.results[0].Losses[0] != want {
-		t.Errorf("half of the task's loss is %v, want %v", half.results[0].Losses[0], want)
+	if want := plain.results[0].Loss / 2; half.results[0].Loss != want {
+		t.Errorf("half of the task's loss is %v, want %v", half.results[0].Loss, want)
 	}
 	again := trainJob(t, 2, &models.Distillation{Teacher: teacher, Alpha: 0.5}, set...)
 	if !slices.Equal(again.t.params.Values(), half.t.params.Values()) || slices.Equal(plain.t.params.Values(), half.t.params.Values()) {

@@ -10,8 +10,9 @@ import (
 
 // Metrics is one line of metrics.jsonl: what happened in one committed step.
 type Metrics struct {
-	Step       uint64        `json:"step"` // committed steps, from 1
-	Loss       float64       `json:"loss"` // mean over the global batch, before the update
+	Step       uint64        `json:"step"`    // committed steps, from 1
+	Loss       float64       `json:"loss"`    // mean over the global batch, before the update
+	Targets    int           `json:"targets"` // that it is the mean over: tokens, or action values
 	GradNorm   float64       `json:"grad_norm"`
 	LR         float64       `json:"lr"`
 	SamplesSec float64       `json:"samples_per_s"`
@@ -21,16 +22,12 @@ type Metrics struct {
 	Time       cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
 }
 
-// Combine makes a step's metrics of the reports of it. Losses are summed in
-// float64 in the order of the micro-batches, so the figure is the job's and not
-// the cluster's; any one report has them all.
+// Combine makes a step's metrics of the reports of it. Its loss came out of the
+// ring, summed in the order of the micro-batches and divided once, so the
+// figure is the job's and not the cluster's; any one report has it.
 func Combine(reports []*cluster.Report) Metrics {
 	r0 := reports[0]
-	m := Metrics{Step: r0.Step, GradNorm: r0.GradNorm, LR: r0.LR, World: r0.World, Generation: r0.Generation, Refused: r0.Refused}
-	for _, l := range r0.Losses {
-		m.Loss += l
-	}
-	m.Loss /= float64(max(len(r0.Losses), 1))
+	m := Metrics{Step: r0.Step, Loss: r0.Loss, Targets: r0.Targets, GradNorm: r0.GradNorm, LR: r0.LR, World: r0.World, Generation: r0.Generation, Refused: r0.Refused}
 	for _, r := range reports {
 		t := &m.Time
 		t.Data, t.Forward, t.Backward = max(t.Data, r.Times.Data), max(t.Forward, r.Times.Forward), max(t.Backward, r.Times.Backward)

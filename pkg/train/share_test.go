@@ -229,7 +229,7 @@ func TestStateFromPeers(t *testing.T) {
 	s.form([]int{0, 8}, ra)
 	s.step([]int{0, 8}, ra)
 	s.step([]int{0, 8}, ra)
-	reports := []*cluster.Report{nil, {Worker: "a", Step: 1}, {Worker: "a", Step: 2, Losses: []float64{0.1}}, {Worker: "a", Step: 3}}
+	reports := []*cluster.Report{nil, {Worker: "a", Step: 1}, {Worker: "a", Step: 2, Loss: 0.1}, {Worker: "a", Step: 3}}
 	a.reports.Store(&reports)
 
 	b, rb := sharer(t, s, hub, "b")
@@ -249,7 +249,7 @@ func TestStateFromPeers(t *testing.T) {
 	if rb.Digest() != want[1] || rb.CommittedStep() != 2 {
 		t.Errorf("the state came as %s, want %s", rb.Digest(), want[1])
 	}
-	if j, _ := json.Marshal(got); len(got) != 2 || got[0].Step != 1 || got[1].Losses[0] != 0.1 { // no nil, and none of a step that it does not have
+	if j, _ := json.Marshal(got); len(got) != 2 || got[0].Step != 1 || got[1].Loss != 0.1 { // no nil, and none of a step that it does not have
 		t.Errorf("the reports came as %s", j)
 	}
 	bounds := []int{0, 4, 8}

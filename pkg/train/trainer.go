@@ -47,12 +47,17 @@ type Batches interface {
 //
 // The micro-gradients of a step are kept until it is committed, by
 // micro-batch: where a generation breaks, the next one computes only what is
-// missing. Behind each micro-gradient stands a tail, in which its loss travels
-// with it; so the sum's tail holds all losses of the step, and whoever has the
-// sum knows whether the step is to be refused.
+// missing. Behind each micro-gradient stands a tail, in which its losses travel
+// with it: each as a sum over what counts, which is scaled by a constant, and
+// the count. So the sum's tail holds all of the step, and whoever has it knows
+// by what to divide, once, and whether the step is to be refused.
 //
-//	micro-gradient m   │ flat gradient │ 0 0 … loss (as two floats) … 0 0 │
-//	sum                │ flat gradient │ losses of all micro-batches      │
+//	micro-gradient m   │ flat gradient │ 0 0 … loss (as two floats), count … 0 0 │
+//	sum                │ flat gradient │ losses and counts of all micro-batches  │
+//
+// A program whose losses are means over different counts (see
+// models.Program.Losses) has a flat gradient for each, one behind the other,
+// and they are added when each is divided.
 type Trainer struct {
 	rt     *tensor.Runtime
 	model  *models.Model
@@ -60,7 +65,7 @@ type Trainer struct {
 	prog   *models.Program
 	opt    Options
 	m, v   []float32 // first and second moments, laid out like the weights
-	total  []float32 // gradient and tail
+	total  []float32 // gradients and tail
 	phase  func(step uint64, phase string)
 
 	held     map[int][]float32 // micro-gradients with their tails, of the step after step
@@ -68,6 +73,7 @@ type Trainer struct {
 	buckets  []allreduce.Range
 	of       map[*tensor.Param]int
 	left     []int // parameters of each bucket whose gradient is not written yet
+	first    int   // bucket of the gradient that is being written
 	computed int   // micro-batches, of the step in progress
 
 	mu   sync.RWMutex // of weights, moments and step: written by commits, read by those who copy them
@@ -87,10 +93,21 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	ps := model.Params()
 	t := &Trainer{rt: rt, model: model, params: ps, prog: prog, opt: opt, phase: phase, held: map[int][]float32{},
 		m: tensor.Floats(ps.Len()), v: tensor.Floats(ps.Len())}
-	t.buckets, t.of = Buckets(ps, opt.BucketBytes)
-	t.buckets = append(t.buckets, allreduce.Range{Lo: ps.Len(), Hi: ps.Len() + t.tail()}) // with the losses
-	t.total = tensor.Floats(ps.Len() + t.tail())
-	t.left = make([]int, len(t.buckets))
+	for i, l := range prog.Losses() {
+		if l.Nominal() > maxCount {
+			prog.Close()
+			return nil, fmt.Errorf("batch.micro %d has %d targets or values: want at most %d in a micro-batch", opt.Micro, l.Nominal(), maxCount)
+		}
+		at := i * ps.Len()
+		var one []allreduce.Range
+		one, t.of = Buckets(ps, opt.BucketBytes)
+		for _, b := range one {
+			t.buckets = append(t.buckets, allreduce.Range{Lo: at + b.Lo, Hi: at + b.Hi})
+		}
+	}
+	t.left = make([]int, len(t.buckets)/t.losses())
+	t.buckets = append(t.buckets, allreduce.Range{Lo: t.gradients(), Hi: t.gradients() + t.tail()})
+	t.total = tensor.Floats(t.gradients() + t.tail())
 	t.prog.OnGrad(t.gradReady)
 	return t, nil
 }
@@ -98,9 +115,23 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 // micros is the number of micro-batches in a step.
 func (t *Trainer) micros() int { return t.opt.Global / t.opt.Micro }
 
-// tail is the length of what follows the flat gradient: two floats a loss, up
-// to a cache line.
-func (t *Trainer) tail() int { return (2*t.micros() + 15) / 16 * 16 }
+// losses is how many means over different counts the loss is the sum of.
+func (t *Trainer) losses() int { return len(t.prog.Losses()) }
+
+// gradients is the length of the flat gradients, one for each of the losses.
+func (t *Trainer) gradients() int { return t.losses() * t.params.Len() }
+
+// told is what the tail has of one loss of one micro-batch, in floats.
+const told = 3
+
+// maxCount is the largest count that a float32 tells exactly.
+const maxCount = 1 << 24
+
+// tail is the length of what follows the flat gradients, up to a cache line.
+func (t *Trainer) tail() int { return (told*t.losses()*t.micros() + 15) / 16 * 16 }
+
+// place is where loss k of micro-batch m stands in the tail.
+func (t *Trainer) place(m, k int) int { return told * (m*t.losses() + k) }
 
 // CommittedStep is the number of steps whose update the weights contain.
 func (t *Trainer) CommittedStep() uint64 {
@@ -112,8 +143,9 @@ func (t *Trainer) CommittedStep() uint64 {
 // Result is what a committed step says of itself. All but Times and Computed
 // are the same on every rank.
 type Result struct {
-	Losses   []float64 // of all micro-batches, in order
-	GradNorm float64   // before clipping
+	Loss     float64 // the mean over the global batch, before the update
+	Targets  int     // in the global batch; action values where the model predicts those
+	GradNorm float64 // before clipping
 	LR       float64
 	Refused  string // why no update was made; empty: it was
 	Computed int    // micro-batches that were computed here
@@ -206,27 +238,39 @@ func (t *Trainer) compute(ctx context.Context, m int, g []float32, in Batches, o
 		return fmt.Errorf("step %d, micro-batch %d: %w", t.step+1, m, err)
 	}
 	t.phase(t.step, "forward")
-	n := t.params.Len()
-	t.params.BindGrads(g[:n])
 	t.prog.SetStep(t.opt.Seed, t.step, true)
-	loss := t.prog.Forward()
+	t.prog.Forward()
 	times.Forward += since(&start)
-	tail := g[n:]
+	tail := g[t.gradients():]
 	clear(tail)
-	tail[2*m], tail[2*m+1] = split(loss)
+	for k, l := range t.prog.Losses() {
+		at := tail[t.place(m, k):]
+		at[0], at[1] = split(l.Scaled())
+		at[2] = float32(l.Count())
+	}
 	t.phase(t.step, "backward")
 	if op != nil {
-		clear(t.left)
-		for _, b := range t.of {
-			t.left[b]++
-		}
 		op.Ready(len(t.buckets) - 1)
 	}
-	t.op = op
-	t.prog.Backward()
-	t.op = nil
+	for k := range t.prog.Losses() {
+		t.backward(k, g, op)
+	}
 	times.Backward += since(&start)
 	return nil
+}
+
+// backward writes the gradient of loss k of what was run forward to its place
+// in g, whose buckets op is told of.
+func (t *Trainer) backward(k int, g []float32, op *allreduce.Op) {
+	n := t.params.Len()
+	t.params.BindGrads(g[k*n : (k+1)*n])
+	clear(t.left)
+	for _, b := range t.of {
+		t.left[b]++
+	}
+	t.first, t.op = k*len(t.left), op
+	t.prog.BackwardOf(k)
+	t.op = nil
 }
 
 // split makes two floats of a loss, 48 bits of it; join is the inverse. Zeros
@@ -248,7 +292,7 @@ func (t *Trainer) slot() []float32 {
 		t.free = t.free[:n-1]
 		return g
 	}
-	return tensor.Floats(t.params.Len() + t.tail())
+	return tensor.Floats(t.gradients() + t.tail())
 }
 
 // drop gives back the slots of micro-batches that were not computed to the end.
@@ -267,24 +311,56 @@ func (t *Trainer) forget() {
 	t.computed = 0
 }
 
+// settle makes the mean over the global batch of a reduced step: it divides
+// each gradient once by its count, in units of a micro-batch in which
+// everything counts, and adds them up. void is whether a loss has no count to
+// be divided by; bad is the first micro-batch whose loss is not finite, or -1.
+func (t *Trainer) settle(res *Result) (g []float32, void bool, bad int) {
+	n := t.params.Len()
+	tail := t.total[t.gradients():]
+	bad = t.micros()
+	for k, l := range t.prog.Losses() {
+		sum, count := 0.0, 0.0
+		for m := range t.micros() {
+			at := tail[t.place(m, k):]
+			x := join(at[0], at[1])
+			if x-x != 0 {
+				bad = min(bad, m)
+			}
+			sum, count = sum+x, count+float64(at[2])
+		}
+		if k == 0 {
+			res.Targets = int(count)
+		}
+		void = void || count == 0
+		by := count / float64(l.Nominal())
+		res.Loss += sum / by
+		part := t.total[k*n : (k+1)*n]
+		t.rt.Div(part, float32(by))
+		if k == 0 {
+			g = part
+		} else {
+			tensor.Fold(g, part)
+		}
+	}
+	if bad == t.micros() {
+		bad = -1
+	}
+	return g, void, bad
+}
+
 // commit applies the reduced step, or refuses it.
 func (t *Trainer) commit(res *Result) error {
-	n := t.params.Len()
-	g, tail := t.total[:n], t.total[n:]
-	bad := -1
-	for m := range t.micros() {
-		l := join(tail[2*m], tail[2*m+1])
-		if l-l != 0 && bad < 0 {
-			bad = m
-		}
-		res.Losses = append(res.Losses, l)
-	}
-	t.rt.Div(g, float32(t.micros()))
+	g, void, bad := t.settle(res)
 	res.GradNorm = t.rt.GradNorm(t.params, g)
 	h := t.opt.Adam
 	h.LR = t.opt.Schedule.At(t.step)
 	res.LR = h.LR
 	res.Computed = t.computed
+	if void {
+		t.pass(res, t.noTarget())
+		return nil
+	}
 	if bad >= 0 || math.IsNaN(res.GradNorm) || math.IsInf(res.GradNorm, 0) {
 		e := &NonFiniteError{Step: t.step + 1, Micro: bad, Tensor: t.rt.FirstNonFinite(t.params, g)}
 		if bad >= 0 && t.opt.Samples != nil {
@@ -293,11 +369,7 @@ func (t *Trainer) commit(res *Result) error {
 		if !t.opt.SkipBad {
 			return e
 		}
-		res.Refused, res.Losses, res.GradNorm = e.Error(), nil, 0 // JSON has no NaN
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.forget()
-		t.step++
+		t.pass(res, e.Error())
 		return nil
 	}
 	scale := float32(1)
@@ -314,6 +386,20 @@ func (t *Trainer) commit(res *Result) error {
 	return nil
 }
 
+// pass passes over a step: it counts as committed and changes no weight.
+func (t *Trainer) pass(res *Result, why string) {
+	res.Refused, res.Loss, res.GradNorm, res.Targets = why, 0, 0, 0 // JSON has no NaN
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget()
+	t.step++
+}
+
+// noTarget says why there is nothing to learn from a step.
+func (t *Trainer) noTarget() string {
+	return fmt.Sprintf("step %d: none of its %d samples has a target: each label is %d or stands at padding", t.step+1, t.opt.Global, models.NoLabel)
+}
+
 func (t *Trainer) gradReady(p *tensor.Param) {
 	if t.op == nil {
 		return
@@ -323,7 +409,7 @@ func (t *Trainer) gradReady(p *tensor.Param) {
 		return
 	}
 	if t.left[b]--; t.left[b] == 0 {
-		t.op.Ready(b)
+		t.op.Ready(t.first + b)
 	}
 }
 

@@ -334,7 +334,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		w.flags.And(^uint32(allreduce.FlagCheckpoint)) // the others end the loop; this one has had its effect
 		due := stop || step == steps || every > 0 && step%every == 0 || res.Flags&allreduce.FlagCheckpoint != 0
 		stats := ring.Stats()
-		r := cluster.Report{Step: step, Losses: res.Losses, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
+		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
 			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
 		if due || check > 0 && step%check == 0 {
 			r.Digest = t.Digest()

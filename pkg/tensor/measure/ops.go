@@ -137,7 +137,7 @@ func (b *Bench) crossEntropy(rows, classes int, budget time.Duration, each func(
 	for i := range labels.Data {
 		labels.Data[i] = int32(i * 7 % classes)
 	}
-	loss := t.CrossEntropy(x, labels, -1)
+	loss := t.CrossEntropy(x, labels)
 	b.passes(t, ps, loss, "loss", make([]uint64, rows), x, budget, func(pass string, runs int, sec, _ float64) {
 		each(OpTime{Name: "cross-entropy", Shape: fmt.Sprint(x.Shape), Pass: pass, Runs: runs, Time: sec, Bytes: 4 * 2 * float64(x.Size())})
 	})
