@@ -33,6 +33,7 @@ const (
 	Zeros // nothing but zero bytes: a download or copy that broke off
 	GitLFS
 	GitAnnex
+	LinkText // the path that a link holds, in place of the link
 	HTML
 	XML
 	JSON
@@ -250,6 +251,8 @@ func text(head []byte) Kind {
 		return ShardIndex
 	case t[0] == '{', t[0] == '[':
 		return JSON
+	case bytes.HasPrefix(head, []byte("../")) && len(head) < HeadSize && bytes.IndexAny(head, " \t\r\n") < 0:
+		return LinkText
 	}
 	return PlainText
 }

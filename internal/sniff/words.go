@@ -16,7 +16,9 @@ func Instead(head []byte, want Want) string {
 		return ""
 	}
 	s := "it is " + k.String()
-	if k == PlainText || k == JSON {
+	if k == LinkText {
+		s += fmt.Sprintf(" to %q", opening(head))
+	} else if k == PlainText || k == JSON {
 		s += fmt.Sprintf(" that begins with %q", opening(head))
 	}
 	if a := k.advice(want); a != "" {
@@ -60,6 +62,8 @@ func (k Kind) String() string {
 		return "a Git LFS pointer, not the file itself"
 	case GitAnnex:
 		return "a git-annex pointer, not the file itself"
+	case LinkText:
+		return "the text of a link"
 	case HTML:
 		return "an HTML page"
 	case XML:
@@ -154,6 +158,8 @@ func (k Kind) advice(want Want) string {
 		return `run "git lfs pull" in its repository to fetch the file`
 	case GitAnnex:
 		return `run "git annex get" in its repository to fetch the file`
+	case LinkText:
+		return "a copy kept the link's text and lost the file, as from a Hugging Face cache; copy that again with its links followed (cp -rL), or download it again"
 	case HTML, XML:
 		return "a server sent this page in place of the file, for want of a login or of the file; open it to read why, and download again"
 	case UTF16, UTF32, BOM:

@@ -1,14 +1,10 @@
 package data
 
 import (
-	"bufio"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"os"
 	"path/filepath"
 )
 
@@ -19,20 +15,14 @@ import (
 // image is a PNG or JPEG file, relative to the folder; action is in physical
 // units; episode groups the lines of one episode for the held-out split, and
 // either all lines have it or none, and then each line is an episode of its
-// own. Empty lines are passed over, other keys ignored.
+// own. Blank lines are passed over and other keys ignored; a byte order mark and
+// CRLF are accepted. See parseManifestLine for what is refused.
 const ManifestName = "manifest.jsonl"
 
 const (
 	maxManifestLine = 1 << 20
 	maxImageFile    = 1 << 28
 )
-
-type manifestLine struct {
-	Image       *string   `json:"image"`
-	Instruction *string   `json:"instruction"`
-	Action      []float64 `json:"action"`
-	Episode     *int64    `json:"episode"`
-}
 
 func openFolder(o *opening) (*set, error) {
 	if err := o.lacks("labels", "features"); err != nil {
@@ -42,7 +32,7 @@ func openFolder(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(dir) // resolves names inside dir only, symbolic links too
+	root, err := openFolderRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +52,10 @@ func openFolder(o *opening) (*set, error) {
 
 // readManifest reads all lines and checks every picture's header on the way.
 // The fingerprint is over the manifest and the pictures' bytes.
-func (o *opening) readManifest(root *os.Root, path string) (*table, string, error) {
-	f, err := root.Open(ManifestName)
+func (o *opening) readManifest(root *folderRoot, path string) (*table, string, error) {
+	f, err := root.manifest()
 	if err != nil {
-		return nil, "", fmt.Errorf("the folder's list of samples: %w", err)
+		return nil, "", fmt.Errorf("the folder's list of samples, %s: %w", path, err)
 	}
 	defer f.Close()
 	fp := newPrint("folder").add("holdout", o.holdoutLabel())
@@ -77,28 +67,21 @@ func (o *opening) readManifest(root *os.Root, path string) (*table, string, erro
 		}
 	}
 	r, manifest := hashing(f)
-	sc := bufio.NewScanner(r)
-	sc.Buffer(nil, maxManifestLine)
 	s := &manifestScan{o: o, root: root, fp: fp, table: &table{}, index: map[int64]int32{}}
-	for line := 1; sc.Scan(); line++ {
-		if err := o.tick(int64(line-1), total, "lines"); err != nil {
-			return nil, "", err
-		}
-		if len(sc.Bytes()) == 0 {
-			continue
-		}
-		if err := s.line(line, sc.Bytes()); err != nil {
-			if err = o.pass(Fault{Kind: "line", File: path, Line: line}, fmt.Errorf("%s:%d: %w", path, line, err)); err != nil {
-				return nil, "", err
+	err = manifestLines(r, path, func(line int) error { return o.tick(int64(line-1), total, "lines") }, s.line, func(line int, err error) error {
+		if len(s.lines) == 0 { // nothing could be read so far: is it such a file at all?
+			if what := insteadOfText(f); what != "" {
+				return fmt.Errorf("%s has no samples: %s", path, what)
 			}
 		}
+		return o.pass(Fault{Kind: "line", File: path, Line: line}, err)
+	})
+	if err != nil {
+		return nil, "", err
 	}
 	t, images, lines := s.table, s.images, s.lines
-	if err := sc.Err(); err != nil {
-		return nil, "", fmt.Errorf("%s: after line %d: %w", path, max(1, len(lines)), err)
-	}
 	if len(t.episode) == 0 {
-		return nil, "", fmt.Errorf("%s has no samples", path)
+		return nil, "", fmt.Errorf("%s has no samples%s", path, emptyFile(f))
 	}
 	t.texts = s.texts.texts
 	t.eps = len(t.numbers)
@@ -112,7 +95,7 @@ func (o *opening) readManifest(root *os.Root, path string) (*table, string, erro
 		return fmt.Sprintf("%s:%d, image %q", path, lines[i], images[i])
 	}
 	t.image = func(i int) (Image, error) {
-		file, err := readImageFile(root, images[i])
+		file, err := root.read(images[i])
 		if err == nil {
 			_, _, err = CheckImage(file)
 		}
@@ -128,7 +111,7 @@ func (o *opening) readManifest(root *os.Root, path string) (*table, string, erro
 // manifestScan is what the lines so far have given.
 type manifestScan struct {
 	o           *opening
-	root        *os.Root
+	root        *folderRoot
 	fp          print
 	table       *table
 	texts       textIndex
@@ -141,93 +124,54 @@ type manifestScan struct {
 // line adds the sample of a line. All of it is read before any of it is kept.
 func (s *manifestScan) line(line int, text []byte) error {
 	o, t := s.o, s.table
-	var l manifestLine
-	if err := json.Unmarshal(text, &l); err != nil {
-		return fmt.Errorf("not the JSON object expected: %w", err)
+	l, err := parseManifestLine(text, o.needs)
+	if err != nil {
+		return err
 	}
 	i := len(t.episode)
-	if i > 0 && (l.Episode != nil) != (s.withEpisode > 0) {
+	if i > 0 && (l.episode != nil) != (s.withEpisode > 0) {
 		return errors.New("some lines have an episode and some do not; give it on all or none")
 	}
 	if i >= maxSamples {
 		return fmt.Errorf("more than %d samples", maxSamples)
 	}
-	if o.needs.Tokens && l.Instruction == nil {
-		return errors.New("the key instruction is missing")
-	}
-	if o.needs.Actions {
-		if len(l.Action) == 0 {
-			return errors.New("the key action is missing or empty")
-		}
-		if i > 0 && len(l.Action) != t.dim {
-			return fmt.Errorf("action has %d values, the first line's has %d", len(l.Action), t.dim)
-		}
-		for _, a := range l.Action {
-			if math.Abs(a) > math.MaxFloat32 {
-				return fmt.Errorf("action value %v does not fit float32", a)
-			}
-		}
+	if o.needs.Actions && i > 0 && len(l.action) != t.dim {
+		return fmt.Errorf("action has %d values, the first line's has %d", len(l.action), t.dim)
 	}
 	if o.needs.Image[0] > 0 {
-		if l.Image == nil {
-			return errors.New("the key image is missing")
-		}
 		if !o.lenient() {
-			file, err := readImageFile(s.root, *l.Image)
+			file, err := s.root.read(l.image)
 			if err == nil {
 				_, _, err = CheckImage(file)
 			}
 			if err != nil {
-				return fmt.Errorf("image %q: %w", *l.Image, err)
+				return fmt.Errorf("image %q: %w", l.image, err)
 			}
 			s.fp.h.Write(file)
 			s.fp.add("size", len(file))
 		}
-		s.images = append(s.images, *l.Image)
+		s.images = append(s.images, l.image)
 	}
 
 	ep := int32(i)
-	if l.Episode != nil {
+	if l.episode != nil {
 		s.withEpisode++
-		e, ok := s.index[*l.Episode]
+		e, ok := s.index[*l.episode]
 		if !ok {
 			e = int32(len(t.numbers))
-			s.index[*l.Episode] = e
-			t.numbers = append(t.numbers, *l.Episode)
+			s.index[*l.episode] = e
+			t.numbers = append(t.numbers, *l.episode)
 		}
 		ep = e
 	}
 	t.episode = append(t.episode, ep)
 	s.lines = append(s.lines, line)
 	if o.needs.Tokens {
-		t.text = append(t.text, s.texts.add(*l.Instruction))
+		t.text = append(t.text, s.texts.add(l.instruction))
 	}
 	if o.needs.Actions {
-		t.dim = len(l.Action)
-		for _, a := range l.Action {
-			t.actions = append(t.actions, float32(a))
-		}
+		t.dim = len(l.action)
+		t.actions = append(t.actions, l.action...)
 	}
 	return nil
-}
-
-// readImageFile reads a regular file of bounded size from inside root. Names
-// that lead outside are refused, by the name or by a symbolic link.
-func readImageFile(root *os.Root, name string) ([]byte, error) {
-	if !filepath.IsLocal(name) {
-		return nil, errors.New("the path leads outside the folder; it must be relative and stay inside")
-	}
-	info, err := root.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxImageFile {
-		return nil, fmt.Errorf("not a regular file of at most %d bytes", maxImageFile)
-	}
-	f, err := root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxImageFile))
 }

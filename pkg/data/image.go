@@ -7,6 +7,8 @@ import (
 	"image/color"
 	"image/jpeg"
 	"image/png"
+
+	"github.com/vlaring/vlaring/internal/sniff"
 )
 
 // Limits on a picture, checked from its header before its pixels are decoded.
@@ -40,7 +42,11 @@ func CheckImage(file []byte) (h, w int, err error) {
 	case len(file) == 0:
 		err = fmt.Errorf("it is empty")
 	default:
-		err = fmt.Errorf("neither PNG nor JPEG: it begins with % x", file[:min(8, len(file))])
+		what := sniff.Instead(file, sniff.Picture)
+		if what == "" {
+			what = fmt.Sprintf("it begins with % x", file[:min(8, len(file))])
+		}
+		err = fmt.Errorf("neither PNG nor JPEG: %s", what)
 	}
 	if err != nil {
 		return 0, 0, &ImageError{err}
