@@ -17,6 +17,7 @@ const module = "github.com/vlaring/vlaring/"
 // may lists, for each package, the packages of this module that it may import.
 // docs/design.md draws the same table.
 var may = map[string][]string{
+	"internal/atomicfile":  {},
 	"internal/philox":      {},
 	"internal/sniff":       {},
 	"internal/safetensors": {"internal/sniff"},
@@ -27,11 +28,11 @@ var may = map[string][]string{
 	"pkg/data":             {"pkg/models", "pkg/tensor", "pkg/job", "internal/philox", "internal/safetensors", "internal/sniff"},
 	"pkg/allreduce":        {},
 	"pkg/cluster":          {"pkg/allreduce"},
-	"pkg/checkpoint":       {"pkg/tensor", "internal/safetensors"},
+	"pkg/checkpoint":       {"pkg/tensor", "internal/atomicfile", "internal/safetensors"},
 	"pkg/train":            {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
 	"pkg/natsbus":          {"pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
 	"internal/compare":     {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
-	"internal/cli": {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/train", "pkg/natsbus", "pkg/job",
+	"internal/cli": {"pkg/tensor", "internal/atomicfile", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/train", "pkg/natsbus", "pkg/job",
 		"internal/safetensors", "internal/sniff", "internal/picture", "internal/compare"},
 	"cmd/coordinator": {"internal/cli"},
 	"cmd/worker":      {"internal/cli"},

@@ -73,7 +73,7 @@ func (f *connFlags) credentials() (natsbus.Credentials, error) {
 
 // joinHint is the command that a worker elsewhere would type.
 func joinHint(where, job, tokenFile string, tls bool) string {
-	s := fmt.Sprintf("worker %s --job %s --token-file %s", where, job, tokenFile)
+	s := fmt.Sprintf("worker %s --job %s --token-file %s", where, job, shellWord(tokenFile))
 	if tls {
 		s += " --tls-ca CA.pem"
 	}

@@ -3,14 +3,18 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 )
@@ -79,9 +83,15 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 	url, job := f.conn.url, f.job
 	switch {
 	case dir != "":
+		if ended, err := f.ended(c, dir, q); ended || err != nil {
+			return err
+		}
 		a, err := readAddress(dir)
-		if err != nil {
-			return usagef("%s is not the directory of a run: %w", dir, err)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return usagef("%s is not the directory of a run that goes on: it has no %s\ngive the directory that train was given by --run-dir, or --nats URL and --job NAME", dir, addressFile)
+		case err != nil:
+			return err
 		}
 		url, job = a.URL, a.Job
 		if a.Token != "" {
@@ -94,11 +104,14 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 	defer cancel()
 	conn, err := natsbus.Connect(ctx, url, creds, natsbus.ConnOptions{Job: job, Member: "ask"})
 	if err != nil {
-		return err
+		return died(dir, err)
 	}
 	defer conn.Close()
 	b, err := cluster.AskJob(ctx, conn.Bus(), job, q)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) && c.Context().Err() == nil:
+		return died(dir, fmt.Errorf("no coordinator of job %q answered within %v at %s: is the name right, and does the job run?", job, f.timeout, url))
+	case err != nil:
 		return err
 	}
 	if f.asJSON {
@@ -111,6 +124,45 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 	}
 	s.print(c.OutOrStdout())
 	return nil
+}
+
+// ended answers for the run of a directory that has come to its end, which
+// nobody else does any more; it is false for one that goes on.
+func (f *controlFlags) ended(c *cobra.Command, dir string, q cluster.Ask) (bool, error) {
+	o, err := readOrigin(dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && o.State == stateRunning {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	name := filepath.Base(dir)
+	if a, err := readAddress(dir); err == nil {
+		name = a.Job
+	}
+	text := fmt.Sprintf("the run in %s has ended: %s at step %d", dir, o.State, o.Step)
+	if q.What == "scale" {
+		return false, fmt.Errorf("%s: there is nothing to scale", text)
+	}
+	if f.asJSON {
+		return true, json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"job": name, "phase": cluster.Ended.String(), "outcome": o.State, "step": o.Step, "workers": []workerStatus{}})
+	}
+	_, err = fmt.Fprintln(c.OutOrStdout(), text)
+	return true, err
+}
+
+// died makes of a coordinator that cannot be reached one that has died, where
+// nobody holds the lock of its run directory.
+func died(dir string, err error) error {
+	if dir == "" {
+		return err
+	}
+	lock, lerr := checkpoint.LockRunDir(dir)
+	if lerr != nil {
+		return err
+	}
+	lock.Unlock()
+	return fmt.Errorf("the coordinator of the run in %s has died, and its workers may live on: start it again with the command that it was started with (%w)", dir, err)
 }
 
 func (s *jobStatus) print(out io.Writer) {

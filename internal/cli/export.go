@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -236,25 +237,11 @@ type exportPart struct {
 // write makes the file whole or not at all.
 func (p exportPart) write() (exportedFile, error) {
 	out := exportedFile{Path: p.path}
-	f, err := os.CreateTemp(filepath.Dir(p.path), "."+filepath.Base(p.path)+"-*")
-	if err != nil {
-		return out, err
-	}
-	defer os.Remove(f.Name())
 	h := sha256.New()
-	out.Size, err = p.from.WriteTo(io.MultiWriter(f, h))
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), p.path)
-	}
+	err := atomicfile.WriteFrom(p.path, 0o644, func(w io.Writer) (err error) {
+		out.Size, err = p.from.WriteTo(io.MultiWriter(w, h))
+		return err
+	})
 	out.SHA256 = hex.EncodeToString(h.Sum(nil))
 	return out, err
 }

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -79,6 +80,17 @@ func readEval(dir string, step uint64) (lines []heldout, more bool, err error) {
 	}
 }
 
+// writeEval writes a run's measurements, all of them or none.
+func writeEval(dir string, lines []heldout) error {
+	var b bytes.Buffer
+	for _, h := range lines {
+		if err := json.NewEncoder(&b).Encode(h); err != nil {
+			return fmt.Errorf("%s, step %d: %w", evalFile, h.Step, err)
+		}
+	}
+	return atomicfile.Write(filepath.Join(dir, evalFile), b.Bytes(), 0o644)
+}
+
 // evaluator measures stored checkpoints on the held-out split beside training:
 // one at a time, on one thread of the lowest priority. It reads the disk, so
 // it has no part in what training computes. While it is behind, only the
@@ -105,13 +117,7 @@ func (r *run) openEvaluator(ctx context.Context) error {
 	}
 	e.lines = lines
 	if more {
-		var b bytes.Buffer
-		for _, h := range lines {
-			if err := json.NewEncoder(&b).Encode(h); err != nil {
-				return err
-			}
-		}
-		if err := replaceFile(filepath.Join(r.dir, evalFile), b.Bytes(), 0o644); err != nil {
+		if err := writeEval(r.dir, lines); err != nil {
 			return err
 		}
 	}
@@ -214,35 +220,26 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	}
 	if err == nil {
 		var h heldout
-		if h, err = e.record(rep, time.Since(began).Seconds()); err == nil {
-			rep.Split = "heldout"
-			r.view.event("eval", h.text(), map[string]any{"step": step, "report": rep})
-		}
+		h, err = e.record(rep, time.Since(began).Seconds())
+		rep.Split = "heldout"
+		r.view.event("eval", h.text(), map[string]any{"step": step, "report": rep})
 	}
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn("measuring on the held-out split", zap.Uint64("step", step), zap.Error(err))
 	}
 }
 
-// record appends a line.
+// record adds a line. The file is written anew with all of them, so what a full
+// disk has not taken, or torn, comes whole with the next one.
 func (e *evaluator) record(rep train.Report, seconds float64) (heldout, error) {
 	h := heldoutOf(rep, seconds)
-	b, err := json.Marshal(h)
-	if err != nil {
+	if _, err := json.Marshal(h); err != nil {
 		return h, err
-	}
-	f, err := os.OpenFile(filepath.Join(e.run.dir, evalFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	if err != nil {
-		return h, err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if cerr := f.Close(); err == nil {
-		err = cerr
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lines = append(e.lines, h)
-	return h, err
+	return h, writeEval(e.run.dir, e.lines)
 }
 
 // finish ends the evaluator: with all that waits measured, or at once.
@@ -273,8 +270,8 @@ func (r *run) evaluateLast(ctx context.Context, dir string) error {
 		return fmt.Errorf("evaluating the held-out split: %w", err)
 	}
 	rep.Split = "heldout"
-	if _, err := r.eval.record(rep, time.Since(began).Seconds()); err != nil {
-		return err
+	if _, err := r.eval.record(rep, time.Since(began).Seconds()); err != nil { // the job is done all the same
+		r.log.Warn(evalFile+" lacks this measurement", zap.Error(err))
 	}
 	r.view.event("eval", strings.TrimSuffix(reportText(rep), "\n"), map[string]any{"step": rep.Step, "report": rep})
 	r.retain()

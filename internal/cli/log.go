@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,5 +41,28 @@ func (l *logFlags) logger(w io.Writer) (*zap.Logger, error) {
 	default:
 		return nil, usagef("--log-format %q: want text or json", l.format)
 	}
-	return zap.New(zapcore.NewCore(e, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+	return zap.New(&lineCore{zapcore.NewCore(e, zapcore.Lock(zapcore.AddSync(w)), level)}), nil
+}
+
+// lineCore writes one line an event, whatever an error's text has in it:
+// errors that come together are joined by line breaks.
+type lineCore struct{ zapcore.Core }
+
+func (c *lineCore) With(f []zapcore.Field) zapcore.Core { return &lineCore{c.Core.With(f)} }
+
+func (c *lineCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c *lineCore) Write(e zapcore.Entry, f []zapcore.Field) error {
+	e.Message = oneLine(e.Message)
+	return c.Core.Write(e, f)
+}
+
+// oneLine has the lines of s in one.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }

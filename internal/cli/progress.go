@@ -52,9 +52,9 @@ const (
 func newView(out io.Writer, asJSON bool, name string, first, steps uint64) *view {
 	v := &view{out: out, name: name, first: first, steps: steps, start: time.Now(), per: 1}
 	v.last.Step = first
-	if f, ok := out.(*os.File); asJSON {
+	if f := file(out); asJSON {
 		v.kind = viewJSON
-	} else if ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	} else if f != nil && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		v.kind = viewTerminal
 	}
 	return v
@@ -205,7 +205,7 @@ const (
 
 func (v *view) block(b *bytes.Buffer, now time.Time) {
 	width := 100
-	if f, ok := v.out.(*os.File); ok {
+	if f := file(v.out); f != nil {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
 			width = w
 		}

@@ -45,9 +45,19 @@ func (r *run) retain() {
 		return
 	}
 	p := policyOf(r.job.Checkpoint)
-	for _, d := range checkpoint.Retain(entries, p, scoresOf(p.Metric, entries, r.eval.all()), r.eval.inUse()) {
+	inUse := r.eval.inUse()
+	r.mu.Lock()
+	base, loading := r.base, r.loading
+	r.mu.Unlock()
+	if loading {
+		inUse[base] = "workers may be loading it"
+	}
+	for _, d := range checkpoint.Retain(entries, p, scoresOf(p.Metric, entries, r.eval.all()), inUse) {
 		r.log.Debug("checkpoint retention", zap.Uint64("step", d.Step), zap.Bool("keep", d.Keep), zap.String("reason", d.Reason))
 		if !d.Keep {
+			if d.Step == base {
+				r.offered.withdraw(r.link, func(string) bool { return true })
+			}
 			if err := r.store.Remove(d.Step); err != nil {
 				r.log.Warn("removing an old checkpoint", zap.Uint64("step", d.Step), zap.Error(err))
 			}
@@ -156,11 +166,11 @@ every damaged one. A run that is going on is not touched: it prunes itself.`,
 }
 
 func prune(c *cobra.Command, dir string, f *pruneFlags) error {
-	b, err := os.ReadFile(filepath.Join(dir, "job.yaml"))
+	b, err := os.ReadFile(filepath.Join(dir, jobCopy))
 	if err != nil {
 		return usagef("%s is not the directory of a run: %w", dir, err)
 	}
-	j, err := job.Parse(filepath.Join(dir, "job.yaml"), b, nil)
+	j, err := job.Parse(filepath.Join(dir, jobCopy), b, nil)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -236,5 +238,31 @@ func TestPrune(t *testing.T) {
 		if code != exitUsage || !strings.Contains(stderr, c.want) {
 			t.Errorf("prune %v: exit code %d\n%s", c.args, code, stderr)
 		}
+	}
+}
+
+// A line that a full disk has torn is no measurement, and the next one does not
+// stick to it.
+func TestTornEvalLineIsRepaired(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, evalFile)
+	if err := os.WriteFile(path, []byte("{\"step\":2,\"samples\":4,\"loss\":1,\"seconds\":1}\n{\"step\":4,\"sam"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := &run{dir: dir, start: 4, job: &job.Job{}}
+	r.job.Train.EvalEvery, r.job.Train.Steps = 0, 8
+	if err := r.openEvaluator(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.eval.record(train.Report{Step: 6, Actions: &data.Report{Samples: 4, MSE: 0.5}}, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.eval.record(train.Report{Step: 8, Actions: &data.Report{Samples: 4, MSE: math.NaN()}}, 1); err == nil {
+		t.Error("a loss that is no number is recorded")
+	}
+	r.eval.finish(true)
+	lines, torn, err := readEval(dir, math.MaxUint64)
+	if err != nil || torn || len(lines) != 2 || lines[0].Step != 2 || lines[1].Step != 6 || lines[1].Loss != 0.5 {
+		t.Errorf("it has %+v, torn %v (%v)", lines, torn, err)
 	}
 }

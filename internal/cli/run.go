@@ -10,12 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -29,7 +30,7 @@ import (
 type run struct {
 	job     *job.Job
 	jobPath string
-	set     []string // overrides of the job file
+	again   string // the command that resumes it
 	baseDir string
 	dir     string
 	resume  bool
@@ -66,10 +67,14 @@ type run struct {
 	fetching  fetching
 	params    int // of the model
 
-	mu    sync.Mutex
-	base  uint64         // step of state
-	state []cluster.Blob // what workers without peers begin with
-	loss  *losses
+	offered offered // files of the first state
+	link    *link
+
+	mu      sync.Mutex
+	base    uint64         // step of state
+	state   []cluster.Blob // what workers without peers begin with
+	loading bool           // somebody may be fetching it
+	loss    *losses
 }
 
 // train is the whole run, in order.
@@ -104,13 +109,12 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	if r.start >= uint64(r.job.Train.Steps) {
-		fmt.Fprintf(r.errOut, "%s: step %d of %d is already stored in %s: nothing to do (raise train.steps to go on)\n", r.job.Name, r.start, r.job.Train.Steps, r.dir)
-		return nil
+		return r.nothingToDo(from)
 	}
-	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateRunning}); err != nil {
+	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateRunning, r.start}); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), r.job.YAML(), 0o644); err != nil {
+	if err := atomicfile.Write(filepath.Join(r.dir, jobCopy), r.job.YAML(), 0o644); err != nil {
 		return err
 	}
 	r.loss = newLosses(r.job.Checkpoint.Every)
@@ -164,6 +168,8 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	defer link.close()
+	defer r.offered.withdraw(link, func(string) bool { return true })
+	r.link = link
 	if err := r.offerState(link, from); err != nil {
 		return err
 	}
@@ -235,8 +241,8 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, fin.Outcome.String()}); err != nil {
-		return err
+	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, fin.Outcome.String(), fin.Step}); err != nil { // after what the job has to say this is a detail
+		r.log.Warn("the run directory does not say that the run has ended: the next start will look for its workers first", zap.Error(err))
 	}
 	return r.finish(ctx, fin)
 }
@@ -265,23 +271,26 @@ func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
 		return nil
 	}
 	r.view.script("end", fields)
-	return endError(fin, fmt.Sprintf("resume with: coordinator train %s --run-dir %s%s --resume", r.jobPath, r.dir, r.overrides()))
+	return endError(fin, "resume with: "+r.again)
 }
 
-// overrides are the --set flags that this run was given, to be given again.
-func (r *run) overrides() (s string) {
-	for _, kv := range r.set {
-		s += " --set " + shellWord(kv)
+// askStop asks the coordinator to stop the job; asking again changes nothing.
+func (r *run) askStop(reason string) {
+	select {
+	case r.stop <- reason:
+	default:
 	}
-	return s
 }
 
-// shellWord quotes s for a shell where it must be.
-func shellWord(s string) string {
-	if strings.ContainsAny(s, " '\"\\$`*?[]{}()<>|&;!#~\t\n") {
-		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+// newest is what can be resumed from, in words.
+func (r *run) newest() string {
+	entries, err := checkpoint.List(filepath.Join(r.dir, "checkpoints"))
+	for i := len(entries) - 1; err == nil && i >= 0; i-- {
+		if e := entries[i]; e.State == checkpoint.Complete {
+			return fmt.Sprintf("the newest checkpoint is of step %d\nresume with: %s", e.Step, r.again)
+		}
 	}
-	return s
+	return "no checkpoint was stored, so there is nothing to resume"
 }
 
 // welcome is the job, for an accepted worker.
@@ -297,6 +306,9 @@ func (r *run) welcome(*cluster.Join) *cluster.Welcome {
 
 func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
 	r.view.update(p, members)
+	r.mu.Lock()
+	r.loading = p == cluster.Gathering || slices.ContainsFunc(members, func(m cluster.Member) bool { return m.Status == cluster.Loading })
+	r.mu.Unlock()
 	r.children.told(p, members)
 	r.fetching.members(members)
 	for _, m := range members {
@@ -420,7 +432,7 @@ func (r *run) openRunDir() (*checkpoint.Lock, error) {
 	}
 	r.takeover = err == nil && o.State == stateRunning
 	if !r.resume && !r.takeover {
-		if _, err := os.Stat(filepath.Join(r.dir, "job.yaml")); err == nil {
+		if _, err := os.Stat(filepath.Join(r.dir, jobCopy)); err == nil {
 			lock.Unlock()
 			return nil, usagef("the run directory %s already holds a run: continue it with --resume, or choose another with --run-dir", r.dir)
 		}
@@ -446,7 +458,7 @@ func (r *run) resumeFrom() (*checkpoint.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	was, err := job.Parse(filepath.Join(found.Dir, "manifest.json"), found.Manifest.Config, nil)
+	was, err := jobOf(&found)
 	if err != nil {
 		return nil, err
 	}
@@ -505,7 +517,7 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 		l.url, l.creds.Token, l.host = l.broker.URL(), l.broker.Token(), o.Host
 		if r.listen != "" || r.local == 0 {
 			file := filepath.Join(r.dir, "token")
-			if err := replaceFile(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
+			if err := atomicfile.Write(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
 				l.close()
 				return nil, err
 			}

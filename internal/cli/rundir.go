@@ -11,11 +11,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/pkg/job"
 )
 
@@ -99,8 +101,40 @@ var mayChange = map[string]bool{"train.steps": true, "train.eval_every": true, "
 
 // sameRun refuses to resume a run under another job, and names every key that differs.
 func sameRun(was, is *job.Job) error {
+	diff := slices.DeleteFunc(changes(was, is), func(c change) bool {
+		top, _, _ := strings.Cut(c.key, ".")
+		return mayChange[c.key] || mayChange[top]
+	})
+	if len(diff) == 0 {
+		return nil
+	}
+	return usagef("the run that is to be resumed was made by another job:\n%s\nresume with the values of the run, or start another with --run-dir", listed(diff))
+}
+
+// change is a key of a job that differs between two.
+type change struct{ key, was, is string }
+
+func (c change) String() string {
+	return fmt.Sprintf("%s: %s in the run, %s now", c.key, orNone(c.was), orNone(c.is))
+}
+
+// listed has one change a line, and never more than a screen of them.
+func listed(l []change) string {
+	const most = 20
+	var s []string
+	for i, c := range l {
+		if i == most {
+			s = append(s, fmt.Sprintf("  and %d more", len(l)-most))
+			break
+		}
+		s = append(s, "  "+c.String())
+	}
+	return strings.Join(s, "\n")
+}
+
+// changes are all keys that differ, in the order of the job file.
+func changes(was, is *job.Job) (l []change) {
 	a, b := flat(was), flat(is)
-	var diff []string
 	keys := append([]string(nil), a.keys...)
 	for _, k := range b.keys {
 		if _, ok := a.vals[k]; !ok {
@@ -108,15 +142,11 @@ func sameRun(was, is *job.Job) error {
 		}
 	}
 	for _, k := range keys {
-		top, _, _ := strings.Cut(k, ".")
-		if a.vals[k] != b.vals[k] && !mayChange[k] && !mayChange[top] {
-			diff = append(diff, fmt.Sprintf("  %s: %s in the run, %s now", k, orNone(a.vals[k]), orNone(b.vals[k])))
+		if a.vals[k] != b.vals[k] {
+			l = append(l, change{k, a.vals[k], b.vals[k]})
 		}
 	}
-	if len(diff) == 0 {
-		return nil
-	}
-	return usagef("the run that is to be resumed was made by another job:\n%s\nresume with the values of the run, or start another with --run-dir", strings.Join(diff, "\n"))
+	return l
 }
 
 func orNone(s string) string {
@@ -184,6 +214,9 @@ func abs(base, path string) string {
 	return filepath.Join(base, path)
 }
 
+// jobCopy is the file of a run directory that holds the resolved job.
+const jobCopy = "job.yaml"
+
 // originFile keeps what the job file itself does not say: where it was, and so
 // where its relative paths start; and whether the run has come to an end.
 const originFile = "run.json"
@@ -192,6 +225,7 @@ type origin struct {
 	JobFile string `json:"job_file"`
 	BaseDir string `json:"base_dir"`
 	State   string `json:"state"` // running, or how it ended
+	Step    uint64 `json:"step"`  // committed at its start, or at its end
 }
 
 // stateRunning stays where a coordinator dies.
@@ -202,7 +236,7 @@ func writeOrigin(dir string, o origin) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, originFile), append(b, '\n'), 0o644)
+	return atomicfile.Write(filepath.Join(dir, originFile), append(b, '\n'), 0o644)
 }
 
 func readOrigin(dir string) (o origin, err error) {
@@ -239,7 +273,7 @@ func writeAddress(dir string, l *link) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, addressFile), append(b, '\n'), 0o600)
+	return atomicfile.Write(filepath.Join(dir, addressFile), append(b, '\n'), 0o600)
 }
 
 // portOf is the port of a URL, 0 for none.
@@ -258,29 +292,6 @@ func readAddress(dir string) (a address, err error) {
 		err = json.Unmarshal(b, &a)
 	}
 	return a, err
-}
-
-// replaceFile writes a small file whole or not at all.
-func replaceFile(path string, b []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
 }
 
 // runBase is where the relative paths of a checkpoint's job start, if the

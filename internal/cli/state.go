@@ -66,19 +66,54 @@ func (r *run) offerState(l *link, from *checkpoint.Found) error {
 		h := sha256.New()
 		size, err := io.Copy(h, f)
 		if err != nil {
+			f.Close()
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		b := cluster.Blob{Name: train.StateBlobName(name, step), Size: size, SHA256: hex.EncodeToString(h.Sum(nil))}
-		l.blobs.Withdraw(b.Name) // where the same state is offered once more
+		r.offered.withdraw(l, func(of string) bool { return of == b.Name }) // where the same state is offered once more
 		if err := l.blobs.Offer(b.Name, b.Size, b.SHA256, f); err != nil {
+			f.Close()
 			return err
 		}
+		r.offered.add(b.Name, f)
 		state = append(state, b)
 	}
+	r.offered.withdraw(l, func(of string) bool {
+		return !slices.ContainsFunc(state, func(b cluster.Blob) bool { return b.Name == of })
+	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.base, r.state = step, state
 	return nil
+}
+
+// offered are the open files whose contents are on offer to workers.
+type offered struct {
+	mu    sync.Mutex
+	files map[string]*os.File // by blob
+}
+
+func (o *offered) add(blob string, f *os.File) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.files == nil {
+		o.files = map[string]*os.File{}
+	}
+	o.files[blob] = f
+}
+
+// withdraw takes back the offers that which chooses and closes their files: one
+// that is removed while it is open keeps its place on the disk.
+func (o *offered) withdraw(l *link, which func(blob string) bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for blob, f := range o.files {
+		if which(blob) {
+			l.blobs.Withdraw(blob)
+			f.Close()
+			delete(o.files, blob)
+		}
+	}
 }
 
 // rewind puts the newest state on the disk on offer: no worker's newer one counts.

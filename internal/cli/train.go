@@ -3,12 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +44,8 @@ Workers that die are replaced, others may join at any time, and a coordinator
 that dies is started again with the same command: the job goes on where it was.
 
 Ctrl-C finishes the step, stores a checkpoint and says how to resume; a second
-one ends at once.
+one ends at once. SIGTERM, SIGHUP (a closed terminal; not under nohup) and an
+output that nobody reads any more (| head) do the same.
 ` + exitHelp,
 		Example: `  coordinator train examples/tabletop.yaml
   coordinator train examples/bridge.yaml --set data.path=/data/bridge --workers 3
@@ -105,30 +104,28 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if err != nil {
 		return err
 	}
-	r := &run{job: j, jobPath: path, set: f.set, baseDir: base, dir: f.runDir, resume: f.resume, local: local, threads: threads,
-		listen: f.listen, routes: f.routes, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON, out: c.OutOrStdout(), errOut: c.ErrOrStderr()}
+	r := &run{job: j, jobPath: path, again: resumeCommand(c, []string{path}, f.runDir), baseDir: base, dir: f.runDir, resume: f.resume, local: local, threads: threads,
+		listen: f.listen, routes: f.routes, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON}
 
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
+	outlivePipes()
+	r.stop = make(chan string, 2)
+	unread := func(what string) func() {
+		return func() { r.askStop("stopped since nobody reads its standard " + what + " any more") }
+	}
+	r.out, r.errOut = &watched{w: c.OutOrStdout(), gone: unread("output")}, &watched{w: c.ErrOrStderr(), gone: unread("error")}
 	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)
-	r.stop = make(chan string, 1)
+	h := heed{stop: r.askStop, end: cancel, handover: f.handover, newest: r.newest}
 	finished := make(chan struct{})
 	defer close(finished)
 	go func() {
-		for n := 0; ; n++ {
+		for {
 			select {
 			case s := <-stop:
-				if f.handover && s == syscall.SIGTERM {
-					cancel(errHandover)
-					return
-				}
-				if n > 0 {
-					cancel(fmt.Errorf("ended at once by a second %s; the newest checkpoint is the one to resume from", name(s)))
-					return
-				}
-				r.stop <- "stopped by " + name(s)
+				h.signal(s)
 			case <-finished:
 				return
 			}
@@ -143,11 +140,3 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 
 // errHandover ends a coordinator whose job goes on.
 var errHandover = resumableError{"left the job to the next coordinator; its workers wait for cluster.orphan_timeout"}
-
-// name is a signal as people know it.
-func name(s os.Signal) string {
-	if s == os.Interrupt {
-		return "Ctrl-C"
-	}
-	return s.String()
-}

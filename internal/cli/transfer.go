@@ -1,9 +1,10 @@
 package cli
 
 import (
-	"os"
+	"io"
 	"path/filepath"
 
+	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -34,15 +35,7 @@ func (r *run) firstWeights(model *models.Model) error {
 	for _, p := range model.Params().List() {
 		all = append(all, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
 	}
-	out, err := os.Create(r.initFile)
-	if err != nil {
-		return err
-	}
-	if err := safetensors.Write(out, all, nil); err != nil {
-		out.Close()
-		return err
-	}
-	return out.Close()
+	return atomicfile.WriteFrom(r.initFile, 0o644, func(w io.Writer) error { return safetensors.Write(w, all, nil) })
 }
 
 // showTransfer says what became of the init file.

@@ -94,7 +94,13 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	if err := cluster.ValidID(f.id); err != nil {
 		return usageError{err}
 	}
-	log, err := f.logFlags.logger(c.ErrOrStderr())
+	ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
+	defer cancel()
+	if os.Getenv(childEnv) != "" { // what reaches the whole process group or terminal is the coordinator's to decide
+		signal.Ignore(os.Interrupt, syscall.SIGHUP)
+	}
+	outlivePipes()
+	log, err := f.logFlags.logger(&watched{w: c.ErrOrStderr(), gone: cancel})
 	if err != nil {
 		return err
 	}
@@ -104,11 +110,6 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return err
 	}
 
-	ctx, cancel := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
-	defer cancel()
-	if os.Getenv(childEnv) != "" { // Ctrl-C reaches the whole process group; the coordinator decides what it means
-		signal.Ignore(os.Interrupt)
-	}
 	joinCtx, cancelJoin := context.WithTimeout(ctx, f.patience)
 	defer cancelJoin()
 	event := func(text string) { log.Warn(text) }

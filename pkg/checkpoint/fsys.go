@@ -3,7 +3,8 @@ package checkpoint
 import (
 	"io"
 	"os"
-	"runtime"
+
+	"github.com/vlaring/vlaring/internal/atomicfile"
 )
 
 // fsys is what the disk store asks of the operating system. Each call is a
@@ -74,20 +75,7 @@ func (osFS) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
-func (osFS) SyncDir(dir string) error {
-	if runtime.GOOS == "windows" { // directories cannot be synced there
-		return nil
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
+func (osFS) SyncDir(dir string) error { return atomicfile.SyncDir(dir) }
 
 // readAll reads a small file whole.
 func readAll(fs fsys, path string, limit int64) ([]byte, error) {

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// endSignals are the signals that ask a command to end: Ctrl-C, SIGTERM, and
+// SIGHUP unless it is ignored from the start, as under nohup.
+func endSignals() []os.Signal {
+	l := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		l = append(l, syscall.SIGHUP)
+	}
+	return l
+}
+
+// heed turns signals into a request to stop and, at a second one, into the end
+// of ctx. A closed terminal says SIGHUP more than once (the kernel, then the
+// shell), so that never counts as the second.
+type heed struct {
+	stop     func(reason string)     // once
+	end      context.CancelCauseFunc //
+	handover bool                    // SIGTERM and SIGHUP leave the job to the next coordinator
+	newest   func() string           // what a run that is ended at once can be resumed from, in words
+	asked    bool
+}
+
+func (h *heed) signal(s os.Signal) {
+	switch {
+	case h.handover && s != os.Interrupt:
+		h.end(errHandover)
+	case h.asked && s == syscall.SIGHUP:
+	case h.asked:
+		h.end(fmt.Errorf("ended at once by a second %s; %s", name(s), h.newest()))
+	default:
+		h.asked = true
+		h.stop("stopped by " + name(s))
+	}
+}
+
+// name is a signal as people know it.
+func name(s os.Signal) string {
+	switch s {
+	case os.Interrupt:
+		return "Ctrl-C"
+	case syscall.SIGTERM:
+		return "SIGTERM"
+	case syscall.SIGHUP:
+		return "SIGHUP (its terminal was closed)"
+	}
+	return s.String()
+}
+
+// outlivePipes has writes to a closed pipe fail instead of killing the process.
+// It stays so: the last words may go into one. What Go delivers says not which
+// pipe or socket it was, so the writers tell.
+func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// watched is an output that says once that nobody can read it any more, and
+// then takes everything: what ends the run is that word, not a write.
+type watched struct {
+	w    io.Writer
+	gone func()
+	once sync.Once
+}
+
+func (o *watched) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrClosedPipe) {
+		o.once.Do(o.gone)
+		return len(p), nil
+	}
+	return n, err
+}
+
+// file is the file that w writes to, or nil.
+func file(w io.Writer) *os.File {
+	if o, ok := w.(*watched); ok {
+		w = o.w
+	}
+	f, _ := w.(*os.File)
+	return f
+}
