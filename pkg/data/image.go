@@ -2,11 +2,8 @@ package data
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"image"
-	"image/color"
-	"image/jpeg"
-	"image/png"
 
 	"github.com/vlaring/vlaring/internal/sniff"
 )
@@ -30,76 +27,80 @@ var (
 	jpegMagic = []byte("\xff\xd8\xff")
 )
 
-// CheckImage looks at the header of a PNG or JPEG file and returns its size.
-// It does not decode the pixels.
-func CheckImage(file []byte) (h, w int, err error) {
-	var c image.Config
-	switch {
-	case bytes.HasPrefix(file, pngMagic):
-		c, err = png.DecodeConfig(bytes.NewReader(file))
-	case bytes.HasPrefix(file, jpegMagic):
-		c, err = jpeg.DecodeConfig(bytes.NewReader(file))
-	case len(file) == 0:
-		err = fmt.Errorf("it is empty")
-	default:
-		what := sniff.Instead(file, sniff.Picture)
-		if what == "" {
-			what = fmt.Sprintf("it begins with % x", file[:min(8, len(file))])
-		}
-		err = fmt.Errorf("neither PNG nor JPEG: %s", what)
-	}
-	if err != nil {
-		return 0, 0, &ImageError{err}
-	}
-	if c.Width < 1 || c.Height < 1 || c.Width > MaxImageSide || c.Height > MaxImageSide || c.Width*c.Height > MaxImagePixels {
-		return 0, 0, &ImageError{fmt.Errorf("%d×%d pixels; a side may have 1 to %d and the picture at most %d", c.Width, c.Height, MaxImageSide, MaxImagePixels)}
-	}
-	return c.Height, c.Width, nil
+// imageHead is what a look at a picture finds without decoding it.
+type imageHead struct {
+	h, w        int
+	orientation int  // EXIF: 1 upright, 0 not said
+	deep        bool // 16-bit greyscale
+	decode      func(file []byte) ([]byte, error)
 }
 
-// DecodeImage decodes a PNG or JPEG file to H·W·3 bytes of RGB. Transparent
-// pixels come out over black; 16-bit channels keep their upper byte.
+// readImage looks at all of a picture but its pixels: kind, size, features and
+// whether its end is there. What it passes, DecodeImage refuses only where the
+// coded pixels themselves are damaged.
+func readImage(file []byte) (imageHead, error) {
+	var m imageHead
+	switch {
+	case bytes.HasPrefix(file, pngMagic):
+		p, err := readPNG(file)
+		if err != nil {
+			return m, &ImageError{err}
+		}
+		m = imageHead{h: p.h, w: p.w, orientation: p.orientation, deep: p.deep, decode: p.decode}
+	case bytes.HasPrefix(file, jpegMagic):
+		j, err := readJPEG(file)
+		if err != nil {
+			return m, &ImageError{err}
+		}
+		m = imageHead{h: j.h, w: j.w, orientation: j.orientation, decode: j.decode}
+	default:
+		return m, &ImageError{notAPicture(file)}
+	}
+	if m.w < 1 || m.h < 1 || m.w > MaxImageSide || m.h > MaxImageSide || m.w*m.h > MaxImagePixels {
+		return m, &ImageError{fmt.Errorf("%d×%d pixels; a side may have 1 to %d and the picture at most %d", m.w, m.h, MaxImageSide, MaxImagePixels)}
+	}
+	return m, nil
+}
+
+// notAPicture says what a file is that is neither PNG nor JPEG.
+func notAPicture(file []byte) error {
+	if len(file) == 0 {
+		return errors.New("it is empty")
+	}
+	what := sniff.Instead(file, sniff.Picture)
+	switch {
+	case bytes.HasPrefix(file, []byte("BM")) && sniff.Of(file) != sniff.BMP: // a BMP whose header is odd, or chance
+		what = "it begins with \"BM\", as a BMP picture does: save it as PNG or JPEG"
+	case what == "":
+		what = fmt.Sprintf("it begins with % x", file[:min(8, len(file))])
+	}
+	return fmt.Errorf("neither PNG nor JPEG: %s", what)
+}
+
+// CheckImage looks at a PNG or JPEG file and returns its size. It does not
+// decode the pixels, but finds whatever else DecodeImage refuses: other formats
+// and kinds of JPEG, and files that were cut.
+func CheckImage(file []byte) (h, w int, err error) {
+	m, err := readImage(file)
+	if err != nil {
+		return 0, 0, err
+	}
+	return m.h, m.w, nil
+}
+
+// DecodeImage decodes a PNG or JPEG file to H·W·3 bytes of RGB, as Pillow's
+// convert("RGB") does but for what docs/formats.md says: alpha is left out, grey
+// repeated, 16-bit channels keep their upper byte, EXIF does not turn a picture.
 // Everything on the way is integer arithmetic, hence the same on every CPU; a
 // different Go release may decode JPEG differently by a unit or so.
 func DecodeImage(file []byte) (Image, error) {
-	h, w, err := CheckImage(file)
+	m, err := readImage(file)
 	if err != nil {
 		return Image{}, err
 	}
-	decode := jpeg.Decode
-	if bytes.HasPrefix(file, pngMagic) {
-		decode = png.Decode
-	}
-	m, err := decode(bytes.NewReader(file))
+	rgb, err := m.decode(file)
 	if err != nil {
-		return Image{}, &ImageError{fmt.Errorf("a picture of %d×%d does not decode: %w", w, h, err)}
+		return Image{}, &ImageError{fmt.Errorf("a picture of %d×%d does not decode: %w", m.w, m.h, err)}
 	}
-	b := m.Bounds()
-	if b.Dx() != w || b.Dy() != h {
-		return Image{}, &ImageError{fmt.Errorf("the header says %d×%d, the pixels are %d×%d", w, h, b.Dx(), b.Dy())}
-	}
-	out := Image{RGB: make([]byte, 3*w*h), H: h, W: w}
-	i := 0
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			var r, g, bl uint8
-			switch m := m.(type) {
-			case *image.YCbCr:
-				yi, ci := m.YOffset(x, y), m.COffset(x, y)
-				r, g, bl = color.YCbCrToRGB(m.Y[yi], m.Cb[ci], m.Cr[ci])
-			case *image.Gray:
-				r = m.Pix[m.PixOffset(x, y)]
-				g, bl = r, r
-			case *image.RGBA:
-				p := m.PixOffset(x, y)
-				r, g, bl = m.Pix[p], m.Pix[p+1], m.Pix[p+2]
-			default:
-				r16, g16, b16, _ := m.At(x, y).RGBA()
-				r, g, bl = uint8(r16>>8), uint8(g16>>8), uint8(b16>>8)
-			}
-			out.RGB[i], out.RGB[i+1], out.RGB[i+2] = r, g, bl
-			i += 3
-		}
-	}
-	return out, nil
+	return Image{RGB: rgb, H: m.h, W: m.w}, nil
 }

@@ -74,7 +74,7 @@ func TestDecodeImage(t *testing.T) {
 	}(), "transparent": func() image.Image {
 		m := image.NewNRGBA(image.Rect(0, 0, 3, 2))
 		m.SetNRGBA(1, 1, color.NRGBA{77, 77, 77, 255})
-		m.SetNRGBA(0, 0, color.NRGBA{200, 200, 200, 0})
+		m.SetNRGBA(0, 0, color.NRGBA{0, 0, 0, 200})
 		return m
 	}()} {
 		img, err := DecodeImage(encodePNG(t, m))
