@@ -10,7 +10,7 @@ import (
 
 // The wire form of a micro-batch's samples, all integers little-endian:
 //
-//	"VLSB"  u16 version 1  u16 zero  u64 step  u32 micro-batch  u32 count
+//	"VLSB"  u16 version 2  u16 zero  u64 step  u32 micro-batch  u32 count
 //	count × sample:
 //	  u64 id  u32 image height  u32 image width
 //	  9 × (u32 number of elements, elements):
@@ -18,7 +18,7 @@ import (
 //	u32 CRC-32C of all bytes before it
 const (
 	codecMagic   = "VLSB"
-	codecVersion = 1
+	codecVersion = 2
 	codecHeader  = 24
 	codecSample  = 16 + 4*codecFields
 	codecFields  = 9

@@ -69,7 +69,7 @@ func TestCodecLimits(t *testing.T) {
 		"count too small":  func(b []byte) { binary.LittleEndian.PutUint32(b[20:], 1) },
 		"length too large": func(b []byte) { binary.LittleEndian.PutUint32(b[codecHeader+16:], math.MaxUint32) },
 		"huge picture":     func(b []byte) { binary.LittleEndian.PutUint32(b[codecHeader+8:], 1<<30) },
-		"version":          func(b []byte) { b[4] = 2 },
+		"version":          func(b []byte) { b[4] = 1 },
 	} {
 		c := bytes.Clone(b)
 		f(c)

@@ -7,16 +7,17 @@ import (
 )
 
 // Collator turns samples into batches: it decodes, resizes and normalises the
-// pictures and copies the rest, checking every shape. It keeps scratch space
+// pictures, normalises the actions and copies the rest, checking every shape. It keeps scratch space
 // and is not safe for concurrent use.
 type Collator struct {
-	spec   models.Spec
-	resize *Resizer // nil: no images, or given as floats
+	spec    models.Spec
+	resize  *Resizer // nil: no images, or given as floats
+	actions *Stats   // nil: they are used as they are
 }
 
 // NewCollator makes the Collator of a data set.
 func NewCollator(meta Meta) (*Collator, error) {
-	c := &Collator{spec: meta.Spec}
+	c := &Collator{spec: meta.Spec, actions: meta.Actions}
 	if im := meta.Spec.Image; im[0] > 0 {
 		if err := checkImageScale(meta.ImageMean, meta.ImageStd); err != nil {
 			return nil, err
@@ -59,6 +60,10 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", x.name(), err)
 			}
+		}
+		if c.actions != nil && s.Action > 0 {
+			row := b.Actions[i*s.Action : (i+1)*s.Action]
+			c.actions.Normalize(row, row)
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ type Sample struct {
 	Origin   string // file and record or line, for messages
 	Image    Image
 	Tokens   []int32   // padded to Spec.Tokens
-	Action   []float32 // normalised
+	Action   []float32 // in physical units; the Collator normalises it
 	Labels   []int32
 	Vision   []float32
 	Language []float32

@@ -203,8 +203,18 @@ func (o *opening) limitTokens(n int) error {
 	return nil
 }
 
-// actions settles the actions' statistics: stats computes them.
-func (o *opening) actions(m *Meta, dim int, stats func(mode string) (*Stats, error)) error {
+// actionRows are the physical actions of one split.
+type actionRows struct {
+	n     int
+	at    func(i int) []float32
+	place func(i int) string // file and line, or episode and frame
+}
+
+// actions settles what the actions' dimensions are called and their statistics,
+// and notes what is odd about their scales. own is what the data itself calls
+// them, and read returns both splits; a synthetic source is read for its
+// statistics alone.
+func (o *opening) actions(m *Meta, dim int, own labels, read func() (train, held actionRows)) error {
 	if !o.needs.Actions {
 		return nil
 	}
@@ -212,16 +222,35 @@ func (o *opening) actions(m *Meta, dim int, stats func(mode string) (*Stats, err
 		return fmt.Errorf("actions have %d dimensions, model.action_dim is %d", dim, n)
 	}
 	m.Spec.Action = dim
-	if o.given != nil {
-		if o.given.Spec.Action != dim {
-			return fmt.Errorf("actions have %d dimensions, the checkpoint's statistics are of %d", dim, o.given.Spec.Action)
+	if g := o.given; g != nil {
+		if g.Spec.Action != dim {
+			return fmt.Errorf("actions have %d dimensions, the checkpoint's statistics are of %d", dim, g.Spec.Action)
 		}
-		m.Actions = o.given.Actions
+		s := *g.Actions
+		m.Actions = &s
+		own = labels{s.Names, s.Units}
+	}
+	l, err := labelled(dim, labels{o.cfg.ActionNames, o.cfg.ActionUnits}, own)
+	if err != nil {
+		return err
+	}
+	if o.given != nil && o.path == "" {
+		m.Actions.Names, m.Actions.Units = l.names, l.units
 		return nil
 	}
-	var err error
-	m.Actions, err = stats(o.cfg.Normalize)
-	return err
+	train, held := read()
+	if m.Actions == nil {
+		mode := o.cfg.Normalize
+		if mode == "" && o.cfg.Kind == "tensors" {
+			mode = None
+		}
+		if m.Actions, err = ComputeStats(mode, train.n, dim, train.at); err != nil {
+			return err
+		}
+	}
+	m.Actions.Names, m.Actions.Units = l.names, l.units
+	o.findScales(m.Actions, train, held)
+	return nil
 }
 
 // holdoutLabel is the held-out choice as part of a fingerprint. The seed counts
@@ -231,11 +260,4 @@ func (o *opening) holdoutLabel() string {
 		return fmt.Sprintf("fraction %v of seed %d", o.cfg.Holdout.Fraction, o.seed)
 	}
 	return fmt.Sprint(o.cfg.Holdout.Episodes)
-}
-
-// normalized returns the normalised form of a physical action.
-func normalized(m *Meta, physical []float32) []float32 {
-	out := make([]float32, len(physical))
-	m.Actions.Normalize(out, physical)
-	return out
 }

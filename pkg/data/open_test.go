@@ -132,6 +132,7 @@ func TestTabletop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		m.Actions.Normalize(s.Action, s.Action)
 		for k, v := range s.Action {
 			sum[k] += float64(v) / 120
 			sq[k] += float64(v*v) / 120

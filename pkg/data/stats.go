@@ -7,9 +7,8 @@ import (
 )
 
 // Normalisation modes. Each is exact: no epsilon is added and nothing is
-// clipped, so Denormalize gives the physical value back. An action dimension
-// that does not vary in the training split (its spread is at most
-// ConstantSpread) becomes 0, and comes back as its constant.
+// clipped, so Denormalize gives the physical value back. Scale says which
+// action dimensions have no scale; those become 0, and come back as their offset.
 const (
 	None     = "none"     // x
 	MeanStd  = "mean_std" // (x - mean) / std, population standard deviation
@@ -17,23 +16,8 @@ const (
 	Quantile = "quantile" // 2·(x - q01)/(q99 - q01) - 1; a hundredth of the values lies beyond ±1 on each side
 )
 
-// ConstantSpread is the std, max-min or q99-q01 up to which a dimension counts as constant.
-const ConstantSpread = 1e-8
-
 // Modes lists the normalisation modes.
 func Modes() []string { return []string{None, MeanStd, MinMax, Quantile} }
-
-// ActionNames returns the names and units of an action's dimensions: those of
-// an end effector where there are seven, else a0, a1, … without units.
-func ActionNames(dim int) (names, units []string) {
-	if dim == 7 {
-		return []string{"x", "y", "z", "roll", "pitch", "yaw", "gripper"}, []string{"m", "m", "m", "rad", "rad", "rad", "open"}
-	}
-	for i := 0; i < dim; i++ {
-		names, units = append(names, fmt.Sprintf("a%d", i)), append(units, "")
-	}
-	return names, units
-}
 
 // ComputeStats measures n actions of dim values, of which at(i) returns the i-th.
 //
@@ -52,7 +36,8 @@ func ComputeStats(mode string, n, dim int, at func(i int) []float32) (*Stats, er
 		return nil, fmt.Errorf("action statistics need at least one training sample")
 	}
 	s := &Stats{Mode: mode, Count: n}
-	s.Names, s.Units = ActionNames(dim)
+	l := numbered(dim)
+	s.Names, s.Units = l.names, l.units
 	col := make([]float32, n)
 	for d := 0; d < dim; d++ {
 		sum := 0.0
@@ -96,55 +81,36 @@ func quantile(sorted []float32, percent int) float64 {
 // Dim is the number of action dimensions.
 func (s *Stats) Dim() int { return len(s.Mean) }
 
-// affine returns the offset and scale with normalised = (x - offset)/scale;
-// a scale of 0 marks a constant dimension.
-func (s *Stats) affine(d int) (offset, scale float64) {
-	switch s.Mode {
-	case MeanStd:
-		offset, scale = s.Mean[d], s.Std[d]
-	case MinMax:
-		offset, scale = (s.Min[d]+s.Max[d])/2, (s.Max[d]-s.Min[d])/2
-	case Quantile:
-		offset, scale = (s.Q01[d]+s.Q99[d])/2, (s.Q99[d]-s.Q01[d])/2
-	default:
-		return 0, 1
-	}
-	spread := scale
-	if s.Mode != MeanStd {
-		spread = 2 * scale
-	}
-	if spread <= ConstantSpread {
-		return offset, 0
-	}
-	return offset, scale
-}
-
 // Normalize writes the normalised form of the physical action x to dst; both
 // have Dim values, and may be the same slice.
 func (s *Stats) Normalize(dst, x []float32) {
 	for d := range dst {
-		offset, scale := s.affine(d)
+		c := s.Scale(d)
 		switch {
 		case s.Mode == None || s.Mode == "":
 			dst[d] = x[d]
-		case scale == 0:
+		case !c.Learned():
 			dst[d] = 0
 		default:
-			dst[d] = float32((float64(x[d]) - offset) / scale)
+			dst[d] = float32((float64(x[d]) - c.Offset) / c.By)
 		}
 	}
 }
 
 // Denormalize is the inverse of Normalize: it turns what a model puts out into
-// physical units. Both slices have Dim values and may be the same.
+// physical units. A dimension that is not learned comes back as its offset,
+// whatever x says. Both slices have Dim values and may be the same.
 func (s *Stats) Denormalize(dst, x []float32) {
 	for d := range dst {
-		offset, scale := s.affine(d)
-		if s.Mode == None || s.Mode == "" {
+		c := s.Scale(d)
+		switch {
+		case s.Mode == None || s.Mode == "":
 			dst[d] = x[d]
-			continue
+		case !c.Learned():
+			dst[d] = float32(c.Offset)
+		default:
+			dst[d] = float32(c.Offset + float64(float64(x[d])*c.By))
 		}
-		dst[d] = float32(offset + float64(float64(x[d])*scale))
 	}
 }
 

@@ -117,12 +117,13 @@ func TestEvaluate(t *testing.T) {
 	}
 	s.Units[0] = "m"
 	// Two samples: targets 3 and -1 normalised in dimension 0; predictions 2 and 0.
-	r, err := Evaluate([]float32{2, 0.5, 0, 0}, []float32{3, 0, -1, 0}, s)
+	// Dimension 1 was always 1 in training, and answers that.
+	r, err := Evaluate([]float32{2, 0.5, 0, 0}, []float32{4, 1, 0, 2}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Report{Samples: 2, L1: 2.5 / 4, MeanL1: 1, MSE: 2.25 / 4, MeanMSE: 2.5,
-		DoF: []DoFReport{{"a0", "m", 1, 2}, {"a1", "", 0, 0}}}
+	want := Report{Samples: 2, L1: 1, MeanL1: 2, MSE: 1, MeanMSE: 5, LeftOut: []LeftOut{{"a1", "constant", 1}},
+		DoF: []DoFReport{{"a0", "m", 1, 2}, {"a1", "", 0.5, 0.5}}}
 	if !reflect.DeepEqual(r, want) || !r.BeatsMean() {
 		t.Errorf("got  %+v\nwant %+v", r, want)
 	}

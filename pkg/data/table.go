@@ -12,6 +12,7 @@ type table struct {
 	texts   []string
 	dim     int
 	actions []float32                  // [n, dim] physical
+	labels  labels                     // what the data calls its dimensions, if it does
 	image   func(i int) (Image, error) // pixels of sample i
 	origin  func(i int) string         // file and line or record
 	close   func() error
@@ -48,7 +49,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 		return nil, err
 	}
 	n := len(t.episode)
-	train, _ := split(n, t.eps, held, func(i int) int { return int(t.episode[i]) })
+	train, rest := split(n, t.eps, held, func(i int) int { return int(t.episode[i]) })
 	used := make([]bool, len(t.texts))
 	if o.needs.Tokens {
 		for _, i := range train {
@@ -70,8 +71,11 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = o.actions(&meta, t.dim, func(mode string) (*Stats, error) {
-		return ComputeStats(mode, len(train), t.dim, func(i int) []float32 { return t.action(int(train[i])) })
+	err = o.actions(&meta, t.dim, t.labels, func() (actionRows, actionRows) {
+		of := func(index []int32) actionRows {
+			return actionRows{len(index), func(i int) []float32 { return t.action(int(index[i])) }, func(i int) string { return t.origin(int(index[i])) }}
+		}
+		return of(train), of(rest)
 	})
 	if err != nil {
 		return nil, err
@@ -93,7 +97,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 			s.Tokens = slices.Clone(tokens[t.text[i]])
 		}
 		if meta.Spec.Action > 0 {
-			s.Action = normalized(&meta, t.action(i))
+			s.Action = slices.Clone(t.action(i))
 		}
 		if meta.Spec.Image[0] > 0 {
 			var err error

@@ -43,7 +43,7 @@ func openTabletop(o *opening) (*set, error) {
 	case im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage):
 		return nil, fmt.Errorf("images of %d×%d; tabletop renders squares of %d to %d pixels", im[2], im[1], minTabletopImage, maxTabletopImage)
 	}
-	held, err := heldOut(o.cfg.Holdout, o.seed, episodes, nil)
+	out, err := heldOut(o.cfg.Holdout, o.seed, episodes, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -60,18 +60,20 @@ func openTabletop(o *opening) (*set, error) {
 	}
 	n := episodes * tabletop.Frames
 	episode := func(i int) int { return i / tabletop.Frames }
-	err = o.actions(&meta, len(tabletop.Action{}), func(mode string) (*Stats, error) {
+	place := func(e, k int) string { return fmt.Sprintf("tabletop episode %d frame %d", e, k) }
+	err = o.actions(&meta, len(tabletop.Action{}), tabletopActions(), func() (train, held actionRows) {
 		var actions [][]float32
+		var of []int
 		for e := 0; e < episodes && len(actions) < tabletopStats; e++ {
-			if _, out := slices.BinarySearch(held, e); out {
+			if _, ok := slices.BinarySearch(out, e); ok {
 				continue
 			}
 			ep := scene.NewEpisode(o.seed, uint64(e))
 			for k := 0; k < tabletop.Frames; k++ {
-				actions = append(actions, float32s(ep.Frame(k).Expert()))
+				actions, of = append(actions, float32s(ep.Frame(k).Expert())), append(of, e)
 			}
 		}
-		return ComputeStats(mode, len(actions), len(tabletop.Action{}), func(i int) []float32 { return actions[i] })
+		return actionRows{len(actions), func(i int) []float32 { return actions[i] }, func(i int) string { return place(of[i], i%tabletop.Frames) }}, actionRows{}
 	})
 	if err != nil {
 		return nil, err
@@ -84,7 +86,7 @@ func openTabletop(o *opening) (*set, error) {
 	}
 	get := func(i int) (Sample, error) {
 		f := scene.NewEpisode(o.seed, uint64(episode(i))).Frame(i % tabletop.Frames)
-		s := Sample{ID: uint64(i), Origin: fmt.Sprintf("tabletop episode %d frame %d", episode(i), i%tabletop.Frames)}
+		s := Sample{ID: uint64(i), Origin: place(episode(i), i%tabletop.Frames)}
 		if size > 0 {
 			s.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}
 			f.Render(s.Image.RGB, size)
@@ -93,11 +95,16 @@ func openTabletop(o *opening) (*set, error) {
 			s.Tokens = tok.Encode(f.Text)
 		}
 		if meta.Spec.Action > 0 {
-			s.Action = normalized(&meta, float32s(f.Expert()))
+			s.Action = float32s(f.Expert())
 		}
 		return s, nil
 	}
-	return newSet(meta, n, episodes, held, episode, get, nil)
+	return newSet(meta, n, episodes, out, episode, get, nil)
+}
+
+// tabletopActions are the names and units of the expert's action.
+func tabletopActions() labels {
+	return labels{[]string{"x", "y", "z", "roll", "pitch", "yaw", "gripper"}, []string{"m", "m", "m", "rad", "rad", "rad", "open"}}
 }
 
 func float32s(a tabletop.Action) []float32 {

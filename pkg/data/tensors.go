@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
@@ -22,6 +23,9 @@ import (
 //	vision_features     [N, P, Dv]   F32
 //	language_features   [N, T, Dl]   F32
 //	episode             [N]          I64   optional: groups rows for the held-out split
+//
+// The file's metadata may name the actions: action_names and action_units, each
+// a JSON list of texts.
 //
 // Only what the model needs must be there. Images and features stay on disk
 // and are read row by row.
@@ -224,20 +228,25 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		return nil, err
 	}
 	episode := func(i int) int { return int(of[i]) }
-	train, _ := split(n, episodes, held, episode)
+	train, rest := split(n, episodes, held, episode)
 	action := func(i int) []float32 { return actions[i*dim : (i+1)*dim] }
-	err = o.actions(&meta, dim, func(mode string) (*Stats, error) {
-		if mode == "" {
-			mode = None
+	own, err := labelsOf(t.f.Metadata())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.path, err)
+	}
+	place := func(i int) string { return fmt.Sprintf("%s row %d", t.path, i) }
+	err = o.actions(&meta, dim, own, func() (actionRows, actionRows) {
+		of := func(index []int32) actionRows {
+			return actionRows{len(index), func(i int) []float32 { return action(int(index[i])) }, func(i int) string { return place(int(index[i])) }}
 		}
-		return ComputeStats(mode, len(train), dim, func(i int) []float32 { return action(int(train[i])) })
+		return of(train), of(rest)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}
 
 	get := func(i int) (Sample, error) {
-		s := Sample{ID: uint64(i), Origin: fmt.Sprintf("%s row %d", t.path, i)}
+		s := Sample{ID: uint64(i), Origin: place(i)}
 		for _, x := range []struct {
 			from rows
 			to   *[]float32
@@ -261,7 +270,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 			s.Labels = narrow(labels[i*tl : (i+1)*tl])
 		}
 		if dim > 0 {
-			s.Action = normalized(&meta, action(i))
+			s.Action = slices.Clone(action(i))
 		}
 		return s, nil
 	}

@@ -56,19 +56,21 @@ type Attention struct {
 
 // Data says where samples come from. See pkg/data for each kind.
 type Data struct {
-	Kind      string  `yaml:"kind"` // tabletop | copy | recall | tensors | rlds | folder
-	Path      string  `yaml:"path,omitempty"`
-	Shuffle   bool    `yaml:"shuffle"`
-	Delivery  string  `yaml:"delivery,omitempty"` // local | bus | auto
-	Holdout   Holdout `yaml:"holdout,omitempty"`
-	Split     string  `yaml:"split,omitempty"`      // rlds: split of the data set
-	Camera    string  `yaml:"camera,omitempty"`     // rlds: image feature, e.g. image_0
-	Scene     string  `yaml:"scene,omitempty"`      // tabletop: simple | cluttered
-	Episodes  int     `yaml:"episodes,omitempty"`   // tabletop, copy, recall: episodes in an epoch
-	SeqLen    int     `yaml:"seq_len,omitempty"`    // copy, recall: tokens in a sequence
-	Distance  int     `yaml:"distance,omitempty"`   // recall: tokens from the key to its recall
-	MaxTokens int     `yaml:"max_tokens,omitempty"` // instruction tokens after padding or cutting; 0: the longest of the training split
-	Normalize string  `yaml:"normalize,omitempty"`  // actions: none | mean_std | min_max | quantile
+	Kind        string   `yaml:"kind"` // tabletop | copy | recall | tensors | rlds | folder
+	Path        string   `yaml:"path,omitempty"`
+	Shuffle     bool     `yaml:"shuffle"`
+	Delivery    string   `yaml:"delivery,omitempty"` // local | bus | auto
+	Holdout     Holdout  `yaml:"holdout,omitempty"`
+	Split       string   `yaml:"split,omitempty"`        // rlds: split of the data set
+	Camera      string   `yaml:"camera,omitempty"`       // rlds: image feature, e.g. image_0
+	Scene       string   `yaml:"scene,omitempty"`        // tabletop: simple | cluttered
+	Episodes    int      `yaml:"episodes,omitempty"`     // tabletop, copy, recall: episodes in an epoch
+	SeqLen      int      `yaml:"seq_len,omitempty"`      // copy, recall: tokens in a sequence
+	Distance    int      `yaml:"distance,omitempty"`     // recall: tokens from the key to its recall
+	MaxTokens   int      `yaml:"max_tokens,omitempty"`   // instruction tokens after padding or cutting; 0: the longest of the training split
+	Normalize   string   `yaml:"normalize,omitempty"`    // actions: none | mean_std | min_max | quantile
+	ActionNames []string `yaml:"action_names,omitempty"` // of the action's dimensions; nil: the data's own, else a0, a1, …
+	ActionUnits []string `yaml:"action_units,omitempty"` // of the same, "" for none
 }
 
 // Holdout chooses the held-out episodes: by number of episodes from the keyed

@@ -78,6 +78,9 @@ func TestDefaults(t *testing.T) {
 		{"held-out episodes", "name: a\ndata: {kind: tabletop, holdout: {episodes: [3, 1]}}", nil, func(j *Job) bool {
 			return j.Data.Holdout.Fraction == 0 && reflect.DeepEqual(j.Data.Holdout.Episodes, []int{3, 1})
 		}},
+		{"action names", "name: a\nmodel: {action_dim: 3}\ndata: {kind: folder, path: x, action_names: [x, y, n], action_units: [m, \"\", rad]}", nil, func(j *Job) bool {
+			return reflect.DeepEqual(j.Data.ActionNames, []string{"x", "y", "n"}) && reflect.DeepEqual(j.Data.ActionUnits, []string{"m", "", "rad"})
+		}},
 		{"nothing held out", "name: a\ndata: {kind: tabletop, holdout: {fraction: 0}}", nil, func(j *Job) bool { return j.Data.Holdout.Fraction == 0 }},
 		{"anchors", "name: a\ndata: &d {kind: tabletop}\nbatch: {global: &n 16, micro: *n}", nil, func(j *Job) bool { return j.Batch.Micro == 16 }},
 		{"options", design, []string{"seed=18446744073709551615", "name=2024", "train.steps=50", "schedule.min_lr=null", "optimizer.betas=[0.5, 0.6]",
@@ -245,6 +248,14 @@ func TestMistakes(t *testing.T) {
 		{"path of no use", "name: a\ndata: {kind: tabletop, path: x}", nil, "j.yaml:2:30: data.path: has no meaning for data.kind tabletop; leave it out"},
 		{"data of another model", "name: a\ndata: {kind: copy}", nil, "j.yaml:2:14: data.kind: copy has no images for model.kind vla; want tabletop, rlds, folder or tensors"},
 		{"delivery", "name: a\ndata: {kind: tabletop, delivery: buss}", nil, `j.yaml:2:34: data.delivery: "buss" is unknown; did you mean bus?`},
+		{"action names", "name: a\nmodel: {action_dim: 3}\ndata:\n  kind: folder\n  path: x\n  action_names: [x, y]\n  action_units: [m, m]", nil,
+			"2 problems in the job:\n  j.yaml:6:17: data.action_names: 2 names for actions of model.action_dim 3; want one for each dimension, in order\n  j.yaml:7:17: data.action_units: 2 units for actions of model.action_dim 3; want one for each dimension, in order"},
+		{"an action name twice", "name: a\nmodel: {action_dim: 2}\ndata: {kind: folder, path: x, action_names: [x, x]}", nil, `j.yaml:3:49: data.action_names[1]: "x" is the name of dimension 0 already`},
+		{"an empty action name", "name: a\nmodel: {action_dim: 2}\ndata: {kind: folder, path: x, action_names: [\"\", x]}", nil, `j.yaml:3:46: data.action_names[0]: is empty; want a name such as x or joint_1`},
+		{"an action unit that cannot be printed", "name: a\nmodel: {action_dim: 1}\ndata: {kind: folder, path: x, action_units: [\"\\e[2J\"]}", nil, `j.yaml:3:46: data.action_units[0]: "\x1b[2J" has characters that cannot be printed`},
+		{"action names of tabletop", "name: a\ndata: {kind: tabletop, action_names: [a, b, c, d, e, f, g]}", nil,
+			"j.yaml:2:38: data.action_names: has no meaning for data.kind tabletop, which has names and units of its own; leave it out"},
+		{"action names of tokens", "name: a\nmodel: {kind: encoder}\ndata: {kind: copy, action_units: [m]}", nil, "j.yaml:3:34: data.action_units: has no meaning for model.kind encoder; leave it out"},
 		{"holdout twice", "name: a\ndata: {kind: tabletop, holdout: {fraction: 0.1, episodes: [1]}}", nil,
 			"j.yaml:2:44: data.holdout.fraction: both fraction and episodes are given; want one of them"},
 		{"holdout fraction", "name: a\ndata: {kind: tabletop, holdout: {fraction: 1}}", nil, "j.yaml:2:44: data.holdout.fraction: 1 is outside 0 ≤ fraction < 1"},

@@ -239,6 +239,7 @@ func (j *Job) checkData(c *checker) {
 	} else {
 		c.oneOf("data.normalize", d.Normalize, normalisation)
 	}
+	j.checkActions(c)
 	c.within("data.max_tokens", d.MaxTokens, 0, maxVocab)
 	c.oneOf("data.delivery", d.Delivery, deliveries)
 	h := d.Holdout

@@ -10,9 +10,9 @@ import (
 )
 
 // Predict runs model over every sample of src in order, without dropout, and
-// hands each batch with the model's output, [n, A] or [n, T, V], to visit.
-// Output and batch are valid during the call only.
-func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, visit func(b *models.Batch, loss float64, out []float32)) error {
+// hands each batch with its samples and the model's output, [n, A] or [n, T, V],
+// to visit. All are valid during the call only.
+func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, visit func(samples []data.Sample, b *models.Batch, loss float64, out []float32)) error {
 	const size = 32
 	n := src.Len()
 	var prog *models.Program
@@ -50,7 +50,7 @@ func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta 
 		}
 		prog.SetStep(0, 0, false)
 		l := prog.Forward()
-		visit(batch, l, prog.Output().Data)
+		visit(samples, batch, l, prog.Output().Data)
 		at += k
 	}
 	return nil
@@ -82,7 +82,7 @@ func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta
 	if meta.Spec.Labels {
 		r := &TokenReport{Samples: src.Len()}
 		right, tokens := 0, 0
-		err := Predict(ctx, rt, model, meta, loss, src, func(b *models.Batch, l float64, out []float32) {
+		err := Predict(ctx, rt, model, meta, loss, src, func(_ []data.Sample, b *models.Batch, l float64, out []float32) {
 			v := len(out) / len(b.Labels)
 			for i, want := range b.Labels {
 				best := argmax(out[i*v : (i+1)*v])
@@ -104,8 +104,11 @@ func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta
 		return Report{Tokens: r}, err
 	}
 	var pred, want []float32
-	err := Predict(ctx, rt, model, meta, loss, src, func(b *models.Batch, _ float64, out []float32) {
-		pred, want = append(pred, out...), append(want, b.Actions...)
+	err := Predict(ctx, rt, model, meta, loss, src, func(samples []data.Sample, _ *models.Batch, _ float64, out []float32) {
+		pred = append(pred, out...)
+		for i := range samples {
+			want = append(want, samples[i].Action...)
+		}
 	})
 	if err != nil {
 		return Report{}, err

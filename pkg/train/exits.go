@@ -123,7 +123,7 @@ type ExitRow struct {
 	Layer     float64 `json:"layer"`               // blocks of the stack that ran, on average
 	Threshold float64 `json:"threshold,omitempty"` // of the doubt; 0: a fixed depth
 	Millis    float64 `json:"ms"`                  // median time of one sample; at a threshold the mean of its depths' medians
-	Error     float64 `json:"error"`               // mean squared error of the normalised actions; 1 - accuracy of tokens
+	Error     float64 `json:"error"`               // mean squared error of the normalised actions that are learned; 1 - accuracy of tokens
 	Shares    []int   `json:"shares,omitempty"`    // of 1000 samples, how many left at each exit
 }
 
@@ -161,6 +161,10 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 	if err != nil {
 		return ExitReport{}, err
 	}
+	var learned []bool
+	if meta.Actions != nil {
+		learned = meta.Actions.Learned()
+	}
 	b := models.NewBatch(1, meta.Spec)
 	records := make([][]exitRecord, n)
 	for i := range n {
@@ -175,7 +179,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 			return ExitReport{}, err
 		}
 		if err := s.Run(b, Depth{}, func(_ int, out []float32, doubt float64, spent time.Duration) {
-			records[i] = append(records[i], exitRecord{doubt, sampleError(b, s.words, out), spent})
+			records[i] = append(records[i], exitRecord{doubt, sampleError(b, s.words, learned, out), spent})
 		}); err != nil {
 			return ExitReport{}, err
 		}
@@ -229,16 +233,20 @@ func atThreshold(records [][]exitRecord, fixed []ExitRow, t float64) ExitRow {
 	return row
 }
 
-// sampleError is one sample's mean squared error, or the share of its targets
-// that are named wrong.
-func sampleError(b *models.Batch, words int, out []float32) float64 {
+// sampleError is one sample's mean squared error over the dimensions that are
+// learned, or the share of its targets that are named wrong.
+func sampleError(b *models.Batch, words int, learned []bool, out []float32) float64 {
 	sum, n := 0.0, 0
 	if words == 0 {
 		for i, x := range out {
+			if !learned[i] {
+				continue
+			}
 			d := float64(x) - float64(b.Actions[i])
 			sum += d * d
+			n++
 		}
-		return sum / float64(len(out))
+		return sum / float64(max(n, 1))
 	}
 	for i, want := range b.Labels {
 		if want == models.NoLabel {
