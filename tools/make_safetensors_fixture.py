@@ -50,3 +50,33 @@ serialize_file(
     path,
     {"format": "pt"},
 )
+
+# dtypes.safetensors, saved by PyTorch: each type with values at its edges and
+# between two float32, and what Tensor.to(torch.float32) makes of them, bit by
+# bit ("T as float32").
+#
+#     pip install safetensors torch
+import torch
+from safetensors.torch import save_file
+
+edges = {
+    torch.float32: [0.0, -0.0, 1.5, -3.4028234663852886e38, 1e-45, float("inf"), float("nan")],
+    torch.float16: [0.0, -0.0, 1.5, 65504.0, 6e-8, 0.333251953125, float("-inf")],
+    torch.bfloat16: [0.0, -0.0, 1.5, 3.3895313892515355e38, 9.183549615799121e-41, 0.333984375, float("-inf")],
+    torch.float64: [0.1, -0.1, 1e300, 1e-300, 1 + 2**-24, 1 + 2**-24 + 2**-50, 1 + 3 * 2**-24, 16777217.0, 1e-45, 3.4028235677973366e38],
+    torch.int64: [0, -1, 16777217, 16777219, -16777217, 2**63 - 1, -(2**63), 2**40 + 2**16, 2**40 + 2**16 + 1, 2**40 + 3 * 2**16],
+    torch.int32: [0, -1, 16777217, 16777219, -16777219, 2**31 - 1, -(2**31)],
+    torch.int16: [0, -1, 32767, -32768],
+    torch.int8: [0, -1, 127, -128],
+    torch.uint8: [0, 1, 127, 128, 255],
+    torch.uint16: [0, 1, 65535],
+    torch.uint32: [0, 1, 16777217, 16777219, 2**32 - 1],
+    torch.uint64: [0, 1, 16777217, 2**63 + 2**39, 2**63 + 2**39 + 1, 2**64 - 1],
+    torch.bool: [True, False, True],
+}
+out = {}
+for t, v in edges.items():
+    x = torch.tensor(v, dtype=t)
+    name = str(t).removeprefix("torch.")
+    out[name], out[name + " as float32"] = x, x.to(torch.float32, copy=True)
+save_file(out, os.path.join(os.path.dirname(path), "dtypes.safetensors"))

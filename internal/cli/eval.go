@@ -145,7 +145,10 @@ func loadTrained(dir string) (*trained, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return t, train.LoadWeights(t.model.Params(), f)
+	if err := train.LoadWeights(t.model.Params(), f); err != nil {
+		return nil, err
+	}
+	return t, train.CheckFinite(t.model.Params(), f.Name())
 }
 
 // parseTrained reads what the manifest of the checkpoint in dir says of job and data.

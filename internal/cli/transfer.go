@@ -11,26 +11,34 @@ import (
 )
 
 // initName is the file of a run directory that holds the first weights where
-// they were put together from a file of other names: what workers are sent.
+// they were put together, from a file of other names or from the parts of a
+// sharded one: what workers are sent.
 const initName = "init.safetensors"
 
 // firstWeights finds the file with all first weights that job.Init asks for.
 func (r *run) firstWeights(model *models.Model) error {
 	path := abs(r.baseDir, r.job.Init.Path)
-	f, err := safetensors.Open(path)
+	f, err := safetensors.OpenModel(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if len(r.job.Init.Map) == 0 && !r.job.Init.Partial {
-		r.initFile = path
-		return train.LoadWeights(model.Params(), f)
+		if err := train.LoadFirst(model.Params(), f); err != nil {
+			return err
+		}
+		if !f.Sharded() { // one file, which workers are sent as it is
+			r.initFile = f.Name()
+			return nil
+		}
+	} else {
+		t, err := train.LoadTransfer(model, r.job.Init, r.job.Seed, f)
+		if err != nil {
+			return err
+		}
+		r.transfer = &t
 	}
-	t, err := train.LoadTransfer(model, r.job.Init, r.job.Seed, f)
-	if err != nil {
-		return err
-	}
-	r.transfer, r.initFile = &t, filepath.Join(r.dir, initName)
+	r.initFile = filepath.Join(r.dir, initName)
 	var all []safetensors.Tensor
 	for _, p := range model.Params().List() {
 		all = append(all, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})

@@ -23,11 +23,15 @@ type FormatError struct {
 	File    string
 	Tensor  string // empty: the fault is not in one tensor
 	Problem string
+	Instead string // what the file is, and what to do, where it is known to be no safetensors file at all
 }
 
 func (e *FormatError) Error() string {
 	if e.Tensor != "" {
 		return fmt.Sprintf("%s: tensor %q: %s", e.File, e.Tensor, e.Problem)
+	}
+	if e.Instead != "" {
+		return fmt.Sprintf("%s: not a safetensors file: %s", e.File, e.Instead)
 	}
 	return fmt.Sprintf("%s: not a valid safetensors file: %s", e.File, e.Problem)
 }

@@ -1,24 +1,36 @@
 package safetensors
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
+
+	"github.com/vlaring/vlaring/internal/sniff"
 )
 
-// File is an open safetensors file whose header was checked whole. Tensors are
-// read on demand. Its methods are safe for concurrent use if the io.ReaderAt is.
+// File is an open safetensors file whose header was checked whole, or the parts
+// of a sharded one as if they were one file. Tensors are read on demand. Its
+// methods are safe for concurrent use if the io.ReaderAt is.
 type File struct {
 	name  string
-	r     io.ReaderAt
-	start int64 // of the data in r
+	parts []source
+	in    map[string]int // place in parts of the one that a tensor lies in; nil: all in the first
 	size  int64
 	h     *header
+}
+
+// source is one file of those that hold the tensors.
+type source struct {
+	r     io.ReaderAt
+	start int64 // of the data in r
 	c     io.Closer
 }
+
+// part returns the file that a tensor lies in.
+func (f *File) part(name string) source { return f.parts[f.in[name]] }
 
 // Open opens and checks the file at path.
 func Open(path string) (*File, error) {
@@ -38,7 +50,7 @@ func Open(path string) (*File, error) {
 		f.Close()
 		return nil, err
 	}
-	out.c = f
+	out.parts[0].c = f
 	return out, nil
 }
 
@@ -50,6 +62,9 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 	var bad *FormatError
 	if errors.As(err, &bad) {
 		bad.File = name
+		if bad.Tensor == "" {
+			bad.Instead = instead(r, size)
+		}
 		return nil, err
 	}
 	if err != nil {
@@ -57,6 +72,22 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 	}
 	f.name = name
 	return f, nil
+}
+
+// instead says what a file is that is no safetensors file, where that is known.
+func instead(r io.ReaderAt, size int64) string {
+	head := sniff.Head(r, size)
+	if sniff.Of(head) == sniff.JSON && bytes.Contains(headOf(r, size, 1<<16), []byte(`"weight_map"`)) {
+		return "it is " + sniff.ShardIndex.String() + ": give it as init, or the folder it stands in"
+	}
+	return sniff.Instead(head, sniff.Tensors)
+}
+
+// headOf reads the first n bytes, or what there is of them.
+func headOf(r io.ReaderAt, size, n int64) []byte {
+	b := make([]byte, min(size, n))
+	got, _ := r.ReadAt(b, 0)
+	return b[:got]
 }
 
 func read(r io.ReaderAt, size int64) (*File, error) {
@@ -82,7 +113,7 @@ func read(r io.ReaderAt, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &File{r: r, start: 8 + int64(n), size: size, h: h}, nil
+	return &File{parts: []source{{r: r, start: 8 + int64(n)}}, size: size, h: h}, nil
 }
 
 func readFull(r io.ReaderAt, p []byte, off int64) error {
@@ -96,19 +127,28 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	return fmt.Errorf("reading %d bytes at %d: %w", len(p), off, err)
 }
 
-// Close closes the file if Open opened it.
+// Close closes what Open or OpenModel opened.
 func (f *File) Close() error {
-	if f.c == nil {
-		return nil
+	var first error
+	for _, p := range f.parts {
+		if p.c == nil {
+			continue
+		}
+		if err := p.c.Close(); first == nil {
+			first = err
+		}
 	}
-	return f.c.Close()
+	return first
 }
 
 // Name is what the file is called in errors.
 func (f *File) Name() string { return f.name }
 
-// Size is the length of the whole file in bytes.
+// Size is the length of the whole file in bytes, of a sharded one that of all parts.
 func (f *File) Size() int64 { return f.size }
+
+// Sharded says that the tensors come from the parts of a sharded file.
+func (f *File) Sharded() bool { return f.in != nil }
 
 // Names lists the tensors, sorted by name. The caller must not change it.
 func (f *File) Names() []string { return f.h.names }
@@ -128,7 +168,8 @@ func (f *File) Bytes(name string) (*io.SectionReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.NewSectionReader(f.r, f.start+i.Begin, i.End-i.Begin), nil
+	p := f.part(name)
+	return io.NewSectionReader(p.r, p.start+i.Begin, i.End-i.Begin), nil
 }
 
 func (f *File) info(name string) (Info, error) {
@@ -165,26 +206,7 @@ func (f *File) Float32Into(name string, dst []float32) error {
 	if n := i.Elements(); n != len(dst) {
 		return fmt.Errorf("%s: tensor %q has %d elements %v, and the destination %d", f.name, name, n, i.Shape, len(dst))
 	}
-	return f.pieces(i, func(at int, b []byte) {
-		switch i.DType {
-		case "F32":
-			for j := range len(b) / 4 {
-				dst[at+j] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*j:]))
-			}
-		case "BF16":
-			for j := range len(b) / 2 {
-				dst[at+j] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*j:])) << 16)
-			}
-		case "F16":
-			for j := range len(b) / 2 {
-				dst[at+j] = half(binary.LittleEndian.Uint16(b[2*j:]))
-			}
-		case "F64":
-			for j := range len(b) / 8 {
-				dst[at+j] = float32(math.Float64frombits(binary.LittleEndian.Uint64(b[8*j:])))
-			}
-		}
-	})
+	return f.pieces(i, func(at int, b []byte) { decode(dst[at:], i.DType, b) })
 }
 
 // Int64 reads a tensor of whole numbers: any of the I and U types, and BOOL as
@@ -239,7 +261,7 @@ func (f *File) Int64(name string) ([]int64, error) {
 		return nil, err
 	}
 	if tooLarge >= 0 {
-		return nil, fmt.Errorf("%s: tensor %q: element %d is %d, beyond int64", f.name, name, tooLarge, uint64(dst[tooLarge]))
+		return nil, fmt.Errorf("%s: tensor %q: the value at %v is %d, beyond int64", f.name, name, i.Index(tooLarge), uint64(dst[tooLarge]))
 	}
 	return dst, nil
 }
@@ -271,25 +293,14 @@ func (f *File) wantType(i Info, types ...string) error {
 func (f *File) pieces(i Info, use func(at int, b []byte)) error {
 	const most = 1 << 20 // a multiple of every element's size
 	_, bits, _ := dtype(i.DType)
+	p := f.part(i.Name)
 	buf := make([]byte, min(most, i.End-i.Begin))
 	for off := i.Begin; off < i.End; off += most {
 		b := buf[:min(most, i.End-off)]
-		if err := readFull(f.r, b, f.start+off); err != nil {
+		if err := readFull(p.r, b, p.start+off); err != nil {
 			return fmt.Errorf("%s: tensor %q: %w", f.name, i.Name, err)
 		}
 		use(int((off-i.Begin)*8/bits), b)
 	}
 	return nil
-}
-
-// half widens an IEEE binary16; exact, NaN payloads included.
-func half(h uint16) float32 {
-	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h&0x3ff)
-	switch {
-	case exp == 31:
-		return math.Float32frombits(sign | 0xff<<23 | frac<<13)
-	case exp == 0: // zero and subnormals: frac·2^-24, exact in float32
-		return math.Float32frombits(sign | math.Float32bits(float32(frac)*0x1p-24))
-	}
-	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
 }

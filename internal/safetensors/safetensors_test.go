@@ -178,7 +178,7 @@ func TestInt64Types(t *testing.T) {
 			t.Errorf("Int64(%s) = %v, %v, want %v", name, got, err, want)
 		}
 	}
-	if _, err := f.Int64("big"); err == nil || !strings.Contains(err.Error(), "element 1 is 9223372036854775810, beyond int64") {
+	if _, err := f.Int64("big"); err == nil || !strings.Contains(err.Error(), "the value at [1] is 9223372036854775810, beyond int64") {
 		t.Errorf("Int64(big): %v", err)
 	}
 }
@@ -200,7 +200,7 @@ func TestRejects(t *testing.T) {
 		file []byte
 		want string
 	}{
-		{"empty", nil, "it has 0 bytes, too few"},
+		{"empty", nil, "it is an empty file"},
 		{"short", make([]byte, 7), "it has 7 bytes, too few"},
 		{"header too large", file(MaxHeader+1, "{}", 0), "claims 100000001 bytes, and 100000000 are allowed"},
 		{"header length beyond int64", append(bytes.Repeat([]byte{0xff}, 8), "{}"...), "claims 18446744073709551615 bytes"},

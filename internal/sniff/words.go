@@ -16,9 +16,12 @@ func Instead(head []byte, want Want) string {
 		return ""
 	}
 	s := "it is " + k.String()
-	if k == LinkText {
+	switch {
+	case k == LinkText:
 		s += fmt.Sprintf(" to %q", opening(head))
-	} else if k == PlainText || k == JSON {
+	case k == Zip && want == Tensors:
+		s += ", such as torch.save writes (a PyTorch pickle)"
+	case k == PlainText, k == JSON:
 		s += fmt.Sprintf(" that begins with %q", opening(head))
 	}
 	if a := k.advice(want); a != "" {
@@ -176,7 +179,7 @@ func (k Kind) advice(want Want) string {
 		return "unpack it with unzstd"
 	case Zip, SevenZip, Tar:
 		if k == Zip && want == Tensors {
-			return "if torch.save wrote it, " + TorchZip.toTensors() + "; if it is packed, unpack it"
+			return TorchZip.toTensors() + "; if something else packed it, unpack it"
 		}
 		return "unpack it and give the file inside"
 	case Video:

@@ -2,6 +2,7 @@ package checkpoint_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -215,5 +216,26 @@ func TestMatch(t *testing.T) {
 	}
 	if err := checkpoint.Match(f, []checkpoint.Want{{"good", []int{2}}, {"bent", []int{2, 1}}, {"a.extra", nil}, {"z.extra", []int{1}}}); err == nil {
 		t.Error("an extra integer tensor was accepted")
+	}
+}
+
+// A million names, and names as long as a header allows, still make a message
+// that fits a screen.
+func TestMismatchFitsAScreen(t *testing.T) {
+	var e checkpoint.MismatchError
+	e.File = "x.safetensors"
+	for i := range 1_000_000 {
+		e.Missing = append(e.Missing, fmt.Sprint("missing.", i))
+	}
+	e.Extra = []string{strings.Repeat("é", 1_000_000)}
+	e.Misshapen = e.Missing[:6]
+	text := e.Error()
+	if lines := strings.Count(text, "\n") + 1; lines > 20 || len(text) > 2000 {
+		t.Errorf("the message has %d lines and %d bytes", lines, len(text))
+	}
+	for _, s := range []string{"1000000 tensors missing, 1 extra, 6 misshapen", "\n  missing   missing.4\n  … and 999995 more missing\n", "\n  … and 1 more misshapen"} {
+		if !strings.Contains(text, s) {
+			t.Errorf("it lacks %q:\n%s", s, text)
+		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 )
@@ -125,7 +127,7 @@ type Want struct {
 }
 
 // MismatchError lists how a file's tensors differ from what was expected. Each
-// list is sorted by name.
+// list is sorted by name. The text has a few of each, so that it fits a screen.
 type MismatchError struct {
 	File                      string
 	Missing, Extra, Misshapen []string // Misshapen says what was found and expected
@@ -138,11 +140,30 @@ func (e *MismatchError) Error() string {
 		word  string
 		names []string
 	}{{"missing", e.Missing}, {"extra", e.Extra}, {"misshapen", e.Misshapen}} {
-		for _, n := range l.names {
-			fmt.Fprintf(&b, "\n  %-9s %s", l.word, n)
+		for _, n := range l.names[:min(len(l.names), shown)] {
+			fmt.Fprintf(&b, "\n  %-9s %s", l.word, clip(n))
+		}
+		if more := len(l.names) - shown; more > 0 {
+			fmt.Fprintf(&b, "\n  … and %d more %s", more, l.word)
 		}
 	}
 	return b.String()
+}
+
+// shown is how many names of each kind a message has.
+const shown = 5
+
+// clip shortens a name that would fill lines of a message, and quotes one that
+// would break them.
+func clip(name string) string {
+	const most = 160
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		name = strconv.Quote(name)
+	}
+	if r := []rune(name); len(r) > most {
+		return string(r[:most/2]) + "…" + string(r[len(r)-most/2:])
+	}
+	return name
 }
 
 // Match compares f with the tensors that are expected of it: names and shapes,

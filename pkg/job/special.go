@@ -19,7 +19,7 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 		case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
 			v.SetZero()
 		case n.Kind != yaml.MappingNode:
-			d.bad(n, key, "want a path, or path, map and partial, found %s%s", found(n), quoteHint(n))
+			d.bad(n, key, "want a path, or path, map, partial and at_least, found %s%s", found(n), quoteHint(n))
 		default:
 			return false
 		}

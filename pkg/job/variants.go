@@ -9,13 +9,18 @@ import (
 // Init is where the first weights come from. In a job file it is a path, or a
 // section with names to translate.
 type Init struct {
-	Path    string  `yaml:"path"`              // .safetensors file, relative to the job file
-	Map     Renames `yaml:"map,omitempty"`     // names in the file to names in the model; the first that matches counts
-	Partial bool    `yaml:"partial,omitempty"` // the model may have more than the file, and the file more than the model
+	Path    string   `yaml:"path"`               // .safetensors file, the index of a sharded one, or a folder of either; relative to the job file
+	Map     Renames  `yaml:"map,omitempty"`      // names in the file to names in the model; the first that matches counts
+	Partial bool     `yaml:"partial,omitempty"`  // the model may have more than the file, and the file more than the model
+	AtLeast *float64 `yaml:"at_least,omitempty"` // with partial: 0 to 1, what must find a place; nil: DefaultAtLeast
 }
 
+// DefaultAtLeast is the share of the file's tensors or of the model's values,
+// whichever is larger, that a partial init must bring unless it says another.
+const DefaultAtLeast = 0.5
+
 // short says that the path alone says it all.
-func (i Init) short() bool { return len(i.Map) == 0 && !i.Partial }
+func (i Init) short() bool { return len(i.Map) == 0 && !i.Partial && i.AtLeast == nil }
 
 // Renames are translations of names, in the order of the file.
 type Renames []Rename
@@ -167,7 +172,12 @@ func (j *Job) checkRecall(c *checker) {
 
 func (j *Job) checkTransfer(c *checker) {
 	if j.Init.Path == "" && !j.Init.short() {
-		c.bad("init.path init", "is missing; want a .safetensors file")
+		c.bad("init.path init", "is missing; want a .safetensors file, the index of a sharded one, or a folder of either")
+	}
+	if a := j.Init.AtLeast; a != nil && !(*a >= 0 && *a <= 1) {
+		c.bad("init.at_least init", "is %v; want a share from 0 to 1", *a)
+	} else if a != nil && !j.Init.Partial {
+		c.bad("init.at_least init", "has no meaning without init.partial: true")
 	}
 	for i, r := range j.Init.Map {
 		if n := strings.Count(r.To, "*"); r.From == "" || n > strings.Count(r.From, "*") {

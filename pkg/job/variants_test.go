@@ -25,8 +25,9 @@ func TestVariants(t *testing.T) {
 			return reflect.DeepEqual(j.Model.ExitWeights, []float64{1, 1})
 		}},
 		{"init by name", onTabletop + "init: {path: w.safetensors, partial: true, map: {\"b.*.w\": \"a.*.weight\", head.*: }}", nil, func(j *Job) bool {
-			return reflect.DeepEqual(j.Init, Init{"w.safetensors", Renames{{"b.*.w", "a.*.weight"}, {"head.*", ""}}, true})
+			return reflect.DeepEqual(j.Init, Init{Path: "w.safetensors", Map: Renames{{"b.*.w", "a.*.weight"}, {"head.*", ""}}, Partial: true})
 		}},
+		{"init at_least", onTabletop + "init: {path: w, partial: true, at_least: 0}", nil, func(j *Job) bool { return j.Init.AtLeast != nil && *j.Init.AtLeast == 0 }},
 		{"init by option", onTabletop, []string{"init=2024", "init.partial=true"}, func(j *Job) bool { return reflect.DeepEqual(j.Init, Init{Path: "2024", Partial: true}) }},
 		{"groups", onTabletop + "optimizer: {groups: [{match: a.*, lr: 1e-5}, {match: b, weight_decay: 0}]}\ntrain: {freeze: [c.*]}", nil, func(j *Job) bool {
 			g := j.Optimizer.Groups
@@ -72,8 +73,10 @@ func TestVariantMistakes(t *testing.T) {
 		{"distance", "name: a\nmodel: {kind: lstm}\ndata: {kind: recall, seq_len: 8, distance: 8}", "j.yaml:3:44: data.distance: 8 is not within the sequence; want 1 to data.seq_len-1 = 7"},
 		{"distance of the copy task", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy, distance: 8}", "j.yaml:3:30: data.distance: has no meaning for data.kind copy; leave it out"},
 		{"few keys", "name: a\nmodel: {kind: lstm, vocab_size: 5}\ndata: {kind: recall}", "j.yaml:2:33: model.vocab_size: 5 is too small; recall needs padding, a question, two keys and two others: at least 6"},
-		{"init number", onTabletop + "init: 5", "j.yaml:3:7: init: want a path, or path, map and partial, found the number 5 (put it in quotes)"},
-		{"init without path", onTabletop + "init: {partial: true}", "j.yaml:3:7: init.path: is missing; want a .safetensors file"},
+		{"init number", onTabletop + "init: 5", "j.yaml:3:7: init: want a path, or path, map, partial and at_least, found the number 5 (put it in quotes)"},
+		{"init without path", onTabletop + "init: {partial: true}", "j.yaml:3:7: init.path: is missing; want a .safetensors file, the index of a sharded one, or a folder of either"},
+		{"init at_least no share", onTabletop + "init: {path: w, partial: true, at_least: 50}", "j.yaml:3:42: init.at_least: is 50; want a share from 0 to 1"},
+		{"init at_least without partial", onTabletop + "init: {path: w, at_least: 0}", "j.yaml:3:27: init.at_least: has no meaning without init.partial: true"},
 		{"init map", onTabletop + "init: {path: x, map: {a: \"b.*\"}}", `j.yaml:3:22: init.map[0]: "a" to "b.*": the name on the right has more * than the one on the left`},
 		{"init map is a list", onTabletop + "init: {path: x, map: [a]}", "j.yaml:3:22: init.map: want names in the file and names in the model, {from: to, …}, found a list"},
 		{"group", onTabletop + "optimizer: {groups: [{lr: 1e-3}]}", "j.yaml:3:22: optimizer.groups[0].match: is missing; want a pattern of parameter names, such as vision_encoder.*"},

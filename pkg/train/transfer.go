@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -31,7 +32,7 @@ func (t Transfer) String() string {
 		names []string
 	}{{"resized", t.Resized}, {"fresh", t.Fresh}, {"in the file and not used", t.Unused}, {"dropped", t.Dropped}} {
 		if len(part.names) > 0 {
-			s += fmt.Sprintf("\n  %s: %s", part.what, strings.Join(brief(part.names), ", "))
+			s += fmt.Sprintf("\n  %s: %s", part.what, few(brief(part.names), 10))
 		}
 	}
 	return s
@@ -41,7 +42,7 @@ func (t Transfer) String() string {
 func brief(names []string) (out []string) {
 	const many = 4
 	first := func(name string) string { head, _, _ := strings.Cut(name, "."); return head }
-	count := map[string]int{}
+	count, said := map[string]int{}, map[string]bool{}
 	for _, n := range names {
 		count[first(n)]++
 	}
@@ -49,7 +50,8 @@ func brief(names []string) (out []string) {
 		switch head := first(n); {
 		case count[head] < many:
 			out = append(out, n)
-		case !slices.Contains(out, fmt.Sprintf("%s.* (%d)", head, count[head])):
+		case !said[head]:
+			said[head] = true
 			out = append(out, fmt.Sprintf("%s.* (%d)", head, count[head]))
 		}
 	}
@@ -65,7 +67,8 @@ var packed = []string{"@q", "@k", "@v"}
 // another image size are interpolated, see resizePositions.
 //
 // Unless init.Partial, every parameter must be given and every tensor of the
-// file used or dropped. Shapes that do not fit are an error either way.
+// file used or dropped; with it, as much as init.AtLeast says. Shapes that do
+// not fit and values that are not finite are an error either way.
 func LoadTransfer(model *models.Model, init job.Init, seed uint64, f *safetensors.File) (Transfer, error) {
 	model.Init(seed)
 	ps := model.Params()
@@ -97,7 +100,17 @@ func LoadTransfer(model *models.Model, init job.Init, seed uint64, f *safetensor
 		}
 		from[key] = name
 		info, _ := f.Tensor(name)
-		resized, err := place(p, part, info.Shape, func() ([]float32, error) { return f.Float32(name) })
+		resized, err := place(p, part, info.Shape, func() ([]float32, error) {
+			x, err := f.Float32(name)
+			if err == nil {
+				err = finite(name, info.DType, info.Shape, x)
+			}
+			return x, err
+		})
+		var bad *notFiniteError
+		if errors.As(err, &bad) {
+			return t, fmt.Errorf("%s: %w", f.Name(), err)
+		}
 		if err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s (%v): %v", name, info.Shape, err))
 			continue
@@ -125,25 +138,87 @@ func LoadTransfer(model *models.Model, init job.Init, seed uint64, f *safetensor
 	}
 	slices.Sort(t.Loaded)
 	slices.Sort(wrong)
-	if !init.Partial {
-		for _, name := range t.Fresh {
-			wrong = append(wrong, fmt.Sprintf("the file has nothing for %s", name))
+	return t, t.verdict(ps, init, f, wrong)
+}
+
+// verdict is the error that what came of a file deserves, if any.
+func (t Transfer) verdict(ps *tensor.Params, init job.Init, f *safetensors.File, wrong []string) error {
+	var advice []string
+	r, ok := remedyFor(ps, init.Map, f.Names())
+	if ok {
+		advice = append(advice, r.String())
+	}
+	if !init.Partial && ok && r.fits == r.of {
+		wrong = append(wrong, fmt.Sprintf("now %d of the file's tensors fit", len(f.Names())-len(t.Unused)-len(t.Dropped)))
+	} else if !init.Partial {
+		missing, extra := brief(t.Fresh), brief(t.Unused)
+		if len(missing) > 0 {
+			wrong = append(wrong, fmt.Sprintf("the file has nothing for %d of the model's parameters: %s", len(t.Fresh), few(missing, 8)))
 		}
-		for _, name := range t.Unused {
-			wrong = append(wrong, fmt.Sprintf("the model has no place for %s", name))
+		if len(extra) > 0 {
+			wrong = append(wrong, fmt.Sprintf("the model has no place for %d of the file's tensors: %s", len(t.Unused), few(extra, 8)))
 		}
+	}
+	if s, ok := shardAlone(f.Name()); ok && (init.AtLeast == nil || len(wrong) > 0) {
+		if !init.Partial {
+			return fmt.Errorf("%s: %s", f.Name(), s)
+		}
+		return fmt.Errorf("%s: %s, or set init.at_least, 0 to 1, to take this part alone", f.Name(), s)
 	}
 	if len(wrong) > 0 {
 		hint := "init.map translates and drops names"
 		if !init.Partial {
 			hint += ", init.partial allows what is missing on either side"
 		}
-		return t, fmt.Errorf("%s: %s\n(%s)", f.Name(), strings.Join(wrong, "\n  "), hint)
+		lines := append(advice, wrong[:min(len(wrong), mostWrong)]...)
+		if more := len(wrong) - mostWrong; more > 0 {
+			lines = append(lines, fmt.Sprintf("… and %d more", more))
+		}
+		return fmt.Errorf("%s: %s\n(%s)", f.Name(), strings.Join(lines, "\n  "), hint)
 	}
-	if len(t.Loaded) == 0 {
-		return t, fmt.Errorf("%s: none of its %d tensors has a place in the model; the first is %s, and init.map translates names", f.Name(), len(f.Names()), f.Names()[0])
+	names := len(f.Names()) - len(t.Dropped)
+	if used := names - len(t.Unused); used == 0 || !t.enough(init.AtLeast, used, names) {
+		verbs := [2]string{"find", "give"}
+		if used == 1 {
+			verbs = [2]string{"finds", "gives"}
+		}
+		s := fmt.Sprintf("%d of its %d tensors %s a place in the model and %s %d of its %d values (%.1f %%)", used, names, verbs[0], verbs[1], t.Values, t.Of, 100*float64(t.Values)/float64(max(t.Of, 1)))
+		if used == 0 {
+			s = fmt.Sprintf("none of its %d tensors has a place in the model", names)
+			if len(t.Unused) > 0 {
+				s += fmt.Sprintf("; the first is %s", clip(t.Unused[0]))
+			}
+		}
+		if len(advice) == 0 {
+			advice = append(advice, "init.map translates names")
+		}
+		s += ": " + advice[0]
+		if used > 0 {
+			s += "; if so little is meant, set init.at_least to 0"
+			if init.AtLeast != nil {
+				s = strings.Replace(s, "set init.at_least to 0", fmt.Sprintf("lower init.at_least, which is %v", *init.AtLeast), 1)
+			}
+		}
+		return fmt.Errorf("%s: %s", f.Name(), s)
 	}
-	return t, nil
+	return nil
+}
+
+// mostWrong is how many lines of complaints a message has.
+const mostWrong = 8
+
+// leastValues is the share of the model's values below which a partial init is
+// taken for a mistake, though all of a small file fits, unless at_least is given.
+const leastValues = 0.01
+
+// enough says whether a partial init brings what it must: used of the file's
+// tensors, all of them names without those that are dropped.
+func (t Transfer) enough(atLeast *float64, used, names int) bool {
+	ofFile, ofModel := float64(used)/float64(max(names, 1)), float64(t.Values)/float64(max(t.Of, 1))
+	if atLeast != nil {
+		return max(ofFile, ofModel) >= *atLeast
+	}
+	return max(ofFile, ofModel) >= job.DefaultAtLeast && ofModel >= leastValues
 }
 
 // place writes a tensor of the given shape to p, or to a third of it.

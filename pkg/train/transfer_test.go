@@ -184,8 +184,8 @@ func TestTransferRefuses(t *testing.T) {
 		file []safetensors.Tensor
 		want []string
 	}{
-		"missing":        {job.Init{Map: job.Renames{{From: "a", To: "action_head.bias"}}}, one("a", 2), []string{"nothing for action_head.weight", "init.partial"}},
-		"no place":       {job.Init{}, one("b", 2), []string{"no place for b"}},
+		"missing":        {job.Init{Map: job.Renames{{From: "a", To: "action_head.bias"}}}, one("a", 2), []string{"nothing for 17 of the model's parameters: vision_encoder.* (16), action_head.weight\n", "init.partial"}},
+		"no place":       {job.Init{}, one("b", 2), []string{"no place for 1 of the file's tensors: b\n"}},
 		"nothing loaded": {job.Init{Partial: true}, one("b", 2), []string{"none of its 1 tensors", "b"}},
 		"shape":          {job.Init{Partial: true}, one("action_head.bias", 3), []string{"action_head.bias ([3])", "has shape [2]"}},
 		"two for one": {job.Init{Partial: true, Map: job.Renames{{From: "*", To: "action_head.bias"}}}, append(one("a", 2), one("b", 2)...),
