@@ -75,6 +75,8 @@ type Dataset interface {
 	// Findings are what opening noticed that is no error and hardly meant, in
 	// a fixed order.
 	Findings() []Finding
+	// Survey decodes and checks samples, and sums up the data set.
+	Survey(ctx context.Context, s Survey) (Summary, error)
 	Close() error
 }
 

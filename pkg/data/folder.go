@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"path/filepath"
 )
@@ -94,6 +95,13 @@ func (o *opening) readManifest(root *folderRoot, path string) (*table, string, e
 		}
 		return fmt.Sprintf("%s:%d, image %q", path, lines[i], images[i])
 	}
+	t.place = func(i int) Fault {
+		f := Fault{File: path, Line: lines[i]}
+		if t.numbers != nil {
+			f.Episode, f.Frame = ptr(t.numbers[t.episode[i]]), ptr(t.frame(i))
+		}
+		return f
+	}
 	t.image = func(i int) (Image, error) {
 		file, err := root.read(images[i])
 		if err == nil {
@@ -149,6 +157,7 @@ func (s *manifestScan) line(line int, text []byte) error {
 			}
 			s.fp.h.Write(file)
 			s.fp.add("size", len(file))
+			t.sums = append(t.sums, crc32.Checksum(file, castagnoli))
 		}
 		s.images = append(s.images, l.image)
 	}

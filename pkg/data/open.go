@@ -87,7 +87,7 @@ func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, ba
 	if err != nil {
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
-	d.findings = o.findings
+	d.findings, d.about.path = o.findings, o.path
 	return d, nil
 }
 

@@ -77,7 +77,7 @@ func openRLDS(o *opening) (*set, error) {
 	if name == "" {
 		name = "train"
 	}
-	shards, err := info.shards(dir, name)
+	shards, err := info.shards(dir, name, o.lenient())
 	if err != nil {
 		return nil, err
 	}
@@ -87,11 +87,13 @@ func openRLDS(o *opening) (*set, error) {
 	}
 	fp := newPrint("rlds").add("camera", fields.camera).add("split", name).add("holdout", o.holdoutLabel())
 	for _, sh := range shards {
+		first := s.table.eps
 		sum, err := s.shard(sh)
 		if err != nil {
 			if err = o.pass(Fault{Kind: "file", File: sh.file}, err); err != nil {
 				return nil, err
 			}
+			s.table.eps = max(s.table.eps, first+sh.episodes)
 		}
 		fp.add("shard", sum)
 	}
@@ -99,7 +101,11 @@ func openRLDS(o *opening) (*set, error) {
 		return nil, fmt.Errorf("%s: split %s has no steps", dir, name)
 	}
 	s.table.texts = s.texts.texts
-	s.table.image, s.table.origin = s.image, s.origin
+	s.table.image, s.table.origin, s.table.place = s.image, s.origin, s.place
+	s.table.camera = fields.camera[strings.LastIndexByte(fields.camera, '/')+1:]
+	for _, p := range s.pictures {
+		s.table.sums = append(s.table.sums, p.crc)
+	}
 	return o.dataset(fp.sum(), &s.table)
 }
 
@@ -173,6 +179,7 @@ type rldsScan struct {
 	table    table
 	texts    textIndex
 	files    []string // of the shards
+	firsts   []int    // episode of each shard's first record
 	pictures []picture
 }
 
@@ -184,6 +191,7 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 	}
 	defer f.Close()
 	s.files = append(s.files, sh.file)
+	s.firsts = append(s.firsts, s.table.eps)
 	info, err := f.Stat()
 	if err != nil {
 		return "", err
@@ -210,9 +218,10 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 			}
 		}
 		if err != nil {
-			if err = s.o.pass(Fault{Kind: "record", File: sh.file, Record: ptr(n)}, err); err != nil {
+			if err = s.o.pass(Fault{Kind: "record", File: sh.file, Record: ptr(n), Episode: ptr(int64(s.table.eps))}, err); err != nil {
 				return "", err
 			}
+			s.table.eps++ // the numbers of the episodes after it stay theirs
 		}
 		s.done++
 	}
@@ -326,6 +335,17 @@ func (s *rldsScan) origin(i int) string {
 		where = filepath.Base(s.files[s.pictures[i].shard]) + " " + where
 	}
 	return where
+}
+
+func (s *rldsScan) place(i int) Fault {
+	e := int(s.table.episode[i])
+	f := Fault{Episode: ptr(int64(e)), Frame: ptr(s.table.frame(i))}
+	for k, first := range s.firsts {
+		if e >= first {
+			f.File, f.Record = s.files[k], ptr(e-first)
+		}
+	}
+	return f
 }
 
 // image reads the picture of step i, which must be what it was at Open.

@@ -106,6 +106,7 @@ type set struct {
 	meta           Meta
 	train, heldout subset
 	findings       []Finding
+	about          about
 	close          func() error
 }
 
@@ -127,7 +128,7 @@ func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get
 	if n > maxSamples {
 		return nil, fmt.Errorf("%d samples; a data set may have at most %d", n, maxSamples)
 	}
-	d := &set{close: close, train: subset{n: n, get: get}, heldout: subset{get: get}}
+	d := &set{close: close, about: about{episodes: episodes, held: len(held)}, train: subset{n: n, get: get}, heldout: subset{get: get}}
 	if len(held) > 0 {
 		train, rest := split(n, episodes, held, episode)
 		d.train = subset{index: train, n: len(train), get: get}

@@ -15,10 +15,25 @@ type table struct {
 	labels  labels                     // what the data calls its dimensions, if it does
 	image   func(i int) (Image, error) // pixels of sample i
 	origin  func(i int) string         // file and line or record
+	place   func(i int) Fault          // the same, for scripts
+	camera  string                     // what the data calls it
+	sums    []uint32                   // [n] CRC-32C of each picture's file; nil: none were read
 	close   func() error
 }
 
 func (t *table) action(i int) []float32 { return t.actions[i*t.dim : (i+1)*t.dim] }
+
+// frame is the place of sample i in its episode, whose samples stand together
+// or not, from 0.
+func (t *table) frame(i int) int {
+	n := 0
+	for k := range i {
+		if t.episode[k] == t.episode[i] {
+			n++
+		}
+	}
+	return n
+}
 
 // textIndex gives each distinct instruction its place in texts.
 type textIndex struct {
@@ -107,5 +122,10 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 		}
 		return s, nil
 	}
-	return newSet(meta, n, t.eps, held, func(i int) int { return int(t.episode[i]) }, get, t.close)
+	d, err := newSet(meta, n, t.eps, held, func(i int) int { return int(t.episode[i]) }, get, t.close)
+	if err != nil {
+		return nil, err
+	}
+	d.about.table, d.about.place, d.about.camera = t, t.place, t.camera
+	return d, nil
 }

@@ -76,7 +76,12 @@ func Order(j *job.Job, meta data.Meta) data.Order {
 
 // OpenData opens the job's data set; meta is nil where it is to be measured.
 func OpenData(j *job.Job, baseDir string, meta *data.Meta) (data.Dataset, error) {
-	return data.Open(j.Data, data.NeedsOf(j.Model), j.Seed, baseDir, meta)
+	return OpenDataContext(context.Background(), j, baseDir, meta, data.Watch{})
+}
+
+// OpenDataContext is OpenData that ends when ctx does, and is watched.
+func OpenDataContext(ctx context.Context, j *job.Job, baseDir string, meta *data.Meta, watch data.Watch) (data.Dataset, error) {
+	return data.OpenContext(ctx, j.Data, data.NeedsOf(j.Model), j.Seed, baseDir, meta, watch)
 }
 
 // MicroPrefix begins the blob names under which the coordinator serves samples.

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/vlaring/vlaring/pkg/data"
+)
+
+// scanView tells how far a long look at a data set is: in place on a terminal,
+// a line now and then elsewhere, nothing while it takes less than a second.
+type scanView struct {
+	out      io.Writer
+	terminal bool
+	what     string // scanning | checking
+	began    time.Time
+	said     time.Time
+	drawn    bool
+}
+
+func newScanView(out io.Writer, what string) *scanView {
+	v := &scanView{out: out, what: what, began: time.Now()}
+	f, ok := out.(*os.File)
+	v.terminal = ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	return v
+}
+
+// progress is a data.Watch's.
+func (v *scanView) progress(p data.Progress) {
+	now := time.Now()
+	pause := 5 * time.Second
+	if v.terminal {
+		pause = 200 * time.Millisecond
+	}
+	if now.Sub(v.began) < time.Second || now.Sub(v.said) < pause {
+		return
+	}
+	v.said = now
+	line := v.what + " " + scanText(p, now.Sub(v.began))
+	if !v.terminal {
+		fmt.Fprintln(v.out, line)
+		return
+	}
+	fmt.Fprintf(v.out, "\r\x1b[K%s", line)
+	v.drawn = true
+}
+
+// end leaves the line empty for what comes.
+func (v *scanView) end() {
+	if v.drawn {
+		fmt.Fprint(v.out, "\r\x1b[K")
+		v.drawn = false
+	}
+}
+
+// scanText is the state of a scan that has taken so long.
+func scanText(p data.Progress, took time.Duration) string {
+	s := fmt.Sprintf("%s: %s", p.Path, grouped(p.Done))
+	if p.Total > 0 {
+		s += " of " + grouped(p.Total)
+	}
+	s += " " + p.Unit
+	if p.Total > 0 && p.Done > 0 {
+		left := time.Duration(float64(took) * float64(max(p.Total-p.Done, 0)) / float64(p.Done))
+		s += fmt.Sprintf(", %s left", nearly(left))
+	}
+	return s
+}
+
+// nearly is a duration in words, as an estimate deserves.
+func nearly(d time.Duration) string {
+	switch {
+	case d < 90*time.Second:
+		return fmt.Sprintf("%d s", int(d.Seconds()+0.5))
+	case d < 90*time.Minute:
+		return fmt.Sprintf("%d min", int(d.Minutes()+0.5))
+	}
+	return fmt.Sprintf("%.1f h", d.Hours())
+}
+
+// grouped writes a number with commas between thousands.
+func grouped(n int64) string {
+	s := fmt.Sprint(n)
+	var parts []string
+	for len(s) > 3 {
+		parts = append([]string{s[len(s)-3:]}, parts...)
+		s = s[:len(s)-3]
+	}
+	return strings.Join(append([]string{s}, parts...), ",")
+}

@@ -1,0 +1,123 @@
+package data
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// Recognised is a data set that a path was found to hold, as a job would name
+// it, with all that it has as needs. An RLDS data set has one for each camera.
+type Recognised struct {
+	Data  job.Data
+	Needs Needs
+}
+
+// unresized stands where pictures are looked at and no model sets their size.
+const unresized = 224
+
+// Recognise finds out which kind of data set lies at path, by its files.
+func Recognise(path string) ([]Recognised, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	image := [3]int{3, unresized, unresized}
+	switch {
+	case !info.IsDir() && filepath.Base(path) == ManifestName:
+		return Recognise(filepath.Dir(path))
+	case !info.IsDir() && strings.HasSuffix(path, ".safetensors"):
+		n, err := tensorNeeds(path)
+		return []Recognised{{job.Data{Kind: "tensors", Path: path, Normalize: None}, n}}, err
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s: not a data set that is known: it can be a folder with %s, an RLDS folder with dataset_info.json, or a .safetensors file", path, ManifestName)
+	}
+	if _, err := os.Stat(filepath.Join(path, ManifestName)); err == nil {
+		n, err := manifestNeeds(filepath.Join(path, ManifestName))
+		if n.Image[0] > 0 {
+			n.Image = image
+		}
+		return []Recognised{{job.Data{Kind: "folder", Path: path}, n}}, err
+	}
+	dir, err := rldsDir(path)
+	if err != nil {
+		if _, e := os.Stat(filepath.Join(path, "features.json")); e == nil {
+			return nil, fmt.Errorf("%s has features.json but no dataset_info.json, which an RLDS data set needs", path)
+		}
+		return nil, fmt.Errorf("%s: not a data set that is known: it has neither %s (a folder of pictures) nor dataset_info.json (RLDS): %w", path, ManifestName, fs.ErrNotExist)
+	}
+	file := filepath.Join(dir, "features.json")
+	features, err := readFeatures(file)
+	if err != nil {
+		return nil, err
+	}
+	var n Needs
+	for _, name := range rldsTexts {
+		n.Tokens = n.Tokens || features[name].kind == "text"
+	}
+	_, n.Actions = features[rldsAction]
+	var out []Recognised
+	for _, name := range slices.Sorted(maps.Keys(features)) {
+		if features[name].kind == "image" && strings.HasPrefix(name, "steps/") {
+			n.Image = image
+			out = append(out, Recognised{job.Data{Kind: "rlds", Path: path, Camera: name}, n})
+		}
+	}
+	if len(out) == 0 {
+		out = []Recognised{{job.Data{Kind: "rlds", Path: path}, n}}
+	}
+	return out, nil
+}
+
+// manifestNeeds are the keys that the first line of a manifest has.
+func manifestNeeds(path string) (n Needs, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return n, err
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, maxManifestLine)
+	for sc.Scan() {
+		var keys map[string]any
+		if json.Unmarshal(sc.Bytes(), &keys) != nil {
+			continue // a fault that Check tells of
+		}
+		has := func(k string) bool { _, ok := keys[k]; return ok }
+		if has("image") {
+			n.Image[0] = 3
+		}
+		n.Tokens, n.Actions = has("instruction"), has("action")
+		return n, nil
+	}
+	return Needs{Image: [3]int{3}, Tokens: true, Actions: true}, sc.Err()
+}
+
+// tensorNeeds are the tensors that a file has.
+func tensorNeeds(path string) (n Needs, err error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return n, err
+	}
+	defer f.Close()
+	if t, ok := f.Tensor("images"); ok {
+		if len(t.Shape) != 4 {
+			return n, fmt.Errorf("%s: images has the shape %v, expected [N, C, H, W]", path, t.Shape)
+		}
+		n.Image = [3]int(t.Shape[1:])
+	}
+	_, n.Tokens = f.Tensor("instruction_tokens")
+	_, n.Actions = f.Tensor("actions")
+	_, n.Labels = f.Tensor("labels")
+	_, n.Features = f.Tensor("vision_features")
+	return n, nil
+}

@@ -1,0 +1,361 @@
+package data
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// Summary says what a data set holds, for people and scripts.
+type Summary struct {
+	Kind            string        `json:"kind"`
+	Path            string        `json:"path,omitempty"`
+	Samples         int           `json:"samples"`
+	Episodes        int           `json:"episodes"`
+	Train           int           `json:"train"`   // samples
+	Heldout         int           `json:"heldout"` // samples
+	HeldoutEpisodes int           `json:"heldout_episodes"`
+	Camera          *Camera       `json:"camera,omitempty"`
+	Instructions    *Instructions `json:"instructions,omitempty"`
+	Actions         []Dimension   `json:"actions,omitempty"` // of the training split
+	Normalize       string        `json:"normalize,omitempty"`
+	Findings        []Finding     `json:"findings"`
+}
+
+// Camera is what is known of a data set's pictures.
+type Camera struct {
+	Name    string        `json:"name,omitempty"`
+	Input   [3]int        `json:"input"`             // channels, height, width that the model takes; zeros where there is none
+	Looked  int           `json:"looked"`            // pictures that were decoded, of Summary.Samples
+	Sizes   []PictureSize `json:"sizes"`             // of those, the most frequent first; at most 8
+	Equal   bool          `json:"equal"`             // all of the data where that is known, else all that were decoded
+	Black   int           `json:"black"`             // of those that were decoded
+	Plain   int           `json:"plain"`             // of one colour, the black ones among them
+	Squeeze float64       `json:"squeeze,omitempty"` // how much narrower than high things become; 1: not at all
+	Range   *[2]float32   `json:"range,omitempty"`   // least and largest value, where pictures are given as floats
+}
+
+// PictureSize is a size of pictures and how many have it.
+type PictureSize struct {
+	Width    int `json:"width"`
+	Height   int `json:"height"`
+	Pictures int `json:"pictures"`
+}
+
+// Instructions are what is known of a data set's instructions in words.
+type Instructions struct {
+	Different  int      `json:"different"`
+	Empty      int      `json:"empty"`      // samples without a word
+	Longest    int      `json:"longest"`    // tokens, both splits
+	Tokens     int      `json:"tokens"`     // that the model sees
+	Cut        int      `json:"cut"`        // samples whose instruction is longer
+	Merged     int      `json:"merged"`     // different instructions that are the same to the model since they are cut
+	Vocabulary int      `json:"vocabulary"` // words, with padding and unknown
+	Unknown    []string `json:"unknown"`    // words of the held-out split that the vocabulary lacks; at most 20
+	UnknownAll int      `json:"unknown_all"`
+	UnknownIn  int      `json:"unknown_in"` // held-out samples that have one
+}
+
+// Dimension is an action dimension over the training split.
+type Dimension struct {
+	Name     string  `json:"name"`
+	Unit     string  `json:"unit"`
+	Min      float64 `json:"min"`
+	Max      float64 `json:"max"`
+	Mean     float64 `json:"mean"`
+	Std      float64 `json:"std"`
+	Constant bool    `json:"constant"`
+}
+
+// about is what a set knows of itself beside its samples.
+type about struct {
+	path     string
+	camera   string
+	episodes int
+	held     int                // episodes
+	table    *table             // of a file source with words; nil elsewhere
+	place    func(id int) Fault // where a sample lies: the places of a Fault; may be nil
+}
+
+// Survey looks at samples and sums up the data set. Its error is ctx's alone:
+// what is wrong with samples is told to s.Fault.
+func (d *set) Survey(ctx context.Context, s Survey) (Summary, error) {
+	facts, err := d.look(ctx, s)
+	a := d.about
+	sum := Summary{Kind: d.meta.Kind, Path: a.path, Samples: d.train.n + d.heldout.n, Episodes: a.episodes, Train: d.train.n, Heldout: d.heldout.n,
+		HeldoutEpisodes: a.held, Findings: slices.Clone(d.findings)}
+	if sum.Findings == nil {
+		sum.Findings = []Finding{}
+	}
+	if d.meta.Spec.Image[0] > 0 {
+		sum.camera(d, facts, s.AnySize)
+	}
+	if a.table != nil && d.meta.Spec.Tokens > 0 {
+		sum.instructions(d)
+	}
+	if st := d.meta.Actions; st != nil {
+		sum.Normalize = st.Mode
+		for i := range st.Names {
+			sum.Actions = append(sum.Actions, Dimension{st.Names[i], st.Units[i], st.Min[i], st.Max[i], st.Mean[i], st.Std[i], st.Min[i] == st.Max[i]})
+		}
+	}
+	return sum, err
+}
+
+func (s *Summary) find(kind, where, advice, what string, args ...any) {
+	s.Findings = append(s.Findings, Finding{Kind: kind, Where: where, What: fmt.Sprintf(what, args...), Advice: advice})
+}
+
+// muchSqueezed is the change of the aspect ratio from which a finding tells of
+// it: a camera's 4:3 or 3:2 made square, as is usual, stays below.
+const muchSqueezed = 1.6
+
+// camera sums up the pictures and tells what is odd about them.
+func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
+	c := &Camera{Name: d.about.camera, Input: d.meta.Spec.Image, Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
+	s.Camera = c
+	if anySize {
+		c.Input = [3]int{}
+	}
+	where := "the pictures"
+	if c.Name != "" {
+		where = "camera " + c.Name
+	}
+	several := func(n int) string {
+		if n == s.Samples {
+			return fmt.Sprintf("all %d pictures", n)
+		}
+		return fmt.Sprintf("all %d pictures that were looked at, of %d,", n, s.Samples)
+	}
+	all := several(f.looked)
+	if t := d.about.table; t != nil && len(t.sums) > 1 { // known of every picture
+		c.Equal, all = !slices.ContainsFunc(t.sums, func(x uint32) bool { return x != t.sums[0] }), several(len(t.sums))
+	}
+	switch {
+	case f.looked == 0:
+	case c.Equal && f.black == f.looked:
+		s.find("equal_pictures", where, "the model sees nothing there: choose another camera", "%s are the same, and black", all)
+	case c.Equal:
+		s.find("equal_pictures", where, "the model learns nothing from them", "%s are the same", all)
+	case f.black == f.looked:
+		s.find("black_pictures", where, "the model sees nothing there: choose another camera", "%s are black", several(f.looked))
+	case f.plain == f.looked && f.looked > 1:
+		s.find("plain_pictures", where, "the model sees nothing there: choose another camera", "%s are of one colour each", several(f.looked))
+	}
+	for size, n := range f.sizes {
+		c.Sizes = append(c.Sizes, PictureSize{size[0], size[1], n})
+	}
+	slices.SortFunc(c.Sizes, func(a, b PictureSize) int {
+		return cmp.Or(b.Pictures-a.Pictures, a.Width-b.Width, a.Height-b.Height)
+	})
+	worst := PictureSize{}
+	for _, p := range c.Sizes {
+		if q := p.squeeze(c.Input); !anySize && (c.Squeeze == 0 || max(q, 1/q) > max(c.Squeeze, 1/c.Squeeze)) {
+			c.Squeeze, worst = q, p
+		}
+	}
+	if c.Squeeze > muchSqueezed || c.Squeeze > 0 && c.Squeeze < 1/muchSqueezed {
+		s.find("squeezed", where, "cut them to the model's shape beforehand if the shapes of things matter",
+			"pictures of %d×%d are squeezed to %d×%d: things become %s", worst.Width, worst.Height, c.Input[2], c.Input[1], narrower(c.Squeeze))
+	}
+	c.Sizes = c.Sizes[:min(len(c.Sizes), 8)]
+	if f.floats {
+		c.Range = &[2]float32{f.lo, f.hi}
+		if f.lo >= 0 && f.hi > 16 && f.hi <= 255 {
+			s.find("range_255", where, "divide them by 255 where values from 0 to 1 are meant", "float values go from %v to %v and are used as they are", f.lo, f.hi)
+		}
+	}
+}
+
+// squeeze is how much narrower than high a thing becomes: 1 is none.
+func (p PictureSize) squeeze(input [3]int) float64 {
+	return float64(p.Width) * float64(input[1]) / (float64(p.Height) * float64(input[2]))
+}
+
+func narrower(q float64) string {
+	if q >= 1 {
+		return fmt.Sprintf("%.1f times narrower", q)
+	}
+	return fmt.Sprintf("%.1f times flatter", 1/q)
+}
+
+// instructions sums up the words and tells what the model cannot see of them.
+func (s *Summary) instructions(d *set) {
+	t, m := d.about.table, d.meta
+	in := &Instructions{Tokens: m.Spec.Tokens, Vocabulary: len(m.Vocab), Unknown: []string{}}
+	s.Instructions = in
+	used := make([]int, len(t.texts)) // samples
+	for _, i := range d.all() {
+		used[t.text[i]]++
+	}
+	held := make([]int, len(t.texts))
+	for i := range d.heldout.n {
+		held[t.text[d.heldout.index[i]]]++
+	}
+	known := map[string]bool{}
+	for _, w := range m.Vocab {
+		known[w] = true
+	}
+	unknown, seen := map[string]bool{}, map[string]int{}
+	for k, text := range t.texts {
+		if used[k] == 0 {
+			continue
+		}
+		words := Words(text)
+		in.Different++
+		in.Longest = max(in.Longest, len(words))
+		if len(words) == 0 {
+			in.Empty += used[k]
+		}
+		if len(words) > in.Tokens {
+			in.Cut += used[k]
+		}
+		if row := strings.Join(words[:min(len(words), in.Tokens)], " "); len(words) > in.Tokens || seen[row] == 2 {
+			if seen[row] > 0 {
+				in.Merged++
+			}
+			seen[row] = 2
+		} else if seen[row] == 0 {
+			seen[row] = 1
+		}
+		lacks := false
+		for _, w := range words {
+			if held[k] > 0 && !known[w] {
+				unknown[w], lacks = true, true
+			}
+		}
+		if lacks {
+			in.UnknownIn += held[k]
+		}
+	}
+	in.UnknownAll = len(unknown)
+	in.Unknown = append(in.Unknown, slices.Sorted(maps.Keys(unknown))...)
+	in.Unknown = in.Unknown[:min(len(in.Unknown), 20)]
+	if in.Cut > 0 {
+		merged := ""
+		if in.Merged > 0 {
+			merged = fmt.Sprintf(", and %d of %d instructions become equal to others", in.Merged, in.Different)
+		}
+		s.find("cut_instructions", "", fmt.Sprintf("set data.max_tokens to %d to keep them whole", in.Longest),
+			"%d of %d samples have an instruction of more than %d words, which is cut%s", in.Cut, s.Samples, in.Tokens, merged)
+	}
+	if in.UnknownIn > 0 {
+		s.find("unknown_words", "held-out split", "the model has never seen them", "%d of %d samples have words that the training split lacks: %s",
+			in.UnknownIn, s.Heldout, some(in.Unknown, in.UnknownAll, 5))
+	}
+}
+
+// some lists the first of a number of words.
+func some(words []string, of, most int) string {
+	out := strings.Join(words[:min(len(words), most)], ", ")
+	if of > most {
+		out += fmt.Sprintf(" and %d more", of-most)
+	}
+	return out
+}
+
+// Text is the summary for people. The short form has the actions in a line
+// and leaves out the findings, which a log tells as warnings.
+func (s Summary) Text(short bool) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s data: %s of %s; %d to train on, %d held out", s.Kind, counted(s.Samples, "sample"), counted(s.Episodes, "episode"), s.Train, s.Heldout)
+	if s.HeldoutEpisodes > 0 {
+		fmt.Fprintf(&b, " (%s)", counted(s.HeldoutEpisodes, "episode"))
+	}
+	b.WriteByte('\n')
+	if c := s.Camera; c != nil {
+		fmt.Fprintf(&b, "  pictures      %s\n", c.text(s.Samples))
+	}
+	if in := s.Instructions; in != nil {
+		fmt.Fprintf(&b, "  instructions  %d different, the longest of %s; the model sees %d; vocabulary of %d", in.Different, counted(in.Longest, "word"), in.Tokens, in.Vocabulary)
+		for _, x := range []struct {
+			n    int
+			what string
+		}{{in.Empty, "samples have none"}, {in.Cut, "samples' are cut"}, {in.Merged, "become equal to others when cut"}, {in.UnknownAll, "held-out words are unknown"}} {
+			if x.n > 0 {
+				fmt.Fprintf(&b, "; %d %s", x.n, x.what)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	if len(s.Actions) > 0 {
+		fmt.Fprintf(&b, "  actions       %s, normalised by %s", counted(len(s.Actions), "dimension"), s.Normalize)
+		var names, constant []string
+		for _, d := range s.Actions {
+			names = append(names, d.Name)
+			if d.Constant {
+				constant = append(constant, d.Name)
+			}
+		}
+		fmt.Fprintf(&b, ": %s", some(names, len(names), 16))
+		if len(constant) > 0 {
+			fmt.Fprintf(&b, "; never varying: %s", some(constant, len(constant), 16))
+		}
+		b.WriteByte('\n')
+		if !short {
+			s.table(&b)
+		}
+	}
+	if !short {
+		for _, f := range s.Findings {
+			fmt.Fprintf(&b, "warning: %s\n", f)
+		}
+	}
+	return b.String()
+}
+
+func (s Summary) table(b *strings.Builder) {
+	w := tabwriter.NewWriter(b, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\tleast\tmean\tlargest\tstd\tunit\t")
+	for _, d := range s.Actions {
+		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t\n", d.Name, d.Min, d.Mean, d.Max, d.Std, d.Unit)
+	}
+	w.Flush()
+}
+
+func (c *Camera) text(samples int) string {
+	var b strings.Builder
+	if c.Name != "" {
+		fmt.Fprintf(&b, "%s: ", c.Name)
+	}
+	if c.Looked == 0 {
+		return b.String() + "none was looked at"
+	}
+	var sizes []string
+	for _, p := range c.Sizes {
+		sizes = append(sizes, fmt.Sprintf("%d×%d", p.Width, p.Height))
+	}
+	b.WriteString(some(sizes, len(sizes), 3))
+	target := fmt.Sprintf("%d×%d", c.Input[2], c.Input[1])
+	switch q := c.Squeeze; {
+	case c.Input == [3]int{} || len(sizes) == 1 && sizes[0] == target:
+	case q < 0.99 || q > 1.01:
+		fmt.Fprintf(&b, ", squeezed to %s: things become %s", target, narrower(q))
+	default:
+		fmt.Fprintf(&b, ", resized to %s", target)
+	}
+	if c.Range != nil {
+		fmt.Fprintf(&b, ", values from %v to %v", c.Range[0], c.Range[1])
+	}
+	if c.Equal {
+		b.WriteString(", all the same")
+	}
+	if c.Black > 0 {
+		fmt.Fprintf(&b, ", %d black", c.Black)
+	}
+	if c.Looked < samples {
+		fmt.Fprintf(&b, " (%d of %d looked at)", c.Looked, samples)
+	}
+	return b.String()
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
