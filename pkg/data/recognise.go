@@ -42,7 +42,7 @@ func Recognise(path string) ([]Recognised, error) {
 		return nil, fmt.Errorf("%s: not a data set that is known: it can be a folder with %s, an RLDS folder with dataset_info.json, or a .safetensors file", path, ManifestName)
 	}
 	if _, err := os.Stat(filepath.Join(path, ManifestName)); err == nil {
-		n, err := manifestNeeds(filepath.Join(path, ManifestName))
+		n, err := keysOfManifest(filepath.Join(path, ManifestName))
 		if n.Image[0] > 0 {
 			n.Image = image
 		}
@@ -78,8 +78,8 @@ func Recognise(path string) ([]Recognised, error) {
 	return out, nil
 }
 
-// manifestNeeds are the keys that the first line of a manifest has.
-func manifestNeeds(path string) (n Needs, err error) {
+// keysOfManifest are the keys that the first line of a manifest has.
+func keysOfManifest(path string) (n Needs, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return n, err
