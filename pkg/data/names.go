@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // labels are what an action's dimensions are called, and their units; nil
@@ -56,6 +58,11 @@ func labelsOf(metadata map[string]string) (l labels, err error) {
 		if text, ok := metadata[key]; ok {
 			if err := json.Unmarshal([]byte(text), to); err != nil {
 				return l, fmt.Errorf("metadata %s is %.60q, expected a JSON list of texts such as [\"x\", \"y\"]", key, text)
+			}
+			for _, s := range *to {
+				if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) || len(s) > 100 {
+					return l, fmt.Errorf("metadata %s: %.60q is too long for a table or has characters that cannot be printed", key, s)
+				}
 			}
 		}
 	}

@@ -73,8 +73,8 @@ func Evaluate(pred, target []float32, s *Stats) (Report, error) {
 		for d := 0; d < a; d++ {
 			e := float64(pred[i+d]) - float64(t[d])
 			m := float64(mean[d]) - float64(t[d])
-			if raw := target[i+d]; e-e != 0 || raw-raw != 0 { // NaN or infinite, which JSON could not hold either
-				return Report{}, fmt.Errorf("evaluate: sample %d, dimension %d (%s): the prediction is %v, normalised, and the target %v; both must be finite", i/a, d, s.Names[d], pred[i+d], raw)
+			if raw := target[i+d]; e-e != 0 || raw-raw != 0 || p[d]-p[d] != 0 { // NaN or infinite, which JSON could not hold either
+				return Report{}, fmt.Errorf("evaluate: sample %d, dimension %d (%s): the prediction is %v, %v before it was scaled, and the target %v; all must be finite", i/a, d, s.Names[d], p[d], pred[i+d], raw)
 			}
 			if learned[d] {
 				r.L1 = float64(r.L1 + math.Abs(e))
