@@ -150,7 +150,7 @@ func (s *manifestScan) line(line int, text []byte) error {
 		if !o.lenient() {
 			file, err := s.root.read(l.image)
 			if err == nil {
-				_, _, err = CheckImage(file)
+				err = o.picture(file, func() string { return fmt.Sprintf("%q", l.image) })
 			}
 			if err != nil {
 				return fmt.Errorf("image %q: %w", l.image, err)

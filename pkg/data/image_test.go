@@ -219,17 +219,3 @@ func TestResizeGrayAndErrors(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDecodeImage(f *testing.F) {
-	f.Add(encodePNG(f, testPicture(8, 8, color.RGBA{1, 2, 3, 255})))
-	f.Add(encodeJPEG(f, testPicture(8, 8, color.RGBA{1, 2, 3, 255})))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, w, err := CheckImage(b); err != nil || h*w > 1<<16 {
-			return
-		}
-		img, err := DecodeImage(b)
-		if err == nil && len(img.RGB) != 3*img.H*img.W {
-			t.Fatal("the size is wrong")
-		}
-	})
-}

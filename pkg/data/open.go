@@ -101,7 +101,8 @@ type opening struct {
 	path  string
 	given *Meta
 
-	findings []Finding // see find
+	findings []Finding    // see find
+	pictures pictureTally // see picture
 }
 
 // file returns the path, which file sources must have.

@@ -306,7 +306,10 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 			if s.o.lenient() {
 				break
 			}
-			if _, _, err := CheckImage(x.Of(record)); err != nil {
+			where := func() string {
+				return fmt.Sprintf("%s episode %d step %d", filepath.Base(s.files[len(s.files)-1]), t.eps, i)
+			}
+			if err := s.o.picture(x.Of(record), where); err != nil {
 				return fail(s.fields.camera, fmt.Errorf("step %d: %w", i, err))
 			}
 		}

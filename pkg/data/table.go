@@ -95,6 +95,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.findPictures()
 	var tokens [][]int32
 	if o.needs.Tokens {
 		o.findWords(t)
