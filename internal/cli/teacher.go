@@ -57,7 +57,7 @@ func (r *run) checkTeacher() error {
 		return nil
 	}
 	if !slices.Equal(was.Actions.Names, is.Actions.Names) || !slices.Equal(was.Actions.Units, is.Actions.Units) {
-		return bad("actions", fmt.Sprintf("%v in %v against %v in %v", was.Actions.Names, was.Actions.Units, is.Actions.Names, is.Actions.Units))
+		return bad("actions", fmt.Sprintf("%v in %v against %v in %v; if they mean the same, set data.action_names and data.action_units as the teacher's", was.Actions.Names, was.Actions.Units, is.Actions.Names, is.Actions.Units))
 	}
 	d := &r.job.Distill
 	d.Scale, d.Shift = between(was.Actions, is.Actions)
