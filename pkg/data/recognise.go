@@ -2,7 +2,7 @@ package data
 
 import (
 	"bufio"
-	"encoding/json"
+	"bytes"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -62,9 +62,11 @@ func Recognise(path string) ([]Recognised, error) {
 	}
 	var n Needs
 	for _, name := range rldsTexts {
-		n.Tokens = n.Tokens || features[name].kind == "text"
+		n.Tokens = n.Tokens || features[name].is("text")
 	}
-	_, n.Actions = features[rldsAction]
+	for name, f := range features {
+		n.Actions = n.Actions || f.is("numbers") && (name == rldsAction || strings.HasPrefix(name, rldsAction+"/"))
+	}
 	var out []Recognised
 	for _, name := range slices.Sorted(maps.Keys(features)) {
 		if features[name].kind == "image" && strings.HasPrefix(name, "steps/") {
@@ -88,11 +90,13 @@ func keysOfManifest(path string) (n Needs, err error) {
 	sc := bufio.NewScanner(f)
 	sc.Buffer(nil, maxManifestLine)
 	for sc.Scan() {
-		var keys map[string]any
-		if json.Unmarshal(sc.Bytes(), &keys) != nil {
+		members, err := parseJSONLine(bytes.TrimPrefix(sc.Bytes(), []byte("\ufeff")))
+		if err != nil {
 			continue // a fault that Check tells of
 		}
-		has := func(k string) bool { _, ok := keys[k]; return ok }
+		has := func(k string) bool {
+			return slices.ContainsFunc(members, func(m jsonMember) bool { return m.key == k })
+		}
 		if has("image") {
 			n.Image[0] = 3
 		}

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/sniff"
 	"github.com/vlaring/vlaring/pkg/data/internal/tfrecord"
 )
 
@@ -25,20 +24,6 @@ import (
 // actions and instructions, and remembers where each picture lies; a sample
 // then costs one read of its picture. An episode's number, for
 // data.holdout.episodes, is its place in the split, from 0 through all shards.
-
-const (
-	rldsAction  = "steps/action"
-	rldsIsFirst = "steps/is_first"
-)
-
-// rldsTexts are the places where data sets keep the instruction, by preference.
-var rldsTexts = []string{"steps/language_instruction", "steps/observation/natural_language_instruction", "steps/natural_language_instruction"}
-
-// rldsFields are the features that are read; empty where the model needs none.
-type rldsFields struct {
-	camera, text string
-	dim          int // of the action; 0: not needed
-}
 
 // picture is where a step's encoded picture lies.
 type picture struct {
@@ -60,8 +45,8 @@ func openRLDS(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	var info rldsInfo
-	if err := readJSON(filepath.Join(dir, "dataset_info.json"), &info); err != nil {
+	info, err := readRLDSInfo(dir)
+	if err != nil {
 		return nil, err
 	}
 	featuresFile := filepath.Join(dir, "features.json")
@@ -77,15 +62,25 @@ func openRLDS(o *opening) (*set, error) {
 	if name == "" {
 		name = "train"
 	}
-	shards, err := info.shards(dir, name, o.lenient())
+	parts, split, err := info.choose(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	s := &rldsScan{o: o, fields: fields, table: table{dim: fields.dim}}
+	if err := o.inFolder(info, dir, parts, o.lenient()); err != nil {
+		return nil, err
+	}
+	var shards []rldsShard
+	for _, p := range parts {
+		shards = append(shards, p.files()...)
+	}
+	s := &rldsScan{o: o, fields: fields, table: table{dim: fields.dim, labels: labels{names: fields.names()}}}
 	for _, sh := range shards {
 		s.total += int64(sh.episodes)
 	}
-	fp := newPrint("rlds").add("camera", fields.camera).add("split", name).add("holdout", o.holdoutLabel())
+	fp := newPrint("rlds").add("camera", fields.camera).add("split", split).add("holdout", o.holdoutLabel())
+	if l := fields.label(); l != "" {
+		fp.add("action", l)
+	}
 	for _, sh := range shards {
 		first := s.table.eps
 		sum, err := s.shard(sh)
@@ -93,7 +88,7 @@ func openRLDS(o *opening) (*set, error) {
 			if err = o.pass(Fault{Kind: "file", File: sh.file}, err); err != nil {
 				return nil, err
 			}
-			s.table.eps = max(s.table.eps, first+sh.episodes)
+			s.table.eps = max(s.table.eps, first+sh.to-sh.from)
 		}
 		fp.add("shard", sum)
 	}
@@ -109,67 +104,6 @@ func openRLDS(o *opening) (*set, error) {
 	return o.dataset(fp.sum(), &s.table)
 }
 
-// rldsFields chooses camera, instruction and action by features.json.
-func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rldsFields, err error) {
-	leaves := func(kind string) (out []string) {
-		for _, name := range slices.Sorted(maps.Keys(features)) {
-			if features[name].kind == kind && strings.HasPrefix(name, "steps/") {
-				out = append(out, name)
-			}
-		}
-		return out
-	}
-	if o.needs.Image[0] > 0 {
-		cams := leaves("image")
-		var short, match []string
-		for _, c := range cams {
-			base := c[strings.LastIndexByte(c, '/')+1:]
-			short = append(short, base)
-			if o.cfg.Camera == c || o.cfg.Camera == base {
-				match = append(match, c)
-			}
-		}
-		switch {
-		case len(cams) == 0:
-			return f, fmt.Errorf("%s: the steps have no image feature", file)
-		case o.cfg.Camera == "" && len(cams) == 1:
-			f.camera = cams[0]
-		case o.cfg.Camera == "":
-			return f, fmt.Errorf("data.camera is not set; the cameras of this data are %s", strings.Join(short, ", "))
-		case len(match) == 0:
-			return f, fmt.Errorf("data.camera is %q; the cameras of this data are %s", o.cfg.Camera, strings.Join(short, ", "))
-		case len(match) > 1:
-			return f, fmt.Errorf("data.camera %q fits several: give the whole of %s", o.cfg.Camera, strings.Join(match, " or "))
-		default:
-			f.camera = match[0]
-		}
-	}
-	if o.needs.Tokens {
-		for _, name := range rldsTexts {
-			if features[name].kind == "text" && f.text == "" {
-				f.text = name
-			}
-		}
-		if f.text == "" {
-			return f, fmt.Errorf("%s: no instruction: none of %s is a text feature; text features are: %s", file, strings.Join(rldsTexts, ", "), listOr(leaves("text"), "none"))
-		}
-	}
-	if o.needs.Actions {
-		a, ok := features[rldsAction]
-		if !ok || a.kind != "tensor" {
-			return f, fmt.Errorf("%s: there is no tensor %s; the tensors of a step are %s", file, rldsAction, listOr(leaves("tensor"), "none"))
-		}
-		if a.dtype != "float32" && a.dtype != "float64" {
-			return f, fmt.Errorf("%s: %s is %s, expected float32", file, rldsAction, a.dtype)
-		}
-		if len(a.shape) != 1 || a.shape[0] < 1 || a.shape[0] > 4096 {
-			return f, fmt.Errorf("%s: %s has the shape %v, expected [A]", file, rldsAction, a.shape)
-		}
-		f.dim = a.shape[0]
-	}
-	return f, nil
-}
-
 // rldsScan is the pass over all shards, and afterwards what reads pictures.
 type rldsScan struct {
 	o        *opening
@@ -179,7 +113,8 @@ type rldsScan struct {
 	table    table
 	texts    textIndex
 	files    []string // of the shards
-	firsts   []int    // episode of each shard's first record
+	firsts   []int    // episode of each shard's first record that is chosen
+	froms    []int    // that record
 	pictures []picture
 }
 
@@ -191,7 +126,7 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 	}
 	defer f.Close()
 	s.files = append(s.files, sh.file)
-	s.firsts = append(s.firsts, s.table.eps)
+	s.firsts, s.froms = append(s.firsts, s.table.eps), append(s.froms, sh.from)
 	info, err := f.Stat()
 	if err != nil {
 		return "", err
@@ -211,7 +146,8 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 		switch {
 		case errors.As(err, &damaged) && damaged.Passed:
 		case err != nil:
-			return "", err
+			return "", insteadOfRecords(f, info.Size(), err)
+		case n < sh.from || n >= sh.to: // not of the chosen part
 		default:
 			if err = s.episode(record, offset); err != nil {
 				err = fmt.Errorf("%s: record %d at byte %d: %w", sh.file, n, offset-12, err)
@@ -221,14 +157,39 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 			if err = s.o.pass(Fault{Kind: "record", File: sh.file, Record: ptr(n), Episode: ptr(int64(s.table.eps))}, err); err != nil {
 				return "", err
 			}
-			s.table.eps++ // the numbers of the episodes after it stay theirs
+			if n >= sh.from && n < sh.to {
+				s.table.eps++ // the numbers of the episodes after it stay theirs
+			}
 		}
 		s.done++
 	}
+	if n != sh.episodes && info.Size() == 0 {
+		return "", fmt.Errorf("%s is empty, dataset_info.json says that it has %d episodes (shardLengths); download or copy it again", sh.file, sh.episodes)
+	}
 	if n != sh.episodes {
-		return "", fmt.Errorf("%s has %d episodes, dataset_info.json says %d (shardLengths)", sh.file, n, sh.episodes)
+		return "", fmt.Errorf("%s has %d episodes, dataset_info.json says %d (shardLengths); get both from one place, or correct shardLengths", sh.file, n, sh.episodes)
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// insteadOfRecords words the error of a damaged shard by what stands there in
+// place of records: another kind of file, or the zeros of a broken copy.
+func insteadOfRecords(f io.ReaderAt, size int64, err error) error {
+	var damaged *tfrecord.RecordError
+	if !errors.As(err, &damaged) {
+		return err
+	}
+	rest := io.NewSectionReader(f, damaged.Offset, size-damaged.Offset)
+	what := sniff.Instead(sniff.Head(rest, rest.Size()), sniff.Records)
+	switch {
+	case what == "" && rest.Size() < size:
+		return fmt.Errorf("%w; download or copy it again", err)
+	case what == "":
+		return fmt.Errorf("%w; it is no TFRecord file, or one that was damaged: download or copy it again", err)
+	case damaged.Offset == 0:
+		return fmt.Errorf("%s: %s", damaged.File, what)
+	}
+	return fmt.Errorf("%w (from there on %s)", err, what)
 }
 
 // episode adds the steps of one record.
@@ -261,23 +222,28 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 	var actions []float32 // all is read before any of it is kept
 	var texts, pictures []tfrecord.Span
 	if s.fields.dim > 0 {
-		f, err := feature(rldsAction)
+		actions = make([]float32, steps*s.fields.dim)
+	}
+	at := 0 // of the vector in the action
+	for _, v := range s.fields.action {
+		f, err := feature(v.name)
 		if err != nil {
 			return err
 		}
-		a, err := f.Floats(record)
+		a, err := f.Numbers(record, v.ints)
 		if err != nil {
-			return fail(rldsAction, err)
+			return fail(v.name, err)
 		}
-		if len(a) != steps*s.fields.dim {
-			return fail(rldsAction, fmt.Errorf("%d values, expected %d for %d steps of %d", len(a), steps*s.fields.dim, steps, s.fields.dim))
+		if len(a) != steps*v.size {
+			return fail(v.name, fmt.Errorf("%d values, expected %d for %d steps of %d", len(a), steps*v.size, steps, v.size))
 		}
-		for i, v := range a {
-			if v-v != 0 { // NaN or infinite
-				return fail(rldsAction, fmt.Errorf("step %d has %v in dimension %d", i/s.fields.dim, v, i%s.fields.dim))
+		for i, x := range a {
+			if x-x != 0 { // NaN or infinite
+				return fail(v.name, fmt.Errorf("step %d has %v in dimension %d; write a finite number, or leave the step out", i/v.size, x, i%v.size))
 			}
+			actions[i/v.size*s.fields.dim+at+i%v.size] = x
 		}
-		actions = a
+		at += v.size
 	}
 	list := func(name string) ([]tfrecord.Span, error) {
 		f, err := feature(name)
@@ -345,7 +311,7 @@ func (s *rldsScan) place(i int) Fault {
 	f := Fault{Episode: ptr(int64(e)), Frame: ptr(s.table.frame(i))}
 	for k, first := range s.firsts {
 		if e >= first {
-			f.File, f.Record = s.files[k], ptr(e-first)
+			f.File, f.Record = s.files[k], ptr(s.froms[k]+e-first)
 		}
 	}
 	return f

@@ -245,7 +245,8 @@ func TestRLDSBadInput(t *testing.T) {
 		"no camera":         {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Camera = "" }, []string{"data.camera is not set", "image_0, wrist"}},
 		"wrong camera":      {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Camera = "image_9" }, []string{`"image_9"`, "image_0, wrist"}},
 		"wrong split":       {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Split = "test" }, []string{`"test"`, "train, val"}},
-		"split not there":   {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Split = "val" }, []string{"tiny-val.tfrecord-00000-of-00001", "are there: train"}},
+		"split not there":   {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Split = "val" }, []string{"tiny-val.tfrecord-00000-of-00001", "are all there: train"}},
+		"no dataset":        {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Split = "train[" }, []string{`data.split is "train["`, "train[:90%]"}},
 		"shard not there": {func(t *testing.T, dir string, _ *job.Data, _ *Needs) {
 			if err := os.Remove(filepath.Join(dir, shard1)); err != nil {
 				t.Fatal(err)
@@ -256,9 +257,10 @@ func TestRLDSBadInput(t *testing.T) {
 		"shardLengths wrong":         {replaceIn("dataset_info.json", `["2", "3"]`, `["2", "4"]`), []string{shard1, "has 3 episodes", "says 4"}},
 		"shardLengths nonsense":      {replaceIn("dataset_info.json", `["2", "3"]`, `["2", "-3"]`), []string{`shardLengths[1]`}},
 		"other format":               {replaceIn("dataset_info.json", `"tfrecord"`, `"riegeli"`), []string{"riegeli"}},
-		"action is int":              {replaceIn("features.json", `["7"]}, "dtype": "float32"`, `["7"]}, "dtype": "int64"`), []string{"steps/action is int64"}},
+		"action declared as int":     {replaceIn("features.json", `["7"]}, "dtype": "float32"`, `["7"]}, "dtype": "int64"`), []string{"steps/action", "float32 values, expected int64"}},
+		"action is packed":           {replaceIn("features.json", `["7"]}, "dtype": "float32", "encoding": "none"`, `["7"]}, "dtype": "float32", "encoding": "zlib"`), []string{"steps/action is a tensor of float32 [7] in the encoding zlib, which is not read"}},
 		"action of other shape":      {replaceIn("features.json", `["7"]`, `["7", "2"]`), []string{"[7 2]"}},
-		"no action":                  {replaceIn("features.json", `"action"`, `"actions"`), []string{"no tensor steps/action", "steps/actions"}},
+		"no action":                  {replaceIn("features.json", `"action"`, `"actions"`), []string{"there is no steps/action; set data.action to features of numbers: actions, is_first"}},
 		"no instruction":             {replaceIn("features.json", `"language_instruction"`, `"goal"`), []string{"no instruction", "steps/goal"}},
 		"action_dim":                 {func(_ *testing.T, _ string, _ *job.Data, n *Needs) { n.ActionDim = 6 }, []string{"7 dimensions", "action_dim is 6"}},
 		"max_len":                    {func(_ *testing.T, _ string, _ *job.Data, n *Needs) { n.MaxTokens = 4 }, []string{"up to 5 tokens", "max_len is 4"}},

@@ -61,8 +61,9 @@ type Data struct {
 	Shuffle     bool     `yaml:"shuffle"`
 	Delivery    string   `yaml:"delivery,omitempty"` // local | bus | auto
 	Holdout     Holdout  `yaml:"holdout,omitempty"`
-	Split       string   `yaml:"split,omitempty"`        // rlds: split of the data set
+	Split       string   `yaml:"split,omitempty"`        // rlds: split of the data set, or parts of splits: train[:90%]
 	Camera      string   `yaml:"camera,omitempty"`       // rlds: image feature, e.g. image_0
+	Action      []string `yaml:"action,omitempty"`       // rlds: the features that the action is made of, in order; nil: steps/action
 	Scene       string   `yaml:"scene,omitempty"`        // tabletop: simple | cluttered
 	Episodes    int      `yaml:"episodes,omitempty"`     // tabletop, copy, recall: episodes in an epoch
 	SeqLen      int      `yaml:"seq_len,omitempty"`      // copy, recall: tokens in a sequence

@@ -233,6 +233,7 @@ func (j *Job) checkData(c *checker) {
 	if d.Kind != "rlds" {
 		c.unused("data.split", d.Split == "", kind)
 		c.unused("data.camera", d.Camera == "", kind)
+		c.unused("data.action", len(d.Action) == 0, kind)
 	}
 	if sequences(d.Kind) {
 		c.unused("data.normalize", d.Normalize == "", kind)

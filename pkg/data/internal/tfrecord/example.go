@@ -123,6 +123,20 @@ func (f Feature) Floats(record []byte) ([]float32, error) {
 	return out, err
 }
 
+// Numbers returns the feature's values as float32, of a feature that holds
+// int64 values or, where ints is false, float32.
+func (f Feature) Numbers(record []byte, ints bool) ([]float32, error) {
+	if !ints {
+		return f.Floats(record)
+	}
+	v, err := f.Ints(record)
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = float32(x)
+	}
+	return out, err
+}
+
 // Ints returns the feature's int64 values, packed or not.
 func (f Feature) Ints(record []byte) ([]int64, error) {
 	if f.Kind == Empty {
