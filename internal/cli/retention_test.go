@@ -144,6 +144,10 @@ func TestLosses(t *testing.T) {
 			t.Errorf("mean at %d is %+v, want %+v", step, got, want)
 		}
 	}
+	l.add(100, 1, 21, false) // of three times as many targets: the mean is over these
+	if got, want := l.mean(100), (checkpoint.Training{Loss: (99*7 + 1*21) / 28.0, Steps: 2}); got == nil || math.Abs(got.Loss-want.Loss) > 1e-12 || got.Steps != want.Steps {
+		t.Errorf("of unequal numbers of targets: %+v, want %+v", got, want)
+	}
 	l.add(101, math.Inf(1), 7, false)
 	if got := l.mean(101); got != nil {
 		t.Errorf("of an infinite loss: %+v", got)
