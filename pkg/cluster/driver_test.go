@@ -48,9 +48,9 @@ func TestClock(t *testing.T) {
 	c := NewClock(began, 200*time.Millisecond)
 	for _, s := range []struct{ wall, want time.Duration }{
 		{0, 0}, {50 * time.Millisecond, 50 * time.Millisecond}, {250 * time.Millisecond, 250 * time.Millisecond},
-		{10 * time.Second, 450 * time.Millisecond},                     // a pause counts as one turn
-		{10*time.Second + time.Millisecond, 451 * time.Millisecond},    // and time goes on
-		{9 * time.Second, 451 * time.Millisecond},                      // but never back
+		{10 * time.Second, 450 * time.Millisecond},                    // a pause counts as one turn
+		{10*time.Second + time.Millisecond, 451 * time.Millisecond},   // and time goes on
+		{9 * time.Second, 451 * time.Millisecond},                     // but never back
 		{9*time.Second + 10*time.Millisecond, 461 * time.Millisecond}, // whatever the wall does
 	} {
 		if got := c.At(began.Add(s.wall)).Sub(began); got != s.want {
@@ -199,12 +199,14 @@ func (j *slowJob) worker(id string) {
 	})
 }
 
+// lost are those that the coordinator gave up, in order.
 func (j *slowJob) lost() (l []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, n := range j.notes {
-		if strings.HasPrefix(n, "lost worker") && !strings.Contains(n, "it left") {
-			l = append(l, n)
+		if n, ok := strings.CutPrefix(n, "lost worker "); ok && !strings.Contains(n, "it left") {
+			id, _, _ := strings.Cut(n, " ")
+			l = append(l, strings.TrimSuffix(id, ":"))
 		}
 	}
 	return l
@@ -249,8 +251,8 @@ func TestOnlyTheKilledAreLost(t *testing.T) {
 		if f.err != nil || f.Outcome != Done || f.Step != slowSteps3 {
 			t.Errorf("the job ended as %+v", f)
 		}
-		if l := j.lost(); len(l) != 3 {
-			t.Errorf("three were killed, and lost were %d:\n%s\nall notes:\n%s", len(l), strings.Join(l, "\n"), strings.Join(j.notes, "\n"))
+		if got, want := j.lost(), []string{"b", "a", "c"}; !slices.Equal(got, want) {
+			t.Errorf("%v were killed, and lost were %v:\n%s", want, got, strings.Join(j.notes, "\n"))
 		}
 		j.wg.Wait()
 	})
