@@ -136,7 +136,7 @@ func (w *slowWork) Do(ctx context.Context, action any) any {
 				return nil
 			}
 			w.step++
-			w.say(Committed{Report{Step: w.step, Losses: make([]float64, 6), Micro: 1, Digest: w.digest()}})
+			w.say(Committed{Report{Step: w.step, Targets: 6, Micro: 1, Digest: w.digest()}})
 		}
 		return LoopEnded{w.digest()}
 	}
@@ -236,7 +236,7 @@ func TestOnlyTheKilledAreLost(t *testing.T) {
 		for i, kill := range []struct {
 			at time.Duration
 			id string
-		}{{100 * time.Millisecond, "b"}, {17 * time.Second, "a"}, {36700 * time.Millisecond, "c"}} {
+		}{{100 * time.Millisecond, "b"}, {17 * time.Second, "c"}, {36700 * time.Millisecond, "new-0"}} {
 			time.Sleep(time.Until(began.Add(kill.at)))
 			j.mu.Lock()
 			f := j.kill[kill.id]
@@ -251,7 +251,7 @@ func TestOnlyTheKilledAreLost(t *testing.T) {
 		if f.err != nil || f.Outcome != Done || f.Step != slowSteps3 {
 			t.Errorf("the job ended as %+v", f)
 		}
-		if got, want := j.lost(), []string{"b", "a", "c"}; !slices.Equal(got, want) {
+		if got, want := j.lost(), []string{"b", "c", "new-0"}; !slices.Equal(got, want) {
 			t.Errorf("%v were killed, and lost were %v:\n%s", want, got, strings.Join(j.notes, "\n"))
 		}
 		j.wg.Wait()
