@@ -238,7 +238,7 @@ func (s *stepper) step() error {
 			s.lap(phaseFold)
 		}
 	}
-	s.rt.Div(s.grad, float32(float64(count)/float64(s.prog.Losses()[0].Nominal())))
+	s.rt.Div(s.grad, s.grad, float32(float64(count)/float64(s.prog.Losses()[0].Nominal())))
 	norm := s.rt.GradNorm(ps, s.grad)
 	s.lap(phaseNorm)
 	scale := 1.0

@@ -25,7 +25,9 @@ func TestSameBits(t *testing.T) {
 		"1 worker, 2 threads":       {"--workers", "1", "--threads", "2"},
 		"7 workers, 6 with samples": {"--workers", "7", "--threads", "1"},
 		"samples over the bus":      {"--workers", "2", "--set", "data.delivery=bus"},
-		"mesh":                      {"--workers", "3", "--set", "cluster.topology=mesh"},
+		"mesh":                      {"--workers", "3", "--set", "cluster.topology=mesh", "--set", "cluster.road=nats"},
+		"over NATS":                 {"--workers", "3", "--threads", "1", "--set", "cluster.road=nats"},
+		"shared memory alone":       {"--workers", "2", "--threads", "1", "--set", "cluster.road=shm"},
 		"many small chunks":         {"--workers", "3", "--set", "cluster.chunk_bytes=4096", "--set", "cluster.bucket_bytes=10000"},
 	} {
 		t.Run(name, func(t *testing.T) {

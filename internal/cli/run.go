@@ -108,12 +108,6 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err := r.checkInit(model); err != nil {
 		return err
 	}
-	if err := train.CheckTargets(ctx, model.Config(), r.meta, r.dataset.Train(), "train"); err != nil {
-		return err
-	}
-	if err := train.CheckTargets(ctx, model.Config(), r.meta, r.dataset.Heldout(), heldoutSplit); err != nil {
-		return err
-	}
 	if r.start >= uint64(r.job.Train.Steps) {
 		return r.nothingToDo(from)
 	}
@@ -231,7 +225,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
 		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: r.state, Reported: reported, Takeover: r.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler),
-		Divergence: cluster.DivergencePolicy(k.Divergence)})
+		Divergence: cluster.DivergencePolicy(k.Divergence), Road: cluster.Road(k.Road)})
 	if err == nil && fin.Outcome == cluster.Superseded {
 		r.children.leave()
 		r.view.close()
@@ -337,7 +331,7 @@ func (r *run) stepDone(reports []*cluster.Report) {
 	}
 	r.lastAt, r.last = now, m
 	r.mu.Lock()
-	r.loss.add(m.Step, m.Loss, m.Targets, m.Refused != "")
+	r.loss.add(m.Step, m.Loss, m.Refused != "")
 	r.mu.Unlock()
 	if m.Refused != "" {
 		r.log.Warn("no update was made", zap.Uint64("step", m.Step), zap.String("reason", m.Refused))

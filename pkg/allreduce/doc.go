@@ -29,6 +29,15 @@
 // missing, and a sender that hears nothing repeats by itself. A frame that a
 // Network refuses is a lost frame: a reconnecting client costs time only.
 //
+// Ranks that share a host's memory need no network between them. A TeamRing has
+// each of them fold its share of every bucket, from where all have written their
+// micro-gradients; between hosts, the n-th ranks of all hosts make a ring of
+// their own. The order of the fold is the same, and so are the bits:
+//
+//	Reducer   what both are to the step loop
+//	TeamRing  driver of a rank that has a Team; its lane is a Ring
+//	Team      memory that the ranks of a host share; package shm has it
+//
 // MemNetwork joins members in one process and can lie in every way that links
 // mend; package nettest is what every Network must pass.
 //

@@ -70,9 +70,9 @@ func (r *Ring) run() {
 	defer close(r.done)
 	tick := time.NewTicker(max(r.core.opt.Patience/4, time.Millisecond))
 	defer tick.Stop()
-	frames := r.net.Frames()
-	if len(r.core.group.Members) == 1 {
-		frames = nil // a ring of one leaves its network alone
+	var frames <-chan []byte
+	if len(r.core.group.Members) > 1 { // a ring of one leaves its network alone
+		frames = r.net.Frames()
 	}
 	for {
 		select {
@@ -171,7 +171,7 @@ type Op struct {
 // Begin starts the reduction of a step: see Core.Begin. flags is asked from the
 // ring's goroutine. Until Wait or Abort has returned, micro and out belong to
 // the operation. Operations of a broken ring fail at once.
-func (r *Ring) Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) *Op {
+func (r *Ring) Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) Reduction {
 	check(r.core.group, buckets, micro, out)
 	o := &Op{ring: r, step: step, buckets: buckets, micro: micro, out: out, flags: flags, done: make(chan struct{})}
 	r.mu.Lock()
@@ -225,6 +225,9 @@ func (o *Op) Wait(ctx context.Context) (Flags, error) {
 	}
 	return o.result, o.err
 }
+
+// Sum is the out that Begin was given.
+func (o *Op) Sum() []float32 { return o.out }
 
 // Abort ends the operation, and with it the use of the ring: what was sent
 // cannot be called back. One that is complete stays so.

@@ -101,7 +101,7 @@ func (j trial) rings(t *testing.T, nets []Network, members []string, generation 
 }
 
 // begin starts a step of one rank. Nothing is ready.
-func (j trial) begin(ring *Ring, rank, world int, step uint64) (*Op, []float32) {
+func (j trial) begin(ring *Ring, rank, world int, step uint64) (Reduction, []float32) {
 	b := j.split(world)
 	var micro [][]float32
 	for m := b[rank]; m < b[rank+1]; m++ {
@@ -330,7 +330,7 @@ func TestTimeoutSaysWhere(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				j := trial{micro: 3, buckets: []Range{{0, 20}, {20, 40}}, opt: Options{ChunkBytes: 16, Deadline: time.Minute}}
 				rings := j.rings(t, join(NewMemNetwork(Faults{}), names(3)), names(3), 4)
-				ops := make([]*Op, 3)
+				ops := make([]Reduction, 3)
 				for r, ring := range rings {
 					ops[r], _ = j.begin(ring, r, 3, 7)
 					ops[r].Ready(0)
@@ -419,26 +419,26 @@ func TestEndings(t *testing.T) {
 	stop := errors.New("the caller is leaving")
 	for _, c := range []struct {
 		name string
-		end  func(op *Op, ring *Ring, net Network) error
+		end  func(op Reduction, ring *Ring, net Network) error
 		want error
 	}{
-		{"abort", func(op *Op, _ *Ring, _ Network) error {
+		{"abort", func(op Reduction, _ *Ring, _ Network) error {
 			op.Abort()
 			_, err := op.Wait(context.Background())
 			return err
 		}, ErrAborted},
-		{"close", func(op *Op, ring *Ring, _ Network) error {
+		{"close", func(op Reduction, ring *Ring, _ Network) error {
 			ring.Close()
 			_, err := op.Wait(context.Background())
 			return err
 		}, ErrClosed},
-		{"context", func(op *Op, _ *Ring, _ Network) error {
+		{"context", func(op Reduction, _ *Ring, _ Network) error {
 			ctx, cancel := context.WithCancelCause(context.Background())
 			time.AfterFunc(time.Second, func() { cancel(stop) })
 			_, err := op.Wait(ctx)
 			return err
 		}, stop},
-		{"network", func(op *Op, _ *Ring, net Network) error {
+		{"network", func(op Reduction, _ *Ring, net Network) error {
 			net.Close()
 			_, err := op.Wait(context.Background())
 			return err
@@ -453,7 +453,7 @@ func TestEndings(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						nets := join(NewMemNetwork(Faults{}), names(world))
 						rings := j.rings(t, nets, names(world), 1)
-						ops := make([]*Op, world)
+						ops := make([]Reduction, world)
 						for r, ring := range rings {
 							ops[r], _ = j.begin(ring, r, world, 0)
 							if begun && r != world-1 {
@@ -514,7 +514,7 @@ func TestNewGenerationAfterABrokenOne(t *testing.T) {
 			// worker-2 dies before it listens.
 			broken := j.rings(t, nets, members, 1)
 			broken[2].Close()
-			ops := make([]*Op, 4)
+			ops := make([]Reduction, 4)
 			for _, r := range []int{0, 1, 3} {
 				ops[r], _ = j.begin(broken[r], r, 4, 9)
 				ops[r].Ready(1)

@@ -143,7 +143,7 @@ func (a *Assign) sound() bool {
 		}
 	}
 	bad := func(id string) bool { return ValidID(id) != nil }
-	return a.Group.Rank >= 0 && a.Group.Rank < world && !slices.ContainsFunc(a.Group.Members, bad) && !slices.ContainsFunc(a.Sources, bad)
+	return a.soundHosts() && a.Group.Rank >= 0 && a.Group.Rank < world && !slices.ContainsFunc(a.Group.Members, bad) && !slices.ContainsFunc(a.Sources, bad)
 }
 
 // clip cuts a text of somebody else's to what messages and logs can carry.

@@ -64,6 +64,7 @@ type Config struct {
 	JoinTimeout time.Duration
 	Straggler   StragglerPolicy
 	Divergence  DivergencePolicy
+	Road        Road // empty: as NATSRoad, without a word
 }
 
 // Status is what is known of a member's place in the newest generation.
@@ -96,6 +97,8 @@ type Member struct {
 
 	restoring bool   // it has been told to take the state from the disk
 	restored  uint64 // and in which generation: what it says of older ones is of before
+	unreached int    // times that it could not reach a peer's memory
+	unshared  string // why its memory is not to be used; empty: it may be
 	behind    bool   // it began its generation without the state
 	pace      pace
 	nagged    time.Time // when it was last told what it seems to have missed

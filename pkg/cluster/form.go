@@ -47,7 +47,7 @@ func (m *Machine) form() {
 	}
 	m.generation++
 	m.raise = 0
-	m.start = beginning{step: m.committed, digest: m.digest}
+	m.start = beginning{step: m.committed, digest: m.digest, hosts: m.hosts()}
 	m.enter(Forming)
 	clear(m.ring)
 	var names, behind []string
@@ -67,6 +67,7 @@ func (m *Machine) form() {
 		text += "; " + strings.Join(behind, ", ") + " get the state from the others"
 	}
 	m.act(Note{text})
+	m.roads()
 	for _, p := range m.places {
 		m.act(Send{p.Worker, m.assignment(m.members[p.Worker])})
 	}
@@ -185,6 +186,9 @@ func (m *Machine) place(live []*Member) {
 		}
 	}
 	places := Order(old, func(id string) bool { return alive[id] }, fresh)
+	if !m.midStep { // within a step they keep their micro-batches, which follow the ranks
+		places = m.together(places)
+	}
 	active := len(places)
 	if m.cfg.MaxWorkers > 0 {
 		active = min(active, m.cfg.MaxWorkers)
@@ -224,12 +228,13 @@ type beginning struct {
 	step    uint64
 	digest  string
 	sources []string // members that have it
+	hosts   allreduce.Hosts
 }
 
 // assignment is a member's in the current generation.
 func (m *Machine) assignment(w *Member) *Assign {
 	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.fence, Step: m.start.step, Digest: m.start.digest,
-		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}}
+		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}, Hosts: m.start.hosts, Memory: m.memories()}
 	a.First = append(a.First, 0)
 	for _, p := range m.places {
 		a.Group.Members = append(a.Group.Members, p.Worker)

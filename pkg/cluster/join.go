@@ -27,6 +27,13 @@ func (m *Machine) join(j *Join) {
 		m.act(Answer{Refused: why})
 		m.note("refused worker %s on %s: %s", j.Worker, j.Host, why)
 		return
+	case j.Memory != nil && j.Memory.check() != nil:
+		m.act(Answer{Refused: fmt.Sprintf("what it says of its memory makes no sense: %v", j.Memory.check())})
+		return
+	case m.mustShare(j) != "":
+		m.act(Answer{Refused: m.mustShare(j)})
+		m.note("refused worker %s on %s: %s", j.Worker, clip(j.Host), m.mustShare(j))
+		return
 	case w == nil && len(m.members) >= MaxMembers:
 		m.act(Answer{Refused: fmt.Sprintf("the job has %d workers, as many as there can be", len(m.members))})
 		return

@@ -65,6 +65,8 @@ func (m *Machine) fault(e *Fault) {
 	switch {
 	case m.phase == Gathering:
 		m.finish(Failed, text)
+	case e.Unshared:
+		m.unshare(w, e)
 	case e.Fatal:
 		m.failing = text
 		m.recall(text)

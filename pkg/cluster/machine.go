@@ -44,6 +44,7 @@ type Machine struct {
 	places     []Place            // of the current generation, by rank, with its first step's micro-batches
 	bounds     []int              // of its later steps
 	start      beginning          // what it began with
+	roadsTold  string             // what was last said of the roads
 	ring       map[string]bool    // its members
 	midStep    bool               // the generation broke within a step, whose micro-gradients are kept
 	digest     string             // of the state after committed, by majority

@@ -22,14 +22,15 @@ const maxMessage = 1 << 20
 // the rest is published, and whatever matters is sent again until its effect
 // is seen.
 type Join struct {
-	Protocol int    `json:"protocol"`
-	Version  string `json:"version"` // of the program, for the message of a refusal
-	Worker   string `json:"worker"`  // unique id, also the member name in the ring
-	Host     string `json:"host"`
-	PID      int    `json:"pid"`
-	Threads  int    `json:"threads"`
-	CPU      string `json:"cpu"`            // kernel level: avx512, avx2, …
-	Seat     *Seat  `json:"seat,omitempty"` // of a worker that holds the job's state already
+	Protocol int     `json:"protocol"`
+	Version  string  `json:"version"` // of the program, for the message of a refusal
+	Worker   string  `json:"worker"`  // unique id, also the member name in the ring
+	Host     string  `json:"host"`
+	PID      int     `json:"pid"`
+	Threads  int     `json:"threads"`
+	CPU      string  `json:"cpu"`              // kernel level: avx512, avx2, …
+	Seat     *Seat   `json:"seat,omitempty"`   // of a worker that holds the job's state already
+	Memory   *Memory `json:"memory,omitempty"` // that it can share; nil: none
 }
 
 // Seat is where a worker stands that a coordinator does not know: one that
@@ -123,6 +124,8 @@ type Assign struct {
 	Digest      string          `json:"digest"`            // of the state after Step
 	Sources     []string        `json:"sources,omitempty"` // members that have it, for one that does not
 	Fence       uint64          `json:"fence,omitempty"`   // what generations before it came to does not count
+	Hosts       allreduce.Hosts `json:"hosts,omitempty"`   // runs of ranks that share memory
+	Memory      []string        `json:"memory,omitempty"`  // its addresses, by rank; empty for a rank that shares none
 }
 
 // Formed says that a worker listens on the ring of a generation.
@@ -241,8 +244,9 @@ type Fault struct {
 	Generation uint64 `json:"generation"`
 	Step       uint64 `json:"step"` // committed
 	Error      string `json:"error"`
-	Peer       string `json:"peer,omitempty"`  // the member it blames, if any
-	Fatal      bool   `json:"fatal,omitempty"` // every worker would fail alike: the job is at fault, not this machine
+	Peer       string `json:"peer,omitempty"`     // the member it blames, if any
+	Unshared   bool   `json:"unshared,omitempty"` // it cannot reach the memory of Peer, which it was to share
+	Fatal      bool   `json:"fatal,omitempty"`    // every worker would fail alike: the job is at fault, not this machine
 }
 
 // Leave says that a worker goes away by itself.

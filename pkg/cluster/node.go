@@ -77,8 +77,10 @@ type (
 	}
 	// LoadFailed says why it could not be, or why an assignment could not be formed.
 	LoadFailed struct {
-		Err    error
-		Digest string // of the state that is here, where that is known to be another
+		Err      error
+		Digest   string // of the state that is here, where that is known to be another
+		Peer     string // the member whose memory cannot be reached
+		Unshared bool   // so this one is to have a place without shared memory
 	}
 	// Listens answers Form: the ring is there.
 	Listens struct{ Generation uint64 }
@@ -95,10 +97,11 @@ type (
 	// LoopBroke says that it cannot go on. Peer is the member it blames, if any.
 	// Without a Digest there is no state here any more.
 	LoopBroke struct {
-		Err    error
-		Peer   string
-		Fatal  bool
-		Digest string
+		Err      error
+		Peer     string
+		Fatal    bool
+		Unshared bool
+		Digest   string
 	}
 	// HaltedNow answers Halt: nothing runs any more. Digest is as in LoopBroke.
 	HaltedNow struct{ Digest string }
@@ -270,7 +273,7 @@ func (n *Node) loaded(e Loaded) {
 func (n *Node) failed(e LoadFailed) {
 	switch n.phase {
 	case nodeForming:
-		n.broke(LoopBroke{Err: e.Err, Digest: cmp.Or(e.Digest, n.digest)})
+		n.broke(LoopBroke{Err: e.Err, Digest: cmp.Or(e.Digest, n.digest), Peer: e.Peer, Unshared: e.Unshared})
 	case nodeLoading:
 		n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error()}
 		n.say()
@@ -375,7 +378,7 @@ func (n *Node) broke(e LoopBroke) {
 	if n.phase != nodeStepping && n.phase != nodeForming {
 		return
 	}
-	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal}
+	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal, Unshared: e.Unshared}
 	n.phase = nodeResting
 	n.digest, n.state = e.Digest, n.state && e.Digest != ""
 	n.say()

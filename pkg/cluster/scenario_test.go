@@ -282,6 +282,9 @@ func showMessage(m any) string {
 		if len(m.Sources) > 0 {
 			s += fmt.Sprintf(" of %v", m.Sources)
 		}
+		if m.Hosts != nil {
+			s += fmt.Sprintf(", hosts %v with memory %q", m.Hosts, m.Memory)
+		}
 		return s
 	case *Recall:
 		return fmt.Sprintf("recall to generation %d, reported %d: %s", m.Generation, m.Reported, m.Reason)
@@ -338,7 +341,7 @@ func (s *machineScenario) event(c command) (out []string) {
 		cfg := Config{Coordinator: "lead", Job: "job", Workers: def, MinWorkers: c.num("min", 1), MaxWorkers: c.num("max", 8), Micro: c.num("micro", 4),
 			Steps: uint64(c.num("steps", 100)), StartStep: uint64(c.num("start", 0)), Stored: c.num("start", 0) > 0, Reported: uint64(c.num("reported", c.num("start", 0))),
 			Takeover: c.args["takeover"] == "true", Deadline: time.Second, JoinTimeout: time.Minute, Straggler: StragglerPolicy(c.args["straggler"]),
-			Divergence: DivergencePolicy(c.args["divergence"])}
+			Divergence: DivergencePolicy(c.args["divergence"]), Road: Road(c.args["road"])}
 		if d := c.args["join"]; d != "" {
 			cfg.JoinTimeout = c.duration(d)
 		}

@@ -174,6 +174,7 @@ cluster:
   chunk_bytes: 524288
   window_bytes: 8388608
   topology: broker
+  road: auto
   straggler: keep
   divergence: resync
   stall: 5s

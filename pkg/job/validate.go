@@ -314,6 +314,7 @@ func (j *Job) checkCluster(c *checker) {
 	}
 	b := c.within("cluster.bucket_bytes", k.BucketBytes, 64, 1<<30)
 	c.oneOf("cluster.topology", k.Topology, topologies)
+	c.oneOf("cluster.road", k.Road, roads)
 	c.oneOf("cluster.straggler", k.Straggler, stragglers)
 	c.oneOf("cluster.divergence", k.Divergence, divergences)
 	c.within("cluster.window_bytes", k.WindowBytes, 1<<10, 64<<20)

@@ -83,7 +83,7 @@ func trainedHash(t *testing.T, cfg Config, batch, tokens int, level string, thre
 		p.Forward()
 		p.Backward()
 		l := p.Losses()[0]
-		rt.Div(grad, float32(3*float64(l.Count())/float64(l.Nominal()))) // as three such micro-batches
+		rt.Div(grad, grad, float32(3*float64(l.Count())/float64(l.Nominal()))) // as three such micro-batches
 		norm := rt.GradNorm(ps, grad)
 		rt.AdamWStep(ps.Values(), grad, m1, m2, step+1, tensor.AdamW{LR: 1e-2, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}, float32(min(0.5/(norm+1e-6), 1)))
 	}

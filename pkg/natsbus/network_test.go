@@ -112,7 +112,7 @@ func ringThrough(t *testing.T, nets []allreduce.Network, members []string, broke
 	buckets := []allreduce.Range{{Lo: 0, Hi: elements / 2}, {Lo: elements / 2, Hi: elements}}
 	begun := make(chan struct{}, len(nets))
 	rings := make([]*allreduce.Ring, len(nets))
-	ops := make([]*allreduce.Op, len(nets))
+	ops := make([]allreduce.Reduction, len(nets))
 	outs := make([][]float32, len(nets))
 	var micro []int // one each
 	for r := range len(nets) + 1 {

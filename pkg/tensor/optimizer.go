@@ -14,22 +14,22 @@ type AdamW struct {
 	L2                                 bool // plain Adam: the decay goes into the gradient
 }
 
-// flatTask runs f, a kernel of a vector and a number, on parts of a slab.
+// flatTask runs f, a kernel of a vector and a number, on parts of two slabs.
 type flatTask struct {
-	x     []float32
-	s     float32
-	f     func(dst, src []float32, s float32)
-	tiles int
+	dst, src []float32
+	s        float32
+	f        func(dst, src []float32, s float32)
+	tiles    int
 }
 
 func (p *flatTask) Tile(i int, _ *kernel.Workspace) {
-	if lo, hi := cut(i, p.tiles, len(p.x), slabAlign); lo < hi {
-		p.f(p.x[lo:hi], p.x[lo:hi], p.s)
+	if lo, hi := cut(i, p.tiles, len(p.dst), slabAlign); lo < hi {
+		p.f(p.dst[lo:hi], p.src[lo:hi], p.s)
 	}
 }
 
-func (r *Runtime) runFlat(x []float32, s float32, f func(dst, src []float32, s float32)) {
-	r.flat = flatTask{x, s, f, r.threads}
+func (r *Runtime) runFlat(dst, src []float32, s float32, f func(dst, src []float32, s float32)) {
+	r.flat = flatTask{dst, src, s, f, r.threads}
 	r.Run(&r.flat, r.threads)
 	r.flat = flatTask{}
 }
@@ -133,15 +133,18 @@ func (r *Runtime) FirstNonFinite(ps *Params, g []float32) string {
 
 // Scale multiplies x by s.
 func (r *Runtime) Scale(x []float32, s float32) {
-	r.runFlat(x, s, kernel.Scale)
+	r.runFlat(x, x, s, kernel.Scale)
 }
 
-// Div divides x by s.
-func (r *Runtime) Div(x []float32, s float32) {
-	if s == 1 {
+// Div writes dst = src/s. They may be the same.
+func (r *Runtime) Div(dst, src []float32, s float32) {
+	if len(dst) != len(src) {
+		panic(&ShapeError{Op: "Div", Want: sprint("two slabs of ", len(dst)), Got: sprint(len(src))})
+	}
+	if s == 1 && len(dst) > 0 && &dst[0] == &src[0] {
 		return
 	}
-	r.runFlat(x, s, kernel.Divide)
+	r.runFlat(dst, src, s, kernel.Divide)
 }
 
 // Fold adds src to dst, element by element.

@@ -184,7 +184,7 @@ func TestSlabBits(t *testing.T) {
 					}
 					s, d := draw("s", n), draw("d", n)
 					rt.Scale(s, 1.7)
-					rt.Div(d, 3)
+					rt.Div(d, d, 3)
 					Fold(s, d)
 					got := [][]float32{p, m, v, s, d}
 					at := 0

@@ -237,7 +237,7 @@ func TestSteadyStepAllocatesNothing(t *testing.T) {
 				g.t.SetStep(testSeed, step, sampleIDs, true)
 				g.t.Forward()
 				g.t.Backward(l.l)
-				rt.Div(grads, 2)
+				rt.Div(grads, grads, 2)
 				rt.GradNorm(g.ps, grads)
 				rt.FirstNonFinite(g.ps, grads)
 				rt.AdamWStep(p, grads, m, v, step, AdamW{LR: 1e-3, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8}, 1)

@@ -60,9 +60,8 @@ func BenchmarkCheckpointPause(b *testing.B) {
 		batch.Tokens[i] = 1
 	}
 	blobs := newMemBlobs().join("w")
-	w := &Worker{ID: "w", Blobs: blobs, Log: zap.NewNop(), job: j, trainer: t}
+	w := &Worker{ID: "w", Blobs: blobs, Log: zap.NewNop(), job: j, trainer: t, events: make(chan any, 16), left: make(chan struct{})}
 	w.offer.init(blobs)
-	said := hears(w)
 
 	commits := make(chan time.Time, 1)
 	t.phase = func(_ uint64, phase string) {
@@ -98,7 +97,7 @@ func BenchmarkCheckpointPause(b *testing.B) {
 		steps = append(steps, s)
 		copies = append(copies, end.Sub(began).Seconds())
 		waits = append(waits, max(0, end.Sub(commit).Seconds()))
-		if o, ok := (<-said).(cluster.OfferReady); !ok || o.Offer.Step != at {
+		if o, ok := (<-w.events).(cluster.OfferReady); !ok || o.Offer.Step != at {
 			b.Fatalf("told %+v", o)
 		}
 		w.offer.withdraw(at)

@@ -349,7 +349,7 @@ func TestNonFiniteGradient(t *testing.T) {
 		r.total[r.gradients()+r.place(m, 0)+2] = 7
 	}
 	var res Result
-	err := r.commit(&res)
+	err := r.commit(&res, r.total)
 	var bad *NonFiniteError
 	if !errors.As(err, &bad) || bad.Micro != -1 || bad.Tensor != name || !strings.Contains(err.Error(), name) {
 		t.Errorf("got %v", err)

@@ -15,9 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
-	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // Blobs moves bulk state between members. The receiver pulls; the owner only
@@ -118,17 +116,22 @@ func fileOf(blob string) string {
 func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d", file, step) }
 
 // form takes a place in a new generation: it listens on the ring before anyone sends.
-func (w *Worker) form(_ context.Context, a *cluster.Assign) any {
+func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
 	w.leaveRing() // of the generation before, in which all stand
 	if got := w.trainer.Digest(); len(a.Sources) == 0 && got != a.Digest {
 		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got), Digest: got}
 	}
-	ring, err := allreduce.NewRing(w.Net, a.Group, allreduce.Options{ChunkBytes: w.job.Cluster.ChunkBytes, WindowBytes: w.job.Cluster.WindowBytes,
-		Deadline: ringDeadline, Fold: tensor.Fold})
-	if err != nil {
+	ring, err := w.roads.ring(ctx, a, w.trainer, w.ringOptions())
+	var memory *memoryError
+	switch {
+	case ctx.Err() != nil:
+		return nil // recalled
+	case errors.As(err, &memory):
+		return cluster.LoadFailed{Err: err, Peer: memory.peer, Unshared: true}
+	case err != nil:
 		return cluster.LoadFailed{Err: err}
 	}
-	w.ring.Store(ring)
+	w.ring.Store(&ringRoad{ring})
 	return cluster.Listens{Generation: a.Group.Generation}
 }
 
@@ -159,7 +162,10 @@ func (w *Worker) catchUp(ctx context.Context, a *cluster.Assign) error {
 	if err != nil {
 		return err
 	}
-	w.say(cluster.Caught{Generation: a.Group.Generation, Reports: reports})
+	select {
+	case w.events <- cluster.Caught{Generation: a.Group.Generation, Reports: reports}:
+	case <-w.left:
+	}
 	return nil
 }
 
@@ -252,13 +258,16 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 			ev.Offer.Files = append(ev.Offer.Files, cluster.Piece{File: p.file, Offset: p.offset, Total: p.total, Blob: b})
 		}
 		o.hold(step, copies)
-		w.say(ev)
+		select {
+		case w.events <- ev:
+		case <-w.left:
+		}
 	})
 }
 
 // coordinated says whether the coordinator has been heard of lately.
 func (w *Worker) coordinated() bool {
-	return time.Duration(w.silence.Load()) < 5*time.Duration(w.job.Cluster.Deadline)
+	return time.Since(time.Unix(0, w.heard.Load())) < 5*time.Duration(w.job.Cluster.Deadline)
 }
 
 // offers are the parts of checkpoints that are on offer: at most one step's,

@@ -212,7 +212,7 @@ func TestDigest(t *testing.T) {
 // sharer is a worker as far as its state goes.
 func sharer(t *testing.T, s *squad, hub *memBlobs, name string) (*Worker, *rank) {
 	r := s.rank(name)
-	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.join(name), Log: zap.NewNop()}
+	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.join(name), Log: zap.NewNop(), events: make(chan any, 16), left: make(chan struct{})}
 	w.offer.init(w.Blobs)
 	if err := w.serveState(); err != nil {
 		t.Fatal(err)
@@ -333,13 +333,6 @@ func TestRescue(t *testing.T) {
 	}
 }
 
-// hears has what a worker says come to the test instead of to a driver.
-func hears(w *Worker) <-chan any {
-	said := make(chan any, 16)
-	w.say = func(ev any) { said <- ev }
-	return said
-}
-
 // At most one copy of the state is on offer, and its memory is used again; a
 // step's copy gives way to another division of the same step, and to the next
 // step once it is stored.
@@ -347,13 +340,13 @@ func TestOffers(t *testing.T) {
 	s, hub := newSquad(t), newMemBlobs()
 	w, r := sharer(t, s, hub, "a")
 	defer w.behind.Wait()
-	said := hears(w) // and the coordinator lives
+	w.heard.Store(math.MaxInt64 / 2) // the coordinator lives
 	living := w.Blobs.(*memOwner).names()
 	held := func() int { return len(w.Blobs.(*memOwner).names()) - len(living) }
 	offer := func(step uint64, part, parts int) cluster.Offer {
 		t.Helper()
 		w.makeOffer(t.Context(), step, 1, part, parts)
-		return (<-said).(cluster.OfferReady).Offer
+		return (<-w.events).(cluster.OfferReady).Offer
 	}
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
@@ -395,7 +388,7 @@ func TestOffers(t *testing.T) {
 	s.step([]int{0, 8}, r)
 
 	// without a coordinator nobody will ever fetch it: training does not wait
-	w.silence.Store(math.MaxInt64)
+	w.heard.Store(0)
 	o = offer(3, 0, 2)
 	if o.Step != 3 || held() != 2 {
 		t.Errorf("offered %+v, %d blobs", o, held())
@@ -429,7 +422,7 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 func TestOfferBesideTheNextStep(t *testing.T) {
 	s, hub := newSquad(t), newMemBlobs()
 	w, r := sharer(t, s, hub, "a")
-	said := hears(w)
+	w.heard.Store(math.MaxInt64 / 2)
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
 	for step := uint64(1); step < 5; step++ {
@@ -455,7 +448,7 @@ func TestOfferBesideTheNextStep(t *testing.T) {
 		if r.CommittedStep() != step+1 || r.Digest() == want {
 			t.Errorf("step %d is committed, digest %s", r.CommittedStep(), r.Digest())
 		}
-		if o := (<-said).(cluster.OfferReady).Offer; o.Step != step || o.Digest != want {
+		if o := (<-w.events).(cluster.OfferReady).Offer; o.Step != step || o.Digest != want {
 			t.Errorf("offered %+v, want digest %s", o, want)
 		}
 		w.offer.mu.Lock()

@@ -68,7 +68,8 @@ type Trainer struct {
 	total  []float32 // gradients and tail
 	phase  func(step uint64, phase string)
 
-	held     map[int][]float32 // micro-gradients with their tails, of the step after step
+	held     map[int][]float32         // micro-gradients with their tails, of the step after step
+	slab     func() ([]float32, error) // gives memory for more; nil: it is this process's own
 	free     [][]float32
 	buckets  []allreduce.Range
 	of       map[*tensor.Param]int
@@ -80,7 +81,7 @@ type Trainer struct {
 	step uint64
 	void bool // no state: an update or a Restore has not come to its end
 
-	op *allreduce.Op // of the backward in progress that feeds the ring
+	op allreduce.Reduction // of the backward in progress that feeds the ring
 }
 
 // NewTrainer returns a trainer for model, which must hold its first weights,
@@ -172,14 +173,18 @@ func (e *NonFiniteError) Error() string {
 // Step computes what is missing of micro-batches [lo, hi), reduces and commits
 // one step as a member of the ring. On an error nothing is committed: the state
 // is that of the step before, and the micro-gradients are kept.
-func (t *Trainer) Step(ctx context.Context, ring *allreduce.Ring, lo, hi int, in Batches, flags func() allreduce.Flags) (Result, error) {
+func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, in Batches, flags func() allreduce.Flags) (Result, error) {
 	var res Result
 	micro := make([][]float32, 0, hi-lo)
 	var missing []int
 	for m := lo; m < hi; m++ {
 		g, ok := t.held[m]
 		if !ok {
-			g = t.slot()
+			var err error
+			if g, err = t.slot(); err != nil {
+				t.drop(micro, lo, missing)
+				return res, err
+			}
 			missing = append(missing, m)
 		}
 		micro = append(micro, g)
@@ -217,7 +222,7 @@ func (t *Trainer) Step(ctx context.Context, ring *allreduce.Ring, lo, hi int, in
 	}
 	res.Times.Ring = since(&start)
 	t.phase(t.step, "optimizer")
-	if err := t.commit(&res); err != nil {
+	if err := t.commit(&res, op.Sum()); err != nil {
 		return res, err
 	}
 	res.Times.Optimizer = since(&start)
@@ -226,7 +231,7 @@ func (t *Trainer) Step(ctx context.Context, ring *allreduce.Ring, lo, hi int, in
 
 // compute runs forward and backward of micro-batch m into g, whose buckets op
 // is told of as they fill; nil: nobody is.
-func (t *Trainer) compute(ctx context.Context, m int, g []float32, in Batches, op *allreduce.Op, times *cluster.Times) error {
+func (t *Trainer) compute(ctx context.Context, m int, g []float32, in Batches, op allreduce.Reduction, times *cluster.Times) error {
 	t.phase(t.step, "data")
 	start := time.Now()
 	b, err := in.Next(ctx, t.step, m)
@@ -261,7 +266,7 @@ func (t *Trainer) compute(ctx context.Context, m int, g []float32, in Batches, o
 
 // backward writes the gradient of loss k of what was run forward to its place
 // in g, whose buckets op is told of.
-func (t *Trainer) backward(k int, g []float32, op *allreduce.Op) {
+func (t *Trainer) backward(k int, g []float32, op allreduce.Reduction) {
 	n := t.params.Len()
 	t.params.BindGrads(g[k*n : (k+1)*n])
 	clear(t.left)
@@ -286,13 +291,34 @@ func split(loss float64) (hi, lo float32) {
 func join(hi, lo float32) float64 { return float64(hi) + float64(lo) }
 
 // slot is memory for a micro-gradient.
-func (t *Trainer) slot() []float32 {
+func (t *Trainer) slot() ([]float32, error) {
 	if n := len(t.free); n > 0 {
 		g := t.free[n-1]
 		t.free = t.free[:n-1]
-		return g
+		return g, nil
 	}
-	return tensor.Floats(t.gradients() + t.tail())
+	if t.slab != nil {
+		return t.slab()
+	}
+	return tensor.Floats(t.slabFloats()), nil
+}
+
+// slabFloats is the length of a micro-gradient with its tail.
+func (t *Trainer) slabFloats() int { return t.gradients() + t.tail() }
+
+// moveTo has micro-gradients live in slabs that the ranks of a host share, from
+// now on: those that are held are copied there.
+func (t *Trainer) moveTo(slab func() ([]float32, error)) error {
+	for m, g := range t.held {
+		s, err := slab()
+		if err != nil {
+			return err
+		}
+		copy(s, g)
+		t.held[m] = s
+	}
+	t.free, t.slab = nil, slab
+	return nil
 }
 
 // drop gives back the slots of micro-batches that were not computed to the end.
@@ -315,35 +341,32 @@ func (t *Trainer) forget() {
 // each gradient once by its count, in units of a micro-batch in which
 // everything counts, and adds them up. void is whether a loss has no count to
 // be divided by; bad is the first micro-batch whose loss is not finite, or -1.
-func (t *Trainer) settle(res *Result) (g []float32, void bool, bad int) {
+// sum may be memory that others read: it is not written.
+func (t *Trainer) settle(res *Result, sum []float32) (g []float32, void bool, bad int) {
 	n := t.params.Len()
-	tail := t.total[t.gradients():]
+	tail := sum[t.gradients():]
 	bad = t.micros()
 	for k, l := range t.prog.Losses() {
-		sum, count := 0.0, 0.0
+		loss, count := 0.0, 0.0
 		for m := range t.micros() {
 			at := tail[t.place(m, k):]
 			x := join(at[0], at[1])
 			if x-x != 0 {
 				bad = min(bad, m)
 			}
-			sum, count = sum+x, count+float64(at[2])
+			loss, count = loss+x, count+float64(at[2])
 		}
 		if k == 0 {
 			res.Targets = int(count)
 		}
+		void = void || count == 0
+		by := count / float64(l.Nominal())
+		res.Loss += loss / by
 		part := t.total[k*n : (k+1)*n]
+		t.rt.Div(part, sum[k*n:(k+1)*n], float32(by))
 		if k == 0 {
 			g = part
-		}
-		if count == 0 { // 0/0 would stay where nothing is reduced, at frozen parameters
-			void = true
-			continue
-		}
-		by := count / float64(l.Nominal())
-		res.Loss += sum / by
-		t.rt.Div(part, float32(by))
-		if k > 0 {
+		} else {
 			tensor.Fold(g, part)
 		}
 	}
@@ -354,8 +377,8 @@ func (t *Trainer) settle(res *Result) (g []float32, void bool, bad int) {
 }
 
 // commit applies the reduced step, or refuses it.
-func (t *Trainer) commit(res *Result) error {
-	g, void, bad := t.settle(res)
+func (t *Trainer) commit(res *Result, sum []float32) error {
+	g, void, bad := t.settle(res, sum)
 	res.GradNorm = t.rt.GradNorm(t.params, g)
 	h := t.opt.Adam
 	h.LR = t.opt.Schedule.At(t.step)

@@ -1,0 +1,47 @@
+package allreduce
+
+import (
+	"context"
+	"time"
+)
+
+// Reducer is a member's part of a generation: it sums the micro-gradients of
+// one step after the other. Whatever roads the gradients take, the sum has the
+// same bits. Ring is the one over a Network, TeamRing the one of ranks that
+// share memory.
+type Reducer interface {
+	// Begin starts the reduction of a step: see Core.Begin. The sum is written
+	// to out, or to memory of the Reducer's own: Reduction.Sum says where.
+	Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) Reduction
+	// Stats returns what went over the network so far.
+	Stats() Stats
+	// Waiting says what is waited for, and since when; nil for nothing.
+	Waiting() (*FaultError, time.Time)
+	// Close ends the generation here. An operation in progress fails with ErrClosed.
+	Close() error
+}
+
+// Reduction is one step's. Until Wait or Abort has returned, the
+// micro-gradients belong to it.
+type Reduction interface {
+	// Ready says that all of this rank's micro-gradients of a bucket are
+	// written. It may be said from any goroutine, and more than once.
+	Ready(bucket int)
+	// Wait returns once the sum over all of the job's micro-batches is there,
+	// or the reduction has failed. The flags are those that any rank raised,
+	// the same on all ranks. The end of ctx aborts.
+	Wait(ctx context.Context) (Flags, error)
+	// Abort ends the reduction, and with it the use of its Reducer. One that
+	// is complete stays so.
+	Abort()
+	// Sum is where the sum stands once Wait has returned without an error. It
+	// may be read until the next step begins.
+	Sum() []float32
+}
+
+var (
+	_ Reducer   = (*Ring)(nil)
+	_ Reducer   = (*TeamRing)(nil)
+	_ Reduction = (*Op)(nil)
+	_ Reduction = (*teamOp)(nil)
+)

@@ -1,0 +1,446 @@
+package allreduce
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Team is what the ranks of one host share in one generation: words that each
+// publishes, slabs that each writes and all read, and one sum. Package shm has
+// the one between processes.
+//
+// All methods may be called from any goroutine, but for Wait, which one
+// goroutine at a time may call.
+type Team interface {
+	// Len is the number of ranks, Self this one's place among them.
+	Len() int
+	Self() int
+	// Words is the number of words that each rank publishes. They are zero
+	// when the generation begins.
+	Words() int
+	// Store publishes a word of this rank. What was written to memory before
+	// is seen by whoever loads the word.
+	Store(word int, v uint64)
+	// Load is a word of any rank.
+	Load(rank, word int) uint64
+	// Index is the number of a slab of this rank; false: it is not shared.
+	Index(slab []float32) (uint64, bool)
+	// Slab is a slab of any rank by its number. Only its owner writes it.
+	Slab(rank int, index uint64) ([]float32, error)
+	// Sum is the memory for the total of the generation. The ranks of
+	// different lanes write different parts of it.
+	Sum() []float32
+	// Bell wakes all ranks that wait, and the next Wait of those that do not.
+	Bell()
+	// Wait returns once the bell has rung, perhaps for nothing, or with the
+	// cause of ctx's end.
+	Wait(ctx context.Context) error
+	// Close gives the sum back.
+	Close() error
+}
+
+// The words of a rank. A turn is a step plus one; turns of a generation ascend.
+const (
+	wordBegun  = iota // turn whose slabs the table below lists
+	wordSlabs         // how many
+	wordFlags         // of the turn
+	wordDone          // turn whose lane is done
+	wordResult        // its flags
+	wordReady         // first of a word a bucket: turn in which it is written
+)
+
+// TeamWords is how many words a rank of a job publishes.
+func TeamWords(buckets, micros int) int { return wordReady + buckets + micros }
+
+// Hosts are the bounds of runs of ranks that share a host: run h is ranks
+// [Hosts[h], Hosts[h+1]). Nil: no two ranks share one.
+type Hosts []int
+
+// of is the run of a rank, as a half-open range of ranks.
+func (h Hosts) of(rank int) (run, lo, hi int) {
+	for i := 0; i+1 < len(h); i++ {
+		if rank < h[i+1] {
+			return i, h[i], h[i+1]
+		}
+	}
+	return rank, rank, rank + 1
+}
+
+// Run is the range [lo, hi) of ranks that share memory with rank.
+func (h Hosts) Run(rank int) (lo, hi int) {
+	_, lo, hi = h.of(rank)
+	return lo, hi
+}
+
+// Check says whether h divides world ranks.
+func (h Hosts) Check(world int) error {
+	if h == nil {
+		return nil
+	}
+	if len(h) < 2 || h[0] != 0 || h[len(h)-1] != world {
+		return fmt.Errorf("hosts %v do not divide %d ranks", h, world)
+	}
+	for i := 1; i < len(h); i++ {
+		if h[i] <= h[i-1] {
+			return fmt.Errorf("hosts %v: one without ranks", h)
+		}
+	}
+	return nil
+}
+
+// lanes is how many rings run beside each other: as many as the smallest host
+// has ranks. Lane j is a ring of the j-th rank of each host, and reduces piece
+// j of every bucket; so the bytes on a link are a host's and not a rank's, and
+// all ranks of a host share the work of folding.
+//
+//	host 0: ranks 0 1 2    host 1: ranks 3 4
+//	lane 0: 0 ──> 3        first half of every bucket
+//	lane 1: 1 ──> 4        second half
+//	rank 2 only writes gradients, and reads the sum
+func (h Hosts) lanes() int {
+	n := h[1] - h[0]
+	for i := 1; i+1 < len(h); i++ {
+		n = min(n, h[i+1]-h[i])
+	}
+	return n
+}
+
+// Lane is the ring that g's rank is in, of one member a host, and its number. It
+// is false for a rank that is in none.
+func (h Hosts) Lane(g Group) (Group, int, bool) {
+	run, lo, _ := h.of(g.Rank)
+	j := g.Rank - lo
+	if j >= h.lanes() {
+		return Group{}, j, false
+	}
+	l := Group{Generation: g.Generation, Rank: run}
+	for i := 0; i+1 < len(h); i++ {
+		l.Members = append(l.Members, g.Members[h[i]+j])
+		l.Micro = append(l.Micro, g.Micro[h[i]])
+	}
+	l.Micro = append(l.Micro, g.Micro[len(g.Members)])
+	return l, j, true
+}
+
+// piece is lane j's part of a bucket, cut between cache lines.
+func piece(b Range, j, lanes int) Range {
+	const line = 16 // floats
+	cut := func(k int) int {
+		if k == lanes {
+			return b.Hi
+		}
+		return min(b.Hi, b.Lo+((b.Hi-b.Lo)*k/lanes+line-1)/line*line)
+	}
+	return Range{cut(j), cut(j + 1)}
+}
+
+// TeamRing reduces for a rank that shares its host's memory with others. Each
+// writes its micro-gradients where all can read them. As soon as all have
+// written a bucket, each lane folds its piece of it: in the job's order, every
+// micro-gradient of the host from where it stands, onto what came from the host
+// before, into the sum that all read. So the fold is that of a ring of all
+// ranks, bit for bit.
+type TeamRing struct {
+	team  Team
+	group Group
+	first int // rank of the team's first
+	lanes int
+	lane  int   // this rank's
+	ring  *Ring // of the lane; nil: this rank is in none
+	opt   Options
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex
+	op    *teamOp // the newest
+	wait  *FaultError
+	since time.Time
+	plan  []Range // the lane's pieces of the buckets of op
+	whole []Range // which these are
+}
+
+// NewTeamRing starts a member's part of a generation of which team is its host's.
+// net is read for its lane until Close, which closes team too.
+func NewTeamRing(net Network, team Team, g Group, hosts Hosts, opt Options) (*TeamRing, error) {
+	if err := opt.defaults(); err != nil {
+		return nil, err
+	}
+	if err := hosts.Check(len(g.Members)); err != nil {
+		return nil, err
+	}
+	if len(g.Micro) != len(g.Members)+1 || g.Rank < 0 || g.Rank >= len(g.Members) {
+		return nil, fmt.Errorf("group: rank %d of %d members with micro-batch bounds %v", g.Rank, len(g.Members), g.Micro)
+	}
+	_, lo, hi := hosts.of(g.Rank)
+	if team.Len() != hi-lo || team.Self() != g.Rank-lo {
+		return nil, fmt.Errorf("rank %d is place %d of a team of %d, but of hosts %v", g.Rank, team.Self(), team.Len(), hosts)
+	}
+	r := &TeamRing{team: team, group: g, first: lo, lanes: hosts.lanes(), opt: opt}
+	lane, j, ok := hosts.Lane(g)
+	r.lane = j
+	if ok {
+		var err error
+		if r.ring, err = NewRing(net, lane, opt); err != nil {
+			return nil, err
+		}
+	}
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	return r, nil
+}
+
+// Close ends the ring as Ring.Close does, and its team.
+func (r *TeamRing) Close() error {
+	r.cancel(ErrClosed)
+	r.mu.Lock()
+	op := r.op
+	r.mu.Unlock()
+	if op != nil {
+		<-op.done
+	}
+	if r.ring != nil {
+		r.ring.Close()
+	}
+	return r.team.Close()
+}
+
+// Stats returns what the ring did so far on the network.
+func (r *TeamRing) Stats() Stats {
+	if r.ring == nil {
+		return Stats{}
+	}
+	return r.ring.Stats()
+}
+
+// Waiting says what the operation waits for, and since when: another rank of
+// this host, or what the lane waits for.
+func (r *TeamRing) Waiting() (*FaultError, time.Time) {
+	r.mu.Lock()
+	f, since := r.wait, r.since
+	r.mu.Unlock()
+	if f == nil && r.ring != nil {
+		return r.ring.Waiting()
+	}
+	return f, since
+}
+
+// teamOp is one step's reduction.
+type teamOp struct {
+	ring    *TeamRing
+	step    uint64
+	buckets []Range
+	flags   func() Flags
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+
+	mu    sync.Mutex
+	ready []bool
+	left  int // buckets that are not ready
+
+	done   chan struct{} // closed when result and err are set
+	result Flags
+	err    error
+}
+
+func (o *teamOp) turn() uint64 { return o.step + 1 }
+
+// Begin starts the reduction of a step. micro must be slabs of the team, and the
+// sum is the team's: out is not used.
+func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []float32, flags func() Flags) Reduction {
+	o := &teamOp{ring: r, step: step, buckets: buckets, flags: flags, ready: make([]bool, len(buckets)), left: len(buckets), done: make(chan struct{})}
+	o.ctx, o.cancel = context.WithCancelCause(r.ctx)
+	r.mu.Lock()
+	if last := r.op; last != nil {
+		select {
+		case <-last.done:
+		default:
+			r.mu.Unlock()
+			panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, last.step+1))
+		}
+	}
+	r.op = o
+	if !slices.Equal(r.whole, buckets) {
+		r.whole, r.plan = slices.Clone(buckets), nil
+		for _, b := range buckets {
+			r.plan = append(r.plan, piece(b, r.lane, r.lanes))
+		}
+	}
+	r.mu.Unlock()
+	if need := TeamWords(len(buckets), len(micro)); r.team.Words() < need {
+		panic(fmt.Sprintf("allreduce: %d buckets and %d micro-gradients need %d words, the team has %d", len(buckets), len(micro), need, r.team.Words()))
+	}
+	for i, g := range micro {
+		k, ok := r.team.Index(g)
+		if !ok {
+			panic(fmt.Sprintf("allreduce: micro-gradient %d is no slab of the team", i))
+		}
+		r.team.Store(wordReady+len(buckets)+i, k)
+	}
+	r.team.Store(wordSlabs, uint64(len(micro)))
+	r.team.Store(wordBegun, o.turn())
+	r.team.Bell()
+	go o.run()
+	return o
+}
+
+// Ready says that all of this rank's micro-gradients of a bucket are written.
+func (o *teamOp) Ready(bucket int) {
+	o.mu.Lock()
+	again := o.ready[bucket]
+	o.ready[bucket] = true
+	if !again {
+		o.left--
+	}
+	last := !again && o.left == 0
+	o.mu.Unlock()
+	if again {
+		return
+	}
+	t := o.ring.team
+	if last && o.flags != nil { // seen by whoever sees that all buckets are ready
+		t.Store(wordFlags, uint64(o.flags()))
+	}
+	t.Store(wordReady+bucket, o.turn())
+	t.Bell()
+}
+
+// Wait is Op.Wait.
+func (o *teamOp) Wait(ctx context.Context) (Flags, error) {
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+		o.ring.cancel(context.Cause(ctx))
+		<-o.done
+	}
+	return o.result, o.err
+}
+
+// Abort is Op.Abort.
+func (o *teamOp) Abort() {
+	select {
+	case <-o.done:
+	default:
+		o.ring.cancel(ErrAborted)
+		<-o.done
+	}
+}
+
+// Sum is the team's: it is the same memory for all ranks of the host, which
+// none of them may write, and valid until this rank begins the next step.
+func (o *teamOp) Sum() []float32 { return o.ring.team.Sum() }
+
+// run takes one step through: the lane's part, then the wait for the others'.
+func (o *teamOp) run() {
+	defer close(o.done)
+	defer o.cancel(nil)
+	o.result, o.err = o.reduce()
+	if o.err != nil {
+		o.ring.cancel(o.err)
+	}
+	o.ring.waits(nil, time.Time{})
+}
+
+func (o *teamOp) reduce() (Flags, error) {
+	r, t := o.ring, o.ring.team
+	if r.ring != nil {
+		if err := o.await(0, "did not begin the step", func(rank int) bool { return t.Load(rank, wordBegun) >= o.turn() }); err != nil {
+			return 0, err
+		}
+		micro, err := o.slabs()
+		if err != nil {
+			return 0, err
+		}
+		lane := r.ring.Begin(o.step, r.plan, micro, t.Sum(), o.all)
+		for b := range o.buckets {
+			if err := o.await(b, "did not write its gradient", func(rank int) bool { return t.Load(rank, wordReady+b) >= o.turn() }); err != nil {
+				lane.Abort()
+				return 0, err
+			}
+			lane.Ready(b)
+		}
+		f, err := lane.Wait(o.ctx)
+		if err != nil {
+			return 0, err
+		}
+		t.Store(wordResult, uint64(f))
+		t.Store(wordDone, o.turn())
+		t.Bell()
+	}
+	if err := o.await(len(o.buckets)-1, "did not fold its part", func(rank int) bool { return rank >= r.lanes || t.Load(rank, wordDone) >= o.turn() }); err != nil {
+		return 0, err
+	}
+	return Flags(t.Load(0, wordResult)), nil
+}
+
+// slabs are the micro-gradients of all ranks of the host, in the job's order.
+func (o *teamOp) slabs() (all [][]float32, err error) {
+	t := o.ring.team
+	for rank := range t.Len() {
+		n := t.Load(rank, wordSlabs)
+		if at := uint64(wordReady + len(o.buckets)); n > uint64(t.Words())-at {
+			return nil, o.fault(FaultProtocol, rank, 0, fmt.Sprintf("it says it has %d micro-gradients", n))
+		}
+		for i := range int(n) {
+			g, err := t.Slab(rank, t.Load(rank, wordReady+len(o.buckets)+i))
+			if err != nil {
+				return nil, o.fault(FaultProtocol, rank, 0, "its gradient cannot be read: "+err.Error())
+			}
+			all = append(all, g)
+		}
+	}
+	return all, nil
+}
+
+// all are the flags that any rank of the host raised.
+func (o *teamOp) all() (f Flags) {
+	for rank := range o.ring.team.Len() {
+		f |= Flags(o.ring.team.Load(rank, wordFlags))
+	}
+	return f
+}
+
+// await waits until every rank of the host is as far as there says.
+func (o *teamOp) await(bucket int, what string, there func(rank int) bool) error {
+	r, ctx := o.ring, o.ctx
+	for rank := 0; rank < r.team.Len(); {
+		if there(rank) {
+			rank++
+			continue
+		}
+		if ctx == o.ctx { // the first wait
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(o.ctx, r.opt.Deadline)
+			defer cancel()
+			r.waits(nil, time.Now())
+		}
+		if rank != r.team.Self() { // for what this rank has not done, nobody is to blame
+			r.waits(o.fault(FaultTimeout, rank, bucket, "it "+what), time.Time{})
+		}
+		if err := r.team.Wait(ctx); err != nil {
+			if o.ctx.Err() != nil {
+				return context.Cause(o.ctx)
+			}
+			return o.fault(FaultTimeout, rank, bucket, fmt.Sprintf("it %s within %v", what, r.opt.Deadline))
+		}
+	}
+	r.waits(nil, time.Time{})
+	return nil
+}
+
+// waits notes what is waited for. A zero since leaves the time as it is.
+func (r *TeamRing) waits(f *FaultError, since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wait = f
+	if !since.IsZero() {
+		r.since = since
+	}
+}
+
+func (o *teamOp) fault(kind FaultKind, local, bucket int, detail string) *FaultError {
+	rank := o.ring.first + local
+	return &FaultError{Kind: kind, Peer: o.ring.group.Members[rank], Rank: rank, Generation: o.ring.group.Generation, Step: o.step, Bucket: bucket, Pass: Reduce, Detail: detail}
+}

@@ -1,0 +1,180 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/pkg/allreduce"
+)
+
+// Road is how gradients travel between two ranks.
+type Road string
+
+const (
+	AutoRoad Road = "auto" // shared memory where both can have it, NATS elsewhere
+	NATSRoad Road = "nats" // NATS between all
+	ShmRoad  Road = "shm"  // shared memory between all; a worker that cannot have it is refused
+)
+
+// Memory says where a worker shares memory with others of its host.
+type Memory struct {
+	Host    string `json:"host"`    // workers that name the same host may reach each other's memory
+	Address string `json:"address"` // where peers ask for it
+}
+
+// shares says whether two members may go on one host of the ring.
+func (m *Machine) shares(a, b *Member) bool {
+	return m.cfg.Road != NATSRoad && m.cfg.Road != "" && a.Memory != nil && b.Memory != nil && a.unshared == "" && b.unshared == "" && a.Memory.Host == b.Memory.Host
+}
+
+// together brings members that share memory next to each other, in the order in
+// which their hosts first come: only ranks that follow each other can fold
+// together.
+func (m *Machine) together(places []Place) []Place {
+	var out []Place
+	taken := make([]bool, len(places))
+	for i, p := range places {
+		if taken[i] {
+			continue
+		}
+		out = append(out, p)
+		for j := i + 1; j < len(places); j++ {
+			if !taken[j] && m.shares(m.members[p.Worker], m.members[places[j].Worker]) {
+				taken[j] = true
+				out = append(out, places[j])
+			}
+		}
+	}
+	return out
+}
+
+// hosts are the runs of ranks that share memory; nil where none do.
+func (m *Machine) hosts() allreduce.Hosts {
+	h := allreduce.Hosts{0}
+	for r := 1; r < len(m.places); r++ {
+		if !m.shares(m.members[m.places[r-1].Worker], m.members[m.places[r].Worker]) {
+			h = append(h, r)
+		}
+	}
+	if len(h) == len(m.places) {
+		return nil
+	}
+	return append(h, len(m.places))
+}
+
+// roads says how the gradients of this generation travel, and why, where that is
+// news.
+func (m *Machine) roads() {
+	if m.cfg.Road == "" || len(m.places) < 2 {
+		return
+	}
+	text := m.roadText()
+	if text != m.roadsTold {
+		m.roadsTold = text
+		m.note("ring: %s", text)
+	}
+}
+
+func (m *Machine) roadText() string {
+	if m.cfg.Road == NATSRoad {
+		return "nats between all workers (cluster.road is nats)"
+	}
+	var shared, why []string
+	runs := len(m.places)
+	if h := m.start.hosts; h != nil {
+		runs = len(h) - 1
+		for i := range runs {
+			if n := h[i+1] - h[i]; n > 1 {
+				shared = append(shared, fmt.Sprintf("shm within %s (%d workers)", clip(m.members[m.places[h[i]].Worker].Host), n))
+			}
+		}
+	}
+	for _, p := range m.places {
+		w := m.members[p.Worker]
+		switch {
+		case w.unshared != "":
+			why = append(why, fmt.Sprintf("worker %s cannot share memory: %s", w.Worker, w.unshared))
+		case w.Memory == nil:
+			why = append(why, fmt.Sprintf("worker %s offers no memory to share", w.Worker))
+		}
+	}
+	if runs > 1 {
+		shared = append(shared, fmt.Sprintf("nats between %d hosts", runs))
+	}
+	if len(why) > 3 {
+		why = append(why[:3], fmt.Sprintf("and %d more", len(why)-3))
+	}
+	text := strings.Join(shared, ", ")
+	if len(why) > 0 {
+		text += " (" + strings.Join(why, "; ") + ")"
+	}
+	return text
+}
+
+// mustShare says why a worker cannot join a job whose ring is shared memory
+// alone; empty: it can.
+func (m *Machine) mustShare(j *Join) string {
+	if m.cfg.Road != ShmRoad {
+		return ""
+	}
+	if j.Memory == nil {
+		return "cluster.road is shm, and it cannot share memory: set cluster.road to auto"
+	}
+	for _, w := range m.sorted() {
+		if w.Memory != nil && w.Worker != j.Worker && w.Memory.Host != j.Memory.Host {
+			return fmt.Sprintf("cluster.road is shm, and it cannot share memory with worker %s on %s: set cluster.road to auto", w.Worker, w.Host)
+		}
+	}
+	return ""
+}
+
+// unshare goes on without the memory of a worker that cannot reach a peer's. The
+// first time it may be that the peer is dead, which is not known yet.
+func (m *Machine) unshare(w *Member, e *Fault) {
+	why := clip(e.Error)
+	if w.unreached++; w.unreached < 2 {
+		m.recall(fmt.Sprintf("worker %s%s cannot reach the memory of %s: %s", w.Worker, m.rankText(w.Worker), m.named(e.Peer), why))
+		return
+	}
+	w.unshared = why
+	if m.cfg.Road == ShmRoad {
+		m.failing = fmt.Sprintf("cluster.road is shm, but worker %s%s cannot share memory: %s", w.Worker, m.rankText(w.Worker), why)
+		m.recall(m.failing)
+		return
+	}
+	m.recall(fmt.Sprintf("worker %s%s cannot share memory, its gradients go over nats: %s", w.Worker, m.rankText(w.Worker), why))
+}
+
+// memories are the addresses of those that share memory, by rank.
+func (m *Machine) memories() []string {
+	if m.start.hosts == nil {
+		return nil
+	}
+	l := make([]string, len(m.places))
+	for r, p := range m.places {
+		if lo, hi := m.start.hosts.Run(r); hi-lo > 1 {
+			l[r] = m.members[p.Worker].Memory.Address
+		}
+	}
+	return l
+}
+
+// soundHosts says whether the hosts of an assignment can be carried out.
+func (a *Assign) soundHosts() bool {
+	if a.Hosts == nil {
+		return len(a.Memory) == 0
+	}
+	bad := func(s string) bool { return len(s) > maxAddress }
+	return a.Hosts.Check(len(a.Group.Members)) == nil && len(a.Memory) == len(a.Group.Members) && !slices.ContainsFunc(a.Memory, bad)
+}
+
+// maxAddress bounds the address and the host of a Memory, in bytes.
+const maxAddress = 100
+
+func (m *Memory) check() error {
+	if len(m.Host) > maxAddress || len(m.Address) > maxAddress || m.Host == "" || m.Address == "" {
+		return fmt.Errorf("memory of %d and %d bytes of host and address", len(m.Host), len(m.Address))
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/allreduce/shm"
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// roads are the ways by which this worker's gradients reach the other ranks:
+// the network, and memory that it can share with workers of its host.
+type roads struct {
+	net     allreduce.Network
+	offer   *cluster.Memory // what this worker says of its memory; nil: it shares none
+	segment *shm.Segment    // nil: it could not be had
+	why     error           // why not
+	moved   bool            // the trainer's micro-gradients live in it
+	log     *zap.Logger
+}
+
+// ringRoad is a Reducer that can be swapped for another.
+type ringRoad struct{ allreduce.Reducer }
+
+// offerMemory is what a worker says of its memory before it knows its job.
+func offerMemory() *cluster.Memory {
+	host := shm.Host()
+	if host == "" {
+		return nil
+	}
+	return &cluster.Memory{Host: host, Address: shm.NewAddress()}
+}
+
+// open makes the memory that was offered, for the micro-gradients of t. A
+// worker that cannot have it says so when it is assigned a place that needs it.
+func (r *roads) open(t *Trainer) {
+	if r.why = errors.New("this worker offers no memory to share"); r.offer == nil {
+		return
+	}
+	r.segment, r.why = shm.Open(r.offer.Address, shm.Layout{Words: allreduce.TeamWords(len(t.buckets), t.micros()), Floats: t.slabFloats()})
+	if r.why != nil {
+		r.log.Debug("no memory to share", zap.Error(r.why))
+	}
+}
+
+func (r *roads) close() {
+	if r.segment != nil {
+		r.segment.Close()
+	}
+}
+
+// memoryError says that a worker cannot take part in its host's memory.
+type memoryError struct {
+	peer string
+	err  error
+}
+
+func (e *memoryError) Error() string { return e.err.Error() }
+
+// formTimeout bounds the wait for the others of a host to open their memory. An
+// assignment that is over is recalled long before.
+const formTimeout = 30 * time.Second
+
+// ring makes this member's part of a generation.
+func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt allreduce.Options) (allreduce.Reducer, error) {
+	lo, hi := a.Hosts.Run(a.Group.Rank)
+	switch {
+	case a.Hosts == nil:
+		return allreduce.NewRing(r.net, a.Group, opt)
+	case hi-lo == 1: // alone on its host, it is the whole of that host's lane
+		g, _, _ := a.Hosts.Lane(a.Group)
+		return allreduce.NewRing(r.net, g, opt)
+	case r.segment == nil:
+		return nil, &memoryError{"", r.why}
+	}
+	if !r.moved {
+		if err := t.moveTo(r.segment.Slab); err != nil {
+			return nil, &memoryError{"", err}
+		}
+		r.moved = true
+	}
+	ctx, cancel := context.WithTimeout(ctx, formTimeout)
+	defer cancel()
+	team, err := r.segment.Join(ctx, a.Group.Generation, a.Memory[lo:hi], a.Group.Rank-lo)
+	if err != nil {
+		var p *shm.PeerError
+		if errors.As(err, &p) {
+			return nil, &memoryError{a.Group.Members[lo+p.Local], err}
+		}
+		return nil, &memoryError{"", err}
+	}
+	ring, err := allreduce.NewTeamRing(r.net, team, a.Group, a.Hosts, opt)
+	if err != nil {
+		team.Close()
+		return nil, err
+	}
+	return ring, nil
+}
+
+// ringOptions are the job's.
+func (w *Worker) ringOptions() allreduce.Options {
+	k := w.job.Cluster
+	return allreduce.Options{ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes, Deadline: ringDeadline, Fold: tensor.Fold}
+}
