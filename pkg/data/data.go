@@ -72,8 +72,8 @@ type Dataset interface {
 	Meta() Meta
 	Train() Source
 	Heldout() Source // Len 0 where nothing is held out
-	// Findings are what opening noticed that is no error and hardly meant, in
-	// a fixed order.
+	// Findings are what is no error and hardly meant, in a fixed order. The
+	// first call may look through all actions.
 	Findings() []Finding
 	// Survey decodes and checks samples, and sums up the data set.
 	Survey(ctx context.Context, s Survey) (Summary, error)

@@ -86,69 +86,81 @@ type verdict struct {
 // scaleVerdicts are all of them, by dimension.
 func scaleVerdicts(s *Stats, cols []column) (out []verdict) {
 	for d, c := range cols {
-		lo, hi := s.Min[d], s.Max[d]
-		size := max(math.Abs(lo), math.Abs(hi))
-		scale := s.Scale(d)
-		moved := steps((hi-lo)/2, lo, hi) > noiseSteps
-		still := !scale.Learned() || s.Mode == None && !moved
-		if still {
-			v := verdict{kind: scale.Variation.String(), dim: d, value: scale.Offset, at: c.minAt}
-			if s.Mode == None {
-				v.kind, v.value, v.becomes = Noise.String(), s.Mean[d], s.Mean[d]
-				if lo == hi {
-					v.kind = Constant.String()
-				}
-			}
-			if scale.Variation == Rare { // shown by the extreme that is farther out
-				v.value, v.at = hi, c.maxAt
-				if scale.Offset-lo > hi-scale.Offset {
-					v.value, v.at = lo, c.minAt
-				}
-			}
-			out = append(out, v)
-			// What is rare in training may well be there when held out.
-			if scale.Variation == Rare || c.held == 0 {
-				continue
-			}
-			heldLo, heldHi := min(lo, c.heldMin), max(hi, c.heldMax)
-			if steps((heldHi-heldLo)/2, heldLo, heldHi) > noiseSteps {
-				v := verdict{kind: "moves_when_held_out", dim: d, value: c.heldMax, held: true, at: c.heldMaxAt}
-				if lo-c.heldMin > c.heldMax-hi {
-					v.value, v.at = c.heldMin, c.heldMinAt
-				}
-				out = append(out, v)
-			}
-			continue
-		}
-		v := verdict{kind: "spike", dim: d, value: hi, at: c.maxAt}
-		if math.Abs(lo-scale.Offset) > math.Abs(hi-scale.Offset) {
-			v.value, v.at = lo, c.minAt
-		}
-		v.becomes = (v.value - scale.Offset) / scale.By
-		by := scale.By
-		if s.Mode == None {
-			by = (hi - lo) / 2
-		}
-		v.share = (c.q90 - c.q10) / (2 * by)
-		spread := steps((c.q90-c.q10)/2, c.q10, c.q90) > noiseSteps // else it is a rare event
-		switch {
-		case s.Mode != None && math.Abs(v.becomes) >= spikeAt:
-			out = append(out, v)
-		case spread && v.share <= squeezedBy && c.far > 0 && c.far <= max(1, s.Count/100):
-			v.kind = "squeezed"
-			out = append(out, v)
-		case s.Mode == None && size > largeAt:
-			v.kind = "large"
-			out = append(out, v)
-		case s.Mode == None && size < tinyAt:
-			v.kind = "tiny"
-			out = append(out, v)
-		case steps(by, lo, hi) < coarseSteps:
-			v.kind = "coarse"
-			out = append(out, v)
+		moved := steps((s.Max[d]-s.Min[d])/2, s.Min[d], s.Max[d]) > noiseSteps
+		if !s.Scale(d).Learned() || s.Mode == None && !moved {
+			out = append(out, stillVerdicts(s, d, c)...)
+		} else {
+			out = append(out, movingVerdicts(s, d, c)...)
 		}
 	}
 	return out
+}
+
+// stillVerdicts are those of a dimension without a scale, or that needs none.
+func stillVerdicts(s *Stats, d int, c column) []verdict {
+	lo, hi, scale := s.Min[d], s.Max[d], s.Scale(d)
+	v := verdict{kind: scale.Variation.String(), dim: d, value: scale.Offset, at: c.minAt}
+	if s.Mode == None {
+		v.kind, v.value, v.becomes = Noise.String(), s.Mean[d], s.Mean[d]
+		if lo == hi {
+			v.kind = Constant.String()
+		}
+	}
+	if scale.Variation == Rare { // shown by the value that is rare
+		v.value, v.at = farther(scale.Offset, lo, c.minAt, hi, c.maxAt)
+		return []verdict{v} // and that may well be there when held out
+	}
+	out := []verdict{v}
+	if heldLo, heldHi := min(lo, c.heldMin), max(hi, c.heldMax); c.held > 0 && steps((heldHi-heldLo)/2, heldLo, heldHi) > noiseSteps {
+		v := verdict{kind: "moves_when_held_out", dim: d, held: true}
+		v.value, v.at = farther(s.Mean[d], c.heldMin, c.heldMinAt, c.heldMax, c.heldMaxAt)
+		out = append(out, v)
+	}
+	return out
+}
+
+// movingVerdicts are those of a dimension that is learned.
+func movingVerdicts(s *Stats, d int, c column) (out []verdict) {
+	lo, hi, scale := s.Min[d], s.Max[d], s.Scale(d)
+	size := max(math.Abs(lo), math.Abs(hi))
+	v, h := verdict{kind: "spike", dim: d}, verdict{kind: "spike", dim: d, held: true}
+	v.value, v.at = farther(scale.Offset, lo, c.minAt, hi, c.maxAt)
+	h.value, h.at = farther(scale.Offset, c.heldMin, c.heldMinAt, c.heldMax, c.heldMaxAt)
+	v.becomes, h.becomes = (v.value-scale.Offset)/scale.By, (h.value-scale.Offset)/scale.By
+	by := scale.By
+	if s.Mode == None {
+		by = (hi - lo) / 2
+	}
+	v.share = (c.q90 - c.q10) / (2 * by)
+	spread := steps((c.q90-c.q10)/2, c.q10, c.q90) > noiseSteps // else it is a rare event
+	switch {
+	case s.Mode != None && math.Abs(v.becomes) >= spikeAt:
+		out = append(out, v)
+	case spread && v.share <= squeezedBy && c.far > 0 && c.far <= max(1, s.Count/100):
+		v.kind = "squeezed"
+		out = append(out, v)
+	case s.Mode == None && size > largeAt:
+		v.kind = "large"
+		out = append(out, v)
+	case s.Mode == None && size < tinyAt:
+		v.kind = "tiny"
+		out = append(out, v)
+	case steps(by, lo, hi) < coarseSteps:
+		v.kind = "coarse"
+		out = append(out, v)
+	}
+	if c.held > 0 && s.Mode != None && math.Abs(h.becomes) >= max(spikeAt, 2*math.Abs(v.becomes)) {
+		out = append(out, h)
+	}
+	return out
+}
+
+// farther is the one of two values that is farther from a middle, and its place.
+func farther(from, lo float64, loAt int, hi float64, hiAt int) (float64, int) {
+	if from-lo > hi-from {
+		return lo, loAt
+	}
+	return hi, hiAt
 }
 
 // findScales notes them as findings. Dimensions that are one value each, as
@@ -221,6 +233,10 @@ func (v verdict) words(s *Stats, place string) (what, advice string) {
 		return fmt.Sprintf("varies from %s to %s%s (%s at %s), but its 1 %% and 99 %% quantiles are %s: under quantile it would not be learned, the answer is always %s", lo, hi, unit, number(v.value), place, same, number(s.Scale(d).Offset)),
 			"use data.normalize: mean_std or min_max"
 	case "spike":
+		if v.held {
+			return fmt.Sprintf("the held-out value %s%s at %s becomes %s after normalisation (%s), far beyond all of training: errors will be of it alone", number(v.value), unit, place, number(v.becomes), s.Mode),
+				"see whether it is meant, and correct or remove the sample if not"
+		}
 		return fmt.Sprintf("%s becomes %s after normalisation (%s)", extreme, number(v.becomes), s.Mode),
 			"see whether it is meant, and correct or remove the sample if not"
 	case "squeezed":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/vlaring/vlaring/pkg/job"
 )
@@ -87,7 +88,13 @@ func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, ba
 	if err != nil {
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
-	d.findings, d.about.path = o.findings, o.path
+	d.about.path = o.path
+	d.findings = sync.OnceValue(func() []Finding {
+		for _, look := range o.later {
+			look()
+		}
+		return o.findings
+	})
 	return d, nil
 }
 
@@ -102,6 +109,7 @@ type opening struct {
 	given *Meta
 
 	findings []Finding    // see find
+	later    []func()     // finds what costs a while to find, when somebody asks: workers do not
 	pictures pictureTally // see picture
 }
 
@@ -250,7 +258,7 @@ func (o *opening) actions(m *Meta, dim int, own labels, read func() (train, held
 		}
 	}
 	m.Actions.Names, m.Actions.Units = l.names, l.units
-	o.findScales(m.Actions, train, held)
+	o.later = append(o.later, func() { o.findScales(m.Actions, train, held) })
 	return nil
 }
 

@@ -105,17 +105,22 @@ func (s subset) Sample(i int) (Sample, error) {
 type set struct {
 	meta           Meta
 	train, heldout subset
-	findings       []Finding
+	findings       func() []Finding // nil: none
 	about          about
 	close          func() error
 }
 
 var _ Dataset = (*set)(nil)
 
-func (d *set) Meta() Meta          { return d.meta }
-func (d *set) Train() Source       { return d.train }
-func (d *set) Heldout() Source     { return d.heldout }
-func (d *set) Findings() []Finding { return d.findings }
+func (d *set) Meta() Meta      { return d.meta }
+func (d *set) Train() Source   { return d.train }
+func (d *set) Heldout() Source { return d.heldout }
+func (d *set) Findings() []Finding {
+	if d.findings == nil {
+		return nil
+	}
+	return d.findings()
+}
 func (d *set) Close() error {
 	if d.close == nil {
 		return nil

@@ -87,7 +87,7 @@ func (d *set) Survey(ctx context.Context, s Survey) (Summary, error) {
 	facts, err := d.look(ctx, s)
 	a := d.about
 	sum := Summary{Kind: d.meta.Kind, Path: a.path, Samples: d.train.n + d.heldout.n, Episodes: a.episodes, Train: d.train.n, Heldout: d.heldout.n,
-		HeldoutEpisodes: a.held, Findings: slices.Clone(d.findings)}
+		HeldoutEpisodes: a.held, Findings: slices.Clone(d.Findings())}
 	if sum.Findings == nil {
 		sum.Findings = []Finding{}
 	}
