@@ -143,6 +143,17 @@ func TestEvaluate(t *testing.T) {
 	if _, err := Evaluate([]float32{0, 0, 0, float32(math.NaN())}, make([]float32, 4), s); err == nil || !strings.Contains(err.Error(), "sample 1, dimension 1") {
 		t.Error(err)
 	}
+	// A prediction that float32 cannot hold in its unit, and a target that is not finite where nothing is learned.
+	for want, v := range map[string][2][]float32{
+		"sample 0, dimension 0 (a0): the prediction is +Inf, 3e+38 before it was scaled": {{3e38, 0}, {0, 1}},
+		"the target NaN; all must be finite":                                             {{0, 0}, {0, float32(math.NaN())}},
+	} {
+		wide := *s
+		wide.Std = []float64{10, 0}
+		if _, err := Evaluate(v[0], v[1], &wide); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
 	if _, err := Evaluate([]float32{1}, []float32{1}, nil); err == nil {
 		t.Error("no statistics were accepted")
 	}
