@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,29 +27,35 @@ func newEval() *cobra.Command {
 	var plot string
 	c := &cobra.Command{
 		Use:   "eval --checkpoint DIR",
-		Short: "Measure a checkpoint on the held-out split",
+		Short: "Measure a checkpoint on the held-out split, or on other data",
 		Long: `Measure a checkpoint on the held-out split of the data it was trained on: the
 error of each degree of freedom in physical units, beside that of always
 predicting the training mean. DIR is a checkpoint, or a run directory for its
 newest one.
+
+--data names where that data is here, or other data of the same features, such
+as a test set: then all of it is measured, with the checkpoint's vocabulary and
+statistics, unless --split says heldout or train, which divide it as the job does.
 
 --exits measures a model with model.exits instead: error against latency, for
 every exit and for thresholds of doubt that let each sample choose its depth.`,
 		Example: "  coordinator eval --checkpoint runs/bridge\n  coordinator eval --checkpoint runs/bridge/checkpoints/step-00000100 --data /data/bridge --json",
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			m, err := openTrained(dir, path)
+			if !slices.Contains([]string{"", "heldout", "train", "all"}, split) {
+				return usagef("--split %q: want heldout, train or all", split)
+			}
+			m, err := openToMeasure(dir, path, split)
 			if err != nil {
 				return err
 			}
 			defer m.set.Close()
-			src := m.set.Heldout()
-			switch split {
-			case "heldout":
-			case "train":
-				src = m.set.Train()
-			default:
-				return usagef("--split %q: want heldout or train", split)
+			if m.other != "" {
+				fmt.Fprintln(c.ErrOrStderr(), m.other)
+			}
+			src, split, err := m.source(split)
+			if err != nil {
+				return err
 			}
 			if plot != "" && !exits {
 				return usagef("--plot draws what --exits measures: give both")
@@ -83,8 +90,8 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	}
 	fl := c.Flags()
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
-	fl.StringVar(&path, "data", "", "where the data is here (default: as in the job)")
-	fl.StringVar(&split, "split", "heldout", "heldout or train")
+	fl.StringVar(&path, "data", "", "where the data is here, or other data of the same features (default: as in the job)")
+	fl.StringVar(&split, "split", "", "heldout, train or all (default: heldout; all of other data)")
 	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	fl.BoolVar(&exits, "exits", false, "measure the exits of a model with model.exits: error against latency")
@@ -100,6 +107,7 @@ type trained struct {
 	model *models.Model
 	meta  data.Meta
 	set   data.Dataset // nil where no data was asked for
+	other string       // what to say where set is not the checkpoint's data
 }
 
 // checkpointDir accepts a checkpoint, a checkpoints directory or a run directory.
@@ -170,18 +178,94 @@ func openTrained(dir, path string) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
+	return t, t.openData(path)
+}
+
+// openData opens the data that the checkpoint was trained on.
+func (t *trained) openData(path string) (err error) {
 	base := "."
+	d := *t.job
 	if path != "" {
-		if t.job.Data.Path, err = filepath.Abs(path); err != nil {
-			return nil, err
+		if d.Data.Path, err = filepath.Abs(path); err != nil {
+			return err
 		}
 	} else if b, err := runBase(t.dir); err == nil {
 		base = b
 	}
-	if t.set, err = train.OpenData(t.job, base, &t.meta); err != nil {
-		return nil, fmt.Errorf("%w\n(--data says where the data is on this machine)", err)
+	if t.set, err = train.OpenData(&d, base, &t.meta); err != nil {
+		return fmt.Errorf("%w\n(--data says where the data is on this machine)", err)
 	}
+	return nil
+}
+
+// openToMeasure is openTrained for a measurement, for which path may also hold
+// other data of the same features. That is divided as the job says where split
+// asks for a part of it, and not at all otherwise.
+func openToMeasure(dir, path, split string) (*trained, error) {
+	t, err := loadTrained(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.openData(path); err == nil || path == "" {
+		return t, err
+	}
+	meta := t.meta
+	meta.Fingerprint = "" // what binds a resumed run to its data does not bind a measurement
+	if t.job.Data, err = otherData(t.job.Data, path); err != nil {
+		return nil, err
+	}
+	if split == "" || split == "all" {
+		t.job.Data.Holdout = job.Holdout{}
+	}
+	if t.set, err = train.OpenData(t.job, ".", &meta); err != nil {
+		return nil, fmt.Errorf("%s is not what the checkpoint was trained on, and to measure it there its features must be the same: %w", path, err)
+	}
+	t.other = fmt.Sprintf("%s is other data (%s) than the checkpoint was trained on (%s): it is measured with the checkpoint's vocabulary and statistics",
+		path, shortPrint(t.set.Meta().Fingerprint), shortPrint(t.meta.Fingerprint))
 	return t, nil
+}
+
+// otherData is the job's data section for the data at path, which may be of
+// another kind.
+func otherData(d job.Data, path string) (job.Data, error) {
+	var err error
+	if d.Path, err = filepath.Abs(path); err != nil {
+		return d, err
+	}
+	found, err := data.Recognise(d.Path)
+	if err != nil {
+		return d, err
+	}
+	if kind := found[0].Data.Kind; kind != d.Kind {
+		d.Kind, d.Split, d.Camera, d.Action, d.Holdout = kind, "", "", nil, job.Holdout{}
+	}
+	return d, nil
+}
+
+// shortPrint is the beginning of a fingerprint, enough to tell two apart.
+func shortPrint(fingerprint string) string {
+	_, hash, _ := strings.Cut(fingerprint, ":")
+	return hash[:min(len(hash), 12)]
+}
+
+// source is the part of the opened data to measure, and its name.
+func (t *trained) source(split string) (data.Source, string, error) {
+	if split == "" {
+		split = "heldout"
+		if t.other != "" {
+			split = "all"
+		}
+	}
+	src := map[string]data.Source{"heldout": t.set.Heldout(), "train": t.set.Train(), "all": data.Joined(t.set.Train(), t.set.Heldout())}[split]
+	if src.Len() > 0 {
+		return src, split, nil
+	}
+	for _, f := range t.set.Findings() {
+		if f.Kind == "empty_heldout" {
+			return nil, "", fmt.Errorf("%s: there is nothing to measure; --split train or all measures what was trained on, --data another data set", f.What)
+		}
+	}
+	return nil, "", fmt.Errorf("nothing of this data is held out (data.holdout of the job): there is nothing to measure; --split train or all measures what was trained on, --data another data set")
 }
 
 func (t *trained) evaluate(ctx context.Context, src data.Source, threads int) (train.Report, error) {

@@ -152,6 +152,9 @@ func (r *run) train(ctx context.Context) (err error) {
 	if r.start > 0 {
 		r.view.event("resume", fmt.Sprintf("resuming after step %d from %s", r.start, from.Dir), map[string]any{"step": r.start})
 	}
+	if g, n := r.job.Batch.Global, r.meta.Train; g > n {
+		r.log.Warn(fmt.Sprintf("batch.global is %d and the data has %d training samples: each is used %.3g times a step", g, n, float64(g)/float64(n)))
+	}
 	for _, f := range r.dataset.Findings() {
 		r.log.Warn("the data: " + f.String())
 		r.view.script("finding", map[string]any{"finding": f})

@@ -335,3 +335,45 @@ func TestRLDSFolderNames(t *testing.T) {
 		}
 	}
 }
+
+// An episode without steps cannot be held out, whoever chose it; a checkpoint
+// that was trained so can be read.
+func TestRLDSEmptyEpisodes(t *testing.T) {
+	path := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{0, 1, 2}}})
+	checkErrors(t, job.Data{Kind: "rlds", Path: path}, formNeeds, map[string]errorCase{
+		"by number":  {func(c *job.Data, _ *Needs) { c.Holdout.Episodes = []int{0} }, []string{"held-out episode 0 has no steps: hold out others with data.holdout.episodes"}},
+		"one of two": {func(c *job.Data, _ *Needs) { c.Holdout.Episodes = []int{0, 1} }, []string{"held-out episode 0 has no steps"}},
+	})
+	refused := 0
+	for seed := range uint64(12) { // one of three episodes, whichever the seed draws
+		cfg := job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Fraction: 0.34}}
+		d, err := Open(cfg, formNeeds, seed, "", nil)
+		if err != nil {
+			want := fmt.Sprintf("held-out episode 0 has no steps: data.holdout.fraction 0.34 chose it by seed %d", seed)
+			if refused++; !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+			continue
+		}
+		if d.Heldout().Len() == 0 {
+			t.Errorf("seed %d: nothing is held out, and no word of it", seed)
+		}
+		if f := findingsOf(d, "empty_episodes"); len(f) != 1 || f[0] != "episode 0 has no steps" {
+			t.Errorf("findings %q", f)
+		}
+		d.Close()
+	}
+	if refused == 0 || refused == 12 {
+		t.Errorf("%d of 12 seeds drew the empty episode: the test proves nothing", refused)
+	}
+	_, d := firstActions(t, job.Data{Path: path, Holdout: job.Holdout{Episodes: []int{1}}})
+	kept := d.Meta()
+	kept.Fingerprint = ""
+	old, err := Open(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Episodes: []int{0}}}, formNeeds, 1, "", &kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := findingsOf(old, "empty_heldout"); len(f) != 1 || !strings.HasPrefix(f[0], "held-out episode 0 has no steps") {
+		t.Errorf("findings %q", f)
+	}
+}

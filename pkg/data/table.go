@@ -65,6 +65,9 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 	}
 	n := len(t.episode)
 	train, rest := split(n, t.eps, held, func(i int) int { return int(t.episode[i]) })
+	if err := o.checkEmpty(t, held, len(rest)); err != nil {
+		return nil, err
+	}
 	used := make([]bool, len(t.texts))
 	if o.needs.Tokens {
 		for _, i := range train {

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// wordFolder writes a folder of one picture and the given lines, without their image.
+func wordFolder(t *testing.T, dir string, lines ...string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "r.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := png.Encode(f, image.NewGray(image.Rect(0, 0, 8, 8))); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	text := ""
+	for _, l := range lines {
+		text += `{"image": "r.png", ` + l + "}\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.jsonl"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// folderJob is a job file on the folder data beside it.
+func folderJob(t *testing.T, dir, data string) string {
+	t.Helper()
+	path := filepath.Join(dir, "job.yaml")
+	text := "name: f\nmodel: {kind: vla, image_size: 32, patch_size: 16, d_model: 16, n_heads: 2, n_layers: 2, action_dim: 2, dropout: 0}\n" +
+		"data: {kind: folder, path: data, shuffle: false, " + data + "}\nbatch: {global: 4, micro: 4}\ntrain: {steps: 1}\ncluster: {workers: 1}\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A trained model is measured on a test set of the same features, which is said
+// to be another; a resumed run is not given other data.
+func TestEvalOnOtherData(t *testing.T) {
+	dir := t.TempDir()
+	var lines []string
+	for i := range 8 {
+		lines = append(lines, fmt.Sprintf(`"instruction": "pick up the %s cube", "action": [%d, %g], "episode": %d`, []string{"red", "blue"}[i%2], 1-i%2*2, float64(i/2)/10, i))
+	}
+	wordFolder(t, filepath.Join(dir, "data"), lines...)
+	wordFolder(t, filepath.Join(dir, "other"), `"instruction": "pick red", "action": [1, 0], "episode": 0`, `"instruction": "pick blue", "action": [-1, 0], "episode": 1`,
+		`"instruction": "go", "action": [0, 1], "episode": 2`, `"instruction": "please pick up the block that is red", "action": [1, 0], "episode": 3`)
+	wordFolder(t, filepath.Join(dir, "wide"), `"instruction": "pick red", "action": [1, 0, 2]`)
+	wordFolder(t, filepath.Join(dir, "long"), append(lines, lines[7])...)
+	job, run := folderJob(t, dir, "holdout: {episodes: [6, 7]}"), filepath.Join(dir, "run")
+	trainDone(t, job, "--run-dir", run)
+
+	measure := func(args ...string) (rep train.Report, stderr string) {
+		t.Helper()
+		code, stdout, stderr := call(t, bin.coordinator, append([]string{"eval", "--checkpoint", run, "--json"}, args...)...)
+		if code != 0 {
+			t.Fatalf("eval %v: exit code %d\n%s", args, code, stderr)
+		}
+		if err := json.Unmarshal([]byte(stdout), &rep); err != nil {
+			t.Fatal(err)
+		}
+		return rep, stderr
+	}
+	rep, stderr := measure("--data", filepath.Join(dir, "other"))
+	if rep.Split != "all" || rep.Actions.Samples != 4 || !strings.Contains(stderr, "is other data (") || !strings.Contains(stderr, "with the checkpoint's vocabulary and statistics") {
+		t.Errorf("%d samples of %q; %s", rep.Actions.Samples, rep.Split, stderr)
+	}
+	// By hand: the training means are 0 and 0.1, so their errors are (1+1+0+1)/4
+	// and (0.1+0.1+0.9+0.1)/4.
+	for d, want := range []float64{0.75, 0.3} {
+		if got := rep.Actions.DoF[d].MeanMAE; math.Abs(got-want) > 1e-6 {
+			t.Errorf("dimension %d: the training mean's error is %v, want %v", d, got, want)
+		}
+	}
+	// A part of it, as the job divides: there is no episode 6, and its samples are not held out.
+	if code, _, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--data", filepath.Join(dir, "other"), "--split", "heldout"); code == 0 || !strings.Contains(stderr, "no episode 6") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	// The same data elsewhere is no other data.
+	if err := os.CopyFS(filepath.Join(dir, "moved"), os.DirFS(filepath.Join(dir, "data"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		n    int
+	}{{nil, 2}, {[]string{"--data", filepath.Join(dir, "moved")}, 2}, {[]string{"--split", "train"}, 6}, {[]string{"--split", "all"}, 8}} {
+		rep, stderr := measure(c.args...)
+		if rep.Actions.Samples != c.n || strings.Contains(stderr, "other data") {
+			t.Errorf("eval %v: %d samples, want %d; %s", c.args, rep.Actions.Samples, c.n, stderr)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"eval", "--checkpoint", run, "--data", filepath.Join(dir, "wide")}, "its features must be the same: folder data: actions have 3 dimensions"},
+		{[]string{"eval", "--checkpoint", run, "--data", filepath.Join(dir, "nowhere")}, "nowhere"},
+		{[]string{"train", job, "--run-dir", run, "--resume", "--set", "train.steps=2", "--set", "data.path=long"}, "the data is not what the checkpoint was trained on"},
+	} {
+		if code, _, stderr := call(t, bin.coordinator, c.args...); code == 0 || !strings.Contains(stderr, c.want) {
+			t.Errorf("%v: exit code %d, want %q:\n%s", c.args, code, c.want, stderr)
+		}
+	}
+}
+
+// A split without samples is refused for what it is.
+func TestEvalWithoutSamples(t *testing.T) {
+	dir := t.TempDir()
+	wordFolder(t, filepath.Join(dir, "data"), `"instruction": "go", "action": [1, 0]`, `"instruction": "stop", "action": [0, 1]`)
+	run := filepath.Join(dir, "run")
+	code, _, stderr := call(t, bin.coordinator, "train", folderJob(t, dir, "holdout: {fraction: 0}"), "--run-dir", run, "--set", "batch.global=8", "--set", "batch.micro=4")
+	if code != 0 || !strings.Contains(stderr, "batch.global is 8 and the data has 2 training samples: each is used 4 times a step") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+	code, _, stderr = call(t, bin.coordinator, "eval", "--checkpoint", run)
+	if code == 0 || !strings.Contains(stderr, "nothing of this data is held out (data.holdout of the job): there is nothing to measure; --split train or all measures") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}
