@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/vlaring/vlaring/internal/sniff"
+	"github.com/vlaring/vlaring/pkg/data/internal/jpeg"
 )
 
 // Limits on a picture, checked from its header before its pixels are decoded.
@@ -48,11 +49,11 @@ func readImage(file []byte) (imageHead, error) {
 		}
 		m = imageHead{h: p.h, w: p.w, orientation: p.orientation, deep: p.deep, decode: p.decode}
 	case bytes.HasPrefix(file, jpegMagic):
-		j, err := readJPEG(file)
+		j, err := jpeg.Read(file)
 		if err != nil {
 			return m, &ImageError{err}
 		}
-		m = imageHead{h: j.h, w: j.w, orientation: j.orientation, decode: j.decode}
+		m = imageHead{h: j.H, w: j.W, orientation: j.Orientation, decode: j.RGB}
 	default:
 		return m, &ImageError{notAPicture(file)}
 	}
@@ -91,8 +92,7 @@ func CheckImage(file []byte) (h, w int, err error) {
 // DecodeImage decodes a PNG or JPEG file to H·W·3 bytes of RGB, as Pillow's
 // convert("RGB") does but for what docs/formats.md says: alpha is left out, grey
 // repeated, 16-bit channels keep their upper byte, EXIF does not turn a picture.
-// Everything on the way is integer arithmetic, hence the same on every CPU; a
-// different Go release may decode JPEG differently by a unit or so.
+// Everything on the way is integer arithmetic, hence the same on every CPU.
 func DecodeImage(file []byte) (Image, error) {
 	m, err := readImage(file)
 	if err != nil {

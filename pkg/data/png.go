@@ -8,6 +8,8 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+
+	"github.com/vlaring/vlaring/pkg/data/internal/jpeg"
 )
 
 // pngHead is what is looked at of a PNG when the data is opened.
@@ -42,7 +44,7 @@ func readPNG(file []byte) (*pngHead, error) {
 		case "IDAT":
 			pixels = true
 		case "eXIf":
-			p.orientation = exifOrientation(body)
+			p.orientation = jpeg.Orientation(body)
 		case "IEND":
 			if !pixels {
 				return nil, errors.New("a PNG without pixels: it has no chunk IDAT")
@@ -84,6 +86,21 @@ func (p *pngHead) decode(file []byte) ([]byte, error) {
 	return nil, fmt.Errorf("the decoder gave a %T", m)
 }
 
+// grayRGB repeats each of w×h values, step bytes apart, three times.
+func grayRGB(pix []byte, stride, step, w, h int) []byte {
+	out := make([]byte, 3*w*h)
+	i := 0
+	for y := range h {
+		in := pix[y*stride:]
+		for x := range w {
+			v := in[x*step]
+			out[i], out[i+1], out[i+2] = v, v, v
+			i += 3
+		}
+	}
+	return out
+}
+
 // pickRGB takes red, green and blue out of w×h pixels of four channels, of which
 // each is size bytes long.
 func pickRGB(pix []byte, stride, size, w, h int) []byte {
@@ -118,34 +135,4 @@ func paletteRGB(m *image.Paletted, w, h int) []byte {
 		}
 	}
 	return out
-}
-
-// exifOrientation finds the orientation, 1 to 8, in EXIF data, which is a TIFF
-// header and a directory of 12-byte entries; 0 where it is not said.
-func exifOrientation(tiff []byte) int {
-	if len(tiff) < 8 {
-		return 0
-	}
-	var order binary.ByteOrder = binary.BigEndian
-	if tiff[0] == 'I' {
-		order = binary.LittleEndian
-	}
-	at := int64(order.Uint32(tiff[4:]))
-	if at+2 > int64(len(tiff)) {
-		return 0
-	}
-	entries := tiff[at+2:]
-	for range order.Uint16(tiff[at:]) {
-		if len(entries) < 12 {
-			break
-		}
-		if order.Uint16(entries) == 0x0112 {
-			if o := int(order.Uint16(entries[8:])); o >= 1 && o <= 8 {
-				return o
-			}
-			break
-		}
-		entries = entries[12:]
-	}
-	return 0
 }

@@ -1,8 +1,24 @@
-package data
+package jpeg
 
-// From the planes of a decoded JPEG to RGB, in the integers of libjpeg (its
-// fancy upsampling, its colour conversion), so that the pixels are those that
-// Pillow, TensorFlow and OpenCV give but for the inverse DCT before it.
+// RGB decodes the file that j heads to H·W·3 bytes.
+func (j *Head) RGB(file []byte) ([]byte, error) {
+	p, err := j.planes(file)
+	if err != nil {
+		return nil, err
+	}
+	merge := mergeYCC
+	switch {
+	case len(p) == 1:
+		merge = mergeGray
+	case len(p) == 3 && j.rgb():
+		merge = mergeRGB
+	case len(p) == 4 && j.adobe > 0:
+		merge = mergeYCCK
+	case len(p) == 4:
+		merge = mergeCMYK
+	}
+	return mergePlanes(p, j.W, j.H, merge), nil
+}
 
 // plane is one component of a JPEG: w×h samples, of which the picture's width
 // has hr and its height vr times as many.
@@ -103,6 +119,13 @@ func mergePlanes(p []plane, w, h int, merge func(out []byte, in [4][]byte)) []by
 	return out
 }
 
+func mergeGray(out []byte, in [4][]byte) {
+	for i, x := 0, 0; i < len(out); i, x = i+3, x+1 {
+		v := in[0][x]
+		out[i], out[i+1], out[i+2] = v, v, v
+	}
+}
+
 func mergeRGB(out []byte, in [4][]byte) {
 	for i, x := 0, 0; i < len(out); i, x = i+3, x+1 {
 		out[i], out[i+1], out[i+2] = in[0][x], in[1][x], in[2][x]
@@ -151,19 +174,4 @@ func mergeYCCK(out []byte, in [4][]byte) {
 func underBlack(ink, light byte) byte {
 	t := uint32(ink)*uint32(light) + 128
 	return byte(int32(light) - int32((t>>8+t)>>8))
-}
-
-// grayRGB repeats each of w×h values, step bytes apart, three times.
-func grayRGB(pix []byte, stride, step, w, h int) []byte {
-	out := make([]byte, 3*w*h)
-	i := 0
-	for y := range h {
-		in := pix[y*stride:]
-		for x := range w {
-			v := in[x*step]
-			out[i], out[i+1], out[i+2] = v, v, v
-			i += 3
-		}
-	}
-	return out
 }
