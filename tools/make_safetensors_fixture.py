@@ -80,3 +80,50 @@ for t, v in edges.items():
     name = str(t).removeprefix("torch.")
     out[name], out[name + " as float32"] = x, x.to(torch.float32, copy=True)
 save_file(out, os.path.join(os.path.dirname(path), "dtypes.safetensors"))
+
+# pkg/data/testdata/tensors: one data set of 6 rows in every type and layout
+# that data.kind tensors reads, each with what PyTorch makes of its images,
+# actions and features as float32, channels first ("want …"; uint8 images
+# divided by 255).
+g = torch.Generator().manual_seed(3)
+pixels = torch.randint(0, 256, (6, 3, 4, 4), generator=g, dtype=torch.uint8)
+actions = torch.randn(6, 2, generator=g, dtype=torch.float64)
+vision = torch.randn(6, 2, 3, generator=g, dtype=torch.float64)
+language = torch.randn(6, 3, 2, generator=g, dtype=torch.float64)
+tokens = torch.randint(0, 9, (6, 3), generator=g)
+episode = torch.tensor([7, 7, 3, 3, 200, 200])
+
+data = os.path.join(os.path.dirname(path), "../../../pkg/data/testdata/tensors")
+os.makedirs(data, exist_ok=True)
+
+
+def write(name, images, dtype, whole=torch.int64, last=False):
+    as_float = images.to(torch.float32)
+    if images.dtype == torch.uint8:
+        as_float = as_float / 255
+    if last:
+        images = images.permute(0, 2, 3, 1).contiguous()
+    scale = 1 if dtype.is_floating_point else 50
+    feats = {"actions": actions, "vision_features": vision, "language_features": language}
+    feats = {k: (v * scale).to(dtype) for k, v in feats.items()}
+    out = {"images": images, "instruction_tokens": tokens.to(whole), "episode": episode.to(whole), **feats, "want images": as_float}
+    out.update({"want " + k: v.to(torch.float32, copy=True) for k, v in feats.items()})
+    save_file({k: v.contiguous().clone() for k, v in out.items()}, os.path.join(data, name + ".safetensors"))
+
+
+unit = pixels.to(torch.float64) / 255
+write("f32", unit.to(torch.float32), torch.float32)
+write("f16", unit.to(torch.float16), torch.float16, torch.int32)
+write("bf16", unit.to(torch.bfloat16), torch.bfloat16, torch.int16)
+write("f64", unit, torch.float64, torch.uint8)
+write("i64", pixels.to(torch.int64) % 2, torch.int64)
+write("i32", pixels.to(torch.int32) % 2, torch.int32, torch.uint16)
+write("i16", pixels.to(torch.int16) % 2, torch.int16)
+write("i8", pixels.to(torch.int8) % 2, torch.int8, torch.uint32)
+write("u8", pixels, torch.int64, torch.uint64)
+write("nhwc_f32", unit.to(torch.float32), torch.float32, last=True)
+write("nhwc_u8", pixels, torch.float32, last=True)
+five = torch.randn(6, 5, 4, 4, generator=g)
+write("five", five, torch.float32)
+write("nhwc_five", five, torch.float32, last=True)
+write("nhwc_two", five[:, :2].to(torch.float16), torch.float32, last=True)

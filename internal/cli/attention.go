@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -64,7 +65,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			if bySample {
 				b, spec, err = m.sampleInput(sample)
 			} else {
-				b, spec, err = m.input(input)
+				b, spec, err = m.input(c.Context(), c.ErrOrStderr(), input)
 			}
 			if err != nil {
 				return err
@@ -140,8 +141,8 @@ func (t *trained) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error
 	return b, col.Collate([]data.Sample{s}, b)
 }
 
-// input reads what --input names.
-func (t *trained) input(args []string) (*models.Batch, models.Spec, error) {
+// input reads what --input names, and writes to warn what is odd about it.
+func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*models.Batch, models.Spec, error) {
 	spec := t.model.Spec(0)
 	var photo, words string
 	for _, a := range args {
@@ -150,7 +151,7 @@ func (t *trained) input(args []string) (*models.Batch, models.Spec, error) {
 			if len(args) > 1 {
 				return nil, spec, usagef("--input %s holds everything: give no other --input beside it", a)
 			}
-			return t.fileInput(a)
+			return t.readInputs(ctx, warn, a)
 		case ext == ".png" || ext == ".jpg" || ext == ".jpeg":
 			if photo != "" {
 				return nil, spec, usagef("--input %s: %s is a picture already", a, photo)
@@ -224,13 +225,4 @@ func (t *trained) tokens(text string) ([]int32, error) {
 		return nil, err
 	}
 	return tok.Encode(text), nil
-}
-
-func (t *trained) fileInput(path string) (*models.Batch, models.Spec, error) {
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return nil, models.Spec{}, err
-	}
-	defer f.Close()
-	return readInputs(f, path, t)
 }

@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -22,12 +25,14 @@ func newPredict() *cobra.Command {
 		Short: "Run a checkpoint on inputs from a file",
 		Long: `Run a checkpoint's model, without dropout, on the inputs of a .safetensors file
 and write its outputs to another. Inputs, by the model's kind:
-  vla          images F32 [N,C,H,W], instruction_tokens I64 [N,T]
-  vit          images F32 [N,C,H,W]
-  cross_modal  vision_features F32 [N,P,V], language_features F32 [N,T,L]
-  encoder, lstm  instruction_tokens I64 [N,T]
-Images are used as they are (normalised as in training: the manifest has mean
-and standard deviation). Outputs: actions F32 [N,A], normalised as in training,
+  vla          images [N,C,H,W] or [N,H,W,C], instruction_tokens [N,T]
+  vit          images [N,C,H,W] or [N,H,W,C]
+  cross_modal  vision_features [N,P,V], language_features [N,T,L]
+  encoder, lstm  instruction_tokens [N,T]
+in any float or integer type, tokens in any integer type. Images of uint8 are
+normalised as in training; others are used as they are, and are to be
+normalised so (the manifest has mean and standard deviation). Values that are
+not finite are refused. Outputs: actions F32 [N,A], normalised as in training,
 or logits F32 [N,T,V] where the model names tokens. With --exit-doubt or
 --exit-budget samples run one at a time, each as deep as it needs, and the
 output also has layers I64 [N].`,
@@ -40,12 +45,10 @@ output also has layers I64 [N].`,
 			if err != nil {
 				return err
 			}
-			f, err := safetensors.Open(in)
-			if err != nil {
-				return err
+			if sameFile(in, out) {
+				return usagef("--out %s is the file of --inputs, which it would replace: give another", out)
 			}
-			defer f.Close()
-			b, spec, err := readInputs(f, in, t)
+			b, spec, err := t.readInputs(c.Context(), c.ErrOrStderr(), in)
 			if err != nil {
 				return err
 			}
@@ -85,81 +88,42 @@ output also has layers I64 [N].`,
 	return c
 }
 
-// readInputs makes one batch of all of a file's samples. Targets, which the
-// file need not have, stay zero.
-func readInputs(f *safetensors.File, path string, t *trained) (*models.Batch, models.Spec, error) {
+// readInputs makes one batch of all of a file's samples, and writes to warn what
+// is odd about them. Targets, which the file need not have, stay zero.
+func (t *trained) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, models.Spec, error) {
 	cfg := t.model.Config()
-	spec := t.model.Spec(0)
-	n := -1
-	shape := func(name string, want ...int) ([]int, error) { // -1 is free
-		info, ok := f.Tensor(name)
-		if !ok {
-			return nil, fmt.Errorf("%s: a %s model needs the tensor %q; the file has %v", path, cfg.Kind, name, f.Names())
-		}
-		ok = len(info.Shape) == len(want)+1
-		for i := 0; ok && i < len(want); i++ {
-			ok = want[i] < 0 || info.Shape[i+1] == want[i]
-		}
-		if !ok || info.Shape[0] < 1 || n >= 0 && info.Shape[0] != n {
-			return nil, fmt.Errorf("%s: %s has shape %v; want [N %v] with the same N ≥ 1 in all tensors, where -1 is any size", path, name, info.Shape, want)
-		}
-		n = info.Shape[0]
-		return info.Shape, nil
+	needs := data.NeedsOf(t.job.Model)
+	needs.VocabSize, needs.VisionDim, needs.LanguageDim = cfg.VocabSize, cfg.VisionDim, cfg.LanguageDim
+	in, err := data.ReadInputs(ctx, path, needs, t.job.Data.Layout, t.meta)
+	if err != nil {
+		return nil, models.Spec{}, fmt.Errorf("the inputs: %w", err)
 	}
-	var images, vision, language []float32
-	var tokens []int32
-	var err error
-	if spec.Image[0] > 0 {
-		if _, err = shape("images", spec.Image[0], spec.Image[1], spec.Image[2]); err != nil {
-			return nil, spec, err
-		}
-		if images, err = f.Float32("images"); err != nil {
-			return nil, spec, err
-		}
+	for _, f := range in.Findings {
+		fmt.Fprintln(warn, "warning: the inputs: "+f.String())
 	}
-	if cfg.Kind == "vla" || spec.Labels {
-		s, err := shape("instruction_tokens", -1)
-		if err != nil {
-			return nil, spec, err
-		}
-		spec = t.model.Spec(s[1])
-		ids, err := f.Int64("instruction_tokens")
-		if err != nil {
-			return nil, spec, err
-		}
-		for i, id := range ids {
-			if id < 0 || id >= int64(cfg.VocabSize) {
-				return nil, spec, fmt.Errorf("%s: instruction_tokens: token %d of sample %d, at position %d, is outside the vocabulary of %d", path, id, i/s[1], i%s[1], cfg.VocabSize)
-			}
-			tokens = append(tokens, int32(id))
-		}
+	spec := t.model.Spec(in.T)
+	if needs.Features {
+		spec.Vision, spec.Language = in.VisionShape, in.LanguageShape
 	}
-	if spec.Vision[0] != 0 || cfg.Kind == "cross_modal" {
-		vs, err := shape("vision_features", -1, cfg.VisionDim)
-		if err != nil {
-			return nil, spec, err
-		}
-		ls, err := shape("language_features", -1, cfg.LanguageDim)
-		if err != nil {
-			return nil, spec, err
-		}
-		spec.Vision, spec.Language = [2]int{vs[1], vs[2]}, [2]int{ls[1], ls[2]}
-		if vision, err = f.Float32("vision_features"); err != nil {
-			return nil, spec, err
-		}
-		if language, err = f.Float32("language_features"); err != nil {
-			return nil, spec, err
-		}
-	}
-	b := models.NewBatch(n, spec)
-	copy(b.Images, images)
-	copy(b.Tokens, tokens)
-	copy(b.Vision, vision)
-	copy(b.Language, language)
+	b := models.NewBatch(in.N, spec)
+	copy(b.Images, in.Images)
+	copy(b.Tokens, in.Tokens)
+	copy(b.Vision, in.Vision)
+	copy(b.Language, in.Language)
 	for i := range b.IDs {
 		b.IDs[i] = uint64(i)
 	}
 	return b, spec, nil
+}
+
+// sameFile says that both paths name one file that is there.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 func writeOutputs(path, name string, v *tensor.Var) error {

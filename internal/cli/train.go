@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 )
 
@@ -135,7 +137,16 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {
 		err = context.Cause(ctx)
 	}
-	return err
+	return placed(err, path, f.set)
+}
+
+// placed puts before an error about a key of the job file where the key stands.
+func placed(err error, path string, set []string) error {
+	var at *data.KeyError
+	if !errors.As(err, &at) {
+		return err
+	}
+	return fmt.Errorf("%s%w", job.Where(path, set, at.Key), err)
 }
 
 // errHandover ends a coordinator whose job goes on.

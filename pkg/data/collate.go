@@ -22,6 +22,9 @@ func NewCollator(meta Meta) (*Collator, error) {
 		if err := checkImageScale(meta.ImageMean, meta.ImageStd); err != nil {
 			return nil, err
 		}
+		if meta.Kind == "tensors" && im[0] != 3 && im[0] != 1 {
+			return c, nil // given as floats, of any number of channels
+		}
 		var err error
 		if c.resize, err = NewResizer(im[0], im[1], im[2], meta.ImageMean, meta.ImageStd); err != nil {
 			return nil, err
@@ -97,6 +100,8 @@ func (c *Collator) image(dst []float32, img Image) error {
 		}
 		copy(dst, img.Floats)
 		return nil
+	case c.resize == nil:
+		return &ImageError{fmt.Errorf("a picture file for a model of %d channels, which are given as values", c.spec.Image[0])}
 	case img.Encoded != nil:
 		var err error
 		if img, err = DecodeImage(img.Encoded); err != nil {

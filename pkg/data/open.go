@@ -167,8 +167,10 @@ func (o *opening) base(fingerprint string) (Meta, error) {
 			}
 			m.ImageMean, m.ImageStd = g.ImageMean, g.ImageStd
 		}
-		if _, err := NewResizer(m.Spec.Image[0], m.Spec.Image[1], m.Spec.Image[2], m.ImageMean, m.ImageStd); err != nil {
-			return m, err
+		if o.cfg.Kind != "tensors" { // those are never resized
+			if _, err := NewResizer(m.Spec.Image[0], m.Spec.Image[1], m.Spec.Image[2], m.ImageMean, m.ImageStd); err != nil {
+				return m, err
+			}
 		}
 	}
 	return m, nil
@@ -195,7 +197,7 @@ func (o *opening) words(m *Meta, vocab func() []string, longest func() int) erro
 	}
 	if n := o.needs.VocabSize; n > 0 {
 		if len(m.Vocab) > n {
-			return fmt.Errorf("the instructions' vocabulary has %d words (with padding and unknown), model.vocab_size is %d: raise it, or leave it out to take the data's", len(m.Vocab), n)
+			return keyError("model.vocab_size", "the instructions' vocabulary has %d words (with padding and unknown), model.vocab_size is %d: raise it, or leave it out to take the data's", len(m.Vocab), n)
 		}
 		m.VocabSize = n
 	}
@@ -207,7 +209,7 @@ func (o *opening) limitTokens(n int) error {
 		return fmt.Errorf("data.max_tokens is %d; it must be at least 1, or 0 for the longest of the training split", o.cfg.MaxTokens)
 	}
 	if o.needs.MaxTokens > 0 && n > o.needs.MaxTokens {
-		return fmt.Errorf("instructions have up to %d tokens, model.max_len is %d: raise it, or set data.max_tokens to cut them", n, o.needs.MaxTokens)
+		return keyError("model.max_len", "instructions have up to %d tokens, model.max_len is %d: raise it, or set data.max_tokens to cut them", n, o.needs.MaxTokens)
 	}
 	return nil
 }
@@ -228,7 +230,7 @@ func (o *opening) actions(m *Meta, dim int, own labels, read func() (train, held
 		return nil
 	}
 	if n := o.needs.ActionDim; n > 0 && n != dim {
-		return fmt.Errorf("actions have %d dimensions, model.action_dim is %d", dim, n)
+		return keyError("model.action_dim", "actions have %d dimensions, model.action_dim is %d", dim, n)
 	}
 	m.Spec.Action = dim
 	if g := o.given; g != nil {

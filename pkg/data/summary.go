@@ -164,10 +164,7 @@ func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
 	}
 	c.Sizes = c.Sizes[:min(len(c.Sizes), 8)]
 	if f.floats {
-		c.Range = &[2]float32{f.lo, f.hi}
-		if f.lo >= 0 && f.hi > 16 && f.hi <= 255 {
-			s.find("range_255", where, "divide them by 255 where values from 0 to 1 are meant", "float values go from %v to %v and are used as they are", f.lo, f.hi)
-		}
+		c.Range = &[2]float32{f.lo, f.hi} // opening told of values up to 255
 	}
 }
 

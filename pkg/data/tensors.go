@@ -1,116 +1,47 @@
 package data
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
-	"strings"
 
-	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // The tensors source reads one .safetensors file, row i being sample i:
 //
-//	images              [N, C, H, W] F32   used as they are
-//	instruction_tokens  [N, T]       I64
-//	actions             [N, A]       F32   normalised by data.normalize, none by default
-//	labels              [N, T]       I64   targets of the tokens; without it, the tokens themselves
-//	vision_features     [N, P, Dv]   F32
-//	language_features   [N, T, Dl]   F32
-//	episode             [N]          I64   optional: groups rows for the held-out split
+//	images              [N, C, H, W] or [N, H, W, C]
+//	                                 numbers  used as they are; bytes (U8) as b/255
+//	instruction_tokens  [N, T]       whole
+//	actions             [N, A]       numbers  normalised by data.normalize, none by default
+//	labels              [N, T]       whole    targets of the tokens; without it, the tokens themselves
+//	vision_features     [N, P, Dv]   numbers
+//	language_features   [N, T, Dl]   numbers
+//	episode             [N]          whole    optional: groups rows for the held-out split
+//
+// Numbers are of any float or integer type and become float32; whole numbers
+// are of any integer type. All values that the model needs must be finite.
 //
 // The file's metadata may name the actions: action_names and action_units, each
 // a JSON list of texts.
 //
 // Only what the model needs must be there. Images and features stay on disk
 // and are read row by row.
-type tensorFile struct {
-	f    *safetensors.File
-	path string
-	n    int
-}
-
-// rows is one float tensor, read by row.
-type rows struct {
-	r    *io.SectionReader
-	size int // values a row
-}
-
-func (t rows) read(i int) ([]float32, error) {
-	b := make([]byte, 4*t.size)
-	if _, err := t.r.ReadAt(b, int64(i)*int64(len(b))); err != nil {
-		return nil, err
-	}
-	out := make([]float32, t.size)
-	for j := range out {
-		out[j] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*j:]))
-	}
-	return out, nil
-}
-
-// shape checks a tensor's type and shape. want holds -1 for N and for what the
-// model leaves open; the tensor's own sizes are returned.
-func (t *tensorFile) shape(name, dtype string, names string, want ...int) ([]int, error) {
-	info, ok := t.f.Tensor(name)
-	if !ok {
-		return nil, fmt.Errorf("%s: the model needs the tensor %s %s %s, which the file does not have; it has %s", t.path, name, names, dtype, strings.Join(t.f.Names(), ", "))
-	}
-	bad := info.DType != dtype || len(info.Shape) != len(want)
-	for i := 0; !bad && i < len(want); i++ {
-		bad = want[i] >= 0 && info.Shape[i] != want[i] || info.Shape[i] < 1
-	}
-	if bad {
-		return nil, fmt.Errorf("%s: %s is %s %v, expected %s %s with %s", t.path, name, info.DType, info.Shape, dtype, names, expected(want))
-	}
-	if t.n >= 0 && info.Shape[0] != t.n {
-		return nil, fmt.Errorf("%s: %s has %d rows, the tensors before it %d", t.path, name, info.Shape[0], t.n)
-	}
-	t.n = info.Shape[0]
-	return info.Shape, nil
-}
-
-func expected(want []int) string {
-	var s []string
-	for _, w := range want {
-		if w < 0 {
-			s = append(s, "any")
-		} else {
-			s = append(s, fmt.Sprint(w))
-		}
-	}
-	return "[" + strings.Join(s, ", ") + "]"
-}
-
-// orAny turns a need that is left open into shape's -1.
-func orAny(n int) int {
-	if n == 0 {
-		return -1
-	}
-	return n
-}
-
-func (t *tensorFile) rows(name string, size int) (rows, error) {
-	r, err := t.f.Bytes(name)
-	return rows{r, size}, err
-}
-
 func openTensors(o *opening) (*set, error) {
 	path, err := o.file()
 	if err != nil {
 		return nil, err
 	}
-	f, err := safetensors.Open(path)
+	t, err := openTensorFile(path)
 	if err != nil {
 		return nil, err
 	}
-	d, err := o.tensors(&tensorFile{f: f, path: path, n: -1})
+	d, err := o.tensors(t)
 	if err != nil {
-		f.Close()
+		t.f.Close()
 		return nil, err
 	}
 	return d, nil
@@ -121,24 +52,28 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta, err := o.base(newPrint("tensors").add("file", sum).add("holdout", o.holdoutLabel()).sum())
+	fp := newPrint("tensors").add("file", sum).add("holdout", o.holdoutLabel())
+	var images, vision, language *tensorRows
+	if im := o.needs.Image; im[0] > 0 {
+		var ambiguous bool
+		if images, ambiguous, err = t.images(im, o.cfg.Layout); err != nil {
+			return nil, err
+		}
+		if ambiguous && images.last {
+			fp.add("layout", o.cfg.Layout)
+		} else if ambiguous && o.cfg.Layout == "" {
+			o.find("layout", t.path, "set data.layout to nchw or nhwc", "images %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", images.info.Shape)
+		}
+	}
+	meta, err := o.base(fp.sum())
 	if err != nil {
 		return nil, err
 	}
 	meta.ImageMean, meta.ImageStd = [3]float32{}, [3]float32{1, 1, 1} // as they are
-	var images, vision, language rows
 	var actions []float32
 	var tokens, labels []int64
-	if im := o.needs.Image; im[0] > 0 {
-		if _, err = t.shape("images", "F32", "[N, C, H, W]", -1, im[0], im[1], im[2]); err == nil {
-			images, err = t.rows("images", im[0]*im[1]*im[2])
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
 	if o.needs.Tokens {
-		s, err := t.shape("instruction_tokens", "I64", "[N, T]", -1, -1)
+		s, err := t.shape("instruction_tokens", "[N, T]", wholeTypes(), -1, -1)
 		if err != nil {
 			return nil, err
 		}
@@ -146,53 +81,72 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		if err := o.limitTokens(s[1]); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.path, err)
 		}
-		if tokens, err = t.f.Int64("instruction_tokens"); err != nil {
+		if tokens, err = t.whole("instruction_tokens", s[1]); err != nil {
 			return nil, err
 		}
 		if meta.VocabSize, err = t.vocab("instruction_tokens", tokens, s[1], o.needs.VocabSize, 0); err != nil {
-			return nil, err
+			return nil, o.vocabulary(err)
 		}
 		if o.needs.Labels {
 			meta.Spec.Labels, labels = true, tokens
 			if _, ok := t.f.Tensor("labels"); ok {
-				if _, err = t.shape("labels", "I64", "[N, T]", -1, s[1]); err != nil {
+				if _, err = t.shape("labels", "[N, T]", wholeTypes(), -1, s[1]); err != nil {
 					return nil, err
 				}
-				if labels, err = t.f.Int64("labels"); err != nil {
+				if labels, err = t.whole("labels", s[1]); err != nil {
 					return nil, err
 				}
 				if _, err = t.vocab("labels", labels, s[1], meta.VocabSize, models.NoLabel); err != nil {
-					return nil, err
+					return nil, o.vocabulary(err)
 				}
 			}
 		}
 	}
 	if o.needs.Features {
-		s, err := t.shape("vision_features", "F32", "[N, P, Dv]", -1, -1, orAny(o.needs.VisionDim))
-		if err != nil {
+		if vision, language, err = t.features(o.needs); err != nil {
 			return nil, err
 		}
-		if vision, err = t.rows("vision_features", s[1]*s[2]); err != nil {
-			return nil, err
-		}
-		meta.Spec.Vision = [2]int{s[1], s[2]}
-		if s, err = t.shape("language_features", "F32", "[N, T, Dl]", -1, -1, orAny(o.needs.LanguageDim)); err != nil {
-			return nil, err
-		}
-		if language, err = t.rows("language_features", s[1]*s[2]); err != nil {
-			return nil, err
-		}
-		meta.Spec.Language = [2]int{s[1], s[2]}
+		meta.Spec.Vision = [2]int(vision.info.Shape[1:])
+		meta.Spec.Language = [2]int(language.info.Shape[1:])
+	}
+	own, err := labelsOf(t.f.Metadata())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}
 	dim := 0
+	bad := map[int]bool{} // rows that a lenient opening goes on over
 	if o.needs.Actions {
-		s, err := t.shape("actions", "F32", "[N, A]", -1, orAny(o.needs.ActionDim))
+		x, err := t.values("actions", "[N, A]", -1, -1)
 		if err != nil {
 			return nil, err
 		}
-		dim = s[1]
-		if actions, err = t.f.Float32("actions"); err != nil {
+		if dim = x.size; o.needs.ActionDim > 0 && dim != o.needs.ActionDim {
+			return nil, keyError("model.action_dim", "%s: actions is %s %v, that is %d dimensions, and model.action_dim is %d", t.path, x.info.DType, x.info.Shape, dim, o.needs.ActionDim)
+		}
+		names, err := labelled(dim, labelsIn(o.cfg), own)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.path, err)
+		}
+		r, err := o.scan(x, names.names)
+		if err != nil {
 			return nil, err
+		}
+		bad = r.bad
+		actions = make([]float32, t.n*dim)
+		if err := t.f.Values("actions", 0, actions); err != nil {
+			return nil, err
+		}
+	}
+	for _, x := range []*tensorRows{images, vision, language} {
+		if x == nil {
+			continue
+		}
+		r, err := o.scan(x, nil)
+		if err != nil {
+			return nil, err
+		}
+		if x == images {
+			o.findRange(x, r, meta.ImageMean, meta.ImageStd)
 		}
 	}
 	if t.n < 1 {
@@ -200,46 +154,50 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	}
 
 	n := t.n
-	episodes, numbers, of := n, []int64(nil), make([]int32, n)
+	episodes, ids, of := n, []int64(nil), make([]int32, n)
 	for i := range of {
 		of[i] = int32(i)
 	}
 	if _, ok := t.f.Tensor("episode"); ok {
-		if _, err := t.shape("episode", "I64", "[N]", n); err != nil {
+		if _, err := t.shape("episode", "[N]", wholeTypes(), n); err != nil {
 			return nil, err
 		}
-		ids, err := t.f.Int64("episode")
+		list, err := t.whole("episode", 1)
 		if err != nil {
 			return nil, err
 		}
 		index := map[int64]int32{}
-		for i, id := range ids {
+		for i, id := range list {
 			e, ok := index[id]
 			if !ok {
-				e = int32(len(numbers))
-				index[id], numbers = e, append(numbers, id)
+				e = int32(len(ids))
+				index[id], ids = e, append(ids, id)
 			}
 			of[i] = e
 		}
-		episodes = len(numbers)
+		episodes = len(ids)
 	}
-	held, err := heldOut(o.cfg.Holdout, o.seed, episodes, numbers)
+	held, err := heldOut(o.cfg.Holdout, o.seed, episodes, ids)
 	if err != nil {
 		return nil, err
 	}
 	episode := func(i int) int { return int(of[i]) }
 	train, rest := split(n, episodes, held, episode)
 	action := func(i int) []float32 { return actions[i*dim : (i+1)*dim] }
-	own, err := labelsOf(t.f.Metadata())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.path, err)
-	}
 	place := func(i int) string { return fmt.Sprintf("%s row %d", t.path, i) }
 	err = o.actions(&meta, dim, own, func() (actionRows, actionRows) {
 		of := func(index []int32) actionRows {
 			return actionRows{len(index), func(i int) []float32 { return action(int(index[i])) }, func(i int) string { return place(int(index[i])) }}
 		}
-		return of(train), of(rest)
+		sound := func(index []int32) (out []int32) {
+			for _, i := range index {
+				if !bad[int(i)] {
+					out = append(out, i)
+				}
+			}
+			return out
+		}
+		return of(sound(train)), of(sound(rest))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.path, err)
@@ -248,10 +206,10 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	get := func(i int) (Sample, error) {
 		s := Sample{ID: uint64(i), Origin: place(i)}
 		for _, x := range []struct {
-			from rows
+			from *tensorRows
 			to   *[]float32
 		}{{images, &s.Image.Floats}, {vision, &s.Vision}, {language, &s.Language}} {
-			if x.from.r == nil {
+			if x.from == nil {
 				continue
 			}
 			var err error
@@ -259,7 +217,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 				return Sample{}, fmt.Errorf("%s: row %d: %w", t.path, i, err)
 			}
 		}
-		if images.r != nil {
+		if images != nil {
 			s.Image.H, s.Image.W = o.needs.Image[1], o.needs.Image[2]
 		}
 		tl := meta.Spec.Tokens
@@ -277,33 +235,25 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	return newSet(meta, n, episodes, held, episode, get, t.f.Close)
 }
 
-// vocab checks that all tokens are in [0, size), or, with size 0, returns the
-// size that holds them.
-func (t *tensorFile) vocab(name string, tokens []int64, rowLen, size int, least int64) (int, error) {
-	most := int64(0)
-	for i, x := range tokens {
-		if x < least || x > math.MaxInt32-1 || size > 0 && x >= int64(size) {
-			limit := size
-			if limit == 0 {
-				limit = math.MaxInt32
-			}
-			return 0, fmt.Errorf("%s: %s: token %d of row %d is %d, outside the vocabulary [0, %d)", t.path, name, i%rowLen, i/rowLen, x, limit)
-		}
-		most = max(most, x)
+// features finds the given features of a model that takes them.
+func (t *tensorFile) features(needs Needs) (vision, language *tensorRows, err error) {
+	if vision, err = t.values("vision_features", "[N, P, Dv]", -1, -1, orAny(needs.VisionDim)); err != nil {
+		return nil, nil, err
 	}
-	if size == 0 {
-		size = int(most) + 1
-	}
-	return size, nil
+	language, err = t.values("language_features", "[N, T, Dl]", -1, -1, orAny(needs.LanguageDim))
+	return vision, language, err
 }
 
-func narrow(v []int64) []int32 {
-	out := make([]int32, len(v))
-	for i, x := range v {
-		out[i] = int32(x)
+// vocabulary is an error about tokens, with the key that says how many there are.
+func (o *opening) vocabulary(err error) error {
+	if o.needs.VocabSize == 0 {
+		return err
 	}
-	return out
+	return keyError("model.vocab_size", "%w of model.vocab_size", err)
 }
+
+// labelsIn are the labels of the job's own.
+func labelsIn(c job.Data) labels { return labels{c.ActionNames, c.ActionUnits} }
 
 // hashFile returns the hex SHA-256 of a file.
 func (o *opening) hashFile(path string) (string, error) {

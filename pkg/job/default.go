@@ -13,6 +13,7 @@ var (
 	visions       = []string{"vit", "cnn"}
 	attentions    = []string{"full", "local", "strided"}
 	visionTokens  = []string{"cls", "patches"}
+	layouts       = []string{"nchw", "nhwc"}
 	nonFinite     = []string{"stop", "skip"}
 	stragglers    = []string{"keep", "shed", "drop"}
 	divergences   = []string{"resync", "rewind"}

@@ -64,6 +64,7 @@ type Data struct {
 	Split       string   `yaml:"split,omitempty"`        // rlds: split of the data set, or parts of splits: train[:90%]
 	Camera      string   `yaml:"camera,omitempty"`       // rlds: image feature, e.g. image_0
 	Action      []string `yaml:"action,omitempty"`       // rlds: the features that the action is made of, in order; nil: steps/action
+	Layout      string   `yaml:"layout,omitempty"`       // tensors: nchw | nhwc, of images; empty: the one that fits, nchw where both do
 	Scene       string   `yaml:"scene,omitempty"`        // tabletop: simple | cluttered
 	Episodes    int      `yaml:"episodes,omitempty"`     // tabletop, copy, recall: episodes in an epoch
 	SeqLen      int      `yaml:"seq_len,omitempty"`      // copy, recall: tokens in a sequence

@@ -235,6 +235,14 @@ func (j *Job) checkData(c *checker) {
 		c.unused("data.camera", d.Camera == "", kind)
 		c.unused("data.action", len(d.Action) == 0, kind)
 	}
+	if d.Kind != "tensors" {
+		c.unused("data.layout", d.Layout == "", kind)
+	} else if d.Layout != "" {
+		c.oneOf("data.layout", d.Layout, layouts)
+	}
+	if n := j.Model.Channels; takesImages(j.Model.Kind) && (d.Kind == "tabletop" || d.Kind == "rlds" || d.Kind == "folder") && n != 1 && n != 3 && n > 0 {
+		c.bad("model.channels data.kind", "is %d, and %s gives pictures of 3 channels (RGB) or 1 (grey); data.kind tensors takes any number", n, kind)
+	}
 	if sequences(d.Kind) {
 		c.unused("data.normalize", d.Normalize == "", kind)
 	} else {

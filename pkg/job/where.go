@@ -1,0 +1,32 @@
+package job
+
+import (
+	"io"
+	"os"
+)
+
+// Where returns the place of a key's value in the job file at path with its
+// --set options, for a mistake that shows only later, when the data is open: a
+// Problem without text. It has no line where the key is a default, and no source
+// where the file cannot be read any more.
+func Where(path string, set []string, key string) Problem {
+	none := Problem{Key: key}
+	f, err := os.Open(path)
+	if err != nil {
+		return none
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return none
+	}
+	root, err := parseYAML(path, b)
+	if err != nil {
+		return none
+	}
+	var j Job
+	if p, ok := read(path, root, set, &j).at[key]; ok {
+		return p
+	}
+	return Problem{Source: path, Key: key}
+}
