@@ -287,7 +287,7 @@ func infoData(c *cobra.Command, arg string, f *dataFlags) error {
 		case ctx.Err() != nil:
 			return resumableError{"stopped by Ctrl-C"}
 		case err != nil:
-			return err
+			return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, shellWord(arg))
 		case f.asJSON:
 			if err := json.NewEncoder(out).Encode(sum); err != nil {
 				return err
@@ -297,7 +297,7 @@ func infoData(c *cobra.Command, arg string, f *dataFlags) error {
 		}
 	}
 	if faults > 0 {
-		return fmt.Errorf("%s cannot be used; the first: %s\nlist all: coordinator data check %s", counted(faults, "sample"), first, arg)
+		return fmt.Errorf("%s cannot be used; the first: %s\nlist all that is wrong: coordinator data check %s", counted(faults, "sample"), first, shellWord(arg))
 	}
 	return nil
 }
