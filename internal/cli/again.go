@@ -44,7 +44,7 @@ func commandLine(c *cobra.Command, args []string, except ...string) string {
 
 // resumeCommand is what continues this run.
 func resumeCommand(c *cobra.Command, args []string, runDir string) string {
-	s := commandLine(c, args, "resume", "run-dir")
+	s := commandLine(c, args, "resume", "run-dir", "accept-data-change")
 	head := strings.Join(append(strings.Fields(c.CommandPath()), shellWord(args[0])), " ")
 	return head + " --run-dir " + shellWord(runDir) + strings.TrimPrefix(s, head) + " --resume"
 }
@@ -56,6 +56,15 @@ func shellWord(s string) string {
 	}
 	if s == "" || strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) >= 0 {
 		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
+}
+
+// checkCommand is what checks all of the data of the job at path.
+func checkCommand(path string, set []string) string {
+	s := "coordinator data check " + shellWord(path)
+	for _, kv := range set {
+		s += " --set " + shellWord(kv)
 	}
 	return s
 }

@@ -28,40 +28,44 @@ import (
 
 // run is one coordinator's run of a job.
 type run struct {
-	job     *job.Job
-	jobPath string
-	again   string // the command that resumes it
-	baseDir string
-	dir     string
-	resume  bool
-	local   int
-	threads int
-	listen  string
-	routes  string
-	conn    connFlags
-	logs    logFlags
-	asJSON  bool
-	out     io.Writer
-	errOut  io.Writer
-	stop    chan string
+	job        *job.Job
+	jobPath    string
+	again      string // the command that resumes it
+	baseDir    string
+	dir        string
+	resume     bool
+	acceptData bool   // other data than the checkpoint's is meant
+	check      string // the command that checks all of the data
+	local      int
+	threads    int
+	listen     string
+	routes     string
+	conn       connFlags
+	logs       logFlags
+	asJSON     bool
+	out        io.Writer
+	errOut     io.Writer
+	stop       chan string
 
-	view     *view
-	logTo    io.Writer // log lines, ours and the workers': never into a stream of JSON events
-	log      *zap.Logger
-	store    checkpoint.Store
-	dataset  data.Dataset
-	meta     data.Meta
-	start    uint64          // committed steps at the start
-	takeover bool            // the run's coordinator died, and its workers may live
-	initFile string          // with all first weights, where the seed does not decide
-	transfer *train.Transfer // how they were made of job.Init
-	teacher  *trained        // of job.Distill; its model is not kept
-	metrics  *lines
-	lastAt   time.Time
-	last     train.Metrics   // of the newest step
-	joined   map[string]bool // workers that scripts were told of
-	children *children
-	eval     *evaluator
+	view       *view
+	logTo      io.Writer // log lines, ours and the workers': never into a stream of JSON events
+	log        *zap.Logger
+	store      checkpoint.Store
+	dataset    data.Dataset
+	meta       data.Meta
+	summary    data.Summary
+	badSamples []data.Fault    // of those that opening looked at
+	start      uint64          // committed steps at the start
+	takeover   bool            // the run's coordinator died, and its workers may live
+	initFile   string          // with all first weights, where the seed does not decide
+	transfer   *train.Transfer // how they were made of job.Init
+	teacher    *trained        // of job.Distill; its model is not kept
+	metrics    *lines
+	lastAt     time.Time
+	last       train.Metrics   // of the newest step
+	joined     map[string]bool // workers that scripts were told of
+	children   *children
+	eval       *evaluator
 
 	retaining sync.Mutex // one round of retention at a time
 	fetching  fetching
@@ -94,7 +98,7 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.openData(from); err != nil {
+	if err := r.openData(ctx, from); err != nil {
 		return err
 	}
 	defer r.dataset.Close()
@@ -155,11 +159,7 @@ func (r *run) train(ctx context.Context) (err error) {
 	if g, n := r.job.Batch.Global, r.meta.Train; g > n {
 		r.log.Warn(fmt.Sprintf("batch.global is %d and the data has %d training samples: each is used %.3g times a step", g, n, float64(g)/float64(n)))
 	}
-	for _, f := range r.dataset.Findings() {
-		r.log.Warn("the data: " + f.String())
-		r.view.script("finding", map[string]any{"finding": f})
-	}
-
+	r.showData()
 	r.showTransfer()
 	if err := r.openEvaluator(ctx); err != nil {
 		return err
@@ -224,7 +224,7 @@ func (r *run) train(ctx context.Context) (err error) {
 	var id [8]byte
 	rand.Read(id[:])
 	k := r.job.Cluster
-	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: cluster.JobHash(r.job.YAML()),
+	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: cluster.JobHash(r.jobText()),
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
 		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: r.state, Reported: reported, Takeover: r.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler),
@@ -304,7 +304,7 @@ func (r *run) welcome(*cluster.Join) *cluster.Welcome {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state}
+	return &cluster.Welcome{Job: string(r.jobText()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state}
 }
 
 func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
@@ -470,24 +470,6 @@ func (r *run) resumeFrom() (*checkpoint.Found, error) {
 	}
 	r.start = found.Manifest.Step
 	return &found, nil
-}
-
-// openData opens the job's data, with the statistics and vocabulary of the
-// checkpoint where there is one.
-func (r *run) openData(from *checkpoint.Found) (err error) {
-	var meta *data.Meta
-	if from != nil {
-		meta = new(data.Meta)
-		if err := json.Unmarshal(from.Manifest.Data, meta); err != nil {
-			return fmt.Errorf("%s: data: %w", from.Dir, err)
-		}
-	}
-	r.dataset, err = train.OpenData(r.job, r.baseDir, meta)
-	if err != nil {
-		return err
-	}
-	r.meta = r.dataset.Meta()
-	return nil
 }
 
 // connect starts the broker, or finds the one that runs elsewhere.

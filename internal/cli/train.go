@@ -22,6 +22,7 @@ type trainFlags struct {
 	threads  int
 	runDir   string
 	resume   bool
+	accept   bool
 	set      []string
 	asJSON   bool
 	listen   string
@@ -62,6 +63,7 @@ output that nobody reads any more (| head) do the same.
 	fl.IntVar(&f.threads, "threads", 0, "compute threads a worker (default: cores divided by local workers)")
 	fl.StringVar(&f.runDir, "run-dir", "", "where the run is kept (default runs/NAME)")
 	fl.BoolVar(&f.resume, "resume", false, "continue from the newest checkpoint in the run directory that verifies, or start if there is none")
+	fl.BoolVar(&f.accept, "accept-data-change", false, "with --resume: go on though the data is not what it was; statistics, vocabulary and held-out split stay the run's, and the change is recorded in its checkpoints")
 	fl.StringArrayVar(&f.set, "set", nil, "override a key of the job file, e.g. --set train.steps=50 (repeatable)")
 	fl.BoolVar(&f.handover, "handover", false, "SIGTERM leaves the job to a coordinator that is started again with this command: its workers wait for it")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a line on standard output")
@@ -106,7 +108,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if err != nil {
 		return err
 	}
-	r := &run{job: j, jobPath: path, again: resumeCommand(c, []string{path}, f.runDir), baseDir: base, dir: f.runDir, resume: f.resume, local: local, threads: threads,
+	r := &run{job: j, jobPath: path, again: resumeCommand(c, []string{path}, f.runDir), baseDir: base, dir: f.runDir, resume: f.resume, acceptData: f.accept, check: checkCommand(path, f.set), local: local, threads: threads,
 		listen: f.listen, routes: f.routes, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON}
 
 	ctx, cancel := context.WithCancelCause(c.Context())

@@ -46,7 +46,7 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 		if s.Image[0] > 0 {
 			size := s.Image[0] * s.Image[1] * s.Image[2]
 			if err := c.image(b.Images[i*size:(i+1)*size], x.Image); err != nil {
-				return fmt.Errorf("%s: %w", x.name(), err)
+				return &SampleError{x.ID, x.name(), err}
 			}
 		}
 		labels := 0
@@ -61,7 +61,7 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 			place(b.Language, i, x.Language, s.Language[0]*s.Language[1], "language feature values"),
 		} {
 			if err != nil {
-				return fmt.Errorf("%s: %w", x.name(), err)
+				return &SampleError{x.ID, x.name(), err}
 			}
 		}
 		if c.actions != nil && s.Action > 0 {
@@ -78,6 +78,28 @@ func (s *Sample) name() string {
 		return fmt.Sprintf("sample %d", s.ID)
 	}
 	return fmt.Sprintf("sample %d (%s)", s.ID, s.Origin)
+}
+
+// SampleError is what is wrong with one sample. Its text is Err's, behind the
+// sample's name where Err does not name it.
+type SampleError struct {
+	ID    uint64 // number in the whole data set, as data.skip takes it
+	Where string
+	Err   error
+}
+
+func (e *SampleError) Error() string {
+	if e.Where == "" {
+		return e.Err.Error()
+	}
+	return e.Where + ": " + e.Err.Error()
+}
+
+func (e *SampleError) Unwrap() error { return e.Err }
+
+// wayOn says how a run goes on that met the sample.
+func (e *SampleError) wayOn() string {
+	return fmt.Sprintf("repair or replace it, or leave it out by data.skip: [%d]; then resume with --accept-data-change", e.ID)
 }
 
 // place copies row i of n values; a batch without the field takes none.

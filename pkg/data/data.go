@@ -20,6 +20,11 @@ type Meta struct {
 	Actions     *Stats      `json:"actions,omitempty"`
 	ImageMean   [3]float32  `json:"image_mean"`
 	ImageStd    [3]float32  `json:"image_std"`
+
+	// Of a run that went on with changed data; see Accept.
+	Held    []int    `json:"held,omitempty"`    // the held-out episodes, from 0, where the job's choice would be another now
+	Start   *Start   `json:"start,omitempty"`   // where the order began anew
+	Changes []Change `json:"changes,omitempty"` // oldest first
 }
 
 // Stats are the training split's action statistics, in physical units, [A] each.
@@ -77,6 +82,11 @@ type Dataset interface {
 	Findings() []Finding
 	// Survey decodes and checks samples, and sums up the data set.
 	Survey(ctx context.Context, s Survey) (Summary, error)
+	// Index is what a run keeps of the samples; ErrNoIndex where there is none.
+	Index(ctx context.Context) (*Index, error)
+	// Change says how the data differs from that of the Meta it was opened
+	// with; nil where it does not. See Watch.Other.
+	Change() *Change
 	Close() error
 }
 

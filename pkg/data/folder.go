@@ -102,6 +102,13 @@ func (o *opening) readManifest(root *folderRoot, path string) (*table, string, e
 		}
 		return f
 	}
+	t.short = func(i, frame int) string {
+		s := fmt.Sprintf("%s:%d", ManifestName, lines[i])
+		if images != nil {
+			s += " (" + images[i] + ")"
+		}
+		return s
+	}
 	t.image = func(i int) (Image, error) {
 		file, err := root.read(images[i])
 		if err == nil {
@@ -147,7 +154,11 @@ func (s *manifestScan) line(line int, text []byte) error {
 		return fmt.Errorf("action has %d values, the first line's has %d", len(l.action), t.dim)
 	}
 	if o.needs.Image[0] > 0 {
-		if !o.lenient() {
+		switch {
+		case o.lenient():
+		case o.skips(i):
+			t.sums = append(t.sums, 0)
+		default:
 			file, err := s.root.read(l.image)
 			if err == nil {
 				err = o.picture(file, func() string { return fmt.Sprintf("%q", l.image) })

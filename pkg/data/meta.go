@@ -37,6 +37,9 @@ func (m *Meta) Check() error {
 	if len(m.Vocab) > m.VocabSize {
 		return bad("the vocabulary has %d words, vocab_size is %d", len(m.Vocab), m.VocabSize)
 	}
+	if err := m.checkChange(); err != nil {
+		return bad("%v", err)
+	}
 	if s.Action > 0 {
 		if m.Actions == nil {
 			return bad("it has actions, but no statistics of them")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -66,6 +67,7 @@ func Open(cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta) (D
 // ctx's, and that is watched.
 func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta, watch Watch) (Dataset, error) {
 	o := &opening{ctx: ctx, watch: watch, cfg: cfg, needs: needs, seed: seed, given: meta}
+	o.skip = slices.Compact(slices.Sorted(slices.Values(cfg.Skip)))
 	o.path = cfg.Path
 	if o.path != "" && !filepath.IsAbs(o.path) {
 		o.path = filepath.Join(baseDir, o.path)
@@ -95,6 +97,10 @@ func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, ba
 		}
 		return o.findings
 	})
+	if err := o.finish(d); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
+	}
 	return d, nil
 }
 
@@ -106,6 +112,7 @@ type opening struct {
 	needs Needs
 	seed  uint64
 	path  string
+	skip  []int // data.skip, ascending
 	given *Meta
 
 	findings []Finding    // see find
@@ -146,7 +153,7 @@ func (o *opening) lacks(what ...string) error {
 
 // same compares a computed fingerprint with the given Meta's.
 func (o *opening) same(fingerprint string) error {
-	if o.given != nil && o.given.Fingerprint != "" && o.given.Fingerprint != fingerprint {
+	if o.given != nil && o.given.Fingerprint != "" && o.given.Fingerprint != fingerprint && !o.watch.Other {
 		return fmt.Errorf("%w: fingerprint %s, the checkpoint's is %s; its content, camera, split or held-out episodes differ", ErrOtherData, fingerprint, o.given.Fingerprint)
 	}
 	return nil
@@ -158,6 +165,9 @@ func (o *opening) base(fingerprint string) (Meta, error) {
 		return Meta{}, err
 	}
 	m := Meta{Kind: o.cfg.Kind, Fingerprint: fingerprint}
+	if g := o.given; g != nil && g.Fingerprint != "" {
+		m.Held, m.Start, m.Changes = g.Held, g.Start, g.Changes
+	}
 	m.Spec.Image = o.needs.Image
 	if o.needs.Image[0] > 0 {
 		m.ImageMean, m.ImageStd = imageMean, imageStd
@@ -266,7 +276,10 @@ func (o *opening) actions(m *Meta, dim int, own labels, read func() (train, held
 
 // holdoutLabel is the held-out choice as part of a fingerprint. The seed counts
 // only where it chooses.
-func (o *opening) holdoutLabel() string {
+func (o *opening) holdoutLabel() (s string) {
+	if len(o.skip) > 0 {
+		defer func() { s += fmt.Sprint(" without ", o.skip) }()
+	}
 	if o.cfg.Holdout.Fraction > 0 {
 		return fmt.Sprintf("fraction %v of seed %d", o.cfg.Holdout.Fraction, o.seed)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Order says which sample stands at which position of a job's endless stream.
-// It is five numbers of the job and a pure function: it has no state, holds no
+// It is five numbers of the job (seven, once its data has changed) and a pure function: it has no state, holds no
 // table and knows nothing of ranks or world size. A run resumes from its step
 // number alone, and a change of workers neither loses nor repeats a sample.
 //
@@ -24,6 +24,11 @@ type Order struct {
 	Global  int  // samples a step
 	Micro   int  // samples a micro-batch; divides Global
 	Shuffle bool // false: every epoch runs 0, 1, … N-1
+
+	// Where the data has changed on the way: position Start begins epoch Epoch.
+	// Zeros: nothing has. Earlier positions, which nobody asks for any more,
+	// are as if it had not.
+	Start, Epoch uint64
 }
 
 // Validate returns an error that names the field that makes no order.
@@ -45,7 +50,11 @@ func (o Order) Micros() int { return o.Global / o.Micro }
 // Sample returns the sample, in [0, N), at position pos of the stream.
 // Each epoch of N positions holds every sample once.
 func (o Order) Sample(pos uint64) int {
-	epoch, p := pos/uint64(o.N), pos%uint64(o.N)
+	first := uint64(0)
+	if pos >= o.Start {
+		pos, first = pos-o.Start, o.Epoch
+	}
+	epoch, p := first+pos/uint64(o.N), pos%uint64(o.N)
 	if !o.Shuffle {
 		return int(p)
 	}

@@ -121,6 +121,10 @@ func (p *Prefetcher) fill(ctx context.Context, c *Collator, step uint64, m int, 
 	if err == nil {
 		err = c.Collate(samples, b)
 	}
+	var sample *SampleError
+	if errors.As(err, &sample) {
+		return fmt.Errorf("step %d, micro-batch %d: %w; %s", step+1, m, err, sample.wayOn())
+	}
 	if err != nil {
 		return fmt.Errorf("step %d, micro-batch %d: %w", step+1, m, err)
 	}

@@ -96,7 +96,7 @@ func openRLDS(o *opening) (*set, error) {
 		return nil, fmt.Errorf("%s: split %s has no steps", dir, name)
 	}
 	s.table.texts = s.texts.texts
-	s.table.image, s.table.origin, s.table.place = s.image, s.origin, s.place
+	s.table.image, s.table.origin, s.table.place, s.table.short = s.image, s.origin, s.place, s.short
 	s.table.camera = fields.camera[strings.LastIndexByte(fields.camera, '/')+1:]
 	for _, p := range s.pictures {
 		s.table.sums = append(s.table.sums, p.crc)
@@ -272,6 +272,9 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 			if s.o.lenient() {
 				break
 			}
+			if s.o.skips(len(t.episode) + i) {
+				continue
+			}
 			where := func() string {
 				return fmt.Sprintf("%s episode %d step %d", filepath.Base(s.files[len(s.files)-1]), t.eps, i)
 			}
@@ -304,6 +307,14 @@ func (s *rldsScan) origin(i int) string {
 		where = filepath.Base(s.files[s.pictures[i].shard]) + " " + where
 	}
 	return where
+}
+
+func (s *rldsScan) short(i, frame int) string {
+	e, k := int(s.table.episode[i]), len(s.firsts)-1
+	for k > 0 && s.firsts[k] > e {
+		k--
+	}
+	return fmt.Sprintf("%s record %d, episode %d step %d", filepath.Base(s.files[k]), e-s.firsts[k], e, frame)
 }
 
 func (s *rldsScan) place(i int) Fault {

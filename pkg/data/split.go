@@ -77,6 +77,66 @@ func split(n, episodes int, held []int, episode func(i int) int) (train, heldout
 	return train, heldout
 }
 
+// heldOut returns the held-out episodes: those of the given Meta where they
+// were fixed, else the job's choice.
+func (o *opening) heldOut(n int, numbers []int64) ([]int, error) {
+	if g := o.given; g != nil && g.Held != nil && g.Fingerprint != "" && !o.watch.Other {
+		if len(g.Held) > 0 && g.Held[len(g.Held)-1] >= n {
+			return nil, fmt.Errorf("%w: %d episodes, but episode %d was held out", ErrOtherData, n, g.Held[len(g.Held)-1])
+		}
+		return g.Held, nil
+	}
+	held, err := heldOut(o.cfg.Holdout, o.seed, n, numbers)
+	if err != nil && o.given != nil && o.given.Held != nil && o.watch.Other {
+		return nil, nil // settle knows them
+	}
+	return held, err
+}
+
+// skips says whether data.skip leaves sample i out; its picture is not read then.
+func (o *opening) skips(i int) bool {
+	_, out := slices.BinarySearch(o.skip, i)
+	return out
+}
+
+// finish leaves out what data.skip says, and settles how the data differs from
+// that of the given Meta.
+func (o *opening) finish(d *set) error {
+	if len(o.skip) > 0 {
+		if first, last := o.skip[0], o.skip[len(o.skip)-1]; first < 0 || last >= d.about.n {
+			return fmt.Errorf("data.skip names the samples %d to %d; the data has 0 to %d", first, last, d.about.n-1)
+		}
+		if err := d.resplit(d.about.heldOut, o.skip); err != nil {
+			return err
+		}
+	}
+	g := o.given
+	switch {
+	case g == nil || g.Fingerprint == "":
+		return nil
+	case g.Fingerprint != d.meta.Fingerprint:
+		return o.settle(d)
+	case g.Held != nil:
+		return d.resplit(g.Held, o.skip)
+	}
+	return nil
+}
+
+// split divides samples as the function split does, without those that
+// data.skip leaves out.
+func (o *opening) split(n, episodes int, held []int, episode func(i int) int) (train, heldout []int32) {
+	train, heldout = split(n, episodes, held, episode)
+	return leaveOut(train, o.skip), leaveOut(heldout, o.skip)
+}
+
+// leaveOut returns the samples of l that are not in skip, which ascends.
+func leaveOut(l []int32, skip []int) []int32 {
+	if len(skip) == 0 {
+		return l
+	}
+	return slices.DeleteFunc(l, func(i int32) bool { _, out := slices.BinarySearch(skip, int(i)); return out })
+}
+
 // maxSamples bounds a data set, so that sample indices fit int32.
 const maxSamples = math.MaxInt32
 
@@ -91,6 +151,14 @@ var _ Source = subset{}
 
 func (s subset) Len() int { return s.n }
 
+// id is sample i's number in the whole data set.
+func (s subset) id(i int) int {
+	if s.index == nil {
+		return i
+	}
+	return int(s.index[i])
+}
+
 func (s subset) Sample(i int) (Sample, error) {
 	if i < 0 || i >= s.n {
 		return Sample{}, fmt.Errorf("sample %d is outside the split's [0, %d)", i, s.n)
@@ -98,7 +166,11 @@ func (s subset) Sample(i int) (Sample, error) {
 	if s.index != nil {
 		i = int(s.index[i])
 	}
-	return s.get(i)
+	x, err := s.get(i)
+	if err != nil {
+		return x, &SampleError{ID: uint64(i), Err: err}
+	}
+	return x, nil
 }
 
 // set is the Dataset that all sources of this package come as.
@@ -107,6 +179,7 @@ type set struct {
 	train, heldout subset
 	findings       func() []Finding // nil: none
 	about          about
+	change         *Change
 	close          func() error
 }
 
@@ -121,6 +194,7 @@ func (d *set) Findings() []Finding {
 	}
 	return d.findings()
 }
+func (d *set) Change() *Change { return d.change }
 func (d *set) Close() error {
 	if d.close == nil {
 		return nil
@@ -133,7 +207,7 @@ func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get
 	if n > maxSamples {
 		return nil, fmt.Errorf("%d samples; a data set may have at most %d", n, maxSamples)
 	}
-	d := &set{close: close, about: about{episodes: episodes, held: len(held)}, train: subset{n: n, get: get}, heldout: subset{get: get}}
+	d := &set{close: close, about: about{n: n, episodes: episodes, held: len(held), heldOut: held, episode: episode}, train: subset{n: n, get: get}, heldout: subset{get: get}}
 	if len(held) > 0 {
 		train, rest := split(n, episodes, held, episode)
 		d.train = subset{index: train, n: len(train), get: get}
@@ -145,4 +219,19 @@ func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get
 	meta.Train, meta.Heldout = d.train.n, d.heldout.n
 	d.meta = meta
 	return d, nil
+}
+
+// resplit divides the samples anew.
+func (d *set) resplit(held, skip []int) error {
+	train, rest := split(d.about.n, d.about.episodes, held, d.about.episode)
+	train, rest = leaveOut(train, skip), leaveOut(rest, skip)
+	get := d.train.get
+	d.train = subset{index: train, n: len(train), get: get}
+	d.heldout = subset{index: rest, n: len(rest), get: get}
+	if d.train.n == 0 {
+		return fmt.Errorf("no samples are left to train on: the data has %d samples, %d of them held out and %d left out by data.skip", d.about.n, d.heldout.n, d.about.n-d.heldout.n)
+	}
+	d.meta.Train, d.meta.Heldout = d.train.n, d.heldout.n
+	d.about.held, d.about.heldOut = len(held), held
+	return nil
 }

@@ -16,8 +16,9 @@ type Summary struct {
 	Path            string        `json:"path,omitempty"`
 	Samples         int           `json:"samples"`
 	Episodes        int           `json:"episodes"`
-	Train           int           `json:"train"`   // samples
-	Heldout         int           `json:"heldout"` // samples
+	LeftOut         int           `json:"left_out,omitempty"` // by data.skip; not in Samples
+	Train           int           `json:"train"`              // samples
+	Heldout         int           `json:"heldout"`            // samples
 	HeldoutEpisodes int           `json:"heldout_episodes"`
 	Camera          *Camera       `json:"camera,omitempty"`
 	Instructions    *Instructions `json:"instructions,omitempty"`
@@ -75,8 +76,11 @@ type Dimension struct {
 type about struct {
 	path     string
 	camera   string
+	n        int // samples, those left out too
 	episodes int
 	held     int                // episodes
+	heldOut  []int              // which
+	episode  func(i int) int    // of sample i
 	table    *table             // of a file source with words; nil elsewhere
 	place    func(id int) Fault // where a sample lies: the places of a Fault; may be nil
 }
@@ -87,7 +91,7 @@ func (d *set) Survey(ctx context.Context, s Survey) (Summary, error) {
 	facts, err := d.look(ctx, s)
 	a := d.about
 	sum := Summary{Kind: d.meta.Kind, Path: a.path, Samples: d.train.n + d.heldout.n, Episodes: a.episodes, Train: d.train.n, Heldout: d.heldout.n,
-		HeldoutEpisodes: a.held, Findings: slices.Clone(d.Findings())}
+		LeftOut: a.n - d.train.n - d.heldout.n, HeldoutEpisodes: a.held, Findings: slices.Clone(d.Findings())}
 	if sum.Findings == nil {
 		sum.Findings = []Finding{}
 	}
@@ -132,8 +136,9 @@ func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
 		return fmt.Sprintf("all %d pictures that were looked at, of %d,", n, s.Samples)
 	}
 	all := several(f.looked)
-	if t := d.about.table; t != nil && len(t.sums) > 1 { // known of every picture
-		c.Equal, all = !slices.ContainsFunc(t.sums, func(x uint32) bool { return x != t.sums[0] }), several(len(t.sums))
+	if t := d.about.table; t != nil && len(t.sums) > 0 { // known of every picture
+		ids := d.all()
+		c.Equal, all = len(ids) > 1 && !slices.ContainsFunc(ids, func(i int32) bool { return t.sums[i] != t.sums[ids[0]] }), several(len(ids))
 	}
 	switch {
 	case f.looked == 0:
@@ -262,6 +267,9 @@ func (s Summary) Text(short bool) string {
 	fmt.Fprintf(&b, "%s data: %s of %s; %d to train on, %d held out", s.Kind, counted(s.Samples, "sample"), counted(s.Episodes, "episode"), s.Train, s.Heldout)
 	if s.HeldoutEpisodes > 0 {
 		fmt.Fprintf(&b, " (%s)", counted(s.HeldoutEpisodes, "episode"))
+	}
+	if s.LeftOut > 0 {
+		fmt.Fprintf(&b, ", %d left out by data.skip", s.LeftOut)
 	}
 	b.WriteByte('\n')
 	if c := s.Camera; c != nil {

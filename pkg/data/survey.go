@@ -83,10 +83,7 @@ func (d *set) all() []int32 {
 	var ids []int32
 	for _, s := range []subset{d.train, d.heldout} {
 		for i := range s.n {
-			if s.index != nil {
-				i = int(s.index[i])
-			}
-			ids = append(ids, int32(i))
+			ids = append(ids, int32(s.id(i)))
 		}
 	}
 	slices.Sort(ids)

@@ -16,6 +16,7 @@ type table struct {
 	image   func(i int) (Image, error) // pixels of sample i
 	origin  func(i int) string         // file and line or record
 	place   func(i int) Fault          // the same, for scripts
+	short   func(i, frame int) string  // the same in a few words
 	camera  string                     // what the data calls it
 	sums    []uint32                   // [n] CRC-32C of each picture's file; nil: none were read
 	close   func() error
@@ -55,7 +56,7 @@ func (x *textIndex) add(s string) int32 {
 
 // dataset makes the data set of a table.
 func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
-	held, err := heldOut(o.cfg.Holdout, o.seed, t.eps, t.numbers)
+	held, err := o.heldOut(t.eps, t.numbers)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 		return nil, err
 	}
 	n := len(t.episode)
-	train, rest := split(n, t.eps, held, func(i int) int { return int(t.episode[i]) })
+	train, rest := o.split(n, t.eps, held, func(i int) int { return int(t.episode[i]) })
 	if err := o.checkEmpty(t, held, len(rest)); err != nil {
 		return nil, err
 	}

@@ -177,12 +177,12 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		}
 		episodes = len(ids)
 	}
-	held, err := heldOut(o.cfg.Holdout, o.seed, episodes, ids)
+	held, err := o.heldOut(episodes, ids)
 	if err != nil {
 		return nil, err
 	}
 	episode := func(i int) int { return int(of[i]) }
-	train, rest := split(n, episodes, held, episode)
+	train, rest := o.split(n, episodes, held, episode)
 	action := func(i int) []float32 { return actions[i*dim : (i+1)*dim] }
 	place := func(i int) string { return fmt.Sprintf("%s row %d", t.path, i) }
 	err = o.actions(&meta, dim, own, func() (actionRows, actionRows) {

@@ -18,6 +18,12 @@ type Watch struct {
 	// were not there; the opening goes on with the next. Pictures are not
 	// looked at then, not even their headers: Check decodes them.
 	Fault func(Fault)
+
+	// Other has data of other content than the given Meta's opened too: then
+	// Dataset.Change says how it differs, and the held-out split stays what it
+	// was. Former is the index of the data of Meta, nil where there is none.
+	Other  bool
+	Former *Index
 }
 
 // Progress is how far a scan of a data set is.

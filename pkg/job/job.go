@@ -70,6 +70,7 @@ type Data struct {
 	SeqLen      int      `yaml:"seq_len,omitempty"`      // copy, recall: tokens in a sequence
 	Distance    int      `yaml:"distance,omitempty"`     // recall: tokens from the key to its recall
 	MaxTokens   int      `yaml:"max_tokens,omitempty"`   // instruction tokens after padding or cutting; 0: the longest of the training split
+	Skip        []int    `yaml:"skip,omitempty"`         // tensors, rlds, folder: samples that are left out, by their number in the whole data set, from 0
 	Normalize   string   `yaml:"normalize,omitempty"`    // actions: none | mean_std | min_max | quantile
 	ActionNames []string `yaml:"action_names,omitempty"` // of the action's dimensions; nil: the data's own, else a0, a1, …
 	ActionUnits []string `yaml:"action_units,omitempty"` // of the same, "" for none

@@ -248,6 +248,13 @@ func (j *Job) checkData(c *checker) {
 	} else {
 		c.oneOf("data.normalize", d.Normalize, normalisation)
 	}
+	if slices.Contains([]string{"tensors", "rlds", "folder"}, d.Kind) {
+		for i, s := range d.Skip {
+			c.within(fmt.Sprintf("data.skip[%d]", i), s, 0, 1<<31-1)
+		}
+	} else {
+		c.unused("data.skip", len(d.Skip) == 0, kind)
+	}
 	j.checkActions(c)
 	c.within("data.max_tokens", d.MaxTokens, 0, maxVocab)
 	c.oneOf("data.delivery", d.Delivery, deliveries)

@@ -71,7 +71,11 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 
 // Order is the job's data order.
 func Order(j *job.Job, meta data.Meta) data.Order {
-	return data.Order{Seed: j.Seed, N: meta.Train, Global: j.Batch.Global, Micro: j.Batch.Micro, Shuffle: j.Data.Shuffle}
+	o := data.Order{Seed: j.Seed, N: meta.Train, Global: j.Batch.Global, Micro: j.Batch.Micro, Shuffle: j.Data.Shuffle}
+	if s := meta.Start; s != nil {
+		o.Start, o.Epoch = s.Step*uint64(o.Global), s.Epoch
+	}
+	return o
 }
 
 // OpenData opens the job's data set; meta is nil where it is to be measured.
