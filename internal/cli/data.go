@@ -162,7 +162,11 @@ func (l *faultList) add(f data.Fault) {
 		}{"fault", f}))
 	}
 	if l.out != nil && l.n <= faultsShown {
-		fmt.Fprintf(l.out, "%s: %.400s\n", f.Kind, f)
+		text := f.String()
+		if name := fmt.Sprintf("sample %d", ptrOr(f.Sample, -1)); f.Sample != nil && !strings.HasPrefix(text, name) {
+			text = name + ": " + text // as data.skip takes it
+		}
+		fmt.Fprintf(l.out, "%s: %.400s\n", f.Kind, text)
 	}
 	if l.out != nil && l.n == faultsShown+1 {
 		fmt.Fprintf(l.out, "… more are counted; --out FILE has them all\n")
@@ -308,4 +312,11 @@ func counted(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%s %ss", grouped(int64(n)), what)
+}
+
+func ptrOr(p *int, or int) int {
+	if p == nil {
+		return or
+	}
+	return *p
 }
