@@ -61,7 +61,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				return usagef("--plot draws what --exits measures: give both")
 			}
 			if exits {
-				rep, err := m.exits(c.Context(), src, threads)
+				rep, err := m.exits(c.Context(), src, split, threads)
 				if err != nil {
 					return err
 				}
@@ -76,11 +76,10 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				fmt.Fprint(c.OutOrStdout(), exitsText(rep))
 				return nil
 			}
-			rep, err := m.evaluate(c.Context(), src, threads)
+			rep, err := m.evaluate(c.Context(), src, split, threads)
 			if err != nil {
 				return err
 			}
-			rep.Split = split
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(rep)
 			}
@@ -268,10 +267,10 @@ func (t *trained) source(split string) (data.Source, string, error) {
 	return nil, "", fmt.Errorf("nothing of this data is held out (data.holdout of the job): there is nothing to measure; --split train or all measures what was trained on, --data another data set")
 }
 
-func (t *trained) evaluate(ctx context.Context, src data.Source, threads int) (train.Report, error) {
+func (t *trained) evaluate(ctx context.Context, src data.Source, split string, threads int) (train.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	rep, err := train.Evaluate(ctx, rt, t.model, t.meta, t.job.Loss, src)
+	rep, err := train.Evaluate(ctx, rt, t.model, t.meta, t.job.Loss, src, split)
 	rep.Step = t.step
 	return rep, err
 }
@@ -280,7 +279,7 @@ func (t *trained) evaluate(ctx context.Context, src data.Source, threads int) (t
 func reportText(r train.Report) string {
 	var b strings.Builder
 	if t := r.Tokens; t != nil {
-		fmt.Fprintf(&b, "%s, step %d: %d sequences, token accuracy %.2f %%, loss %.4f\n", r.Split, r.Step, t.Samples, 100*t.Accuracy, t.Loss)
+		fmt.Fprintf(&b, "%s, step %d: %d sequences with %d targets, token accuracy %.2f %%, loss %.4f\n", r.Split, r.Step, t.Samples, t.Targets, 100*t.Accuracy, t.Loss)
 		fmt.Fprintf(&b, "  input     %v\n  expected  %v\n  predicted %v\n", t.Input, t.Expected, t.Output)
 		return b.String()
 	}

@@ -19,10 +19,10 @@ import (
 const exitSamples = 500
 
 // exits measures a checkpoint's exits on src.
-func (t *trained) exits(ctx context.Context, src data.Source, threads int) (train.ExitReport, error) {
+func (t *trained) exits(ctx context.Context, src data.Source, split string, threads int) (train.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	return train.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, exitSamples)
+	return train.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, split, exitSamples)
 }
 
 // exitsText is the table of accuracy against latency.

@@ -26,6 +26,9 @@ import (
 // split, one object a line, in order of steps.
 const evalFile = "eval.jsonl"
 
+// heldoutSplit is its name in options, reports and messages.
+const heldoutSplit = "heldout"
+
 // heldout is one line of it.
 type heldout struct {
 	Step     uint64   `json:"step"`
@@ -216,12 +219,11 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	m, err := loadTrained(filepath.Join(r.dir, "checkpoints", checkpoint.DirName(step)))
 	var rep train.Report
 	if err == nil {
-		rep, err = m.evaluate(ctx, r.dataset.Heldout(), 1)
+		rep, err = m.evaluate(ctx, r.dataset.Heldout(), heldoutSplit, 1)
 	}
 	if err == nil {
 		var h heldout
 		h, err = e.record(rep, time.Since(began).Seconds())
-		rep.Split = "heldout"
 		r.view.event("eval", h.text(), map[string]any{"step": step, "report": rep})
 	}
 	if err != nil && ctx.Err() == nil {
@@ -265,11 +267,10 @@ func (r *run) evaluateLast(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	rep, err := m.evaluate(ctx, r.dataset.Heldout(), r.threads*max(r.local, 1))
+	rep, err := m.evaluate(ctx, r.dataset.Heldout(), heldoutSplit, r.threads*max(r.local, 1))
 	if err != nil {
-		return fmt.Errorf("evaluating the held-out split: %w", err)
+		return err
 	}
-	rep.Split = "heldout"
 	if _, err := r.eval.record(rep, time.Since(began).Seconds()); err != nil { // the job is done all the same
 		r.log.Warn(evalFile+" lacks this measurement", zap.Error(err))
 	}

@@ -68,8 +68,14 @@ func (r *run) retain() {
 // losses are those of a run's newest steps, for the manifests' mean.
 type losses struct {
 	window int
-	by     map[uint64]float64
+	by     map[uint64]stepLoss
 	newest uint64
+}
+
+// stepLoss is a step's loss, and the number of targets that it is the mean over.
+type stepLoss struct {
+	mean    float64
+	targets int
 }
 
 // defaultWindow is the number of steps of the mean where checkpoint.every
@@ -80,14 +86,14 @@ func newLosses(every int) *losses {
 	if every == 0 {
 		every = defaultWindow
 	}
-	return &losses{window: every, by: map[uint64]float64{}}
+	return &losses{window: every, by: map[uint64]stepLoss{}}
 }
 
 // add notes a committed step; one that was refused has no loss.
-func (l *losses) add(step uint64, loss float64, refused bool) {
+func (l *losses) add(step uint64, loss float64, targets int, refused bool) {
 	l.newest = max(l.newest, step)
 	if !refused {
-		l.by[step] = loss
+		l.by[step] = stepLoss{loss, targets}
 	}
 	if len(l.by) <= 4*l.window {
 		return
@@ -99,16 +105,26 @@ func (l *losses) add(step uint64, loss float64, refused bool) {
 	}
 }
 
-// mean is that of the window's steps up to step; nil where there are none.
+// mean is that over the targets of the window's steps up to step; nil where
+// there are none.
 func (l *losses) mean(step uint64) *checkpoint.Training {
 	var t checkpoint.Training
+	first, total := 0, 0.0
 	for s := step - min(step, uint64(l.window)) + 1; s <= step; s++ {
 		if x, ok := l.by[s]; ok {
-			t.Loss = float64(t.Loss + x)
+			if first == 0 {
+				first = x.targets
+			}
+			w := 1.0 // exactly, where all steps have as many; lines of older versions do not say
+			if x.targets > 0 {
+				w = float64(x.targets) / float64(first)
+			}
+			t.Loss = float64(t.Loss + float64(w*x.mean))
+			total += w
 			t.Steps++
 		}
 	}
-	t.Loss /= float64(t.Steps)
+	t.Loss /= total
 	if t.Steps == 0 || math.IsInf(t.Loss, 0) || math.IsNaN(t.Loss) {
 		return nil
 	}

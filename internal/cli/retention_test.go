@@ -137,14 +137,18 @@ func TestLosses(t *testing.T) {
 		t.Errorf("before the first step: %+v", got)
 	}
 	for s := uint64(1); s <= 100; s++ {
-		l.add(s, float64(s), s == 98)
+		l.add(s, float64(s), 7, s == 98)
 	}
 	for step, want := range map[uint64]*checkpoint.Training{100: {Loss: 99.5, Steps: 2}, 97: {Loss: 96, Steps: 3}, 92: {Loss: 91, Steps: 3}, 10: nil} {
 		if got := l.mean(step); (got == nil) != (want == nil) || got != nil && *got != *want {
 			t.Errorf("mean at %d is %+v, want %+v", step, got, want)
 		}
 	}
-	l.add(101, math.Inf(1), false)
+	l.add(100, 1, 21, false) // of three times as many targets: the mean is over these
+	if got, want := l.mean(100), (checkpoint.Training{Loss: (99*7 + 1*21) / 28.0, Steps: 2}); got == nil || math.Abs(got.Loss-want.Loss) > 1e-12 || got.Steps != want.Steps {
+		t.Errorf("of unequal numbers of targets: %+v, want %+v", got, want)
+	}
+	l.add(101, math.Inf(1), 7, false)
 	if got := l.mean(101); got != nil {
 		t.Errorf("of an infinite loss: %+v", got)
 	}

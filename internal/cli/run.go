@@ -112,6 +112,12 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err := r.checkInit(model); err != nil {
 		return err
 	}
+	if err := train.CheckTargets(ctx, model.Config(), r.meta, r.dataset.Train(), "train"); err != nil {
+		return err
+	}
+	if err := train.CheckTargets(ctx, model.Config(), r.meta, r.dataset.Heldout(), heldoutSplit); err != nil {
+		return err
+	}
 	if r.start >= uint64(r.job.Train.Steps) {
 		return r.nothingToDo(from)
 	}
@@ -334,7 +340,7 @@ func (r *run) stepDone(reports []*cluster.Report) {
 	}
 	r.lastAt, r.last = now, m
 	r.mu.Lock()
-	r.loss.add(m.Step, m.Loss, m.Refused != "")
+	r.loss.add(m.Step, m.Loss, m.Targets, m.Refused != "")
 	r.mu.Unlock()
 	if m.Refused != "" {
 		r.log.Warn("no update was made", zap.Uint64("step", m.Step), zap.String("reason", m.Refused))

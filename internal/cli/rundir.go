@@ -36,6 +36,7 @@ func openMetrics(path string, step uint64, goesOn bool, recent *losses) (*os.Fil
 		var m struct {
 			Step    uint64  `json:"step"`
 			Loss    float64 `json:"loss"`
+			Targets int     `json:"targets"`
 			Refused string  `json:"refused"`
 		}
 		if err != nil || json.Unmarshal(line, &m) != nil || m.Step > step && !goesOn {
@@ -43,7 +44,7 @@ func openMetrics(path string, step uint64, goesOn bool, recent *losses) (*os.Fil
 		}
 		keep += int64(len(line))
 		last = m.Step
-		recent.add(m.Step, m.Loss, m.Refused != "")
+		recent.add(m.Step, m.Loss, m.Targets, m.Refused != "")
 	}
 	if err := f.Truncate(keep); err != nil {
 		f.Close()

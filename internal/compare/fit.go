@@ -97,7 +97,7 @@ func (s *subject) fit(ctx context.Context, rt *tensor.Runtime) (*fitted, error) 
 
 // evaluate measures s on its held-out split.
 func (s *subject) evaluate(ctx context.Context, rt *tensor.Runtime) (train.Report, error) {
-	return train.Evaluate(ctx, rt, s.model, s.meta, s.job.Loss, s.set.Heldout())
+	return train.Evaluate(ctx, rt, s.model, s.meta, s.job.Loss, s.set.Heldout(), "heldout")
 }
 
 // cached remembers the samples of a split: drawing a scene anew each epoch

@@ -60,8 +60,9 @@ func BenchmarkCheckpointPause(b *testing.B) {
 		batch.Tokens[i] = 1
 	}
 	blobs := newMemBlobs().join("w")
-	w := &Worker{ID: "w", Blobs: blobs, Log: zap.NewNop(), job: j, trainer: t, events: make(chan any, 16), left: make(chan struct{})}
+	w := &Worker{ID: "w", Blobs: blobs, Log: zap.NewNop(), job: j, trainer: t}
 	w.offer.init(blobs)
+	said := hears(w)
 
 	commits := make(chan time.Time, 1)
 	t.phase = func(_ uint64, phase string) {
@@ -97,7 +98,7 @@ func BenchmarkCheckpointPause(b *testing.B) {
 		steps = append(steps, s)
 		copies = append(copies, end.Sub(began).Seconds())
 		waits = append(waits, max(0, end.Sub(commit).Seconds()))
-		if o, ok := (<-w.events).(cluster.OfferReady); !ok || o.Offer.Step != at {
+		if o, ok := (<-said).(cluster.OfferReady); !ok || o.Offer.Step != at {
 			b.Fatalf("told %+v", o)
 		}
 		w.offer.withdraw(at)

@@ -3,32 +3,50 @@ package train
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
+// Predicted is what a model makes of one batch of a split. All of it is valid
+// only until the next batch.
+type Predicted struct {
+	Samples []data.Sample
+	Batch   *models.Batch
+	Output  []float32 // [n, A] or [n, T, V]
+	Targets []int32   // [n, T], models.NoLabel where there is none; nil where the output is actions
+	Sum     float64   // of the losses of what counts
+	Count   int       // targets, or action values: Sum/Count is the mean loss
+}
+
 // Predict runs model over every sample of src in order, without dropout, and
-// hands each batch with its samples and the model's output, [n, A] or [n, T, V],
-// to visit. All are valid during the call only.
-func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, visit func(samples []data.Sample, b *models.Batch, loss float64, out []float32)) error {
+// hands what it makes of each batch to visit.
+func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, visit func(p Predicted)) error {
 	const size = 32
 	n := src.Len()
-	var prog *models.Program
-	var batch *models.Batch
 	samples := make([]data.Sample, 0, size)
 	collator, err := data.NewCollator(meta)
 	if err != nil {
 		return err
 	}
+	var prog *models.Program
+	var batch *models.Batch
+	defer func() {
+		if prog != nil {
+			prog.Close()
+		}
+	}()
 	for at := 0; at < n; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		k := min(size, n-at)
 		if batch == nil || batch.N != k {
-			var err error
+			if prog != nil {
+				prog.Close()
+			}
 			if prog, err = model.Program(rt, k, meta.Spec, models.ProgramOptions{Loss: loss}); err != nil {
 				return err
 			}
@@ -38,7 +56,7 @@ func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta 
 		for i := range k {
 			s, err := src.Sample(at + i)
 			if err != nil {
-				return fmt.Errorf("held-out sample %d: %w", at+i, err)
+				return fmt.Errorf("sample %d: %w", at+i, err)
 			}
 			samples = append(samples, s)
 		}
@@ -49,8 +67,9 @@ func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta 
 			return err
 		}
 		prog.SetStep(0, 0, false)
-		l := prog.Forward()
-		visit(samples, batch, l, prog.Output().Data)
+		prog.Forward()
+		l := prog.Losses()[0] // no exits and no teacher: the task's alone
+		visit(Predicted{Samples: samples, Batch: batch, Output: prog.Output().Data, Targets: prog.Targets(), Sum: l.Sum(), Count: l.Count()})
 		at += k
 	}
 	return nil
@@ -59,10 +78,11 @@ func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta 
 // TokenReport is the quality of a copy-task model.
 type TokenReport struct {
 	Samples  int     `json:"samples"`
-	Loss     float64 `json:"loss"`
-	Accuracy float64 `json:"accuracy"` // share of tokens predicted right
+	Targets  int     `json:"targets"`  // tokens that are to be predicted: loss and accuracy are over these
+	Loss     float64 `json:"loss"`     // mean cross entropy
+	Accuracy float64 `json:"accuracy"` // share predicted right
 	Input    []int32 `json:"input"`    // of the first sample
-	Expected []int32 `json:"expected"`
+	Expected []int32 `json:"expected"` // -1 where there is no target
 	Output   []int32 `json:"output"`
 }
 
@@ -74,47 +94,118 @@ type Report struct {
 	Tokens  *TokenReport `json:"tokens,omitempty"`
 }
 
-// Evaluate measures model on src.
-func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source) (Report, error) {
+// Evaluate measures model on src, which is called split in messages. Its
+// figures are means over all that counts in src, whatever the batches are that
+// it is run in. A split without samples, or without a target, is an error.
+func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, split string) (Report, error) {
 	if src.Len() == 0 {
-		return Report{}, fmt.Errorf("the split has no samples: set data.holdout.fraction or data.holdout.episodes")
+		return Report{}, emptySplit(split)
 	}
 	if meta.Spec.Labels {
 		r := &TokenReport{Samples: src.Len()}
-		right, tokens := 0, 0
-		err := Predict(ctx, rt, model, meta, loss, src, func(_ []data.Sample, b *models.Batch, l float64, out []float32) {
-			v := len(out) / len(b.Labels)
-			for i, want := range b.Labels {
-				best := argmax(out[i*v : (i+1)*v])
+		sum, right := 0.0, 0
+		err := Predict(ctx, rt, model, meta, loss, src, func(p Predicted) {
+			v := len(p.Output) / len(p.Targets)
+			for i, want := range p.Targets {
+				best := argmax(p.Output[i*v : (i+1)*v])
 				if len(r.Input) < meta.Spec.Tokens {
-					r.Input, r.Expected, r.Output = append(r.Input, b.Tokens[i]), append(r.Expected, want), append(r.Output, best)
+					r.Input, r.Expected, r.Output = append(r.Input, p.Batch.Tokens[i]), append(r.Expected, want), append(r.Output, best)
 				}
-				if want == models.NoLabel {
-					continue
-				}
-				if best == want {
+				if want != models.NoLabel && best == want {
 					right++
 				}
-				tokens++
 			}
-			r.Loss += l * float64(b.N)
+			sum += p.Sum
+			r.Targets += p.Count
 		})
-		r.Loss /= float64(src.Len())
-		r.Accuracy = float64(right) / float64(tokens)
-		return Report{Tokens: r}, err
+		if err != nil {
+			return Report{}, fmt.Errorf("%s: %w", spoken(split), err)
+		}
+		if r.Targets == 0 {
+			return Report{}, &NoTargetError{split, src.Len(), model.Config().PadToken}
+		}
+		r.Loss, r.Accuracy = sum/float64(r.Targets), float64(right)/float64(r.Targets)
+		if r.Loss-r.Loss != 0 { // JSON could not hold it either
+			return Report{}, fmt.Errorf("%s: the loss is %v: the weights give outputs that are not finite", spoken(split), r.Loss)
+		}
+		return Report{Split: split, Tokens: r}, nil
 	}
 	var pred, want []float32
-	err := Predict(ctx, rt, model, meta, loss, src, func(samples []data.Sample, _ *models.Batch, _ float64, out []float32) {
-		pred = append(pred, out...)
-		for i := range samples {
-			want = append(want, samples[i].Action...)
+	err := Predict(ctx, rt, model, meta, loss, src, func(p Predicted) {
+		pred = append(pred, p.Output...)
+		for i := range p.Samples {
+			want = append(want, p.Samples[i].Action...)
 		}
 	})
 	if err != nil {
-		return Report{}, err
+		return Report{}, fmt.Errorf("%s: %w", spoken(split), err)
 	}
 	rep, err := data.Evaluate(pred, want, meta.Actions)
-	return Report{Actions: &rep}, err
+	return Report{Split: split, Actions: &rep}, err
+}
+
+// spoken is a split's name in messages; in options and reports it is one word.
+func spoken(split string) string {
+	switch split {
+	case "heldout":
+		return "the held-out split"
+	case "train":
+		return "the training split"
+	case "all":
+		return "the data"
+	}
+	return "the split " + split
+}
+
+func emptySplit(split string) error {
+	return fmt.Errorf("%s has no samples: set data.holdout.fraction or data.holdout.episodes", spoken(split))
+}
+
+// NoTargetError says that there is nothing in a split by which a model could be
+// trained or judged.
+type NoTargetError struct {
+	Split    string
+	Samples  int
+	PadToken int // of the model; negative: none
+}
+
+func (e *NoTargetError) Error() string {
+	where := ""
+	if e.PadToken >= 0 {
+		where = fmt.Sprintf(", or its instruction token is the padding (model.pad_token %d)", e.PadToken)
+	}
+	return fmt.Sprintf("%s has no target: every label of its %d samples is %d%s; give it labels, or other episodes (data.holdout)", spoken(e.Split), e.Samples, models.NoLabel, where)
+}
+
+// CheckTargets is a *NoTargetError where src has samples of tokens and no
+// target among them. It reads src up to the first target, and runs no model.
+func CheckTargets(ctx context.Context, c models.Config, meta data.Meta, src data.Source, split string) error {
+	n := src.Len()
+	if !meta.Spec.Labels || n == 0 {
+		return nil
+	}
+	collator, err := data.NewCollator(meta)
+	if err != nil {
+		return err
+	}
+	b := models.NewBatch(1, meta.Spec)
+	for i := range n {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		s, err := src.Sample(i)
+		if err != nil {
+			return fmt.Errorf("%s: sample %d: %w", spoken(split), i, err)
+		}
+		if err := collator.Collate([]data.Sample{s}, b); err != nil {
+			return fmt.Errorf("%s: sample %d: %w", spoken(split), i, err)
+		}
+		c.Targets(b.Labels, b.Tokens, b.Labels)
+		if slices.ContainsFunc(b.Labels, func(y int32) bool { return y != models.NoLabel }) {
+			return nil
+		}
+	}
+	return &NoTargetError{split, n, c.PadToken}
 }
 
 // argmax is the index of the largest element, the first of equals.

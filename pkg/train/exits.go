@@ -28,14 +28,18 @@ func (d Depth) Enough(doubt float64, spent, next time.Duration) bool {
 
 // Doubt is how little an output is to be trusted, from 0. Where the output is
 // tokens it is 1 less the probability of the likeliest word, at the position
-// that is least sure. Where it is actions, it is how far the output is from
+// that is least sure; positions of padding, which visible says, are not asked.
+// Where it is actions, it is how far the output is from
 // that of the exit before: the root of the mean square of the difference, in
 // units of the normalised actions; the first exit has none before it and is
 // in infinite doubt.
-func Doubt(words int, before, out []float32) float64 {
+func Doubt(words int, visible []uint8, before, out []float32) float64 {
 	if words > 0 {
 		least := 1.0
 		for i := 0; i < len(out); i += words {
+			if visible != nil && visible[i/words] == 0 {
+				continue
+			}
 			row := out[i : i+words]
 			best, sum := row[argmax(row)], 0.0
 			for _, x := range row {
@@ -105,7 +109,7 @@ func (s *Stager) Run(b *models.Batch, depth Depth, show func(stage int, out []fl
 		if k < len(s.layers)-1 {
 			out = s.prog.Exits()[k].Out.Data
 		}
-		doubt := Doubt(s.words, before, out)
+		doubt := Doubt(s.words, s.prog.Visible(), before, out)
 		spent := time.Since(start)
 		s.runs[k]++
 		s.took[k] += (spent - last - s.took[k]) / time.Duration(s.runs[k])
@@ -123,13 +127,14 @@ type ExitRow struct {
 	Layer     float64 `json:"layer"`               // blocks of the stack that ran, on average
 	Threshold float64 `json:"threshold,omitempty"` // of the doubt; 0: a fixed depth
 	Millis    float64 `json:"ms"`                  // median time of one sample; at a threshold the mean of its depths' medians
-	Error     float64 `json:"error"`               // mean squared error of the normalised actions that are learned; 1 - accuracy of tokens
+	Error     float64 `json:"error"`               // mean squared error of the normalised actions that are learned; 1 - accuracy over all targets
 	Shares    []int   `json:"shares,omitempty"`    // of 1000 samples, how many left at each exit
 }
 
 // ExitReport is the accuracy of a model with exits against its latency.
 type ExitReport struct {
 	Samples    int       `json:"samples"`
+	Targets    int       `json:"targets"` // that errors are means over: tokens, or action values
 	Tokens     bool      `json:"tokens"`
 	Layers     []int     `json:"layers"`
 	Fixed      []ExitRow `json:"fixed"`      // every sample leaves at the same exit
@@ -138,7 +143,7 @@ type ExitReport struct {
 
 // exitRecord is one sample at one exit.
 type exitRecord struct {
-	doubt, error float64
+	doubt, error float64 // error: the sum over its targets
 	spent        time.Duration
 }
 
@@ -146,8 +151,9 @@ type exitRecord struct {
 var doubtQuantiles = []float64{0.1, 0.25, 0.5, 0.75, 0.9}
 
 // EvaluateExits runs up to limit samples of src through all exits, one at a
-// time, and works out what fixed depths and thresholds would have cost.
-func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, limit int) (ExitReport, error) {
+// time, and works out what fixed depths and thresholds would have cost. src is
+// called split in messages.
+func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, split string, limit int) (ExitReport, error) {
 	s, err := NewStager(rt, model, meta.Spec, loss)
 	if err != nil {
 		return ExitReport{}, err
@@ -155,7 +161,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 	defer s.Close()
 	n := min(src.Len(), limit)
 	if n == 0 {
-		return ExitReport{}, fmt.Errorf("the split has no samples: set data.holdout.fraction or data.holdout.episodes")
+		return ExitReport{}, emptySplit(split)
 	}
 	collator, err := data.NewCollator(meta)
 	if err != nil {
@@ -166,36 +172,44 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 		learned = meta.Actions.Learned()
 	}
 	b := models.NewBatch(1, meta.Spec)
-	records := make([][]exitRecord, n)
+	records, targets := make([][]exitRecord, n), 0
 	for i := range n {
 		if err := ctx.Err(); err != nil {
 			return ExitReport{}, err
 		}
 		x, err := src.Sample(i)
 		if err != nil {
-			return ExitReport{}, err
+			return ExitReport{}, fmt.Errorf("%s: sample %d: %w", spoken(split), i, err)
 		}
 		if err := collator.Collate([]data.Sample{x}, b); err != nil {
 			return ExitReport{}, err
 		}
+		count := 0
 		if err := s.Run(b, Depth{}, func(_ int, out []float32, doubt float64, spent time.Duration) {
-			records[i] = append(records[i], exitRecord{doubt, sampleError(b, s.words, learned, out), spent})
+			var sum float64
+			sum, count = sampleError(b.Actions, s.prog.Targets(), s.words, learned, out)
+			records[i] = append(records[i], exitRecord{doubt, sum, spent})
 		}); err != nil {
 			return ExitReport{}, err
 		}
+		targets += count
 	}
-	r := ExitReport{Samples: n, Tokens: s.words > 0, Layers: s.layers}
+	if targets == 0 && s.words > 0 {
+		return ExitReport{}, &NoTargetError{split, n, model.Config().PadToken}
+	}
+	r := ExitReport{Samples: n, Targets: targets, Tokens: s.words > 0, Layers: s.layers}
 	var doubts []float64
 	for k, layer := range s.layers {
 		row := ExitRow{Layer: float64(layer)}
 		var times []float64
 		for _, rec := range records {
-			row.Error += rec[k].error / float64(n)
+			row.Error += rec[k].error
 			times = append(times, rec[k].spent.Seconds()*1e3)
 			if d := rec[k].doubt; k+1 < len(s.layers) && !math.IsInf(d, 0) {
 				doubts = append(doubts, d)
 			}
 		}
+		row.Error /= float64(max(targets, 1))
 		slices.Sort(times)
 		row.Millis = times[len(times)/2]
 		r.Fixed = append(r.Fixed, row)
@@ -206,7 +220,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 	}
 	for _, q := range doubtQuantiles {
 		if t := doubts[int(q*float64(len(doubts)-1))]; t > 0 {
-			r.Thresholds = append(r.Thresholds, atThreshold(records, r.Fixed, t))
+			r.Thresholds = append(r.Thresholds, atThreshold(records, r.Fixed, targets, t))
 		}
 	}
 	return r, nil
@@ -214,7 +228,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 
 // atThreshold is what leaving at doubts up to t would have cost: each sample
 // the median time of the depth that it takes.
-func atThreshold(records [][]exitRecord, fixed []ExitRow, t float64) ExitRow {
+func atThreshold(records [][]exitRecord, fixed []ExitRow, targets int, t float64) ExitRow {
 	row := ExitRow{Threshold: t, Shares: make([]int, len(fixed))}
 	n := float64(len(records))
 	for _, rec := range records {
@@ -225,37 +239,38 @@ func atThreshold(records [][]exitRecord, fixed []ExitRow, t float64) ExitRow {
 		row.Shares[k]++
 		row.Layer += fixed[k].Layer / n
 		row.Millis += fixed[k].Millis / n
-		row.Error += rec[k].error / n
+		row.Error += rec[k].error
 	}
+	row.Error /= float64(max(targets, 1))
 	for k, c := range row.Shares {
 		row.Shares[k] = int(math.Round(1000 * float64(c) / n))
 	}
 	return row
 }
 
-// sampleError is one sample's mean squared error over the dimensions that are
-// learned, or the share of its targets that are named wrong.
-func sampleError(b *models.Batch, words int, learned []bool, out []float32) float64 {
-	sum, n := 0.0, 0
+// sampleError is one sample's error and what it is the sum over: squared
+// differences in the dimensions that are learned, or the targets that are named
+// wrong.
+func sampleError(actions []float32, targets []int32, words int, learned []bool, out []float32) (sum float64, count int) {
 	if words == 0 {
 		for i, x := range out {
 			if !learned[i] {
 				continue
 			}
-			d := float64(x) - float64(b.Actions[i])
+			d := float64(x) - float64(actions[i])
 			sum += d * d
-			n++
+			count++
 		}
-		return sum / float64(max(n, 1))
+		return sum, count
 	}
-	for i, want := range b.Labels {
+	for i, want := range targets {
 		if want == models.NoLabel {
 			continue
 		}
-		n++
+		count++
 		if argmax(out[i*words:(i+1)*words]) != want {
 			sum++
 		}
 	}
-	return sum / float64(max(n, 1))
+	return sum, count
 }

@@ -15,13 +15,14 @@ func TestSampleErrorOfLearnedDimensions(t *testing.T) {
 	for _, c := range []struct {
 		learned []bool
 		want    float64
+		count   int
 	}{
-		{[]bool{true, false, true}, (4.0 + 1) / 2},
-		{[]bool{true, true, true}, (4.0 + 10000 + 1) / 3},
-		{[]bool{false, false, false}, 0},
+		{[]bool{true, false, true}, 4.0 + 1, 2},
+		{[]bool{true, true, true}, 4.0 + 10000 + 1, 3},
+		{[]bool{false, false, false}, 0, 0},
 	} {
-		if got := sampleError(b, 0, c.learned, out); got != c.want {
-			t.Errorf("learned %v: %v, want %v", c.learned, got, c.want)
+		if got, n := sampleError(b.Actions, nil, 0, c.learned, out); got != c.want || n != c.count {
+			t.Errorf("learned %v: %v over %d, want %v over %d", c.learned, got, n, c.want, c.count)
 		}
 	}
 }

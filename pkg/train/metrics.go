@@ -10,14 +10,14 @@ import (
 
 // Metrics is one line of metrics.jsonl: what happened in one committed step.
 type Metrics struct {
-	Step       uint64        `json:"step"`    // committed steps, from 1
-	Loss       float64       `json:"loss"`    // mean over the global batch, before the update
-	Targets    int           `json:"targets"` // that it is the mean over: tokens, or action values
+	Step       uint64        `json:"step"` // committed steps, from 1
+	Loss       float64       `json:"loss"` // mean over the global batch, before the update
 	GradNorm   float64       `json:"grad_norm"`
 	LR         float64       `json:"lr"`
 	SamplesSec float64       `json:"samples_per_s"`
 	World      int           `json:"world"`
 	Generation uint64        `json:"generation"`
+	Targets    int           `json:"targets"`           // that the loss is the mean over: tokens, or action values
 	Refused    string        `json:"refused,omitempty"` // why no update was made; then there is no loss
 	Time       cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
 }

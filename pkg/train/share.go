@@ -162,10 +162,7 @@ func (w *Worker) catchUp(ctx context.Context, a *cluster.Assign) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case w.events <- cluster.Caught{Generation: a.Group.Generation, Reports: reports}:
-	case <-w.left:
-	}
+	w.say(cluster.Caught{Generation: a.Group.Generation, Reports: reports})
 	return nil
 }
 
@@ -258,16 +255,13 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 			ev.Offer.Files = append(ev.Offer.Files, cluster.Piece{File: p.file, Offset: p.offset, Total: p.total, Blob: b})
 		}
 		o.hold(step, copies)
-		select {
-		case w.events <- ev:
-		case <-w.left:
-		}
+		w.say(ev)
 	})
 }
 
 // coordinated says whether the coordinator has been heard of lately.
 func (w *Worker) coordinated() bool {
-	return time.Since(time.Unix(0, w.heard.Load())) < 5*time.Duration(w.job.Cluster.Deadline)
+	return time.Duration(w.silence.Load()) < 5*time.Duration(w.job.Cluster.Deadline)
 }
 
 // offers are the parts of checkpoints that are on offer: at most one step's,

@@ -212,7 +212,7 @@ func TestDigest(t *testing.T) {
 // sharer is a worker as far as its state goes.
 func sharer(t *testing.T, s *squad, hub *memBlobs, name string) (*Worker, *rank) {
 	r := s.rank(name)
-	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.join(name), Log: zap.NewNop(), events: make(chan any, 16), left: make(chan struct{})}
+	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.join(name), Log: zap.NewNop()}
 	w.offer.init(w.Blobs)
 	if err := w.serveState(); err != nil {
 		t.Fatal(err)
@@ -333,6 +333,13 @@ func TestRescue(t *testing.T) {
 	}
 }
 
+// hears has what a worker says come to the test instead of to a driver.
+func hears(w *Worker) <-chan any {
+	said := make(chan any, 16)
+	w.say = func(ev any) { said <- ev }
+	return said
+}
+
 // At most one copy of the state is on offer, and its memory is used again; a
 // step's copy gives way to another division of the same step, and to the next
 // step once it is stored.
@@ -340,13 +347,13 @@ func TestOffers(t *testing.T) {
 	s, hub := newSquad(t), newMemBlobs()
 	w, r := sharer(t, s, hub, "a")
 	defer w.behind.Wait()
-	w.heard.Store(math.MaxInt64 / 2) // the coordinator lives
+	said := hears(w) // and the coordinator lives
 	living := w.Blobs.(*memOwner).names()
 	held := func() int { return len(w.Blobs.(*memOwner).names()) - len(living) }
 	offer := func(step uint64, part, parts int) cluster.Offer {
 		t.Helper()
 		w.makeOffer(t.Context(), step, 1, part, parts)
-		return (<-w.events).(cluster.OfferReady).Offer
+		return (<-said).(cluster.OfferReady).Offer
 	}
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
@@ -388,7 +395,7 @@ func TestOffers(t *testing.T) {
 	s.step([]int{0, 8}, r)
 
 	// without a coordinator nobody will ever fetch it: training does not wait
-	w.heard.Store(0)
+	w.silence.Store(math.MaxInt64)
 	o = offer(3, 0, 2)
 	if o.Step != 3 || held() != 2 {
 		t.Errorf("offered %+v, %d blobs", o, held())
@@ -422,7 +429,7 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 func TestOfferBesideTheNextStep(t *testing.T) {
 	s, hub := newSquad(t), newMemBlobs()
 	w, r := sharer(t, s, hub, "a")
-	w.heard.Store(math.MaxInt64 / 2)
+	said := hears(w)
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
 	for step := uint64(1); step < 5; step++ {
@@ -448,7 +455,7 @@ func TestOfferBesideTheNextStep(t *testing.T) {
 		if r.CommittedStep() != step+1 || r.Digest() == want {
 			t.Errorf("step %d is committed, digest %s", r.CommittedStep(), r.Digest())
 		}
-		if o := (<-w.events).(cluster.OfferReady).Offer; o.Step != step || o.Digest != want {
+		if o := (<-said).(cluster.OfferReady).Offer; o.Step != step || o.Digest != want {
 			t.Errorf("offered %+v, want digest %s", o, want)
 		}
 		w.offer.mu.Lock()

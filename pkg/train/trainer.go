@@ -359,14 +359,18 @@ func (t *Trainer) settle(res *Result, sum []float32) (g []float32, void bool, ba
 		if k == 0 {
 			res.Targets = int(count)
 		}
-		void = void || count == 0
-		by := count / float64(l.Nominal())
-		res.Loss += loss / by
 		part := t.total[k*n : (k+1)*n]
-		t.rt.Div(part, sum[k*n:(k+1)*n], float32(by))
 		if k == 0 {
 			g = part
-		} else {
+		}
+		if count == 0 { // 0/0 would stay where nothing is reduced, at frozen parameters
+			void = true
+			continue
+		}
+		by := count / float64(l.Nominal())
+		res.Loss += loss / by
+		t.rt.Div(part, sum[k*n:(k+1)*n], float32(by))
+		if k > 0 {
 			tensor.Fold(g, part)
 		}
 	}

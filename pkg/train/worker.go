@@ -20,9 +20,10 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
-// Worker joins one job and works for it until it ends. It drives a
-// cluster.Node, which decides; what takes time (loading, fetching state, the
-// step loop) runs in one goroutine at a time beside it.
+// Worker joins one job and works for it until it ends. A cluster.Node decides
+// for it and a cluster.Driver drives that; the Worker is the Work that they have
+// done: loading, fetching state, forming a ring and the step loop, one of them
+// at a time, beside the driver.
 type Worker struct {
 	Job       string // name
 	ID        string
@@ -39,31 +40,28 @@ type Worker struct {
 	Log       *zap.Logger
 
 	agent   *cluster.Agent
-	node    *cluster.Node
+	say     func(ev any) // of the driver
 	job     *job.Job
-	trainer *Trainer
+	rt      *tensor.Runtime
+	trainer *Trainer // of Do, but for what its lock guards
 	source  *workerData
-	events  chan any // for the node, from what runs beside it
-	backlog []any    // taken from events, not given to the node yet
 	flags   atomic.Uint32
 	joining atomic.Bool  // anew
-	heard   atomic.Int64 // when the coordinator was last heard, Unix nanoseconds
+	silence atomic.Int64 // of the coordinator, in nanoseconds
 	words   atomic.Pointer[string]
 	reports atomic.Pointer[[]*cluster.Report]
 
-	task   *task                    // what runs beside the node
-	ring   atomic.Pointer[ringRoad] // made beside the node, looked at by its driver
-	roads  roads
-	offer  offers
-	behind sync.WaitGroup // of what goes on behind training
-	left   chan struct{}  // closed when nobody takes events any more
+	ring    atomic.Pointer[ringRoad] // made by Do, looked at by Look
+	roads   roads
+	stalled time.Time // when a stall was last told of
+	offer   offers
+	behind  sync.WaitGroup // of what goes on behind training
 }
 
-// task is a goroutine that the node's driver started and can end.
-type task struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-}
+var _ cluster.Work = (*Worker)(nil)
+
+// prepare is the first task of a worker: the job as the coordinator has it.
+type prepare struct{ welcome *cluster.Welcome }
 
 // Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
@@ -75,29 +73,20 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	}
 	w.agent = agent
 	defer agent.Close()
-	w.events, w.left = make(chan any, 16), make(chan struct{})
 	w.offer.init(w.Blobs)
 	if w.job, err = job.Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
 		return cluster.End{}, err
 	}
-	rt := tensor.NewRuntime(w.Threads)
-	defer rt.Close()
-	heartbeat := time.Duration(w.job.Cluster.Heartbeat)
-	w.node = cluster.NewNode(cluster.NodeConfig{Join: me, Job: cluster.JobHash([]byte(welcome.Job)), Heartbeat: heartbeat, Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
-	ctx, cancel := context.WithCancel(ctx)
-	w.start(ctx, func(ctx context.Context) any {
-		if err := w.prepare(ctx, rt, welcome); err != nil {
-			return cluster.LoadFailed{Err: err}
-		}
-		if welcome.Source != cluster.FromCoordinator {
-			return cluster.Loaded{}
-		}
-		return w.load(ctx, welcome.StartStep, welcome.State)
-	})
+	w.rt = tensor.NewRuntime(w.Threads)
+	defer w.rt.Close()
+	node := cluster.NewNode(cluster.NodeConfig{Join: me, Job: cluster.JobHash([]byte(welcome.Job)), Heartbeat: time.Duration(w.job.Cluster.Heartbeat),
+		Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
+	driver := cluster.NewDriver(node, agent.Inbox(), w)
+	w.say = driver.Say
+	running, cancel := context.WithCancel(ctx)
+	exit := driver.Run(running, prepare{welcome})
 	defer func() { // before the runtime that it uses
 		cancel()
-		w.stop()
-		close(w.left)
 		w.behind.Wait()
 		w.leaveRing()
 		w.roads.close()
@@ -105,26 +94,12 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 			w.source.Close()
 		}
 	}()
-	return w.serve(ctx, heartbeat)
+	return w.exit(ctx, exit)
 }
 
-// start runs f beside the node and passes on what it returns.
-func (w *Worker) start(ctx context.Context, f func(context.Context) any) {
-	w.stop()
-	ctx, cancel := context.WithCancel(ctx)
-	t := &task{cancel: cancel, done: make(chan struct{})}
-	w.task = t
-	go func() {
-		ev := w.guard(func() any { return f(ctx) })
-		if ev != nil {
-			w.pass(ctx, ev)
-		}
-		close(t.done)
-	}()
-}
-
-// guard makes an event of a panic: a worker that is at fault says so.
-func (w *Worker) guard(f func() any) (ev any) {
+// Do carries out what takes time. A panic is an event: a worker that is at
+// fault says so.
+func (w *Worker) Do(ctx context.Context, action any) (ev any) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.Log.Error("panic", zap.Any("value", p), zap.ByteString("stack", debug.Stack()))
@@ -134,81 +109,37 @@ func (w *Worker) guard(f func() any) (ev any) {
 			}
 			ev = b
 		}
+		if l, ok := ev.(cluster.LoadFailed); ok && ctx.Err() == nil {
+			w.Log.Error("cannot load", zap.Error(l.Err))
+		}
 	}()
-	return f()
+	switch a := action.(type) {
+	case prepare:
+		if err := w.prepare(ctx, a.welcome); err != nil {
+			return cluster.LoadFailed{Err: err}
+		}
+		if a.welcome.Source != cluster.FromCoordinator {
+			return cluster.Loaded{}
+		}
+		return w.load(ctx, a.welcome.StartStep, a.welcome.State)
+	case cluster.Load:
+		return w.load(ctx, a.Restore.StartStep, a.Restore.State)
+	case cluster.Form:
+		return w.form(ctx, a.Assign)
+	case cluster.Run:
+		w.flags.Store(0)
+		return w.steps(ctx, a.Assign)
+	case cluster.Halt:
+		w.Log.Debug("halt", zap.String("reason", a.Reason))
+		w.leaveRing()
+		return cluster.HaltedNow{Digest: w.trainer.Digest()}
+	}
+	panic(fmt.Sprintf("train: %T is no task", action))
 }
 
-// stop ends what runs beside the node and waits for it. What it still has to
-// tell, such as a commit, is kept for the node.
-func (w *Worker) stop() {
-	t := w.task
-	if t == nil {
-		return
-	}
-	w.task = nil
-	t.cancel()
-	for {
-		select {
-		case ev := <-w.events:
-			w.backlog = append(w.backlog, ev)
-		case <-t.done:
-			return
-		}
-	}
-}
-
-// serve steps the node until it says Exit.
-func (w *Worker) serve(ctx context.Context, heartbeat time.Duration) (cluster.End, error) {
-	tick := time.NewTicker(max(heartbeat/4, time.Millisecond))
-	defer tick.Stop()
-	w.heard.Store(time.Now().UnixNano())
-	var stalled time.Time
-	done := ctx.Done()
-	for {
-		var ev any
-		if len(w.backlog) > 0 {
-			ev, w.backlog = w.backlog[0], w.backlog[1:]
-		} else {
-			select {
-			case <-done:
-				done = nil
-				ev = cluster.Depart{Reason: "it was told to stop by a signal"}
-			case ev = <-w.agent.Inbox():
-				w.heard.Store(time.Now().UnixNano())
-			case ev = <-w.events:
-				if l, ok := ev.(cluster.LoadFailed); ok {
-					w.Log.Error("cannot load", zap.Error(l.Err))
-				}
-			case <-tick.C:
-				ev = cluster.Tick{}
-				if s := w.stall(&stalled); s != nil {
-					ev = cluster.Waiting{Stall: *s}
-				}
-			}
-		}
-		if p := w.words.Load(); p != nil {
-			w.node.Busy(*p)
-		}
-		for _, a := range w.node.Step(time.Now(), ev) {
-			if exit, ok := a.(cluster.Exit); ok {
-				return w.exit(ctx, exit)
-			}
-			w.act(ctx, a)
-		}
-		r := w.node.Reports()
-		w.reports.Store(&r)
-	}
-}
-
-func (w *Worker) leaveRing() {
-	if r := w.ring.Swap(nil); r != nil {
-		r.Close()
-	}
-}
-
-// act carries out an action of the node.
-func (w *Worker) act(ctx context.Context, a any) {
-	switch a := a.(type) {
+// Act carries out what is done at once.
+func (w *Worker) Act(ctx context.Context, action any) {
+	switch a := action.(type) {
 	case cluster.Tell:
 		if err := w.agent.Tell(a.Msg); err != nil { // what matters is said again
 			w.Log.Debug("telling the coordinator", zap.Error(err))
@@ -223,23 +154,11 @@ func (w *Worker) act(ctx context.Context, a any) {
 			var refused *cluster.RefusedError
 			if errors.As(err, &refused) {
 				w.Log.Error("refused", zap.Error(err))
-				w.pass(ctx, &cluster.End{Outcome: cluster.Failed, Reason: err.Error()})
+				w.say(&cluster.End{Outcome: cluster.Failed, Reason: err.Error()})
 			}
 		})
-	case cluster.Load:
-		w.start(ctx, func(ctx context.Context) any { return w.load(ctx, a.Restore.StartStep, a.Restore.State) })
-	case cluster.Form:
-		w.start(ctx, func(ctx context.Context) any { return w.form(ctx, a.Assign) })
-	case cluster.Run:
-		w.flags.Store(0)
-		w.start(ctx, func(ctx context.Context) any { return w.steps(ctx, a.Assign) })
 	case cluster.Raise:
 		w.flags.Or(uint32(a.Flags))
-	case cluster.Halt:
-		w.Log.Debug("halt", zap.String("reason", a.Reason))
-		w.stop()
-		w.leaveRing()
-		w.start(ctx, func(context.Context) any { return cluster.HaltedNow{Digest: w.trainer.Digest()} })
 	case cluster.MakeOffer:
 		s := a.Snapshot
 		w.behind.Go(func() { w.makeOffer(ctx, s.Step, s.Generation, s.Part, s.Parts) }) // it may wait for a Stored, which arrives here
@@ -248,8 +167,31 @@ func (w *Worker) act(ctx context.Context, a any) {
 	}
 }
 
+// Look says what the step loop is doing, and what the ring has waited for
+// beyond the stated time, every so often.
+func (w *Worker) Look() (words string, ev any) {
+	if p := w.words.Load(); p != nil {
+		words = *p
+	}
+	if s := w.stall(); s != nil {
+		ev = cluster.Waiting{Stall: *s}
+	}
+	return words, ev
+}
+
+// Know keeps for peers and offers what only the driver's goroutine knows.
+func (w *Worker) Know(reports []*cluster.Report, silence time.Duration) {
+	w.reports.Store(&reports)
+	w.silence.Store(int64(silence))
+}
+
+func (w *Worker) leaveRing() {
+	if r := w.ring.Swap(nil); r != nil {
+		r.Close()
+	}
+}
+
 func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) {
-	w.stop()
 	if !e.Rescue {
 		if ctx.Err() != nil {
 			return e.End, context.Cause(ctx)
@@ -266,7 +208,7 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 }
 
 // prepare builds the model and opens the data.
-func (w *Worker) prepare(ctx context.Context, rt *tensor.Runtime, welcome *cluster.Welcome) (err error) {
+func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err error) {
 	if w.source, err = w.openData(welcome); err != nil {
 		return err
 	}
@@ -279,7 +221,7 @@ func (w *Worker) prepare(ctx context.Context, rt *tensor.Runtime, welcome *clust
 	}
 	order := Order(w.job, w.source.meta)
 	opt.Samples = func(step uint64, m int) []int { return order.Slice(step, m, nil) }
-	if w.trainer, err = NewTrainer(rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
+	if w.trainer, err = NewTrainer(w.rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
 		return err
 	}
 	if w.job.Cluster.Road != string(cluster.NATSRoad) {
@@ -345,10 +287,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		if due || check > 0 && step%check == 0 {
 			r.Digest = t.Digest()
 		}
-		select { // whatever ends, the node must hear of it
-		case w.events <- cluster.Committed{Report: r}:
-		case <-w.left:
-		}
+		w.say(cluster.Committed{Report: r}) // whatever ends, the node must hear of it
 		if due {
 			s := "checkpoint"
 			w.words.Store(&s)
@@ -361,17 +300,8 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 	return nil
 }
 
-func (w *Worker) pass(ctx context.Context, ev any) bool {
-	select {
-	case w.events <- ev:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // stall says what the ring has waited for beyond the stated time, every so often.
-func (w *Worker) stall(last *time.Time) *cluster.Stall {
+func (w *Worker) stall() *cluster.Stall {
 	ring := w.ring.Load()
 	if ring == nil {
 		return nil
@@ -379,10 +309,10 @@ func (w *Worker) stall(last *time.Time) *cluster.Stall {
 	f, since := ring.Waiting()
 	limit := time.Duration(w.job.Cluster.Stall)
 	now := time.Now()
-	if f == nil || limit <= 0 || now.Sub(since) < limit || now.Sub(*last) < limit {
+	if f == nil || limit <= 0 || now.Sub(since) < limit || now.Sub(w.stalled) < limit {
 		return nil
 	}
-	*last = now
+	w.stalled = now
 	return &cluster.Stall{Step: f.Step + 1, Bucket: f.Bucket, Pass: f.Pass.String(), Chunk: f.Chunk, Peer: f.Peer, Seconds: now.Sub(since).Seconds()}
 }
 

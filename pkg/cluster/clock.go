@@ -1,0 +1,28 @@
+package cluster
+
+import "time"
+
+// Clock is the time of one that waits for others, without its own pauses: how
+// long it has listened, not how long ago it listened last. A process that was
+// stopped, a machine that was suspended, a write that blocked: in such a pause
+// it heard nobody, and nobody is to blame. Deadlines go by this clock.
+//
+//	wall    ──┬─┬─┬─┬────────── stopped ──────────┬─┬─┬──
+//	clock   ──┬─┬─┬─┬─┬─┬─┬──  one of at most Most, however long the pause
+type Clock struct {
+	now, wall time.Time
+	most      time.Duration
+}
+
+// NewClock returns a clock that begins at now. It is to be read more often than
+// every most; of a longer time between two readings only most counts.
+func NewClock(now time.Time, most time.Duration) *Clock {
+	return &Clock{now: now, wall: now, most: most}
+}
+
+// At moves the clock on to a reading of the wall clock, and returns its time.
+func (c *Clock) At(wall time.Time) time.Time {
+	c.now = c.now.Add(min(max(wall.Sub(c.wall), 0), c.most))
+	c.wall = wall
+	return c.now
+}

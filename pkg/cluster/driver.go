@@ -1,0 +1,209 @@
+package cluster
+
+import (
+	"context"
+	"time"
+)
+
+// Work is what a worker does where its Node says so. A Driver says when.
+type Work interface {
+	// Do carries out an action that takes time, Load, Form, Run or Halt, or the
+	// first action that Driver.Run was given. It returns the event that answers
+	// the action, nil for none. Do has a goroutine to itself, and no two of them
+	// run at once, so what only Do touches needs no lock. It returns when it can
+	// once ctx has ended: after a forward and backward pass, say, which cannot be
+	// interrupted.
+	Do(ctx context.Context, action any) any
+	// Act carries out any other action but Exit. It must not block: heartbeats
+	// would stop. ctx ends with the worker.
+	Act(ctx context.Context, action any)
+	// Look is asked at every tick what the step loop is doing, in words for
+	// heartbeats, and for an event that time has brought, nil for none.
+	Look() (words string, ev any)
+	// Know is told after every event what others than the driver ask for: the
+	// commits that the coordinator may not have heard of, which must not be
+	// changed, and for how long the coordinator has said nothing.
+	Know(reports []*Report, silence time.Duration)
+}
+
+// Driver steps a worker's Node with messages, ticks and what its Work says, and
+// has the Node's actions carried out. It decides nothing and waits for nothing:
+// whatever the Work is busy with, and for however long, heartbeats go on and the
+// coordinator is answered.
+type Driver struct {
+	node   *Node
+	inbox  <-chan any
+	work   Work
+	events chan any      // from the Work
+	left   chan struct{} // closed when nobody takes events any more
+	lane   Lane
+}
+
+// ended says that the task of the lane has come to its end, and with which result.
+type ended struct{ result any }
+
+// NewDriver returns a driver of node, which takes the coordinator's messages
+// from inbox. Run starts it.
+func NewDriver(node *Node, inbox <-chan any, work Work) *Driver {
+	return &Driver{node: node, inbox: inbox, work: work, events: make(chan any, 16), left: make(chan struct{})}
+}
+
+// Say passes an event to the node. It waits until the driver takes it, so that
+// no commit is lost, or has left. It may be called from any goroutine but the driver's.
+func (d *Driver) Say(ev any) {
+	select {
+	case d.events <- ev:
+	case <-d.left:
+	}
+}
+
+// Run does first and then what the node says, until the node says Exit, which
+// it returns once nothing runs any more. The end of ctx asks the node to depart.
+func (d *Driver) Run(ctx context.Context, first any) Exit {
+	defer close(d.left)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var cancel context.CancelFunc
+	d.lane = NewLane(func(action any) {
+		task, end := context.WithCancel(ctx)
+		cancel = end
+		go func() {
+			defer end()
+			d.Say(ended{d.work.Do(task, action)})
+		}()
+	}, func() { cancel() })
+	d.lane.Do(first)
+
+	heartbeat := d.node.cfg.Heartbeat
+	tick := time.NewTicker(max(heartbeat/4, time.Millisecond))
+	defer tick.Stop()
+	clock := NewClock(time.Now(), max(heartbeat, time.Millisecond))
+	done := ctx.Done()
+	for {
+		var ev any
+		select {
+		case <-done:
+			done = nil
+			ev = Depart{Reason: "it was told to stop by a signal"}
+		case ev = <-d.inbox:
+		case ev = <-d.events:
+		case <-tick.C:
+			// what came while this process was held up comes before the time
+			// that has passed: else its own sleep would be the coordinator's silence
+			for range len(d.inbox) + len(d.events) {
+				select {
+				case ev = <-d.inbox:
+				case ev = <-d.events:
+				}
+				if exit, ok := d.step(ctx, clock, ev); ok {
+					return d.leave(exit)
+				}
+			}
+			words, happened := d.work.Look()
+			d.node.Busy(words)
+			if happened != nil {
+				if exit, ok := d.step(ctx, clock, happened); ok {
+					return d.leave(exit)
+				}
+			}
+			ev = Tick{}
+		}
+		if exit, ok := d.step(ctx, clock, ev); ok {
+			return d.leave(exit)
+		}
+	}
+}
+
+// step passes one event in and has the actions carried out.
+func (d *Driver) step(ctx context.Context, clock *Clock, ev any) (Exit, bool) {
+	if e, ok := ev.(ended); ok {
+		if ev = d.lane.Ended(e.result); ev == nil {
+			return Exit{}, false
+		}
+	}
+	now := clock.At(time.Now())
+	for _, a := range d.node.Step(now, ev) {
+		switch a := a.(type) {
+		case Exit:
+			return a, true
+		case Load, Form, Run, Halt:
+			d.lane.Do(a)
+		default:
+			d.work.Act(ctx, a)
+		}
+	}
+	d.work.Know(d.node.Reports(), now.Sub(d.node.heard))
+	return Exit{}, false
+}
+
+// leave waits for the task that runs, which has been told to end. What it says
+// on its way is of no interest any more.
+func (d *Driver) leave(exit Exit) Exit {
+	for d.lane.Stop(); d.lane.Busy(); {
+		select {
+		case ev := <-d.events:
+			if e, ok := ev.(ended); ok {
+				d.lane.Ended(e.result)
+			}
+		case <-d.inbox:
+		}
+	}
+	return exit
+}
+
+// Lane has tasks run one at a time, and whoever drives it never waits for one:
+// a task that takes another's place has that one cancelled, and begins when its
+// end is told of. It belongs to one goroutine.
+//
+//	idle ──Do: begin──> busy ──Do: cancel──> cancelled, the next one waits
+//	  ▲                   │                     │            ▲ │ Do: another waits instead
+//	  └──────Ended────────┘      begin <──Ended─┘            └─┘
+type Lane struct {
+	begin  func(task any)
+	cancel func()
+	busy   bool // a task has begun, and its end has not been told of
+	stale  bool // it was cancelled: what comes of it is of no interest
+	next   any  // begins at its end; nil: none
+}
+
+// NewLane returns an idle lane. begin begins a task and does not wait for it;
+// whoever drives the lane calls Ended when it is over. cancel asks the task that
+// began last to end, and does not wait either.
+func NewLane(begin func(task any), cancel func()) Lane { return Lane{begin: begin, cancel: cancel} }
+
+// Do begins a task, in the place of the one that runs or waits, if any.
+func (l *Lane) Do(task any) {
+	if l.busy {
+		l.Stop()
+		l.next = task
+		return
+	}
+	l.busy, l.stale = true, false
+	l.begin(task)
+}
+
+// Stop ends the task that runs, and nothing begins after it.
+func (l *Lane) Stop() {
+	l.next = nil
+	if l.busy && !l.stale {
+		l.stale = true
+		l.cancel()
+	}
+}
+
+// Ended is called when the task that began last is over. It begins the one that
+// waits, and returns the result, nil where that is of no interest any more.
+func (l *Lane) Ended(result any) any {
+	stale, next := l.stale, l.next
+	l.busy, l.next = false, nil
+	if next != nil {
+		l.Do(next)
+	}
+	if stale {
+		return nil
+	}
+	return result
+}
+
+// Busy says whether a task runs.
+func (l *Lane) Busy() bool { return l.busy }
