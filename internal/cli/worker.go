@@ -96,7 +96,8 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 	defer cancel()
-	if os.Getenv(childEnv) != "" { // what reaches the whole process group or terminal is the coordinator's to decide
+	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) }) // a pass over a micro-batch cannot be interrupted: a second one ends at once
+	if os.Getenv(childEnv) != "" {                                                 // what reaches the whole process group or terminal is the coordinator's to decide
 		signal.Ignore(os.Interrupt, syscall.SIGHUP)
 	}
 	outlivePipes()

@@ -23,7 +23,9 @@ type Hooks struct {
 	Status   func(Phase, []Member) any                     // what Ask{status} answers, as JSON
 }
 
-// Coordinator drives a Machine over a Bus. It holds no decision of its own.
+// Coordinator drives a Machine over a Bus. It holds no decision of its own. Its
+// time is a Clock: however long it is held up, it takes nobody's silence for
+// longer than it listened.
 type Coordinator struct {
 	bus    Bus
 	job    string
@@ -95,24 +97,37 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 
 	probes := newProber(c, cfg.Deadline)
 	defer probes.stop()
-	tick := time.NewTicker(max(min(cfg.Deadline/10, 100*time.Millisecond), time.Millisecond))
+	tick := time.NewTicker(tickPeriod(cfg.Deadline))
 	defer tick.Stop()
+	clock := NewClock(time.Now(), 2*tickPeriod(cfg.Deadline))
 	m := NewMachine(cfg, time.Now())
 	var finish *Finish
 	var linger <-chan time.Time // for workers that did not hear the end
+	queued := 0                 // events that came before the tick that is due
+	due := false
 	for {
 		var ev any
-		select {
-		case <-ctx.Done():
+		if due && queued == 0 {
+			due, ev = false, Tick{}
+		} else if due {
+			queued--
+			ev = <-c.events
+		} else {
+			select {
+			case <-tick.C: // what was said while this process was held up comes before the time that has passed
+				due, queued = true, len(c.events)
+				continue
+			case ev = <-c.events:
+			case <-linger:
+				return *finish, nil
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
 			if finish != nil {
 				return *finish, nil
 			}
 			return Finish{Outcome: Failed, Step: m.committed, Stored: m.storedAll(), Reason: "abandoned"}, context.Cause(ctx)
-		case <-linger:
-			return *finish, nil
-		case <-tick.C:
-			ev = Tick{}
-		case ev = <-c.events:
 		}
 		var reply func([]byte) error
 		if a, ok := ev.(asking); ok {
@@ -124,7 +139,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				continue
 			}
 		}
-		for _, a := range m.Step(time.Now(), ev) {
+		for _, a := range m.Step(clock.At(time.Now()), ev) {
 			switch a := a.(type) {
 			case Answer:
 				w := &Welcome{Refused: a.Refused}
@@ -170,6 +185,12 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 			return *finish, nil
 		}
 	}
+}
+
+// tickPeriod is how often deadlines are looked at. Of a pause between two looks,
+// which is this process's own, two periods count.
+func tickPeriod(deadline time.Duration) time.Duration {
+	return max(min(deadline/10, 100*time.Millisecond), time.Millisecond)
 }
 
 // lead makes sure that no other coordinator has the job. Where nobody listens

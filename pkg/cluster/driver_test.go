@@ -258,6 +258,37 @@ func TestOnlyTheKilledAreLost(t *testing.T) {
 	})
 }
 
+// A coordinator that is held up for ten deadlines, wherever, takes its own
+// silence for nobody's.
+func TestCoordinatorHeldUpLosesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &slowJob{t: t, bus: NewMemBus(), halls: &halls{m: map[string]*hall{}}, kill: map[string]func(){}}
+		hooks := noHooks()
+		hooks.Note = func(text string) {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.notes = append(j.notes, text)
+		}
+		held := 0
+		hooks.StepDone = func([]*Report) {
+			held++
+			time.Sleep(10 * time.Second)
+		}
+		cfg := Config{Coordinator: "lead", Job: "job", Workers: 3, MinWorkers: 1, MaxWorkers: 3, Micro: 6, Steps: slowSteps3,
+			Deadline: time.Second, JoinTimeout: time.Minute, Straggler: KeepStraggler}
+		done := start(t.Context(), NewCoordinator(j.bus, "job", "host", 1, hooks), cfg)
+		time.Sleep(time.Millisecond)
+		for _, id := range []string{"a", "b", "c"} {
+			j.worker(id)
+		}
+		f := <-done
+		if l := j.lost(); f.err != nil || f.Outcome != Done || held != slowSteps3 || len(l) > 0 {
+			t.Errorf("it ended as %+v, was held up %d times, and lost were %v:\n%s", f, held, l, strings.Join(j.notes, "\n"))
+		}
+		j.wg.Wait()
+	})
+}
+
 // While a task runs on that has been told to end, heartbeats and answers go on,
 // nothing else runs, and the answer to the recall comes with its end. A signal
 // is answered at once, too.

@@ -18,8 +18,9 @@ type prober struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 
-	mu   sync.Mutex
-	seen map[string]*probed
+	mu    sync.Mutex
+	seen  map[string]*probed
+	clock *Clock // a pause of our own is nobody's absence
 }
 
 type probed struct {
@@ -33,8 +34,10 @@ const probesPerAbsence = 5
 func newProber(c *Coordinator, deadline time.Duration) *prober {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &prober{c: c, absence: deadline * 2 / 5, cancel: cancel, seen: map[string]*probed{}}
+	period := max(p.absence/probesPerAbsence, time.Millisecond)
+	p.clock = NewClock(time.Now(), 2*period)
 	p.wg.Go(func() {
-		t := time.NewTicker(max(p.absence/probesPerAbsence, time.Millisecond))
+		t := time.NewTicker(period)
 		defer t.Stop()
 		for {
 			select {
@@ -69,6 +72,7 @@ func (p *prober) watch(ids []string) {
 func (p *prober) round(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.clock.At(time.Now())
 	for id, w := range p.seen {
 		if w.asked || w.told {
 			continue
@@ -87,7 +91,7 @@ func (p *prober) answered(id string, w *probed, absent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w.asked = false
-	now := time.Now()
+	now := p.clock.At(time.Now())
 	switch {
 	case !absent:
 		w.gone = time.Time{}
