@@ -135,6 +135,7 @@ type sim struct {
 	wantLoss            []float64
 	drop, dup, corrupt  float64
 	slow                time.Duration // most that a message is delayed
+	pass, rest          time.Duration // most that a micro-batch takes, and the end of what was told to halt
 	cut                 map[string]bool
 	quiet               time.Time // no faults after it
 
@@ -179,6 +180,12 @@ func newSim(seed uint64) *sim {
 	if r.IntN(2) == 0 {
 		s.drop, s.dup, s.corrupt = 0.1*r.Float64(), 0.1*r.Float64(), 0.05*r.Float64()
 		s.slow = time.Duration(r.IntN(60)) * time.Millisecond
+	}
+	s.pass, s.rest = 20*time.Millisecond, 10*time.Millisecond
+	if r.IntN(4) == 0 { // passes that cannot be interrupted, of up to several deadlines
+		s.pass, s.rest = time.Duration(1+r.IntN(4000))*time.Millisecond, time.Duration(r.IntN(3000))*time.Millisecond
+		s.steps, s.micro = min(s.steps, 8), min(s.micro, 5)
+		s.quiet = simStart.Add(time.Duration(500+r.IntN(20000)) * time.Millisecond)
 	}
 	w, mom := simInit(), make([]float32, simElements)
 	s.want, s.wantLoss = [][]float32{append(slices.Clone(w), mom...)}, []float64{0}
@@ -286,7 +293,7 @@ func (s *sim) run() error {
 		s.startWorker(fmt.Sprintf("w%d", i))
 	}
 	s.after(0, s.disturb)
-	limit := s.quiet.Add(60 * time.Second)
+	limit := s.quiet.Add(60*time.Second + 4*time.Duration(s.steps*s.micro)*(s.pass+s.rest))
 	for len(s.queue) > 0 && s.err == nil && s.ended == nil {
 		e := heap.Pop(&s.queue).(simEvent)
 		s.now = e.at
@@ -351,6 +358,11 @@ func (s *sim) ids() []string {
 // disturb does one random harm after another until it is time to be quiet.
 func (s *sim) disturb() {
 	if s.calm() {
+		for _, w := range s.procs {
+			if s.cut[w.id] {
+				w.harmed = s.now
+			}
+		}
 		clear(s.cut)
 		if s.coord == nil {
 			s.startCoordinator(true)
@@ -358,6 +370,7 @@ func (s *sim) disturb() {
 		for _, w := range s.procs {
 			w.resume()
 		}
+		s.coord.resume()
 		return
 	}
 	s.faults++
@@ -385,7 +398,14 @@ func (s *sim) disturb() {
 		}
 		return s.procs[ids[s.rng.IntN(len(ids))]]
 	}
-	switch s.rng.IntN(10) {
+	switch s.rng.IntN(11) {
+	case 10:
+		if c := s.coord; c != nil && !c.frozen {
+			d := s.between(10*time.Millisecond, 5*time.Second)
+			s.logf("fault: freeze %s for %v", c.name, d)
+			c.frozen = true
+			s.after(d, c.resume)
+		}
 	case 0, 1, 2:
 		if w := pick(); w != nil {
 			s.logf("fault: kill %s", w.id)
@@ -414,7 +434,10 @@ func (s *sim) disturb() {
 			d := s.between(10*time.Millisecond, 2*time.Second)
 			s.logf("fault: cut %s off for %v", w.id, d)
 			s.cut[w.id] = true
-			s.after(d, func() { delete(s.cut, w.id) })
+			s.after(d, func() {
+				delete(s.cut, w.id)
+				w.harmed = s.now
+			})
 		}
 	case 8:
 		n := 1 + s.rng.IntN(5)
@@ -427,10 +450,11 @@ func (s *sim) disturb() {
 		}
 		if s.coord != nil && s.rng.IntN(2) == 0 {
 			s.logf("fault: scale to %d", n)
-			s.coord.step(Scale{n})
+			c := s.coord
+			c.do(func() { c.step(Scale{n}) })
 		}
 	case 9:
-		if s.coord != nil && s.rng.IntN(3) == 0 {
+		if s.coord != nil && !s.coord.frozen && s.rng.IntN(3) == 0 {
 			d := s.between(10*time.Millisecond, 3*time.Second)
 			s.logf("fault: freeze %s for %v, and start another", s.coord.name, d)
 			old := s.coord
@@ -473,6 +497,7 @@ type simCoordinator struct {
 	name   string
 	idle   map[string]time.Time // members that have loaded, and are taken for loading
 	m      *Machine
+	clock  *Clock
 	dead   bool
 	frozen bool
 	stash  []func()
@@ -509,6 +534,7 @@ func (s *sim) startCoordinator(takeover bool) {
 	c.m = NewMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: 3, Micro: s.micro, Steps: uint64(s.steps),
 		StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover, Deadline: time.Second, JoinTimeout: 20 * time.Second, Straggler: KeepStraggler, Divergence: s.divergence}, s.now)
 	s.coord = c
+	c.clock = NewClock(s.now, 2*tickPeriod(time.Second))
 	var tick func()
 	tick = func() {
 		if !c.dead {
@@ -532,7 +558,7 @@ func (c *simCoordinator) watchIdle() {
 		if c.idle[id].IsZero() {
 			c.idle[id] = s.now
 		}
-		if s.now.Sub(c.idle[id]) > 10*time.Second {
+		if s.now.Sub(c.idle[id]) > 10*time.Second+2*time.Duration(s.micro)*(s.pass+s.rest) {
 			s.fail("%s is idle for good: %s", id, s.where())
 		}
 	}
@@ -566,7 +592,7 @@ func (c *simCoordinator) step(ev any) []any {
 		return nil
 	}
 	before := c.m.phase
-	acts := c.m.Step(s.now, ev)
+	acts := c.m.Step(c.clock.At(s.now), ev)
 	if c.m.phase != before {
 		s.logf("%s is %v", c.name, c.m.phase)
 		if c.m.phase == Settling {
@@ -584,6 +610,7 @@ func (c *simCoordinator) step(ev any) []any {
 			})
 		case Note:
 			s.logf("%s: %s", c.name, a.Text)
+			c.lost(a.Text)
 		case StepDone:
 			c.stepDone(a.Reports)
 		case Save:
@@ -616,6 +643,20 @@ func (c *simCoordinator) step(ev any) []any {
 		}
 	}
 	return acts
+}
+
+// lost fails where a worker is given up as silent that was not: neither killed
+// nor frozen nor cut off, however long it computes and the coordinator was held up.
+func (c *simCoordinator) lost(note string) {
+	s := c.s
+	id, why, ok := strings.Cut(strings.TrimPrefix(note, "lost worker "), ": ")
+	if !ok || !strings.HasPrefix(note, "lost worker ") || !strings.HasPrefix(why, "not heard from") || s.drop > 0 || c != s.coord || len(s.others) > 0 {
+		return
+	}
+	id, _, _ = strings.Cut(id, " ")
+	if w := s.procs[id]; w != nil && w.node != nil && !w.frozen && !s.cut[id] && s.now.Sub(w.harmed) > 3*time.Second {
+		s.fail("%s was lost, and nothing had happened to it: %s", id, note)
+	}
 }
 
 func (c *simCoordinator) stepDone(reports []*Report) {
@@ -662,8 +703,10 @@ type simWorker struct {
 	pid    int
 	dead   bool
 	frozen bool
-	stash  []func() // what happened while frozen
+	harmed time.Time // when it was last started, frozen, or cut off
+	stash  []func()  // what happened while frozen
 	node   *Node
+	clock  *Clock
 	state  []float32 // weights and momentum
 	step   uint64
 	have   bool
@@ -671,16 +714,20 @@ type simWorker struct {
 	losses map[int]float64
 	offers map[uint64][]float32
 
-	run    int // counts step loops; an older one's events are void
-	assign *Assign
-	core   *allreduce.Core
-	flags  allreduce.Flags
-	sum    []float32
+	lane    Lane
+	run     int  // counts tasks; an older one's events are void
+	stopped bool // the task has been told to end
+	waits   bool // it waits for others; what computes cannot be interrupted
+	assign  *Assign
+	core    *allreduce.Core
+	flags   allreduce.Flags
+	sum     []float32
 }
 
 func (s *sim) startWorker(id string) {
 	s.nonce++
-	w := &simWorker{s: s, id: id, pid: s.nonce, offers: map[uint64][]float32{}}
+	w := &simWorker{s: s, id: id, pid: s.nonce, harmed: s.now, offers: map[uint64][]float32{}}
+	w.lane = NewLane(w.task, w.cancel)
 	s.procs[id] = w
 	w.join()
 }
@@ -702,7 +749,7 @@ func (w *simWorker) resume() {
 	if !w.frozen {
 		return
 	}
-	w.frozen = false
+	w.frozen, w.harmed = false, w.s.now
 	l := w.stash
 	w.stash = nil
 	for _, f := range l {
@@ -719,7 +766,8 @@ func (w *simWorker) kill() {
 	s := w.s
 	delete(s.procs, w.id)
 	if s.coord != nil && s.rng.IntN(2) == 0 { // a child's end is seen at once
-		s.coord.step(WorkerGone{w.id, "its process was killed"})
+		c := s.coord
+		c.do(func() { c.step(WorkerGone{w.id, "its process was killed"}) })
 	}
 	s.after(s.between(50*time.Millisecond, 2*time.Second), func() {
 		if n := len(s.procs); s.procs[w.id] == nil && (n < s.wanted || n == 0) {
@@ -748,12 +796,8 @@ func (w *simWorker) join() {
 		var tick func()
 		tick = func() { w.input(Tick{}); w.s.after(simPeriod, func() { w.do(tick) }) }
 		w.after(0, tick)
-		w.after(w.s.between(time.Millisecond, 60*time.Millisecond), func() {
-			if a.Source == FromCoordinator {
-				w.load(a.StartStep)
-			}
-			w.input(Loaded{Step: w.step, State: w.have, Digest: w.digest()})
-		})
+		w.clock = NewClock(w.s.now, 200*time.Millisecond)
+		w.lane.Do(a)
 	})
 	w.after(300*time.Millisecond, w.join)
 }
@@ -781,8 +825,16 @@ func (w *simWorker) load(step uint64) {
 		w.state = append(simInit(), make([]float32, simElements)...)
 	} else {
 		w.state = slices.Clone(w.s.disk.states[step])
+		for _, c := range append([]*simCoordinator{w.s.coord}, w.s.others...) { // whoever of several has it
+			if c != nil && w.state == nil {
+				w.state = slices.Clone(c.states[step])
+			}
+		}
 	}
-	w.step, w.have, w.grads, w.losses = step, true, nil, nil
+	if w.have = w.state != nil; !w.have {
+		step = 0
+	}
+	w.step, w.grads, w.losses = step, nil, nil
 }
 
 func (w *simWorker) digest() string {
@@ -813,30 +865,16 @@ func (w *simWorker) input(ev any) {
 			w.pump()
 		}
 	}
-	for _, a := range w.node.Step(s.now, ev) {
+	for _, a := range w.node.Step(w.clock.At(s.now), ev) {
 		switch a := a.(type) {
 		case Tell:
 			s.carry(w.id, "coordinator", Encode(a.Msg), false, func(b []byte) { s.receive(b, nil) })
 		case Introduced:
 			w.ask(a.Join, func(*Welcome) {})
-		case Load:
-			w.after(s.between(time.Millisecond, 30*time.Millisecond), func() {
-				w.load(a.Restore.StartStep)
-				w.input(Loaded{Step: w.step, State: true, Digest: w.digest()})
-			})
-		case Form:
-			w.assign = a.Assign
-			w.run++
-			w.listen()
-		case Run:
-			w.flags = 0
-			w.catchUp(w.run)
+		case Load, Form, Run, Halt:
+			w.lane.Do(a)
 		case Raise:
 			w.flags |= a.Flags
-		case Halt:
-			w.run++
-			w.core, w.sum = nil, nil
-			w.after(s.between(0, 10*time.Millisecond), func() { w.input(HaltedNow{w.digest()}) })
 		case MakeOffer:
 			delete(w.offers, a.Snapshot.Step) // divided anew
 			w.offer(a.Snapshot.Step, a.Snapshot.Generation, a.Snapshot.Part, a.Snapshot.Parts)
@@ -857,11 +895,74 @@ func (w *simWorker) input(ev any) {
 	}
 }
 
+// task begins what takes time; end is its end. Only its own events count: it may
+// be told to stop, and then goes on until it can.
+func (w *simWorker) task(task any) {
+	s := w.s
+	w.run++
+	w.stopped, w.waits = false, false
+	run := w.run
+	switch a := task.(type) {
+	case *Welcome:
+		w.after(s.between(time.Millisecond, 60*time.Millisecond), func() {
+			if a.Source == FromCoordinator {
+				w.load(a.StartStep)
+			}
+			w.end(run, Loaded{Step: w.step, State: w.have, Digest: w.digest()})
+		})
+	case Load:
+		w.after(s.between(time.Millisecond, 30*time.Millisecond), func() {
+			w.load(a.Restore.StartStep)
+			w.end(run, Loaded{Step: w.step, State: w.have, Digest: w.digest()})
+		})
+	case Form:
+		w.after(s.between(0, 5*time.Millisecond), func() {
+			w.core, w.sum, w.assign = nil, nil, a.Assign
+			w.listen(run)
+		})
+	case Run:
+		w.after(0, func() {
+			w.flags = 0
+			w.catchUp(run)
+		})
+	case Halt:
+		w.after(s.between(0, 10*time.Millisecond), func() {
+			w.core, w.sum = nil, nil
+			w.end(run, HaltedNow{w.digest()})
+		})
+	}
+}
+
+// end tells of the end of a task.
+func (w *simWorker) end(run int, result any) {
+	if run != w.run {
+		w.s.fail("%s: a task goes on after its end", w.id)
+		return
+	}
+	w.run++
+	w.waits = false
+	if ev := w.lane.Ended(result); ev != nil {
+		w.input(ev)
+	}
+}
+
+// cancel tells the task to end: soon where it waits, and else when what it
+// computes is done.
+func (w *simWorker) cancel() {
+	w.stopped = true
+	if w.waits {
+		w.run++
+		w.core, w.sum, w.waits = nil, nil, false
+		run := w.run
+		w.after(w.s.between(0, w.s.rest), func() { w.end(run, nil) })
+	}
+}
+
 // listen makes the ring of an assignment.
-func (w *simWorker) listen() {
+func (w *simWorker) listen(run int) {
 	if a := w.assign; len(a.Sources) == 0 && (w.digest() != a.Digest || w.step != a.Step) {
 		if w.s.flips || !w.have { // a bit flipped; or it is said to a process before this one, by a coordinator that was frozen
-			w.input(LoadFailed{Err: errors.New("the state is another")})
+			w.end(run, LoadFailed{Err: errors.New("the state is another")})
 			return
 		}
 		w.s.fail("%s forms with the state of step %d, %s, want %d, %s", w.id, w.step, w.digest(), a.Step, a.Digest)
@@ -872,7 +973,7 @@ func (w *simWorker) listen() {
 		w.s.fail("%s: %v", w.id, err)
 		return
 	}
-	w.input(Listens{w.assign.Group.Generation})
+	w.end(run, Listens{w.assign.Group.Generation})
 }
 
 // catchUp takes the state from a source, half by half, where the assignment
@@ -886,6 +987,7 @@ func (w *simWorker) catchUp(run int) {
 		w.begin(run)
 		return
 	}
+	w.waits = true
 	src := s.procs[a.Sources[s.rng.IntN(len(a.Sources))]]
 	there := func() bool {
 		return src != nil && !src.dead && !src.frozen && s.cut[src.id] == s.cut[w.id] && src.have
@@ -912,16 +1014,13 @@ func (w *simWorker) catchUp(run int) {
 				s.fail("%s commits while its state is taken by %s", src.id, w.id)
 			}
 			w.have = false
-			w.run++
 			w.core = nil
-			w.input(LoopBroke{Err: errors.New("the state is another"), Peer: src.id, Digest: w.digest()})
+			w.end(run, LoopBroke{Err: errors.New("the state is another"), Peer: src.id, Digest: w.digest()})
 			return
 		}
 		w.step = a.Step
 		w.input(Caught{a.Group.Generation, slices.DeleteFunc(reports, func(r *Report) bool { return r.Step > a.Step })})
-		if run == w.run {
-			w.begin(run)
-		}
+		w.begin(run)
 	})
 }
 
@@ -935,17 +1034,16 @@ func (w *simWorker) begin(run int) {
 	if w.grads == nil {
 		w.grads, w.losses = map[int][]float32{}, map[int]float64{}
 	}
+	w.waits = false
 	var compute func(m int)
 	compute = func(m int) {
-		if run != w.run {
+		if w.stopped { // what is computed is kept
+			w.end(run, nil)
 			return
 		}
 		for ; m < bounds[r+1]; m++ {
 			if w.grads[m] == nil {
-				w.after(w.s.between(time.Millisecond, 20*time.Millisecond), func() {
-					if run != w.run {
-						return
-					}
+				w.after(w.s.between(0, w.s.pass), func() {
 					w.grads[m], w.losses[m] = simGradient(w.step, m, w.state[:simElements])
 					compute(m + 1)
 				})
@@ -967,6 +1065,7 @@ func (w *simWorker) reduce(lo, hi int) {
 		g[simElements+2*m+1] = float32(w.losses[m] - float64(float32(w.losses[m])))
 		micro = append(micro, g)
 	}
+	w.waits = true
 	w.sum = make([]float32, size)
 	w.core.Begin(s.now, w.step, []allreduce.Range{{Lo: 0, Hi: 20}, {Lo: 20, Hi: size}}, micro, w.sum, func() allreduce.Flags { return w.flags })
 	w.core.Ready(s.now, 0)
@@ -1003,13 +1102,12 @@ func (w *simWorker) pump() {
 	switch {
 	case err != nil:
 		w.core, w.sum = nil, nil
-		w.run++
 		var f *allreduce.FaultError
 		peer := ""
 		if errors.As(err, &f) {
 			peer = f.Peer
 		}
-		w.input(LoopBroke{Err: err, Peer: peer, Digest: w.digest()})
+		w.end(w.run, LoopBroke{Err: err, Peer: peer, Digest: w.digest()})
 	case over:
 		w.commit(flags)
 	}
@@ -1068,8 +1166,7 @@ func (w *simWorker) room(run int, then func()) {
 
 func (w *simWorker) goOn(flags allreduce.Flags, last, stop bool) {
 	if last || stop || flags&allreduce.FlagReform != 0 {
-		w.run++ // the ring stays: a neighbour may need a frame again
-		w.input(LoopEnded{w.digest()})
+		w.end(w.run, LoopEnded{w.digest()}) // the ring stays: a neighbour may need a frame again
 		return
 	}
 	w.begin(w.run)
