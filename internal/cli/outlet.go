@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// outlet passes what is said on to a terminal, pipe or file from a goroutine of
+// its own, so that nobody who speaks ever waits for a reader: a pager that is
+// not paged, Ctrl-S, a disk that hangs. Up to most bytes wait here. What comes
+// beyond them is dropped whole, and counted where it is missing; what is said
+// with keep never is.
+type outlet struct {
+	w       io.Writer
+	most    int
+	missing func(lines int) []byte // says that so many lines were dropped here
+
+	mu      sync.Mutex
+	queue   []byte
+	dropped int // lines, since the last that was taken
+	writing bool
+	closed  bool
+	wake    chan struct{}
+	done    chan struct{}
+}
+
+// outletMost is some ten thousand lines, or an hour of a job that reports once
+// a third of a second.
+const outletMost = 1 << 20
+
+func newOutlet(w io.Writer, most int, missing func(lines int) []byte) *outlet {
+	o := &outlet{w: w, most: most, missing: missing, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go o.run()
+	return o
+}
+
+// Write takes whole lines. It never fails: what w says of them comes too late.
+func (o *outlet) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.queue)+len(p) > o.most {
+		o.dropped += bytes.Count(p, []byte{'\n'})
+		return len(p), nil
+	}
+	o.take(p)
+	return len(p), nil
+}
+
+// keep is Write for what must not be missing, of which there is little.
+func (o *outlet) keep(p []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.take(p)
+}
+
+func (o *outlet) take(p []byte) {
+	if o.dropped > 0 {
+		o.queue = append(o.queue, o.missing(o.dropped)...)
+		o.dropped = 0
+	}
+	o.queue = append(o.queue, p...)
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// behind says whether something waits: what is only of interest now can be left out.
+func (o *outlet) behind() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.writing || len(o.queue) > 0
+}
+
+func (o *outlet) run() {
+	defer close(o.done)
+	for {
+		o.mu.Lock()
+		b := o.queue
+		if len(b) == 0 && o.dropped > 0 && o.closed {
+			b = o.missing(o.dropped)
+			o.dropped = 0
+		}
+		o.queue, o.writing = nil, len(b) > 0
+		closed := o.closed
+		o.mu.Unlock()
+		switch {
+		case len(b) > 0:
+			o.w.Write(b)
+		case closed:
+			return
+		default:
+			<-o.wake
+		}
+	}
+}
+
+// close waits until all is written, for as long as ctx lasts. Nothing may be
+// said after it.
+func (o *outlet) close(ctx context.Context) {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+	}
+}
+
+// missingText is what stands in the place of dropped lines, for people and for scripts.
+func missingText(lines int) []byte {
+	return fmt.Appendf(nil, "… %d lines are missing here: nobody read this output\n", lines)
+}
+
+func missingEvent(lines int) []byte {
+	return fmt.Appendf(nil, `{"event":"missing","lines":%d}`+"\n", lines)
+}
+
+// clerk does what it is asked to, in order, on a goroutine of its own, so that
+// whoever asks never waits for a disk or another process.
+type clerk struct {
+	mu     sync.Mutex
+	asked  []func()
+	closed bool
+	wake   chan struct{}
+	done   chan struct{}
+}
+
+func newClerk() *clerk {
+	c := &clerk{wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go c.run()
+	return c
+}
+
+func (c *clerk) do(f func()) {
+	c.mu.Lock()
+	c.asked = append(c.asked, f)
+	c.mu.Unlock()
+	c.nudge()
+}
+
+func (c *clerk) nudge() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *clerk) run() {
+	defer close(c.done)
+	for {
+		c.mu.Lock()
+		l, closed := c.asked, c.closed
+		c.asked = nil
+		c.mu.Unlock()
+		for _, f := range l {
+			f()
+		}
+		switch {
+		case len(l) > 0:
+		case closed:
+			return
+		default:
+			<-c.wake
+		}
+	}
+}
+
+// close waits until all is done, for as long as ctx lasts.
+func (c *clerk) close(ctx context.Context) {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.nudge()
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+	}
+}
