@@ -172,7 +172,7 @@ func TestNoTarget(t *testing.T) {
 	if code != 0 || len(m) != 2 || !strings.Contains(m[0].Refused, want) || m[0].Targets != 0 || m[1].Refused != "" || m[1].Targets != 4 {
 		t.Fatalf("exit code %d, metrics %+v\n%s", code, m, stderr)
 	}
-	if !strings.Contains(stderr, "WARN") || !strings.Contains(stderr, want) {
+	if !strings.Contains(stderr, "step 1/2  no update  ") || !strings.Contains(stderr, "WARN") || !strings.Contains(stderr, want) {
 		t.Errorf("no warning of it:\n%s", stderr)
 	}
 	near(t, "loss of the step that was made", m[1].Loss, math.Log(10), 1e-6)

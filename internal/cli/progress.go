@@ -97,7 +97,9 @@ func (v *view) step(m train.Metrics) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.last = m
-	v.acc, v.accN = v.acc+m.Loss, v.accN+1
+	if m.Refused == "" {
+		v.acc, v.accN = v.acc+m.Loss, v.accN+1
+	}
 	if v.accN == v.per {
 		v.losses = append(v.losses, v.acc/float64(v.accN))
 		v.acc, v.accN = 0, 0
@@ -121,8 +123,11 @@ func (v *view) step(m train.Metrics) {
 	default:
 		if m.Step == v.first+1 || m.Step == v.steps || now.Sub(v.said) >= 5*time.Second {
 			v.said = now
-			fmt.Fprintf(v.out, "step %d/%d  loss %.5f  lr %.2e  grad norm %.3f  %.1f samples/s  %d workers  eta %s\n",
-				m.Step, v.steps, m.Loss, m.LR, m.GradNorm, m.SamplesSec, m.World, v.eta(now))
+			learned := fmt.Sprintf("loss %.5f  lr %.2e  grad norm %.3f", m.Loss, m.LR, m.GradNorm)
+			if m.Refused != "" {
+				learned = "no update"
+			}
+			fmt.Fprintf(v.out, "step %d/%d  %s  %.1f samples/s  %d workers  eta %s\n", m.Step, v.steps, learned, m.SamplesSec, m.World, v.eta(now))
 		}
 	}
 }
@@ -229,7 +234,11 @@ func (v *view) block(b *bytes.Buffer, now time.Time) {
 		if v.stored > 0 {
 			stored = fmt.Sprintf("checkpoint at step %d", v.stored)
 		}
-		line("loss %.5f %s  grad norm %.3f  lr %.2e  %.1f samples/s  %s", m.Loss, spark(v.losses), m.GradNorm, m.LR, m.SamplesSec, stored)
+		if m.Refused == "" {
+			line("loss %.5f %s  grad norm %.3f  lr %.2e  %.1f samples/s  %s", m.Loss, spark(v.losses), m.GradNorm, m.LR, m.SamplesSec, stored)
+		} else {
+			line("no update %s  %.1f samples/s  %s", spark(v.losses), m.SamplesSec, stored)
+		}
 		t := m.Time
 		line("slowest rank, ms: data %.1f  forward %.1f  backward %.1f  ring (not hidden) %.1f  optimizer %.1f",
 			1e3*t.Data, 1e3*t.Forward, 1e3*t.Backward, 1e3*t.Ring, 1e3*t.Optimizer)
