@@ -241,6 +241,9 @@ func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 				r.lo, r.hi = min(r.lo, v), max(r.hi, v)
 				continue
 			}
+			if o.skips((at + j) / x.size) {
+				continue
+			}
 			if first < 0 {
 				first, value = at+j, v
 			}
