@@ -86,7 +86,7 @@ func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, ba
 			return nil, fmt.Errorf("%w: data.kind is %q, the checkpoint's was %q", ErrOtherData, cfg.Kind, meta.Kind)
 		}
 	}
-	d, err := open(o)
+	d, err := o.openSets(baseDir, open)
 	if err != nil {
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
@@ -114,10 +114,19 @@ type opening struct {
 	path  string
 	skip  []int // data.skip, ascending
 	given *Meta
+	held  bool // a held-out set of its own, for which given is the training set's
 
 	findings []Finding    // see find
 	later    []func()     // finds what costs a while to find, when somebody asks: workers do not
 	pictures pictureTally // see picture
+}
+
+// owner is whose data given describes.
+func (o *opening) owner() string {
+	if o.held {
+		return "the training set"
+	}
+	return "the checkpoint's data"
 }
 
 // file returns the path, which file sources must have.
@@ -173,7 +182,7 @@ func (o *opening) base(fingerprint string) (Meta, error) {
 		m.ImageMean, m.ImageStd = imageMean, imageStd
 		if g := o.given; g != nil {
 			if g.Spec.Image != o.needs.Image {
-				return m, fmt.Errorf("the model takes images of %v (channels, height, width), the checkpoint's data gave %v", o.needs.Image, g.Spec.Image)
+				return m, fmt.Errorf("the model takes images of %v (channels, height, width), %s gave %v", o.needs.Image, o.owner(), g.Spec.Image)
 			}
 			m.ImageMean, m.ImageStd = g.ImageMean, g.ImageStd
 		}
@@ -194,7 +203,7 @@ func (o *opening) words(m *Meta, vocab func() []string, longest func() int) erro
 	}
 	if g := o.given; g != nil {
 		if g.Spec.Tokens < 1 || len(g.Vocab) == 0 {
-			return fmt.Errorf("the model takes instructions, but the checkpoint's data has no vocabulary")
+			return fmt.Errorf("the model takes instructions, but %s has no vocabulary", o.owner())
 		}
 		m.Spec.Tokens, m.Vocab, m.VocabSize = g.Spec.Tokens, g.Vocab, g.VocabSize
 	} else {
@@ -245,7 +254,7 @@ func (o *opening) actions(m *Meta, dim int, own labels, read func() (train, held
 	m.Spec.Action = dim
 	if g := o.given; g != nil {
 		if g.Spec.Action != dim {
-			return fmt.Errorf("actions have %d dimensions, the checkpoint's statistics are of %d", dim, g.Spec.Action)
+			return fmt.Errorf("actions have %d dimensions, the statistics of %s are of %d", dim, o.owner(), g.Spec.Action)
 		}
 		s := *g.Actions
 		m.Actions = &s

@@ -107,7 +107,7 @@ func (j *Job) derive(given func(key string) bool) {
 			j.Loss = "cross_entropy"
 		}
 	}
-	if len(j.Data.Holdout.Episodes) > 0 && !given("data.holdout.fraction") {
+	if h := j.Data.Holdout; (len(h.Episodes) > 0 || h.Split != "" || h.Path != "") && !given("data.holdout.fraction") {
 		j.Data.Holdout.Fraction = 0
 	}
 	if !given("batch.micro") { // the largest divisor up to the default

@@ -77,10 +77,12 @@ type Data struct {
 }
 
 // Holdout chooses the held-out episodes: by number of episodes from the keyed
-// permutation of all of them, or by name.
+// permutation of all of them, by name, or as a set of their own.
 type Holdout struct {
 	Fraction float64 `yaml:"fraction,omitempty"` // 0 ≤ fraction < 1 of the episodes, rounded to nearest, at least 1 if > 0
 	Episodes []int   `yaml:"episodes,omitempty"` // explicit episode numbers; excludes fraction
+	Split    string  `yaml:"split,omitempty"`    // rlds: another split, or parts of splits; excludes both
+	Path     string  `yaml:"path,omitempty"`     // another data set of the same kind and features; excludes both
 }
 
 type Batch struct {

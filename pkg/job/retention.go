@@ -18,8 +18,8 @@ func (j *Job) checkCheckpoint(c *checker) {
 	}
 	multiple("checkpoint.keep_every", k.KeepEvery)
 	multiple("train.eval_every", j.Train.EvalEvery)
-	if j.Train.EvalEvery > 0 && j.Data.Holdout.Fraction == 0 && len(j.Data.Holdout.Episodes) == 0 {
-		c.bad("train.eval_every data.holdout", "there is no held-out split to measure on; set data.holdout.fraction or data.holdout.episodes")
+	if j.Train.EvalEvery > 0 && j.Data.Holdout.Fraction == 0 && len(j.Data.Holdout.Episodes) == 0 && j.Data.Holdout.Split == "" && j.Data.Holdout.Path == "" {
+		c.bad("train.eval_every data.holdout", "there is no held-out split to measure on; set data.holdout.fraction, .episodes, .split or .path")
 	}
 	b := k.Best
 	if b == (Best{}) {

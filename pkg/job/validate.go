@@ -265,6 +265,21 @@ func (j *Job) checkData(c *checker) {
 	if len(h.Episodes) > 0 && h.Fraction != 0 {
 		c.bad("data.holdout.fraction data.holdout.episodes", "both fraction and episodes are given; want one of them")
 	}
+	if h.Split != "" || h.Path != "" {
+		key := "data.holdout.split"
+		if h.Path != "" {
+			key = "data.holdout.path"
+		}
+		if h.Fraction != 0 || len(h.Episodes) > 0 {
+			c.bad(key+" data.holdout.fraction data.holdout.episodes", "names a set of its own, and fraction or episodes a part of the training set; want one of them")
+		}
+		if sequences(d.Kind) || d.Kind == "tabletop" {
+			c.unused("data.holdout.path", h.Path == "", kind)
+		}
+		if d.Kind != "rlds" {
+			c.unused("data.holdout.split", h.Split == "", kind)
+		}
+	}
 	seen := map[int]bool{}
 	for i, e := range h.Episodes {
 		key := fmt.Sprintf("data.holdout.episodes[%d]", i)

@@ -1,0 +1,214 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// A held-out set of its own: another split of the data set (data.holdout.split)
+// or another data set of the same kind (data.holdout.path). It is opened with
+// the training set's vocabulary, statistics and shapes, which it must fit, and
+// none of it is trained on. Samples are numbered on from the training set's.
+
+// openSets opens the job's data by open: one set that is divided, or two.
+func (o *opening) openSets(baseDir string, open func(*opening) (*set, error)) (*set, error) {
+	h := o.cfg.Holdout
+	if h.Split == "" && h.Path == "" {
+		return open(o)
+	}
+	if h.Fraction != 0 || len(h.Episodes) > 0 {
+		return nil, errors.New("data.holdout has both a split or path and fraction or episodes: give one of them")
+	}
+	main, other := *o, *o
+	main.cfg.Holdout = job.Holdout{}
+	main.given = unbound(o.given)
+	other.cfg.Holdout = job.Holdout{}
+	if h.Split != "" {
+		other.cfg.Split = h.Split
+	}
+	if h.Path != "" {
+		other.path = h.Path
+		if !filepath.IsAbs(h.Path) {
+			other.path = filepath.Join(baseDir, h.Path)
+		}
+	}
+	if err := disjoint(&main, &other); err != nil {
+		return nil, err
+	}
+	d, err := open(&main)
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*set, error) { return nil, errors.Join(err, d.Close()) }
+	other.given, other.held = unbound(&d.meta), true
+	other.skip = nil
+	for _, i := range o.skip {
+		if i >= d.about.n {
+			other.skip = append(other.skip, i-d.about.n)
+		}
+	}
+	held, err := open(&other)
+	if err != nil {
+		return fail(fmt.Errorf("the held-out set (%s), which must have the training set's features: %w", heldName(h), err))
+	}
+	o.later = []func(){func() {
+		for _, look := range append(main.later, other.later...) {
+			look()
+		}
+		o.findings = append(o.findings, main.findings...)
+		for _, f := range other.findings {
+			f.Where = strings.TrimSuffix("held-out set, "+f.Where, ", ")
+			o.findings = append(o.findings, f)
+		}
+	}}
+	print := newPrint(o.cfg.Kind).add("training set", d.meta.Fingerprint).add("held-out set", held.meta.Fingerprint).sum()
+	if err := o.same(print); err != nil {
+		return fail(errors.Join(err, held.Close()))
+	}
+	return join(d, held, print), nil
+}
+
+// unbound is m without its fingerprint: shapes, vocabulary and statistics.
+func unbound(m *Meta) *Meta {
+	if m == nil {
+		return nil
+	}
+	c := *m
+	c.Fingerprint = ""
+	return &c
+}
+
+func heldName(h job.Holdout) string {
+	switch {
+	case h.Path == "":
+		return "data.holdout.split " + h.Split
+	case h.Split == "":
+		return "data.holdout.path " + h.Path
+	}
+	return fmt.Sprintf("data.holdout.path %s, split %s", h.Path, h.Split)
+}
+
+// disjoint refuses to hold out what is trained on.
+func disjoint(main, held *opening) error {
+	a, err := filepath.EvalSymlinks(main.path)
+	if err != nil {
+		return nil // opening says it
+	}
+	b, err := filepath.EvalSymlinks(held.path)
+	if err != nil || a != b {
+		return nil
+	}
+	if main.cfg.Kind != "rlds" {
+		return errors.New("data.holdout.path is data.path itself: all that is trained on would be held out; give another, or data.holdout.fraction")
+	}
+	dir, err := rldsDir(main.path)
+	if err != nil {
+		return err
+	}
+	info, err := readRLDSInfo(dir)
+	if err != nil {
+		return err
+	}
+	if _, _, err := info.choose(dir, orTrain(held.cfg.Split)); err != nil {
+		return fmt.Errorf("data.holdout.split: %w", err)
+	}
+	both := orTrain(main.cfg.Split) + "+" + orTrain(held.cfg.Split)
+	if _, _, err := info.choose(dir, both); err != nil {
+		return fmt.Errorf("data.split and data.holdout.split together: %w", err)
+	}
+	return nil
+}
+
+// orTrain is the split that is meant where none is named.
+func orTrain(split string) string {
+	if split == "" {
+		return "train"
+	}
+	return split
+}
+
+// join makes one set of a training set and a held-out one, and owns both.
+func join(train, held *set, fingerprint string) *set {
+	a, b := train.about, held.about
+	first := a.n // number of the first held-out sample
+	get := func(i int) (Sample, error) {
+		if i < first {
+			return train.train.get(i)
+		}
+		s, err := held.train.get(i - first)
+		s.ID += uint64(first)
+		return s, err
+	}
+	d := &set{meta: train.meta, close: func() error { return errors.Join(train.Close(), held.Close()) }}
+	d.about = about{path: a.path, camera: a.camera, n: a.n + b.n, episodes: a.episodes + b.episodes, held: b.episodes}
+	for e := range b.episodes {
+		d.about.heldOut = append(d.about.heldOut, a.episodes+e)
+	}
+	d.about.episode = func(i int) int {
+		if i < first {
+			return a.episode(i)
+		}
+		return a.episodes + b.episode(i-first)
+	}
+	index := make([]int32, d.about.n)
+	for i := range index {
+		index[i] = int32(i)
+	}
+	d.train = subset{index: index[:first], n: a.n, get: get}
+	d.heldout = subset{index: index[first:], n: b.n, get: get}
+	d.meta.Fingerprint, d.meta.Train, d.meta.Heldout = fingerprint, a.n, b.n
+	if a.table != nil && b.table != nil {
+		d.about.table = joinTables(a.table, b.table)
+	}
+	if a.place != nil && b.place != nil {
+		d.about.place = func(i int) Fault {
+			if i < first {
+				return a.place(i)
+			}
+			return b.place(i - first)
+		}
+	}
+	return d
+}
+
+// joinTables is what two tables know, for summaries; it reads no pictures.
+func joinTables(a, b *table) *table {
+	t := &table{eps: a.eps + b.eps, dim: a.dim, labels: a.labels, camera: a.camera,
+		episode: append([]int32(nil), a.episode...), actions: append(append([]float32(nil), a.actions...), b.actions...)}
+	for _, e := range b.episode {
+		t.episode = append(t.episode, int32(a.eps)+e)
+	}
+	if len(a.sums) > 0 && len(b.sums) > 0 {
+		t.sums = append(append([]uint32(nil), a.sums...), b.sums...)
+	}
+	if a.numbers != nil || b.numbers != nil {
+		for _, x := range []*table{a, b} {
+			for e := range x.eps {
+				n := int64(e)
+				if x.numbers != nil {
+					n = x.numbers[e]
+				}
+				t.numbers = append(t.numbers, n)
+			}
+		}
+	}
+	first := len(a.episode)
+	t.short = func(i, frame int) string {
+		if i < first {
+			return a.short(i, frame)
+		}
+		return "held-out set, " + b.short(i-first, frame)
+	}
+	var texts textIndex
+	for _, x := range []*table{a, b} {
+		for _, i := range x.text {
+			t.text = append(t.text, texts.add(x.texts[i]))
+		}
+	}
+	t.texts = texts.texts
+	return t
+}
