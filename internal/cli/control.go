@@ -28,6 +28,7 @@ type jobStatus struct {
 	Stored     uint64         `json:"stored"` // newest step on the disk
 	Generation uint64         `json:"generation"`
 	Loss       float64        `json:"loss"`
+	Refused    string         `json:"refused,omitempty"` // why the last step made no update; then there is no loss
 	SamplesSec float64        `json:"samples_per_s"`
 	ETA        string         `json:"eta"`
 	Workers    []workerStatus `json:"workers"`
@@ -49,7 +50,7 @@ type workerStatus struct {
 // status runs on the coordinator's goroutine.
 func (r *run) status(p cluster.Phase, members []cluster.Member) any {
 	s := jobStatus{Job: r.job.Name, Phase: p.String(), Step: r.last.Step, Steps: uint64(r.job.Train.Steps), Generation: r.last.Generation,
-		Loss: r.last.Loss, SamplesSec: r.last.SamplesSec, Workers: []workerStatus{}}
+		Loss: r.last.Loss, Refused: r.last.Refused, SamplesSec: r.last.SamplesSec, Workers: []workerStatus{}}
 	s.Stored, s.ETA = r.view.standing()
 	for _, m := range members {
 		s.Workers = append(s.Workers, workerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown})
@@ -166,8 +167,12 @@ func died(dir string, err error) error {
 }
 
 func (s *jobStatus) print(out io.Writer) {
-	fmt.Fprintf(out, "%s: %s, step %d of %d, loss %.5f, %.1f samples/s, checkpoint at step %d, generation %d, eta %s\n",
-		s.Job, s.Phase, s.Step, s.Steps, s.Loss, s.SamplesSec, s.Stored, s.Generation, s.ETA)
+	loss := fmt.Sprintf("loss %.5f", s.Loss)
+	if s.Refused != "" {
+		loss = "no update"
+	}
+	fmt.Fprintf(out, "%s: %s, step %d of %d, %s, %.1f samples/s, checkpoint at step %d, generation %d, eta %s\n",
+		s.Job, s.Phase, s.Step, s.Steps, loss, s.SamplesSec, s.Stored, s.Generation, s.ETA)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "RANK\tWORKER\tHOST\tPID\tTHREADS\tCPU\tSTEP\tPHASE")
 	for _, m := range s.Workers {
