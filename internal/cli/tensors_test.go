@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -131,12 +132,46 @@ func TestShardedInit(t *testing.T) {
 		}
 	}
 	for init, says := range map[string]string{
-		at("ddp.safetensors"):                          `names begin with "module.": strip it with init.map {"module.*": "*"}`,
+		at("first"):           at("first") + " is a run directory: give the weights of one of its checkpoints, such as " + whole,
+		at("ddp.safetensors"): `names begin with "module.": strip it with init.map {"module.*": "*"}`,
 		at("sharded/model-00002-of-00002.safetensors"): "this is part 2 of 2 of a sharded file: give init its index",
 	} {
 		code, _, text := call(t, bin.coordinator, append([]string{"train", "testdata/small.yaml", "--run-dir", at("bad")}, short("--set", "init="+init)...)...)
 		if code != exitFailed || !strings.Contains(text, says) || strings.Count(text, "\n") > 4 {
 			t.Errorf("%s: exit code %d\n%s\nwant %s", init, code, text, says)
+		}
+	}
+}
+
+// A checkpoint whose weights are not finite is refused by tensor, as a teacher,
+// by eval and by predict.
+func TestTrainedWeightsMustBeFinite(t *testing.T) {
+	dir := t.TempDir()
+	trainDone(t, "testdata/small.yaml", short("--run-dir", filepath.Join(dir, "run"))...)
+	s, err := checkpoint.ReadState(filepath.Join(dir, "run", "checkpoints", "step-00000004"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	zero := float32(0)
+	s.Model[0].Data[1] = zero / zero
+	s.Manifest.Files = nil // their sums are made anew
+	store, err := checkpoint.OpenDisk(filepath.Join(dir, "nan"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkpoint.WriteState(store, s); err != nil {
+		t.Fatal(err)
+	}
+	nan := filepath.Join(dir, "nan", "step-00000004")
+	want := "tensor " + s.Model[0].Name + ": the value at [1] is NaN; 1 of its "
+	for name, args := range map[string][]string{
+		"eval":    {"eval", "--checkpoint", nan},
+		"predict": {"predict", "--checkpoint", nan, "--inputs", "x.safetensors", "--out", filepath.Join(dir, "y.safetensors")},
+		"teacher": append([]string{"train", "testdata/small.yaml", "--run-dir", filepath.Join(dir, "student")}, short("--set", "distill.teacher="+nan)...),
+	} {
+		code, _, text := call(t, bin.coordinator, args...)
+		if code != exitFailed || !strings.Contains(text, want) {
+			t.Errorf("%s: exit code %d\n%s\nwant %s", name, code, text, want)
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"path/filepath"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -18,6 +20,9 @@ const initName = "init.safetensors"
 // firstWeights finds the file with all first weights that job.Init asks for.
 func (r *run) firstWeights(model *models.Model) error {
 	path := abs(r.baseDir, r.job.Init.Path)
+	if err := notARun(path); err != nil {
+		return err
+	}
 	f, err := safetensors.OpenModel(path)
 	if err != nil {
 		return err
@@ -44,6 +49,19 @@ func (r *run) firstWeights(model *models.Model) error {
 		all = append(all, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
 	}
 	return atomicfile.WriteFrom(r.initFile, 0o644, func(w io.Writer) error { return safetensors.Write(w, all, nil) })
+}
+
+// notARun refuses a run directory: its own init.safetensors is where that run
+// began, and not what it learned.
+func notARun(path string) error {
+	if !isDir(filepath.Join(path, "checkpoints")) {
+		return nil
+	}
+	found, err := checkpoint.LatestGood(filepath.Join(path, "checkpoints"))
+	if err != nil {
+		return fmt.Errorf("%s is a run directory without a good checkpoint: %w", path, err)
+	}
+	return fmt.Errorf("%s is a run directory: give the weights of one of its checkpoints, such as %s", path, filepath.Join(found.Dir, train.ModelFile))
 }
 
 // showTransfer says what became of the init file.

@@ -28,12 +28,21 @@ type FormatError struct {
 
 func (e *FormatError) Error() string {
 	if e.Tensor != "" {
-		return fmt.Sprintf("%s: tensor %q: %s", e.File, e.Tensor, e.Problem)
+		return fmt.Sprintf("%s: tensor %s: %s", e.File, clip(strconv.Quote(e.Tensor)), clip(e.Problem))
 	}
 	if e.Instead != "" {
 		return fmt.Sprintf("%s: not a safetensors file: %s", e.File, e.Instead)
 	}
-	return fmt.Sprintf("%s: not a valid safetensors file: %s", e.File, e.Problem)
+	return fmt.Sprintf("%s: not a valid safetensors file: %s", e.File, clip(e.Problem))
+}
+
+// clip shortens what a file says of itself, so that no message fills a screen.
+func clip(text string) string {
+	const most = 600
+	if r := []rune(text); len(r) > most {
+		return string(r[:most/2]) + "…" + string(r[len(r)-most/2:])
+	}
+	return text
 }
 
 // Info describes one tensor of a file.
@@ -171,7 +180,7 @@ func (h *header) checkLayout(dataSize int64) error {
 		at = t.End
 	}
 	if at > dataSize {
-		return fileError("the tensors need %d bytes of data and the file has %d: it is cut off", at, dataSize)
+		return fileError("the tensors need %d bytes of data and the file has %d: it is cut off; download or copy it again", at, dataSize)
 	}
 	if at < dataSize {
 		return fileError("%d bytes follow the last tensor", dataSize-at)

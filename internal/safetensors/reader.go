@@ -34,24 +34,41 @@ func (f *File) part(name string) source { return f.parts[f.in[name]] }
 
 // Open opens and checks the file at path.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	f, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	var out *File
-	if err == nil {
-		out, err = Read(f, st.Size(), path)
-	}
+	out, err := Read(f, size, path)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	out.parts[0].c = f
 	return out, nil
+}
+
+// openRegular opens a regular file. It asks before it opens: opening a named
+// pipe would wait for a writer.
+func openRegular(path string) (*os.File, int64, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if st.IsDir() {
+		return nil, 0, fmt.Errorf("%s is a folder: name the .safetensors file in it", path)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if st, err = f.Stat(); err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, st.Size(), nil
 }
 
 // Read checks the safetensors file of size bytes that r holds; name stands for
@@ -103,7 +120,7 @@ func read(r io.ReaderAt, size int64) (*File, error) {
 		return nil, fileError("its header claims %d bytes, and %d are allowed", n, MaxHeader)
 	}
 	if int64(n) > size-8 {
-		return nil, fileError("its header claims %d bytes and the file has %d after the length: it is cut off", n, size-8)
+		return nil, fileError("its header claims %d bytes and the file has %d after the length: it is cut off; download or copy it again", n, size-8)
 	}
 	raw := make([]byte, n)
 	if err := readFull(r, raw, 8); err != nil {

@@ -57,13 +57,12 @@ func isIndex(path string) bool {
 	if strings.HasSuffix(path, ".index.json") {
 		return true
 	}
-	f, err := os.Open(path)
+	f, size, err := openRegular(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	return err == nil && st.Mode().IsRegular() && sniff.At(f, st.Size()) == sniff.ShardIndex
+	return sniff.At(f, size) == sniff.ShardIndex
 }
 
 // inFolder finds the one file of weights, or the one index, of a folder.

@@ -2,6 +2,7 @@ package safetensors
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -171,11 +172,37 @@ func TestReadNamesWhatItIs(t *testing.T) {
 		{"Entry not found", `it is plain text that begins with "Entry not found"`},
 		{"", "it is an empty file: download or copy it again"},
 		{strings.Repeat("\x00", 4000), "it is a file of zero bytes: a download or copy broke off"},
-		{"\x40\x00\x00\x00\x00\x00\x00\x00{\"a\":", "not a valid safetensors file: its header claims 64 bytes and the file has 5 after the length: it is cut off"},
+		{"\x40\x00\x00\x00\x00\x00\x00\x00{\"a\":", "not a valid safetensors file: its header claims 64 bytes and the file has 5 after the length: it is cut off; download or copy it again"},
 	} {
 		_, err := Read(strings.NewReader(c.content), int64(len(c.content)), "f")
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%.20q: %v\nwant %s", c.content, err, c.says)
 		}
+	}
+}
+
+// A file's own words do not fill a screen: a name or a shape of megabytes.
+func TestMessagesFitAScreen(t *testing.T) {
+	name := strings.Repeat("n", 1<<20)
+	for _, header := range []string{
+		`{"` + name + `":{"dtype":"F33","shape":[],"data_offsets":[0,4]}}`,
+		`{"w":{"dtype":"F32","shape":[` + strings.Repeat("1,", 1<<19) + `2],"data_offsets":[0,4]}}`,
+		`{"w":{"dtype":"` + name + `","shape":[],"data_offsets":[0,4]}}`,
+	} {
+		file := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header+"\x00\x00\x00\x00"...)
+		if _, err := Read(bytes.NewReader(file), int64(len(file)), "f"); err == nil || len(err.Error()) > 3000 {
+			t.Errorf("a message of %d bytes", len(err.Error()))
+		}
+	}
+}
+
+// A folder is named, and a pipe does not make the reader wait.
+func TestOpenOnlyFiles(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "is a folder: name the .safetensors file in it") {
+		t.Errorf("a folder: %v", err)
+	}
+	if _, err := Open(os.DevNull); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Errorf("a device: %v", err)
 	}
 }

@@ -26,6 +26,7 @@ type Inputs struct {
 // is ambiguous.
 func ReadInputs(ctx context.Context, path string, needs Needs, layout string, meta Meta) (in Inputs, err error) {
 	o := &opening{ctx: ctx, cfg: job.Data{Kind: "tensors", Path: path, Layout: layout}, needs: needs, path: path}
+	o.needs.Actions, o.needs.Labels = false, false // targets are not read
 	t, err := openTensorFile(path)
 	if err != nil {
 		return in, err
@@ -74,7 +75,7 @@ func ReadInputs(ctx context.Context, path string, needs Needs, layout string, me
 		if err != nil {
 			return in, err
 		}
-		if _, err := t.vocab("instruction_tokens", tokens, s[1], needs.VocabSize, 0); err != nil {
+		if _, err := o.vocab(t, "instruction_tokens", tokens, s[1], needs.VocabSize, 0); err != nil {
 			return in, err
 		}
 		in.Tokens, in.T = narrow(tokens), s[1]

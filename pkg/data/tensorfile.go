@@ -218,7 +218,8 @@ type valueRange struct {
 
 // scan reads all values of a tensor and refuses NaN and infinity, by tensor,
 // row and place; dims names the values of a row of one dimension, and may be
-// nil. A lenient opening is told of the rows instead.
+// nil. Rows that data.skip leaves out do not count. A lenient opening is told of
+// the rows instead.
 func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 	r := valueRange{lo: float32(math.Inf(1)), hi: float32(math.Inf(-1)), bad: map[int]bool{}}
 	if x.info.DType == "BOOL" || x.bytes {
@@ -237,6 +238,9 @@ func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 			return r, err
 		}
 		for j, v := range b {
+			if len(o.skip) > 0 && o.skips((at+j)/x.size) {
+				continue
+			}
 			if v-v == 0 {
 				r.lo, r.hi = min(r.lo, v), max(r.hi, v)
 				continue
@@ -269,7 +273,14 @@ func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 	if len(r.bad) == 1 {
 		rows = fmt.Sprintf("1 of its %d rows has values that are not finite", x.info.Shape[0])
 	}
-	return r, fmt.Errorf("%s: %s: row %d: %s is %v%s; %s: mend it, or leave it out of the file", x.t.path, x.info.Name, row, place, value, note, rows)
+	what := "mend it, or leave it out of the file"
+	if o.needs.Actions || o.needs.Labels { // not predict's inputs
+		what = fmt.Sprintf("mend it, or leave it out by data.skip: [%d]", row)
+		if len(r.bad) > 1 {
+			what = "mend them, or leave them out by data.skip (coordinator data check lists them)"
+		}
+	}
+	return r, fmt.Errorf("%s: %s: row %d: %s is %v%s; %s: %s", x.t.path, x.info.Name, row, place, value, note, rows, what)
 }
 
 // findRange notes pictures whose values go to 255 where 0 to 1, or that
@@ -308,16 +319,29 @@ func (t *tensorFile) whole(name string, size int) ([]int64, error) {
 }
 
 // vocab checks that all tokens are in [0, size), or, with size 0, returns the
-// size that holds them.
-func (t *tensorFile) vocab(name string, tokens []int64, rowLen, size int, least int64) (int, error) {
-	most := int64(0)
+// size that holds them. Rows that data.skip leaves out do not count; a lenient
+// opening is told of each row that is wrong.
+func (o *opening) vocab(t *tensorFile, name string, tokens []int64, rowLen, size int, least int64) (int, error) {
+	most, told := int64(0), -1
 	for i, x := range tokens {
+		if len(o.skip) > 0 && o.skips(i/rowLen) {
+			continue
+		}
 		if x < least || x > math.MaxInt32-1 || size > 0 && x >= int64(size) {
 			limit := size
 			if limit == 0 {
 				limit = math.MaxInt32
 			}
-			return 0, fmt.Errorf("%s: %s: token %d of row %d is %d, outside the vocabulary [0, %d)", t.path, name, i%rowLen, i/rowLen, x, limit)
+			row := i / rowLen
+			err := fmt.Errorf("%s: %s: token %d of row %d is %d, outside the vocabulary [0, %d)", t.path, name, i%rowLen, row, x, limit)
+			if row == told {
+				continue
+			}
+			if err := o.pass(Fault{Kind: "value", File: t.path, Sample: &row}, err); err != nil {
+				return 0, err
+			}
+			told = row
+			continue
 		}
 		most = max(most, x)
 	}

@@ -84,7 +84,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		if tokens, err = t.whole("instruction_tokens", s[1]); err != nil {
 			return nil, err
 		}
-		if meta.VocabSize, err = t.vocab("instruction_tokens", tokens, s[1], o.needs.VocabSize, 0); err != nil {
+		if meta.VocabSize, err = o.vocab(t, "instruction_tokens", tokens, s[1], o.needs.VocabSize, 0); err != nil {
 			return nil, o.vocabulary(err)
 		}
 		if o.needs.Labels {
@@ -96,7 +96,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 				if labels, err = t.whole("labels", s[1]); err != nil {
 					return nil, err
 				}
-				if _, err = t.vocab("labels", labels, s[1], meta.VocabSize, models.NoLabel); err != nil {
+				if _, err = o.vocab(t, "labels", labels, s[1], meta.VocabSize, models.NoLabel); err != nil {
 					return nil, o.vocabulary(err)
 				}
 			}

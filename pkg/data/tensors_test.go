@@ -225,6 +225,16 @@ func TestTensorsMustBeFinite(t *testing.T) {
 	} else {
 		d.Close()
 	}
+	// A row that is left out does not count.
+	path = writeTensors(t, spoil(images, "F32", nan, 12), tokens, spoil(actions, "F32", nan, 2), vision, language)
+	if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{1}}, vla, 1, "", nil); err != nil {
+		t.Errorf("with the row left out: %v", err)
+	} else {
+		d.Close()
+	}
+	if _, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{0}}, vla, 1, "", nil); err == nil || !strings.Contains(err.Error(), "mend it, or leave it out by data.skip: [1]") {
+		t.Errorf("with another row left out: %v", err)
+	}
 	// Who goes on over faults gets the statistics of the sound rows.
 	path = writeTensors(t, images, tokens, spoil(actions, "F32", nan, 0), vision, language)
 	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, vla, 1, "", nil, Watch{Fault: func(Fault) {}})
@@ -371,6 +381,31 @@ func TestTokensOverflow(t *testing.T) {
 		if _, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "encoder"}), 1, "", nil); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v\nwant %s", err, c.says)
 		}
+		row := 1
+		if c.says[strings.Index(c.says, "row ")+4] == '0' {
+			row = 0
+		}
+		if _, isRaw := c.data.(safetensors.Raw); isRaw {
+			continue // the tensor as a whole is not read
+		}
+		if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{row}}, NeedsOf(job.Model{Kind: "encoder"}), 1, "", nil); err != nil || d.Meta().VocabSize > 2 {
+			t.Errorf("with row %d left out: %v", row, err)
+		}
+	}
+}
+
+// Who goes on over faults is told of every row whose tokens are wrong, once.
+func TestTokenFaults(t *testing.T) {
+	path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{3, 2}, Data: []int64{0, 1, 9, 9, -1, 0}})
+	var rows []int
+	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "encoder", VocabSize: 5}), 1, "", nil,
+		Watch{Fault: func(f Fault) { rows = append(rows, *f.Sample) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if !slices.Equal(rows, []int{1, 2}) {
+		t.Errorf("told of the rows %v, want 1 and 2", rows)
 	}
 }
 
