@@ -132,3 +132,18 @@ func TestEvalWithoutSamples(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }
+
+// An init file that is none is told before the data is looked at.
+func TestInitIsLookedAtFirst(t *testing.T) {
+	dir := t.TempDir()
+	wordFolder(t, filepath.Join(dir, "data"), `"instruction": "go", "action": [null, 0]`)
+	job := folderJob(t, dir, "holdout: {fraction: 0}")
+	if err := os.WriteFile(filepath.Join(dir, "w.safetensors"), []byte("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want string }{{"init=w.safetensors", "it is a Git LFS pointer"}, {"train.steps=2", "action value 0 is null"}} {
+		if code, _, stderr := call(t, bin.coordinator, "train", job, "--run-dir", filepath.Join(dir, "run"), "--set", c.args); code == 0 || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit code %d, want %q:\n%s", c.args, code, c.want, stderr)
+		}
+	}
+}

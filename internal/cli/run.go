@@ -98,6 +98,9 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := r.peekInit(); err != nil {
+		return err
+	}
 	if err := r.openData(ctx, from); err != nil {
 		return err
 	}

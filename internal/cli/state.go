@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -28,6 +29,19 @@ import (
 type blobAdapter struct{ *natsbus.Blobs }
 
 var _ train.Blobs = blobAdapter{}
+
+// peekInit refuses an init file that is none before the data is opened, which
+// may take an hour.
+func (r *run) peekInit() error {
+	if r.job.Init.Path == "" || r.start > 0 {
+		return nil
+	}
+	f, err := safetensors.OpenModel(abs(r.baseDir, r.job.Init.Path))
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	return f.Close()
+}
 
 // checkInit reads the job's init file once, so that a bad one is refused
 // before any worker starts.
