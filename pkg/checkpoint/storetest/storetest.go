@@ -305,7 +305,7 @@ func refusals(t *testing.T, s checkpoint.Store) {
 		{"bad safetensors", func(w checkpoint.Writer) error {
 			put(t, w, "m.safetensors", "12345678")
 			return w.Commit(checkpoint.Manifest{Step: 9})
-		}, "m.safetensors: not a valid safetensors file"},
+		}, "m.safetensors: not a safetensors file"},
 		{"bad data", func(w checkpoint.Writer) error {
 			put(t, w, "a", "a")
 			return w.Commit(checkpoint.Manifest{Step: 9, Data: json.RawMessage("{")})
