@@ -131,16 +131,6 @@ func (r *run) showData() {
 	}
 }
 
-// jobText is the job as workers get it. Those that hold the data as it was
-// before an accepted change are of another job.
-func (r *run) jobText() []byte {
-	b := r.job.YAML()
-	if len(r.meta.Changes) > 0 {
-		b = append(b, "# data: "+r.meta.Fingerprint+"\n"...)
-	}
-	return b
-}
-
 // keptIndexes is how many indexes of its data a run directory keeps: the
 // checkpoint that a run goes on from may be older than the newest change.
 const keptIndexes = 8

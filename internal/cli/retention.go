@@ -13,6 +13,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // policyOf is a job's retention.
@@ -55,9 +56,9 @@ func (r *run) retain() {
 	for _, d := range checkpoint.Retain(entries, p, scoresOf(p.Metric, entries, r.eval.all()), inUse) {
 		r.log.Debug("checkpoint retention", zap.Uint64("step", d.Step), zap.Bool("keep", d.Keep), zap.String("reason", d.Reason))
 		if !d.Keep {
-			if d.Step == base {
-				r.offered.withdraw(r.link, func(string) bool { return true })
-			}
+			r.offered.withdraw(r.link, func(blob string) bool {
+				return blob == train.StateBlobName(train.ModelFile, d.Step) || blob == train.StateBlobName(train.OptimizerFile, d.Step)
+			})
 			if err := r.store.Remove(d.Step); err != nil {
 				r.log.Warn("removing an old checkpoint", zap.Uint64("step", d.Step), zap.Error(err))
 			}

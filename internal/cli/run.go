@@ -50,6 +50,7 @@ type run struct {
 	view       *view
 	logTo      io.Writer // log lines, ours and the workers': never into a stream of JSON events
 	log        *zap.Logger
+	lock       *checkpoint.Lock
 	store      checkpoint.Store
 	dataset    data.Dataset
 	meta       data.Meta
@@ -57,11 +58,12 @@ type run struct {
 	badSamples []data.Fault    // of those that opening looked at
 	start      uint64          // committed steps at the start
 	takeover   bool            // the run's coordinator died, and its workers may live
+	plan       plan            // what of an earlier coordinator's goes on
+	said       []func(*view)   // what there was to say before there was a screen
 	initFile   string          // with all first weights, where the seed does not decide
 	transfer   *train.Transfer // how they were made of job.Init
 	teacher    *trained        // of job.Distill; its model is not kept
 	metrics    *lines
-	lastAt     time.Time
 	last       train.Metrics   // of the newest step
 	joined     map[string]bool // workers that scripts were told of
 	children   *children
@@ -78,6 +80,8 @@ type run struct {
 	base    uint64         // step of state
 	state   []cluster.Blob // what workers without peers begin with
 	loading bool           // somebody may be fetching it
+	tally   tally
+	futile  bool // all steps are done, and none made an update
 	loss    *losses
 }
 
@@ -91,6 +95,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	defer lock.Unlock()
+	r.lock = lock
 	if err := r.findTeacher(); err != nil {
 		return err
 	}
@@ -124,14 +129,11 @@ func (r *run) train(ctx context.Context) (err error) {
 	if r.start >= uint64(r.job.Train.Steps) {
 		return r.nothingToDo(from)
 	}
-	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateRunning, r.start}); err != nil {
-		return err
-	}
-	if err := atomicfile.Write(filepath.Join(r.dir, jobCopy), r.job.YAML(), 0o644); err != nil {
+	if err := r.clearHistory(); err != nil {
 		return err
 	}
 	r.loss = newLosses(r.job.Checkpoint.Every)
-	file, reported, err := openMetrics(filepath.Join(r.dir, "metrics.jsonl"), r.start, r.takeover, r.loss)
+	file, had, err := openMetrics(filepath.Join(r.dir, metricsFile), r.start, r.takeover && !r.plan.otherWorkers, r.loss)
 	if err != nil {
 		return err
 	}
@@ -139,9 +141,13 @@ func (r *run) train(ctx context.Context) (err error) {
 	if r.metrics, err = newLines(file); err != nil {
 		return err
 	}
+	r.tally = had.tally
+	if had.torn > 0 {
+		r.early("repaired", fmt.Sprintf("%s had %d torn line(s), which are left out", metricsFile, had.torn), map[string]any{"file": metricsFile, "lines": had.torn})
+	}
 	defer func() { // what a full disk has not taken
 		if _, e := r.metrics.Write(nil); e != nil {
-			r.log.Error("metrics.jsonl", zap.Error(e))
+			r.log.Error(metricsFile, zap.Error(e))
 		}
 	}()
 
@@ -165,6 +171,9 @@ func (r *run) train(ctx context.Context) (err error) {
 	if r.start > 0 {
 		r.view.event("resume", fmt.Sprintf("resuming after step %d from %s", r.start, from.Dir), map[string]any{"step": r.start})
 	}
+	for _, say := range r.said {
+		say(r.view)
+	}
 	if g, n := r.job.Batch.Global, r.meta.Train; g > n {
 		r.log.Warn(fmt.Sprintf("batch.global is %d and the data has %d training samples: each is used %.3g times a step", g, n, float64(g)/float64(n)))
 	}
@@ -182,28 +191,19 @@ func (r *run) train(ctx context.Context) (err error) {
 	defer link.close()
 	defer r.offered.withdraw(link, func(string) bool { return true })
 	r.link = link
-	if err := r.offerState(link, from); err != nil {
-		return err
-	}
-	if err := r.offerTeacher(link); err != nil {
-		return err
-	}
-	if err := writeAddress(r.dir, link); err != nil {
-		return err
-	}
-	serve, err := r.serveMicro()
+	first, err := r.openState(from)
 	if err != nil {
 		return err
 	}
-	if err := link.blobs.OfferFunc(train.MicroPrefix, serve); err != nil {
-		return err
-	}
-
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	coord := cluster.NewCoordinator(link.conn.Bus(), r.job.Name, host, os.Getpid(), cluster.Hooks{
+	ended := make(chan struct{})
+	defer close(ended)
+	var coord *cluster.Coordinator
+	coord = cluster.NewCoordinator(link.conn.Bus(), r.job.Name, host, os.Getpid(), cluster.Hooks{
+		Lead:     func() error { return r.lead(coord, first, host) },
 		Welcome:  r.welcome,
 		StepDone: r.stepDone,
 		Members:  r.showMembers,
@@ -216,28 +216,25 @@ func (r *run) train(ctx context.Context) (err error) {
 		Dropped: func(id string) { r.children.dropped(id) },
 		Status:  r.status,
 	})
-	if r.children, err = startWorkers(r, link, coord, host, r.takeover); err != nil {
-		return err
-	}
 	go func() {
 		select {
 		case reason := <-r.stop:
 			coord.Tell(cluster.StopRequest{Reason: reason})
-		case <-r.children.done:
+		case <-ended:
 		}
 	}()
-	if r.local == 0 {
-		r.view.event("waiting", fmt.Sprintf("waiting for %d worker(s); on each machine: %s", r.job.Cluster.Workers, link.hint),
-			map[string]any{"workers": r.job.Cluster.Workers, "url": link.url})
-	}
 	var id [8]byte
 	rand.Read(id[:])
 	k := r.job.Cluster
-	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: cluster.JobHash(r.jobText()),
+	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: train.JobHash(r.job, r.meta),
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
-		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: r.state, Reported: reported, Takeover: r.takeover,
+		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: first.blobs, Reported: had.newest, Takeover: r.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler),
 		Divergence: cluster.DivergencePolicy(k.Divergence), Road: cluster.Road(k.Road)})
+	if r.children == nil { // another coordinator has the job, or its place could not be taken
+		r.view.close()
+		return err
+	}
 	if err == nil && fin.Outcome == cluster.Superseded {
 		r.children.leave()
 		r.view.close()
@@ -253,7 +250,8 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, fin.Outcome.String(), fin.Step}); err != nil { // after what the job has to say this is a detail
+	fin = r.allRefused(fin)
+	if err := r.conclude(fin); err != nil { // after what the job has to say this is a detail
 		r.log.Warn("the run directory does not say that the run has ended: the next start will look for its workers first", zap.Error(err))
 	}
 	return r.finish(ctx, fin)
@@ -270,7 +268,7 @@ func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
 		}
 		hash = m.File(train.ModelFile).SHA256
 	}
-	fields := map[string]any{"outcome": fin.Outcome.String(), "step": fin.Step, "reason": fin.Reason}
+	fields := map[string]any{"outcome": fin.Outcome.String(), "step": fin.Step, "reason": fin.Reason, "refused_steps": r.tally.refused}
 	if hash != "" {
 		fields["checkpoint"], fields["model_sha256"] = dir, hash
 	}
@@ -278,11 +276,18 @@ func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
 		r.view.event("end", fmt.Sprintf("done: %d steps; weights in %s\nmodel.safetensors sha256 %s", fin.Step, dir, hash), fields)
 		r.eval.finish(true)
 		if r.meta.Heldout > 0 {
-			return r.evaluateLast(ctx, dir)
+			err := r.evaluateLast(ctx, dir)
+			r.sayRefused()
+			return err
 		}
+		r.sayRefused()
 		return nil
 	}
 	r.view.script("end", fields)
+	if r.futile {
+		return errors.New(fin.Reason)
+	}
+	r.sayRefused()
 	return endError(fin, "resume with: "+r.again)
 }
 
@@ -313,7 +318,7 @@ func (r *run) welcome(*cluster.Join) *cluster.Welcome {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &cluster.Welcome{Job: string(r.jobText()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state}
+	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state}
 }
 
 func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
@@ -333,23 +338,21 @@ func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
 }
 
 func (r *run) stepDone(reports []*cluster.Report) {
-	m := train.Combine(reports)
-	now := time.Now()
-	if !r.lastAt.IsZero() {
-		m.SamplesSec = float64(r.job.Batch.Global) / now.Sub(r.lastAt).Seconds()
-	} else { // the first step of a run: what its slowest rank took
-		t := m.Time
-		m.SamplesSec = float64(r.job.Batch.Global) / max(t.Data+t.Forward+t.Backward+t.Ring+t.Optimizer, 1e-9)
-	}
-	r.lastAt, r.last = now, m
+	m := train.Combine(reports, r.job.Batch.Global)
+	r.last = m
 	r.mu.Lock()
 	r.loss.add(m.Step, m.Loss, m.Targets, m.Refused != "")
+	r.tally.add(m.Step, m.Refused)
 	r.mu.Unlock()
 	if m.Refused != "" {
 		r.log.Warn("no update was made", zap.Uint64("step", m.Step), zap.String("reason", m.Refused))
 	}
-	if err := train.WriteMetrics(r.metrics, m); err != nil {
-		r.log.Error("metrics.jsonl", zap.Error(err))
+	trouble, over := r.metrics.news(train.WriteMetrics(r.metrics, m))
+	if trouble != nil {
+		r.log.Error(metricsFile+" cannot be written; training goes on, and this is said once", zap.Error(trouble))
+	}
+	if over != "" {
+		r.log.Info(metricsFile + ": " + over)
 	}
 	r.view.step(m)
 }
@@ -364,6 +367,9 @@ func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 	defer end()
 	files, err := assemble(parts, r.params)
 	if err != nil {
+		return err
+	}
+	if err := r.lock.Check(); err != nil {
 		return err
 	}
 	w, err := r.store.Begin(step)
@@ -381,9 +387,10 @@ func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 			return err
 		}
 		errs := make(chan error, len(f.pieces))
+		fetch, cancel := context.WithCancel(ctx) // of one that fails the others are in vain
 		for _, p := range f.pieces {
 			go func() {
-				if err := link.blobs.Fetch(ctx, p.worker, p.Name, p.Size, p.SHA256, at{dst, p.Offset}); err != nil {
+				if err := link.blobs.Fetch(fetch, p.worker, p.Name, p.Size, p.SHA256, at{dst, p.Offset}); err != nil {
 					errs <- fmt.Errorf("fetching %s from worker %s: %w", p.Name, p.worker, err)
 					return
 				}
@@ -391,8 +398,12 @@ func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 			}()
 		}
 		for range f.pieces {
-			err = errors.Join(err, <-errs)
+			if e := <-errs; e != nil && err == nil { // what follows is of the cancelling
+				err = e
+				cancel()
+			}
 		}
+		cancel()
 		if err != nil {
 			return err
 		}
@@ -457,6 +468,13 @@ func (r *run) resumeFrom() (*checkpoint.Found, error) {
 	if !r.resume && !r.takeover {
 		return nil, nil
 	}
+	was, err := r.prior()
+	if err != nil {
+		return nil, err
+	}
+	if r.plan, err = planOf(was, r.job, r.takeover, r.resume); err != nil {
+		return nil, err
+	}
 	found, err := checkpoint.LatestGood(filepath.Join(r.dir, "checkpoints"))
 	for _, p := range found.Passed {
 		fmt.Fprintf(r.errOut, "passed over checkpoint %s: %s\n", p.Dir, p.Reason)
@@ -470,13 +488,13 @@ func (r *run) resumeFrom() (*checkpoint.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	was, err := jobOf(&found)
-	if err != nil {
+	if was, err = jobOf(&found); err != nil {
 		return nil, err
 	}
 	if err := sameRun(was, r.job); err != nil {
 		return nil, err
 	}
+	r.sayBend(was, found.Manifest.Step)
 	r.start = found.Manifest.Step
 	return &found, nil
 }
@@ -530,12 +548,6 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 		l.close()
 		return nil, err
 	}
-	b, err := l.conn.Blobs()
-	if err != nil {
-		l.close()
-		return nil, err
-	}
-	l.blobs = blobAdapter{b}
 	return l, nil
 }
 

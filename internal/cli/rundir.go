@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -20,79 +17,6 @@ import (
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/pkg/job"
 )
-
-// openMetrics opens metrics.jsonl for appending after step, and returns the
-// newest step that it has. Lines of later steps, which a resumed run commits
-// again, are cut off, unless the run goes on where it was: then the same bits
-// come again. So is a torn last line. The losses that stay go to recent.
-func openMetrics(path string, step uint64, goesOn bool, recent *losses) (*os.File, uint64, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, 0, err
-	}
-	keep, last := int64(0), uint64(0)
-	for rd := bufio.NewReader(f); ; {
-		line, err := rd.ReadBytes('\n')
-		var m struct {
-			Step    uint64  `json:"step"`
-			Loss    float64 `json:"loss"`
-			Targets int     `json:"targets"`
-			Refused string  `json:"refused"`
-		}
-		if err != nil || json.Unmarshal(line, &m) != nil || m.Step > step && !goesOn {
-			break
-		}
-		keep += int64(len(line))
-		last = m.Step
-		recent.add(m.Step, m.Loss, m.Targets, m.Refused != "")
-	}
-	if err := f.Truncate(keep); err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	if _, err := f.Seek(keep, 0); err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, max(last, step), nil
-}
-
-// lines appends whole lines to a file. What a full disk has not taken waits
-// here and goes first the next time: a line that is torn in the middle of the
-// file would end it for whoever reads it.
-type lines struct {
-	f interface {
-		io.WriteSeeker
-		Truncate(size int64) error
-	}
-	end  int64 // of the whole lines
-	late []byte
-}
-
-// maxLate bounds what waits for the disk; beyond it lines are lost.
-const maxLate = 1 << 20
-
-func newLines(f *os.File) (*lines, error) {
-	end, err := f.Seek(0, io.SeekEnd)
-	return &lines{f: f, end: end}, err
-}
-
-func (l *lines) Write(line []byte) (int, error) {
-	if len(l.late)+len(line) <= maxLate {
-		l.late = append(l.late, line...)
-	}
-	if _, err := l.f.Write(l.late); err != nil {
-		err = fmt.Errorf("%d bytes wait for the disk: %w", len(l.late), err)
-		e := l.f.Truncate(l.end)
-		if _, s := l.f.Seek(l.end, io.SeekStart); e == nil {
-			e = s
-		}
-		return 0, errors.Join(err, e)
-	}
-	l.end += int64(len(l.late))
-	l.late = nil
-	return len(line), nil
-}
 
 // mayChange are the keys of a job that a resumed run may set anew: none of
 // them decides what a step computes. A longer run stretches the cosine of the

@@ -79,7 +79,15 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{job: j, dir: dir, log: zap.NewNop(), loss: newLosses(5), view: newView(io.Discard, false, "j", 0, 12)}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := checkpoint.LockRunDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	r := &run{job: j, dir: dir, lock: lock, log: zap.NewNop(), loss: newLosses(5), view: newView(io.Discard, false, "j", 0, 12)}
 	if r.store, err = checkpoint.OpenDisk(filepath.Join(dir, "checkpoints")); err != nil {
 		t.Fatal(err)
 	}

@@ -55,19 +55,37 @@ func (r *run) checkInit(model *models.Model) error {
 	return nil
 }
 
-// offerState puts the workers' first state on offer: a checkpoint's files, the
+// firstState is what workers without peers begin with: a checkpoint's files, the
 // init file, or nothing where the seed decides.
-func (r *run) offerState(l *link, from *checkpoint.Found) error {
-	files, step := map[string]string{}, uint64(0)
+type firstState struct {
+	step  uint64
+	blobs []cluster.Blob
+	files []*os.File // of blobs
+}
+
+func (s *firstState) close() {
+	for _, f := range s.files {
+		f.Close()
+	}
+}
+
+// openState opens and hashes the first state's files.
+func (r *run) openState(from *checkpoint.Found) (s *firstState, err error) {
+	s = &firstState{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	files := map[string]string{}
 	switch {
 	case from != nil:
-		step = from.Manifest.Step
+		s.step = from.Manifest.Step
 		files[train.ModelFile] = filepath.Join(from.Dir, train.ModelFile)
 		files[train.OptimizerFile] = filepath.Join(from.Dir, train.OptimizerFile)
 	case r.initFile != "":
 		files[train.ModelFile] = r.initFile
 	}
-	var state []cluster.Blob
 	for _, name := range []string{train.ModelFile, train.OptimizerFile} {
 		path, ok := files[name]
 		if !ok {
@@ -75,29 +93,33 @@ func (r *run) offerState(l *link, from *checkpoint.Found) error {
 		}
 		f, err := os.Open(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		s.files = append(s.files, f)
 		h := sha256.New()
 		size, err := io.Copy(h, f)
 		if err != nil {
-			f.Close()
-			return fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		b := cluster.Blob{Name: train.StateBlobName(name, step), Size: size, SHA256: hex.EncodeToString(h.Sum(nil))}
+		s.blobs = append(s.blobs, cluster.Blob{Name: train.StateBlobName(name, s.step), Size: size, SHA256: hex.EncodeToString(h.Sum(nil))})
+	}
+	return s, nil
+}
+
+// offerState puts s on offer, beside what somebody may still be fetching. It has
+// its files from then on.
+func (r *run) offerState(l *link, s *firstState) error {
+	for i, b := range s.blobs {
 		r.offered.withdraw(l, func(of string) bool { return of == b.Name }) // where the same state is offered once more
-		if err := l.blobs.Offer(b.Name, b.Size, b.SHA256, f); err != nil {
-			f.Close()
+		if err := l.blobs.Offer(b.Name, b.Size, b.SHA256, s.files[i]); err != nil {
+			s.close()
 			return err
 		}
-		r.offered.add(b.Name, f)
-		state = append(state, b)
+		r.offered.add(b.Name, s.files[i])
 	}
-	r.offered.withdraw(l, func(of string) bool {
-		return !slices.ContainsFunc(state, func(b cluster.Blob) bool { return b.Name == of })
-	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.base, r.state = step, state
+	r.base, r.state = s.step, s.blobs
 	return nil
 }
 
@@ -137,13 +159,17 @@ func (r *run) rewind(l *link) (uint64, []cluster.Blob, error) {
 	if errors.Is(err, checkpoint.ErrNone) && len(found.Passed) == 0 {
 		from, err = nil, nil
 	}
+	if err != nil {
+		return 0, nil, err
+	}
+	s, err := r.openState(from)
 	if err == nil {
-		err = r.offerState(l, from)
+		err = r.offerState(l, s)
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	return r.base, r.state, nil
+	return s.step, s.blobs, nil
 }
 
 // piece is a run of bytes of a checkpoint's file, and who has it.

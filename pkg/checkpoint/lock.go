@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -14,7 +15,12 @@ import (
 const lockFile = "lock"
 
 // Lock is the right to write to a run directory.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f   *os.File
+	dir string
+	was os.FileInfo // of dir
+	fd  string      // where Linux names the open lock file
+}
 
 // holder is what a lock file says of the process that has it.
 type holder struct {
@@ -73,7 +79,47 @@ func LockRunDir(dir string) (*Lock, error) {
 		release(f)
 		return nil, fmt.Errorf("locking run directory %s: %w", dir, err)
 	}
-	return &Lock{f}, nil
+	was, err := os.Stat(dir)
+	if err != nil {
+		release(f)
+		return nil, fmt.Errorf("locking run directory %s: %w", dir, err)
+	}
+	return &Lock{f, dir, was, fmt.Sprintf("/proc/self/fd/%d", f.Fd())}, nil
+}
+
+// MovedError says that the path of a run directory names another directory than
+// the one that was locked, or none.
+type MovedError struct {
+	Dir string
+	To  string // where the directory is now; empty: unknown
+	Err error  // of looking at Dir; nil: there is another directory
+}
+
+func (e *MovedError) Error() string {
+	what := "was moved, and another directory has its name"
+	if e.Err != nil {
+		what = "was moved or removed"
+	}
+	if e.To != "" {
+		return fmt.Sprintf("the run directory %s %s while the run goes on; it is now %s: move it back", e.Dir, what, e.To)
+	}
+	return fmt.Sprintf("the run directory %s %s while the run goes on: move it back", e.Dir, what)
+}
+
+func (e *MovedError) Unwrap() error { return e.Err }
+
+// Check is a *MovedError where the path of the directory does not name the one
+// that was locked any more: what is written there would not be this run's.
+func (l *Lock) Check() error {
+	is, err := os.Stat(l.dir)
+	if err == nil && os.SameFile(l.was, is) {
+		return nil
+	}
+	e := &MovedError{Dir: l.dir, Err: err}
+	if to, err := os.Readlink(l.fd); err == nil && !strings.HasSuffix(to, " (deleted)") {
+		e.To = filepath.Dir(to)
+	}
+	return e
 }
 
 // Unlock gives the directory back. A second call does nothing.

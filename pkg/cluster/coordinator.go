@@ -12,6 +12,7 @@ import (
 // and Note are called on the coordinator's own goroutine and must not block for
 // long; Save and Rewind have one of their own.
 type Hooks struct {
+	Lead     func() error                                  // the job is this coordinator's: nothing that others see may be touched before
 	Welcome  func(*Join) *Welcome                          // the job for an accepted worker
 	StepDone func([]*Report)                               // a step is committed; by rank
 	Members  func(Phase, []Member)                         // after each event that may have changed them
@@ -73,6 +74,11 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 		return Finish{}, err
 	}
 	defer unsubscribe()
+	if c.hooks.Lead != nil {
+		if err := c.hooks.Lead(); err != nil {
+			return Finish{}, err
+		}
+	}
 	if err := c.bus.Publish(CoordinatorSubject(c.job), Encode(&c.me)); err != nil {
 		return Finish{}, err
 	}

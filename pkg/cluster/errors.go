@@ -34,7 +34,8 @@ func ValidID(id string) error {
 	return nil
 }
 
-// JobHash names a resolved job file: workers of another one are not taken over.
+// JobHash names what a job computes, by its text (job.Computation): workers of
+// another one are not taken over.
 func JobHash(yaml []byte) string {
 	h := sha256.Sum256(yaml)
 	return hex.EncodeToString(h[:8])

@@ -19,8 +19,8 @@ func (m *Machine) join(j *Join) {
 		m.note("refused worker %s on %s: protocol version %d, not %d", j.Worker, j.Host, j.Protocol, Protocol)
 		return
 	case j.Seat != nil && j.Seat.Job != m.cfg.Job:
-		m.act(Answer{Refused: "it runs this job as it was before it was changed"})
-		m.note("refused worker %s on %s: it runs this job as it was before it was changed", j.Worker, j.Host)
+		m.act(Answer{Refused: "it computes this job as it was before it was changed"})
+		m.note("refused worker %s on %s: it computes this job as it was before it was changed; it keeps its state of step %d on its own disk", j.Worker, j.Host, j.Seat.Step)
 		return
 	case j.Seat != nil && j.Seat.check(&m.cfg) != nil:
 		why := fmt.Sprintf("its seat makes no sense: %v", j.Seat.check(&m.cfg))

@@ -161,6 +161,7 @@ type Times struct {
 	Backward  float64 `json:"backward"`
 	Ring      float64 `json:"ring"` // waiting for the ring after backward ended: what overlap did not hide
 	Optimizer float64 `json:"optimizer"`
+	Step      float64 `json:"step"` // the whole: since the commit before by the worker's own clock, or since it began this generation's first step
 }
 
 // Report is what a worker says of a step it has committed. Losses, counts and

@@ -109,6 +109,8 @@ type (
 	OfferReady struct{ Offer Offer }
 	// Waiting is what the ring has waited for, for long.
 	Waiting struct{ Stall Stall }
+	// Retimed says that the job's times were changed.
+	Retimed struct{ Heartbeat, Patience time.Duration }
 	// Depart asks the node to leave: a signal.
 	Depart struct{ Reason string }
 )
@@ -117,7 +119,7 @@ type (
 type (
 	// Tell sends a message to the coordinator.
 	Tell struct{ Msg any }
-	// Introduced sends a Join; its Welcome is of interest only where it refuses.
+	// Introduced sends a Join; of its Welcome a refusal and the knobs of the job count.
 	Introduced struct{ Join Join }
 	// Load takes state from the coordinator. Answered by Loaded or LoadFailed.
 	Load struct{ Restore Restore }
@@ -220,6 +222,8 @@ func (n *Node) Step(now time.Time, ev any) []any {
 	case Waiting:
 		e.Stall.Worker, e.Stall.Generation = n.cfg.Worker, n.generation
 		n.tell(&e.Stall)
+	case Retimed:
+		n.cfg.Heartbeat, n.cfg.Patience = e.Heartbeat, e.Patience
 	case Depart:
 		n.tell(&Leave{Worker: n.cfg.Worker, Reason: e.Reason})
 		n.exit(End{Outcome: Released, Reason: e.Reason}, false)

@@ -55,7 +55,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay,
 			L2: j.Optimizer.Kind == "adam"},
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
-		Schedule: LRSchedule{LR: j.Optimizer.LR, MinLR: -1, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}}
+		Schedule: ScheduleOf(j)}
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
 		return nil, Options{}, err
 	}
@@ -63,10 +63,26 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		return nil, Options{}, err
 	}
 	o.ExitWeights = j.Model.ExitWeights
-	if j.Schedule.MinLR != nil {
-		o.Schedule.MinLR = *j.Schedule.MinLR
-	}
 	return model, o, nil
+}
+
+// ScheduleOf is the job's learning rate by step.
+func ScheduleOf(j *job.Job) LRSchedule {
+	s := LRSchedule{LR: j.Optimizer.LR, MinLR: -1, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}
+	if j.Schedule.MinLR != nil {
+		s.MinLR = *j.Schedule.MinLR
+	}
+	return s
+}
+
+// JobHash names what a job computes on its data: workers of another one, or that
+// hold the data as it was before an accepted change, are not taken over.
+func JobHash(j *job.Job, meta data.Meta) string {
+	b := j.Computation().YAML()
+	if len(meta.Changes) > 0 {
+		b = append(b, "# data: "+meta.Fingerprint+"\n"...)
+	}
+	return cluster.JobHash(b)
 }
 
 // Order is the job's data order.

@@ -14,7 +14,7 @@ type Metrics struct {
 	Loss       float64       `json:"loss"` // mean over the global batch, before the update
 	GradNorm   float64       `json:"grad_norm"`
 	LR         float64       `json:"lr"`
-	SamplesSec float64       `json:"samples_per_s"`
+	SamplesSec float64       `json:"samples_per_s"` // of the global batch over Time.Step
 	World      int           `json:"world"`
 	Generation uint64        `json:"generation"`
 	Targets    int           `json:"targets"`           // that the loss is the mean over: tokens, or action values
@@ -22,17 +22,19 @@ type Metrics struct {
 	Time       cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
 }
 
-// Combine makes a step's metrics of the reports of it. Its loss came out of the
+// Combine makes a step's metrics of the reports of it, which had so many
+// samples. Its loss came out of the
 // ring, summed in the order of the micro-batches and divided once, so the
 // figure is the job's and not the cluster's; any one report has it.
-func Combine(reports []*cluster.Report) Metrics {
+func Combine(reports []*cluster.Report, samples int) Metrics {
 	r0 := reports[0]
 	m := Metrics{Step: r0.Step, Loss: r0.Loss, Targets: r0.Targets, GradNorm: r0.GradNorm, LR: r0.LR, World: r0.World, Generation: r0.Generation, Refused: r0.Refused}
 	for _, r := range reports {
 		t := &m.Time
 		t.Data, t.Forward, t.Backward = max(t.Data, r.Times.Data), max(t.Forward, r.Times.Forward), max(t.Backward, r.Times.Backward)
-		t.Ring, t.Optimizer = max(t.Ring, r.Times.Ring), max(t.Optimizer, r.Times.Optimizer)
+		t.Ring, t.Optimizer, t.Step = max(t.Ring, r.Times.Ring), max(t.Optimizer, r.Times.Optimizer), max(t.Step, r.Times.Step)
 	}
+	m.SamplesSec = float64(samples) / max(m.Time.Step, 1e-9) // clocks are coarse
 	return m
 }
 

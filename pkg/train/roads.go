@@ -104,6 +104,6 @@ func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt all
 
 // ringOptions are the job's.
 func (w *Worker) ringOptions() allreduce.Options {
-	k := w.job.Cluster
+	k := w.knobs.Load().Cluster // of one computation: the same chunks
 	return allreduce.Options{ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes, Deadline: ringDeadline, Fold: tensor.Fold}
 }

@@ -25,6 +25,23 @@ func (c LRSchedule) At(s uint64) float64 {
 	return c.MinLR + float64((c.LR-c.MinLR)*float64(0.5*(1+cosPi(x))))
 }
 
+// A Bend is where a run whose schedule is changed leaves its old one.
+type Bend struct {
+	Step    uint64  // from 1: the next to be committed
+	Was, Is float64 // its learning rate under the old schedule and the new one
+}
+
+// Bends says whether a run that goes on under c after step steps of was has
+// another learning rate from there on than it would have had.
+func (c LRSchedule) Bends(was LRSchedule, step uint64) (Bend, bool) {
+	for s := step; s < max(c.Steps, step+1); s++ { // within warm-up, or at its end, they may agree for a while
+		if a, b := was.At(s), c.At(s); a != b {
+			return Bend{s + 1, a, b}, true
+		}
+	}
+	return Bend{}, false
+}
+
 // cosPi returns cos(πx) for x in [0, 1]: the Taylor series on |y| ≤ π/2 around
 // the middle, to below 1e-15, each operation rounded by itself so that no
 // compiler fuses them.

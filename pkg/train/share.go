@@ -117,6 +117,7 @@ func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d"
 
 // form takes a place in a new generation: it listens on the ring before anyone sends.
 func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
+	w.settled(ctx)
 	w.leaveRing() // of the generation before, in which all stand
 	if got := w.trainer.Digest(); len(a.Sources) == 0 && got != a.Digest {
 		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got), Digest: got}
@@ -261,7 +262,7 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 
 // coordinated says whether the coordinator has been heard of lately.
 func (w *Worker) coordinated() bool {
-	return time.Duration(w.silence.Load()) < 5*time.Duration(w.job.Cluster.Deadline)
+	return time.Duration(w.silence.Load()) < 5*time.Duration(w.knobs.Load().Cluster.Deadline)
 }
 
 // offers are the parts of checkpoints that are on offer: at most one step's,

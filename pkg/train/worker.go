@@ -16,6 +16,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -46,8 +47,11 @@ type Worker struct {
 	trainer *Trainer // of Do, but for what its lock guards
 	source  *workerData
 	flags   atomic.Uint32
-	joining atomic.Bool  // anew
-	silence atomic.Int64 // of the coordinator, in nanoseconds
+	joining atomic.Bool                  // anew
+	knobs   atomic.Pointer[job.Job]      // the job, of the same computation, with the knobs of its newest coordinator
+	unheard atomic.Pointer[cluster.Join] // an introduction whose answer was lost, and the knobs with it
+	refused atomic.Bool                  // by a coordinator that has changed the job
+	silence atomic.Int64                 // of the coordinator, in nanoseconds
 	words   atomic.Pointer[string]
 	reports atomic.Pointer[[]*cluster.Report]
 
@@ -77,9 +81,14 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	if w.job, err = job.Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
 		return cluster.End{}, err
 	}
+	w.knobs.Store(w.job)
+	var meta data.Meta
+	if err := json.Unmarshal(welcome.Data, &meta); err != nil {
+		return cluster.End{}, fmt.Errorf("the coordinator's data description: %w", err)
+	}
 	w.rt = tensor.NewRuntime(w.Threads)
 	defer w.rt.Close()
-	node := cluster.NewNode(cluster.NodeConfig{Join: me, Job: cluster.JobHash([]byte(welcome.Job)), Heartbeat: time.Duration(w.job.Cluster.Heartbeat),
+	node := cluster.NewNode(cluster.NodeConfig{Join: me, Job: JobHash(w.job, meta), Heartbeat: time.Duration(w.job.Cluster.Heartbeat),
 		Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
 	driver := cluster.NewDriver(node, agent.Inbox(), w)
 	w.say = driver.Say
@@ -150,12 +159,7 @@ func (w *Worker) Act(ctx context.Context, action any) {
 		}
 		w.behind.Go(func() {
 			defer w.joining.Store(false)
-			_, err := w.agent.Join(ctx, a.Join)
-			var refused *cluster.RefusedError
-			if errors.As(err, &refused) {
-				w.Log.Error("refused", zap.Error(err))
-				w.say(&cluster.End{Outcome: cluster.Failed, Reason: err.Error()})
-			}
+			w.rejoin(ctx, a.Join)
 		})
 	case cluster.Raise:
 		w.flags.Or(uint32(a.Flags))
@@ -192,7 +196,7 @@ func (w *Worker) leaveRing() {
 }
 
 func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) {
-	if !e.Rescue {
+	if !e.Rescue && !(w.refused.Load() && w.trainer != nil && w.trainer.CommittedStep() > 0 && w.trainer.Digest() != "") {
 		if ctx.Err() != nil {
 			return e.End, context.Cause(ctx)
 		}
@@ -200,11 +204,50 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 	}
 	dir, err := w.rescue()
 	if err != nil {
-		return e.End, fmt.Errorf("%s; keeping the state failed too: %w", e.End.Reason, err)
+		return e.End, fmt.Errorf("%s; the state of step %d is lost, for it could not be kept: %w\ngive --rescue-dir a directory that can be written and has room", e.End.Reason, w.trainer.CommittedStep(), err)
 	}
-	e.End.Outcome = cluster.Stopped
+	if e.Rescue {
+		e.End.Outcome = cluster.Stopped
+	}
 	e.End.Reason += "; its state is in " + dir
 	return e.End, nil
+}
+
+// rejoin introduces the worker to a coordinator that does not know it, and
+// takes on the knobs of its job.
+func (w *Worker) rejoin(ctx context.Context, me cluster.Join) {
+	welcome, err := w.agent.Join(ctx, me)
+	var refused *cluster.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		w.Log.Error("refused", zap.Error(err))
+		w.refused.Store(true)
+		w.say(&cluster.End{Outcome: cluster.Failed, Reason: err.Error()})
+	case err != nil:
+		w.unheard.Store(&me)
+	default:
+		w.unheard.Store(nil)
+		j, err := job.Parse("the coordinator's job file", []byte(welcome.Job), nil)
+		if err != nil {
+			w.Log.Error("the coordinator's job", zap.Error(err))
+			return
+		}
+		w.knobs.Store(j)
+		w.say(cluster.Retimed{Heartbeat: time.Duration(j.Cluster.Heartbeat), Patience: time.Duration(j.Cluster.OrphanTimeout)})
+	}
+}
+
+// settled waits until the worker has the knobs that the others have: they say
+// at which steps states are compared and stored.
+func (w *Worker) settled(ctx context.Context) {
+	for ctx.Err() == nil && (w.joining.Load() || w.unheard.Load() != nil) {
+		if me := w.unheard.Load(); me != nil && w.joining.CompareAndSwap(false, true) {
+			w.rejoin(ctx, *me)
+			w.joining.Store(false)
+			continue
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // prepare builds the model and opens the data.
@@ -269,8 +312,9 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 			return err
 		}
 	}
-	steps, every, check := uint64(w.job.Train.Steps), uint64(w.job.Checkpoint.Every), uint64(w.job.Train.CheckEvery)
+	steps, every, check := uint64(w.job.Train.Steps), uint64(w.knobs.Load().Checkpoint.Every), uint64(w.job.Train.CheckEvery)
 	bounds := a.First
+	committed := time.Now() // or begun
 	for t.CommittedStep() < steps {
 		res, err := t.Step(ctx, ring, bounds[g.Rank], bounds[g.Rank+1], in, func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) })
 		if err != nil {
@@ -282,6 +326,8 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		w.flags.And(^uint32(allreduce.FlagCheckpoint)) // the others end the loop; this one has had its effect
 		due := stop || step == steps || every > 0 && step%every == 0 || res.Flags&allreduce.FlagCheckpoint != 0
 		stats := ring.Stats()
+		now := time.Now()
+		res.Times.Step, committed = now.Sub(committed).Seconds(), now
 		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
 			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
 		if due || check > 0 && step%check == 0 {
@@ -307,7 +353,7 @@ func (w *Worker) stall() *cluster.Stall {
 		return nil
 	}
 	f, since := ring.Waiting()
-	limit := time.Duration(w.job.Cluster.Stall)
+	limit := time.Duration(w.knobs.Load().Cluster.Stall)
 	now := time.Now()
 	if f == nil || limit <= 0 || now.Sub(since) < limit || now.Sub(w.stalled) < limit {
 		return nil

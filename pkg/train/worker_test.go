@@ -69,7 +69,7 @@ func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string
 	coord := cluster.NewCoordinator(r.bus, j.Name, "host", 1, cluster.Hooks{
 		Welcome: func(*cluster.Join) *cluster.Welcome { return &cluster.Welcome{Job: string(j.YAML()), Data: meta} },
 		StepDone: func(reports []*cluster.Report) {
-			m := Combine(reports)
+			m := Combine(reports, j.Batch.Global)
 			r.mu.Lock()
 			if m.Step != uint64(len(r.losses)+1) {
 				t.Errorf("step %d was told after step %d", m.Step, len(r.losses))
@@ -109,7 +109,7 @@ func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string
 		r.worker(t.Context(), fmt.Sprintf("w%d", i))
 	}
 	k := j.Cluster
-	fin, err := coord.Run(t.Context(), cluster.Config{Coordinator: "lead", Job: cluster.JobHash(j.YAML()), Workers: workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers,
+	fin, err := coord.Run(t.Context(), cluster.Config{Coordinator: "lead", Job: JobHash(j, d.Meta()), Workers: workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers,
 		Micro: 8, Steps: uint64(j.Train.Steps), Deadline: time.Minute, JoinTimeout: time.Minute, Straggler: cluster.KeepStraggler})
 	if err != nil || fin.Outcome != cluster.Done || fin.Step != 12 || !fin.Stored {
 		t.Errorf("the job ended as %+v, %v", fin, err)

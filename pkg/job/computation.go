@@ -1,0 +1,28 @@
+package job
+
+// Computation is j without the knobs: the keys that change nothing of what a
+// step computes and that workers take on while they live (the cluster's times
+// and numbers, when checkpoints are stored and kept, when they are measured).
+// Workers of a dead coordinator go on under any job of the same Computation.
+// Some keys that compute nothing stay, because they decide how a worker is
+// built: the division of gradients into buckets and messages, the topology and the road.
+func (j *Job) Computation() *Job {
+	c := *j
+	c.Checkpoint = Checkpoint{}
+	c.Cluster = Cluster{BucketBytes: j.Cluster.BucketBytes, ChunkBytes: j.Cluster.ChunkBytes, Topology: j.Cluster.Topology, Road: j.Cluster.Road}
+	c.Train.EvalEvery = 0
+	return &c
+}
+
+// Result is the Computation without what leaves no trace in its bits either:
+// two jobs of one Result have the same losses and weights at every step.
+func (j *Job) Result() *Job {
+	c := j.Computation()
+	c.Cluster = Cluster{}
+	c.Data.Delivery = ""
+	c.Train.CheckEvery = 0
+	if c.Schedule.MinLR == nil { // a constant rate does not know where it ends
+		c.Train.Steps = 0
+	}
+	return c
+}

@@ -1,0 +1,44 @@
+package train
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+)
+
+// The rate of a step is of its own time, as the slowest worker measured it, and
+// not of when its reports arrived.
+func TestCombineRate(t *testing.T) {
+	m := Combine([]*cluster.Report{
+		{Step: 3, Targets: 1, Times: cluster.Times{Forward: 0.1, Step: 0.25}},
+		{Step: 3, Targets: 1, Times: cluster.Times{Forward: 0.2, Step: 0.24}},
+	}, 50)
+	if m.SamplesSec != 200 || m.Time.Step != 0.25 || m.Time.Forward != 0.2 {
+		t.Errorf("%v samples/s and %+v, want 200 of 0.25 s", m.SamplesSec, m.Time)
+	}
+	var b strings.Builder // also where a clock is too coarse for the step
+	if m := Combine([]*cluster.Report{{Step: 1}}, 8); math.IsInf(m.SamplesSec, 0) || WriteMetrics(&b, m) != nil {
+		t.Errorf("without a time: %v samples/s, %q", m.SamplesSec, b.String())
+	}
+}
+
+// The rates on both sides of a longer run are those of the two cosines, by hand.
+func TestBends(t *testing.T) {
+	was := LRSchedule{LR: 1e-3, MinLR: 1e-5, Warmup: 10, Steps: 100}
+	is := was
+	is.Steps = 300
+	rate := func(steps, s float64) float64 { return 1e-5 + (1e-3-1e-5)*0.5*(1+math.Cos(math.Pi*(s-10)/(steps-10))) }
+	b, ok := is.Bends(was, 50)
+	if !ok || b.Step != 51 || math.Abs(b.Was-rate(100, 50)) > 1e-15 || math.Abs(b.Is-rate(300, 50)) > 1e-15 {
+		t.Errorf("it bends %v: %+v, want step 51 from %v to %v", ok, b, rate(100, 50), rate(300, 50))
+	}
+	if b, ok := is.Bends(was, 4); !ok || b.Step != 12 { // the same in warm-up, and the whole rate after it
+		t.Errorf("within warm-up it bends %v: %+v, want step 12", ok, b)
+	}
+	was.MinLR, is.MinLR = -1, -1
+	if b, ok := is.Bends(was, 50); ok {
+		t.Errorf("a constant rate bends: %+v", b)
+	}
+}
