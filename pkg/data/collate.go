@@ -1,6 +1,7 @@
 package data
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vlaring/vlaring/pkg/models"
@@ -97,9 +98,13 @@ func (e *SampleError) Error() string {
 
 func (e *SampleError) Unwrap() error { return e.Err }
 
-// wayOn says how a run goes on that met the sample.
-func (e *SampleError) wayOn() string {
-	return fmt.Sprintf("repair or replace it, or leave it out by data.skip: [%d]; then resume with --accept-data-change", e.ID)
+// withWayOn adds to an error about a sample how a run goes on that met it.
+func withWayOn(err error) error {
+	var e *SampleError
+	if !errors.As(err, &e) {
+		return err
+	}
+	return fmt.Errorf("%w; repair or replace it, or leave it out by data.skip: [%d]; then resume with --accept-data-change", err, e.ID)
 }
 
 // place copies row i of n values; a batch without the field takes none.

@@ -40,7 +40,7 @@ func (f *LocalFeed) Micro(ctx context.Context, step uint64, m int) ([]Sample, er
 		}
 		var err error
 		if out[i], err = f.source.Sample(s); err != nil {
-			return nil, fmt.Errorf("training sample %d: %w", s, err)
+			return nil, fmt.Errorf("training sample %d: %w", s, withWayOn(err))
 		}
 	}
 	return out, nil

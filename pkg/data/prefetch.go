@@ -119,11 +119,7 @@ func (p *Prefetcher) fill(ctx context.Context, c *Collator, step uint64, m int, 
 	}()
 	samples, err := p.feed.Micro(ctx, step, m)
 	if err == nil {
-		err = c.Collate(samples, b)
-	}
-	var sample *SampleError
-	if errors.As(err, &sample) {
-		return fmt.Errorf("step %d, micro-batch %d: %w; %s", step+1, m, err, sample.wayOn())
+		err = withWayOn(c.Collate(samples, b))
 	}
 	if err != nil {
 		return fmt.Errorf("step %d, micro-batch %d: %w", step+1, m, err)
