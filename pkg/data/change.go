@@ -39,12 +39,18 @@ const (
 //	equal checksums        the same sample; of several equal ones the first that is free
 //	no equal, but after    the sample follows the same one as before: it stands at the
 //	the same one           same place with another content
-func compareIndexes(was, now *Index) *Change {
+//
+// Where the held-out split is a set of its own, each set is compared with what
+// it was.
+func compareIndexes(was, now *Index, apart bool) *Change {
 	c := &Change{From: was.Fingerprint, To: now.Fingerprint, Before: len(was.Entries), kept: make([]int32, len(now.Entries))}
-	type sums struct{ picture, rest uint32 }
+	type sums struct {
+		picture, rest uint32
+		held          bool
+	}
 	free := map[sums][]int32{}
 	taken := make([]bool, len(was.Entries))
-	key := func(e Entry) sums { return sums{e.Picture, e.Rest} }
+	key := func(e Entry) sums { return sums{e.Picture, e.Rest, apart && e.Side == InHeldout} }
 	start := 0 // what is equal from the beginning needs no map
 	for start < min(len(was.Entries), len(now.Entries)) && key(was.Entries[start]) == key(now.Entries[start]) {
 		c.kept[start], taken[start] = int32(start), true
@@ -70,7 +76,7 @@ func compareIndexes(was, now *Index) *Change {
 	for j, e := range now.Entries {
 		i := c.kept[j]
 		same := i >= 0
-		if !same && int(before)+1 < len(was.Entries) && !taken[before+1] {
+		if !same && int(before)+1 < len(was.Entries) && !taken[before+1] && !(apart && (e.Side == InHeldout) != (was.Entries[before+1].Side == InHeldout)) {
 			i = before + 1
 			c.kept[j], taken[i] = i, true
 		}
@@ -217,8 +223,11 @@ func (o *opening) settle(d *set) error {
 	if err != nil {
 		return err
 	}
-	c := compareIndexes(was, now)
-	held := c.heldNow(was, d.about.episodes, d.about.episode)
+	c := compareIndexes(was, now, d.about.apart)
+	held := d.about.heldOut
+	if !d.about.apart {
+		held = c.heldNow(was, d.about.episodes, d.about.episode)
+	}
 	if d.meta.Held = nil; !slices.Equal(held, d.about.heldOut) {
 		if err := d.resplit(held, o.skip); err != nil {
 			return err

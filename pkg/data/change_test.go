@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image/color"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -54,7 +55,7 @@ func TestCompareIndexes(t *testing.T) {
 				now.Entries[i].Side = InTrain
 			}
 		}
-		got := compareIndexes(was, now)
+		got := compareIndexes(was, now, false)
 		if !strings.HasPrefix(got.Text(), c.text) && !strings.Contains(got.Text(), c.text) || len(strings.Split(got.Text(), "\n")) > maxChangePlaces+2 {
 			t.Errorf("%s to %s: %q, want %q", c.was, c.now, got.Text(), c.text)
 		}
@@ -174,6 +175,41 @@ func TestHeldoutSplitSurvivesAChange(t *testing.T) {
 	}
 	if _, err := Open(cfg, folderNeeds, 1, ".", ptr(was.Meta())); !errors.Is(err, ErrOtherData) {
 		t.Errorf("without Other: %v", err)
+	}
+}
+
+// TestChangeBesideAHeldoutSet guards that a held-out set of its own stays held
+// out, whole, and that the order's new beginning is known ever after.
+func TestChangeBesideAHeldoutSet(t *testing.T) {
+	dir, other := folderOf(t, 10), folderOf(t, 4)
+	cfg := job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Path: other}}
+	was := mustOpen(t, cfg, folderNeeds, nil)
+	manifest, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, ManifestName, manifest[bytes.IndexByte(manifest, '\n')+1:])
+	d, err := reopen(t, cfg, folderNeeds, was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if c := d.Change(); c.Removed != 1 || c.Differ+c.Added > 0 || !c.Epoch || d.Meta().Train != 9 || d.Meta().Heldout != 4 {
+		t.Fatalf("%+v, %d and %d samples", c, d.Meta().Train, d.Meta().Heldout)
+	}
+	m := Accept(was.Meta(), d.Meta(), *d.Change(), 5, 4)
+	worker := mustOpen(t, cfg, folderNeeds, &m)
+	if w := worker.Meta(); w.Start == nil || *w.Start != (Start{5, 2}) || len(w.Changes) != 1 || w.Train != 9 || w.Heldout != 4 {
+		t.Errorf("%+v", w)
+	}
+	write(t, other, "1.png", encodePNG(t, testPicture(8, 8, color.RGBA{99, 99, 99, 255})))
+	again, err := reopen(t, cfg, folderNeeds, worker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if c := again.Change(); c.Differ != 1 || c.Epoch || !strings.Contains(c.Text(), "held-out set, manifest.jsonl:2 (1.png): another picture") || again.Meta().Heldout != 4 {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -144,7 +144,7 @@ func join(train, held *set, fingerprint string) *set {
 		return s, err
 	}
 	d := &set{meta: train.meta, close: func() error { return errors.Join(train.Close(), held.Close()) }}
-	d.about = about{path: a.path, camera: a.camera, n: a.n + b.n, episodes: a.episodes + b.episodes, held: b.episodes}
+	d.about = about{path: a.path, camera: a.camera, n: a.n + b.n, episodes: a.episodes + b.episodes, held: b.episodes, apart: true}
 	for e := range b.episodes {
 		d.about.heldOut = append(d.about.heldOut, a.episodes+e)
 	}

@@ -174,9 +174,6 @@ func (o *opening) base(fingerprint string) (Meta, error) {
 		return Meta{}, err
 	}
 	m := Meta{Kind: o.cfg.Kind, Fingerprint: fingerprint}
-	if g := o.given; g != nil && g.Fingerprint != "" {
-		m.Held, m.Start, m.Changes = g.Held, g.Start, g.Changes
-	}
 	m.Spec.Image = o.needs.Image
 	if o.needs.Image[0] > 0 {
 		m.ImageMean, m.ImageStd = imageMean, imageStd

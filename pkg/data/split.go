@@ -111,9 +111,11 @@ func (o *opening) finish(d *set) error {
 		}
 	}
 	g := o.given
-	switch {
-	case g == nil || g.Fingerprint == "":
+	if g == nil || g.Fingerprint == "" {
 		return nil
+	}
+	d.meta.Held, d.meta.Start, d.meta.Changes = g.Held, g.Start, g.Changes
+	switch {
 	case g.Fingerprint != d.meta.Fingerprint:
 		return o.settle(d)
 	case g.Held != nil:

@@ -80,6 +80,7 @@ type about struct {
 	episodes int
 	held     int                // episodes
 	heldOut  []int              // which
+	apart    bool               // they are a set of their own
 	episode  func(i int) int    // of sample i
 	table    *table             // of a file source with words; nil elsewhere
 	place    func(id int) Fault // where a sample lies: the places of a Fault; may be nil
