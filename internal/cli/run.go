@@ -62,6 +62,7 @@ type run struct {
 	said       []func(*view)   // what there was to say before there was a screen
 	initFile   string          // with all first weights, where the seed does not decide
 	transfer   *train.Transfer // how they were made of job.Init
+	initOdd    *data.Finding   // what is odd about the init file; nil: nothing
 	teacher    *trained        // of job.Distill; its model is not kept
 	metrics    *lines
 	last       train.Metrics   // of the newest step

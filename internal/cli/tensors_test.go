@@ -131,6 +131,19 @@ func TestShardedInit(t *testing.T) {
 			t.Errorf("init %s ends at %s, the whole file at %s", init, got, want)
 		}
 	}
+	// a file that ends in zeros, as after a download that broke off
+	cut, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(cut[len(cut)-1<<16:])
+	if err := os.WriteFile(at("cut.safetensors"), cut, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, _, text := call(t, bin.coordinator, append([]string{"train", "testdata/small.yaml", "--run-dir", at("cut"), "--workers", "1"}, short("--set", "init="+at("cut.safetensors"))...)...)
+	if code != 0 || !strings.Contains(text, "init: "+at("cut.safetensors")+": the last ") || !strings.Contains(text, "bytes are zeros; a download or copy that broke off ends so") {
+		t.Errorf("a file that ends in zeros: exit code %d\n%s", code, text)
+	}
 	for init, says := range map[string]string{
 		at("first"):           at("first") + " is a run directory: give the weights of one of its checkpoints, such as " + whole,
 		at("ddp.safetensors"): `names begin with "module.": strip it with init.map {"module.*": "*"}`,

@@ -8,6 +8,7 @@ import (
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -28,6 +29,9 @@ func (r *run) firstWeights(model *models.Model) error {
 		return err
 	}
 	defer f.Close()
+	if z, ok := data.EndsInZeros(f); ok {
+		r.initOdd = &z
+	}
 	if len(r.job.Init.Map) == 0 && !r.job.Init.Partial {
 		if err := train.LoadFirst(model.Params(), f); err != nil {
 			return err
@@ -64,8 +68,12 @@ func notARun(path string) error {
 	return fmt.Errorf("%s is a run directory: give the weights of one of its checkpoints, such as %s", path, filepath.Join(found.Dir, train.ModelFile))
 }
 
-// showTransfer says what became of the init file.
+// showTransfer says what is odd about the init file, and what became of it.
 func (r *run) showTransfer() {
+	if f := r.initOdd; f != nil {
+		r.log.Warn("init: " + f.String())
+		r.view.script("finding", map[string]any{"finding": *f})
+	}
 	if r.transfer != nil {
 		r.view.event("init", r.job.Init.Path+": "+r.transfer.String(), map[string]any{"transfer": r.transfer})
 	}

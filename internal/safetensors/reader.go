@@ -26,6 +26,7 @@ type File struct {
 type source struct {
 	r     io.ReaderAt
 	start int64 // of the data in r
+	data  int64 // bytes
 	c     io.Closer
 }
 
@@ -93,11 +94,17 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 
 // instead says what a file is that is no safetensors file, where that is known.
 func instead(r io.ReaderAt, size int64) string {
-	head := sniff.Head(r, size)
-	if sniff.Of(head) == sniff.JSON && bytes.Contains(headOf(r, size, 1<<16), []byte(`"weight_map"`)) {
-		return "it is " + sniff.ShardIndex.String() + ": give it as init, or the folder it stands in"
+	if indexed(r, size) {
+		return "it is " + sniff.ShardIndex.String() + ", whose parts stand beside it"
 	}
-	return sniff.Instead(head, sniff.Tensors)
+	return sniff.Instead(sniff.Head(r, size), sniff.Tensors)
+}
+
+// indexed tells the index of a sharded file by its content: metadata may stand
+// before what counts.
+func indexed(r io.ReaderAt, size int64) bool {
+	k := sniff.At(r, size)
+	return k == sniff.ShardIndex || k == sniff.JSON && bytes.Contains(headOf(r, size, 1<<16), []byte(`"weight_map"`))
 }
 
 // headOf reads the first n bytes, or what there is of them.
@@ -130,7 +137,7 @@ func read(r io.ReaderAt, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &File{parts: []source{{r: r, start: 8 + int64(n)}}, size: size, h: h}, nil
+	return &File{parts: []source{{r: r, start: 8 + int64(n), data: size - 8 - int64(n)}}, size: size, h: h}, nil
 }
 
 func readFull(r io.ReaderAt, p []byte, off int64) error {
@@ -163,6 +170,26 @@ func (f *File) Name() string { return f.name }
 
 // Size is the length of the whole file in bytes, of a sharded one that of all parts.
 func (f *File) Size() int64 { return f.size }
+
+// EndsInZeros is how many bytes of zeros the tensors end in, those of a sharded
+// file's last part, and whether they are many, as after a copy that broke off
+// into reserved space.
+func (f *File) EndsInZeros() (n int64, many bool) {
+	p := f.parts[len(f.parts)-1]
+	buf := make([]byte, 1<<16)
+	for n < p.data {
+		b := buf[:min(int64(len(buf)), p.data-n)]
+		if readFull(p.r, b, p.start+p.data-n-int64(len(b))) != nil {
+			return 0, false // whoever reads the tensors is told
+		}
+		left := len(bytes.TrimRight(b, "\x00"))
+		n += int64(len(b) - left)
+		if left > 0 {
+			break
+		}
+	}
+	return n, n >= 1<<16 && n >= p.data/16
+}
 
 // Sharded says that the tensors come from the parts of a sharded file.
 func (f *File) Sharded() bool { return f.in != nil }

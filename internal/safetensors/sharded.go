@@ -62,7 +62,7 @@ func isIndex(path string) bool {
 		return false
 	}
 	defer f.Close()
-	return sniff.At(f, size) == sniff.ShardIndex
+	return indexed(f, size)
 }
 
 // inFolder finds the one file of weights, or the one index, of a folder.

@@ -65,14 +65,25 @@ func TestOpenModelSharded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// One file alone in a folder is that file.
-	whole := t.TempDir()
-	b, err := os.ReadFile(reference)
+	// An index may have any name, and metadata before its map.
+	b, err := os.ReadFile(index)
 	if err != nil {
 		t.Fatal(err)
 	}
+	odd := filepath.Join(dir, "weights.json")
+	write(t, odd, `{"metadata": {"note": "`+strings.Repeat("x", 5000)+`"}, `+strings.TrimPrefix(string(b), "{"+`"metadata": {"total_size": 20}, `))
+	f, err := OpenModel(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	// One file alone in a folder is that file.
+	whole := t.TempDir()
+	if b, err = os.ReadFile(reference); err != nil {
+		t.Fatal(err)
+	}
 	write(t, filepath.Join(whole, "model.safetensors"), string(b))
-	f, err := OpenModel(whole)
+	f, err = OpenModel(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +179,7 @@ func TestReadNamesWhatItIs(t *testing.T) {
 		{"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "it is a Python pickle, as an old torch.save writes it: convert it in Python: safetensors.torch.save_file"},
 		{"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", "it is a gzip file: unpack it with gunzip"},
 		{`{"weight_map": {"a": "model-00001-of-00002.safetensors"}}`, "it is the index of a sharded safetensors file"},
+		{`{"metadata": {"a": "` + strings.Repeat("x", 3000) + `"}, "weight_map": {}}`, "whose parts stand beside it"},
 		{`{"metadata": {` + strings.Repeat(" ", 3000) + `}, "weight_map": {}}`, "it is the index of a sharded safetensors file"},
 		{"Entry not found", `it is plain text that begins with "Entry not found"`},
 		{"", "it is an empty file: download or copy it again"},
@@ -204,5 +216,27 @@ func TestOpenOnlyFiles(t *testing.T) {
 	}
 	if _, err := Open(os.DevNull); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
 		t.Errorf("a device: %v", err)
+	}
+}
+
+// The zeros at the end are counted to the byte, over the edges of what is read
+// at once, and no further than the tensors go.
+func TestEndsInZeros(t *testing.T) {
+	for _, c := range [][2]int{{0, 0}, {1, 0}, {10, 1}, {1 << 16, 1<<16 - 1}, {1<<17 + 5, 1<<16 + 3}, {1 << 17, 1 << 17}, {1<<17 + 1, 1 << 16}} {
+		data := make([]uint8, c[0])
+		for i := range data[:c[0]-c[1]] {
+			data[i] = uint8(i%255 + 1)
+		}
+		var b bytes.Buffer
+		if err := Write(&b, []Tensor{{Name: "x", Shape: []int{c[0]}, Data: data}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Read(bytes.NewReader(b.Bytes()), int64(b.Len()), "f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, many := f.EndsInZeros(); n != int64(c[1]) || many != (c[1] >= 1<<16) {
+			t.Errorf("%d bytes that end in %d zeros: %d, many: %v", c[0], c[1], n, many)
+		}
 	}
 }

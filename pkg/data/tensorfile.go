@@ -306,6 +306,21 @@ func (o *opening) findRange(x *tensorRows, r valueRange, mean, std [3]float32) {
 	}
 }
 
+// findZeros notes a file that ends in a long run of zeros.
+func (o *opening) findZeros(f *safetensors.File) {
+	if z, ok := EndsInZeros(f); ok {
+		o.findings = append(o.findings, z)
+	}
+}
+
+// EndsInZeros is the finding that a file ends in a long run of zeros, as one
+// does whose download or copy broke off; ok is false where it does not.
+func EndsInZeros(f *safetensors.File) (z Finding, ok bool) {
+	n, many := f.EndsInZeros()
+	return Finding{Kind: "zero_tail", Where: f.Name(), What: fmt.Sprintf("the last %d of its %d bytes are zeros", n, f.Size()),
+		Advice: "a download or copy that broke off ends so: compare it with its source"}, many
+}
+
 // whole reads a tensor of whole numbers; size is how many a row has.
 func (t *tensorFile) whole(name string, size int) ([]int64, error) {
 	v, err := t.f.Int64(name)

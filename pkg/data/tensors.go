@@ -149,6 +149,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 			o.findRange(x, r, meta.ImageMean, meta.ImageStd)
 		}
 	}
+	o.findZeros(t.f)
 	if t.n < 1 {
 		return nil, fmt.Errorf("%s: nothing in it is needed by the model", t.path)
 	}

@@ -424,3 +424,22 @@ func TestTensorsScanIsWatched(t *testing.T) {
 		t.Errorf("%v, told of %v", err, units)
 	}
 }
+
+// A file that ends in a long run of zeros is told of.
+func TestTensorsEndInZeros(t *testing.T) {
+	for zeros, want := range map[int]bool{0: false, 10: false, 6144: true} {
+		v := make([]float32, 8*768*4)
+		for i := range v[:len(v)-zeros*4] {
+			v[i] = 0.5
+		}
+		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{8, 3, 32, 32}, Data: v}, safetensors.Tensor{Name: "actions", Shape: []int{8, 1}, Data: ramp(8)})
+		d, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "vit", ImageSize: 32, ActionDim: 1}), 1, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+		if got := slices.ContainsFunc(d.Findings(), func(f Finding) bool { return f.Kind == "zero_tail" }); got != want {
+			t.Errorf("%d zeros: %v", 4*4*zeros, d.Findings())
+		}
+	}
+}

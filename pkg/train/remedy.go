@@ -33,14 +33,24 @@ func (r remedy) String() string {
 // They stand at the front, or in the middle where a part was wrapped.
 var wrappers = [...]string{"module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."}
 
-// looked is how many of a file's names are looked at.
-const looked = 10_000
+// looked is how many of a file's names are looked at, and longest how many bytes
+// a name has that is: a file may hold anything.
+const (
+	looked  = 10_000
+	longest = 400
+)
 
 // remedyFor looks for one rule, behind those of init.map, that gives many more
 // names a place: a prefix to strip, one to put in front, or a wrapper's name to
 // take out. ok is false where there is none.
 func remedyFor(ps *tensor.Params, rules job.Renames, names []string) (best remedy, ok bool) {
-	names = names[:min(len(names), looked)]
+	var short []string
+	for _, name := range names[:min(len(names), looked)] {
+		if len(name) <= longest {
+			short = append(short, name)
+		}
+	}
+	names = short
 	fits := func(r ...job.Rename) (n int) {
 		all := append(append(job.Renames{}, rules...), r...)
 		for _, name := range names {

@@ -205,7 +205,7 @@ func TestTransferMessagesFitAScreen(t *testing.T) {
 	for i := range 30_000 {
 		file = append(file, safetensors.Tensor{Name: fmt.Sprintf("a%d.x\n", i), Shape: []int{1}, Data: []float32{1}})
 	}
-	file = append(file, safetensors.Tensor{Name: strings.Repeat("n", 100_000), Shape: []int{1}, Data: []float32{1}})
+	file = append(file, safetensors.Tensor{Name: strings.Repeat("n.", 1_000_000), Shape: []int{1}, Data: []float32{1}})
 	f := inMemory(t, file)
 	_, strict := LoadTransfer(newModel(t, tiny), job.Init{}, 1, f)
 	_, partial := LoadTransfer(newModel(t, tiny), job.Init{Partial: true}, 1, f)
