@@ -53,13 +53,14 @@ DIR calls them attention.png and attention-picture.png.`,
 			var m *trained
 			var err error
 			if bySample {
-				if m, err = openTrained(dir, path); err != nil {
-					return err
-				}
-				defer m.set.Close()
-			} else if m, err = loadTrained(dir); err != nil {
+				m, err = openTrained(dir, path)
+			} else {
+				m, err = loadTrained(dir)
+			}
+			if err != nil {
 				return err
 			}
+			defer m.Close()
 			var b *models.Batch
 			var spec models.Spec
 			if bySample {
@@ -102,7 +103,7 @@ DIR calls them attention.png and attention-picture.png.`,
 func (t *trained) look(b *models.Batch, spec models.Spec, threads int) (*attentionReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss, KeepAttention: true})
+	prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss, KeepAttention: true, Forward: true})
 	if err != nil {
 		return nil, err
 	}

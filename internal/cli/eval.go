@@ -49,7 +49,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 			if err != nil {
 				return err
 			}
-			defer m.set.Close()
+			defer m.Close()
 			if m.other != "" {
 				fmt.Fprintln(c.ErrOrStderr(), m.other)
 			}
@@ -98,7 +98,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	return c
 }
 
-// trained is a checkpoint that has been opened for use.
+// trained is a checkpoint that has been opened for use. Whoever opened it closes it.
 type trained struct {
 	dir   string
 	step  uint64
@@ -107,6 +107,18 @@ type trained struct {
 	meta  data.Meta
 	set   data.Dataset // nil where no data was asked for
 	other string       // what to say where set is not the checkpoint's data
+}
+
+// Close gives the model's memory back, and closes the data.
+func (t *trained) Close() {
+	if t.model != nil {
+		t.model.Close()
+		t.model = nil
+	}
+	if t.set != nil {
+		t.set.Close()
+		t.set = nil
+	}
 }
 
 // checkpointDir accepts a checkpoint, a checkpoints directory or a run directory.
@@ -147,15 +159,23 @@ func loadTrained(dir string) (*trained, error) {
 	if t.model, _, err = train.Build(t.job, t.meta); err != nil {
 		return nil, err
 	}
-	f, err := safetensors.Open(filepath.Join(dir, train.ModelFile))
-	if err != nil {
+	if err := t.loadWeights(); err != nil {
+		t.Close()
 		return nil, err
+	}
+	return t, nil
+}
+
+func (t *trained) loadWeights() error {
+	f, err := safetensors.Open(filepath.Join(t.dir, train.ModelFile))
+	if err != nil {
+		return err
 	}
 	defer f.Close()
 	if err := train.LoadWeights(t.model.Params(), f); err != nil {
-		return nil, err
+		return err
 	}
-	return t, train.CheckFinite(t.model.Params(), f.Name())
+	return train.CheckFinite(t.model.Params(), f.Name())
 }
 
 // parseTrained reads what the manifest of the checkpoint in dir says of job and data.
@@ -177,7 +197,11 @@ func openTrained(dir, path string) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, t.openData(path)
+	if err := t.openData(path); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
 }
 
 // openData opens the data that the checkpoint was trained on.
@@ -205,23 +229,32 @@ func openToMeasure(dir, path, split string) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.openData(path); err == nil || path == "" {
-		return t, err
+	if err := t.openToMeasure(path, split); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *trained) openToMeasure(path, split string) error {
+	err := t.openData(path)
+	if err == nil || path == "" {
+		return err
 	}
 	meta := t.meta
 	meta.Fingerprint = "" // what binds a resumed run to its data does not bind a measurement
 	if t.job.Data, err = otherData(t.job.Data, path); err != nil {
-		return nil, err
+		return err
 	}
 	if split == "" || split == "all" {
 		t.job.Data.Holdout = job.Holdout{}
 	}
 	if t.set, err = train.OpenData(t.job, ".", &meta); err != nil {
-		return nil, fmt.Errorf("%s is not what the checkpoint was trained on, and to measure it there its features must be the same: %w", path, err)
+		return fmt.Errorf("%s is not what the checkpoint was trained on, and to measure it there its features must be the same: %w", path, err)
 	}
 	t.other = fmt.Sprintf("%s is other data (%s) than the checkpoint was trained on (%s): it is measured with the checkpoint's vocabulary and statistics",
 		path, shortPrint(t.set.Meta().Fingerprint), shortPrint(t.meta.Fingerprint))
-	return t, nil
+	return nil
 }
 
 // otherData is the job's data section for the data at path, which may be of

@@ -220,6 +220,7 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	var rep train.Report
 	if err == nil {
 		rep, err = m.evaluate(ctx, r.dataset.Heldout(), heldoutSplit, 1)
+		m.Close()
 	}
 	if err == nil {
 		var h heldout
@@ -267,6 +268,7 @@ func (r *run) evaluateLast(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	defer m.Close()
 	rep, err := m.evaluate(ctx, r.dataset.Heldout(), heldoutSplit, r.threads*max(r.local, 1))
 	if err != nil {
 		return err

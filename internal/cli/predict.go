@@ -45,6 +45,7 @@ output also has layers I64 [N].`,
 			if err != nil {
 				return err
 			}
+			defer t.Close()
 			if sameFile(in, out) {
 				return usagef("--out %s is the file of --inputs, which it would replace: give another", out)
 			}
@@ -62,10 +63,11 @@ output also has layers I64 [N].`,
 				fmt.Fprintln(c.OutOrStdout(), said)
 				return nil
 			}
-			prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss})
+			prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss, Forward: true})
 			if err != nil {
 				return err
 			}
+			defer prog.Close()
 			if err := prog.Load(b); err != nil {
 				return err
 			}

@@ -50,6 +50,7 @@ func newPresets() *cobra.Command {
 				}
 				rows = append(rows, row{name, p.Use, j.Model.NLayers, j.Model.DModel, j.Model.NHeads, j.Model.ImageSize, j.Model.PatchSize,
 					m.Params().Count(), m.Cost(m.Spec(presetTokens))})
+				m.Close()
 			}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(rows)

@@ -118,13 +118,17 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.checkInit(model); err != nil {
+	config := model.Config()
+	r.params = model.Params().Count()
+	err = r.checkInit(model)
+	model.Close() // from here on the workers hold one
+	if err != nil {
 		return err
 	}
-	if err := train.CheckTargets(ctx, model.Config(), r.meta, r.dataset.Train(), "train"); err != nil {
+	if err := train.CheckTargets(ctx, config, r.meta, r.dataset.Train(), "train"); err != nil {
 		return err
 	}
-	if err := train.CheckTargets(ctx, model.Config(), r.meta, r.dataset.Heldout(), heldoutSplit); err != nil {
+	if err := train.CheckTargets(ctx, config, r.meta, r.dataset.Heldout(), heldoutSplit); err != nil {
 		return err
 	}
 	if r.start >= uint64(r.job.Train.Steps) {
@@ -165,7 +169,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	r.view.saved(r.start)
-	r.joined, r.params = map[string]bool{}, model.Params().Count()
+	r.joined = map[string]bool{}
 	r.view.event("start", fmt.Sprintf("%s: %s model, %d parameters; %d training samples (%s); %d steps of %d samples in micro-batches of %d",
 		r.job.Name, r.job.Model.Kind, r.params, r.meta.Train, r.meta.Kind, r.job.Train.Steps, r.job.Batch.Global, r.job.Batch.Micro),
 		map[string]any{"job": r.job.Name, "parameters": r.params, "steps": r.job.Train.Steps, "start_step": r.start, "run_dir": r.dir})

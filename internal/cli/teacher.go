@@ -22,6 +22,7 @@ func (r *run) findTeacher() error {
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}
+	defer t.Close() // its weights are the workers' to load
 	man, err := checkpoint.ReadManifest(t.dir)
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
@@ -32,7 +33,6 @@ func (r *run) findTeacher() error {
 	}
 	m.Preset = "" // its sizes stand there
 	d.Model, d.SHA256 = &m, man.File(train.ModelFile).SHA256
-	t.model = nil
 	r.teacher = t
 	return nil
 }
@@ -94,6 +94,7 @@ func (r *run) offerTeacher(l *link) error {
 	}
 	info, err := f.Stat()
 	if err != nil {
+		f.Close()
 		return err
 	}
 	return l.blobs.Offer(train.TeacherFile, info.Size(), r.job.Distill.SHA256, f)

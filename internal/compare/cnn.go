@@ -135,7 +135,7 @@ train: {steps: %d}
 // classify is the share of pictures whose greatest output is that of their kind.
 func classify(rt *tensor.Runtime, m *models.Model, images, actions []float32) (float64, error) {
 	n := len(actions) / glyphKinds
-	p, err := m.Program(rt, n, m.Spec(0), models.ProgramOptions{})
+	p, err := m.Program(rt, n, m.Spec(0), models.ProgramOptions{Forward: true})
 	if err != nil {
 		return 0, err
 	}

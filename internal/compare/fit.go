@@ -44,7 +44,12 @@ func open(text string) (*subject, error) {
 	return s, nil
 }
 
-func (s *subject) Close() error { return s.set.Close() }
+// Close gives back the model's memory, which no program may need any more, and
+// closes the data.
+func (s *subject) Close() error {
+	s.model.Close()
+	return s.set.Close()
+}
 
 // fitted is a subject after its training.
 type fitted struct {

@@ -111,10 +111,11 @@ func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.
 		return fmt.Errorf("a teacher of kind %s with %d words and a student of kind %s with %d: their answers cannot be compared",
 			was.Kind, was.VocabSize, p.model.cfg.Kind, p.model.cfg.VocabSize)
 	}
-	prog, err := d.Teacher.Program(rt, p.n, p.spec, ProgramOptions{features: true})
+	prog, err := d.Teacher.Program(rt, p.n, p.spec, ProgramOptions{Forward: true, features: true})
 	if err != nil {
 		return fmt.Errorf("the teacher: %w", err)
 	}
+	p.teacher = &teaching{prog: prog, scale: d.Scale, shift: d.Shift} // whoever sees an error closes it
 	t := p.tape
 	if n := p.out.Cols(); len(d.Scale) != len(d.Shift) || len(d.Scale) > 0 && len(d.Scale) != n {
 		return fmt.Errorf("%d scales and %d shifts for the teacher's actions of %d values", len(d.Scale), len(d.Shift), n)
@@ -122,7 +123,7 @@ func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.
 	if prog.out.Size() != p.out.Size() {
 		return fmt.Errorf("the teacher answers %v, the student %v", prog.out.Shape, p.out.Shape)
 	}
-	p.teacher = &teaching{prog: prog, out: t.Input(p.out.Shape...), scale: d.Scale, shift: d.Shift}
+	p.teacher.out = t.Input(p.out.Shape...)
 	if p.labels != nil {
 		add(t.SoftTargets(p.out, p.teacher.out, p.labels, d.Temperature), d.Alpha)
 	} else {

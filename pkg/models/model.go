@@ -58,6 +58,10 @@ func (m *Model) Init(seed uint64) { m.b.Init(seed) }
 // Config returns what the model was made from.
 func (m *Model) Config() Config { return m.cfg }
 
+// Close gives the parameters' memory back. The model, its parameters and its
+// programs, which are to be closed before it, must not be used any more.
+func (m *Model) Close() { m.Params().Close() }
+
 // Params returns the model's parameters.
 func (m *Model) Params() *tensor.Params { return m.b.Params() }
 
@@ -153,6 +157,7 @@ type ProgramOptions struct {
 	KeepAttention bool   // keep the per-head attention weights of each Forward
 	Recompute     bool   // compute the blocks' activations anew in Backward: the same bits in less memory and more time
 	Exits         bool   // record the outputs before the last; with Train they are always
+	Forward       bool   // there is no Backward: the same outputs in a part of the memory
 
 	ExitWeights []float64     // of the exits' losses in the one that Backward begins at; nil: 1 each
 	Distill     *Distillation // a teacher; nil: none
@@ -191,6 +196,9 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.cfg.Kind, own)
 	}
 	t := tensor.NewTape(rt, m.Params())
+	if opt.Forward {
+		t.ForwardOnly()
+	}
 	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
 	if spec.Image[0] > 0 {
 		p.images = t.Input(n, spec.Image[0], spec.Image[1], spec.Image[2])
@@ -219,12 +227,22 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		p.pass.feature = t.MeanPool(encoded, p.visible)
 	}
 	p.end = t.Mark()
+	t.Keep(p.out)
+	if p.pass.feature != nil {
+		t.Keep(p.pass.feature)
+	}
+	for _, e := range p.pass.exits {
+		t.Keep(e.Out)
+	}
 	if m.cfg.namesTokens() {
 		p.labels = t.Ints(n, spec.Tokens)
 	} else {
 		p.actions = t.Input(n, spec.Action)
 	}
 	if err := p.recordLoss(rt, opt); err != nil {
+		if p.teacher != nil {
+			p.teacher.prog.Close()
+		}
 		return nil, err
 	}
 	t.Seal()

@@ -75,9 +75,9 @@ func (o *conv2D) needs() []*Var { return []*Var{o.y} }
 
 func (o *conv2D) reserve(*Tape) []reserved {
 	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.kh*o.kw
-	r := []reserved{{dst: &o.cols, n: rows * k}, {dst: &o.wp, n: d * k}, {dst: &o.dwp, n: d * k, kept: true}}
+	r := []reserved{{dst: &o.cols, n: rows * k}, {dst: &o.wp, n: d * k}, {dst: &o.dwp, n: d * k, kept: true, back: true}}
 	if o.x.root().grad {
-		r = append(r, reserved{dst: &o.dcols, n: rows * k, kept: true})
+		r = append(r, reserved{dst: &o.dcols, n: rows * k, kept: true, back: true})
 	}
 	return r
 }

@@ -135,7 +135,7 @@ func newTapeGraph(rt *Runtime) *tapeGraph {
 func (g *tapeGraph) input(name string, shape ...int) node {
 	known := g.inputs[name] != nil
 	n := g.fixed(name, shape...)
-	if !known && !g.noInGrads {
+	if !known && !g.noInGrads && !g.t.forward {
 		g.t.NeedGrad(n.v)
 	}
 	return n

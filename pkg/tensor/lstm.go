@@ -56,8 +56,8 @@ func (o *lstm) flops() (forward, backward int64) {
 func (o *lstm) reserve(*Tape) []reserved {
 	all := o.b * o.n * o.h
 	return []reserved{{dst: &o.gates, n: 4 * all}, {dst: &o.cell, n: all}, {dst: &o.squash, n: all}, {dst: &o.bias, n: 4 * o.h},
-		{dst: &o.dgates, n: 4 * all, kept: true}, {dst: &o.before, n: all, kept: true},
-		{dst: &o.dh, n: o.b * o.h, kept: true}, {dst: &o.dc, n: o.b * o.h, kept: true}}
+		{dst: &o.dgates, n: 4 * all, kept: true, back: true}, {dst: &o.before, n: all, kept: true, back: true},
+		{dst: &o.dh, n: o.b * o.h, kept: true, back: true}, {dst: &o.dc, n: o.b * o.h, kept: true, back: true}}
 }
 
 func (o *lstm) bind(*Tape) {

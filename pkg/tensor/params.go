@@ -39,6 +39,7 @@ type Params struct {
 	list   []*Param
 	byName map[string]*Param
 	values []float32
+	memory *region // that values live in
 	n      int
 
 	byOrder []*Param  // by name
@@ -68,10 +69,24 @@ func (s *Params) Seal() {
 		p.Offset = s.n
 		s.n += (p.Size() + slabAlign - 1) / slabAlign * slabAlign
 	}
-	s.values = Floats(s.n)
+	s.values, s.memory = floats(s.n)
 	for _, p := range s.list {
 		p.Value = s.values[p.Offset : p.Offset+p.Size() : p.Offset+p.Size()]
 	}
+}
+
+// Close gives the values' memory back: neither they nor tapes that use them may
+// be touched any more. Closing again does nothing.
+func (s *Params) Close() {
+	if s.memory == nil {
+		return
+	}
+	s.values = []float32{} // not nil: it stays sealed
+	for _, p := range s.list {
+		p.Value = nil
+	}
+	s.memory.release()
+	s.memory = nil
 }
 
 // List returns the parameters in the order in which they were added.

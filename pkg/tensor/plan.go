@@ -17,6 +17,10 @@ import (
 //	an operation's own memory (op.reserve): as data that its backward reads
 //	gradient of v    from the backward of its last reader to that of its maker
 //
+// Without backward (ForwardOnly) the events end at Fn-1: data lives to its last
+// reader, an operation's own memory during its operation, and what is for the
+// backward alone is not there.
+//
 // Data lives in one arena and gradients in another, so that Backward may be
 // called again for another loss.
 
@@ -83,11 +87,14 @@ func (t *Tape) arrange(pieces []*piece) (total int) {
 	return total
 }
 
-// schedule returns the events of a replay, forward and backward.
+// schedule returns the events of a replay, forward and backward where there is one.
 func (t *Tape) schedule() (events []event) {
 	n := len(t.ops)
 	for i := range n {
 		events = append(events, event{op: i})
+	}
+	if t.forward {
+		return events
 	}
 	for i := n - 1; i >= 0; i-- {
 		if s := t.segmentEnding(i); s != nil {
@@ -167,7 +174,7 @@ func (t *Tape) dataPieces() (pieces []*piece) {
 			continue
 		}
 		p := &piece{dst: &v.Data, n: v.Size(), lives: [][2]int{{0, forever}}}
-		if v.made >= 0 && v.first >= 0 {
+		if v.made >= 0 && v.first >= 0 && !(v.result && t.forward) {
 			p.lives = t.lives(events, v.made, func(e event) bool {
 				if e.backward {
 					return slices.Contains(needed[e.op], v)
@@ -180,6 +187,9 @@ func (t *Tape) dataPieces() (pieces []*piece) {
 	for i, o := range t.ops {
 		if r, ok := o.(interface{ reserve(*Tape) []reserved }); ok {
 			for _, b := range r.reserve(t) {
+				if b.back && t.forward {
+					continue
+				}
 				lives := [][2]int{{0, forever}}
 				if !b.kept {
 					lives = t.lives(events, i, func(e event) bool { return e.backward && e.op == i })
@@ -192,11 +202,11 @@ func (t *Tape) dataPieces() (pieces []*piece) {
 }
 
 // reserved is memory of an operation's own, written by its forward for its
-// backward; kept: for good.
+// backward; kept: for good; back: it is of no use to the forward.
 type reserved struct {
-	dst  *[]float32
-	n    int
-	kept bool
+	dst        *[]float32
+	n          int
+	kept, back bool
 }
 
 // gradPieces lists the gradients of activations.

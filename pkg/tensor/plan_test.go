@@ -60,6 +60,63 @@ func TestPlanSharesOnlyWhatIsDead(t *testing.T) {
 	}
 }
 
+// Nor does it on a tape without Backward, where far more memory is shared.
+func TestForwardOnlySharesWhatIsDead(t *testing.T) {
+	rt := NewRuntime(2)
+	defer rt.Close()
+	s := shapes[2]
+	var least, most int64
+	for _, c := range ops {
+		for _, f := range []func(graph) (node, loss){c.run(s), c.twice(s)} {
+			value := func(forward bool) (out []float32, scaled float64, bytes int64) {
+				g := newTapeGraph(rt)
+				if forward {
+					g.t.ForwardOnly()
+				}
+				g.t.apart = !forward
+				n, l := f(g)
+				g.t.Keep(n.v)
+				g.seal()
+				defer g.t.Close()
+				for _, v := range g.t.vars {
+					if v.root().made >= 0 {
+						for i := range v.Data {
+							v.Data[i] = float32(math.NaN())
+						}
+					}
+				}
+				g.t.Forward()
+				return slices.Clone(n.v.Data), l.l.Scaled(), g.t.MemoryBytes()
+			}
+			want, wantLoss, more := value(false)
+			got, gotLoss, less := value(true)
+			if d := differ(got, want); d != "" || gotLoss != wantLoss {
+				t.Errorf("%s: without Backward the result differs%s, and the loss is %v instead of %v", c.name, d, gotLoss, wantLoss)
+			}
+			least, most = least+less, most+more
+			if c.loss != nil {
+				break
+			}
+		}
+	}
+	if 2*least > most {
+		t.Errorf("without Backward all operations take %d bytes, apart and with it %d", least, most)
+	}
+}
+
+// Closed parameters give their memory back, once.
+func TestParamsClose(t *testing.T) {
+	ps := NewParams()
+	p := ps.Add("w", 1<<10, 1<<9)
+	ps.Seal()
+	p.Value[5] = 1
+	ps.Close()
+	ps.Close()
+	if p.Value != nil || len(ps.Values()) != 0 {
+		t.Error("the values can still be touched")
+	}
+}
+
 // Recomputed parts give the same bits in less memory, whatever stands around them.
 func TestRecompute(t *testing.T) {
 	rt := NewRuntime(2)

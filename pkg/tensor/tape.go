@@ -15,6 +15,7 @@ type Var struct {
 
 	base    *Var // of a Reshape: whose memory this is
 	grad    bool // depends on a parameter, or was marked by NeedGrad
+	result  bool // Data is for others than the tape's operations to read
 	written bool // Grad holds a part of this Backward's gradient
 	made    int  // index of the operation that writes Data; -1: an input
 	first   int  // index of the last operation that reads it, which writes Grad first; -1: none
@@ -83,6 +84,7 @@ type Tape struct {
 	sealed bool
 
 	apart    bool // tests: no two pieces of memory share addresses
+	forward  bool // there is no Backward: see ForwardOnly
 	segments []segment
 	opened   int // first operation of the segment being recorded, -1: none
 	memory   []*region
@@ -137,17 +139,33 @@ func (t *Tape) ConcatBytes(a, b *Bytes) *Bytes {
 	return f
 }
 
+// ForwardOnly says, before anything is recorded, that there will be no
+// Backward: then activations share memory as soon as nothing is left to read
+// them, and there are no gradients. Forward has the same bits.
+func (t *Tape) ForwardOnly() {
+	need(len(t.ops) == 0 && len(t.vars) == 0, "ForwardOnly", "it before all else", sprint(len(t.ops), " operations"))
+	t.forward = true
+}
+
+// Keep makes the data of v last until the next Forward, for others to read. It
+// does on every tape but a forward-only one, where without Keep only inputs do,
+// and what no operation reads.
+func (t *Tape) Keep(v *Var) {
+	need(!t.sealed, "Keep", "it before Seal", v.Shape)
+	v.root().result = true
+}
+
 // NeedGrad asks for the gradient of an input. Before Seal, and before the
 // input is used.
 func (t *Tape) NeedGrad(v *Var) {
 	r := v.root()
-	need(!t.sealed && r.made < 0 && r.first < 0, "NeedGrad", "an input, before Seal and before its first use", v.Shape)
+	need(!t.sealed && !t.forward && r.made < 0 && r.first < 0, "NeedGrad", "an input, before Seal and before its first use, on a tape with a Backward", v.Shape)
 	r.grad, r.keep = true, true
 }
 
 func (t *Tape) newVar(shape []int, grad bool) *Var {
 	need(!t.sealed, "Tape", "no operation after Seal", shape)
-	v := &Var{Shape: slices.Clone(shape), grad: grad, made: len(t.ops), first: -1}
+	v := &Var{Shape: slices.Clone(shape), grad: grad && !t.forward, made: len(t.ops), first: -1}
 	t.vars = append(t.vars, v)
 	return v
 }
@@ -255,6 +273,9 @@ func (t *Tape) joinBytes() {
 // slab of BindGrads, and that of marked inputs to their Grad. Parameters that
 // the tape does not use get zeros, and are reported first.
 func (t *Tape) Backward(l *Loss) {
+	if t.forward { // need would allocate its message each time
+		panic(&ShapeError{Op: "Backward", Want: "a tape without ForwardOnly", Got: "one with it"})
+	}
 	for _, v := range t.vars {
 		v.written = false
 	}

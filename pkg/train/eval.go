@@ -47,7 +47,7 @@ func Predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta 
 			if prog != nil {
 				prog.Close()
 			}
-			if prog, err = model.Program(rt, k, meta.Spec, models.ProgramOptions{Loss: loss}); err != nil {
+			if prog, err = model.Program(rt, k, meta.Spec, models.ProgramOptions{Loss: loss, Forward: true}); err != nil {
 				return err
 			}
 			batch = models.NewBatch(k, meta.Spec)

@@ -75,7 +75,7 @@ func NewStager(rt *tensor.Runtime, model *models.Model, spec models.Spec, loss s
 	if len(c.Exits) == 0 {
 		return nil, fmt.Errorf("the model has no exits: train one with model.exits")
 	}
-	prog, err := model.Program(rt, 1, spec, models.ProgramOptions{Loss: loss, Exits: true})
+	prog, err := model.Program(rt, 1, spec, models.ProgramOptions{Loss: loss, Exits: true, Forward: true})
 	if err != nil {
 		return nil, err
 	}
