@@ -59,7 +59,7 @@ func newPresets() *cobra.Command {
 			fmt.Fprintln(w, "PRESET\tLAYERS\tD_MODEL\tHEADS\tIMAGE\tPATCH\tPARAMETERS\tTRAINING GFLOP/SAMPLE\tACTIVATIONS/SAMPLE\tSTATE")
 			for _, r := range rows {
 				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%.2f\t%s\t%s\n", r.Preset, r.Layers, r.DModel, r.Heads, r.Image, r.Patch, r.Parameters,
-					float64(r.Cost.TrainFLOPs)/1e9, bytesText(r.Cost.ActivationBytes), bytesText(16*int64(r.Parameters)))
+					float64(r.Cost.TrainFLOPs)/1e9, bytesText(r.Cost.ActivationBytes), bytesText(20*int64(r.Parameters)))
 			}
 			if err := w.Flush(); err != nil {
 				return err
@@ -68,7 +68,7 @@ func newPresets() *cobra.Command {
 			for _, r := range rows {
 				fmt.Fprintf(c.OutOrStdout(), "%-5s %s\n", r.Preset, r.Use)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "\nfor %d instruction tokens and a vocabulary of %d; state is weights, one gradient and two moments\n", presetTokens, presetVocab)
+			fmt.Fprintf(c.OutOrStdout(), "\nfor %d instruction tokens and a vocabulary of %d; state is weights, two moments, and the\ntwo gradients of a worker that trains alone; of several each holds one for every group of micro-batches of its share\n", presetTokens, presetVocab)
 			return nil
 		},
 	}

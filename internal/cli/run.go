@@ -232,7 +232,7 @@ func (r *run) train(ctx context.Context) (err error) {
 	rand.Read(id[:])
 	k := r.job.Cluster
 	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: train.JobHash(r.job, r.meta),
-		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Batch.Global / r.job.Batch.Micro,
+		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Groups(),
 		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: first.blobs, Reported: had.newest, Takeover: r.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler),
 		Divergence: cluster.DivergencePolicy(k.Divergence), Road: cluster.Road(k.Road)})

@@ -8,11 +8,13 @@ import (
 // Reducer is a member's part of a generation: it sums the micro-gradients of
 // one step after the other. Whatever roads the gradients take, the sum has the
 // same bits. Ring is the one over a Network, TeamRing the one of ranks that
-// share memory.
+// share memory, Solo that of a world of one.
 type Reducer interface {
 	// Begin starts the reduction of a step: see Core.Begin. The sum is written
 	// to out, or to memory of the Reducer's own: Reduction.Sum says where.
 	Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) Reduction
+	// KeepsSum says that the Reducer has memory for the sum: out may be nil.
+	KeepsSum() bool
 	// Stats returns what went over the network so far.
 	Stats() Stats
 	// Waiting says what is waited for, and since when; nil for nothing.
@@ -35,13 +37,16 @@ type Reduction interface {
 	// is complete stays so.
 	Abort()
 	// Sum is where the sum stands once Wait has returned without an error. It
-	// may be read until the next step begins.
-	Sum() []float32
+	// may be read until the next step begins, and overwritten where it is this
+	// rank's own.
+	Sum() (sum []float32, own bool)
 }
 
 var (
 	_ Reducer   = (*Ring)(nil)
 	_ Reducer   = (*TeamRing)(nil)
+	_ Reducer   = (*Solo)(nil)
 	_ Reduction = (*Op)(nil)
 	_ Reduction = (*teamOp)(nil)
+	_ Reduction = (*soloOp)(nil)
 )

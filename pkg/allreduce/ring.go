@@ -50,6 +50,9 @@ func (r *Ring) Close() error {
 	return nil
 }
 
+// KeepsSum is false: the sum is in the memory that Begin is given.
+func (r *Ring) KeepsSum() bool { return false }
+
 // Stats returns what the ring did so far.
 func (r *Ring) Stats() Stats {
 	r.mu.Lock()
@@ -227,7 +230,7 @@ func (o *Op) Wait(ctx context.Context) (Flags, error) {
 }
 
 // Sum is the out that Begin was given.
-func (o *Op) Sum() []float32 { return o.out }
+func (o *Op) Sum() ([]float32, bool) { return o.out, true }
 
 // Abort ends the operation, and with it the use of the ring: what was sent
 // cannot be called back. One that is complete stays so.

@@ -207,6 +207,9 @@ func (r *TeamRing) Close() error {
 	return r.team.Close()
 }
 
+// KeepsSum is true: the sum is the team's.
+func (r *TeamRing) KeepsSum() bool { return true }
+
 // Stats returns what the ring did so far on the network.
 func (r *TeamRing) Stats() Stats {
 	if r.ring == nil {
@@ -330,7 +333,7 @@ func (o *teamOp) Abort() {
 
 // Sum is the team's: it is the same memory for all ranks of the host, which
 // none of them may write, and valid until this rank begins the next step.
-func (o *teamOp) Sum() []float32 { return o.ring.team.Sum() }
+func (o *teamOp) Sum() ([]float32, bool) { return o.ring.team.Sum(), false }
 
 // run takes one step through: the lane's part, then the wait for the others'.
 func (o *teamOp) run() {

@@ -39,7 +39,7 @@ func Default(modelKind, dataKind string) Job {
 	j := Job{
 		Model: Model{Kind: modelKind, DModel: 512, NHeads: 8, NLayers: 6, Dropout: 0.1, PadToken: -1},
 		Data:  Data{Kind: dataKind, Shuffle: true, Delivery: "auto"},
-		Batch: Batch{Global: 64, Micro: 8},
+		Batch: Batch{Global: 64, Micro: 8, Group: 1},
 		Optimizer: Optimizer{Kind: "adamw", LR: 3e-4, Betas: [2]float64{0.9, 0.999}, Eps: 1e-8,
 			WeightDecay: 0.01, ClipNorm: 1},
 		Train:      Train{Steps: 1000, CheckEvery: 50, NonFinite: "stop"},
@@ -131,7 +131,7 @@ func (j *Job) derive(given func(key string) bool) {
 		c.MinWorkers = max(1, min(c.MinWorkers, c.Workers))
 	}
 	if !given("cluster.max_workers") {
-		c.MaxWorkers = max(1, c.Workers, j.Batch.Global/max(j.Batch.Micro, 1)) // as many as there is work for
+		c.MaxWorkers = max(1, c.Workers, j.Batch.Global/max(j.Batch.Micro, 1)/max(j.Batch.Group, 1)) // as many as there is work for
 	}
 	if !given("cluster.chunk_bytes") {
 		c.ChunkBytes = min(c.ChunkBytes, c.BucketBytes)

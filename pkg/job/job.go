@@ -88,7 +88,12 @@ type Holdout struct {
 type Batch struct {
 	Global int `yaml:"global"` // samples an optimizer step
 	Micro  int `yaml:"micro"`  // samples a micro-batch; divides Global
+	Group  int `yaml:"group"`  // micro-batches that one worker folds before the ring does; divides their number
 }
+
+// Groups is the number of groups of micro-batches in a step: what is shared out
+// to workers.
+func (j *Job) Groups() int { return j.Batch.Global / j.Batch.Micro / j.Batch.Group }
 
 type Optimizer struct {
 	Kind        string     `yaml:"kind"` // adamw | adam

@@ -145,6 +145,7 @@ data:
 batch:
   global: 64
   micro: 8
+  group: 1
 loss: cross_entropy
 optimizer:
   kind: adamw

@@ -109,6 +109,8 @@ func (j *Job) check() []finding {
 	g, m := c.within("batch.global", b.Global, 1, maxSamples), c.within("batch.micro", b.Micro, 1, maxSamples)
 	if g && m && b.Global%b.Micro != 0 {
 		c.bad("batch.micro batch.global", "%d does not divide batch.global %d; want one of %s", b.Micro, b.Global, divisors(b.Global))
+	} else if micros := b.Global / max(b.Micro, 1); g && m && c.within("batch.group", b.Group, 1, micros) && micros%b.Group != 0 {
+		c.bad("batch.group batch.micro batch.global", "%d does not divide the %d micro-batches of a step; want one of %s", b.Group, micros, divisors(micros))
 	}
 	j.checkOptimizer(c)
 	j.checkTransfer(c)

@@ -79,7 +79,8 @@ func power(b float64, n uint64) float64 {
 }
 
 // GradNorm returns the global norm of a gradient slab in float64: tensors in
-// the order of their names, elements in sixteen lanes.
+// the order of their names, elements in sixteen lanes. Frozen parameters have no
+// gradient, whatever the slab has in their place.
 func (r *Runtime) GradNorm(ps *Params, g []float32) float64 {
 	list := ps.sorted()
 	sums := ps.sums
@@ -103,7 +104,9 @@ type normTask struct {
 func (n *normTask) Tile(i int, _ *kernel.Workspace) {
 	i = n.by[i]
 	p := n.list[i]
-	n.sums[i] = kernel.SumSquares(n.g[p.Offset : p.Offset+p.Size()])
+	if n.sums[i] = 0; !p.Frozen {
+		n.sums[i] = kernel.SumSquares(n.g[p.Offset : p.Offset+p.Size()])
+	}
 }
 
 // sorted returns the parameters by name; the order is made once.
@@ -121,10 +124,11 @@ func (s *Params) sorted() []*Param {
 }
 
 // FirstNonFinite returns the name of the first tensor, by name, with a NaN or
-// an infinity in a gradient slab; empty if there is none.
+// an infinity in a gradient slab, of those that are not frozen; empty if there is
+// none.
 func (r *Runtime) FirstNonFinite(ps *Params, g []float32) string {
 	for _, p := range ps.sorted() {
-		if !kernel.Finite(g[p.Offset : p.Offset+p.Size()]) {
+		if !p.Frozen && !kernel.Finite(g[p.Offset:p.Offset+p.Size()]) {
 			return p.Name
 		}
 	}
@@ -148,4 +152,14 @@ func (r *Runtime) Div(dst, src []float32, s float32) {
 }
 
 // Fold adds src to dst, element by element.
+func (r *Runtime) Fold(dst, src []float32) {
+	if len(dst) != len(src) {
+		panic(&ShapeError{Op: "Fold", Want: sprint("two slabs of ", len(dst)), Got: sprint(len(src))})
+	}
+	r.runFlat(dst, src, 0, accumulate)
+}
+
+func accumulate(dst, src []float32, _ float32) { kernel.Accumulate(dst, src) }
+
+// Fold is Runtime.Fold on the caller's thread alone.
 func Fold(dst, src []float32) { kernel.Accumulate(dst, src) }

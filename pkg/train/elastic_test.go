@@ -23,7 +23,8 @@ type rank struct {
 	name string
 	feed *data.Prefetcher
 	net  allreduce.Network
-	ring *allreduce.Ring
+	ring allreduce.Reducer
+	sum  []float32 // of the newest step, where that is looked at
 
 	mu      sync.Mutex
 	reading []int                       // micro-batches it was given since the last look
@@ -178,7 +179,7 @@ func alone(t *testing.T, steps int, set ...string) (digests []string, losses []f
 	t.Helper()
 	s := newSquad(t, set...)
 	r := s.rank("alone")
-	bounds := []int{0, 8}
+	bounds := []int{0, s.job.Groups()}
 	s.form(bounds, r)
 	for range steps {
 		losses = append(losses, s.step(bounds, r)[0].Loss)
@@ -233,8 +234,8 @@ func TestSurvivorsKeepTheirMicroGradients(t *testing.T) {
 		if res[i].Loss != losses[1] || res[i].Computed != 4 {
 			t.Errorf("%s: loss %v of %d micro-batches, undisturbed %v", r.name, res[i].Loss, res[i].Computed, losses[1])
 		}
-		if len(r.held) != 0 {
-			t.Errorf("%s: still holds %d micro-gradients after the commit", r.name, len(r.held))
+		if len(r.slabs.held) != 0 {
+			t.Errorf("%s: still holds %d micro-gradients after the commit", r.name, len(r.slabs.held))
 		}
 	}
 	// nothing is left of the broken step in the next one
@@ -242,17 +243,27 @@ func TestSurvivorsKeepTheirMicroGradients(t *testing.T) {
 	if got := a.Digest(); got != want[2] {
 		t.Errorf("one step later: state %s, undisturbed %s", got, want[2])
 	}
-	if n := len(a.free) + len(a.held); n > 8 {
-		t.Errorf("a has memory for %d micro-gradients of 8 micro-batches", n)
+	if n := len(a.slabs.free); n > 2 { // the fold of those before, and the one in progress
+		t.Errorf("the first rank has memory for %d gradients", n)
+	}
+	if n := len(c.slabs.free); n > 4 {
+		t.Errorf("the second of two has memory for %d gradients of 4 micro-batches", n)
 	}
 }
 
-// A rank that cannot read a micro-batch keeps those before it.
+// A rank that cannot read a micro-batch keeps those before it, also of the group
+// that it was at.
 func TestReadErrorKeepsWhatIsComputed(t *testing.T) {
-	want, _ := alone(t, 1)
-	s := newSquad(t)
+	for _, group := range []string{"batch.group=1", "batch.group=2", "batch.group=8"} {
+		t.Run(group, func(t *testing.T) { readError(t, group) })
+	}
+}
+
+func readError(t *testing.T, group string) {
+	want, _ := alone(t, 1, group)
+	s := newSquad(t, group)
 	r := s.rank("a")
-	bounds := []int{0, 8}
+	bounds := []int{0, s.job.Groups()}
 	s.form(bounds, r)
 	broken := errors.New("input/output error")
 	r.fail = func(m int) error {
@@ -261,7 +272,7 @@ func TestReadErrorKeepsWhatIsComputed(t *testing.T) {
 		}
 		return nil
 	}
-	r.begin(0, 8)
+	r.begin(0, bounds[1])
 	if _, err := r.end(); !errors.Is(err, broken) {
 		t.Fatalf("got %v", err)
 	}
@@ -344,12 +355,13 @@ func TestNonFiniteGradient(t *testing.T) {
 	r := s.rank("a")
 	p := r.params.List()[2]
 	name := p.Name
-	r.total[p.Offset+3] = float32(math.NaN())
+	sum := make([]float32, r.slabs.floats)
+	sum[p.Offset+3] = float32(math.NaN())
 	for m := range r.micros() {
-		r.total[r.gradients()+r.place(m, 0)+2] = 7
+		sum[r.gradients()+r.place(m, 0)+2] = 7
 	}
 	var res Result
-	err := r.commit(&res, r.total)
+	err := r.commit(&res, allreduce.NewSolo(nil).Begin(0, nil, [][]float32{sum}, nil, nil))
 	var bad *NonFiniteError
 	if !errors.As(err, &bad) || bad.Micro != -1 || bad.Tensor != name || !strings.Contains(err.Error(), name) {
 		t.Errorf("got %v", err)

@@ -87,9 +87,9 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 	return plan, nil
 }
 
-// apply does the optimizer's step on every run that is trained. h.LR is the
+// apply does the optimizer's step with gradient g on every run that is trained. h.LR is the
 // schedule's rate.
-func (t *Trainer) apply(h tensor.AdamW, scale float32) {
+func (t *Trainer) apply(g []float32, h tensor.AdamW, scale float32) {
 	plan := t.opt.Updates
 	if plan == nil {
 		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: h.WeightDecay}}}
@@ -100,6 +100,6 @@ func (t *Trainer) apply(h tensor.AdamW, scale float32) {
 			continue
 		}
 		h.LR, h.WeightDecay = float64(rate*u.rate), u.decay
-		t.rt.AdamWStep(t.params.Values()[u.lo:u.hi], t.total[u.lo:u.hi], t.m[u.lo:u.hi], t.v[u.lo:u.hi], t.step+1, h, scale)
+		t.rt.AdamWStep(t.params.Values()[u.lo:u.hi], g[u.lo:u.hi], t.m[u.lo:u.hi], t.v[u.lo:u.hi], t.step+1, h, scale)
 	}
 }

@@ -42,7 +42,7 @@ func (r *roads) open(t *Trainer) {
 	if r.why = errors.New("this worker offers no memory to share"); r.offer == nil {
 		return
 	}
-	r.segment, r.why = shm.Open(r.offer.Address, shm.Layout{Words: allreduce.TeamWords(len(t.buckets), t.micros()), Floats: t.slabFloats()})
+	r.segment, r.why = shm.Open(r.offer.Address, shm.Layout{Words: allreduce.TeamWords(len(t.buckets), t.micros()), Floats: t.slabs.floats})
 	if r.why != nil {
 		r.log.Debug("no memory to share", zap.Error(r.why))
 	}
@@ -70,6 +70,8 @@ const formTimeout = 30 * time.Second
 func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt allreduce.Options) (allreduce.Reducer, error) {
 	lo, hi := a.Hosts.Run(a.Group.Rank)
 	switch {
+	case len(a.Group.Members) == 1:
+		return allreduce.NewSolo(t.rt.Fold), nil
 	case a.Hosts == nil:
 		return allreduce.NewRing(r.net, a.Group, opt)
 	case hi-lo == 1: // alone on its host, it is the whole of that host's lane
@@ -79,7 +81,7 @@ func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt all
 		return nil, &memoryError{"", r.why}
 	}
 	if !r.moved {
-		if err := t.moveTo(r.segment.Slab); err != nil {
+		if err := t.slabs.moveTo(r.segment.Slab); err != nil {
 			return nil, &memoryError{"", err}
 		}
 		r.moved = true

@@ -20,6 +20,7 @@ type Options struct {
 	Loss        string
 	Global      int // samples a step
 	Micro       int // samples a micro-batch
+	Group       int // micro-batches that are folded before the ring; 0: 1
 	Adam        tensor.AdamW
 	ClipNorm    float64
 	Schedule    LRSchedule
@@ -45,9 +46,9 @@ type Batches interface {
 // takes it through steps. It is the part that every worker count shares: what
 // a Trainer holds after step s is the same bits on every rank of every world.
 //
-// The micro-gradients of a step are kept until it is committed, by
-// micro-batch: where a generation breaks, the next one computes only what is
-// missing. Behind each micro-gradient stands a tail, in which its losses travel
+// The gradients of a step are kept until it is committed, by group of
+// micro-batches (see slabs): where a generation breaks, the next one computes
+// only what is missing. Behind each micro-gradient stands a tail, in which its losses travel
 // with it: each as a sum over what counts, which is scaled by a constant, and
 // the count. So the sum's tail holds all of the step, and whoever has it knows
 // by what to divide, once, and whether the step is to be refused.
@@ -65,12 +66,10 @@ type Trainer struct {
 	prog   *models.Program
 	opt    Options
 	m, v   []float32 // first and second moments, laid out like the weights
-	total  []float32 // gradients and tail
+	total  []float32 // gradients and tail, where the ring has no memory for them; nil until then
 	phase  func(step uint64, phase string)
 
-	held     map[int][]float32         // micro-gradients with their tails, of the step after step
-	slab     func() ([]float32, error) // gives memory for more; nil: it is this process's own
-	free     [][]float32
+	slabs    slabs
 	buckets  []allreduce.Range
 	of       map[*tensor.Param]int
 	left     []int // parameters of each bucket whose gradient is not written yet
@@ -81,7 +80,15 @@ type Trainer struct {
 	step uint64
 	void bool // no state: an update or a Restore has not come to its end
 
-	op allreduce.Reduction // of the backward in progress that feeds the ring
+	write writing // of the backward in progress
+}
+
+// writing is what becomes of a micro-gradient, bucket by bucket, as backward
+// writes it: it is folded onto each of a chain of slabs, and the ring is told.
+type writing struct {
+	from []float32   // the micro-gradient
+	onto [][]float32 // each gets the one before it added
+	op   allreduce.Reduction
 }
 
 // NewTrainer returns a trainer for model, which must hold its first weights,
@@ -92,7 +99,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 		return nil, err
 	}
 	ps := model.Params()
-	t := &Trainer{rt: rt, model: model, params: ps, prog: prog, opt: opt, phase: phase, held: map[int][]float32{},
+	t := &Trainer{rt: rt, model: model, params: ps, prog: prog, opt: opt, phase: phase,
 		m: tensor.Floats(ps.Len()), v: tensor.Floats(ps.Len())}
 	for i, l := range prog.Losses() {
 		if l.Nominal() > maxCount {
@@ -108,13 +115,16 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	}
 	t.left = make([]int, len(t.buckets)/t.losses())
 	t.buckets = append(t.buckets, allreduce.Range{Lo: t.gradients(), Hi: t.gradients() + t.tail()})
-	t.total = tensor.Floats(t.gradients() + t.tail())
+	t.slabs = slabs{floats: t.gradients() + t.tail(), held: map[int][]float32{}}
 	t.prog.OnGrad(t.gradReady)
 	return t, nil
 }
 
 // micros is the number of micro-batches in a step.
 func (t *Trainer) micros() int { return t.opt.Global / t.opt.Micro }
+
+// group is how many micro-batches are folded before the ring.
+func (t *Trainer) group() int { return max(t.opt.Group, 1) }
 
 // losses is how many means over different counts the loss is the sum of.
 func (t *Trainer) losses() int { return len(t.prog.Losses()) }
@@ -149,7 +159,7 @@ type Result struct {
 	GradNorm float64 // before clipping
 	LR       float64
 	Refused  string // why no update was made; empty: it was
-	Computed int    // micro-batches that were computed here
+	Computed int    // groups of micro-batches that were computed here
 	Times    cluster.Times
 	Flags    allreduce.Flags
 }
@@ -170,45 +180,38 @@ func (e *NonFiniteError) Error() string {
 	return fmt.Sprintf("step %d: the gradient of %s is not finite: lower optimizer.lr, or set optimizer.clip_norm; train.non_finite: skip passes over such steps", e.Step, e.Tensor)
 }
 
-// Step computes what is missing of micro-batches [lo, hi), reduces and commits
-// one step as a member of the ring. On an error nothing is committed: the state
-// is that of the step before, and the micro-gradients are kept.
+// Step computes what is missing of groups [lo, hi) of micro-batches, reduces and
+// commits one step as a member of the ring. On an error nothing is committed:
+// the state is that of the step before, and the gradients are kept.
 func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, in Batches, flags func() allreduce.Flags) (Result, error) {
 	var res Result
-	micro := make([][]float32, 0, hi-lo)
+	t.slabs.fit(lo, hi)
 	var missing []int
-	for m := lo; m < hi; m++ {
-		g, ok := t.held[m]
-		if !ok {
-			var err error
-			if g, err = t.slot(); err != nil {
-				t.drop(micro, lo, missing)
-				return res, err
-			}
-			missing = append(missing, m)
+	for k := lo; k < hi; k++ {
+		if !t.slabs.has(k) {
+			missing = append(missing, k)
 		}
-		micro = append(micro, g)
 	}
-	op := ring.Begin(t.step, t.buckets, micro, t.total, flags)
-	for i, m := range missing {
-		if err := ctx.Err(); err != nil {
-			op.Abort()
-			t.drop(micro, lo, missing[i:])
-			return res, context.Cause(ctx)
-		}
-		feed := op
+	begin := func(k int, g []float32) allreduce.Reduction {
+		return ring.Begin(t.step, t.buckets, t.slabs.list(k, g), t.out(ring), flags)
+	}
+	var op allreduce.Reduction
+	for i, k := range missing {
+		feed := begin
 		if i < len(missing)-1 {
 			feed = nil
 		}
-		if err := t.compute(ctx, m, micro[m-lo], in, feed, &res.Times); err != nil {
-			op.Abort()
-			t.drop(micro, lo, missing[i:])
+		var err error
+		if op, err = t.compute(ctx, k, in, feed, &res.Times); err != nil {
+			if op != nil {
+				op.Abort()
+			}
 			return res, err
 		}
-		t.held[m] = micro[m-lo]
 		t.computed++
 	}
-	if len(missing) == 0 {
+	if op == nil {
+		op = begin(0, nil)
 		for b := range t.buckets {
 			op.Ready(b)
 		}
@@ -222,16 +225,83 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 	}
 	res.Times.Ring = since(&start)
 	t.phase(t.step, "optimizer")
-	if err := t.commit(&res, op.Sum()); err != nil {
+	if err := t.commit(&res, op); err != nil {
 		return res, err
 	}
 	res.Times.Optimizer = since(&start)
 	return res, nil
 }
 
-// compute runs forward and backward of micro-batch m into g, whose buckets op
-// is told of as they fill; nil: nobody is.
-func (t *Trainer) compute(ctx context.Context, m int, g []float32, in Batches, op allreduce.Reduction, times *cluster.Times) error {
+// out is memory for the sum, where the ring has none of its own.
+func (t *Trainer) out(ring allreduce.Reducer) []float32 {
+	if ring.KeepsSum() {
+		return nil
+	}
+	if t.total == nil {
+		t.total = tensor.Floats(t.slabs.floats)
+	}
+	return t.total
+}
+
+// compute computes what is missing of group k, whose fold is kept; on the first
+// rank, which begins the job's, together with the groups before it. feed, where
+// it is not nil, begins the reduction, which then gets the buckets of the last
+// micro-batch as backward writes them.
+func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k int, g []float32) allreduce.Reduction, times *cluster.Times) (op allreduce.Reduction, err error) {
+	s := &t.slabs
+	p, err := s.begin(k)
+	if err != nil {
+		return nil, err
+	}
+	onto := s.lo == 0 && k > 0 && k == s.prefix
+	for p.done < t.group() {
+		if ctx.Err() != nil {
+			return op, context.Cause(ctx)
+		}
+		w := writing{from: p.slab}
+		if p.done > 0 {
+			if w.from, err = s.take(); err != nil {
+				return op, err
+			}
+			w.onto = append(w.onto, p.slab)
+		}
+		last := p.done == t.group()-1
+		if last && onto {
+			w.onto = append(w.onto, s.held[0])
+		}
+		if last && feed != nil {
+			g := p.slab
+			if onto {
+				g = nil
+			}
+			op = feed(k, g)
+			w.op = op
+		}
+		err := t.micro(ctx, k*t.group()+p.done, w, in, times)
+		if p.done > 0 {
+			s.give(w.from)
+		}
+		if err != nil {
+			return op, err
+		}
+		p.done++
+	}
+	if onto {
+		s.prefix++
+		s.give(p.slab)
+	} else {
+		s.held[k] = p.slab
+	}
+	s.part = part{}
+	if op == nil {
+		s.join()
+	}
+	return op, nil
+}
+
+// micro runs forward and backward of micro-batch m, and does with its gradient
+// what w says.
+func (t *Trainer) micro(ctx context.Context, m int, w writing, in Batches, times *cluster.Times) error {
 	t.phase(t.step, "data")
 	start := time.Now()
 	b, err := in.Next(ctx, t.step, m)
@@ -246,7 +316,7 @@ func (t *Trainer) compute(ctx context.Context, m int, g []float32, in Batches, o
 	t.prog.SetStep(t.opt.Seed, t.step, true)
 	t.prog.Forward()
 	times.Forward += since(&start)
-	tail := g[t.gradients():]
+	tail := w.from[t.gradients():]
 	clear(tail)
 	for k, l := range t.prog.Losses() {
 		at := tail[t.place(m, k):]
@@ -254,28 +324,41 @@ func (t *Trainer) compute(ctx context.Context, m int, g []float32, in Batches, o
 		at[2] = float32(l.Count())
 	}
 	t.phase(t.step, "backward")
-	if op != nil {
-		op.Ready(len(t.buckets) - 1)
-	}
+	t.slabs.torn = len(w.onto) > 0 // should it panic
+	t.write = w
+	t.written(len(t.buckets) - 1)
 	for k := range t.prog.Losses() {
-		t.backward(k, g, op)
+		t.backward(k, w.from)
 	}
+	t.write = writing{}
+	t.slabs.torn = false
 	times.Backward += since(&start)
 	return nil
 }
 
 // backward writes the gradient of loss k of what was run forward to its place
-// in g, whose buckets op is told of.
-func (t *Trainer) backward(k int, g []float32, op allreduce.Reduction) {
+// in g.
+func (t *Trainer) backward(k int, g []float32) {
 	n := t.params.Len()
 	t.params.BindGrads(g[k*n : (k+1)*n])
 	clear(t.left)
 	for _, b := range t.of {
 		t.left[b]++
 	}
-	t.first, t.op = k*len(t.left), op
+	t.first = k * len(t.left)
 	t.prog.BackwardOf(k)
-	t.op = nil
+}
+
+// written does what is to be done with a bucket that backward has written.
+func (t *Trainer) written(bucket int) {
+	r, from := t.buckets[bucket], t.write.from
+	for _, g := range t.write.onto {
+		t.rt.Fold(g[r.Lo:r.Hi], from[r.Lo:r.Hi])
+		from = g
+	}
+	if t.write.op != nil {
+		t.write.op.Ready(bucket)
+	}
 }
 
 // split makes two floats of a loss, 48 bits of it; join is the inverse. Zeros
@@ -290,50 +373,9 @@ func split(loss float64) (hi, lo float32) {
 
 func join(hi, lo float32) float64 { return float64(hi) + float64(lo) }
 
-// slot is memory for a micro-gradient.
-func (t *Trainer) slot() ([]float32, error) {
-	if n := len(t.free); n > 0 {
-		g := t.free[n-1]
-		t.free = t.free[:n-1]
-		return g, nil
-	}
-	if t.slab != nil {
-		return t.slab()
-	}
-	return tensor.Floats(t.slabFloats()), nil
-}
-
-// slabFloats is the length of a micro-gradient with its tail.
-func (t *Trainer) slabFloats() int { return t.gradients() + t.tail() }
-
-// moveTo has micro-gradients live in slabs that the ranks of a host share, from
-// now on: those that are held are copied there.
-func (t *Trainer) moveTo(slab func() ([]float32, error)) error {
-	for m, g := range t.held {
-		s, err := slab()
-		if err != nil {
-			return err
-		}
-		copy(s, g)
-		t.held[m] = s
-	}
-	t.free, t.slab = nil, slab
-	return nil
-}
-
-// drop gives back the slots of micro-batches that were not computed to the end.
-func (t *Trainer) drop(micro [][]float32, lo int, missing []int) {
-	for _, m := range missing {
-		t.free = append(t.free, micro[m-lo])
-	}
-}
-
-// forget drops the micro-gradients of a step that is over, or not to be.
+// forget drops the gradients of a step that is over, or not to be.
 func (t *Trainer) forget() {
-	for m, g := range t.held {
-		t.free = append(t.free, g)
-		delete(t.held, m)
-	}
+	t.slabs.forget()
 	t.computed = 0
 }
 
@@ -341,8 +383,9 @@ func (t *Trainer) forget() {
 // each gradient once by its count, in units of a micro-batch in which
 // everything counts, and adds them up. void is whether a loss has no count to
 // be divided by; bad is the first micro-batch whose loss is not finite, or -1.
-// sum may be memory that others read: it is not written.
-func (t *Trainer) settle(res *Result, sum []float32) (g []float32, void bool, bad int) {
+// mean is memory for the result: sum itself, or other memory where others read
+// sum.
+func (t *Trainer) settle(res *Result, sum, mean []float32) (g []float32, void bool, bad int) {
 	n := t.params.Len()
 	tail := sum[t.gradients():]
 	bad = t.micros()
@@ -359,7 +402,7 @@ func (t *Trainer) settle(res *Result, sum []float32) (g []float32, void bool, ba
 		if k == 0 {
 			res.Targets = int(count)
 		}
-		part := t.total[k*n : (k+1)*n]
+		part := mean[k*n : (k+1)*n]
 		if k == 0 {
 			g = part
 		}
@@ -371,7 +414,7 @@ func (t *Trainer) settle(res *Result, sum []float32) (g []float32, void bool, ba
 		res.Loss += loss / by
 		t.rt.Div(part, sum[k*n:(k+1)*n], float32(by))
 		if k > 0 {
-			tensor.Fold(g, part)
+			t.rt.Fold(g, part)
 		}
 	}
 	if bad == t.micros() {
@@ -381,8 +424,19 @@ func (t *Trainer) settle(res *Result, sum []float32) (g []float32, void bool, ba
 }
 
 // commit applies the reduced step, or refuses it.
-func (t *Trainer) commit(res *Result, sum []float32) error {
-	g, void, bad := t.settle(res, sum)
+func (t *Trainer) commit(res *Result, op allreduce.Reduction) error {
+	sum, own := op.Sum()
+	mean := sum
+	if !own {
+		var err error
+		if mean, err = t.slabs.any(); err != nil {
+			return err
+		}
+	}
+	if t.total == nil || &mean[0] != &t.total[0] { // it is a slab that was kept
+		t.slabs.torn = true
+	}
+	g, void, bad := t.settle(res, sum, mean)
 	res.GradNorm = t.rt.GradNorm(t.params, g)
 	h := t.opt.Adam
 	h.LR = t.opt.Schedule.At(t.step)
@@ -410,7 +464,7 @@ func (t *Trainer) commit(res *Result, sum []float32) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.void = true // should it panic
-	t.apply(h, scale)
+	t.apply(g, h, scale)
 	t.void = false
 	t.forget()
 	t.step++
@@ -432,15 +486,12 @@ func (t *Trainer) noTarget() string {
 }
 
 func (t *Trainer) gradReady(p *tensor.Param) {
-	if t.op == nil {
-		return
-	}
 	b, ok := t.of[p]
 	if !ok { // frozen
 		return
 	}
 	if t.left[b]--; t.left[b] == 0 {
-		t.op.Ready(t.first + b)
+		t.written(t.first + b)
 	}
 }
 

@@ -324,7 +324,8 @@ func TestProcesses(t *testing.T) {
 		if _, err := op.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for i, x := range op.Sum()[:teamtest.Floats] {
+		sum, _ := op.Sum()
+		for i, x := range sum[:teamtest.Floats] {
 			if want := float32(float32(i)*0.1) + (float32(s) + float32(i)); math.Float32bits(x) != math.Float32bits(want) {
 				t.Fatalf("step %d, element %d: %v, want %v", s, i, x, want)
 			}
