@@ -213,6 +213,7 @@ func TestDigest(t *testing.T) {
 func sharer(t *testing.T, s *squad, hub *memBlobs, name string) (*Worker, *rank) {
 	r := s.rank(name)
 	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.join(name), Log: zap.NewNop()}
+	w.knobs.Store(s.job)
 	w.offer.init(w.Blobs)
 	if err := w.serveState(); err != nil {
 		t.Fatal(err)
