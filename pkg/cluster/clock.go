@@ -12,6 +12,7 @@ import "time"
 type Clock struct {
 	now, wall time.Time
 	most      time.Duration
+	held      time.Duration
 }
 
 // NewClock returns a clock that begins at now. It is to be read more often than
@@ -22,7 +23,16 @@ func NewClock(now time.Time, most time.Duration) *Clock {
 
 // At moves the clock on to a reading of the wall clock, and returns its time.
 func (c *Clock) At(wall time.Time) time.Time {
-	c.now = c.now.Add(min(max(wall.Sub(c.wall), 0), c.most))
+	d := max(wall.Sub(c.wall), 0)
+	c.now = c.now.Add(min(d, c.most))
+	c.held += max(d-c.most, 0)
 	c.wall = wall
 	return c.now
+}
+
+// Held is the time that was not counted since it was last asked for.
+func (c *Clock) Held() time.Duration {
+	d := c.held
+	c.held = 0
+	return d
 }

@@ -145,7 +145,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				continue
 			}
 		}
-		for _, a := range m.Step(clock.At(time.Now()), ev) {
+		for _, a := range m.StepAt(clock, time.Now(), ev) {
 			switch a := a.(type) {
 			case Answer:
 				w := &Welcome{Refused: a.Refused}

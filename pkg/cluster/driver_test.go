@@ -57,6 +57,9 @@ func TestClock(t *testing.T) {
 			t.Errorf("at %v of the wall it is %v, want %v", s.wall, got, s.want)
 		}
 	}
+	if got, want := c.Held(), 9550*time.Millisecond; got != want || c.Held() != 0 {
+		t.Errorf("it stood still for %v, want %v, and is told once", got, want)
+	}
 }
 
 // slowWork is a worker whose steps take pass, in which it cannot be

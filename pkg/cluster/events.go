@@ -108,6 +108,9 @@ type Member struct {
 type (
 	// Tick lets deadlines pass. A few times a heartbeat is often enough.
 	Tick struct{}
+	// Held says that the driver was held up (stopped, suspended, blocked), and for
+	// how much longer than the machine's time has moved on.
+	Held struct{ For time.Duration }
 	// WorkerGone says that a worker is dead for certain: its process ended, or its connection broke.
 	WorkerGone struct{ Worker, Reason string }
 	// Malformed is a message that could not be read.

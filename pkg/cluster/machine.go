@@ -201,6 +201,8 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 			m.finish(Superseded, fmt.Sprintf("another coordinator, process %d on %s, has the job", e.PID, e.Host))
 			return m.out
 		}
+	case Held:
+		m.heldUp(e.For)
 	case Malformed:
 		m.note("dropped a message: %v", e.Err)
 	case StopRequest:
@@ -244,6 +246,25 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 	}
 	m.proceed()
 	return m.out
+}
+
+// StepAt is Step at a reading of the wall clock. Where c stood still meanwhile,
+// because the driver was held up, the machine is told.
+func (m *Machine) StepAt(c *Clock, wall time.Time, ev any) []any {
+	now := c.At(wall)
+	var out []any
+	if held := c.Held(); held > 0 {
+		out = m.Step(now, Held{held})
+	}
+	return append(out, m.Step(now, ev)...)
+}
+
+// heldUp takes note of a pause of the driver, in which deadlines stood still.
+func (m *Machine) heldUp(d time.Duration) {
+	m.started = m.started.Add(-d) // for others it is as old as it is
+	if d > m.cfg.Deadline {
+		m.note("this coordinator was held up for %v: nobody is taken for lost because of it", d.Round(100*time.Millisecond))
+	}
 }
 
 // sender is whose message ev is, and the generation it speaks of; ok is false

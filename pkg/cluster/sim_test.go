@@ -592,7 +592,7 @@ func (c *simCoordinator) step(ev any) []any {
 		return nil
 	}
 	before := c.m.phase
-	acts := c.m.Step(c.clock.At(s.now), ev)
+	acts := c.m.StepAt(c.clock, s.now, ev)
 	if c.m.phase != before {
 		s.logf("%s is %v", c.name, c.m.phase)
 		if c.m.phase == Settling {
