@@ -166,12 +166,8 @@ type lines struct {
 	}
 	end   int64 // of the whole lines
 	late  []byte
-	lost  int  // lines that were too late
 	stuck bool // the disk takes nothing, which has been said
 }
-
-// maxLate bounds what waits for the disk; beyond it lines are lost.
-const maxLate = 1 << 20
 
 func newLines(f *os.File) (*lines, error) {
 	end, err := f.Seek(0, io.SeekEnd)
@@ -179,11 +175,7 @@ func newLines(f *os.File) (*lines, error) {
 }
 
 func (l *lines) Write(line []byte) (int, error) {
-	if len(l.late)+len(line) <= maxLate {
-		l.late = append(l.late, line...)
-	} else {
-		l.lost++
-	}
+	l.late = append(l.late, line...) // a line a step: they end with the job
 	if len(l.late) == 0 {
 		return len(line), nil
 	}
@@ -210,10 +202,6 @@ func (l *lines) news(err error) (trouble error, over string) {
 	case err == nil && l.stuck:
 		l.stuck = false
 		over = "the disk takes lines again"
-		if l.lost > 0 {
-			over += fmt.Sprintf("; %d that waited beyond %d bytes are lost", l.lost, maxLate)
-			l.lost = 0
-		}
 	}
 	return nil, over
 }

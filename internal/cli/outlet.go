@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // outlet passes what is said on to a terminal, pipe or file from a goroutine of
@@ -98,8 +99,8 @@ func (o *outlet) run() {
 	}
 }
 
-// close waits until all is written, for as long as ctx lasts. Nothing may be
-// said after it.
+// close waits until all is written, for as long as ctx lasts and a moment
+// longer. Nothing may be said after it.
 func (o *outlet) close(ctx context.Context) {
 	o.mu.Lock()
 	o.closed = true
@@ -108,9 +109,21 @@ func (o *outlet) close(ctx context.Context) {
 	case o.wake <- struct{}{}:
 	default:
 	}
+	drained(ctx, o.done)
+}
+
+// drained waits for done: while ctx lasts, and then for what is only on its way.
+func drained(ctx context.Context, done <-chan struct{}) bool {
 	select {
-	case <-o.done:
+	case <-done:
+		return true
 	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return true
+	case <-time.After(time.Second):
+		return false
 	}
 }
 
@@ -173,14 +186,12 @@ func (c *clerk) run() {
 	}
 }
 
-// close waits until all is done, for as long as ctx lasts.
-func (c *clerk) close(ctx context.Context) {
+// close waits until all is done, for as long as ctx lasts and a moment longer,
+// and reports whether it is.
+func (c *clerk) close(ctx context.Context) bool {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.nudge()
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-	}
+	return drained(ctx, c.done)
 }

@@ -89,7 +89,12 @@ func (v *view) object(kind string, fields map[string]any) {
 	if err != nil {
 		panic(fmt.Sprintf("cli: event %s: %v", kind, err))
 	}
-	v.out.Write(append(b, '\n'))
+	b = append(b, '\n')
+	if o, ok := v.out.(*outlet); ok { // scripts wait for these
+		o.keep(b)
+		return
+	}
+	v.out.Write(b)
 }
 
 // step shows a committed step.
@@ -187,6 +192,9 @@ func (v *view) above(p []byte) {
 
 func (v *view) redraw(now time.Time, force bool) {
 	if !force && now.Sub(v.drawnAt) < 100*time.Millisecond {
+		return
+	}
+	if o, ok := v.out.(*outlet); ok && o.behind() { // a terminal that has not taken the last one yet, as after Ctrl-S
 		return
 	}
 	v.drawnAt = now

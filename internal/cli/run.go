@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -65,8 +66,12 @@ type run struct {
 	initOdd    *data.Finding   // what is odd about the init file; nil: nothing
 	teacher    *trained        // of job.Distill; its model is not kept
 	metrics    *lines
-	last       train.Metrics   // of the newest step
-	joined     map[string]bool // workers that scripts were told of
+	last       train.Metrics        // of the newest step
+	joined     map[string]bool      // workers that scripts were told of
+	desk       *clerk               // writes metrics: of r.metrics
+	noted      atomic.Uint64        // newest step whose line the disk has
+	aside      *clerk               // starts processes
+	roll       atomic.Pointer[roll] // not told to children yet
 	children   *children
 	eval       *evaluator
 
@@ -150,7 +155,13 @@ func (r *run) train(ctx context.Context) (err error) {
 	if had.torn > 0 {
 		r.early("repaired", fmt.Sprintf("%s had %d torn line(s), which are left out", metricsFile, had.torn), map[string]any{"file": metricsFile, "lines": had.torn})
 	}
+	r.desk, r.aside = newClerk(), newClerk()
+	r.noted.Store(had.newest)
 	defer func() { // what a full disk has not taken
+		r.aside.close(ctx)
+		if !r.desk.close(ctx) { // the disk hangs; workers keep what it has not taken
+			return
+		}
 		if _, e := r.metrics.Write(nil); e != nil {
 			r.log.Error(metricsFile, zap.Error(e))
 		}
@@ -217,8 +228,9 @@ func (r *run) train(ctx context.Context) (err error) {
 		},
 		Rewind:  func(ctx context.Context) (uint64, []cluster.Blob, error) { return r.rewind(link) },
 		Note:    func(text string) { r.log.Info(text) },
-		Scaled:  func(n int) { r.children.scale(n) },
-		Dropped: func(id string) { r.children.dropped(id) },
+		Noted:   r.noted.Load,
+		Scaled:  func(n int) { r.aside.do(func() { r.children.scale(n) }) },
+		Dropped: func(id string) { r.aside.do(func() { r.children.dropped(id) }) },
 		Status:  r.status,
 	})
 	go func() {
@@ -326,12 +338,23 @@ func (r *run) welcome(*cluster.Join) *cluster.Welcome {
 	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state}
 }
 
+// roll is who is a member in which phase.
+type roll struct {
+	phase   cluster.Phase
+	members []cluster.Member
+}
+
 func (r *run) showMembers(p cluster.Phase, members []cluster.Member) {
 	r.view.update(p, members)
 	r.mu.Lock()
 	r.loading = p == cluster.Gathering || slices.ContainsFunc(members, func(m cluster.Member) bool { return m.Status == cluster.Loading })
 	r.mu.Unlock()
-	r.children.told(p, members)
+	if r.roll.Swap(&roll{p, members}) == nil { // else it is still to be told
+		r.aside.do(func() {
+			l := r.roll.Swap(nil)
+			r.children.told(l.phase, l.members)
+		})
+	}
 	r.fetching.members(members)
 	for _, m := range members {
 		key := fmt.Sprint(m.Worker, " ", m.PID)
@@ -352,13 +375,19 @@ func (r *run) stepDone(reports []*cluster.Report) {
 	if m.Refused != "" {
 		r.log.Warn("no update was made", zap.Uint64("step", m.Step), zap.String("reason", m.Refused))
 	}
-	trouble, over := r.metrics.news(train.WriteMetrics(r.metrics, m))
-	if trouble != nil {
-		r.log.Error(metricsFile+" cannot be written; training goes on, and this is said once", zap.Error(trouble))
-	}
-	if over != "" {
-		r.log.Info(metricsFile + ": " + over)
-	}
+	r.desk.do(func() {
+		err := train.WriteMetrics(r.metrics, m)
+		if err == nil {
+			r.noted.Store(m.Step)
+		}
+		trouble, over := r.metrics.news(err)
+		if trouble != nil {
+			r.log.Error(metricsFile+" cannot be written; training goes on, and this is said once", zap.Error(trouble))
+		}
+		if over != "" {
+			r.log.Info(metricsFile + ": " + over)
+		}
+	})
 	r.view.step(m)
 }
 

@@ -82,6 +82,9 @@ func (o *watched) Write(p []byte) (int, error) {
 
 // file is the file that w writes to, or nil.
 func file(w io.Writer) *os.File {
+	if o, ok := w.(*outlet); ok {
+		w = o.w
+	}
 	if o, ok := w.(*watched); ok {
 		w = o.w
 	}

@@ -118,7 +118,15 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	unread := func(what string) func() {
 		return func() { r.askStop("stopped since nobody reads its standard " + what + " any more") }
 	}
-	r.out, r.errOut = &watched{w: c.OutOrStdout(), gone: unread("output")}, &watched{w: c.ErrOrStderr(), gone: unread("error")}
+	missing := missingText
+	if f.asJSON {
+		missing = missingEvent
+	}
+	out := newOutlet(&watched{w: c.OutOrStdout(), gone: unread("output")}, outletMost, missing)
+	errOut := newOutlet(&watched{w: c.ErrOrStderr(), gone: unread("error")}, outletMost, missingText)
+	defer errOut.close(ctx)
+	defer out.close(ctx)
+	r.out, r.errOut = out, errOut
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)

@@ -8,13 +8,15 @@ import (
 	"time"
 )
 
-// Hooks are what a Coordinator's owner does for it. Welcome, StepDone, Members
-// and Note are called on the coordinator's own goroutine and must not block for
-// long; Save and Rewind have one of their own.
+// Hooks are what a Coordinator's owner does for it. All but Save and Rewind,
+// which have goroutines of their own, are called on the coordinator's goroutine:
+// they must not wait for a disk, a terminal or another process. Noted may be
+// nil; the others may not.
 type Hooks struct {
 	Lead     func() error                                  // the job is this coordinator's: nothing that others see may be touched before
 	Welcome  func(*Join) *Welcome                          // the job for an accepted worker
 	StepDone func([]*Report)                               // a step is committed; by rank
+	Noted    func() uint64                                 // the newest step that StepDone told of whose record is safe; nil: each is at once
 	Members  func(Phase, []Member)                         // after each event that may have changed them
 	Save     func(context.Context, uint64, []*Offer) error // fetch a checkpoint's parts to the disk; one call at a time
 	Rewind   func(context.Context) (uint64, []Blob, error) // put the disk's newest state on offer: all that was in memory is lost
@@ -160,7 +162,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 					c.hooks.Note("answering a join: " + err.Error())
 				}
 			case Send:
-				if err := c.bus.Publish(WorkerSubject(c.job, a.To), Encode(a.Msg)); err != nil {
+				if err := c.bus.Publish(WorkerSubject(c.job, a.To), Encode(c.acknowledge(a.Msg))); err != nil {
 					c.hooks.Note("sending to worker " + a.To + ": " + err.Error())
 				}
 			case StepDone:
@@ -191,6 +193,25 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 			return *finish, nil
 		}
 	}
+}
+
+// acknowledge has workers keep their reports of steps whose record is not safe
+// yet: where this process dies first, the next coordinator gets them from there.
+func (c *Coordinator) acknowledge(msg any) any {
+	if c.hooks.Noted == nil {
+		return msg
+	}
+	switch m := msg.(type) {
+	case *Beat:
+		b := *m
+		b.Reported = min(b.Reported, c.hooks.Noted())
+		return &b
+	case *Recall:
+		r := *m
+		r.Reported = min(r.Reported, c.hooks.Noted())
+		return &r
+	}
+	return msg
 }
 
 // tickPeriod is how often deadlines are looked at. Of a pause between two looks,

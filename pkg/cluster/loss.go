@@ -109,7 +109,7 @@ func (m *Machine) rankText(id string) string {
 func (m *Machine) tick() {
 	for _, w := range m.sorted() {
 		limit := m.cfg.Deadline
-		if silent := m.at.Sub(w.LastSeen); silent > limit {
+		if silent := m.at.Sub(w.LastSeen); silent > limit && !m.at.Before(m.pardon) {
 			m.lose(w, fmt.Sprintf("not heard from for %v", silent.Round(time.Millisecond)))
 		}
 	}

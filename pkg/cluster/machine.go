@@ -50,6 +50,7 @@ type Machine struct {
 	digest     string             // of the state after committed, by majority
 	started    time.Time          // of this machine
 	began      time.Time          // of the phase
+	pardon     time.Time          // until then nobody is silent: the driver was held up
 	quiet      time.Time          // Takeover: when to stop waiting for unknown workers
 
 	committed uint64 // newest step that any worker told of
@@ -262,10 +263,15 @@ func (m *Machine) StepAt(c *Clock, wall time.Time, ev any) []any {
 // heldUp takes note of a pause of the driver, in which deadlines stood still.
 func (m *Machine) heldUp(d time.Duration) {
 	m.started = m.started.Add(-d) // for others it is as old as it is
+	m.pardon = m.at.Add(pardonFor(d))
 	if d > m.cfg.Deadline {
 		m.note("this coordinator was held up for %v: nobody is taken for lost because of it", d.Round(100*time.Millisecond))
 	}
 }
+
+// pardonFor is how long after a pause nobody is taken for lost: connections may
+// have to be made anew, and what was sent meanwhile comes late.
+func pardonFor(held time.Duration) time.Duration { return min(held, 10*time.Second) }
 
 // sender is whose message ev is, and the generation it speaks of; ok is false
 // for what does not come from a worker.

@@ -501,7 +501,7 @@ func (n *Node) tick() {
 			n.tell(o)
 		}
 	}
-	if n.at.Sub(n.reported) >= 2*n.cfg.Heartbeat { // a beat tells every heartbeat which are there
+	if n.at.Sub(n.reported) >= 2*n.cfg.Heartbeat && n.at.Sub(n.heard) <= 10*n.cfg.Heartbeat { // to nobody's ears they would only fill the way there; a beat tells every heartbeat which are there
 		n.tellReports()
 	}
 	if n.cfg.Patience > 0 && n.at.Sub(n.heard) > n.cfg.Patience {

@@ -18,9 +18,10 @@ type prober struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 
-	mu    sync.Mutex
-	seen  map[string]*probed
-	clock *Clock // a pause of our own is nobody's absence
+	mu     sync.Mutex
+	seen   map[string]*probed
+	clock  *Clock // a pause of our own is nobody's absence
+	pardon time.Time
 }
 
 type probed struct {
@@ -69,10 +70,19 @@ func (p *prober) watch(ids []string) {
 	p.seen = now
 }
 
+// now is the time. After a pause of our own nobody is absent for a while.
+func (p *prober) now() time.Time {
+	now := p.clock.At(time.Now())
+	if held := p.clock.Held(); held > 0 {
+		p.pardon = now.Add(pardonFor(held))
+	}
+	return now
+}
+
 func (p *prober) round(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.clock.At(time.Now())
+	p.now()
 	for id, w := range p.seen {
 		if w.asked || w.told {
 			continue
@@ -91,11 +101,11 @@ func (p *prober) answered(id string, w *probed, absent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w.asked = false
-	now := p.clock.At(time.Now())
+	now := p.now()
 	switch {
 	case !absent:
 		w.gone = time.Time{}
-	case w.gone.IsZero():
+	case w.gone.IsZero(), now.Before(p.pardon):
 		w.gone = now
 	case now.Sub(w.gone) >= p.absence:
 		w.told = true

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// metricSteps are the steps of a run's metrics.
+func metricSteps(t *testing.T, dir string) (l []uint64) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		var m struct {
+			Step uint64 `json:"step"`
+		}
+		if json.Unmarshal(sc.Bytes(), &m) == nil { // else the line is being written
+			l = append(l, m.Step)
+		}
+	}
+	return l
+}
+
+// lostLines are the log's lines of lost workers.
+func lostLines(log string) (l []string) {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "lost worker") && !strings.Contains(line, "it left") {
+			l = append(l, line)
+		}
+	}
+	return l
+}
+
+// A coordinator that is stopped for seven deadlines, and then for longer than
+// its pipe holds steps has a reader who does not read, loses nobody: training
+// and its metrics go on, and what scripts wait for comes once they read.
+func TestCoordinatorHeldUp(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--run-dir", dir, "--json", "--workers", "3",
+		"--set", "train.steps=1000000", "--set", "schedule.min_lr=null", "--set", "checkpoint.every=0", "--set", "cluster.heartbeat=100ms", "--set", "cluster.deadline=400ms")
+	p.event("step")
+	time.Sleep(time.Second)
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2800 * time.Millisecond)
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	began := len(metricSteps(t, dir))
+	for end := time.Now().Add(90 * time.Second); len(metricSteps(t, dir)) < began+1200; time.Sleep(100 * time.Millisecond) { // 64 KiB hold some 200
+		if time.Now().After(end) {
+			t.Fatalf("training has stopped since nobody reads: %d steps then, %d now\n%s", began, len(metricSteps(t, dir)), p.errText())
+		}
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	p.event("end")
+	if code, _ := p.wait(); code != 3 {
+		t.Errorf("exit code %d\n%s", code, p.errText())
+	}
+	if l := lostLines(p.errText()); len(l) > 0 {
+		t.Errorf("nobody had died:\n%s\nin\n%s", strings.Join(l, ""), p.errText())
+	}
+	if !strings.Contains(p.errText(), "this coordinator was held up for 2.") {
+		t.Errorf("it does not say that it was held up:\n%s", p.errText())
+	}
+	for i, step := range metricSteps(t, dir) {
+		if step != uint64(i+1) {
+			t.Fatalf("line %d of the metrics is of step %d", i+1, step)
+		}
+	}
+}
