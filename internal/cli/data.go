@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -219,7 +218,7 @@ func checkData(c *cobra.Command, arg string, f *dataFlags) (err error) {
 		}
 		l.all = json.NewEncoder(w)
 	}
-	ctx, cancel := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 	defer cancel()
 	samples := 0
 	for _, t := range targets {
@@ -277,7 +276,7 @@ func infoData(c *cobra.Command, arg string, f *dataFlags) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 	defer cancel()
 	out := c.OutOrStdout()
 	faults, first := 0, ""

@@ -19,6 +19,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -270,6 +271,10 @@ func (r *run) evaluateLast(ctx context.Context, dir string) error {
 	}
 	defer m.Close()
 	rep, err := m.evaluate(ctx, r.dataset.Heldout(), heldoutSplit, r.threads*max(r.local, 1))
+	var bad *data.SampleError
+	if errors.As(err, &bad) {
+		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, shellWord(dir), shellWord(abs(r.baseDir, r.job.Data.Path)))
+	}
 	if err != nil {
 		return err
 	}

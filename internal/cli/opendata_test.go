@@ -130,6 +130,33 @@ func TestResumeAfterRepair(t *testing.T) {
 	}
 }
 
+// TestHeldoutPictureThatDoesNotDecode guards that a run whose held-out split has
+// one says that its steps are stored, and that the command it names measures
+// them once the picture is repaired.
+func TestHeldoutPictureThatDoesNotDecode(t *testing.T) {
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "data")
+	if err := os.Rename(pictureFolder(t, 12), folder); err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(folder, "4.png")
+	sound, err := os.ReadFile(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip(t, bad, -len(sound)/2)
+	run := filepath.Join(dir, "run")
+	code, _, errOut := call(t, bin.coordinator, "train", pictureJob(t, dir), "--workers", "1", "--run-dir", run, "--set", "train.steps=2", "--set", "data.holdout.episodes=[1]", "--set", "data.holdout.fraction=0")
+	command := "eval --checkpoint " + filepath.Join(run, "checkpoints", "step-00000002") + " --data " + folder
+	if code != exitFailed || !strings.Contains(errOut, "4.png") || !strings.HasSuffix(errOut, "measure with: coordinator "+command+"\n") {
+		t.Fatalf("%d\n%s", code, errOut)
+	}
+	writeTo(t, bad, sound)
+	if code, _, errOut = call(t, bin.coordinator, strings.Fields(command)...); code != exitDone {
+		t.Errorf("%d\n%s", code, errOut)
+	}
+}
+
 // metaOf reads what the newest checkpoint of a run says of its data.
 func metaOf(t *testing.T, run string) (m data.Meta) {
 	t.Helper()

@@ -174,10 +174,11 @@ func (c *Change) Text() string {
 		if n == 0 {
 			return
 		}
-		if s != "" {
-			s += ", "
+		if s == "" {
+			s = counted(n, "sample") + " " + what
+			return
 		}
-		s += fmt.Sprintf("%d %s", n, what)
+		s += fmt.Sprintf(", %d %s", n, what)
 	}
 	if c.Differ > 0 {
 		s = fmt.Sprintf("%d of %d samples differ", c.Differ, c.Before)

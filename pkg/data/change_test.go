@@ -39,12 +39,12 @@ func TestCompareIndexes(t *testing.T) {
 	}{
 		{"abcd", "abxd", "1 of 4 samples differs\n  line 3: another picture", true},
 		{"abcd", "xbcy", "2 of 4 samples differ\n  line 1: another picture\n  line 4: another picture", true},
-		{"abcd", "abcde", "1 added\n  line 5: added", false},
-		{"abcd", "acd", "1 removed\n  line 2: removed", false},
+		{"abcd", "abcde", "1 sample added\n  line 5: added", false},
+		{"abcd", "acd", "1 sample removed\n  line 2: removed", false},
 		{"abcd", "acx", "1 of 4 samples differs, 1 removed\n  line 3: another picture\n  line 2: removed", false},
 		{"abcd", "bacd", "; the others stand in another order", false},
-		{"aaaa", "aaa", "1 removed\n  line 4: removed", false},
-		{"abCd", "abd", "1 removed\n  line 3: removed", true}, // the held-out split has no order
+		{"aaaa", "aaa", "1 sample removed\n  line 4: removed", false},
+		{"abCd", "abd", "1 sample removed\n  line 3: removed", true}, // the held-out split has no order
 		{"abcd", "abcd", "all samples are as they were, but something else in the files differs", true},
 		{"abcdefghijklmnop", "ABCDEFGHIJKLMNOP", "all samples are as they were", false},
 		{"abcdefghijklmn", "0123456789!$%&", "14 of 14 samples differ\n", true},

@@ -22,6 +22,10 @@
 // resume and evaluation; close the Prefetcher before the Dataset; do not use a
 // batch after the following Next.
 //
+// Dataset.Survey decodes samples, lists what is wrong with them and sums the
+// data up; Index and Change are for a run that goes on with data that is not
+// what it was (see Watch, Accept).
+//
 // # Sources
 //
 //	tabletop   synthetic scenes, instructions and a scripted expert, made on the fly

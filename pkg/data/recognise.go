@@ -115,9 +115,12 @@ func tensorNeeds(path string) (n Needs, err error) {
 	defer f.Close()
 	if t, ok := f.Tensor("images"); ok {
 		if len(t.Shape) != 4 {
-			return n, fmt.Errorf("%s: images has the shape %v, expected [N, C, H, W]", path, t.Shape)
+			return n, fmt.Errorf("%s: images has the shape %v, expected [N, C, H, W] or [N, H, W, C]", path, t.Shape)
 		}
 		n.Image = [3]int(t.Shape[1:])
+		if c := t.Shape[3]; c < t.Shape[1] && c < t.Shape[2] { // no model says how many channels there are: fewer than rows and columns
+			n.Image = [3]int{c, t.Shape[1], t.Shape[2]}
+		}
 	}
 	_, n.Tokens = f.Tensor("instruction_tokens")
 	_, n.Actions = f.Tensor("actions")

@@ -244,6 +244,10 @@ func TestRecognise(t *testing.T) {
 	if got, err = Recognise(path); err != nil || got[0].Data.Kind != "tensors" || got[0].Needs.Image != [3]int{1, 2, 2} {
 		t.Errorf("%+v %v", got, err)
 	}
+	path = writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 4, 4, 3}, Data: ramp(96)})
+	if got, err = Recognise(path); err != nil || got[0].Needs.Image != [3]int{3, 4, 4} {
+		t.Errorf("%+v %v", got, err)
+	}
 	if _, err := Recognise(t.TempDir()); err == nil || !strings.Contains(err.Error(), ManifestName) {
 		t.Error(err)
 	}
