@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -36,7 +35,7 @@ func (r *run) peekInit() error {
 	if r.job.Init.Path == "" || r.start > 0 {
 		return nil
 	}
-	f, err := safetensors.OpenModel(abs(r.baseDir, r.job.Init.Path))
+	f, err := r.openInit()
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}

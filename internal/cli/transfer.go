@@ -20,11 +20,7 @@ const initName = "init.safetensors"
 
 // firstWeights finds the file with all first weights that job.Init asks for.
 func (r *run) firstWeights(model *models.Model) error {
-	path := abs(r.baseDir, r.job.Init.Path)
-	if err := notARun(path); err != nil {
-		return err
-	}
-	f, err := safetensors.OpenModel(path)
+	f, err := r.openInit()
 	if err != nil {
 		return err
 	}
@@ -55,17 +51,18 @@ func (r *run) firstWeights(model *models.Model) error {
 	return atomicfile.WriteFrom(r.initFile, 0o644, func(w io.Writer) error { return safetensors.Write(w, all, nil) })
 }
 
-// notARun refuses a run directory: its own init.safetensors is where that run
-// began, and not what it learned.
-func notARun(path string) error {
-	if !isDir(filepath.Join(path, "checkpoints")) {
-		return nil
+// openInit opens the job's init file. A run directory is refused: its own
+// init.safetensors is where that run began, and not what it learned.
+func (r *run) openInit() (*safetensors.File, error) {
+	path := abs(r.baseDir, r.job.Init.Path)
+	if checkpoints := filepath.Join(path, "checkpoints"); isDir(checkpoints) {
+		found, err := checkpoint.LatestGood(checkpoints)
+		if err != nil {
+			return nil, fmt.Errorf("%s is a run directory without a good checkpoint: %w", path, err)
+		}
+		return nil, fmt.Errorf("%s is a run directory: give the weights of one of its checkpoints, such as %s", path, filepath.Join(found.Dir, train.ModelFile))
 	}
-	found, err := checkpoint.LatestGood(filepath.Join(path, "checkpoints"))
-	if err != nil {
-		return fmt.Errorf("%s is a run directory without a good checkpoint: %w", path, err)
-	}
-	return fmt.Errorf("%s is a run directory: give the weights of one of its checkpoints, such as %s", path, filepath.Join(found.Dir, train.ModelFile))
+	return safetensors.OpenModel(path)
 }
 
 // showTransfer says what is odd about the init file, and what became of it.
