@@ -182,8 +182,8 @@ func (c *children) scale(n int) {
 	c.tend()
 }
 
-// dropped says that a worker was let go because it is slow. Another process of
-// this machine would be no quicker, so it is not replaced.
+// dropped says that a worker was let go because it is slow or wrong. Another
+// process of this machine would be no better, so it is not replaced.
 func (c *children) dropped(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

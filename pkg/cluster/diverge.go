@@ -20,7 +20,8 @@ func (m *Machine) judge(step uint64, votes map[string][]string) {
 		return
 	}
 	m.diverged = fmt.Sprintf("workers disagree after step %d: %s", step, ballots(votes))
-	if _, tie := majority(votes); tie || m.cfg.Divergence == RewindDivergence {
+	m.strike(votes)
+	if m.tied || m.cfg.Divergence == RewindDivergence {
 		m.torn = m.diverged
 		return
 	}
@@ -57,6 +58,45 @@ func (m *Machine) name(step uint64, votes map[string][]string) {
 	}
 }
 
+// strike counts a divergence against those who differ from the majority, once a
+// generation. Who has too many is put out: it would go on for ever, and with
+// RewindDivergence the job would never get beyond a checkpoint.
+func (m *Machine) strike(votes map[string][]string) {
+	var most string
+	if most, m.tied = majority(votes); m.tied {
+		return
+	}
+	for _, vote := range sortedKeys(votes) {
+		for _, id := range votes[vote] {
+			if vote == most || m.struck[id] {
+				continue
+			}
+			m.struck[id] = true
+			if m.strikes[id]++; m.strikes[id] == m.cfg.MaxDivergences {
+				m.outcasts = append(m.outcasts, id)
+			}
+		}
+	}
+}
+
+// expel puts members out that have diverged too often.
+func (m *Machine) expel() {
+	for len(m.outcasts) > 0 {
+		id := m.outcasts[0]
+		m.outcasts = m.outcasts[1:]
+		why := fmt.Sprintf("it has diverged %d times in this run (cluster.max_divergences), and is not taken back: look for bad memory or a bad processor in its machine", m.strikes[id])
+		m.fenced[id] = why
+		if w := m.members[id]; w != nil {
+			m.fenced[process(&w.Join)] = why
+			m.act(Dropped{id})
+			m.dismiss(w, why)
+		}
+	}
+}
+
+// process names a worker's process; no worker has such an id.
+func process(j *Join) string { return fmt.Sprintf("process %d on %s", j.PID, j.Host) }
+
 // disown takes note that nobody trusts what a member holds.
 func (m *Machine) disown(w *Member) {
 	w.Status, w.State = AtRest, false
@@ -91,7 +131,11 @@ func (m *Machine) raiseFence(fence uint64) {
 func (m *Machine) mistrust(why string) {
 	m.torn = ""
 	if m.diverges == maxDiverges { // they would do so again
-		m.finish(Failed, fmt.Sprintf("%s, after going back to the same checkpoint %d times", why, m.diverges))
+		why = fmt.Sprintf("%s, after going back to the same checkpoint %d times", why, m.diverges)
+		if m.tied {
+			why += "; without a majority nobody can tell who is wrong: run with one worker more, or with one machine less, in turns"
+		}
+		m.finish(Failed, why)
 		return
 	}
 	m.diverges++

@@ -64,7 +64,10 @@ type Config struct {
 	JoinTimeout time.Duration
 	Straggler   StragglerPolicy
 	Divergence  DivergencePolicy
-	Road        Road // empty: as NATSRoad, without a word
+	// MaxDivergences is how often a member may differ from the majority: then it
+	// is put out, and neither its name nor its process is taken back. 0: any number.
+	MaxDivergences int
+	Road           Road // empty: as NATSRoad, without a word
 }
 
 // Status is what is known of a member's place in the newest generation.
@@ -156,7 +159,7 @@ type (
 	// Rewind asks for the state on the disk: all that was in memory is lost, or
 	// not to be trusted. Answered by Restored.
 	Rewind struct{}
-	// Dropped says that a member was let go because it is slow, and is not wanted back.
+	// Dropped says that a member was let go because it is slow or wrong, and is not wanted back.
 	Dropped struct{ Worker string }
 	// Note is a decision in words, for the log.
 	Note struct{ Text string }

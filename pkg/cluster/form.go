@@ -50,6 +50,7 @@ func (m *Machine) form() {
 	m.start = beginning{step: m.committed, digest: m.digest, hosts: m.hosts()}
 	m.enter(Forming)
 	clear(m.ring)
+	clear(m.struck)
 	var names, behind []string
 	for r, p := range m.places {
 		w := m.members[p.Worker]
@@ -109,8 +110,20 @@ func (m *Machine) agree(live []*Member) bool {
 		m.recall("those who hold the newest state have to say what it is")
 		return false
 	}
-	digest, tie := majority(votes)
 	begins := m.phase == Gathering && best == m.base.Step // nothing was computed with it yet
+	if len(votes) > 1 {
+		if m.strike(votes); len(m.outcasts) > 0 {
+			if m.cfg.Divergence == RewindDivergence && !begins {
+				m.torn = fmt.Sprintf("workers disagree about the state after step %d: %s", best, ballots(votes))
+			}
+			if m.phase == Running { // they are at rest
+				m.enter(Settling)
+			}
+			m.expel()
+			return false
+		}
+	}
+	digest, tie := majority(votes)
 	if tie || len(votes) > 1 && m.cfg.Divergence == RewindDivergence && !begins {
 		m.mistrust(fmt.Sprintf("workers disagree about the state after step %d: %s", best, ballots(votes)))
 		return false

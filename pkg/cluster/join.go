@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 )
 
@@ -33,6 +34,11 @@ func (m *Machine) join(j *Join) {
 	case m.mustShare(j) != "":
 		m.act(Answer{Refused: m.mustShare(j)})
 		m.note("refused worker %s on %s: %s", j.Worker, clip(j.Host), m.mustShare(j))
+		return
+	case m.fenced[j.Worker] != "" || m.fenced[process(j)] != "":
+		why := cmp.Or(m.fenced[j.Worker], m.fenced[process(j)])
+		m.act(Answer{Refused: fmt.Sprintf("worker %s: %s", j.Worker, why)})
+		m.note("refused worker %s on %s: %s", j.Worker, j.Host, why)
 		return
 	case w == nil && len(m.members) >= MaxMembers:
 		m.act(Answer{Refused: fmt.Sprintf("the job has %d workers, as many as there can be", len(m.members))})

@@ -78,6 +78,11 @@ type Machine struct {
 	torn     string            // the same, where nobody's state is to count for it
 	known    map[uint64]string // digests of the newest steps that all agreed on
 	suspects map[string]bool   // members that have diverged, and have yet to commit with the others
+	tied     bool              // the newest divergence had no majority
+	strikes  map[string]int    // divergences from the majority, by worker
+	struck   map[string]bool   // those that have one in this generation
+	outcasts []string          // members to be put out
+	fenced   map[string]string // names and processes that are not taken back, and why
 	failing  string            // reason of an end that only waits for the checkpoint
 	blamed   map[string]int
 	faults   map[string]string // own faults since the last commit, by worker
@@ -96,7 +101,7 @@ type Machine struct {
 func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
 		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, abandoned: map[uint64]bool{},
-		known: map[uint64]string{}, suspects: map[string]bool{}, blamed: map[string]int{}, faults: map[string]string{},
+		known: map[uint64]string{}, strikes: map[string]int{}, struck: map[string]bool{}, fenced: map[string]string{}, suspects: map[string]bool{}, blamed: map[string]int{}, faults: map[string]string{},
 		committed: cfg.StartStep, reported: cfg.Reported, told: cfg.Reported, started: now, began: now, at: now}
 	m.stored, m.hasStored = cfg.StartStep, cfg.Stored
 	if !cfg.Takeover { // steps that the metrics have beyond it are run again
@@ -361,6 +366,7 @@ const PhaseFormed = "formed"
 
 // proceed does what has become possible.
 func (m *Machine) proceed() {
+	m.expel()
 	switch m.phase {
 	case Gathering:
 		m.gathered()

@@ -1,19 +1,20 @@
 package cluster
 
-import "sort"
+import "slices"
 
-// pace is how fast a member computes: a running mean of its time a micro-batch.
+// pace is how fast a member computes: its times a micro-batch in the newest
+// steps. What is typical of them is their median, which one step says nothing
+// against: a process that froze for a second or for twenty is not a slow one.
 type pace struct {
-	mean  float64 // seconds
-	n     int
-	slow  int  // steps in a row that it was much slower than the others
-	quick int  // steps in a row that it was not
-	shed  bool // it has been given less
+	times [slowSteps]float64 // seconds, of step i at i modulo their number
+	n     int                // steps
+	slow  int                // steps in a row that it was much slower than the others
+	quick int                // steps since then that it was not
+	shed  bool               // it has been given less
 }
 
 const (
 	minPace      = 1e-9 // seconds: clocks are coarse, and speeds are quotients
-	paceMemory   = 0.2  // weight of the newest step
 	slowFrom     = 1.5  // times the others' median
 	slowUntil    = 1.2
 	slowLeast    = 0.005 // seconds a micro-batch: less is the noise of a busy machine
@@ -22,12 +23,38 @@ const (
 )
 
 func (p *pace) add(seconds float64) {
-	seconds = max(seconds, minPace)
-	if p.n++; p.n == 1 {
-		p.mean = seconds
-		return
+	p.times[p.n%slowSteps] = max(seconds, minPace)
+	p.n++
+}
+
+// newest is the time of the newest step.
+func (p *pace) newest() float64 { return p.times[(p.n-1)%slowSteps] }
+
+// typical is the median of the newest times; 0 before the first.
+func (p *pace) typical() float64 {
+	l := slices.Clone(p.times[:min(p.n, slowSteps)])
+	if len(l) == 0 {
+		return 0
 	}
-	p.mean += paceMemory * (seconds - p.mean)
+	slices.Sort(l)
+	return l[len(l)/2]
+}
+
+// known says whether there are times enough to go by.
+func (p *pace) known() bool { return p.n >= slowSteps }
+
+// staysSlow compares the newest step with what is typical of the others, and
+// says whether that makes it slow for slowSteps in a row, the first time it does.
+func (p *pace) staysSlow(others float64) bool {
+	switch t := p.newest(); {
+	case t > slowFrom*others && t-others > slowLeast:
+		p.slow, p.quick = p.slow+1, 0
+	case t < slowUntil*others:
+		p.slow, p.quick = 0, p.quick+1
+	default:
+		p.slow = 0
+	}
+	return p.slow == slowSteps
 }
 
 // speeds are relative: all alike, or by pace where shares follow it. Members
@@ -36,8 +63,8 @@ func speeds(l []*pace) []float64 {
 	out := make([]float64, len(l))
 	sum, n := 0.0, 0
 	for i, p := range l {
-		if p.shed && p.n >= slowSteps && p.mean > 0 {
-			out[i] = 1 / p.mean
+		if p.shed && p.known() {
+			out[i] = 1 / p.typical()
 			sum, n = sum+out[i], n+1
 		}
 	}
@@ -60,32 +87,22 @@ func (m *Machine) watchPace(reports []*Report) {
 	}
 	for _, r := range reports {
 		w := m.members[r.Worker]
-		if w == nil || w.pace.n < slowSteps || !m.ring[w.Worker] {
+		if w == nil || !w.pace.known() || !m.ring[w.Worker] {
 			continue
 		}
 		var others []float64
 		for _, o := range m.members {
-			if o != w && o.pace.n >= slowSteps && m.ring[o.Worker] && !o.Spare {
-				others = append(others, o.pace.mean)
+			if o != w && o.pace.known() && m.ring[o.Worker] && !o.Spare {
+				others = append(others, o.pace.typical())
 			}
 		}
 		if len(others) == 0 {
 			continue
 		}
-		sort.Float64s(others)
+		slices.Sort(others)
 		median := others[len(others)/2]
-		if median <= 0 {
-			continue
-		}
-		w.Slowdown = w.pace.mean / median
-		p := &w.pace
-		switch {
-		case w.Slowdown > slowFrom && w.pace.mean-median > slowLeast:
-			p.slow, p.quick = p.slow+1, 0
-		case w.Slowdown < slowUntil:
-			p.slow, p.quick = 0, p.quick+1
-		}
-		if p.slow == slowSteps {
+		w.Slowdown = w.pace.typical() / median
+		if w.pace.staysSlow(median) {
 			m.straggler(w)
 		}
 	}

@@ -91,6 +91,27 @@ func TestSimulatedDivergenceAmongFaults(t *testing.T) {
 	}
 }
 
+// A worker that diverges at every step is put out by name, and the job comes to
+// its end without it: with right weights where all go back to the disk, and with
+// those of the majority otherwise.
+func TestSimulatedEvil(t *testing.T) {
+	for seed := uint64(1); seed <= uint64(*simSeeds/5); seed++ {
+		s := newSim(seed)
+		s.flips, s.evil, s.strikes = true, "w1", 3
+		s.workers, s.wanted = 3, 3
+		s.quiet = simStart
+		if seed%2 == 0 {
+			s.divergence, s.mixed = ResyncDivergence, true // what it computed stays in the sums
+		}
+		if err := s.run(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if len(s.dropped) != 1 || !s.dropped[s.evil] {
+			t.Fatalf("seed %d: put out were %v, want %s", seed, s.dropped, s.evil)
+		}
+	}
+}
+
 // A seed gives the same run, event by event.
 func TestSimulationReplays(t *testing.T) {
 	trace := func() string {
@@ -124,10 +145,13 @@ type sim struct {
 	faults  int
 	recalls int
 	rewinds int
-	flips   bool // of bits in memory: the one kind of fault
-	mixed   bool // unless this is set
+	flips   bool   // of bits in memory: the one kind of fault
+	mixed   bool   // unless this is set
+	evil    string // a worker in whose memory a bit flips at every step, whichever process it is
+	dropped map[string]bool
 
 	divergence DivergencePolicy
+	strikes    int // divergences until a worker is put out
 
 	steps, micro, every int
 	workers             int
@@ -172,7 +196,7 @@ func (q *simQueue) Pop() any {
 
 func newSim(seed uint64) *sim {
 	r := rand.New(rand.NewPCG(seed, 77))
-	s := &sim{divergence: RewindDivergence, rng: r, now: simStart, logf: func(string, ...any) {}, cut: map[string]bool{}, procs: map[string]*simWorker{}}
+	s := &sim{divergence: RewindDivergence, rng: r, now: simStart, logf: func(string, ...any) {}, cut: map[string]bool{}, dropped: map[string]bool{}, procs: map[string]*simWorker{}}
 	s.steps, s.micro, s.every = 6+r.IntN(20), 2+r.IntN(7), 1+r.IntN(6)
 	s.workers = 1 + r.IntN(4)
 	s.wanted = s.workers
@@ -532,7 +556,7 @@ func (s *sim) startCoordinator(takeover bool) {
 		reported = c.metrics[n-1]
 	}
 	c.m = NewMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: 3, Micro: s.micro, Steps: uint64(s.steps),
-		StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover, Deadline: time.Second, JoinTimeout: 20 * time.Second, Straggler: KeepStraggler, Divergence: s.divergence}, s.now)
+		StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover, Deadline: time.Second, JoinTimeout: 20 * time.Second, Straggler: KeepStraggler, Divergence: s.divergence, MaxDivergences: s.strikes}, s.now)
 	s.coord = c
 	c.clock = NewClock(s.now, 2*tickPeriod(time.Second))
 	var tick func()
@@ -608,6 +632,8 @@ func (c *simCoordinator) step(ev any) []any {
 					w.hear(b)
 				}
 			})
+		case Dropped:
+			s.dropped[a.Worker] = true
 		case Note:
 			s.logf("%s: %s", c.name, a.Text)
 			c.lost(a.Text)
@@ -1127,6 +1153,9 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 		loss += float64(sum[simElements+2*m]) + float64(sum[simElements+2*m+1])
 	}
 	simUpdate(w.state[:simElements], w.state[simElements:], sum[:simElements], s.micro)
+	if w.id == s.evil {
+		w.state[0] = math.Float32frombits(math.Float32bits(w.state[0]) ^ 1<<s.rng.IntN(23))
+	}
 	w.step++
 	n := len(w.grads)
 	w.grads, w.losses = nil, nil

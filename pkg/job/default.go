@@ -47,7 +47,7 @@ func Default(modelKind, dataKind string) Job {
 		Cluster: Cluster{Workers: 2, MinWorkers: 1,
 			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
 			JoinTimeout: Duration(time.Minute), BucketBytes: 4 << 20, ChunkBytes: 512 << 10, WindowBytes: 8 << 20,
-			Topology: "broker", Road: "auto", Straggler: "keep", Divergence: "resync", Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
+			Topology: "broker", Road: "auto", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
 	}
 	m := &j.Model
 	if takesImages(modelKind) {

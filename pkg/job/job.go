@@ -144,10 +144,11 @@ type Cluster struct {
 	ChunkBytes  int      `yaml:"chunk_bytes"`  // message payload; default 512 KiB
 	WindowBytes int      `yaml:"window_bytes"` // in flight on a link of the ring; default 8 MiB
 
-	Topology      string   `yaml:"topology"`       // how members reach each other: broker | mesh (a broker in every worker)
-	Road          string   `yaml:"road"`           // how gradients travel: auto (shared memory within a host, NATS between hosts) | nats | shm
-	Straggler     string   `yaml:"straggler"`      // a worker that stays slow: keep | shed (fewer micro-batches) | drop
-	Divergence    string   `yaml:"divergence"`     // a worker whose state is not the others': resync (from the majority) | rewind (all, to the last checkpoint)
-	Stall         Duration `yaml:"stall"`          // waiting that is reported; default 5s
-	OrphanTimeout Duration `yaml:"orphan_timeout"` // how long workers wait for a coordinator that is gone; default 5m
+	Topology       string   `yaml:"topology"`        // how members reach each other: broker | mesh (a broker in every worker)
+	Road           string   `yaml:"road"`            // how gradients travel: auto (shared memory within a host, NATS between hosts) | nats | shm
+	Straggler      string   `yaml:"straggler"`       // a worker that stays slow: keep | shed (fewer micro-batches) | drop
+	Divergence     string   `yaml:"divergence"`      // a worker whose state is not the others': resync (from the majority) | rewind (all, to the last checkpoint)
+	MaxDivergences int      `yaml:"max_divergences"` // a worker whose state was not the others' so often is put out for good; 0: never
+	Stall          Duration `yaml:"stall"`           // waiting that is reported; default 5s
+	OrphanTimeout  Duration `yaml:"orphan_timeout"`  // how long workers wait for a coordinator that is gone; default 5m
 }

@@ -178,6 +178,7 @@ cluster:
   road: auto
   straggler: keep
   divergence: resync
+  max_divergences: 3
   stall: 5s
   orphan_timeout: 5m0s
 `

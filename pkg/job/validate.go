@@ -349,6 +349,7 @@ func (j *Job) checkCluster(c *checker) {
 	c.oneOf("cluster.road", k.Road, roads)
 	c.oneOf("cluster.straggler", k.Straggler, stragglers)
 	c.oneOf("cluster.divergence", k.Divergence, divergences)
+	c.within("cluster.max_divergences", k.MaxDivergences, 0, 1000)
 	c.within("cluster.window_bytes", k.WindowBytes, 1<<10, 64<<20)
 	if c.within("cluster.chunk_bytes cluster.bucket_bytes", k.ChunkBytes, 64, 1<<20) && k.ChunkBytes%4 != 0 {
 		c.bad("cluster.chunk_bytes", "%d is no multiple of 4, the bytes of a float32", k.ChunkBytes)
