@@ -223,7 +223,7 @@ func checkData(c *cobra.Command, arg string, f *dataFlags) (err error) {
 	samples := 0
 	for _, t := range targets {
 		sum, err := t.survey(ctx, c.ErrOrStderr(), "checking", data.Survey{Threads: f.threads, Fault: l.add}, data.Watch{Fault: l.add})
-		samples += sum.Samples
+		samples = max(samples, sum.Samples) // each camera of a data set has all
 		switch {
 		case ctx.Err() != nil:
 			if !f.asJSON {

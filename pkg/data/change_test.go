@@ -213,6 +213,55 @@ func TestChangeBesideAHeldoutSet(t *testing.T) {
 	}
 }
 
+// TestNamedHeldoutEpisodeIsGone guards that a job that names its held-out
+// episodes goes on though one of them was taken out of the data.
+func TestNamedHeldoutEpisodeIsGone(t *testing.T) {
+	dir := folderOf(t, 10)
+	cfg := job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Episodes: []int{0, 3}}}
+	was := mustOpen(t, cfg, folderNeeds, nil)
+	manifest, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, ManifestName, bytes.Join(bytes.SplitAfter(manifest, []byte("\n"))[2:], nil))
+	d, err := reopen(t, cfg, folderNeeds, was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	m := Accept(was.Meta(), d.Meta(), *d.Change(), 5, 4)
+	if d.Meta().Heldout != 2 || d.Change().Epoch || !slices.Equal(m.Held, []int{2}) {
+		t.Errorf("%+v, held out %v", d.Change(), m.Held)
+	}
+	if worker := mustOpen(t, cfg, folderNeeds, &m); worker.Meta().Heldout != 2 {
+		t.Errorf("a worker holds out %d", worker.Meta().Heldout)
+	}
+	m.Held = []int{77}
+	if _, err := Open(cfg, folderNeeds, 1, ".", &m); !errors.Is(err, ErrOtherData) {
+		t.Error(err)
+	}
+}
+
+// TestHeldNow guards who is held out when episodes are put together or new.
+func TestHeldNow(t *testing.T) {
+	was := indexOf("abCD")
+	for _, c := range []struct {
+		now     string
+		episode []int
+		want    []int
+	}{
+		{"abCD", []int{0, 1, 2, 3}, []int{2, 3}},
+		{"abCD", []int{0, 1, 1, 2}, []int{2}}, // with one that was trained on
+		{"CDxx", []int{0, 0, 1, 2}, []int{0}}, // the new ones are trained on
+		{"DCab", []int{0, 1, 2, 3}, []int{0, 1}},
+	} {
+		got := compareIndexes(was, indexOf(c.now), false).heldNow(was, 4, func(i int) int { return c.episode[i] })
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s %v: held out %v, want %v", c.now, c.episode, got, c.want)
+		}
+	}
+}
+
 // TestChangedRows guards that rows of a file of tensors are told apart too.
 func TestChangedRows(t *testing.T) {
 	v := ramp(3 * 4)

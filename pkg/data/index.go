@@ -152,7 +152,6 @@ func (d *set) Index(ctx context.Context) (*Index, error) {
 		return x, d.indexRows(ctx, x)
 	}
 	t := d.about.table
-	frames := make([]int32, t.eps)
 	var b []byte
 	for i := range x.Entries {
 		e := &x.Entries[i]
@@ -170,8 +169,7 @@ func (d *set) Index(ctx context.Context) (*Index, error) {
 			b = putFloats(b, t.action(i))
 		}
 		e.Rest = crc32.Checksum(b, castagnoli)
-		e.Place = t.short(i, int(frames[t.episode[i]]))
-		frames[t.episode[i]]++
+		e.Place = t.short(i, t.frame(i))
 	}
 	return x, nil
 }

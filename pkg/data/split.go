@@ -77,18 +77,13 @@ func split(n, episodes int, held []int, episode func(i int) int) (train, heldout
 	return train, heldout
 }
 
-// heldOut returns the held-out episodes: those of the given Meta where they
-// were fixed, else the job's choice.
+// heldOut returns the job's choice of held-out episodes. Where the data has
+// changed, and an episode that the job names is gone, it is nobody: finish
+// knows who was held out.
 func (o *opening) heldOut(n int, numbers []int64) ([]int, error) {
-	if g := o.given; g != nil && g.Held != nil && g.Fingerprint != "" && !o.watch.Other {
-		if len(g.Held) > 0 && g.Held[len(g.Held)-1] >= n {
-			return nil, fmt.Errorf("%w: %d episodes, but episode %d was held out", ErrOtherData, n, g.Held[len(g.Held)-1])
-		}
-		return g.Held, nil
-	}
 	held, err := heldOut(o.cfg.Holdout, o.seed, n, numbers)
-	if err != nil && o.given != nil && o.given.Held != nil && o.watch.Other {
-		return nil, nil // settle knows them
+	if g := o.given; err != nil && g != nil && g.Fingerprint != "" && (g.Held != nil || o.watch.Former != nil) {
+		return nil, nil
 	}
 	return held, err
 }
@@ -118,6 +113,8 @@ func (o *opening) finish(d *set) error {
 	switch {
 	case g.Fingerprint != d.meta.Fingerprint:
 		return o.settle(d)
+	case len(g.Held) > 0 && g.Held[len(g.Held)-1] >= d.about.episodes:
+		return fmt.Errorf("%w: %d episodes, but episode %d was held out", ErrOtherData, d.about.episodes, g.Held[len(g.Held)-1])
 	case g.Held != nil:
 		return d.resplit(g.Held, o.skip)
 	}

@@ -98,6 +98,14 @@ func TestCheckListsAllRecords(t *testing.T) {
 	if sum.Samples == 0 {
 		t.Error("nothing was left to look at")
 	}
+	d, err := OpenContext(context.Background(), job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds, 1, ".", nil, Watch{Fault: func(Fault) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if p := d.(*set).about.place(0); *p.Episode != 1 || *p.Record != 1 || *p.Frame != 0 {
+		t.Errorf("behind a damaged record the first sample is of episode %d, record %d, frame %d", *p.Episode, *p.Record, *p.Frame)
+	}
 }
 
 // TestCheckFindsNumbers guards that a value that is none is named by row.

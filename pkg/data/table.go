@@ -1,6 +1,9 @@
 package data
 
-import "slices"
+import (
+	"slices"
+	"sync"
+)
 
 // table is what a file source knows of every sample but its pixels. Episodes
 // are counted 0, 1, … in order of appearance.
@@ -20,20 +23,25 @@ type table struct {
 	camera  string                     // what the data calls it
 	sums    []uint32                   // [n] CRC-32C of each picture's file; nil: none were read
 	close   func() error
+
+	counting sync.Once
+	frames   []int32 // see frame
 }
 
 func (t *table) action(i int) []float32 { return t.actions[i*t.dim : (i+1)*t.dim] }
 
 // frame is the place of sample i in its episode, whose samples stand together
-// or not, from 0.
+// or not, from 0. All are counted the first time that somebody asks.
 func (t *table) frame(i int) int {
-	n := 0
-	for k := range i {
-		if t.episode[k] == t.episode[i] {
-			n++
+	t.counting.Do(func() {
+		next := make([]int32, t.eps)
+		t.frames = make([]int32, len(t.episode))
+		for k, e := range t.episode {
+			t.frames[k] = next[e]
+			next[e]++
 		}
-	}
-	return n
+	})
+	return int(t.frames[i])
 }
 
 // textIndex gives each distinct instruction its place in texts.
