@@ -77,7 +77,7 @@ type run struct {
 
 	retaining sync.Mutex // one round of retention at a time
 	fetching  fetching
-	params    int // of the model
+	layout    train.Layout // of the model's parameters
 
 	offered offered // files of the first state
 	link    *link
@@ -124,7 +124,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	config := model.Config()
-	r.params = model.Params().Count()
+	r.layout = train.LayoutOf(model.Params())
 	err = r.checkInit(model)
 	model.Close() // from here on the workers hold one
 	if err != nil {
@@ -182,8 +182,8 @@ func (r *run) train(ctx context.Context) (err error) {
 	r.view.saved(r.start)
 	r.joined = map[string]bool{}
 	r.view.event("start", fmt.Sprintf("%s: %s model, %d parameters; %d training samples (%s); %d steps of %d samples in micro-batches of %d",
-		r.job.Name, r.job.Model.Kind, r.params, r.meta.Train, r.meta.Kind, r.job.Train.Steps, r.job.Batch.Global, r.job.Batch.Micro),
-		map[string]any{"job": r.job.Name, "parameters": r.params, "steps": r.job.Train.Steps, "start_step": r.start, "run_dir": r.dir})
+		r.job.Name, r.job.Model.Kind, r.layout.Parameters(), r.meta.Train, r.meta.Kind, r.job.Train.Steps, r.job.Batch.Global, r.job.Batch.Micro),
+		map[string]any{"job": r.job.Name, "parameters": r.layout.Parameters(), "steps": r.job.Train.Steps, "start_step": r.start, "run_dir": r.dir})
 	if r.start > 0 {
 		r.view.event("resume", fmt.Sprintf("resuming after step %d from %s", r.start, from.Dir), map[string]any{"step": r.start})
 	}
@@ -395,14 +395,12 @@ func (r *run) stepDone(reports []*cluster.Report) {
 // makes them one on the disk.
 func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluster.Offer) (err error) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
-	defer cancel()
-	ctx, end := r.fetching.begin(ctx, parts)
-	defer end()
-	files, err := assemble(parts, r.params)
+	files, err := assemble(parts, r.layout.Parameters())
 	if err != nil {
 		return err
 	}
+	ctx, end := r.fetching.begin(ctx, parts)
+	defer end()
 	if err := r.lock.Check(); err != nil {
 		return err
 	}
@@ -415,35 +413,8 @@ func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 			w.Abort()
 		}
 	}()
-	for _, f := range files {
-		dst, err := w.Create(f.name, f.total)
-		if err != nil {
-			return err
-		}
-		errs := make(chan error, len(f.pieces))
-		fetch, cancel := context.WithCancel(ctx) // of one that fails the others are in vain
-		for _, p := range f.pieces {
-			go func() {
-				if err := link.blobs.Fetch(fetch, p.worker, p.Name, p.Size, p.SHA256, at{dst, p.Offset}); err != nil {
-					errs <- fmt.Errorf("fetching %s from worker %s: %w", p.Name, p.worker, err)
-					return
-				}
-				errs <- nil
-			}()
-		}
-		for range f.pieces {
-			if e := <-errs; e != nil && err == nil { // what follows is of the cancelling
-				err = e
-				cancel()
-			}
-		}
-		cancel()
-		if err != nil {
-			return err
-		}
-		if err := dst.Close(); err != nil {
-			return err
-		}
+	if err := r.fetch(ctx, link, w, step, parts, files); err != nil {
+		return err
 	}
 	meta, err := json.Marshal(r.meta)
 	if err != nil {

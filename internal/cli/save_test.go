@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +21,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -69,10 +73,11 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 		}
 		return member{c, b, name}
 	}
-	coord, a, b := join(train.CoordinatorPeer), join("a"), join("b")
+	coord, a, b, c := join(train.CoordinatorPeer), join("a"), join("b"), join("c")
 	defer coord.conn.Close()
 	defer a.conn.Close()
 	defer b.conn.Close()
+	defer c.conn.Close()
 
 	dir := filepath.Join(t.TempDir(), "run")
 	j, err := job.Load("testdata/small.yaml", []string{"checkpoint={every: 5, keep: 1}"})
@@ -96,14 +101,24 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	}
 	defer r.eval.finish(false)
 
-	// A state of 4 MiB, cut in two as workers cut it.
+	// A state of 12 MiB, cut as workers cut it.
+	ps := tensor.NewParams()
+	ps.Add("w", 1<<20)
+	ps.Seal()
+	defer ps.Close()
+	r.layout = train.LayoutOf(ps)
 	state := func(step int) map[string][]byte {
 		x := make([]float32, 1<<20)
 		x[len(x)-1] = float32(step)
 		out := map[string][]byte{}
 		for _, name := range []string{train.ModelFile, train.OptimizerFile} {
 			var buf bytes.Buffer
-			if err := safetensors.Write(&buf, []safetensors.Tensor{{Name: "w", Shape: []int{len(x)}, Data: x}}, nil); err != nil {
+			tensors := []safetensors.Tensor{{Name: "w", Shape: []int{len(x)}, Data: x}}
+			if name == train.OptimizerFile {
+				tensors[0].Name = checkpoint.FirstMoment + "w"
+				tensors = append(tensors, safetensors.Tensor{Name: checkpoint.SecondMoment + "w", Shape: []int{len(x)}, Data: x})
+			}
+			if err := safetensors.Write(&buf, tensors, nil); err != nil {
 				t.Fatal(err)
 			}
 			out[name] = buf.Bytes()
@@ -111,8 +126,29 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 		return out
 	}
 	offer := func(step int, whole map[string][]byte, wrap func([]byte) io.ReaderAt, members ...member) (parts []*cluster.Offer) {
+		var files []*safetensors.File
+		for _, name := range []string{train.ModelFile, train.OptimizerFile} {
+			f, err := safetensors.Read(bytes.NewReader(whole[name]), int64(len(whole[name])), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, f)
+		}
+		digest, err := r.layout.Digest(uint64(step), files[0], files[1])
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i, m := range members {
-			o := &cluster.Offer{Worker: m.name, Step: uint64(step), Part: i, Parts: len(members)}
+			o := &cluster.Offer{Worker: m.name, Step: uint64(step), Part: i, Parts: len(members), Digest: digest}
+			for k := range min(len(members), train.MaxWitnesses) {
+				text, j := "", (i+k)%len(members)
+				for _, name := range []string{train.ModelFile, train.OptimizerFile} {
+					all, h := whole[name], train.PartSum()
+					h.Write(all[len(all)*j/len(members) : len(all)*(j+1)/len(members)])
+					text += fmt.Sprintf("%08x", h.Sum32())
+				}
+				o.Sums = append(o.Sums, text)
+			}
 			for _, name := range []string{train.ModelFile, train.OptimizerFile} {
 				all := whole[name]
 				lo, hi := len(all)*i/len(members), len(all)*(i+1)/len(members)
@@ -189,6 +225,45 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	}
 	holds(5)
 
+	// One who hands out, and announces, what it does not hold is found by the
+	// digest of the whole, and named by what it and others say of its part.
+	r.fetching.members(members("a", "b", "c"))
+	for _, who := range [][]member{{b}, {a, b}, {a, c, b}} {
+		for _, name := range []string{train.ModelFile, train.OptimizerFile} {
+			for _, place := range []string{"header", "data"} {
+				parts := offer(10, state(10), nil, who...)
+				o := parts[len(parts)-1]
+				for k := range o.Files {
+					f := &o.Files[k]
+					if f.File != name {
+						continue
+					}
+					bad := bytes.Clone(state(10)[name][f.Offset : f.Offset+f.Size])
+					at := len(bad) - 7
+					if place == "header" && len(who) == 1 {
+						at = 20
+					}
+					bad[at] ^= 0x40
+					sum := sha256.Sum256(bad)
+					f.SHA256 = hex.EncodeToString(sum[:])
+					b.blobs.Withdraw(f.Name)
+					if err := b.blobs.Offer(f.Name, f.Size, f.SHA256, bytes.NewReader(bad)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				err := r.save(ctx, l, 10, parts)
+				var pe *cluster.PartError
+				if !errors.As(err, &pe) || !slices.Equal(pe.Workers, []string{"b"}) || !strings.Contains(err.Error(), "worker b") {
+					t.Errorf("%d workers, the last of which hands out a flipped bit in the %s of %s: %v", len(who), place, name, err)
+				}
+				holds(5)
+			}
+		}
+	}
+	if t.Failed() {
+		return
+	}
+
 	if err := r.save(ctx, l, 10, offer(10, state(10), nil, a)); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +272,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	// Nobody makes the coordinator reserve more than the model can have.
 	parts = offer(15, state(15), nil, a)
 	parts[0].Files[0].Total = 1 << 40
-	if err := r.save(ctx, l, 15, parts); err == nil || !strings.Contains(err.Error(), "a model of 0 parameters has at most") {
+	if err := r.save(ctx, l, 15, parts); err == nil || !strings.Contains(err.Error(), "a model of 1048576 parameters has at most") {
 		t.Errorf("a part of a file that is too large: %v", err)
 	}
 	holds(10)

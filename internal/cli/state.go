@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,11 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -171,21 +168,6 @@ func (r *run) rewind(l *link) (uint64, []cluster.Blob, error) {
 	return s.step, s.blobs, nil
 }
 
-// piece is a run of bytes of a checkpoint's file, and who has it.
-type piece struct {
-	cluster.Piece
-	worker string
-}
-
-type wholeFile struct {
-	name   string
-	total  int64
-	pieces []piece
-}
-
-// saveTimeout bounds the fetch of one checkpoint.
-const saveTimeout = 10 * time.Minute
-
 // fetching is the checkpoint that is being fetched. A worker that is lost
 // meanwhile would be waited for; with it goes the checkpoint, at once.
 type fetching struct {
@@ -230,51 +212,6 @@ func (f *fetching) check() {
 		}
 	}
 }
-
-// assemble checks that the parts of a checkpoint make its two files, each byte
-// once, of a size that a model of so many parameters can have.
-func assemble(parts []*cluster.Offer, parameters int) ([]wholeFile, error) {
-	const header = 16 << 20
-	most := map[string]int64{train.ModelFile: 4*int64(parameters) + header, train.OptimizerFile: 8*int64(parameters) + header}
-	var out []wholeFile
-	for _, name := range []string{train.ModelFile, train.OptimizerFile} {
-		f := wholeFile{name: name, total: -1}
-		for _, o := range parts {
-			for _, p := range o.Files {
-				if p.File == name {
-					f.pieces = append(f.pieces, piece{p, o.Worker})
-				}
-			}
-		}
-		slices.SortFunc(f.pieces, func(a, b piece) int { return cmp.Compare(a.Offset, b.Offset) })
-		end := int64(0)
-		for _, p := range f.pieces {
-			if f.total < 0 {
-				f.total = p.Total
-			}
-			if p.Total > most[name] {
-				return nil, fmt.Errorf("worker %s offers a part of a %s of %d bytes: a model of %d parameters has at most %d", p.worker, name, p.Total, parameters, most[name])
-			}
-			if p.Offset != end || p.Size < 0 || p.Total != f.total {
-				return nil, fmt.Errorf("the parts of %s do not fit: one of worker %s is of bytes %d to %d of %d, and the one before it ends at %d", name, p.worker, p.Offset, p.Offset+p.Size, p.Total, end)
-			}
-			end += p.Size
-		}
-		if end != f.total {
-			return nil, fmt.Errorf("the parts of %s end at byte %d of %d", name, end, f.total)
-		}
-		out = append(out, f)
-	}
-	return out, nil
-}
-
-// at writes into a file from an offset on.
-type at struct {
-	w      io.WriterAt
-	offset int64
-}
-
-func (a at) WriteAt(p []byte, off int64) (int, error) { return a.w.WriteAt(p, a.offset+off) }
 
 // serveMicro answers workers that do not hold the data: the samples of one
 // micro-batch by the name micro/<step>/<m>.

@@ -179,6 +179,8 @@ func (s *stagedFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+func (s *stagedFile) ReadAt(p []byte, off int64) (int, error) { return s.f.ReadAt(p, off) }
+
 func (s *stagedFile) Write(p []byte) (int, error) {
 	n, err := s.WriteAt(p, s.at)
 	s.at += int64(n)

@@ -63,6 +63,12 @@ func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
 	return copy(f.b[off:], p), nil
 }
 
+func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return bytes.NewReader(f.b).ReadAt(p, off)
+}
+
 func (f *memoryFile) Write(p []byte) (int, error) {
 	n, err := f.WriteAt(p, f.at)
 	f.at += int64(n)

@@ -47,10 +47,12 @@ type Writer interface {
 
 // File is a file of a checkpoint in the making. WriteAt may be called from many
 // goroutines, in any order, and again for the same place; Write continues after
-// the last Write. Close reports what the disk says, a full one included.
+// the last Write. Until Close, ReadAt reads what was written. Close reports what
+// the disk says, a full one included.
 type File interface {
 	io.Writer
 	io.WriterAt
+	io.ReaderAt
 	io.Closer
 }
 

@@ -15,6 +15,8 @@ const (
 	maxGeneration = 1 << 60
 	// maxPieces bounds the files of one part of a checkpoint.
 	maxPieces = 16
+	// maxSums bounds the checksums of an offer, and maxSum the bytes of one.
+	maxSums, maxSum = 8, 64
 	// maxTargets of a step: whole numbers up to it are float64.
 	maxTargets = 1 << 53
 	// maxSeconds of a part of a step.
@@ -92,6 +94,9 @@ func (e *Offer) check() error {
 	}
 	if len(e.Files) > maxPieces {
 		return fmt.Errorf("%d files", len(e.Files))
+	}
+	if len(e.Sums) > maxSums || slices.ContainsFunc(e.Sums, func(s string) bool { return len(s) > maxSum }) {
+		return fmt.Errorf("%d checksums", len(e.Sums))
 	}
 	for _, p := range e.Files {
 		if p.Offset < 0 || p.Size < 0 || p.Total < 0 || p.Offset > p.Total || p.Size > p.Total-p.Offset {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -239,6 +240,10 @@ func (m *Machine) saved(e Saved) {
 	}
 	if e.Err != nil {
 		m.note("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
+		var bad *PartError
+		if errors.As(e.Err, &bad) {
+			m.accuse(bad)
+		}
 		m.dropOffers(e.Step, e.Err.Error())
 		m.retake = m.retake || e.Step == m.doubted
 		if m.phase == Saving && e.Step == m.committed {

@@ -68,14 +68,21 @@ func (m *Machine) strike(votes map[string][]string) {
 	}
 	for _, vote := range sortedKeys(votes) {
 		for _, id := range votes[vote] {
-			if vote == most || m.struck[id] {
-				continue
-			}
-			m.struck[id] = true
-			if m.strikes[id]++; m.strikes[id] == m.cfg.MaxDivergences {
-				m.outcasts = append(m.outcasts, id)
+			if vote != most {
+				m.count(id)
 			}
 		}
+	}
+}
+
+// count adds a divergence of a member's, once a generation.
+func (m *Machine) count(id string) {
+	if m.struck[id] {
+		return
+	}
+	m.struck[id] = true
+	if m.strikes[id]++; m.strikes[id] == m.cfg.MaxDivergences {
+		m.outcasts = append(m.outcasts, id)
 	}
 }
 
@@ -96,6 +103,33 @@ func (m *Machine) expel() {
 
 // process names a worker's process; no worker has such an id.
 func process(j *Join) string { return fmt.Sprintf("process %d on %s", j.PID, j.Host) }
+
+// PartError says that the parts of a checkpoint did not make the state that all
+// of their workers hold: what those of Workers handed out is not what they and
+// others say that it is. Nobody is named where that cannot be told.
+type PartError struct {
+	Workers []string
+	Reason  string
+}
+
+func (e *PartError) Error() string { return e.Reason }
+
+// accuse takes note of workers that did not hand out what they hold: they have
+// diverged. Their part of the next checkpoint comes from others, whose state
+// they get first.
+func (m *Machine) accuse(e *PartError) {
+	m.retake = true
+	known := slices.DeleteFunc(slices.Clone(e.Workers), func(id string) bool { return m.members[id] == nil })
+	if len(known) == 0 || len(known) >= len(m.members) { // there is nobody to have it from instead
+		return
+	}
+	for _, id := range known {
+		m.count(id)
+		m.suspects[id] = true
+		m.members[id].State = false
+		m.diverged = e.Reason
+	}
+}
 
 // disown takes note that nobody trusts what a member holds.
 func (m *Machine) disown(w *Member) {

@@ -13,7 +13,7 @@ import (
 // Protocol is the version of everything that workers and the coordinator say
 // to each other: these messages, the ring's frames and the blobs. Both sides
 // must speak the same one; a worker of another version is refused by name.
-const Protocol = 4
+const Protocol = 5
 
 // maxMessage bounds a control message; the largest is Welcome with its vocabulary.
 const maxMessage = 1 << 20
@@ -214,13 +214,16 @@ type Snapshot struct {
 // Offer says that a worker holds one part of the state after Step on offer:
 // Parts of them are the whole checkpoint.
 type Offer struct {
-	Worker     string  `json:"worker"`
-	Generation uint64  `json:"generation"` // that divided the state so
-	Step       uint64  `json:"step"`
-	Part       int     `json:"part"`
-	Parts      int     `json:"parts"`
-	Digest     string  `json:"digest"` // of the state that it is a part of
-	Files      []Piece `json:"files"`
+	Worker     string `json:"worker"`
+	Generation uint64 `json:"generation"` // that divided the state so
+	Step       uint64 `json:"step"`
+	Part       int    `json:"part"`
+	Parts      int    `json:"parts"`
+	Digest     string `json:"digest"` // of the state that it is a part of
+	// Sums are checksums of the part and of those after it, in turn, as this
+	// worker's state has them: who hands out something else is known by them.
+	Sums  []string `json:"sums"`
+	Files []Piece  `json:"files"`
 }
 
 // Piece is a run of bytes of one file of a checkpoint.

@@ -412,6 +412,9 @@ func (s *machineScenario) event(c command) (out []string) {
 		if c.args["err"] != "" {
 			err = errors.New(c.args["err"])
 		}
+		if c.args["bad"] != "" {
+			err = &PartError{strings.Split(c.args["bad"], ","), "its files make another state"}
+		}
 		do(Saved{uint64(c.num("step", 0)), err})
 	case "restored":
 		var err error

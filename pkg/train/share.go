@@ -238,13 +238,17 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 	w.behind.Go(func() {
 		copies, err := w.trainer.copyPart(part, parts, o.spare)
 		digest := w.trainer.digest() // parts of different states must never make one checkpoint
+		var sums []string
+		if err == nil {
+			sums, err = w.trainer.witnesses(part, parts)
+		}
 		release()
 		if err != nil {
 			w.Log.Error("copying a checkpoint", zap.Uint64("step", step), zap.Error(err))
 			o.give(nil)
 			return
 		}
-		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest}}
+		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest, Sums: sums}}
 		for _, p := range copies {
 			sum := sha256.Sum256(p.data)
 			b := cluster.Blob{Name: pieceName(step, p.file), Size: p.size, SHA256: hex.EncodeToString(sum[:])}

@@ -174,6 +174,67 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// Whoever has a checkpoint's files finds the digest of the state that they are
+// of, and the checksums that its workers vouch for are of what they hand out.
+func TestFilesTellTheirState(t *testing.T) {
+	s := newSquad(t)
+	r := s.rank("a")
+	s.form([]int{0, 8}, r)
+	s.step([]int{0, 8}, r)
+	layout := LayoutOf(r.params)
+	whole, err := r.Part(0, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := func() (string, error) {
+		var files [2]*safetensors.File
+		for i, p := range whole {
+			if files[i], err = safetensors.Read(p.data, p.total, p.file); err != nil {
+				return "", err
+			}
+		}
+		return layout.Digest(r.CommittedStep(), files[0], files[1])
+	}
+	if got, err := digest(); err != nil || got != r.Digest() {
+		t.Errorf("the files' digest is %s (%v), the state's %s", got, err, r.Digest())
+	}
+	for i, p := range whole {
+		p.data[len(p.data)-7] ^= 0x40
+		if got, err := digest(); err == nil && got == r.Digest() {
+			t.Errorf("a flipped bit in file %d is not seen", i)
+		}
+		p.data[len(p.data)-7] ^= 0x40
+	}
+	for _, parts := range []int{1, 2, 3, 7} {
+		sums := make([]string, parts)
+		for p := range parts {
+			l, err := r.Part(p, parts, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range l {
+				h := PartSum()
+				h.Write(x.data)
+				sums[p] += fmt.Sprintf("%08x", h.Sum32())
+			}
+		}
+		for p := range parts {
+			got, err := r.witnesses(p, parts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != min(parts, MaxWitnesses) {
+				t.Errorf("part %d of %d: %d checksums", p, parts, len(got))
+			}
+			for k, x := range got {
+				if x != sums[(p+k)%parts] {
+					t.Errorf("part %d of %d: checksum %d is %s, want %s", p, parts, k, x, sums[(p+k)%parts])
+				}
+			}
+		}
+	}
+}
+
 // The digest differs wherever the state does: any bit of weights or moments,
 // and the step.
 func TestDigest(t *testing.T) {

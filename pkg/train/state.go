@@ -96,8 +96,8 @@ func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error
 		view *safetensors.View
 	}{{ModelFile, f.model}, {OptimizerFile, f.optimizer}} {
 		n := x.view.Size()
-		p := statePart{file: x.name, offset: n * int64(part) / int64(parts), total: n}
-		p.size = n*int64(part+1)/int64(parts) - p.offset
+		p := statePart{file: x.name, total: n}
+		p.offset, p.size = partOf(n, part, parts)
 		if i < len(old) && int64(cap(old[i].data)) >= p.size {
 			p.data = old[i].data[:p.size]
 		} else {
@@ -131,7 +131,7 @@ func (t *Trainer) digest() string {
 		all.Go(func() { sums[i] = checksum(slab) })
 	}
 	all.Wait()
-	return fmt.Sprintf("%d-%08x%08x%08x", t.step, sums[0], sums[1], sums[2])
+	return stateDigest(t.step, sums)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -1,0 +1,120 @@
+package train
+
+import (
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"slices"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// Layout is where a model's parameters lie in a slab. With it whoever has no
+// model works out the digest of a state from a checkpoint's files.
+type Layout struct {
+	places []spot // by offset
+	floats int    // of a slab
+	count  int    // of parameters, gaps left out
+}
+
+type spot struct {
+	name         string
+	offset, size int // floats
+}
+
+// LayoutOf is the layout of ps, which is sealed.
+func LayoutOf(ps *tensor.Params) Layout {
+	l := Layout{floats: ps.Len(), count: ps.Count()}
+	for _, p := range ps.List() {
+		l.places = append(l.places, spot{p.Name, p.Offset, p.Size()})
+	}
+	slices.SortFunc(l.places, func(a, b spot) int { return a.offset - b.offset })
+	return l
+}
+
+// Parameters is the number of the model's parameters.
+func (l Layout) Parameters() int { return l.count }
+
+// Digest is what Trainer.Digest says of the state of step that the files hold.
+func (l Layout) Digest(step uint64, model, optimizer *safetensors.File) (string, error) {
+	var sums [3]uint32
+	for i, s := range []struct {
+		file   *safetensors.File
+		prefix string
+	}{{model, ""}, {optimizer, checkpoint.FirstMoment}, {optimizer, checkpoint.SecondMoment}} {
+		var err error
+		if sums[i], err = l.sum(s.file, s.prefix); err != nil {
+			return "", err
+		}
+	}
+	return stateDigest(step, sums), nil
+}
+
+func stateDigest(step uint64, sums [3]uint32) string {
+	return fmt.Sprintf("%d-%08x%08x%08x", step, sums[0], sums[1], sums[2])
+}
+
+// sum is the checksum of the slab that a file's tensors make.
+func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
+	h := crc32.New(castagnoli)
+	at := 0
+	for _, p := range l.places {
+		zeros(h, p.offset-at)
+		i, ok := f.Tensor(prefix + p.name)
+		if !ok || i.DType != "F32" || i.Elements() != p.size {
+			return 0, fmt.Errorf("%s: tensor %q is not there as %d values of F32", f.Name(), prefix+p.name, p.size)
+		}
+		r, err := f.Bytes(prefix + p.name)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := io.Copy(h, r); err != nil {
+			return 0, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		at = p.offset + p.size
+	}
+	zeros(h, l.floats-at)
+	return h.Sum32(), nil
+}
+
+// zeros writes n floats, fewer than a cache line has.
+func zeros(h hash.Hash32, n int) { h.Write(make([]byte, 4*n)) }
+
+// PartSum is the checksum by which witnesses speak of a run of bytes of a
+// checkpoint's file.
+func PartSum() hash.Hash32 { return crc32.New(castagnoli) }
+
+// partOf is where part of parts lies in a file of n bytes.
+func partOf(n int64, part, parts int) (offset, size int64) {
+	offset = n * int64(part) / int64(parts)
+	return offset, n*int64(part+1)/int64(parts) - offset
+}
+
+// witnesses are the checksums of the parts that a worker vouches for beside its
+// own: the next ones, so that of three workers two know better than a third
+// that hands out something else. For whoever holds the state.
+func (t *Trainer) witnesses(part, parts int) (sums []string, err error) {
+	f, err := t.files()
+	if err != nil {
+		return nil, err
+	}
+	for k := range min(parts, MaxWitnesses) {
+		text := ""
+		for _, v := range []*safetensors.View{f.model, f.optimizer} {
+			offset, size := partOf(v.Size(), (part+k)%parts, parts)
+			h := PartSum()
+			if _, err := io.Copy(h, io.NewSectionReader(v, offset, size)); err != nil {
+				return nil, err
+			}
+			text += fmt.Sprintf("%08x", h.Sum32())
+		}
+		sums = append(sums, text)
+	}
+	return sums, nil
+}
+
+// MaxWitnesses is how many workers speak of each part, its own included.
+const MaxWitnesses = 3
