@@ -157,10 +157,52 @@ type TeamRing struct {
 
 	mu    sync.Mutex
 	op    *teamOp // the newest
-	wait  *FaultError
-	since time.Time
-	plan  []Range // the lane's pieces of the buckets of op
-	whole []Range // which these are
+	wait  *barrier
+	since time.Time // when it began
+	plan  []Range   // the lane's pieces of the buckets of op
+	whole []Range   // which these are
+}
+
+// barrier is something that every rank of a host has to do in a step. The last
+// one to do it rings the bell: nobody can go on before, and a bell for each rank
+// and each bucket would be the square of the ranks' number.
+type barrier struct {
+	op     *teamOp
+	word   int // that has the turn in which a rank has done it
+	bucket int
+	what   string // that a rank did not do
+}
+
+// missing is the first rank that has yet to do it, or -1.
+func (b *barrier) missing() int {
+	ranks := b.op.ring.team.Len()
+	if b.word == wordDone { // lanes alone
+		ranks = b.op.ring.lanes
+	}
+	for rank := range ranks {
+		if b.op.ring.team.Load(rank, b.word) < b.op.turn() {
+			return rank
+		}
+	}
+	return -1
+}
+
+func (o *teamOp) begun() *barrier { return &barrier{o, wordBegun, 0, "did not begin the step"} }
+
+func (o *teamOp) written(bucket int) *barrier {
+	return &barrier{o, wordReady + bucket, bucket, "did not write its gradient"}
+}
+
+func (o *teamOp) folded() *barrier {
+	return &barrier{o, wordDone, len(o.buckets) - 1, "did not fold its part"}
+}
+
+// reach says that this rank has done its part of b.
+func (o *teamOp) reach(b *barrier) {
+	o.ring.team.Store(b.word, o.turn())
+	if b.missing() < 0 {
+		o.ring.team.Bell()
+	}
 }
 
 // NewTeamRing starts a member's part of a generation of which team is its host's.
@@ -222,12 +264,19 @@ func (r *TeamRing) Stats() Stats {
 // this host, or what the lane waits for.
 func (r *TeamRing) Waiting() (*FaultError, time.Time) {
 	r.mu.Lock()
-	f, since := r.wait, r.since
+	b, since := r.wait, r.since
 	r.mu.Unlock()
-	if f == nil && r.ring != nil {
+	switch {
+	case b == nil && r.ring != nil:
 		return r.ring.Waiting()
+	case b == nil:
+		return nil, time.Time{}
 	}
-	return f, since
+	rank := b.missing()
+	if rank < 0 || rank == r.team.Self() { // for what this rank has not done, nobody is to blame
+		return nil, time.Time{}
+	}
+	return b.op.fault(FaultTimeout, rank, b.bucket, "it "+b.what), since
 }
 
 // teamOp is one step's reduction.
@@ -283,8 +332,7 @@ func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 		r.team.Store(wordReady+len(buckets)+i, k)
 	}
 	r.team.Store(wordSlabs, uint64(len(micro)))
-	r.team.Store(wordBegun, o.turn())
-	r.team.Bell()
+	o.reach(o.begun())
 	go o.run()
 	return o
 }
@@ -302,12 +350,14 @@ func (o *teamOp) Ready(bucket int) {
 	if again {
 		return
 	}
-	t := o.ring.team
-	if last && o.flags != nil { // seen by whoever sees that all buckets are ready
-		t.Store(wordFlags, uint64(o.flags()))
+	if last { // seen by whoever sees that all buckets are ready
+		var f Flags
+		if o.flags != nil {
+			f = o.flags()
+		}
+		o.ring.team.Store(wordFlags, uint64(f))
 	}
-	t.Store(wordReady+bucket, o.turn())
-	t.Bell()
+	o.reach(o.written(bucket))
 }
 
 // Wait is Op.Wait.
@@ -343,13 +393,12 @@ func (o *teamOp) run() {
 	if o.err != nil {
 		o.ring.cancel(o.err)
 	}
-	o.ring.waits(nil, time.Time{})
 }
 
 func (o *teamOp) reduce() (Flags, error) {
 	r, t := o.ring, o.ring.team
 	if r.ring != nil {
-		if err := o.await(0, "did not begin the step", func(rank int) bool { return t.Load(rank, wordBegun) >= o.turn() }); err != nil {
+		if err := o.await(o.begun()); err != nil {
 			return 0, err
 		}
 		micro, err := o.slabs()
@@ -358,7 +407,7 @@ func (o *teamOp) reduce() (Flags, error) {
 		}
 		lane := r.ring.Begin(o.step, r.plan, micro, t.Sum(), o.all)
 		for b := range o.buckets {
-			if err := o.await(b, "did not write its gradient", func(rank int) bool { return t.Load(rank, wordReady+b) >= o.turn() }); err != nil {
+			if err := o.await(o.written(b)); err != nil {
 				lane.Abort()
 				return 0, err
 			}
@@ -369,10 +418,9 @@ func (o *teamOp) reduce() (Flags, error) {
 			return 0, err
 		}
 		t.Store(wordResult, uint64(f))
-		t.Store(wordDone, o.turn())
-		t.Bell()
+		o.reach(o.folded())
 	}
-	if err := o.await(len(o.buckets)-1, "did not fold its part", func(rank int) bool { return rank >= r.lanes || t.Load(rank, wordDone) >= o.turn() }); err != nil {
+	if err := o.await(o.folded()); err != nil {
 		return 0, err
 	}
 	return Flags(t.Load(0, wordResult)), nil
@@ -405,41 +453,33 @@ func (o *teamOp) all() (f Flags) {
 	return f
 }
 
-// await waits until every rank of the host is as far as there says.
-func (o *teamOp) await(bucket int, what string, there func(rank int) bool) error {
-	r, ctx := o.ring, o.ctx
-	for rank := 0; rank < r.team.Len(); {
-		if there(rank) {
-			rank++
+// await waits until every rank of the host has done what b says.
+func (o *teamOp) await(b *barrier) error {
+	if b.missing() < 0 {
+		return nil
+	}
+	r := o.ring
+	set := func(b *barrier) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.wait, r.since = b, time.Now()
+	}
+	set(b)
+	defer set(nil)
+	ctx, cancel := context.WithTimeout(o.ctx, r.opt.Deadline)
+	defer cancel()
+	for {
+		rank := b.missing()
+		if rank < 0 {
+			return nil
+		}
+		if err := r.team.Wait(ctx); err == nil {
 			continue
 		}
-		if ctx == o.ctx { // the first wait
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(o.ctx, r.opt.Deadline)
-			defer cancel()
-			r.waits(nil, time.Now())
+		if o.ctx.Err() != nil {
+			return context.Cause(o.ctx)
 		}
-		if rank != r.team.Self() { // for what this rank has not done, nobody is to blame
-			r.waits(o.fault(FaultTimeout, rank, bucket, "it "+what), time.Time{})
-		}
-		if err := r.team.Wait(ctx); err != nil {
-			if o.ctx.Err() != nil {
-				return context.Cause(o.ctx)
-			}
-			return o.fault(FaultTimeout, rank, bucket, fmt.Sprintf("it %s within %v", what, r.opt.Deadline))
-		}
-	}
-	r.waits(nil, time.Time{})
-	return nil
-}
-
-// waits notes what is waited for. A zero since leaves the time as it is.
-func (r *TeamRing) waits(f *FaultError, since time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wait = f
-	if !since.IsZero() {
-		r.since = since
+		return o.fault(FaultTimeout, rank, b.bucket, fmt.Sprintf("it %s within %v", b.what, r.opt.Deadline))
 	}
 }
 

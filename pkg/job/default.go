@@ -46,7 +46,7 @@ func Default(modelKind, dataKind string) Job {
 		Checkpoint: Checkpoint{Every: 100, Keep: 3},
 		Cluster: Cluster{Workers: 2, MinWorkers: 1,
 			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
-			JoinTimeout: Duration(time.Minute), BucketBytes: 4 << 20, ChunkBytes: 512 << 10, WindowBytes: 8 << 20,
+			JoinTimeout: Duration(time.Minute), ChunkBytes: 512 << 10, WindowBytes: 8 << 20,
 			Topology: "broker", Road: "auto", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
 	}
 	m := &j.Model
@@ -133,7 +133,7 @@ func (j *Job) derive(given func(key string) bool) {
 	if !given("cluster.max_workers") {
 		c.MaxWorkers = max(1, c.Workers, j.Batch.Global/max(j.Batch.Micro, 1)/max(j.Batch.Group, 1)) // as many as there is work for
 	}
-	if !given("cluster.chunk_bytes") {
+	if !given("cluster.chunk_bytes") && c.BucketBytes > 0 {
 		c.ChunkBytes = min(c.ChunkBytes, c.BucketBytes)
 	}
 }

@@ -140,7 +140,7 @@ type Cluster struct {
 	Heartbeat   Duration `yaml:"heartbeat"`    // default 200ms
 	Deadline    Duration `yaml:"deadline"`     // default 1s
 	JoinTimeout Duration `yaml:"join_timeout"` // how long the coordinator waits for the first workers
-	BucketBytes int      `yaml:"bucket_bytes"` // gradient bucket; default 4 MiB
+	BucketBytes int      `yaml:"bucket_bytes"` // gradient bucket; 0: as fits the model
 	ChunkBytes  int      `yaml:"chunk_bytes"`  // message payload; default 512 KiB
 	WindowBytes int      `yaml:"window_bytes"` // in flight on a link of the ring; default 8 MiB
 

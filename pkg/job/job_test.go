@@ -171,7 +171,7 @@ cluster:
   heartbeat: 200ms
   deadline: 1s
   join_timeout: 1m0s
-  bucket_bytes: 4194304
+  bucket_bytes: 0
   chunk_bytes: 524288
   window_bytes: 8388608
   topology: broker

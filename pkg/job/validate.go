@@ -344,7 +344,7 @@ func (j *Job) checkCluster(c *checker) {
 	if k.Heartbeat > 0 && k.Deadline > 0 && k.Deadline < 2*k.Heartbeat {
 		c.bad("cluster.deadline cluster.heartbeat", "%v is less than two heartbeats of %v: one that is late would count as a death", k.Deadline, k.Heartbeat)
 	}
-	b := c.within("cluster.bucket_bytes", k.BucketBytes, 64, 1<<30)
+	b := k.BucketBytes == 0 || c.within("cluster.bucket_bytes", k.BucketBytes, 64, 1<<30)
 	c.oneOf("cluster.topology", k.Topology, topologies)
 	c.oneOf("cluster.road", k.Road, roads)
 	c.oneOf("cluster.straggler", k.Straggler, stragglers)

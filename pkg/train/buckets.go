@@ -5,12 +5,28 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
+// The bounds of a bucket whose size the job leaves open, in bytes: below, the
+// cost of each bucket's start outweighs what begins earlier; above, the last
+// one keeps the ring going after backward has ended.
+const (
+	leastBucket = 256 << 10
+	mostBucket  = 8 << 20
+)
+
+// bucketBytes is the size of a bucket for a gradient of n floats: a sixteenth of
+// it, within bounds.
+func bucketBytes(n int) int { return min(max(4*n/16, leastBucket), mostBucket) }
+
 // Buckets cuts the flat gradient into contiguous runs of whole parameters, each
 // of at least bytes (but for the last) and closed as soon as it reaches that.
 // The slab is in reverse order of use, so backward completes bucket 0 first.
 // Frozen parameters are in none: their gradient stays where it is.
-// The second result is the bucket of each parameter in ps.List() order.
+// Where bytes is 0 the size follows from the gradient's. The second result is
+// the bucket of each parameter in ps.List() order.
 func Buckets(ps *tensor.Params, bytes int) ([]allreduce.Range, map[*tensor.Param]int) {
+	if bytes == 0 {
+		bytes = bucketBytes(ps.Len())
+	}
 	of := map[*tensor.Param]int{}
 	var out []allreduce.Range
 	list := ps.List()

@@ -267,6 +267,9 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	if w.trainer, err = NewTrainer(w.rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
 		return err
 	}
+	n := len(w.trainer.buckets) - 1 // without the losses
+	w.Log.Info("loaded the job", zap.Int("parameters", model.Params().Count()), zap.Int("gradient_bytes", 4*w.trainer.gradients()),
+		zap.Int("buckets", n), zap.Int("bucket_bytes", 4*w.trainer.gradients()/max(n, 1)))
 	if w.job.Cluster.Road != string(cluster.NATSRoad) {
 		w.roads.open(w.trainer)
 	}
