@@ -69,10 +69,11 @@ func (r *run) openData(ctx context.Context, from *checkpoint.Found) (err error) 
 	}()
 	r.dataset, r.meta = set, set.Meta()
 	if c := set.Change(); c != nil {
-		if !r.acceptData {
+		if !r.acceptData || !r.resume { // workers that live on are given up: that takes --resume
 			return fmt.Errorf("%w: %s\nbring the data back, or go on with it as it is now: %s --accept-data-change", data.ErrOtherData, c.Text(), r.again)
 		}
 		r.meta = data.Accept(*meta, r.meta, *c, r.start, r.job.Batch.Global)
+		r.plan.otherWorkers = true // and their steps beyond the checkpoint are of other data
 	}
 	if r.summary, err = set.Survey(ctx, data.Survey{Samples: surveyed, Threads: r.threads, Fault: func(f data.Fault) {
 		r.badSamples = append(r.badSamples, f)

@@ -130,6 +130,44 @@ func TestResumeAfterRepair(t *testing.T) {
 	}
 }
 
+// TestWorkersOfTheOldDataAreNotTakenOver guards that workers that outlive a
+// killed coordinator never compute beside others that hold changed data: they
+// are refused, only --resume gives them up, and metrics.jsonl has each step once.
+func TestWorkersOfTheOldDataAreNotTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "data")
+	if err := os.Rename(pictureFolder(t, 24), folder); err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(dir, "run")
+	args := []string{"train", pictureJob(t, dir), "--workers", "1", "--run-dir", run, "--set", "train.steps=1000000", "--set", "checkpoint.every=20"}
+	p := start(t, nil, bin.coordinator, args...)
+	until(t, "60 steps", func() bool { return lineCount(filepath.Join(run, "metrics.jsonl")) > 60 })
+	p.cmd.Process.Kill()
+	p.wait()
+	other, err := os.ReadFile(filepath.Join(folder, "7.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeTo(t, filepath.Join(folder, "8.png"), other)
+	args = append(args, "--accept-data-change")
+	if code, _, errOut := call(t, bin.coordinator, args...); code != exitFailed || !strings.Contains(errOut, "--resume --accept-data-change") {
+		t.Fatalf("without --resume: %d\n%s", code, errOut)
+	}
+	p = start(t, nil, bin.coordinator, append(args, "--resume")...)
+	began := lineCount(filepath.Join(run, "metrics.jsonl"))
+	until(t, "steps on the changed data", func() bool { return lineCount(filepath.Join(run, "metrics.jsonl")) > began+20 })
+	p.cmd.Process.Signal(os.Interrupt)
+	if code, out := p.wait(); code != exitResume || !strings.Contains(p.errText(), "refused worker w0") {
+		t.Errorf("%d\n%s\n%s", code, out, p.errText())
+	}
+	for i, m := range readMetrics(t, filepath.Join(run, "metrics.jsonl")) {
+		if m.Step != uint64(i+1) {
+			t.Fatalf("line %d is of step %d", i+1, m.Step)
+		}
+	}
+}
+
 // TestHeldoutPictureThatDoesNotDecode guards that a run whose held-out split has
 // one says that its steps are stored, and that the command it names measures
 // them once the picture is repaired.
