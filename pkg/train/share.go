@@ -2,8 +2,6 @@ package train
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -250,8 +248,7 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		}
 		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest, Sums: sums}}
 		for _, p := range copies {
-			sum := sha256.Sum256(p.data)
-			b := cluster.Blob{Name: pieceName(step, p.file), Size: p.size, SHA256: hex.EncodeToString(sum[:])}
+			b := cluster.Blob{Name: pieceName(step, p.file), Size: p.size, SHA256: sha256Of(p.data)}
 			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, p.data); err != nil {
 				w.Log.Error("offering a checkpoint", zap.Uint64("step", step), zap.Error(err))
 				o.give(copies)

@@ -1,7 +1,9 @@
 package train
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -103,7 +105,13 @@ func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error
 		} else {
 			p.data = make(memory, p.size)
 		}
-		if _, err := x.view.ReadAt(p.data, p.offset); err != nil && err != io.EOF {
+		var err error
+		inPieces(len(p.data), func(lo, hi int) {
+			if _, e := x.view.ReadAt(p.data[lo:hi], p.offset+int64(lo)); e != nil && e != io.EOF {
+				err = e
+			}
+		})
+		if err != nil {
 			return nil, fmt.Errorf("copying %s: %w", x.name, err)
 		}
 		out = append(out, p)
@@ -134,6 +142,24 @@ func (t *Trainer) digest() string {
 	return stateDigest(t.step, sums)
 }
 
+// inPieces does something to n elements or bytes in pieces. The assembly that
+// copies, clears and sums memory cannot be interrupted: over a whole slab, whose
+// pages may have to be made first, it holds up the garbage collector, that holds
+// up everything, and for a second nobody hears of this worker.
+func inPieces(n int, f func(lo, hi int)) {
+	const piece = 1 << 18
+	for lo := 0; lo < n; lo += piece {
+		f(lo, min(lo+piece, n))
+	}
+}
+
+// sha256Of is the SHA-256 of b, which may be large.
+func sha256Of(b []byte) string {
+	h := sha256.New()
+	inPieces(len(b), func(lo, hi int) { h.Write(b[lo:hi]) })
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // checksum is the CRC-32C of little-endian float32.
@@ -142,7 +168,9 @@ func checksum(x []float32) (sum uint32) {
 		return 0
 	}
 	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 { // memory holds what is to be summed
-		return crc32.Checksum(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x)), castagnoli)
+		b := unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
+		inPieces(len(b), func(lo, hi int) { sum = crc32.Update(sum, castagnoli, b[lo:hi]) })
+		return sum
 	}
 	var buf [4096]byte
 	for len(x) > 0 {
@@ -218,8 +246,9 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	defer t.mu.Unlock()
 	t.forget()
 	t.step = 0
-	clear(t.m)
-	clear(t.v)
+	for _, slab := range [][]float32{t.m, t.v} {
+		inPieces(len(slab), func(lo, hi int) { clear(slab[lo:hi]) })
+	}
 	if init == nil {
 		t.model.Init(seed)
 	} else if err := LoadWeights(t.params, init); err != nil { // changes nothing

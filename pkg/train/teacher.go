@@ -3,8 +3,6 @@ package train
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
@@ -52,8 +50,8 @@ func (w *Worker) teacher(ctx context.Context) (*models.Distillation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetching the teacher's weights from the coordinator: %w", err)
 	}
-	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != d.SHA256 {
-		return nil, fmt.Errorf("the teacher's weights have SHA-256 %x, the job's are %s", sum, d.SHA256)
+	if sum := sha256Of(b); sum != d.SHA256 {
+		return nil, fmt.Errorf("the teacher's weights have SHA-256 %s, the job's are %s", sum, d.SHA256)
 	}
 	f, err := safetensors.Read(bytes.NewReader(b), int64(len(b)), TeacherFile)
 	if err != nil {
