@@ -82,13 +82,14 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// endError turns a job's end into the command's error.
-func endError(f cluster.Finish, hint string) error {
+// endError turns a job's end into the command's error. hint is what to type
+// where the last step is stored, and newest what there is where it is not.
+func endError(f cluster.Finish, hint, newest string) error {
 	switch {
 	case f.Outcome == cluster.Done:
 		return nil
 	case f.Outcome == cluster.Failed && !f.Stored:
-		return errors.New(f.Reason)
+		return fmt.Errorf("%s\n%s", f.Reason, newest)
 	case f.Outcome == cluster.Failed:
 		return fmt.Errorf("%s\n%s", f.Reason, hint)
 	case !f.Stored:

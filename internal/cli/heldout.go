@@ -18,7 +18,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
-	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -217,7 +216,7 @@ func (e *evaluator) loop(ctx context.Context) {
 func (e *evaluator) measure(ctx context.Context, step uint64) {
 	r := e.run
 	began := time.Now()
-	m, err := loadTrained(filepath.Join(r.dir, "checkpoints", checkpoint.DirName(step)))
+	m, err := loadTrained(r.checkpointDir(step))
 	var rep train.Report
 	if err == nil {
 		rep, err = m.evaluate(ctx, r.dataset.Heldout(), heldoutSplit, 1)

@@ -52,7 +52,8 @@ type run struct {
 	logTo      io.Writer // log lines, ours and the workers': never into a stream of JSON events
 	log        *zap.Logger
 	lock       *checkpoint.Lock
-	store      checkpoint.Store
+	store      *checkpoint.Disk
+	spare      spareStore // beside it
 	dataset    data.Dataset
 	meta       data.Meta
 	summary    data.Summary
@@ -101,6 +102,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		return err
 	}
 	defer lock.Unlock()
+	defer r.spare.close()
 	r.lock = lock
 	if err := r.findTeacher(); err != nil {
 		return err
@@ -195,6 +197,7 @@ func (r *run) train(ctx context.Context) (err error) {
 	}
 	r.showData()
 	r.showTransfer()
+	r.showSpace()
 	if err := r.openEvaluator(ctx); err != nil {
 		return err
 	}
@@ -228,6 +231,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		},
 		Rewind:  func(ctx context.Context) (uint64, []cluster.Blob, error) { return r.rewind(link) },
 		Note:    func(text string) { r.log.Info(text) },
+		Warn:    func(text string) { r.log.Error(text) },
 		Noted:   r.noted.Load,
 		Scaled:  func(n int) { r.aside.do(func() { r.children.scale(n) }) },
 		Dropped: func(id string) { r.aside.do(func() { r.children.dropped(id) }) },
@@ -246,7 +250,7 @@ func (r *run) train(ctx context.Context) (err error) {
 	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: train.JobHash(r.job, r.meta),
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Groups(),
 		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: first.blobs, Reported: had.newest, Takeover: r.takeover,
-		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), Straggler: cluster.StragglerPolicy(k.Straggler),
+		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), StoreWait: time.Duration(r.job.Checkpoint.Wait), Straggler: cluster.StragglerPolicy(k.Straggler),
 		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, Road: cluster.Road(k.Road)})
 	if r.children == nil { // another coordinator has the job, or its place could not be taken
 		r.view.close()
@@ -276,7 +280,7 @@ func (r *run) train(ctx context.Context) (err error) {
 
 // finish says how the job ended, and how good the model is.
 func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
-	dir := filepath.Join(r.dir, "checkpoints", checkpoint.DirName(fin.Step))
+	dir := r.checkpointDir(fin.Step)
 	hash := ""
 	if fin.Stored {
 		m, err := checkpoint.ReadManifest(dir)
@@ -305,7 +309,7 @@ func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
 		return errors.New(fin.Reason)
 	}
 	r.sayRefused()
-	return endError(fin, "resume with: "+r.again)
+	return endError(fin, "resume with: "+r.again, r.newest())
 }
 
 // askStop asks the coordinator to stop the job; asking again changes nothing.
@@ -318,11 +322,17 @@ func (r *run) askStop(reason string) {
 
 // newest is what can be resumed from, in words.
 func (r *run) newest() string {
-	entries, err := checkpoint.List(filepath.Join(r.dir, "checkpoints"))
-	for i := len(entries) - 1; err == nil && i >= 0; i-- {
-		if e := entries[i]; e.State == checkpoint.Complete {
-			return fmt.Sprintf("the newest checkpoint is of step %d\nresume with: %s", e.Step, r.again)
+	step, found := uint64(0), false
+	for _, dir := range r.storeDirs() {
+		entries, err := checkpoint.List(dir)
+		for _, e := range entries {
+			if err == nil && e.State == checkpoint.Complete {
+				step, found = max(step, e.Step), true
+			}
 		}
+	}
+	if found {
+		return fmt.Sprintf("the newest checkpoint is of step %d\nresume with: %s", step, r.again)
 	}
 	return "no checkpoint was stored, so there is nothing to resume"
 }
@@ -391,54 +401,6 @@ func (r *run) stepDone(reports []*cluster.Report) {
 	r.view.step(m)
 }
 
-// save fetches the parts of a checkpoint, each from the worker that has it, and
-// makes them one on the disk.
-func (r *run) save(ctx context.Context, link *link, step uint64, parts []*cluster.Offer) (err error) {
-	began := time.Now()
-	files, err := assemble(parts, r.layout.Parameters())
-	if err != nil {
-		return err
-	}
-	ctx, end := r.fetching.begin(ctx, parts)
-	defer end()
-	if err := r.lock.Check(); err != nil {
-		return err
-	}
-	w, err := r.store.Begin(step)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			w.Abort()
-		}
-	}()
-	if err := r.fetch(ctx, link, w, step, parts, files); err != nil {
-		return err
-	}
-	meta, err := json.Marshal(r.meta)
-	if err != nil {
-		return err
-	}
-	model, err := json.Marshal(train.ModelConfig(r.job, r.meta))
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	training := r.loss.mean(step)
-	r.mu.Unlock()
-	m := checkpoint.Manifest{Step: step, Cursor: step * uint64(r.job.Batch.Global), Seed: r.job.Seed, Job: r.job.Name,
-		Software: Version(), World: len(parts), Model: model, Data: meta, Config: r.job.YAML(), Training: training}
-	if err := w.Commit(m); err != nil {
-		return err
-	}
-	r.view.saved(step)
-	r.log.Debug("checkpoint stored", zap.Uint64("step", step), zap.Duration("took", time.Since(began)))
-	r.eval.stored(step)
-	r.retain()
-	return nil
-}
-
 // openRunDir makes and locks the run directory, and refuses one that holds a
 // run already unless it is to be resumed.
 func (r *run) openRunDir() (*checkpoint.Lock, error) {
@@ -480,28 +442,25 @@ func (r *run) resumeFrom() (*checkpoint.Found, error) {
 	if r.plan, err = planOf(was, r.job, r.takeover, r.resume); err != nil {
 		return nil, err
 	}
-	found, err := checkpoint.LatestGood(filepath.Join(r.dir, "checkpoints"))
-	for _, p := range found.Passed {
+	found, why, err := r.newestGood(was, func(p checkpoint.Passed) {
 		fmt.Fprintf(r.errOut, "passed over checkpoint %s: %s\n", p.Dir, p.Reason)
-	}
-	if errors.Is(err, checkpoint.ErrNone) {
-		if len(found.Passed) > 0 {
-			return nil, fmt.Errorf("no checkpoint in %s verifies: start anew with another --run-dir, or restore one", r.dir)
-		}
-		return nil, nil
-	}
-	if err != nil {
+	})
+	if found == nil || err != nil {
 		return nil, err
 	}
-	if was, err = jobOf(&found); err != nil {
+	if was, err = jobOf(found); err != nil {
 		return nil, err
 	}
 	if err := sameRun(was, r.job); err != nil {
 		return nil, err
 	}
 	r.sayBend(was, found.Manifest.Step)
+	if why != "" {
+		r.early("rescued", fmt.Sprintf("taking the state of step %d that was kept in %s: it verifies, and %s", found.Manifest.Step, found.Dir, why),
+			map[string]any{"step": found.Manifest.Step, "path": found.Dir})
+	}
 	r.start = found.Manifest.Step
-	return &found, nil
+	return found, nil
 }
 
 // connect starts the broker, or finds the one that runs elsewhere.

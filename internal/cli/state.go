@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -150,11 +149,7 @@ func (o *offered) withdraw(l *link, which func(blob string) bool) {
 
 // rewind puts the newest state on the disk on offer: no worker's newer one counts.
 func (r *run) rewind(l *link) (uint64, []cluster.Blob, error) {
-	found, err := checkpoint.LatestGood(filepath.Join(r.dir, "checkpoints"))
-	from := &found
-	if errors.Is(err, checkpoint.ErrNone) && len(found.Passed) == 0 {
-		from, err = nil, nil
-	}
+	from, _, err := r.newestGood(r.job, func(checkpoint.Passed) {})
 	if err != nil {
 		return 0, nil, err
 	}

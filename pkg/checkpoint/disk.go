@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 )
@@ -31,7 +31,8 @@ type Disk struct {
 	dir     string
 	fs      fsys
 	cleaned []string
-	mu      sync.Mutex // one Commit or Remove at a time
+	mu      sync.Mutex   // one Commit or Remove at a time
+	need    atomic.Int64 // bytes of a checkpoint, as Room was last asked for
 }
 
 var (
@@ -129,12 +130,17 @@ type diskWriter struct {
 	done  bool
 }
 
-// fail gives an error its context; a full disk gets a word of its own.
+// fail gives an error its context: the numbers of the disk, above all.
 func (w *diskWriter) fail(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("the disk is full: the checkpoint of step %d cannot be written to %s; those before it are untouched: %w", w.step, w.d.dir, err)
+	need := int64(0)
+	for _, f := range w.files {
+		need += f.size
 	}
-	return fmt.Errorf("checkpoint of step %d: %w", w.step, err)
+	space, serr := w.d.fs.Space(w.d.dir)
+	if serr != nil {
+		space = Space{}
+	}
+	return &DiskError{w.step, w.d.dir, max(need, w.d.need.Load()), space, err}
 }
 
 // Create implements Writer.

@@ -17,6 +17,7 @@ type fsys interface {
 	RemoveAll(path string) error
 	ReadDir(dir string) ([]string, error) // names, sorted
 	SyncDir(dir string) error             // makes creations, renames and removals in it durable
+	Space(dir string) (Space, error)      // on its disk
 }
 
 type diskFile interface {
@@ -74,6 +75,8 @@ func (osFS) ReadDir(dir string) ([]string, error) {
 	}
 	return names, nil
 }
+
+func (osFS) Space(dir string) (Space, error) { return freeSpace(dir) }
 
 func (osFS) SyncDir(dir string) error { return atomicfile.SyncDir(dir) }
 

@@ -108,6 +108,9 @@ func (e *MovedError) Error() string {
 
 func (e *MovedError) Unwrap() error { return e.Err }
 
+// Lasting is the same for one lasting state.
+func (e *MovedError) Lasting() string { return e.Error() }
+
 // Check is a *MovedError where the path of the directory does not name the one
 // that was locked any more: what is written there would not be this run's.
 func (l *Lock) Check() error {

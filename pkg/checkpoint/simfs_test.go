@@ -33,6 +33,7 @@ type simFS struct {
 	hit     bool // readAt was reached
 	dead    bool
 	points  []string // name of each call
+	space   Space    // what Space says
 }
 
 var errCrashed = errors.New("simulated crash")
@@ -221,6 +222,8 @@ func (s *simFS) ReadDir(p string) ([]string, error) {
 	}
 	return sortedKeys(d.now), nil
 }
+
+func (s *simFS) Space(string) (Space, error) { return s.space, nil }
 
 func (s *simFS) SyncDir(p string) error {
 	_, err := s.point("syncdir", p)

@@ -232,14 +232,14 @@ func (m *Machine) saved(e Saved) {
 	if m.abandoned[e.Step] {
 		delete(m.abandoned, e.Step)
 		if e.Err != nil {
-			m.note("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
+			m.notStored(e)
 			return
 		}
 	} else {
 		delete(m.saving, e.Step)
 	}
 	if e.Err != nil {
-		m.note("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
+		m.notStored(e)
 		var bad *PartError
 		if errors.As(e.Err, &bad) {
 			m.accuse(bad)
@@ -248,12 +248,23 @@ func (m *Machine) saved(e Saved) {
 		m.retake = m.retake || e.Step == m.doubted
 		if m.phase == Saving && e.Step == m.committed {
 			m.refused++ // tick asks again
+			if m.waiting.IsZero() {
+				m.waiting = m.at
+				if m.cfg.StoreWait > 0 {
+					m.warn("the state after step %d stays in the workers' memory for up to %v until it can be stored; Ctrl-C, SIGTERM or coordinator stop end the wait", e.Step, m.cfg.StoreWait)
+				}
+			}
 			for _, w := range m.holders() {
 				w.nagged = m.at
 			}
 		}
 		return
 	}
+	if m.unsaved != "" {
+		m.note("checkpoints are stored again, that of step %d as the first", e.Step)
+		m.unsaved = ""
+	}
+	m.refused, m.waiting, m.giveUp = 0, time.Time{}, false
 	if !m.hasStored || e.Step > m.stored {
 		m.stored, m.hasStored = e.Step, true
 		m.diverges = 0
@@ -265,6 +276,31 @@ func (m *Machine) saved(e Saved) {
 	}
 	m.broadcast(&Stored{Step: e.Step})
 }
+
+// notStored tells of a checkpoint that was not stored: of one state that lasts
+// once, not at every checkpoint.
+func (m *Machine) notStored(e Saved) {
+	why := e.Err.Error()
+	var lasting interface{ Lasting() string }
+	if errors.As(e.Err, &lasting) && lasting.Lasting() != "" {
+		why = lasting.Lasting()
+	}
+	m.why = e.Err.Error()
+	if why == m.unsaved {
+		return
+	}
+	m.unsaved = why
+	m.warn("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
+}
+
+// patience says whether the last state may wait for the disk yet.
+func (m *Machine) patience() bool {
+	return !m.giveUp && (m.refused < maxRefused || m.at.Sub(m.waiting) < m.cfg.StoreWait)
+}
+
+// storeEvery is the pace at which a disk is tried that has not taken the last
+// state maxRefused times: each try copies and sends all of it.
+const storeEvery = 5 * time.Second
 
 func (m *Machine) storedAll() bool { return m.hasStored && m.stored >= m.committed }
 
@@ -298,11 +334,12 @@ func (m *Machine) conclude() {
 		m.finish(outcome, reason)
 	case len(holders) == 0:
 		m.finish(Failed, fmt.Sprintf("%s; and no worker is left that holds the state after step %d", reason, m.committed))
-	case m.refused >= maxRefused:
+	case m.refused > 0 && !m.patience():
 		if reason != "" {
 			reason += "; "
 		}
-		m.finish(Failed, fmt.Sprintf("%sthe checkpoint of step %d could not be stored", reason, m.committed))
+		m.ending.Keep = true
+		m.finish(Failed, fmt.Sprintf("%sthe checkpoint of step %d could not be stored: %s", reason, m.committed, m.why))
 	}
 }
 

@@ -21,6 +21,7 @@ type Hooks struct {
 	Save     func(context.Context, uint64, []*Offer) error // fetch a checkpoint's parts to the disk; one call at a time
 	Rewind   func(context.Context) (uint64, []Blob, error) // put the disk's newest state on offer: all that was in memory is lost
 	Note     func(text string)                             // a decision, in words
+	Warn     func(text string)                             // what somebody should look after, in words; nil: Note
 	Scaled   func(workers int)                             // somebody asked for so many workers
 	Dropped  func(worker string)                           // it was let go because it is slow
 	Status   func(Phase, []Member) any                     // what Ask{status} answers, as JSON
@@ -181,7 +182,11 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 			case Dropped:
 				c.hooks.Dropped(a.Worker)
 			case Note:
-				c.hooks.Note(a.Text)
+				if a.Bad && c.hooks.Warn != nil {
+					c.hooks.Warn(a.Text)
+				} else {
+					c.hooks.Note(a.Text)
+				}
 			case Finish:
 				finish = &a
 				linger = time.After(min(cfg.Deadline, 2*time.Second))

@@ -62,6 +62,7 @@ type Config struct {
 	Takeover    bool   // the run was left unfinished by a coordinator that died: its workers may live
 	Deadline    time.Duration
 	JoinTimeout time.Duration
+	StoreWait   time.Duration // how long the last state waits in memory for a disk that does not take it
 	Straggler   StragglerPolicy
 	Divergence  DivergencePolicy
 	// MaxDivergences is how often a member may differ from the majority: then it
@@ -162,7 +163,10 @@ type (
 	// Dropped says that a member was let go because it is slow or wrong, and is not wanted back.
 	Dropped struct{ Worker string }
 	// Note is a decision in words, for the log.
-	Note struct{ Text string }
+	Note struct {
+		Text string
+		Bad  bool // somebody should look after it
+	}
 	// Finish is the last action of a machine.
 	Finish struct {
 		Outcome Outcome

@@ -67,7 +67,7 @@ func (m *Machine) form() {
 	if len(behind) > 0 {
 		text += "; " + strings.Join(behind, ", ") + " get the state from the others"
 	}
-	m.act(Note{text})
+	m.act(Note{Text: text})
 	m.roads()
 	for _, p := range m.places {
 		m.act(Send{p.Worker, m.assignment(m.members[p.Worker])})

@@ -139,6 +139,9 @@ func (m *Machine) nag(w *Member) {
 	case m.phase == Running && w.Status == Listening && strings.HasPrefix(w.Phase, PhaseFormed):
 		m.act(Send{w.Worker, &Go{Generation: m.generation}})
 	case m.phase == Saving && w.Status == AtRest:
+		if m.refused >= maxRefused && m.at.Sub(w.nagged) < storeEvery {
+			return
+		}
 		m.requestParts()
 	default:
 		return

@@ -68,6 +68,10 @@ type Machine struct {
 	retake    bool            // so a checkpoint is owed
 	doubted   uint64          // step that was being saved when a worker was lost
 	refused   int             // saves of the last step that failed
+	waiting   time.Time       // since the first of them; zero: none has
+	giveUp    bool            // somebody asked for the end of that
+	unsaved   string          // the state for which the newest checkpoint was not stored, which has been told
+	why       string          // the same in full, of the newest
 
 	raise    allreduce.Flags // to be seen in the ring before anything else happens
 	raised   time.Time
@@ -308,11 +312,16 @@ func sender(ev any) (id string, generation uint64, ok bool) {
 
 func (m *Machine) act(a any) { m.out = append(m.out, a) }
 
-func (m *Machine) note(f string, args ...any) { m.act(Note{fmt.Sprintf(f, args...)}) }
+func (m *Machine) note(f string, args ...any) { m.act(Note{Text: fmt.Sprintf(f, args...)}) }
+
+func (m *Machine) warn(f string, args ...any) {
+	m.act(Note{Text: fmt.Sprintf(f, args...), Bad: true})
+}
 
 func (m *Machine) enter(p Phase) {
 	if m.phase != p {
 		m.phase, m.began = p, m.at
+		m.refused, m.waiting, m.giveUp = 0, time.Time{}, false
 	}
 }
 
@@ -324,6 +333,10 @@ func (m *Machine) broadcast(msg any) {
 
 // stop asks the ring to end at one step that all ranks learn from it.
 func (m *Machine) stop(reason string) {
+	if m.phase == Saving && !m.waiting.IsZero() { // heard: it has waited for the disk long enough
+		m.giveUp = true
+		m.warn("the wait for the disk ends: %s", reason)
+	}
 	if m.stopping != "" {
 		return
 	}
@@ -448,7 +461,7 @@ func (m *Machine) wantsReform() bool {
 func (m *Machine) finish(o Outcome, reason string) {
 	m.flush(true)
 	m.enter(Ended)
-	m.ending = End{Outcome: o, Reason: reason}
+	m.ending.Outcome, m.ending.Reason = o, reason
 	if o != Superseded { // whoever has the job now needs the workers
 		m.broadcast(&m.ending)
 	}

@@ -263,6 +263,7 @@ type Leave struct {
 type End struct {
 	Outcome Outcome `json:"outcome"`
 	Reason  string  `json:"reason"`
+	Keep    bool    `json:"keep,omitempty"` // the last state is on no disk of the coordinator's: the worker keeps its own
 }
 
 // Lead is said by a coordinator that begins: first asking, which one that is

@@ -136,7 +136,7 @@ type (
 	MakeOffer struct{ Snapshot Snapshot }
 	// Withdraw ends the offers of steps up to Step.
 	Withdraw struct{ Step uint64 }
-	// Exit ends the worker. Rescue: there is no coordinator, so the state is to be kept here.
+	// Exit ends the worker. Rescue: the state is to be kept here, as no coordinator has it.
 	Exit struct {
 		End    End
 		Rescue bool
@@ -252,7 +252,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.stored(e.Step)
 	case *End:
 		n.tell(&Leave{Worker: n.cfg.Worker, Reason: "told to: " + e.Outcome.String()})
-		n.exit(*e, false)
+		n.exit(*e, e.Keep && n.state)
 	}
 	return n.out
 }

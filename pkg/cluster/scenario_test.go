@@ -249,6 +249,9 @@ func show(a any) string {
 	case Dropped:
 		return a.Worker + " is not wanted back"
 	case Note:
+		if a.Bad {
+			return "warning: " + a.Text
+		}
 		return "note: " + a.Text
 	case Finish:
 		return fmt.Sprintf("finish: %s at step %d, stored %v: %s", a.Outcome, a.Step, a.Stored, a.Reason)
@@ -289,6 +292,9 @@ func showMessage(m any) string {
 	case *Recall:
 		return fmt.Sprintf("recall to generation %d, reported %d: %s", m.Generation, m.Reported, m.Reason)
 	case *End:
+		if m.Keep {
+			return fmt.Sprintf("end: %s, it keeps its state, %s", m.Outcome, m.Reason)
+		}
 		return fmt.Sprintf("end: %s, %s", m.Outcome, m.Reason)
 	}
 	return fmt.Sprintf("%s %+v", name, v.Interface())
@@ -344,6 +350,9 @@ func (s *machineScenario) event(c command) (out []string) {
 			Divergence: DivergencePolicy(c.args["divergence"]), MaxDivergences: c.num("divergences", 0), Road: Road(c.args["road"])}
 		if d := c.args["join"]; d != "" {
 			cfg.JoinTimeout = c.duration(d)
+		}
+		if d := c.args["store_wait"]; d != "" {
+			cfg.StoreWait = c.duration(d)
 		}
 		s.m = NewMachine(cfg, s.now)
 	case "after":

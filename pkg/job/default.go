@@ -43,7 +43,7 @@ func Default(modelKind, dataKind string) Job {
 		Optimizer: Optimizer{Kind: "adamw", LR: 3e-4, Betas: [2]float64{0.9, 0.999}, Eps: 1e-8,
 			WeightDecay: 0.01, ClipNorm: 1},
 		Train:      Train{Steps: 1000, CheckEvery: 50, NonFinite: "stop"},
-		Checkpoint: Checkpoint{Every: 100, Keep: 3},
+		Checkpoint: Checkpoint{Every: 100, Keep: 3, Wait: Duration(10 * time.Minute)},
 		Cluster: Cluster{Workers: 2, MinWorkers: 1,
 			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
 			JoinTimeout: Duration(time.Minute), ChunkBytes: 512 << 10, WindowBytes: 8 << 20,

@@ -125,6 +125,9 @@ type Checkpoint struct {
 	Keep      int  `yaml:"keep"`                 // newest complete checkpoints kept; 0: all
 	KeepEvery int  `yaml:"keep_every,omitempty"` // those of steps that it divides are kept too; 0: none
 	Best      Best `yaml:"best,omitempty"`       // and the best ones
+
+	Wait        Duration `yaml:"wait"`                   // how long the last state waits in the workers' memory for a disk that does not take it; 0s: ten tries
+	FallbackDir string   `yaml:"fallback_dir,omitempty"` // where checkpoints go, in a directory by the job's name, that the run directory's disk does not take
 }
 
 // Best are the checkpoints that are kept for their quality.

@@ -164,6 +164,7 @@ train:
 checkpoint:
   every: 100
   keep: 3
+  wait: 10m0s
 cluster:
   workers: 2
   min_workers: 1

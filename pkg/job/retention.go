@@ -1,12 +1,18 @@
 package job
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // checkCheckpoint checks what is stored, measured and kept.
 func (j *Job) checkCheckpoint(c *checker) {
 	k := j.Checkpoint
 	every := c.within("checkpoint.every", k.Every, 0, maxSteps)
 	keep := c.within("checkpoint.keep", k.Keep, 0, maxSteps)
+	if k.Wait < 0 || k.Wait > Duration(7*24*time.Hour) {
+		c.bad("checkpoint.wait", "%v is outside 0s to 168h", k.Wait)
+	}
 	multiple := func(key string, n int) {
 		switch {
 		case !c.within(key, n, 0, maxSteps) || n == 0 || !every:

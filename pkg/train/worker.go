@@ -206,7 +206,7 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 	if err != nil {
 		return e.End, fmt.Errorf("%s; the state of step %d is lost, for it could not be kept: %w\ngive --rescue-dir a directory that can be written and has room", e.End.Reason, w.trainer.CommittedStep(), err)
 	}
-	if e.Rescue {
+	if e.Rescue && !e.End.Keep {
 		e.End.Outcome = cluster.Stopped
 	}
 	e.End.Reason += "; its state is in " + dir
