@@ -9,8 +9,8 @@ import (
 // Options tune a ring. None of them changes a bit of any sum.
 type Options struct {
 	ChunkBytes  int                      // payload of a message; a multiple of 4, at most MaxPayload; default 512 KiB
-	WindowBytes int                      // in flight on a link and pass; default 8 MiB, at least two chunks
-	Patience    time.Duration            // silence after which a frame is sent again; default 250 ms
+	WindowBytes int                      // most in flight on a link and pass; default 8 MiB, at least two chunks
+	Patience    time.Duration            // silence after which a peer is asked, before round trips are measured; default 250 ms
 	Deadline    time.Duration            // longest wait for one chunk or for credit; default 5 min
 	Fold        func(dst, src []float32) // dst += src; default plain Go
 	Event       func(*FaultError)        // told of each fault that a link mends; must not block
@@ -64,6 +64,7 @@ type Core struct {
 	out   [passes]*outbound // nil where this rank sends nothing in a pass
 	in    [passes]*inbound
 	stats Stats
+	spans []span
 	now   batch // to be sent
 	idle  batch // that has been
 	err   error // the ring is over
@@ -94,7 +95,7 @@ type Outgoing struct {
 // so that a steady ring allocates nothing for sending.
 type batch struct {
 	sends  []Outgoing
-	frames [][headerBytes]byte // those without payload
+	frames [][maxBare]byte // those without data
 }
 
 // cursor is the next move of a pass.
@@ -114,10 +115,14 @@ type outbound struct {
 type inbound struct {
 	from  int
 	link  receiver
-	queue []message // by arrival, modulo window: n of them from first
-	first uint64
-	n     uint64
+	queue []message // by sequence modulo window
 }
+
+// waits reports whether a chunk can be taken.
+func (in *inbound) waits() bool { return in.link.waiting() > 0 }
+
+// head is the place of the next chunk.
+func (in *inbound) head() *message { return &in.queue[in.link.consumed%in.link.window] }
 
 type message struct {
 	header
@@ -152,10 +157,10 @@ func NewCore(g Group, opt Options, now time.Time) (*Core, error) {
 	reduce, broadcast := Schedule(g.Rank, world, 1, 1)
 	for _, m := range append(reduce, broadcast...) {
 		if m.To >= 0 {
-			c.out[m.Pass] = &outbound{to: m.To, link: sender{window: window, heard: now}, slots: make([][]byte, window)}
+			c.out[m.Pass] = &outbound{to: m.To, link: newSender(window, headerBytes+opt.ChunkBytes, opt.Patience, now), slots: make([][]byte, window)}
 		}
 		if m.From >= 0 {
-			c.in[m.Pass] = &inbound{from: m.From, link: receiver{window: window}, queue: make([]message, window)}
+			c.in[m.Pass] = &inbound{from: m.From, link: newReceiver(window), queue: make([]message, window)}
 		}
 	}
 	return c, nil
@@ -262,12 +267,13 @@ func (c *Core) Outgoing() []Outgoing {
 // Stats returns what the ring did so far.
 func (c *Core) Stats() Stats { return c.stats }
 
-// Work moves one chunk one step on, if it can.
+// Work moves one chunk one step on, if it can; else it gives the answers that
+// peers wait for, which then say what has been consumed too.
 func (c *Core) Work(now time.Time) bool {
-	if c.err != nil || !c.busy {
+	if c.err != nil {
 		return false
 	}
-	return c.reduceOne(now) || c.broadcastOne(now)
+	return c.busy && (c.reduceOne(now) || c.broadcastOne(now)) || c.settle(now)
 }
 
 // next is the move that a pass stands before, past empty buckets; false at its end.
@@ -298,7 +304,7 @@ func (c *Core) reduceOne(now time.Time) bool {
 	if m.To < 0 && world > 1 { // the total
 		to, pass = p.moves[Broadcast][c.at[Reduce].move].To, Broadcast
 	}
-	if m.From >= 0 && c.in[Reduce].n == 0 || to >= 0 && !c.room(pass) {
+	if m.From >= 0 && !c.in[Reduce].waits() || to >= 0 && !c.room(pass) {
 		return false
 	}
 	dst := c.sum[p.Lo+m.Lo : p.Lo+m.Hi]
@@ -337,7 +343,7 @@ func (c *Core) reduceOne(now time.Time) bool {
 
 func (c *Core) broadcastOne(now time.Time) bool {
 	in := c.in[Broadcast]
-	if in == nil || in.n == 0 {
+	if in == nil || !in.waits() {
 		return false
 	}
 	p, m, ok := c.next(Broadcast)
@@ -346,7 +352,7 @@ func (c *Core) broadcastOne(now time.Time) bool {
 	}
 	bucket := c.at[Broadcast].bucket
 	if c.reduced <= c.at[Broadcast].moves { // a total of what this rank has not added to
-		c.Break(c.fault(FaultProtocol, m.From, in.queue[in.first].header, "its total came before this rank's part was sent"))
+		c.Break(c.fault(FaultProtocol, m.From, in.head().header, "its total came before this rank's part was sent"))
 		return true
 	}
 	msg, ok := c.take(bucket, p, m, now)
@@ -369,16 +375,16 @@ func (c *Core) broadcastOne(now time.Time) bool {
 // ring breaks.
 func (c *Core) take(bucket int, p plan, m Move, now time.Time) (message, bool) {
 	in := c.in[m.Pass]
-	msg := in.queue[in.first]
-	in.queue[in.first] = message{} // its payload is kept no longer than needed
-	in.first, in.n = (in.first+1)%in.link.window, in.n-1
+	msg := *in.head()
+	*in.head() = message{} // its payload is kept no longer than needed
+	credit := in.link.consume()
 	want := c.header(bucket, p, m, m.Pass)
 	if h := msg.header; h.step != want.step || h.bucket != want.bucket || h.chunk != want.chunk || h.offset != want.offset || h.length != want.length {
 		c.Break(c.fault(FaultProtocol, m.From, want, fmt.Sprintf("got step %d, bucket %d, chunk %d, %d bytes at %d instead: the members do not run the same job", h.step+1, h.bucket, h.chunk, h.length, h.offset)))
 		return msg, false
 	}
-	if in.link.consume() {
-		c.acknowledge(m.Pass, kindAck)
+	if credit {
+		c.acknowledge(m.Pass, kindAck, now)
 	}
 	return msg, true
 }
@@ -400,18 +406,15 @@ func (c *Core) room(pass Pass) bool {
 func (c *Core) stage(bucket int, p plan, m Move, pass Pass, flags Flags, data []float32, now time.Time) {
 	o := c.out[pass]
 	h := c.header(bucket, p, m, pass)
-	h.flags, h.seq = flags, o.link.next
-	i := int(h.seq % o.link.window)
+	h.flags = flags
+	h.seq, h.number, h.ask = o.link.push(headerBytes+4*len(data), now)
+	i := int(h.seq % o.link.slots)
 	if o.slots[i] == nil {
 		o.slots[i] = make([]byte, headerBytes+c.opt.ChunkBytes)
 	}
 	frame := o.slots[i][:headerBytes+4*len(data)]
 	encode(frame[headerBytes:], data)
 	h.put(frame)
-	if o.link.received == o.link.next {
-		o.link.heard = now // patience begins with the oldest frame in flight
-	}
-	o.link.next++
 	c.stats.Frames++
 	c.stats.BytesSent += uint64(h.length)
 	c.send(o.to, h, frame)
@@ -421,10 +424,15 @@ func (c *Core) send(rank int, h header, frame []byte) {
 	c.now.sends = append(c.now.sends, Outgoing{To: c.group.Members[rank], Frame: frame, rank: rank, header: h})
 }
 
-// sendBare sends a frame without payload.
-func (c *Core) sendBare(rank int, h header) {
-	c.now.frames = append(c.now.frames, [headerBytes]byte{})
-	frame := c.now.frames[len(c.now.frames)-1][:]
+// maxBare is the longest frame without data.
+const maxBare = headerBytes + maxRanges*spanBytes
+
+// sendBare sends a frame without data: an acknowledgement has ranges.
+func (c *Core) sendBare(rank int, h header, ranges []span) {
+	h.length = uint32(len(ranges) * spanBytes)
+	c.now.frames = append(c.now.frames, [maxBare]byte{})
+	frame := c.now.frames[len(c.now.frames)-1][:headerBytes+h.length]
+	putSpans(frame[headerBytes:], h.seq, ranges)
 	h.put(frame)
 	c.send(rank, h, frame)
 }
@@ -466,7 +474,7 @@ func (c *Core) Waiting() (*FaultError, time.Time) {
 		}
 		h := c.header(c.at[p].bucket, pl, m, p)
 		peer, detail := m.From, "nothing came"
-		if m.From < 0 || c.in[p].n > 0 { // so it waits for credit
+		if m.From < 0 || c.in[p].waits() { // so it waits for credit
 			peer, detail = m.To, "it took nothing"
 			if m.To < 0 && p == Reduce && len(pl.moves[Broadcast]) > 0 {
 				h.pass, peer = Broadcast, pl.moves[Broadcast][c.at[p].move].To

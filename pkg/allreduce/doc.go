@@ -24,10 +24,13 @@
 //	link      pure: exactly once, in order, with credit, over
 //	Network   datagrams: lossy, may duplicate, delay, reorder, corrupt
 //
-// A receiver acknowledges each quarter of the window that it has used, and the
-// tail at a tick; it asks again for what a gap or a bad checksum shows to be
-// missing, and a sender that hears nothing repeats by itself. A frame that a
-// Network refuses is a lost frame: a reconnecting client costs time only.
+// A receiver keeps what comes out of order and tells what it has: four times a
+// window, at once where something is missing, and of the tail at a tick. Only
+// what is missing is sent again, and only once something that was sent later has
+// come; a sender that hears nothing for a measured time asks, and repeats nothing.
+// What is under way is bounded by rate times round trip, so that a slow or shared
+// way holds no long queue. A frame that a Network refuses is a lost frame: a
+// reconnecting client costs time only.
 //
 // Ranks that share a host's memory need no network between them. A TeamRing has
 // each of them fold its share of every bucket, from where all have written their

@@ -6,9 +6,9 @@ import "fmt"
 type FaultKind int
 
 const (
-	FaultLost      FaultKind = iota // a gap in the sequence, asked for again; or the network refused a frame
+	FaultLost      FaultKind = iota // a gap in the sequence, lost or late; or the network refused a frame
 	FaultDuplicate                  // a frame that was there already; dropped
-	FaultCorrupt                    // a frame with a wrong checksum; dropped and asked for again
+	FaultCorrupt                    // a frame with a wrong checksum; dropped and sent again
 	FaultStale                      // a frame of another generation; dropped
 	FaultTimeout                    // a frame that did not come in time
 	FaultProtocol                   // a frame that does not belong where it came
@@ -44,9 +44,10 @@ func (e *FaultError) Error() string {
 
 // Stats counts what a ring did since it was made.
 type Stats struct {
-	BytesSent   uint64 // payload, without what was sent again
-	Frames      uint64 // data frames sent, without repetitions
-	Retransmits uint64
+	BytesSent   uint64             // payload, without what was sent again
+	Frames      uint64             // data frames sent, without repetitions
+	Retransmits uint64             // data frames sent again
+	Spurious    uint64             // data frames that came in two transmissions: one of them for nothing
 	ByKind      [faultKinds]uint64 // faults seen
 }
 

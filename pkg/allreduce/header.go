@@ -10,13 +10,13 @@ import (
 // A frame on the wire is a header of 64 bytes, little-endian, and a payload:
 //
 //	 0  "VLRG"
-//	 4  u16 version, 1
+//	 4  u16 version, 2
 //	 6  u8  kind: 1 data, 2 acknowledgement, 3 negative acknowledgement, 4 probe
-//	 7  u8  pass: 0 reduce, 1 broadcast
+//	 7  u8  pass: 0 reduce, 1 broadcast; with 128: to be acknowledged at once
 //	 8  u64 generation
 //	16  u64 step           data only, like bucket, chunk, offset, length and flags
-//	24  u32 bucket
-//	28  u32 chunk
+//	24  u32 bucket         acknowledgements: microseconds since the newest transmission came
+//	28  u32 chunk          acknowledgements: data frames that came in two transmissions
 //	32  u64 offset         of the chunk in the flat gradient, in elements;
 //	                       acknowledgements: data frames consumed
 //	40  u32 length         of the payload, in bytes
@@ -24,14 +24,21 @@ import (
 //	46  u16 sender's rank
 //	48  u64 sequence       of the data frame on its link and pass, from 0;
 //	                       acknowledgements: the next one that is expected
-//	56  u32 zero
+//	56  u32 transmission   of data and probes, on their link and pass, from 1 in
+//	                       the order of sending: a frame that is sent again has
+//	                       a new one; acknowledgements: the newest that came, or 0
 //	60  u32 CRC-32C of the frame with this field zero
 //
-// The payload is little-endian float32.
+// The payload of data is little-endian float32. That of an acknowledgement is
+// at most 32 pairs of u32: ranges of data frames that came beyond the next one
+// expected, ascending, each its distance from that one and its length. With 32
+// pairs there may be more.
 const (
 	headerBytes  = 64
+	spanBytes    = 8
+	askBit       = 128
 	frameMagic   = "VLRG"
-	frameVersion = 1
+	frameVersion = 2
 
 	// MaxPayload bounds a chunk.
 	MaxPayload = 1 << 20
@@ -53,6 +60,7 @@ const (
 type header struct {
 	kind       frameKind
 	pass       Pass
+	ask        bool // to be acknowledged at once
 	generation uint64
 	step       uint64
 	bucket     uint32
@@ -62,6 +70,7 @@ type header struct {
 	flags      Flags
 	from       uint16
 	seq        uint64
+	number     uint32 // of the transmission
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -72,6 +81,9 @@ func (h *header) put(frame []byte) {
 	copy(frame, frameMagic)
 	le.PutUint16(frame[4:], frameVersion)
 	frame[6], frame[7] = byte(h.kind), byte(h.pass)
+	if h.ask {
+		frame[7] |= askBit
+	}
 	le.PutUint64(frame[8:], h.generation)
 	le.PutUint64(frame[16:], h.step)
 	le.PutUint32(frame[24:], h.bucket)
@@ -81,7 +93,8 @@ func (h *header) put(frame []byte) {
 	le.PutUint16(frame[44:], uint16(h.flags))
 	le.PutUint16(frame[46:], h.from)
 	le.PutUint64(frame[48:], h.seq)
-	le.PutUint64(frame[56:], 0)
+	le.PutUint32(frame[56:], h.number)
+	le.PutUint32(frame[60:], 0)
 	le.PutUint32(frame[60:], crc32.Checksum(frame, castagnoli))
 }
 
@@ -93,9 +106,9 @@ func frameLength(frame []byte) (header, int) {
 
 func decodeHeader(frame []byte) header {
 	le := binary.LittleEndian
-	return header{kind: frameKind(frame[6]), pass: Pass(frame[7]), generation: le.Uint64(frame[8:]), step: le.Uint64(frame[16:]),
+	return header{kind: frameKind(frame[6]), pass: Pass(frame[7] &^ askBit), ask: frame[7]&askBit != 0, generation: le.Uint64(frame[8:]), step: le.Uint64(frame[16:]),
 		bucket: le.Uint32(frame[24:]), chunk: le.Uint32(frame[28:]), offset: le.Uint64(frame[32:]), length: le.Uint32(frame[40:]),
-		flags: Flags(le.Uint16(frame[44:])), from: le.Uint16(frame[46:]), seq: le.Uint64(frame[48:])}
+		flags: Flags(le.Uint16(frame[44:])), from: le.Uint16(frame[46:]), seq: le.Uint64(frame[48:]), number: le.Uint32(frame[56:])}
 }
 
 // noCRC stands for the checksum's own field.
@@ -121,9 +134,27 @@ func parse(frame []byte) (h header, payload []byte, err error) {
 	if crc32.Update(sum, castagnoli, frame[headerBytes:]) != le.Uint32(frame[60:]) {
 		return h, nil, errCRC
 	}
-	if h.kind < kindData || h.kind > kindProbe || h.pass >= passes || le.Uint32(frame[56:]) != 0 ||
-		int(h.length) != len(frame)-headerBytes || h.length > MaxPayload || h.length%4 != 0 {
+	if h.kind < kindData || h.kind > kindProbe || h.pass >= passes ||
+		int(h.length) != len(frame)-headerBytes || h.length > MaxPayload || h.length%4 != 0 ||
+		h.kind == kindProbe && h.length != 0 || (h.kind == kindAck || h.kind == kindNack) && (h.length > maxRanges*spanBytes || h.length%spanBytes != 0) {
 		return h, nil, errNotFrame
 	}
 	return h, frame[headerBytes:], nil
+}
+
+// putSpans writes ranges of data frames, as distances from seq.
+func putSpans(payload []byte, seq uint64, ranges []span) {
+	for i, r := range ranges {
+		binary.LittleEndian.PutUint32(payload[spanBytes*i:], uint32(r.lo-seq))
+		binary.LittleEndian.PutUint32(payload[spanBytes*i+4:], uint32(r.hi-r.lo))
+	}
+}
+
+// spans appends the ranges of an acknowledgement.
+func spans(ranges []span, seq uint64, payload []byte) []span {
+	for ; len(payload) >= spanBytes; payload = payload[spanBytes:] {
+		lo := seq + uint64(binary.LittleEndian.Uint32(payload))
+		ranges = append(ranges, span{lo, lo + uint64(binary.LittleEndian.Uint32(payload[4:]))})
+	}
+	return ranges
 }

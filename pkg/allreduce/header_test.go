@@ -10,18 +10,18 @@ import (
 	"testing"
 )
 
-// golden is a data frame as version 1 writes it. It must never change: members
+// golden is a data frame as version 2 writes it. It must never change: members
 // of one job may run different builds.
-const golden = "564c5247" + "0100" + "01" + "01" + // magic, version, data, broadcast
+const golden = "564c5247" + "0200" + "01" + "81" + // magic, version, data, broadcast and to be acknowledged
 	"0807060504030201" + "1817161514131211" + // generation, step
 	"24232221" + "34333231" + "4847464544434241" + // bucket, chunk, offset
 	"08000000" + "0300" + "5251" + "6867666564636261" + // length, flags, sender, sequence
-	"00000000" + "d1c78e3c" + // zero, CRC-32C
+	"74737271" + "c130343e" + // transmission, CRC-32C
 	"0000803f" + "000000c0" // 1, -2
 
 func goldenHeader() header {
-	return header{kind: kindData, pass: Broadcast, generation: 0x0102030405060708, step: 0x1112131415161718, bucket: 0x21222324, chunk: 0x31323334,
-		offset: 0x4142434445464748, length: 8, flags: FlagStop | FlagCheckpoint, from: 0x5152, seq: 0x6162636465666768}
+	return header{kind: kindData, pass: Broadcast, ask: true, generation: 0x0102030405060708, step: 0x1112131415161718, bucket: 0x21222324, chunk: 0x31323334,
+		offset: 0x4142434445464748, length: 8, flags: FlagStop | FlagCheckpoint, from: 0x5152, seq: 0x6162636465666768, number: 0x71727374}
 }
 
 func goldenFrame() []byte {

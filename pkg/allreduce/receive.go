@@ -3,11 +3,12 @@ package allreduce
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
-// Frame takes what arrived from anyone: it sorts it to its pass, acknowledges,
-// and has sent again what was lost. The frame becomes the Core's.
+// Frame takes what arrived from anyone: it sorts it to its pass, and sends again
+// what it shows to be lost. The frame becomes the Core's.
 func (c *Core) Frame(now time.Time, frame []byte) {
 	h, payload, err := parse(frame)
 	if err != nil { // nothing in it can be trusted: ask both passes for what is missing
@@ -18,7 +19,7 @@ func (c *Core) Frame(now time.Time, frame []byte) {
 		c.mended(FaultCorrupt, from, h, err.Error())
 		for p, in := range c.in {
 			if in != nil {
-				c.ask(Pass(p), in)
+				c.ask(Pass(p), in, now)
 			}
 		}
 		return
@@ -33,9 +34,10 @@ func (c *Core) Frame(now time.Time, frame []byte) {
 		if in == nil || int(h.from) != in.from {
 			c.mended(FaultStale, int(h.from), h, "it is not of this rank's neighbour")
 		} else if h.kind == kindProbe {
-			c.acknowledge(h.pass, kindAck)
+			in.link.came(h.number, now)
+			c.acknowledge(h.pass, kindAck, now)
 		} else {
-			c.data(in, h, payload)
+			c.data(in, h, payload, now)
 		}
 	case kindAck, kindNack:
 		out := c.out[h.pass]
@@ -43,71 +45,83 @@ func (c *Core) Frame(now time.Time, frame []byte) {
 			c.mended(FaultStale, int(h.from), h, "it is not of this rank's neighbour")
 			return
 		}
-		out.link.ack(h.seq, h.offset, now)
+		c.spans = spans(c.spans[:0], h.seq, payload)
+		out.link.ack(report{received: h.seq, consumed: h.offset, newest: h.number, delay: time.Duration(h.bucket) * time.Microsecond,
+			again: h.chunk, ranges: c.spans, all: len(c.spans) < maxRanges}, now)
+		c.mend(out, now)
 		if h.kind == kindNack {
-			lo, hi := out.link.nack(h.seq, now)
-			c.again(out, lo, hi)
+			if number, probe := out.link.ask(now); probe {
+				c.probe(h.pass, out, number)
+			}
 		}
 	}
 }
 
-func (c *Core) data(in *inbound, h header, payload []byte) {
-	expected := in.link.expected
-	switch in.link.take(h.seq) {
-	case accept: // acknowledged when it has been consumed, or at the next tick
-		if in.n >= in.link.window {
-			c.Break(c.fault(FaultProtocol, in.from, h, "it sent more than it had credit for: all members need the same chunk and window"))
-			return
+func (c *Core) data(in *inbound, h header, payload []byte, now time.Time) {
+	expected, again := in.link.expected, in.link.again
+	switch v := in.link.take(h.seq, h.number, h.ask, now); v {
+	case accept, ahead: // kept until it is its turn
+		in.queue[h.seq%in.link.window] = message{h, payload}
+		if v == ahead {
+			c.mended(FaultLost, in.from, h, fmt.Sprintf("of frames %d to %d some are missing before it", expected, h.seq-1))
 		}
-		in.queue[(in.first+in.n)%in.link.window] = message{h, payload}
-		in.n++
 	case duplicate:
+		c.stats.Spurious += uint64(in.link.again - again)
 		c.mended(FaultDuplicate, in.from, h, fmt.Sprintf("frame %d came again", h.seq))
 		if in.link.answer() {
-			c.acknowledge(h.pass, kindAck)
+			in.link.owed = true
 		}
-	case gap:
-		if c.ask(h.pass, in) {
-			c.mended(FaultLost, in.from, h, fmt.Sprintf("frames %d to %d are missing before it", expected, h.seq-1))
-		}
+	case excess:
+		c.Break(c.fault(FaultProtocol, in.from, h, "it sent more than it had credit for: all members need the same chunk and window"))
 	}
 }
 
-// ask sends a negative acknowledgement, unless that has just been done.
-func (c *Core) ask(pass Pass, in *inbound) bool {
-	first := in.link.ask()
-	if first {
-		c.acknowledge(pass, kindNack)
+// ask tells the peer that something damaged came, which may have been its own,
+// unless that has just been done. The peer asks back what is there.
+func (c *Core) ask(pass Pass, in *inbound, now time.Time) {
+	if in.link.ask() {
+		c.acknowledge(pass, kindNack, now)
 	}
-	return first
 }
 
-// acknowledge tells the peer of a pass how far its frames have come. A lost
+// settle gives the answers that are owed, and reports whether there were any.
+func (c *Core) settle(now time.Time) (any bool) {
+	for p, in := range c.in {
+		if in != nil && in.link.owed {
+			c.acknowledge(Pass(p), kindAck, now)
+			any = true
+		}
+	}
+	return any
+}
+
+// acknowledge tells the peer of a pass which of its frames have come. A lost
 // acknowledgement is made good by the next, or by a probe.
-func (c *Core) acknowledge(pass Pass, kind frameKind) {
+func (c *Core) acknowledge(pass Pass, kind frameKind, now time.Time) {
 	in := c.in[pass]
-	h := header{kind: kind, pass: pass, generation: c.group.Generation, from: uint16(c.group.Rank)}
-	h.seq, h.offset = in.link.tell()
-	c.sendBare(in.from, h)
+	a := in.link.tell(now, c.spans[:0])
+	c.spans = a.ranges
+	c.sendBare(in.from, header{kind: kind, pass: pass, generation: c.group.Generation, from: uint16(c.group.Rank), seq: a.received, offset: a.consumed,
+		number: a.newest, bucket: uint32(min(a.delay.Microseconds(), math.MaxUint32)), chunk: a.again}, a.ranges)
 }
 
-// Tick acknowledges the tail of what came in, has sent again what has not been
-// acknowledged for too long, and breaks the ring where the deadline has passed.
-// Four times a patience is often enough.
+// Tick acknowledges the tail of what came in, asks those who have been silent
+// for too long, and breaks the ring where the deadline has passed. Four times a
+// patience is often enough.
 func (c *Core) Tick(now time.Time) {
 	for p, in := range c.in {
 		if in != nil && in.link.tick() {
-			c.acknowledge(Pass(p), kindAck)
+			c.acknowledge(Pass(p), kindAck, now)
 		}
 	}
 	for p, out := range c.out {
 		if out == nil {
 			continue
 		}
-		lo, hi, probe := out.link.due(now, c.opt.Patience, out.blocked)
-		c.again(out, lo, hi)
-		if probe {
-			c.sendBare(out.to, header{kind: kindProbe, pass: Pass(p), generation: c.group.Generation, from: uint16(c.group.Rank)})
+		out.link.judge(now)
+		c.mend(out, now)
+		if number, probe := out.link.due(now, out.blocked); probe {
+			c.probe(Pass(p), out, number)
 		}
 	}
 	if f, since := c.Waiting(); f != nil && now.Sub(since) >= c.opt.Deadline {
@@ -117,12 +131,23 @@ func (c *Core) Tick(now time.Time) {
 	}
 }
 
-// again repeats frames [lo, hi).
-func (c *Core) again(out *outbound, lo, hi uint64) {
-	for seq := lo; seq < hi; seq++ {
-		frame := out.slots[seq%out.link.window]
+// probe asks a peer what has come.
+func (c *Core) probe(pass Pass, out *outbound, number uint32) {
+	c.sendBare(out.to, header{kind: kindProbe, pass: pass, generation: c.group.Generation, from: uint16(c.group.Rank), number: number}, nil)
+}
+
+// mend sends again what has been lost, as far as the way takes it.
+func (c *Core) mend(out *outbound, now time.Time) {
+	for {
+		seq, number, ok := out.link.repeat(now)
+		if !ok {
+			return
+		}
 		c.stats.Retransmits++
+		frame := out.slots[seq%out.link.slots]
 		h, n := frameLength(frame)
+		h.number, h.ask = number, true
+		h.put(frame[:n])
 		c.send(out.to, h, frame[:n])
 	}
 }
