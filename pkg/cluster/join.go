@@ -3,11 +3,15 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"strings"
 )
 
 // stranger is a worker that this coordinator does not know, though it speaks.
 func (m *Machine) stranger(ev any, id string) {
-	if _, ok := ev.(*Heartbeat); ok {
+	if e, ok := ev.(*Heartbeat); ok {
+		if m.phase > Gathering && strings.HasPrefix(e.Phase, PhaseHalting) {
+			return // when it has come to rest: all would wait for that
+		}
 		m.act(Send{id, &Introduce{Coordinator: m.cfg.Coordinator}})
 	}
 }

@@ -113,6 +113,7 @@ func (m *Machine) tick() {
 			m.lose(w, fmt.Sprintf("not heard from for %v", silent.Round(time.Millisecond)))
 		}
 	}
+	m.awaited()
 	m.flush(false)
 	if m.raise != 0 && m.phase == Running && m.at.Sub(m.raised) > m.nagAfter() {
 		m.flag(m.raise)
@@ -122,6 +123,39 @@ func (m *Machine) tick() {
 			m.nag(w)
 		}
 	}
+}
+
+// A member that ends a pass over a micro-batch answers heartbeats meanwhile, so
+// the others wait for it: lateAfter deadlines before that is worth a line, and
+// hangsAfter before it is taken for one that hangs, in a read of a dead disk, say.
+const (
+	lateAfter  = 10
+	hangsAfter = 30 * time.Minute
+)
+
+// awaited looks at members that all others wait for: who has yet to say where it
+// stands, or to take its place.
+func (m *Machine) awaited() {
+	waited := m.at.Sub(m.began)
+	if m.phase != Settling && m.phase != Forming || waited < lateAfter*m.cfg.Deadline {
+		m.late = false
+		return
+	}
+	var late []*Member
+	for _, w := range m.sorted() {
+		if m.phase == Settling && w.Status == Stepping || m.phase == Forming && w.Status == Assigned {
+			late = append(late, w)
+		}
+	}
+	for _, w := range late {
+		if !m.late {
+			m.note("waiting for %s, which has been told to stop and is in: %s", m.named(w.Worker), clip(w.Phase))
+		}
+		if waited > hangsAfter {
+			m.dismiss(w, fmt.Sprintf("it answers, but has not come to rest for %v: it hangs in: %s", hangsAfter, clip(w.Phase)))
+		}
+	}
+	m.late = m.late || len(late) > 0
 }
 
 // nagAfter is how long a message may take to have an effect before it is sent again.

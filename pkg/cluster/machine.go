@@ -67,6 +67,7 @@ type Machine struct {
 	gaveUp    uint64          // newest step whose checkpoint could not be stored: parts of it are offered in vain
 	retake    bool            // so a checkpoint is owed
 	doubted   uint64          // step that was being saved when a worker was lost
+	late      bool            // whom all wait for has been said, in this phase
 	refused   int             // saves of the last step that failed
 	waiting   time.Time       // since the first of them; zero: none has
 	giveUp    bool            // somebody asked for the end of that
@@ -376,6 +377,9 @@ func (m *Machine) flag(f allreduce.Flags) {
 
 // PhaseFormed is the phase of a worker that waits for Go.
 const PhaseFormed = "formed"
+
+// PhaseHalting is the phase of a worker that has been told to stop and has not yet.
+const PhaseHalting = "halting"
 
 // proceed does what has become possible.
 func (m *Machine) proceed() {

@@ -64,7 +64,7 @@ const (
 )
 
 func (p nodePhase) String() string {
-	return [...]string{"loading", "resting", "forming", PhaseFormed, "stepping", "halting", "left"}[p]
+	return [...]string{"loading", "resting", "forming", PhaseFormed, "stepping", PhaseHalting, "left"}[p]
 }
 
 // Events of a node, beside the coordinator's messages and Tick.
