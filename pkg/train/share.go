@@ -225,11 +225,17 @@ func pieceName(step uint64, file string) string { return fmt.Sprintf("snapshot/%
 // ends or the state moves on.
 func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, parts int) {
 	o := &w.offer
+	which := division{step, generation, part, parts}
+	if !o.begin(which) {
+		return // it is asked for again while it is made: what is made must not be withdrawn for that
+	}
 	if !o.room(ctx, step, w.coordinated) {
+		o.failed(which)
 		return
 	}
 	release, ok := w.trainer.hold(step)
 	if !ok {
+		o.failed(which)
 		o.give(nil)
 		return
 	}
@@ -243,6 +249,7 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		release()
 		if err != nil {
 			w.Log.Error("copying a checkpoint", zap.Uint64("step", step), zap.Error(err))
+			o.failed(which)
 			o.give(nil)
 			return
 		}
@@ -251,13 +258,15 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 			b := cluster.Blob{Name: pieceName(step, p.file), Size: p.size, SHA256: sha256Of(p.data)}
 			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, p.data); err != nil {
 				w.Log.Error("offering a checkpoint", zap.Uint64("step", step), zap.Error(err))
+				o.failed(which)
 				o.give(copies)
 				return
 			}
 			ev.Offer.Files = append(ev.Offer.Files, cluster.Piece{File: p.file, Offset: p.offset, Total: p.total, Blob: b})
 		}
-		o.hold(step, copies)
-		w.say(ev)
+		if o.hold(which, copies) {
+			w.say(ev)
+		}
 	})
 }
 
@@ -273,9 +282,36 @@ type offers struct {
 	mu    sync.Mutex
 	step  uint64
 	held  []statePart   // of step, on offer
+	of    division      // which they are
 	gone  uint64        // steps up to it need not be offered any more
 	token chan struct{} // is there while no copy is made or on offer
 	spare []statePart   // memory; of whoever has the token
+	made  *division     // the newest that was asked for, while it is made or on offer
+}
+
+// division is one part of the state of a step, as one generation divides it.
+type division struct {
+	step, generation uint64
+	part, parts      int
+}
+
+// begin says whether a part is to be made: it is not if it is being made, or on offer.
+func (o *offers) begin(d division) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.made != nil && *o.made == d {
+		return false
+	}
+	o.made = &d
+	return true
+}
+
+func (o *offers) failed(d division) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.made != nil && *o.made == d {
+		o.made = nil
+	}
 }
 
 func (o *offers) init(b Blobs) {
@@ -316,14 +352,16 @@ func (o *offers) give(memory []statePart) {
 	o.token <- struct{}{}
 }
 
-// hold notes what is on offer now; it may have been withdrawn already.
-func (o *offers) hold(step uint64, parts []statePart) {
+// hold notes what is on offer now, and says whether it is: it may have been
+// withdrawn already.
+func (o *offers) hold(d division, parts []statePart) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.step, o.held = step, parts
-	if step <= o.gone {
+	o.step, o.of, o.held = d.step, d, parts
+	if d.step <= o.gone {
 		o.drop()
 	}
+	return o.held != nil
 }
 
 func (o *offers) withdraw(step uint64) {
@@ -338,6 +376,9 @@ func (o *offers) withdraw(step uint64) {
 func (o *offers) drop() {
 	for _, p := range o.held {
 		o.blobs.Withdraw(pieceName(o.step, p.file))
+	}
+	if o.made != nil && *o.made == o.of {
+		o.made = nil
 	}
 	parts := o.held
 	o.held = nil

@@ -477,7 +477,7 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 	if err := b.Offer(pieceName(4, ModelFile), 1, "", memory{1}); err != nil {
 		t.Fatal(err)
 	}
-	o.hold(4, []statePart{{file: ModelFile, data: memory{1}}})
+	o.hold(division{step: 4}, []statePart{{file: ModelFile, data: memory{1}}})
 	if n := b.names(); len(n) != 0 {
 		t.Errorf("still on offer: %v", n)
 	}
@@ -533,4 +533,36 @@ func TestOfferBesideTheNextStep(t *testing.T) {
 		w.offer.withdraw(step)
 	}
 	w.behind.Wait()
+}
+
+// A part that is asked for again and again while it is made, as a coordinator
+// does where making it takes longer than it waits, is made once and stays on offer.
+func TestOfferAskedForAgain(t *testing.T) {
+	s, hub := newSquad(t), newMemBlobs()
+	w, r := sharer(t, s, hub, "a")
+	s.form([]int{0, 8}, r)
+	s.step([]int{0, 8}, r)
+	said := hears(w)
+	living := len(w.Blobs.(*memOwner).names())
+	var asking sync.WaitGroup
+	for range 5 {
+		asking.Go(func() { w.makeOffer(t.Context(), 1, 1, 0, 2) })
+	}
+	asking.Wait()
+	w.behind.Wait()
+	w.makeOffer(t.Context(), 1, 1, 0, 2)
+	w.behind.Wait()
+	if n := len(said); n != 1 {
+		t.Fatalf("it was offered %d times", n)
+	}
+	w.pieces(t, (<-said).(cluster.OfferReady).Offer)
+	w.offer.withdraw(1)
+	if n := len(w.Blobs.(*memOwner).names()); n != living {
+		t.Errorf("%d blobs are on offer once it is withdrawn, %d before", n, living)
+	}
+	w.makeOffer(t.Context(), 1, 1, 0, 2) // and then it is made again
+	w.behind.Wait()
+	if len(said) != 1 {
+		t.Error("one that was withdrawn is not made again")
+	}
 }
