@@ -33,7 +33,7 @@ var may = map[string][]string{
 	"pkg/train":            {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
 	"pkg/natsbus":          {"pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
 	"internal/compare":     {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
-	"internal/cli": {"pkg/tensor", "internal/atomicfile", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint", "pkg/train", "pkg/natsbus", "pkg/job",
+	"internal/cli": {"pkg/tensor", "internal/atomicfile", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/cluster", "pkg/checkpoint", "pkg/train", "pkg/natsbus", "pkg/job",
 		"internal/safetensors", "internal/sniff", "internal/picture", "internal/compare"},
 	"cmd/coordinator": {"internal/cli"},
 	"cmd/worker":      {"internal/cli"},

@@ -3,207 +3,259 @@ package cli
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"sync"
+	"io"
+	"math"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
-	"github.com/vlaring/vlaring/pkg/natsbus"
-	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
+	"github.com/vlaring/vlaring/pkg/job"
 )
 
-// ringBench is the all-reduce of one gradient over one network.
-type ringBench struct {
-	Network string  `json:"network"` // memory, nats
-	World   int     `json:"world"`
-	Chunk   int     `json:"chunk_bytes"`
-	Runs    int     `json:"runs"`
-	MS      float64 `json:"ms"`       // median
-	Bus     float64 `json:"bus_gb_s"` // bytes·2(N-1)/N by the time
-	Repeats uint64  `json:"repeated_frames"`
+// ringRow is the all-reduce of one size over one road.
+type ringRow struct {
+	Road     string  `json:"road"`               // shm, nats, memory
+	Topology string  `json:"topology,omitempty"` // of nats: broker, mesh
+	Ranks    int     `json:"ranks"`
+	Bytes    int     `json:"bytes"`
+	Chunk    int     `json:"chunk_bytes"`
+	Runs     int     `json:"runs"`
+	MS       float64 `json:"ms"`       // median over the rounds, of the slowest rank
+	Rate     float64 `json:"alg_gb_s"` // bytes by the time
+	CPU      float64 `json:"cpu_s"`    // of one all-reduce, all ranks and the broker; 0: it cannot be told
+	PerGB    float64 `json:"cpu_s_per_gb,omitempty"`
+	PerSent  float64 `json:"cpu_s_per_gb_sent,omitempty"` // of the 2(N-1)·bytes that a ring sends
+	Repeats  uint64  `json:"repeated_frames"`
 }
 
 type ringReport struct {
-	Cores int         `json:"cores"`
-	Bytes int         `json:"bytes"`
-	Rows  []ringBench `json:"rows"`
+	hostNote
+	Rows []ringRow `json:"rows"`
+}
+
+// largeRing is the size from which CPU time is of the bytes and not of the messages.
+const largeRing = 1 << 20
+
+// ringFlags choose what bench ring measures.
+type ringFlags struct {
+	roads, topologies []string
+	ranks, chunks     []int
+	sizes             []string
+	window, bucket    int
+	budget            time.Duration
+	through, listen   string
+	asJSON            bool
+
+	bytes []int // sizes, in bytes
 }
 
 func newBenchRing() *cobra.Command {
-	var networks []string
-	var worlds, chunks []int
-	var bytes, window int
-	var budget time.Duration
-	var asJSON bool
+	var f ringFlags
+	var asRank bool
+	d := job.Default("vla", "tensors").Cluster
 	c := &cobra.Command{
 		Use:   "ring",
-		Short: "Time the all-reduce over the in-memory network and over NATS on the loopback",
-		Long: `Time the all-reduce of one gradient by world size and chunk size, over the
-in-memory network and over an embedded NATS broker on the loopback. All ranks, and the
-broker, are goroutines of this process and share its cores. Bus bandwidth is
-bytes·2(N-1)/N by the time, as NCCL's and gloo's benchmarks count it.`,
-		Example: "  coordinator bench ring\n  coordinator bench ring --networks nats --world 2 --bytes 138584092 --chunk-bytes 524288",
-		Args:    exactArgs(),
+		Short: "Time the all-reduce of a gradient between processes, over each road",
+		Long: `Time the all-reduce of one gradient between ranks that are processes of their own,
+as workers are, over each road:
+
+  shm      memory that the ranks share, as workers of one host do
+  nats     a NATS broker in this process (--topology broker), or one more in each
+           rank (mesh)
+  memory   goroutines of one process and no network: what the ring costs by itself
+
+Every rank has one micro-gradient. Its numbers differ from round to round, and each
+rank compares every number of the sum: a wrong one ends the command. Figures are
+medians over rounds after a warm-up.
+
+--through starts each rank by another command, {} being its number: with --listen it
+measures between hosts, on which this program must lie at the same path.`,
+		Example: "  coordinator bench ring\n  coordinator bench ring --road nats --topology broker,mesh --ranks 4 --bytes 64MiB\n" +
+			"  coordinator bench ring --road nats --topology mesh --listen 10.0.0.1 --through 'ssh node{}'",
+		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			for _, n := range worlds {
-				if err := within("world", n, 1, 64); err != nil {
-					return err
-				}
+			if asRank {
+				return serveRank(c.Context(), c.InOrStdin(), c.OutOrStdout(), nil)
 			}
-			for _, n := range chunks {
-				if err := within("chunk-bytes", n, 4, allreduce.MaxPayload); err != nil {
-					return err
-				}
-				if n%4 != 0 {
-					return usagef("--chunk-bytes %d: want a multiple of 4", n)
-				}
-				if err := within("window-bytes", window, 2*n, 1<<30); err != nil {
-					return err
-				}
-			}
-			if err := within("bytes", bytes, 4, 1<<30); err != nil {
+			if err := f.check(); err != nil {
 				return err
 			}
-			for _, n := range networks {
-				if n != "memory" && n != "nats" {
-					return usagef("--networks %q: want memory or nats", n)
-				}
-			}
-			if budget < 0 {
-				return usagef("--budget %v: want a duration of at least 0s", budget)
-			}
-			r := ringReport{Cores: runtime.NumCPU(), Bytes: bytes / 4 * 4}
-			for _, network := range networks {
-				for _, world := range worlds {
-					for _, chunk := range chunks {
-						b := ringBench{Network: network, World: world, Chunk: chunk}
-						if err := b.run(c.Context(), bytes/4, window, budget); err != nil {
-							return fmt.Errorf("%s, %d ranks, chunks of %d bytes: %w", network, world, chunk, err)
-						}
-						r.Rows = append(r.Rows, b)
-					}
-				}
-			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			fmt.Fprintf(c.OutOrStdout(), "all-reduce of %s, %d core(s)\n\n", bytesText(int64(r.Bytes)), r.Cores)
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', tabwriter.AlignRight)
-			fmt.Fprintf(w, "NETWORK\tRANKS\tCHUNK\tMS\tBUS GB/s\tREPEATED FRAMES\t\n")
-			for _, b := range r.Rows {
-				fmt.Fprintf(w, "%s\t%d\t%s\t%.1f\t%.2f\t%d\t\n", b.Network, b.World, bytesText(int64(b.Chunk)), b.MS, b.Bus, b.Repeats)
-			}
-			return w.Flush()
-		},
-	}
-	fl := c.Flags()
-	fl.StringSliceVar(&networks, "networks", []string{"memory", "nats"}, "memory, nats")
-	fl.IntSliceVar(&worlds, "world", []int{2, 4}, "ranks")
-	fl.IntSliceVar(&chunks, "chunk-bytes", []int{256 << 10, 512 << 10, 1 << 20}, "payload of a message")
-	fl.IntVar(&window, "window-bytes", 8<<20, "bytes in flight on a link")
-	fl.IntVar(&bytes, "bytes", 64<<20, "size of the gradient")
-	fl.DurationVar(&budget, "budget", 2*time.Second, "time for each row, at least three operations")
-	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
-	return c
-}
-
-// run all-reduces over and over for the budget.
-func (b *ringBench) run(ctx context.Context, elements, window int, budget time.Duration) (err error) {
-	names := make([]string, b.World)
-	bounds := make([]int, b.World+1)
-	for r := range names {
-		names[r], bounds[r+1] = fmt.Sprintf("w%d", r), r+1
-	}
-	nets, shut, err := b.open(ctx, names)
-	defer shut()
-	if err != nil {
-		return err
-	}
-	rings := make([]*allreduce.Ring, b.World)
-	micro, out := make([][]float32, b.World), make([][]float32, b.World)
-	for r := range rings {
-		rings[r], err = allreduce.NewRing(nets[r], allreduce.Group{Generation: 1, Rank: r, Members: names, Micro: bounds},
-			allreduce.Options{ChunkBytes: b.Chunk, WindowBytes: window, Fold: tensor.Fold})
-		if err != nil {
-			return err
-		}
-		defer rings[r].Close()
-		micro[r], out[r] = make([]float32, elements), make([]float32, elements)
-		for i := range micro[r] {
-			micro[r][i] = float32(r + 1)
-		}
-	}
-	var took []float64
-	begin := time.Now()
-	for step := uint64(0); len(took) < 4 || time.Since(begin) < budget; step++ {
-		at := time.Now()
-		var wg sync.WaitGroup
-		errs := make([]error, b.World)
-		for r, ring := range rings {
-			wg.Go(func() {
-				op := ring.Begin(step, []allreduce.Range{{Lo: 0, Hi: elements}}, [][]float32{micro[r]}, out[r], nil)
-				op.Ready(0)
-				_, errs[r] = op.Wait(ctx)
-			})
-		}
-		wg.Wait()
-		took = append(took, time.Since(at).Seconds())
-		for _, err := range errs {
+			r, err := f.measure(c.Context())
 			if err != nil {
 				return err
 			}
-		}
+			if f.asJSON {
+				return printJSON(c.OutOrStdout(), r)
+			}
+			return r.print(c.OutOrStdout(), f.window)
+		},
 	}
-	want := float32(b.World * (b.World + 1) / 2)
-	for r := range out {
-		for _, i := range []int{0, elements / 2, elements - 1} {
-			if out[r][i] != want {
-				return fmt.Errorf("rank %d has %v for element %d; want %v", r, out[r][i], i, want)
+	fl := c.Flags()
+	fl.StringSliceVar(&f.roads, "road", []string{"shm", "nats"}, "shm, nats, memory")
+	fl.StringSliceVar(&f.topologies, "topology", []string{"broker"}, "of nats: broker, mesh")
+	fl.IntSliceVar(&f.ranks, "ranks", []int{2, 4}, "numbers of ranks")
+	fl.StringSliceVar(&f.sizes, "bytes", []string{"128MiB", "4KiB"}, "sizes of the gradient: a number, or one with KiB, MiB or GiB")
+	fl.IntSliceVar(&f.chunks, "chunk-bytes", []int{d.ChunkBytes}, "payload of a message, as cluster.chunk_bytes")
+	fl.IntVar(&f.window, "window-bytes", d.WindowBytes, "bytes in flight on a link, as cluster.window_bytes")
+	fl.IntVar(&f.bucket, "bucket-bytes", d.BucketBytes, "part of the gradient that is reduced at a time, as cluster.bucket_bytes")
+	fl.DurationVar(&f.budget, "budget", 3*time.Second, "time for each row, at least five rounds")
+	fl.StringVar(&f.through, "through", "", "command that runs a rank, {} being its number: 'ssh node{}'")
+	fl.StringVar(&f.listen, "listen", "", "address on which the broker is reached by ranks elsewhere (default 127.0.0.1)")
+	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
+	fl.BoolVar(&asRank, "as-rank", false, "be a rank: told what to do on standard input")
+	fl.MarkHidden("as-rank")
+	return c
+}
+
+func (f *ringFlags) check() error {
+	oneOf := func(flag string, l []string, of ...string) error {
+		for _, v := range l {
+			if !strings.Contains(" "+strings.Join(of, " ")+" ", " "+v+" ") || v == "" {
+				return usagef("--%s %q: want %s", flag, v, strings.Join(of, ", "))
 			}
 		}
-		b.Repeats += rings[r].Stats().Retransmits
+		if len(l) == 0 {
+			return usagef("--%s: want %s", flag, strings.Join(of, ", "))
+		}
+		return nil
 	}
-	median := measure.Median(took[1:]) // the first touches the memory
-	b.Runs, b.MS = len(took)-1, 1e3*median
-	b.Bus = 4 * float64(elements) * 2 * float64(b.World-1) / float64(b.World) / median / 1e9
+	if err := oneOf("road", f.roads, "shm", "nats", "memory"); err != nil {
+		return err
+	}
+	if err := oneOf("topology", f.topologies, "broker", "mesh"); err != nil {
+		return err
+	}
+	for _, n := range f.ranks {
+		if err := within("ranks", n, 1, 1024); err != nil {
+			return err
+		}
+	}
+	f.bytes = nil
+	for _, s := range f.sizes {
+		n, err := parseBytes(s)
+		if err != nil || n < 4 || n > 4<<30 || n%4 != 0 {
+			return usagef("--bytes %s: want a multiple of 4, up to 4GiB, as 4KiB, 128MiB or a plain number of bytes", s)
+		}
+		f.bytes = append(f.bytes, n)
+	}
+	for _, n := range f.chunks {
+		if err := within("chunk-bytes", n, 4, allreduce.MaxPayload); err != nil {
+			return err
+		}
+		if n%4 != 0 {
+			return usagef("--chunk-bytes %d: want a multiple of 4", n)
+		}
+		if err := within("window-bytes", f.window, 2*n, 1<<30); err != nil {
+			return err
+		}
+	}
+	if err := within("bucket-bytes", f.bucket, 4, 4<<30); err != nil {
+		return err
+	}
+	if f.bucket%4 != 0 {
+		return usagef("--bucket-bytes %d: want a multiple of 4", f.bucket)
+	}
+	if f.budget < 0 {
+		return usagef("--budget %v: want a duration of at least 0s", f.budget)
+	}
+	if f.through != "" && !strings.Contains(f.through, "{}") {
+		return usagef("--through %q: want {} in it, which stands for the rank's number", f.through)
+	}
 	return nil
 }
 
-// open joins the ranks by the network. shut must be called whatever comes back.
-func (b *ringBench) open(ctx context.Context, names []string) (nets []allreduce.Network, shut func(), err error) {
-	var closers []func()
-	shut = func() {
-		for i := len(closers) - 1; i >= 0; i-- {
-			closers[i]()
+// parseBytes reads 4096, 4KiB, 128MiB or 1GiB.
+func parseBytes(s string) (int, error) {
+	number, shift := s, 0
+	for i, unit := range []string{"KiB", "MiB", "GiB"} {
+		if n, ok := strings.CutSuffix(s, unit); ok {
+			number, shift = n, 10*(i+1)
 		}
 	}
-	if b.Network == "memory" {
-		hub := allreduce.NewMemNetwork(allreduce.Faults{})
-		for _, n := range names {
-			nets = append(nets, hub.Join(n))
-		}
-		return nets, shut, nil
+	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 40)
+	if err != nil || n > math.MaxInt>>shift {
+		return 0, fmt.Errorf("%q is no size", s)
 	}
-	broker, err := natsbus.StartBroker(natsbus.BrokerOptions{})
+	return int(n) << shift, nil
+}
+
+// measure takes every row, the ranks of each road being started anew.
+func (f *ringFlags) measure(ctx context.Context) (*ringReport, error) {
+	r := &ringReport{hostNote: newHostNote()}
+	for _, road := range f.roads {
+		topologies := []string{""}
+		if road == "nats" {
+			topologies = f.topologies
+		}
+		for _, topology := range topologies {
+			for _, ranks := range f.ranks {
+				for _, chunk := range f.chunks {
+					rows, err := f.rows(ctx, ringRow{Road: road, Topology: topology, Ranks: ranks, Chunk: chunk})
+					if err != nil {
+						return nil, fmt.Errorf("%s, %d ranks: %w", strings.TrimSpace(road+" "+topology), ranks, err)
+					}
+					r.Rows = append(r.Rows, rows...)
+				}
+			}
+		}
+	}
+	r.note()
+	return r, nil
+}
+
+// rows measures all sizes with one set of ranks.
+func (f *ringFlags) rows(ctx context.Context, what ringRow) (rows []ringRow, err error) {
+	largest := 0
+	for _, n := range f.bytes {
+		largest = max(largest, n)
+	}
+	spec := rankSpec{Road: what.Road, World: what.Ranks, Floats: largest / 4, Chunk: what.Chunk, Window: f.window, Bucket: f.bucket}
+	l, err := startRanks(ctx, spec, what.Topology == topologyMesh, f.listen, f.through)
 	if err != nil {
-		return nil, shut, err
+		return nil, err
 	}
-	closers = append(closers, broker.Shutdown)
-	for _, n := range names {
-		conn, err := natsbus.Connect(ctx, broker.URL(), natsbus.Credentials{Token: broker.Token()}, natsbus.ConnOptions{Job: "bench", Member: n})
-		if err != nil {
-			return nil, shut, err
+	defer l.stop()
+	for _, n := range f.bytes {
+		row := what
+		row.Bytes = n
+		if err := row.measure(l, f.budget); err != nil {
+			return nil, fmt.Errorf("%s: %w", bytesText(int64(n)), err)
 		}
-		closers = append(closers, func() { conn.Close() })
-		net, err := conn.Network()
-		if err != nil {
-			return nil, shut, err
-		}
-		nets = append(nets, net)
+		rows = append(rows, row)
 	}
-	return nets, shut, nil
+	return rows, nil
+}
+
+func (r *ringReport) print(out io.Writer, window int) error {
+	fmt.Fprintf(out, "%s; window %s\n\n", &r.hostNote, bytesText(int64(window)))
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "ROAD\tRANKS\tBYTES\tCHUNK\tMS\tGB/s\tCPU s/GB\tOF SENT\tREPEATED\t\n")
+	for _, b := range r.Rows {
+		rate, perGB, perSent := "-", "-", "-"
+		if b.Bytes >= largeRing {
+			rate = fmt.Sprintf("%.2f", b.Rate)
+			if b.CPU > 0 {
+				perGB = fmt.Sprintf("%.2f", b.PerGB)
+			}
+			if b.PerSent > 0 {
+				perSent = fmt.Sprintf("%.2f", b.PerSent)
+			}
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.3f\t%s\t%s\t%s\t%d\t\n", strings.TrimSpace(b.Road+" "+b.Topology), b.Ranks, bytesText(int64(b.Bytes)), bytesText(int64(b.Chunk)), b.MS, rate, perGB, perSent, b.Repeats)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(out, `
+MS        median time of an all-reduce, until the last rank has the sum; of a few KiB: the latency
+GB/s      algorithm bandwidth: bytes by that time
+CPU s/GB  user and system seconds of all ranks and the broker for each GB (10⁹ bytes) of gradient
+OF SENT   the same for each GB that a ring sends over its links, 2(N-1) times the gradient; over shm nothing is sent
+REPEATED  frames that were sent again in the rounds that count
+`)
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 )
 
 func bench(t *testing.T, report any, args ...string) {
@@ -143,13 +144,94 @@ func TestBenchScaling(t *testing.T) {
 func TestBenchRing(t *testing.T) {
 	t.Parallel()
 	var r ringReport
-	bench(t, &r, "ring", "--world", "1,3", "--chunk-bytes", "64,4096", "--window-bytes", "65536", "--bytes", "10000", "--budget", "0s", "--json")
-	if r.Bytes != 10000 || len(r.Rows) != 8 {
-		t.Fatalf("%+v", r)
+	bench(t, &r, "ring", "--road", "shm,nats,memory", "--topology", "broker,mesh", "--ranks", "1,3", "--chunk-bytes", "64,4096", "--window-bytes", "65536", "--bucket-bytes", "3000",
+		"--bytes", "10000,2KiB", "--through", "env RANK={}", "--budget", "0s", "--json")
+	if r.CPU == "" || r.Cores < 1 || len(r.Rows) != 4*2*2*2 {
+		t.Fatalf("%d rows: %+v", len(r.Rows), r)
 	}
 	for _, b := range r.Rows {
-		if b.Runs < 3 || !(b.MS > 0) || (b.Bus > 0) != (b.World > 1) {
+		if b.Bytes != 10000 && b.Bytes != 2048 || b.Runs < leastRounds || !(b.MS > 0 && b.Rate > 0) || (b.CPU > 0) != (b.Road != "memory") || (b.PerGB > 0) != (b.CPU > 0) || (b.PerSent > 0) != (b.Road == "nats" && b.Ranks > 1) {
 			t.Errorf("%+v", b)
+		}
+	}
+	for args, want := range map[string]string{
+		"--road direct":                          "--road \"direct\": want shm, nats, memory",
+		"--bytes 7":                              "--bytes 7: want a multiple of 4",
+		"--bytes 1TiB":                           "--bytes 1TiB: want",
+		"--ranks 0":                              "--ranks 0: want 1 to 1024",
+		"--through ssh":                          "want {} in it",
+		"--chunk-bytes 4096 --window-bytes 4096": "--window-bytes 4096: want 8192 to",
+	} {
+		code, _, errs := call(t, bin.coordinator, append([]string{"bench", "ring"}, strings.Fields(args)...)...)
+		if code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit code %d\n%s", args, code, errs)
+		}
+	}
+	// ranks that another command starts, which here does not
+	code, _, errs := call(t, bin.coordinator, "bench", "ring", "--road", "nats", "--ranks", "2", "--bytes", "4KiB", "--through", "false {}")
+	if code != exitFailed || !strings.Contains(errs, "nats broker, 2 ranks: rank ") || !strings.Contains(errs, " has ended: ") {
+		t.Errorf("exit code %d\n%s", code, errs)
+	}
+}
+
+// A sum that lacks a rank, is of the turn before, or has chunks in each other's
+// place is found.
+func TestRingPattern(t *testing.T) {
+	const floats = 5000
+	p := pattern{world: 4}
+	sum := func() []float32 {
+		s, g := make([]float32, floats), make([]float32, floats)
+		for r := range p.world {
+			p.fill(g, r)
+			for i, v := range g {
+				s[i] += v
+			}
+		}
+		return s
+	}
+	p.turn = 1
+	was := sum()
+	p.turn = 2
+	good := sum()
+	if err := p.check(good); err != nil {
+		t.Fatal(err)
+	}
+	alter := func(f func(s []float32)) []float32 {
+		s := append([]float32(nil), good...)
+		f(s)
+		return s
+	}
+	g := make([]float32, floats)
+	for name, s := range map[string][]float32{
+		"the turn before":  was,
+		"the last element": alter(func(s []float32) { s[floats-1]++ }),
+		"a rank twice": alter(func(s []float32) {
+			p.fill(g, 1)
+			for i := range s {
+				s[i] += g[i]
+			}
+		}),
+		"one rank for another": alter(func(s []float32) {
+			for i := range s {
+				s[i] += p.at(2, i) - p.at(1, i)
+			}
+		}),
+		"a chunk in another's place": alter(func(s []float32) { copy(s[1024:2048], good[:1024]) }),
+	} {
+		if err := p.check(s); err == nil {
+			t.Errorf("%s: not found", name)
+		}
+	}
+}
+
+func TestRounds(t *testing.T) {
+	for _, c := range []struct {
+		seconds     float64
+		budget      time.Duration
+		rounds, ops int
+	}{{1, time.Second, leastRounds, 1}, {0.1, 3 * time.Second, 30, 1}, {1e-4, time.Second, 100, 100}, {1e-9, time.Minute, mostRounds, mostOps}} {
+		if r, o := rounds(c.seconds, c.budget); r != c.rounds || o != c.ops {
+			t.Errorf("%v s in %v: %d rounds of %d, want %d of %d", c.seconds, c.budget, r, o, c.rounds, c.ops)
 		}
 	}
 }
