@@ -37,6 +37,14 @@ func TestSameBits(t *testing.T) {
 			}
 		})
 	}
+	t.Run("fast, of two workers", func(t *testing.T) { // their own bits, the same on every road
+		args := []string{"--workers", "2", "--threads", "1", "--set", "cluster.reduce=fast"}
+		one := trainDone(t, job, append(slices.Clone(args), "--set", "cluster.road=shm", "--run-dir", filepath.Join(t.TempDir(), "run"))...)
+		other := trainDone(t, job, append(slices.Clone(args), "--set", "cluster.road=nats", "--run-dir", filepath.Join(t.TempDir(), "run"))...)
+		if one != other || one == want {
+			t.Errorf("weights are %s over shared memory and %s over NATS, exact %s: want two that are equal and a third", one, other, want)
+		}
+	})
 	for _, level := range tensor.CPULevels() {
 		t.Run("on "+level, func(t *testing.T) {
 			p := start(t, []string{"VLARING_CPU=" + level}, bin.coordinator, "train", job, "--json", "--run-dir", filepath.Join(t.TempDir(), "run"))

@@ -195,6 +195,9 @@ func (r *run) train(ctx context.Context) (err error) {
 	if g, n := r.job.Batch.Global, r.meta.Train; g > n {
 		r.log.Warn(fmt.Sprintf("batch.global is %d and the data has %d training samples: each is used %.3g times a step", g, n, float64(g)/float64(n)))
 	}
+	if r.job.Cluster.Reduce == "fast" {
+		r.log.Warn("cluster.reduce is fast: losses and weights depend on the number of workers, and on every loss or arrival of one; exact is what gives the same bits everywhere")
+	}
 	r.showData()
 	r.showTransfer()
 	r.showSpace()

@@ -33,6 +33,7 @@ func TestComputation(t *testing.T) {
 		{"cluster.chunk_bytes=4096", false, true},
 		{"cluster.topology=mesh", false, true},
 		{"cluster.road=nats", false, true},
+		{"cluster.reduce=fast", false, false},
 		{"data.delivery=bus", false, true},
 		{"train.check_every=1", false, true},
 		{"train.steps=300", false, false},

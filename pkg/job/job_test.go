@@ -177,6 +177,7 @@ cluster:
   window_bytes: 8388608
   topology: broker
   road: auto
+  reduce: exact
   straggler: keep
   divergence: resync
   max_divergences: 3

@@ -347,6 +347,7 @@ func (j *Job) checkCluster(c *checker) {
 	b := k.BucketBytes == 0 || c.within("cluster.bucket_bytes", k.BucketBytes, 64, 1<<30)
 	c.oneOf("cluster.topology", k.Topology, topologies)
 	c.oneOf("cluster.road", k.Road, roads)
+	c.oneOf("cluster.reduce", k.Reduce, reductions)
 	c.oneOf("cluster.straggler", k.Straggler, stragglers)
 	c.oneOf("cluster.divergence", k.Divergence, divergences)
 	c.within("cluster.max_divergences", k.MaxDivergences, 0, 1000)

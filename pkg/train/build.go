@@ -51,7 +51,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if err := model.Accepts(meta.Spec); err != nil {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
-	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss, Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, ClipNorm: j.Optimizer.ClipNorm,
+	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss, Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, Fast: j.Cluster.Reduce == "fast", ClipNorm: j.Optimizer.ClipNorm,
 		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay,
 			L2: j.Optimizer.Kind == "adam"},
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,

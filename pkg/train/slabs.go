@@ -3,6 +3,7 @@ package train
 import (
 	"slices"
 
+	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
@@ -12,10 +13,11 @@ import (
 // one unless the job says otherwise). It is kept until the step is committed, so
 // that a generation which breaks costs what the lost rank had, and no more. The
 // first rank need not keep its groups apart: the job's fold begins with them, so
-// it folds each onto those before at once.
+// it folds each onto those before at once. Neither need any rank where the fold
+// is not the job's but the ranks' (cluster.reduce fast).
 //
-//	rank 0    │ groups 0 … prefix-1, folded │           one slab, and one for the micro-batch in progress
-//	rank r    │ group lo │ group lo+1 │ … │ hi-1 │      a slab each; with groups of several one more for the micro-batch
+//	rank 0, or fast   │ run: groups lo … , folded │           one slab, and one for the micro-batch in progress
+//	another rank      │ group lo │ group lo+1 │ … │ hi-1 │    a slab each; with groups of several one more for the micro-batch
 //
 // While a micro-gradient is folded onto a slab that is kept, that slab is of no
 // use: torn says so, in case the fold does not come to its end.
@@ -23,9 +25,10 @@ type slabs struct {
 	floats int
 	more   func() ([]float32, error) // gives memory; nil: this process's own
 	free   [][]float32
+	fast   bool
 	lo, hi int               // groups of this rank
-	held   map[int][]float32 // by group; held[0] has groups [0, prefix)
-	prefix int
+	held   map[int][]float32 // by group; that of run.Lo has all of run
+	run    allreduce.Range   // groups that are folded into one slab; empty: none
 	part   part
 	torn   bool
 }
@@ -60,39 +63,43 @@ func (s *slabs) forget() {
 	if s.part.slab != nil {
 		s.give(s.part.slab)
 	}
-	s.prefix, s.part, s.torn = 0, part{}, false
+	s.run, s.part, s.torn = allreduce.Range{}, part{}, false
 }
 
 // fit drops what is of no use to the rank of groups [lo, hi): what is torn, and
-// a prefix where the rank does not begin the fold, or with more than its groups.
+// a run with groups of another rank.
 func (s *slabs) fit(lo, hi int) {
 	s.lo, s.hi = lo, hi
 	if s.torn {
 		s.forget()
 	}
-	if s.prefix > 0 && (lo > 0 || s.prefix > hi) {
-		s.give(s.held[0])
-		delete(s.held, 0)
-		s.prefix = 0
+	if r := s.run; r.Lo < r.Hi && (r.Lo < lo || r.Hi > hi) {
+		s.give(s.held[r.Lo])
+		delete(s.held, r.Lo)
+		s.run = allreduce.Range{}
 	}
 	s.join()
 }
 
 // has says whether a group is computed.
-func (s *slabs) has(k int) bool { return k < s.prefix || s.held[k] != nil }
+func (s *slabs) has(k int) bool { return k >= s.run.Lo && k < s.run.Hi || s.held[k] != nil }
 
-// join folds this rank's groups that follow the prefix onto it, while no
-// reduction reads them.
+// extends says whether a group is to be folded onto the run.
+func (s *slabs) extends(k int) bool { return k == s.run.Hi && s.run.Lo < s.run.Hi && k < s.hi }
+
+// join begins a run where there may be one, and folds the groups that follow
+// onto it, while no reduction reads them.
 func (s *slabs) join() {
-	for s.lo == 0 && s.prefix < s.hi && s.held[s.prefix] != nil {
-		if k := s.prefix; k > 0 {
-			s.torn = true
-			tensor.Fold(s.held[0], s.held[k])
-			s.torn = false
-			s.give(s.held[k])
-			delete(s.held, k)
-		}
-		s.prefix++
+	if s.run.Lo == s.run.Hi && s.held[s.lo] != nil && (s.lo == 0 || s.fast) {
+		s.run = allreduce.Range{Lo: s.lo, Hi: s.lo + 1}
+	}
+	for k := s.run.Hi; s.extends(k) && s.held[k] != nil; k++ {
+		s.torn = true
+		tensor.Fold(s.held[s.run.Lo], s.held[k])
+		s.torn = false
+		s.give(s.held[k])
+		delete(s.held, k)
+		s.run.Hi++
 	}
 }
 

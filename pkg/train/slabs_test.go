@@ -179,6 +179,8 @@ func TestSlabsOfARank(t *testing.T) {
 		bounds []int
 		want   []int
 	}{
+		{"cluster.reduce=fast", []int{0, 8}, []int{2}},
+		{"cluster.reduce=fast", []int{0, 3, 8}, []int{2, 2}},
 		{"batch.group=1", []int{0, 8}, []int{2}},
 		{"batch.group=1", []int{0, 4, 8}, []int{2, 4}},
 		{"batch.group=2", []int{0, 2, 4}, []int{3, 3}},
@@ -205,5 +207,35 @@ func TestSlabsOfARank(t *testing.T) {
 				t.Errorf("%s, bounds %v: rank %d has another slab for the sum: %v", c.group, c.bounds, i, r.total != nil)
 			}
 		}
+	}
+}
+
+// Where each rank folds what is its own the sum is the ranks', and a rank whose
+// share grows to the left keeps what it has.
+func TestFast(t *testing.T) {
+	exact, _ := alone(t, 1)
+	s := newSquad(t, "cluster.reduce=fast")
+	a, b, c := s.rank("a"), s.rank("b"), s.rank("c")
+	bounds := []int{0, 3, 5, 8}
+	s.form(bounds, a, b, c)
+	a.begin(0, 3)
+	c.begin(5, 8)
+	for _, r := range []*rank{a, c} { // b never comes
+		<-r.waits
+		r.cancel()
+		r.end()
+		r.read()
+	}
+	bounds = []int{0, 4, 8}
+	s.form(bounds, a, c)
+	s.step(bounds, a, c)
+	if x, y := a.read(), c.read(); !slices.Equal(x, []int{3}) || !slices.Equal(y, []int{4}) {
+		t.Errorf("they computed %v and %v, want what was b's alone", x, y)
+	}
+	if a.Digest() != c.Digest() {
+		t.Errorf("a holds %s, c %s", a.Digest(), c.Digest())
+	}
+	if a.Digest() == exact[0] {
+		t.Error("the sum of ranks has the bits of the sum of micro-batches: nothing was tried")
 	}
 }

@@ -18,9 +18,10 @@ type Options struct {
 	Seed        uint64
 	Spec        models.Spec
 	Loss        string
-	Global      int // samples a step
-	Micro       int // samples a micro-batch
-	Group       int // micro-batches that are folded before the ring; 0: 1
+	Global      int  // samples a step
+	Micro       int  // samples a micro-batch
+	Group       int  // micro-batches that are folded before the ring; 0: 1
+	Fast        bool // each rank folds all that is its own: the bits are the world size's
 	Adam        tensor.AdamW
 	ClipNorm    float64
 	Schedule    LRSchedule
@@ -115,7 +116,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	}
 	t.left = make([]int, len(t.buckets)/t.losses())
 	t.buckets = append(t.buckets, allreduce.Range{Lo: t.gradients(), Hi: t.gradients() + t.tail()})
-	t.slabs = slabs{floats: t.gradients() + t.tail(), held: map[int][]float32{}}
+	t.slabs = slabs{floats: t.gradients() + t.tail(), held: map[int][]float32{}, fast: opt.Fast}
 	t.prog.OnGrad(t.gradReady)
 	return t, nil
 }
@@ -243,8 +244,8 @@ func (t *Trainer) out(ring allreduce.Reducer) []float32 {
 	return t.total
 }
 
-// compute computes what is missing of group k, whose fold is kept; on the first
-// rank, which begins the job's, together with the groups before it. feed, where
+// compute computes what is missing of group k, whose fold is kept; where
+// there is a run before it (see slabs), as a part of that. feed, where
 // it is not nil, begins the reduction, which then gets the buckets of the last
 // micro-batch as backward writes them.
 func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k int, g []float32) allreduce.Reduction, times *cluster.Times) (op allreduce.Reduction, err error) {
@@ -253,7 +254,7 @@ func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k in
 	if err != nil {
 		return nil, err
 	}
-	onto := s.lo == 0 && k > 0 && k == s.prefix
+	onto := s.extends(k)
 	for p.done < t.group() {
 		if ctx.Err() != nil {
 			return op, context.Cause(ctx)
@@ -267,7 +268,7 @@ func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k in
 		}
 		last := p.done == t.group()-1
 		if last && onto {
-			w.onto = append(w.onto, s.held[0])
+			w.onto = append(w.onto, s.held[s.run.Lo])
 		}
 		if last && feed != nil {
 			g := p.slab
@@ -287,7 +288,7 @@ func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k in
 		p.done++
 	}
 	if onto {
-		s.prefix++
+		s.run.Hi++
 		s.give(p.slab)
 	} else {
 		s.held[k] = p.slab
