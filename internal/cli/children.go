@@ -333,18 +333,16 @@ func (c *children) ended(id string, s *slot, reason string, left bool) {
 	})
 }
 
-// wait lets the workers leave by themselves for a while, then kills. now skips the while.
-func (c *children) wait(now bool) {
+// wait lets the workers leave by themselves for a while, then kills.
+func (c *children) wait(while time.Duration) {
 	c.mu.Lock()
 	c.closing = true
 	c.mu.Unlock()
 	gone := make(chan struct{})
 	go func() { c.wg.Wait(); close(gone) }()
-	if !now {
-		select {
-		case <-gone:
-		case <-time.After(10 * time.Second):
-		}
+	select {
+	case <-gone:
+	case <-time.After(while):
 	}
 	c.mu.Lock()
 	for _, s := range c.slots {
@@ -355,6 +353,19 @@ func (c *children) wait(now bool) {
 	c.mu.Unlock()
 	<-gone
 	close(c.done)
+}
+
+// alone says whether all members that were told of last are of this machine's
+// processes, which are ended with the coordinator.
+func (c *children) alone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.members {
+		if s := c.slots[id]; s == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // leave lets go of the processes: another coordinator has them.

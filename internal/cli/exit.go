@@ -93,7 +93,7 @@ func endError(f cluster.Finish, hint, newest string) error {
 	case f.Outcome == cluster.Failed:
 		return fmt.Errorf("%s\n%s", f.Reason, hint)
 	case !f.Stored:
-		return fmt.Errorf("%s; no step was committed, so there is nothing to resume", f.Reason)
+		return fmt.Errorf("%s; no step was committed\n%s", f.Reason, newest)
 	}
 	return resumableError{fmt.Sprintf("%s at step %d\n%s", f.Reason, f.Step, hint)}
 }

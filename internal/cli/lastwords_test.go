@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -228,4 +229,78 @@ func TestRemovedCheckpointsAreClosed(t *testing.T) {
 	}
 	p.cmd.Process.Signal(os.Interrupt)
 	p.cmd.Wait()
+}
+
+// A second Ctrl-C ends a run at once: it says what there is to go on from, and
+// the next start does not look for workers that were ended with it.
+func TestSecondSignal(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, endless(dir, "--json", "--set", "checkpoint.every=5")...)
+	p.event("step")
+	until(t, "a checkpoint", func() bool {
+		_, err := checkpoint.LatestGood(filepath.Join(dir, "checkpoints"))
+		return err == nil
+	})
+	worker := workersOf(t, dir)
+	if worker != 1 {
+		t.Fatalf("%d workers", worker)
+	}
+	stopWorkers(t, dir, syscall.SIGSTOP) // so that the step in progress does not end
+	p.cmd.Process.Signal(os.Interrupt)
+	until(t, "the first is heard", func() bool { return strings.Contains(p.errText(), "stopping after this step") })
+	p.cmd.Process.Signal(os.Interrupt)
+	code, _ := p.wait()
+	lines := strings.Split(strings.TrimSpace(p.errText()), "\n")
+	if code != exitFailed || !strings.HasPrefix(lines[len(lines)-1], "resume with: coordinator train ") || !strings.HasPrefix(lines[len(lines)-2], "coordinator: ended at once by a second Ctrl-C; the newest checkpoint is of step ") {
+		t.Errorf("exit code %d, the last lines are\n%s", code, strings.Join(lines[max(0, len(lines)-3):], "\n"))
+	}
+	if o, err := readOrigin(dir); err != nil || o.State != stateAbandoned {
+		t.Errorf("run.json says %+v (%v)", o, err)
+	}
+	if n := workersOf(t, dir); n > 0 {
+		t.Errorf("%d workers live on", n)
+	}
+}
+
+// stopWorkers sends a signal to the workers of a run directory.
+func stopWorkers(t *testing.T, dir string, s syscall.Signal) {
+	t.Helper()
+	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range procs {
+		if b, _ := os.ReadFile(p); strings.Contains(string(b), dir+"/rescue") {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(p)))
+			syscall.Kill(pid, s)
+		}
+	}
+}
+
+// A worker that cannot keep its state says that it is lost, and what to give it.
+func TestRescueThatFailsNamesTheFlag(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "0", "--listen", freeAddress(t), "--set", "cluster.workers=1",
+		"--set", "train.steps=300000", "--set", "schedule.min_lr=null", "--set", "cluster.deadline=1s", "--set", "cluster.orphan_timeout=1s")
+	url, _ := p.event("waiting")["url"].(string)
+	w := start(t, nil, bin.worker, "--nats", url, "--job", "small", "--token-file", filepath.Join(dir, "token"), "--threads", "1", "--rescue-dir", "/dev/null/rescue")
+	p.event("step")
+	p.cmd.Process.Kill()
+	p.wait()
+	code, _ := w.wait()
+	lines := strings.Split(strings.TrimSpace(w.errText()), "\n")
+	if code != exitFailed || !strings.HasPrefix(lines[len(lines)-1], "give --rescue-dir ") || !strings.Contains(lines[len(lines)-2], " is lost, for it could not be kept: ") {
+		t.Errorf("exit code %d, the last lines are\n%s", code, strings.Join(lines[max(0, len(lines)-3):], "\n"))
+	}
+}
+
+// freeAddress is one of loopback that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -41,7 +41,8 @@ func (r *run) lead(coord *cluster.Coordinator, first *firstState, host string) (
 	}
 	children, err := startWorkers(r, l, coord, host, r.takeover)
 	if err != nil {
-		return errors.Join(err, undo())
+		undo() // the reason is the workers'
+		return err
 	}
 	r.children = children
 	go r.watchDir()
@@ -85,6 +86,18 @@ func (r *run) conclude(fin cluster.Finish) error {
 		return err
 	}
 	return writeOrigin(r.dir, origin{r.jobPath, r.baseDir, fin.Outcome.String(), fin.Step})
+}
+
+// abandon has the run directory say that nobody goes on with the run, where the
+// workers were ended with it: the next start need not look for them.
+func (r *run) abandon() {
+	if r.lock.Check() == nil && r.children.alone() {
+		step := r.start
+		if r.last.Step > step {
+			step = r.last.Step
+		}
+		writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateAbandoned, step}) // if not, the next start looks for them
+	}
 }
 
 // watchDir says, once a change, when the run directory is not where it was any

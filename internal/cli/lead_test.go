@@ -63,12 +63,7 @@ func TestFailedStartLeavesNoRun(t *testing.T) {
 func TestSecondCoordinatorTouchesNothing(t *testing.T) {
 	dir, other := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "other")
 	want := trainDone(t, "testdata/small.yaml", "--run-dir", filepath.Join(t.TempDir(), "run"), "--workers", "2", "--set", "train.steps=60", "--set", "schedule.min_lr=null")
-	port, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := port.Addr().String()
-	port.Close()
+	addr := freeAddress(t)
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=60", "--set", "schedule.min_lr=null", "--listen", addr)
 	p.event("step")
 	code, _, stderr := call(t, bin.coordinator, "train", "testdata/small.yaml", "--run-dir", other, "--workers", "2", "--nats", "nats://"+addr, "--token-file", filepath.Join(dir, "token"))

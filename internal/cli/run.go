@@ -269,9 +269,17 @@ func (r *run) train(ctx context.Context) (err error) {
 		r.view.close()
 		return err
 	}
-	r.children.wait(err != nil)
+	switch {
+	case err != nil:
+		r.children.wait(0)
+	case !fin.Stored: // they are keeping the state, which takes as long as a checkpoint
+		r.children.wait(saveStall)
+	default:
+		r.children.wait(10 * time.Second)
+	}
 	r.view.close()
 	if err != nil {
+		r.abandon()
 		return err
 	}
 	fin = r.allRefused(fin)
@@ -337,7 +345,7 @@ func (r *run) newest() string {
 	if found {
 		return fmt.Sprintf("the newest checkpoint is of step %d\nresume with: %s", step, r.again)
 	}
-	return "no checkpoint was stored, so there is nothing to resume"
+	return "no checkpoint was stored, so there is nothing to go on from\nstart again with: " + r.again
 }
 
 // welcome is the job, for an accepted worker.
@@ -408,7 +416,10 @@ func (r *run) stepDone(reports []*cluster.Report) {
 // run already unless it is to be resumed.
 func (r *run) openRunDir() (*checkpoint.Lock, error) {
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
-		return nil, err
+		if to, lerr := os.Readlink(r.dir); lerr == nil {
+			return nil, usagef("the run directory %s is a link to %s, which cannot be used as a directory: %v\nmend the link, or choose another directory with --run-dir", r.dir, to, err)
+		}
+		return nil, fmt.Errorf("making the run directory %s: %w\nchoose another with --run-dir", r.dir, err)
 	}
 	lock, err := checkpoint.LockRunDir(r.dir)
 	if err != nil {

@@ -156,6 +156,9 @@ type origin struct {
 // stateRunning stays where a coordinator dies.
 const stateRunning = "running"
 
+// stateAbandoned is a run that was ended at once, with its workers.
+const stateAbandoned = "abandoned"
+
 func writeOrigin(dir string, o origin) error {
 	b, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 )
 
@@ -57,10 +58,11 @@ func (e *DiskError) kind() (what, help string) {
 
 func (e *DiskError) Error() string {
 	what, help := e.kind()
+	text := strings.ReplaceAll(fmt.Sprint(e.Err), "\n", "; ") // several may be joined
 	if what == "" {
-		return fmt.Sprintf("checkpoint of step %d: %v", e.Step, e.Err)
+		return fmt.Sprintf("checkpoint of step %d: %s", e.Step, text)
 	}
-	return fmt.Sprintf("checkpoint of step %d: the disk %s: %s (%s); the checkpoints before it are untouched: %v", e.Step, what, help, e.Dir, e.Err)
+	return fmt.Sprintf("checkpoint of step %d: the disk %s: %s (%s); the checkpoints before it are untouched: %s", e.Step, what, help, e.Dir, text)
 }
 
 // Unwrap gives the system's error.

@@ -196,8 +196,10 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 	r := a.Group.Rank
 	m, o := fetch(r, ModelFile, f.model.Size()), fetch(r+1, OptimizerFile, f.optimizer.Size())
 	model, moments := <-m, <-o
-	if err := errors.Join(model.err, moments.err); err != nil {
-		return nil, err
+	for _, err := range []error{model.err, moments.err} { // one is enough to say
+		if err != nil {
+			return nil, err
+		}
 	}
 	peer := a.Sources[r%len(a.Sources)]
 	b, err := w.Blobs.Get(ctx, peer, fmt.Sprintf("%s%d", reportsBlob, a.Group.Generation), maxReportsBytes)
