@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -145,11 +146,13 @@ func (t *Trainer) digest() string {
 // inPieces does something to n elements or bytes in pieces. The assembly that
 // copies, clears and sums memory cannot be interrupted: over a whole slab, whose
 // pages may have to be made first, it holds up the garbage collector, that holds
-// up everything, and for a second nobody hears of this worker.
+// up everything, and for a second nobody hears of this worker. A signal to stop
+// would nearly always find it in there, too: it has to be asked between pieces.
 func inPieces(n int, f func(lo, hi int)) {
 	const piece = 1 << 18
 	for lo := 0; lo < n; lo += piece {
 		f(lo, min(lo+piece, n))
+		runtime.Gosched()
 	}
 }
 
