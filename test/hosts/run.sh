@@ -5,7 +5,10 @@
 # The weights must be those of a run on one host. Prints how long nothing was
 # committed after each fault. Takes less than a minute; needs root, ip and nft.
 #
-#	test/hosts/run.sh [--mesh]      --mesh: a broker in every worker
+#	test/hosts/run.sh [--mesh] [--pairs]
+#
+# --mesh: a broker in every worker. --pairs: two workers on each host, which fold
+# from shared memory, in two rings between the hosts.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -53,17 +56,29 @@ on() {
 	ip netns exec $id$host unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "$host" "$@" >"$dir/$log.log" 2>&1 &
 	pids+=($!)
 }
-if [ "${1:-}" = --mesh ]; then
+mesh= per=1
+for a; do
+	case $a in
+	--mesh) mesh=1 ;;
+	--pairs) per=2 ;;
+	*) echo "test/hosts: unknown option $a" >&2; exit 2 ;;
+	esac
+done
+if [ "$mesh" ]; then
 	topology=(--set cluster.topology=mesh --routes 10.79.0.1:6222)
 	reach=(--mesh 10.79.0.1:6222)
 else
 	topology=()
 	reach=(--nats nats://10.79.0.1:4222)
 fi
-worker() { on "$1" "$1" "$dir/worker" "${reach[@]}" --job hosts --token-file "$run/token" --id "$1" --threads 1 --rescue-dir "$dir/rescue-$1"; }
+worker() {
+	for i in $(seq $per); do
+		on "$1" "$1$i" "$dir/worker" "${reach[@]}" --job hosts --token-file "$run/token" --id "$1$i" --threads 1 --rescue-dir "$dir/rescue-$1$i"
+	done
+}
 ask() { ip netns exec ${id}head "$dir/coordinator" "$@" "$run"; }
 
-on head head "$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$run" --workers 0 --listen 10.79.0.1:4222 "${topology[@]}"
+on head head "$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$run" --workers 0 --set cluster.workers=$((2 * per)) --listen 10.79.0.1:4222 "${topology[@]}"
 coordinator=${pids[0]}
 for _ in $(seq 200); do [ -s "$run/token" ] && break || sleep 0.05; done
 worker a
@@ -83,8 +98,9 @@ pids+=($!)
 
 fail() { echo "test/hosts: $*" >&2; exit 1; }
 
-# world N: waits until a step is committed by N workers
+# world N: waits until a step is committed by N hosts' workers
 world() {
+	set -- $(($1 * per))
 	for _ in $(seq 400); do
 		if [ "$(tail -n 1 "$commits" | cut -d' ' -f2)" = "$1" ]; then return; fi
 		kill -0 "$coordinator" 2>/dev/null || fail "the coordinator has ended"
@@ -143,6 +159,9 @@ end=$(grep '"event":"end"' "$dir/head.log")
 step=$(sed 's/.*"step":\([0-9]*\).*/\1/' <<<"$end")
 got=$(sed 's/.*"model_sha256":"\([0-9a-f]*\)".*/\1/' <<<"$end")
 
+if [ $per = 2 ]; then
+	grep -q 'ring: shm within a (2 workers), shm within b (2 workers), nats between 2 hosts' "$dir/head.log" || fail "two workers of a host do not share memory"
+fi
 lines=$(wc -l <"$run/metrics.jsonl")
 [ "$lines" = "$step" ] || fail "metrics.jsonl has $lines lines, want one for each of $step steps"
 "$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$dir/alone" --workers 1 --threads 2 --set train.steps="$step" --set checkpoint.every="$step" >"$dir/alone.log" 2>&1
