@@ -22,7 +22,7 @@ type sender struct {
 	received uint64 // the peer has all before it
 	consumed uint64 // the peer has used all before it
 	heard    time.Time
-	tries    int // questions since the peer last made progress
+	tries    int // questions since something sent has last come to the peer
 
 	flights []flight  // by sequence modulo slots
 	log     []sending // by transmission modulo its length
@@ -59,10 +59,11 @@ const (
 )
 
 const (
-	// maxBackoff bounds how far questions thin out, which they do from the
-	// third on: 2^maxBackoff times the time-out. The first comes too early where
-	// a server has been restarted and the peer is not back yet.
-	maxBackoff = 3
+	// maxBackoff bounds how far questions thin out: 2^maxBackoff times the
+	// time-out. The first evenPace of them come at an even pace: they cost little,
+	// may be lost themselves, and come too early where a server has been
+	// restarted and the peer is not back yet.
+	maxBackoff, evenPace = 3, 4
 
 	// minReorder and maxReorder bound how much overtaking is taken for that: it
 	// doubles with each frame that was sent again in vain.
@@ -72,17 +73,16 @@ const (
 func newSender(slots uint64, largest int, patience time.Duration, now time.Time) sender {
 	return sender{slots: slots, largest: largest, heard: now, reorder: minReorder, horizon: 1<<64 - 1,
 		flights: make([]flight, slots), log: make([]sending, 2*slots+8),
-		path: path{grain: patience / 4, patience: patience}}
+		path: path{grain: patience / grains, patience: patience}}
 }
 
-// window is what may be under way, in bytes.
+// window is what may be under way, in bytes: what keeps the way busy, and two
+// frames, one being worked on at either end.
 func (s *sender) window() int {
-	most := s.largest * int(s.slots)
-	return int(min(max(s.path.window(), float64(2*s.largest)), float64(most)))
+	return int(min(s.path.window()+float64(2*s.largest), float64(s.largest*int(s.slots))))
 }
 
-// fits says whether the way takes one more frame. It always takes two: one to
-// be carried and one to be worked on.
+// fits says whether the way takes one more frame. It always takes two.
 func (s *sender) fits(bytes int) bool { return s.many < 2 || s.under+bytes <= s.window() }
 
 // room says whether there is credit and a place on the way for a new frame.
@@ -155,7 +155,7 @@ func (s *sender) ack(a report, now time.Time) bool {
 	}
 	s.consumed = a.consumed
 	if int32(a.newest-s.newest) > 0 {
-		s.newest = a.newest
+		s.newest, s.tries = a.newest, 0 // the way is open
 		if e := s.log[a.newest%uint32(len(s.log))]; e.number == a.newest {
 			s.path.sample(e, now, a.delay)
 		}
@@ -167,7 +167,7 @@ func (s *sender) ack(a report, now time.Time) bool {
 		s.again, s.reorder = a.again, min(2*s.reorder, maxReorder)
 	}
 	if news {
-		s.heard, s.tries = now, 0
+		s.heard = now
 	}
 	s.judge(now)
 	return news
@@ -232,9 +232,9 @@ func (s *sender) repeat(now time.Time) (seq uint64, number uint32, ok bool) {
 func (s *sender) due(now time.Time, blocked bool) (number uint32, probe bool) {
 	quiet, wait := now.Sub(s.heard), s.path.timeout()
 	switch {
-	case s.received < s.next && quiet >= min(wait<<min(s.tries/2, maxBackoff), maxTimeout):
+	case s.received < s.next && quiet >= min(wait<<min(s.tries/evenPace, maxBackoff), maxTimeout):
 		s.tries++
-	case s.received == s.next && blocked && quiet >= max(wait, s.path.patience): // the peer may be computing: ask at an even pace, it costs little
+	case s.received == s.next && blocked && quiet >= wait: // the peer may be computing: ask at an even pace, it costs little
 	default:
 		return 0, false
 	}

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"sync"
+	"time"
 )
 
 // ErrNetworkClosed is returned by Send of a network that has been closed.
@@ -34,25 +35,29 @@ type Injected struct {
 	Cut        uint64 // dropped by a partition
 	Overflowed uint64 // dropped because the receiver had memBacklog unread
 	Nowhere    uint64 // for a member that is not there
+
+	Queued time.Duration // longest wait of a frame for its turn on a Wire
 }
 
 // memBacklog is how many frames a member may leave unread.
 const memBacklog = 1024
 
 // MemNetwork joins members in one process. Its zero faults make it perfect: it
-// keeps order and loses nothing below memBacklog unread frames. It starts no
-// goroutine and reads no clock.
+// keeps order and loses nothing below memBacklog unread frames. Without a Wire it
+// starts no goroutine and reads no clock.
 type MemNetwork struct {
 	mu     sync.Mutex
 	ports  map[string]*memPort
 	links  map[[2]string]*memLink
 	apart  map[string]bool
 	faults Faults
+	wire   wire
 	count  Injected
 }
 
 // memLink is one direction between two members.
 type memLink struct {
+	from   string
 	random *rand.Rand
 	held   []heldFrame
 }
@@ -143,7 +148,7 @@ func (p *memPort) Send(ctx context.Context, peer string, frame []byte) error {
 	key := [2]string{p.name, peer}
 	l := n.links[key]
 	if l == nil {
-		l = &memLink{}
+		l = &memLink{from: p.name}
 		n.links[key] = l
 	}
 	if l.random == nil {
@@ -174,18 +179,18 @@ func (n *MemNetwork) pass(l *memLink, peer string, frame []byte) {
 		n.count.Delayed++
 		l.held = append(l.held, heldFrame{mine, hold + 1}) // + 1: the loop below counts this call too
 	default:
-		n.deliver(peer, mine)
+		n.carry(l, peer, mine)
 	}
 	if twice && !drop {
 		n.count.Duplicated++
-		n.deliver(peer, append([]byte(nil), mine...))
+		n.carry(l, peer, append([]byte(nil), mine...))
 	}
 	rest := l.held[:0]
 	for _, h := range l.held {
 		if h.after--; h.after > 0 {
 			rest = append(rest, h)
 		} else {
-			n.deliver(peer, h.frame)
+			n.carry(l, peer, h.frame)
 		}
 	}
 	clear(l.held[len(rest):])

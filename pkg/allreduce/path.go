@@ -39,6 +39,9 @@ type sending struct {
 }
 
 const (
+	// grains is how many ticks a patience has.
+	grains = 8
+
 	// maxTimeout bounds the time-out: a peer behind a queue of many seconds is
 	// asked that often, which costs a header.
 	maxTimeout = 8 * time.Second

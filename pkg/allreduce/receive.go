@@ -106,7 +106,7 @@ func (c *Core) acknowledge(pass Pass, kind frameKind, now time.Time) {
 }
 
 // Tick acknowledges the tail of what came in, asks those who have been silent
-// for too long, and breaks the ring where the deadline has passed. Four times a
+// for too long, and breaks the ring where the deadline has passed. Eight times a
 // patience is often enough.
 func (c *Core) Tick(now time.Time) {
 	for p, in := range c.in {

@@ -71,7 +71,7 @@ func (r *Ring) Waiting() (*FaultError, time.Time) {
 // run is the goroutine: it passes in what happens and sends what comes out.
 func (r *Ring) run() {
 	defer close(r.done)
-	tick := time.NewTicker(max(r.core.opt.Patience/4, time.Millisecond))
+	tick := time.NewTicker(max(r.core.opt.Patience/grains, time.Millisecond))
 	defer tick.Stop()
 	var frames <-chan []byte
 	if len(r.core.group.Members) > 1 { // a ring of one leaves its network alone
