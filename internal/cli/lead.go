@@ -70,7 +70,7 @@ func (r *run) announce() (undo func() error, err error) {
 		}
 		return atomicfile.Write(path, was, 0o644)
 	}
-	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateRunning, r.start}); err != nil {
+	if err := writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateRunning, r.start, r.meta.Fingerprint}); err != nil {
 		return nil, err
 	}
 	if err := atomicfile.Write(filepath.Join(r.dir, jobCopy), r.job.YAML(), 0o644); err != nil {
@@ -85,7 +85,7 @@ func (r *run) conclude(fin cluster.Finish) error {
 	if err := r.lock.Check(); err != nil {
 		return err
 	}
-	return writeOrigin(r.dir, origin{r.jobPath, r.baseDir, fin.Outcome.String(), fin.Step})
+	return writeOrigin(r.dir, origin{r.jobPath, r.baseDir, fin.Outcome.String(), fin.Step, r.meta.Fingerprint})
 }
 
 // abandon has the run directory say that nobody goes on with the run, where the
@@ -96,7 +96,7 @@ func (r *run) abandon() {
 		if r.last.Step > step {
 			step = r.last.Step
 		}
-		writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateAbandoned, step}) // if not, the next start looks for them
+		writeOrigin(r.dir, origin{r.jobPath, r.baseDir, stateAbandoned, step, r.meta.Fingerprint}) // if not, the next start looks for them
 	}
 }
 

@@ -50,6 +50,7 @@ type plan struct {
 	otherWorkers bool     // workers that live on compute something else: they are refused, and keep their state
 	otherResult  []change // keys by which the lines of metrics.jsonl are of another computation
 	unknown      bool     // it is not known which: there is no copy of the job
+	data         string   // fingerprint of what it read; empty: unknown
 }
 
 // planOf compares the job that the run directory was last used for, nil if that
@@ -90,14 +91,22 @@ func (r *run) prior() (*job.Job, error) {
 // clearHistory sets aside what another computation left in the run directory:
 // a run that begins anew must not go on in its lines.
 func (r *run) clearHistory() error {
+	otherData := r.start == 0 && r.plan.data != "" && r.plan.data != r.meta.Fingerprint // beyond a checkpoint a change is accepted by a flag
+	if otherData && r.takeover && !r.resume {
+		return usagef("the run was left unfinished, its workers may live on, and the data is not what they have read\nbring the data back to go on where they are; or add --resume to begin anew with the data as it is")
+	}
+	r.plan.otherWorkers = r.plan.otherWorkers || otherData
 	if r.plan.otherWorkers && r.takeover {
 		r.early("refuses", fmt.Sprintf("workers that live on from before compute the job as it was: they are refused and keep their state in %s", filepath.Join(r.dir, "rescue")), nil)
 	}
-	if r.start > 0 || len(r.plan.otherResult) == 0 && !r.plan.unknown {
+	if r.start > 0 || len(r.plan.otherResult) == 0 && !r.plan.unknown && !otherData {
 		return nil
 	}
 	why := "it is not known of which job"
-	if !r.plan.unknown {
+	switch {
+	case otherData:
+		why = "of other data"
+	case !r.plan.unknown:
 		why = "of another computation: " + strings.ReplaceAll(strings.TrimSpace(listed(r.plan.otherResult)), "\n  ", "; ")
 	}
 	for _, name := range []string{metricsFile, evalFile} {

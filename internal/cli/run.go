@@ -435,6 +435,7 @@ func (r *run) openRunDir() (*checkpoint.Lock, error) {
 		return nil, err
 	}
 	r.takeover = err == nil && o.State == stateRunning
+	r.plan.data = o.Data
 	if !r.resume && !r.takeover {
 		if _, err := os.Stat(filepath.Join(r.dir, jobCopy)); err == nil {
 			lock.Unlock()
@@ -453,9 +454,11 @@ func (r *run) resumeFrom() (*checkpoint.Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	data := r.plan.data
 	if r.plan, err = planOf(was, r.job, r.takeover, r.resume); err != nil {
 		return nil, err
 	}
+	r.plan.data = data
 	found, why, err := r.newestGood(was, func(p checkpoint.Passed) {
 		fmt.Fprintf(r.errOut, "passed over checkpoint %s: %s\n", p.Dir, p.Reason)
 	})

@@ -151,6 +151,7 @@ type origin struct {
 	BaseDir string `json:"base_dir"`
 	State   string `json:"state"` // running, or how it ended
 	Step    uint64 `json:"step"`  // committed at its start, or at its end
+	Data    string `json:"data"`  // fingerprint
 }
 
 // stateRunning stays where a coordinator dies.

@@ -216,3 +216,41 @@ func TestRateIsOfTheStep(t *testing.T) {
 		}
 	}
 }
+
+// Other data is another computation too, though the job says the same.
+func TestTakeoverWithOtherData(t *testing.T) {
+	base := t.TempDir()
+	path, dir := filepath.Join(base, "data.safetensors"), filepath.Join(base, "run")
+	put := func(from string) {
+		t.Helper()
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(path, b, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("testdata/curve/train_data.safetensors")
+	args := []string{"train", "testdata/curve/job.yaml", "--json", "--run-dir", dir, "--workers", "2", "--threads", "1", "--set", "data.path=" + path, "--set", "train.steps=400",
+		"--set", "checkpoint.every=300", "--set", "schedule.min_lr=null", "--set", "cluster.deadline=1s", "--set", "cluster.orphan_timeout=1s", "--set", "train.non_finite=skip"}
+	orphans(t, args)
+	until(t, "no worker", func() bool { return workersOf(t, dir) == 0 })
+	if err := os.RemoveAll(filepath.Join(dir, "rescue")); err != nil {
+		t.Fatal(err)
+	}
+	set := hugeTargets(t, 1)
+	put(strings.TrimPrefix(set[2], "data.path="))
+	code, _, stderr := call(t, bin.coordinator, args...)
+	if code != exitUsage || !strings.Contains(stderr, "the data is not what they have read") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+	p := start(t, nil, bin.coordinator, append(args, "--resume", "--set", "train.steps=9")...)
+	if aside := p.event("aside"); aside["as"] != "metrics-1.jsonl" {
+		t.Errorf("set aside: %v", aside)
+	}
+	if code, _ := p.wait(); code != exitDone {
+		t.Errorf("exit code %d\n%s", code, p.errText())
+	}
+	wantSteps(t, dir, 9)
+}

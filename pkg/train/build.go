@@ -76,13 +76,9 @@ func ScheduleOf(j *job.Job) LRSchedule {
 }
 
 // JobHash names what a job computes on its data: workers of another one, or that
-// hold the data as it was before an accepted change, are not taken over.
+// have read other data, are not taken over.
 func JobHash(j *job.Job, meta data.Meta) string {
-	b := j.Computation().YAML()
-	if len(meta.Changes) > 0 {
-		b = append(b, "# data: "+meta.Fingerprint+"\n"...)
-	}
-	return cluster.JobHash(b)
+	return cluster.JobHash(append(j.Computation().YAML(), "# data: "+meta.Fingerprint+"\n"...))
 }
 
 // Order is the job's data order.
