@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 )
 
 func exists(path string) bool {
@@ -130,5 +132,30 @@ func TestMovedRunDir(t *testing.T) {
 	}
 	if steps := stepsIn(t, dir); len(steps) == 0 || int(steps[len(steps)-1]) != lineCount(filepath.Join(dir, metricsFile)) {
 		t.Errorf("checkpoints of steps %v", steps)
+	}
+}
+
+// What the run directory cannot take, because it is gone, goes to
+// checkpoint.fallback_dir, and leaves it once the run directory takes it again.
+func TestFallbackWhileTheRunDirIsGone(t *testing.T) {
+	base := t.TempDir()
+	dir, moved, other := filepath.Join(base, "run"), filepath.Join(base, "elsewhere"), filepath.Join(base, "spare")
+	p := start(t, nil, bin.coordinator, endless(dir, "--set", "checkpoint.every=3", "--set", "checkpoint.fallback_dir="+other)...)
+	until(t, "a step", func() bool { return lineCount(filepath.Join(dir, metricsFile)) > 0 })
+	if err := os.Rename(dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	spare := func() []checkpoint.Entry {
+		l, _ := checkpoint.List(filepath.Join(other, "small", "checkpoints"))
+		return l
+	}
+	until(t, "a checkpoint in the fallback", func() bool { l := spare(); return len(l) == 1 && l[0].State == checkpoint.Complete && l[0].Step > 9 })
+	if err := os.Rename(moved, dir); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the fallback is cleared", func() bool { return len(spare()) == 0 })
+	p.cmd.Process.Signal(os.Interrupt)
+	if code, _ := p.wait(); code != exitResume {
+		t.Errorf("exit code %d\n%s", code, p.errText())
 	}
 }
