@@ -28,9 +28,15 @@ func (p *flatTask) Tile(i int, _ *kernel.Workspace) {
 	}
 }
 
+// slabTiles is in how many tiles a slab of n elements is worked on. A kernel
+// cannot be interrupted: over a whole slab it would hold up the garbage
+// collector, and that everything else in the process, for as long as it takes.
+func (r *Runtime) slabTiles(n int) int { return max(r.threads, (n+1<<17-1)/(1<<17)) }
+
 func (r *Runtime) runFlat(dst, src []float32, s float32, f func(dst, src []float32, s float32)) {
-	r.flat = flatTask{dst, src, s, f, r.threads}
-	r.Run(&r.flat, r.threads)
+	tiles := r.slabTiles(len(dst))
+	r.flat = flatTask{dst, src, s, f, tiles}
+	r.Run(&r.flat, tiles)
 	r.flat = flatTask{}
 }
 
@@ -60,8 +66,9 @@ func (r *Runtime) AdamWStep(p, g, m, v []float32, step uint64, h AdamW, gradScal
 	if h.L2 {
 		a.Decay, a.L2 = 1, float32(h.WeightDecay)
 	}
-	r.adam = adamTask{p, g, m, v, a, r.threads}
-	r.Run(&r.adam, r.threads)
+	tiles := r.slabTiles(len(p))
+	r.adam = adamTask{p, g, m, v, a, tiles}
+	r.Run(&r.adam, tiles)
 	r.adam = adamTask{}
 }
 
