@@ -13,6 +13,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/tensor/measure"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // A rank of bench ring is told what to do by JSON objects on its standard
@@ -32,10 +33,10 @@ type rankSpec struct {
 	Road   string `json:"road"`
 	Rank   int    `json:"rank"`
 	World  int    `json:"world"`
-	Floats int    `json:"floats"` // of the largest gradient
+	Sizes  []int  `json:"sizes"` // of the gradients, in bytes
 	Chunk  int    `json:"chunk"`
 	Window int    `json:"window"`
-	Bucket int    `json:"bucket"`
+	Bucket int    `json:"bucket"`         // 0: as fits the gradient
 	URL    string `json:"url,omitempty"`  // nats: of the broker
 	Join   string `json:"join,omitempty"` // mesh: where other brokers meet
 	Token  string `json:"token,omitempty"`
@@ -153,12 +154,16 @@ func (k *rank) close() {
 // open is what a rank can do alone: it returns the address of its memory.
 func (k *rank) open(ctx context.Context) (address string, err error) {
 	s := &k.spec
+	floats, buckets := 0, 0
+	for _, n := range s.Sizes {
+		floats, buckets = max(floats, n/4), max(buckets, len(k.buckets(n/4)))
+	}
 	switch s.Road {
 	case "memory":
 		k.net = k.hub.Join(rankName(s.Rank))
 	case "shm":
 		k.net = allreduce.NewMemNetwork(allreduce.Faults{}).Join(rankName(s.Rank)) // never used: all ranks are of one host
-		if k.segment, err = shm.Open(shm.NewAddress(), shm.Layout{Words: allreduce.TeamWords(len(k.buckets(s.Floats)), 1), Floats: s.Floats}); err != nil {
+		if k.segment, err = shm.Open(shm.NewAddress(), shm.Layout{Words: allreduce.TeamWords(buckets, 1), Floats: floats}); err != nil {
 			return "", err
 		}
 		k.closers = append(k.closers, func() { k.segment.Close() })
@@ -171,7 +176,7 @@ func (k *rank) open(ctx context.Context) (address string, err error) {
 			return "", err
 		}
 	}
-	k.micro, k.out = tensor.Floats(s.Floats), tensor.Floats(s.Floats)
+	k.micro, k.out = tensor.Floats(floats), tensor.Floats(floats)
 	return "", nil
 }
 
@@ -242,8 +247,12 @@ func (k *rank) join(ctx context.Context, addresses []string) error {
 
 // buckets cuts a gradient as a job does.
 func (k *rank) buckets(floats int) (l []allreduce.Range) {
-	for lo := 0; lo < floats; lo += k.spec.Bucket / 4 {
-		l = append(l, allreduce.Range{Lo: lo, Hi: min(lo+k.spec.Bucket/4, floats)})
+	n := k.spec.Bucket / 4
+	if n == 0 {
+		n = train.BucketBytes(floats) / 4
+	}
+	for lo := 0; lo < floats; lo += n {
+		l = append(l, allreduce.Range{Lo: lo, Hi: min(lo+n, floats)})
 	}
 	return l
 }

@@ -101,7 +101,7 @@ measures between hosts, on which this program must lie at the same path.`,
 	fl.StringSliceVar(&f.sizes, "bytes", []string{"128MiB", "4KiB"}, "sizes of the gradient: a number, or one with KiB, MiB or GiB")
 	fl.IntSliceVar(&f.chunks, "chunk-bytes", []int{d.ChunkBytes}, "payload of a message, as cluster.chunk_bytes")
 	fl.IntVar(&f.window, "window-bytes", d.WindowBytes, "bytes in flight on a link, as cluster.window_bytes")
-	fl.IntVar(&f.bucket, "bucket-bytes", d.BucketBytes, "part of the gradient that is reduced at a time, as cluster.bucket_bytes")
+	fl.IntVar(&f.bucket, "bucket-bytes", d.BucketBytes, "part of the gradient that is reduced at a time, as cluster.bucket_bytes; 0: as fits the gradient")
 	fl.DurationVar(&f.budget, "budget", 3*time.Second, "time for each row, at least five rounds")
 	fl.StringVar(&f.through, "through", "", "command that runs a rank, {} being its number: 'ssh node{}'")
 	fl.StringVar(&f.listen, "listen", "", "address on which the broker is reached by ranks elsewhere (default 127.0.0.1)")
@@ -142,6 +142,9 @@ func (f *ringFlags) check() error {
 		}
 		f.bytes = append(f.bytes, n)
 	}
+	if len(f.ranks) == 0 || len(f.bytes) == 0 || len(f.chunks) == 0 {
+		return usagef("nothing to measure: --ranks, --bytes and --chunk-bytes want a value each")
+	}
 	for _, n := range f.chunks {
 		if err := within("chunk-bytes", n, 4, allreduce.MaxPayload); err != nil {
 			return err
@@ -153,7 +156,7 @@ func (f *ringFlags) check() error {
 			return err
 		}
 	}
-	if err := within("bucket-bytes", f.bucket, 4, 4<<30); err != nil {
+	if err := within("bucket-bytes", f.bucket, 0, 4<<30); err != nil {
 		return err
 	}
 	if f.bucket%4 != 0 {
@@ -209,11 +212,7 @@ func (f *ringFlags) measure(ctx context.Context) (*ringReport, error) {
 
 // rows measures all sizes with one set of ranks.
 func (f *ringFlags) rows(ctx context.Context, what ringRow) (rows []ringRow, err error) {
-	largest := 0
-	for _, n := range f.bytes {
-		largest = max(largest, n)
-	}
-	spec := rankSpec{Road: what.Road, World: what.Ranks, Floats: largest / 4, Chunk: what.Chunk, Window: f.window, Bucket: f.bucket}
+	spec := rankSpec{Road: what.Road, World: what.Ranks, Sizes: f.bytes, Chunk: what.Chunk, Window: f.window, Bucket: f.bucket}
 	l, err := startRanks(ctx, spec, what.Topology == topologyMesh, f.listen, f.through)
 	if err != nil {
 		return nil, err

@@ -154,7 +154,9 @@ func TestBenchRing(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 	}
+	bench(t, &r, "ring", "--bytes", "4KiB", "--budget", "0s", "--json") // the defaults fit each other
 	for args, want := range map[string]string{
+		"--bytes=":                               "nothing to measure",
 		"--road direct":                          "--road \"direct\": want shm, nats, memory",
 		"--bytes 7":                              "--bytes 7: want a multiple of 4",
 		"--bytes 1TiB":                           "--bytes 1TiB: want",

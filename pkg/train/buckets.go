@@ -13,9 +13,9 @@ const (
 	mostBucket  = 8 << 20
 )
 
-// bucketBytes is the size of a bucket for a gradient of n floats: a sixteenth of
-// it, within bounds.
-func bucketBytes(n int) int { return min(max(4*n/16, leastBucket), mostBucket) }
+// BucketBytes is the size of a bucket, where the job leaves it open, for a
+// gradient of n floats: a sixteenth of it, within bounds.
+func BucketBytes(n int) int { return min(max(4*n/16, leastBucket), mostBucket) }
 
 // Buckets cuts the flat gradient into contiguous runs of whole parameters, each
 // of at least bytes (but for the last) and closed as soon as it reaches that.
@@ -25,7 +25,7 @@ func bucketBytes(n int) int { return min(max(4*n/16, leastBucket), mostBucket) }
 // the bucket of each parameter in ps.List() order.
 func Buckets(ps *tensor.Params, bytes int) ([]allreduce.Range, map[*tensor.Param]int) {
 	if bytes == 0 {
-		bytes = bucketBytes(ps.Len())
+		bytes = BucketBytes(ps.Len())
 	}
 	of := map[*tensor.Param]int{}
 	var out []allreduce.Range

@@ -40,7 +40,7 @@ func TestBucketsCover(t *testing.T) {
 // A size that the job leaves open fits the gradient, within bounds.
 func TestBucketBytes(t *testing.T) {
 	for floats, want := range map[int]int{0: 256 << 10, 1000: 256 << 10, 16 << 20: 4 << 20, 1 << 30: 8 << 20, 1331137 * 16 / 4: 1331137} {
-		if got := bucketBytes(floats); got != want {
+		if got := BucketBytes(floats); got != want {
 			t.Errorf("a gradient of %d floats has buckets of %d bytes, want %d", floats, got, want)
 		}
 	}
