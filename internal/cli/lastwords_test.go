@@ -304,3 +304,18 @@ func freeAddress(t *testing.T) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// Under nohup a closed terminal changes nothing.
+func TestHangUpUnderNohup(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, "sh", append([]string{"-c", `trap '' HUP; exec "$@"`, "sh", bin.coordinator}, endless(dir)...)...)
+	metrics := filepath.Join(dir, metricsFile)
+	until(t, "a step", func() bool { return lineCount(metrics) > 0 })
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	n := lineCount(metrics)
+	until(t, "more steps", func() bool { return lineCount(metrics) > n+20 })
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if code, _ := p.wait(); code != exitResume || !strings.Contains(p.errText(), "stopped by SIGTERM at step ") {
+		t.Errorf("exit code %d\n%s", code, p.errText())
+	}
+}
