@@ -22,7 +22,7 @@ var may = map[string][]string{
 	"internal/sniff":       {},
 	"internal/safetensors": {"internal/sniff"},
 	"internal/picture":     {},
-	"pkg/job":              {},
+	"pkg/job":              {"internal/sniff"},
 	"pkg/tensor":           {"internal/philox"},
 	"pkg/models":           {"pkg/tensor", "internal/philox"},
 	"pkg/data":             {"pkg/models", "pkg/tensor", "pkg/job", "internal/philox", "internal/safetensors", "internal/sniff"},

@@ -72,6 +72,7 @@ const (
 	PNM
 	Video
 	PDF
+	Mangled // a PNG behind a transfer as text
 )
 
 // Want is what a reader reads.
@@ -93,6 +94,7 @@ var magics = [...]struct {
 	{0, "version https://git-lfs.", GitLFS}, {0, "version https://hawser.", GitLFS},
 	{0, "/annex/objects/", GitAnnex}, {0, "../.git/annex/", GitAnnex}, {0, ".git/annex/", GitAnnex},
 	{0, "\x89PNG\r\n\x1a\n", PNG}, {0, "\xff\xd8\xff", JPEG},
+	{0, "\x89PNG\n", Mangled}, {0, "\x89PNG\r\r\n", Mangled}, {0, "\x89PNG\r\n\x1a\r\n", Mangled}, {0, "\x89PNG\r\n\x1a\x00", Mangled}, {0, "\x09PNG\r\n", Mangled}, {0, "\xef\xbf\xbdPNG", Mangled},
 	{0, "GIF87a", GIF}, {0, "GIF89a", GIF},
 	{0, "II*\x00", TIFF}, {0, "MM\x00*", TIFF}, {0, "II+\x00", TIFF}, {0, "MM\x00+", TIFF},
 	{4, "ftypavif", AVIF}, {4, "ftypavis", AVIF},

@@ -98,6 +98,7 @@ func samples(t *testing.T) map[Kind][][]byte {
 		PNM:      {[]byte("P6\n4 4\n255\n\x00\x01"), []byte("P5 4 4 255 \x00")},
 		Video:    {[]byte("\x00\x00\x00\x20ftypisom\x00\x00"), []byte("\x1aE\xdf\xa3\x01\x00"), []byte("RIFF\x24\x00\x00\x00AVI LIST")},
 		PDF:      {[]byte("%PDF-1.7\n")},
+		Mangled:  {[]byte("\x89PNG\n\x1a\n\x00\x00\x00\rIHDR"), []byte("\x89PNG\r\r\n\x1a\r\n\x00\x00"), []byte("\xef\xbf\xbdPNG\r\n\x1a\n")},
 		Unknown:  {[]byte("\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c"), []byte("\x00\x00\x00"), []byte("\x80\x09x"), []byte("ab\x00cd")},
 	}
 }
@@ -119,7 +120,7 @@ func record(n uint64) []byte {
 
 func TestOf(t *testing.T) {
 	all := samples(t)
-	for k := Unknown; k <= PDF; k++ {
+	for k := Unknown; k <= Mangled; k++ {
 		if len(all[k]) == 0 {
 			t.Errorf("no sample of %v", k)
 		}
@@ -161,9 +162,12 @@ func TestInstead(t *testing.T) {
 		{GitLFS, Picture, `it is a Git LFS pointer, not the file itself: run "git lfs pull" in its repository to fetch the file`},
 		{Gzip, Records, "it is a gzip file: unpack it with gunzip"},
 		{PlainText, Tensors, `it is plain text that begins with "Entry not found"`},
-		{JSON, Records, `it is JSON text that begins with "{\"image\": \"a.png\"}"`},
+		{JSON, Records, `it is JSON text that begins with "{\"image\": \"a.png\"}": a TFRecord file of TFDS is wanted here; get or write the data set in that form`},
 		{UTF16, Text, "it is text in UTF-16: save it as UTF-8 without a byte order mark"},
 		{PNG, Tensors, "it is a PNG picture"},
+		{Mangled, Picture, "it is a PNG whose first bytes were changed: a copy changed its line ends (FTP in text mode, git's autocrlf); copy or download it again as binary"},
+		{NumPy, Picture, `it is a NumPy .npy file: save its pictures as PNG, for example with Pillow: Image.fromarray(array).save("new.png")`},
+		{Parquet, Text, "it is a Parquet file: text is wanted here: write what it holds as JSON in UTF-8"},
 		{WebP, Picture, `it is a WebP picture: save it as PNG or JPEG, for example with Pillow: Image.open(old).convert("RGB").save("new.png")`},
 		{PNG, Picture, ""}, {JPEG, Picture, ""}, {Safetensors, Tensors, ""}, {TFRecord, Records, ""}, {JSON, Text, ""}, {PlainText, Text, ""}, {Unknown, Tensors, ""},
 	} {

@@ -143,6 +143,8 @@ func (k Kind) String() string {
 		return "a video file"
 	case PDF:
 		return "a PDF file"
+	case Mangled:
+		return "a PNG whose first bytes were changed"
 	}
 	return "an unknown file"
 }
@@ -190,8 +192,18 @@ func (k Kind) advice(want Want) string {
 	switch {
 	case want == Picture && k.picture():
 		return "save it as PNG or JPEG, for example with Pillow: Image.open(old).convert(\"RGB\").save(\"new.png\")"
+	case want == Picture && k == Mangled:
+		return "a copy changed its line ends (FTP in text mode, git's autocrlf); copy or download it again as binary"
+	case want == Picture && (k == NumPy || k == NumPyZip):
+		return "save its pictures as PNG, for example with Pillow: Image.fromarray(array).save(\"new.png\")"
+	case want == Picture && (k == PlainText || k == JSON || k == PDF):
+		return "put the picture itself there, as PNG or JPEG"
+	case want == Text && (k == Parquet || k == Arrow || k == HDF5 || k == NumPy || k == NumPyZip || k == Pickle):
+		return "text is wanted here: write what it holds as JSON in UTF-8"
 	case want == Tensors:
 		return k.toTensors()
+	case want == Records && (k == Parquet || k == Arrow || k == HDF5 || k == NumPy || k == NumPyZip || k == PlainText || k == JSON):
+		return "a TFRecord file of TFDS is wanted here; get or write the data set in that form"
 	case want == Records && k == Safetensors:
 		return "data.kind: tensors reads those"
 	}

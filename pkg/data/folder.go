@@ -93,7 +93,7 @@ func (o *opening) readManifest(root *folderRoot, path string) (*table, string, e
 		if images == nil {
 			return fmt.Sprintf("%s:%d", path, lines[i])
 		}
-		return fmt.Sprintf("%s:%d, image %q", path, lines[i], images[i])
+		return fmt.Sprintf("%s:%d, image %q", path, lines[i], clipped(images[i]))
 	}
 	t.place = func(i int) Fault {
 		f := Fault{File: path, Line: lines[i]}
@@ -105,7 +105,7 @@ func (o *opening) readManifest(root *folderRoot, path string) (*table, string, e
 	t.short = func(i, frame int) string {
 		s := fmt.Sprintf("%s:%d", ManifestName, lines[i])
 		if images != nil {
-			s += " (" + images[i] + ")"
+			s += " (" + clipped(images[i]) + ")"
 		}
 		return s
 	}
@@ -115,7 +115,7 @@ func (o *opening) readManifest(root *folderRoot, path string) (*table, string, e
 			_, _, err = CheckImage(file)
 		}
 		if err != nil {
-			return Image{}, fmt.Errorf("%s:%d: image %q: %w", path, lines[i], images[i], err)
+			return Image{}, fmt.Errorf("%s:%d: image %q: %w", path, lines[i], clipped(images[i]), err)
 		}
 		return Image{Encoded: file}, nil
 	}
@@ -161,10 +161,10 @@ func (s *manifestScan) line(line int, text []byte) error {
 		default:
 			file, err := s.root.read(l.image)
 			if err == nil {
-				err = o.picture(file, func() string { return fmt.Sprintf("%q", l.image) })
+				err = o.picture(file, func() string { return fmt.Sprintf("%q", clipped(l.image)) })
 			}
 			if err != nil {
-				return fmt.Errorf("image %q: %w", l.image, err)
+				return fmt.Errorf("image %q: %w", clipped(l.image), err)
 			}
 			s.fp.h.Write(file)
 			s.fp.add("size", len(file))

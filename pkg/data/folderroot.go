@@ -80,7 +80,12 @@ type namedFile struct {
 // find follows a name of the manifest to a file. A name in one of Unicode's
 // forms finds a file that is stored in the other, as copies from a Mac are.
 func (r *folderRoot) find(name string) (namedFile, error) {
-	if !filepath.IsLocal(name) {
+	switch {
+	case name == "":
+		return namedFile{}, errors.New("the name is empty; name a picture, or leave the line out")
+	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
+		return namedFile{}, errors.New("it is an address; download the picture into the folder and write its path there")
+	case !filepath.IsLocal(name):
 		return namedFile{}, errors.New("the path leads outside the folder; it must be relative and stay inside")
 	}
 	for _, form := range []string{name, norm.NFC.String(name), norm.NFD.String(name)} {
@@ -180,6 +185,9 @@ func (p namedFile) open(most int64) (*os.File, error) {
 	info, err := p.root.Stat(p.name)
 	if err != nil {
 		return nil, err
+	}
+	if info.IsDir() {
+		return nil, errors.New("it is a folder; name a file in it")
 	}
 	if !info.Mode().IsRegular() || info.Size() > most {
 		return nil, fmt.Errorf("not a regular file of at most %d bytes", most)

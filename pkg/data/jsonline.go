@@ -34,7 +34,10 @@ func parseJSONLine(line []byte) ([]jsonMember, error) {
 		return nil, fmt.Errorf("byte %d of the line is %02x, which is not UTF-8; save the file as UTF-8", at+1, line[at])
 	}
 	s := &jsonScanner{b: line}
-	if s.space(); s.at == len(line) || line[s.at] != '{' {
+	if s.space(); s.at < len(line) && line[s.at] == '[' {
+		return nil, errors.New("a JSON list begins here, expected an object, which begins with {; write the list's objects one a line, as \"jq -c '.[]'\" does")
+	}
+	if s.at == len(line) || line[s.at] != '{' {
 		return nil, s.expected("a JSON object, which begins with {")
 	}
 	s.at++
@@ -50,19 +53,19 @@ func parseJSONLine(line []byte) ([]jsonMember, error) {
 			return nil, err
 		}
 		if was, ok := folded[strings.ToLower(key)]; ok && was == key {
-			return nil, fmt.Errorf("the key %q stands twice; give it once", key)
+			return nil, fmt.Errorf("the key %q stands twice; give it once", clipped(key))
 		} else if ok {
-			return nil, fmt.Errorf("the keys %q and %q differ in case alone; give one of them", was, key)
+			return nil, fmt.Errorf("the keys %q and %q differ in case alone; give one of them", clipped(was), clipped(key))
 		}
 		folded[strings.ToLower(key)] = key
 		if s.space(); s.peek() != ':' {
-			return nil, s.expected("a colon after the key %q", key)
+			return nil, s.expected("a colon after the key %q", clipped(key))
 		}
 		s.at++
 		s.space()
 		from := s.at
 		if err := s.skipValue(0); err != nil {
-			return nil, fmt.Errorf("key %q: %w", key, err)
+			return nil, fmt.Errorf("key %q: %w", clipped(key), err)
 		}
 		out = append(out, jsonMember{key, line[from:s.at]})
 		s.space()
@@ -70,7 +73,7 @@ func parseJSONLine(line []byte) ([]jsonMember, error) {
 			s.at++
 			break
 		} else if c != ',' {
-			return nil, s.expected("a comma or } after the value of %q", key)
+			return nil, s.expected("a comma or } after the value of %q", clipped(key))
 		}
 		s.at++
 		if s.space(); s.peek() == '}' {
@@ -78,9 +81,26 @@ func parseJSONLine(line []byte) ([]jsonMember, error) {
 		}
 	}
 	if s.space(); s.at < len(line) {
+		if bytes.IndexByte(line[:s.at], '\r') >= 0 {
+			return nil, errors.New("lines end in CR alone, as on an old Mac; have them end in LF, as \"tr '\\r' '\\n'\" does")
+		}
+		if rest := bytes.TrimSpace(line[s.at:]); len(rest) == 1 && rest[0] == ',' {
+			return nil, errors.New("a comma stands behind the object's }; leave it out")
+		}
 		return nil, s.expected("the end of the line after the object's }; write one object a line")
 	}
 	return out, nil
+}
+
+// clipped is a name of the user's as a message has it: its beginning and end
+// where it is longer than a line or two.
+func clipped(name string) string {
+	const head, tail = 140, 50
+	r := []rune(name)
+	if len(r) <= head+tail {
+		return name
+	}
+	return string(r[:head]) + "…" + string(r[len(r)-tail:])
 }
 
 func invalidUTF8(b []byte) int {

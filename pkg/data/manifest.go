@@ -31,7 +31,7 @@ func parseManifestLine(line []byte, needs Needs) (l manifestLine, err error) {
 	for _, m := range members {
 		needed, isKnown := known[m.key]
 		if low := strings.ToLower(m.key); !isKnown && known[low] {
-			return l, fmt.Errorf("the key %q is not known; write %q", m.key, low)
+			return l, fmt.Errorf("the key %q is not known; write %q", clipped(m.key), low)
 		}
 		if have[m.key] = true; !needed {
 			continue
@@ -81,7 +81,7 @@ func orEmpty(there bool) string {
 func instead(members []jsonMember, known map[string]bool, key string) string {
 	for _, m := range members {
 		if _, ok := known[m.key]; !ok && resembles(strings.ToLower(m.key), key) {
-			return fmt.Sprintf("; the line has %q: write %q if that is meant", m.key, key)
+			return fmt.Sprintf("; the line has %q: write %q if that is meant", clipped(m.key), key)
 		}
 	}
 	return ""

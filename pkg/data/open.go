@@ -2,7 +2,10 @@ package data
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -133,6 +136,9 @@ func (o *opening) owner() string {
 func (o *opening) file() (string, error) {
 	if o.path == "" {
 		return "", fmt.Errorf("data.path is not set")
+	}
+	if _, err := os.Stat(o.path); errors.Is(err, fs.ErrNotExist) {
+		return "", missingFile{fmt.Sprintf("there is no %s: check the path; in a job file it starts at the file's own folder", o.path)}
 	}
 	return o.path, nil
 }

@@ -382,7 +382,7 @@ func TestFolderBadInput(t *testing.T) {
 		"action range":        {edit(`[0.5, 1]`, `[1e300, 1]`), []string{":3", "float32"}},
 		"some episodes":       {edit(`, "episode": 10`, ``), []string{":3", "all or none"}},
 		"image not there":     {edit(`img/0.png`, `img/9.png`), []string{":3", `"img/9.png"`}},
-		"image is a folder":   {edit(`img/0.png`, `img`), []string{":3", "regular file"}},
+		"image is a folder":   {edit(`img/0.png`, `img`), []string{":3", "it is a folder; name a file in it"}},
 		"image is no picture": {edit(`img/0.png`, ManifestName), []string{":3", "neither PNG nor JPEG"}},
 		"parent":              {edit(`img/0.png`, `../x.png`), []string{":3", "outside the folder"}},
 		"deep parent":         {edit(`img/0.png`, `img/../../x.png`), []string{":3", "outside the folder"}},

@@ -145,6 +145,7 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 		var damaged *tfrecord.RecordError
 		switch {
 		case errors.As(err, &damaged) && damaged.Passed:
+			err = fmt.Errorf("%w: the file was damaged; download or copy it again", err)
 		case err != nil:
 			return "", insteadOfRecords(f, info.Size(), err)
 		case n < sh.from || n >= sh.to: // not of the chosen part

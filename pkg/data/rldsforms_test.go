@@ -315,6 +315,31 @@ func TestRLDSShardIsSomethingElse(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
 		}
 	}
+	flipped := append(slices.Clone(one), one...)
+	flipped[20] ^= 1
+	damaged := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1, 1}}})
+	write(t, damaged, "d-train.tfrecord-00000-of-00001", flipped)
+	if _, err := Open(job.Data{Kind: "rlds", Path: damaged}, formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), "record 0 at byte 0: ") || !strings.HasSuffix(err.Error(), ": the file was damaged; download or copy it again") {
+		t.Error(err)
+	}
+	for _, name := range []string{"dataset_info.json", "features.json"} {
+		for text, want := range map[string]string{
+			`{"name": "d", "feat`:    name + ": its JSON ends in the middle: the file is cut off; copy or download it again",
+			`[]`:                     name + ": it holds a JSON array, expected an object: it is not a file that TFDS wrote",
+			`{"name": 1 "splits":2}`: name + ": not JSON: byte 12: invalid character '\"' after object key:value pair",
+		} {
+			dir := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1}}})
+			write(t, dir, name, []byte(text))
+			if _, err := Open(job.Data{Kind: "rlds", Path: dir}, formNeeds, 1, "", nil); err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", text, err, want)
+			}
+		}
+	}
+	folder := t.TempDir()
+	write(t, folder, ManifestName, nil)
+	if _, err := Open(job.Data{Kind: "rlds", Path: folder}, formNeeds, 1, "", nil); err == nil || !strings.HasSuffix(err.Error(), "not an RLDS data set; it has a manifest.jsonl, which data.kind: folder reads") {
+		t.Error(err)
+	}
 	dir := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1}}})
 	write(t, dir, "dataset_info.json", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n"))
 	if _, err := Open(job.Data{Kind: "rlds", Path: dir}, formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), "dataset_info.json: it is a Git LFS pointer") {

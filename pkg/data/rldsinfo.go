@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,9 +68,26 @@ func readJSON(path string, v any) error {
 		if what := sniff.Instead(b, sniff.Text); what != "" {
 			return fmt.Errorf("%s: %s", path, what)
 		}
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %s", path, plainJSON(err))
 	}
 	return nil
+}
+
+// plainJSON says in words what the decoder found wrong with a file's JSON.
+func plainJSON(err error) string {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax) && syntax.Error() == "unexpected end of JSON input":
+		return "its JSON ends in the middle: the file is cut off; copy or download it again"
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("not JSON: byte %d: %s", syntax.Offset, syntax)
+	case errors.As(err, &kind) && kind.Field == "":
+		return fmt.Sprintf("it holds a JSON %s, expected an object: it is not a file that TFDS wrote", kind.Value)
+	case errors.As(err, &kind):
+		return fmt.Sprintf("the key %.200q holds a JSON %s, where TFDS writes something else", kind.Field, kind.Value)
+	}
+	return err.Error()
 }
 
 func listOr(s []string, none string) string {

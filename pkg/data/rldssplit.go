@@ -316,7 +316,11 @@ func rldsDir(dir string) (string, error) {
 		}
 		level = next
 	}
-	return "", missingFile{fmt.Sprintf("%s has no dataset_info.json, and no folder in it has one: not an RLDS data set", dir)}
+	s := fmt.Sprintf("%s has no dataset_info.json, and no folder in it has one: not an RLDS data set", dir)
+	if _, err := os.Stat(filepath.Join(dir, ManifestName)); err == nil {
+		s += "; it has a " + ManifestName + ", which data.kind: folder reads"
+	}
+	return "", missingFile{s}
 }
 
 func isDir(path string) bool {

@@ -348,7 +348,7 @@ func (o *opening) vocab(t *tensorFile, name string, tokens []int64, rowLen, size
 				limit = math.MaxInt32
 			}
 			row := i / rowLen
-			err := fmt.Errorf("%s: %s: token %d of row %d is %d, outside the vocabulary [0, %d)", t.path, name, i%rowLen, row, x, limit)
+			var err error = &tokenError{file: t.path, tensor: name, row: row, at: i % rowLen, token: x, limit: limit, labels: least < 0}
 			if row == told {
 				continue
 			}
@@ -364,6 +364,26 @@ func (o *opening) vocab(t *tensorFile, name string, tokens []int64, rowLen, size
 		size = int(most) + 1
 	}
 	return size, nil
+}
+
+// tokenError is a token outside the vocabulary.
+type tokenError struct {
+	file, tensor string
+	row, at      int
+	token        int64
+	limit        int
+	labels       bool // -1 is none
+}
+
+func (e *tokenError) Error() string {
+	s := fmt.Sprintf("%s: %s: token %d of row %d is %d, outside the vocabulary [0, %d)", e.file, e.tensor, e.at, e.row, e.token, e.limit)
+	switch {
+	case e.labels && e.token == -100:
+		s += "; -1 is no target here: write it in place of PyTorch's -100 (ignore_index)"
+	case e.labels && e.token < 0:
+		s += "; -1 alone is no target"
+	}
+	return s
 }
 
 func narrow(v []int64) []int32 {

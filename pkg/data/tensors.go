@@ -2,6 +2,7 @@ package data
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -247,7 +248,7 @@ func (t *tensorFile) features(needs Needs) (vision, language *tensorRows, err er
 
 // vocabulary is an error about tokens, with the key that says how many there are.
 func (o *opening) vocabulary(err error) error {
-	if o.needs.VocabSize == 0 {
+	if bad := (*tokenError)(nil); o.needs.VocabSize == 0 || errors.As(err, &bad) && bad.token < 0 { // no size would hold it
 		return err
 	}
 	return keyError("model.vocab_size", "%w of model.vocab_size", err)

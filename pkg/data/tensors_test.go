@@ -394,6 +394,24 @@ func TestTokensOverflow(t *testing.T) {
 	}
 }
 
+// A label that no vocabulary would hold does not blame the vocabulary's size, and
+// says how none is written here.
+func TestLabelOfNoTarget(t *testing.T) {
+	tokens := safetensors.Tensor{Name: "instruction_tokens", Shape: []int{2, 2}, Data: []int64{0, 1, 1, 0}}
+	for label, says := range map[int64]string{
+		-100: "is -100, outside the vocabulary [0, 2); -1 is no target here: write it in place of PyTorch's -100 (ignore_index)",
+		-2:   "is -2, outside the vocabulary [0, 2); -1 alone is no target",
+		2:    "is 2, outside the vocabulary [0, 2) of model.vocab_size",
+	} {
+		path := writeTensors(t, tokens, safetensors.Tensor{Name: "labels", Shape: []int{2, 2}, Data: []int64{0, -1, 1, label}})
+		_, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "encoder", VocabSize: 2}), 1, "", nil)
+		var key *KeyError
+		if err == nil || !strings.HasSuffix(err.Error(), says) || errors.As(err, &key) != (label > 0) {
+			t.Errorf("label %d: %v, of key %v", label, err, key)
+		}
+	}
+}
+
 // Who goes on over faults is told of every row whose tokens are wrong, once.
 func TestTokenFaults(t *testing.T) {
 	path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{3, 2}, Data: []int64{0, 1, 9, 9, -1, 0}})

@@ -226,7 +226,14 @@ func TestMistakes(t *testing.T) {
 		{"not YAML", "name: a\nmodel: {kind: vla", nil, "j.yaml:2: not YAML: did not find expected ',' or '}'"},
 		{"not YAML, colon", "name: a\nmodel:\n  kind vla\n  d_model: 3", nil, "j.yaml:4: not YAML: mapping values are not allowed in this context"},
 		{"not YAML, indent", "name: a\nmodel:\n    kind: vla\n  d_model: 3", nil, "j.yaml:4: not YAML: did not find expected key"},
-		{"not YAML, tab", "name: a\nmodel:\n\tkind: vla", nil, "j.yaml:3: not YAML: found character that cannot start any token"},
+		{"not YAML, no-break space", "name: a\nseed:\u00a01\nmodel: {kind: vla}", nil, "j.yaml:2: not YAML: could not find expected ':'; line 2 has a no-break space (U+00A0), as copied from a web page: write a plain one"},
+		{"a web page", "<!DOCTYPE html><html></html>", nil, "j.yaml: it is an HTML page: a server sent this page in place of the file, for want of a login or of the file; open it to read why, and download again"},
+		{"a pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", nil, `j.yaml: it is a Git LFS pointer, not the file itself: run "git lfs pull" in its repository to fetch the file`},
+		{"gzip", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", nil, "j.yaml: it is a gzip file: unpack it with gunzip"},
+		{"UTF-16 without a mark", "n\x00a\x00m\x00e\x00:\x00 \x00a\x00\n\x00", nil, "j.yaml: it is text in UTF-16: save it as UTF-8 without a byte order mark"},
+		{"a manifest", "{\"image\": \"a.png\"}\n{\"image\": \"b.png\"}\n", nil, "j.yaml: it is JSON text that is no job; a job file is YAML with keys such as name, model and data"},
+		{"a picture", "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", nil, "j.yaml: it is a PNG picture"},
+		{"not YAML, tab", "name: a\nmodel:\n\tkind: vla", nil, "j.yaml:3: not YAML: found character that cannot start any token; line 3 is indented with a tab: YAML wants spaces"},
 		{"two documents", ok + "---\nname: b", nil, "j.yaml:4: a second document starts here; a job file holds one job"},
 		{"empty file", "", nil, "2 problems in the job:\n  j.yaml: name: is missing; want letters, digits, - and _\n  j.yaml: data.kind: is missing; want one of tabletop, copy, tensors, rlds, folder, recall"},
 
@@ -338,12 +345,26 @@ func TestLoad(t *testing.T) {
 	if !errors.As(err, &bad) {
 		t.Errorf("missing file: %T", err)
 	}
+	if _, err := Load(dir, nil); err == nil || err.Error() != dir+": cannot read the job file: it is a folder; give the job file itself" {
+		t.Errorf("a folder: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "job.yaml"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir, nil); err == nil || !strings.HasSuffix(err.Error(), "give the job file itself, such as "+filepath.Join(dir, "job.yaml")) {
+		t.Errorf("a folder with a job file: %v", err)
+	}
 	if err := os.WriteFile(path, []byte(design), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	j, err := Load(path, []string{"train.steps=200"})
 	if err != nil || j.Train.Steps != 200 || j.Data.Path != "data/bridge" {
 		t.Errorf("Load = %+v, %v", j, err)
+	}
+	for name, text := range map[string]string{"a byte order mark": "\ufeff" + design, "CRLF": strings.ReplaceAll(design, "\n", "\r\n")} {
+		if got, err := Parse(path, []byte(text), []string{"train.steps=200"}); err != nil || !reflect.DeepEqual(got, j) {
+			t.Errorf("with %s: %+v, %v", name, got, err)
+		}
 	}
 	if err := os.WriteFile(path, bytes.Repeat([]byte("#"), maxFile+1), 0o644); err != nil {
 		t.Fatal(err)

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/vlaring/vlaring/internal/sniff"
 )
 
 // maxFile bounds a job file; a larger one is something else.
@@ -38,7 +41,27 @@ func unreadable(path string, err error) error {
 	if errors.As(err, &pe) {
 		text = pe.Err.Error()
 	}
+	if info, e := os.Stat(path); e == nil && info.IsDir() {
+		text = "it is a folder; give the job file itself"
+		if inside := filepath.Join(path, "job.yaml"); exists(inside) {
+			text += ", such as " + inside
+		}
+	}
 	return &Error{Problems: []Problem{{Source: path, Text: "cannot read the job file: " + text}}, Err: err}
+}
+
+func exists(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// insteadOfJob says what data is that is no job; empty where it may be one.
+func insteadOfJob(data []byte) string {
+	what := sniff.Instead(data, sniff.Text)
+	if what == "" && sniff.Of(data) == sniff.JSON {
+		what = "it is JSON text that is no job; a job file is YAML with keys such as name, model and data"
+	}
+	return what
 }
 
 // Parse is Load for a file's content; name stands for it in messages. The Job
@@ -54,6 +77,9 @@ func Parse(name string, data []byte, set []string) (*Job, error) {
 
 	if root != nil && deref(root).Kind != yaml.MappingNode {
 		d := &decoder{source: name}
+		if what := insteadOfJob(data); what != "" {
+			return nil, &Error{Problems: []Problem{{Source: name, Text: what}}}
+		}
 		d.bad(root, "", "want a section of keys, found %s", found(root))
 		return nil, &Error{Problems: d.problems}
 	}
@@ -185,6 +211,9 @@ func parseYAML(name string, data []byte) (*yaml.Node, error) {
 			return doc.Content[0], nil
 		}
 	}
+	if what := insteadOfJob(data); what != "" {
+		return nil, fail(0, what)
+	}
 	// The library's form is "yaml: line 3: could not find expected ':'".
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 0
@@ -198,5 +227,22 @@ func parseYAML(name string, data []byte) (*yaml.Node, error) {
 			}
 		}
 	}
-	return nil, fail(line, "not YAML: "+text)
+	return nil, fail(line, "not YAML: "+text+unseen(data, line))
+}
+
+// unseen names what an editor does not show and YAML does not take for a blank,
+// where it stands in line or the one before.
+func unseen(data []byte, line int) string {
+	lines := bytes.Split(data, []byte("\n"))
+	for l := max(line-1, 1); l <= min(line, len(lines)); l++ {
+		text := lines[l-1]
+		indent := text[:len(text)-len(bytes.TrimLeft(text, " \t"))]
+		switch {
+		case bytes.IndexByte(indent, '\t') >= 0:
+			return fmt.Sprintf("; line %d is indented with a tab: YAML wants spaces", l)
+		case bytes.Contains(text, []byte("\u00a0")):
+			return fmt.Sprintf("; line %d has a no-break space (U+00A0), as copied from a web page: write a plain one", l)
+		}
+	}
+	return ""
 }
