@@ -233,7 +233,7 @@ func (o *opening) settle(d *set) error {
 		if err := d.resplit(held, o.skip); err != nil {
 			return err
 		}
-		d.meta.Held = held
+		d.meta.Held = append([]int{}, held...)
 		if now, err = d.Index(o.ctx); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image/color"
@@ -239,6 +240,53 @@ func TestNamedHeldoutEpisodeIsGone(t *testing.T) {
 	m.Held = []int{77}
 	if _, err := Open(cfg, folderNeeds, 1, ".", &m); !errors.Is(err, ErrOtherData) {
 		t.Error(err)
+	}
+}
+
+// TestEveryHeldoutEpisodeIsGone guards that a run whose held-out episodes were
+// all taken out holds out nobody, in a worker and after the way through a
+// manifest too: the job's numbers are now those of episodes that it was trained on.
+func TestEveryHeldoutEpisodeIsGone(t *testing.T) {
+	dir := folderOf(t, 10)
+	cfg := job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Fraction: 0.2}}
+	was := mustOpen(t, cfg, folderNeeds, nil)
+	manifest, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(manifest, []byte("\n"))
+	held := map[float32]bool{}
+	for i := range was.Heldout().Len() {
+		s, err := was.Heldout().Sample(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held[s.Action[0]] = true
+	}
+	var kept []byte
+	for i, l := range lines {
+		if !held[float32(i)] {
+			kept = append(kept, l...)
+		}
+	}
+	write(t, dir, ManifestName, kept)
+	d, err := reopen(t, cfg, folderNeeds, was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	m := Accept(was.Meta(), d.Meta(), *d.Change(), 5, 4)
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stored Meta
+	if err := json.Unmarshal(b, &stored); err != nil {
+		t.Fatal(err)
+	}
+	worker := mustOpen(t, cfg, folderNeeds, &stored)
+	if w := worker.Meta(); w.Heldout != 0 || w.Train != was.Meta().Train || d.Meta().Heldout != 0 || d.Meta().Train != was.Meta().Train {
+		t.Errorf("a worker has %d samples to train on and %d held out, the coordinator %d and %d, want %d and 0", w.Train, w.Heldout, d.Meta().Train, d.Meta().Heldout, was.Meta().Train)
 	}
 }
 

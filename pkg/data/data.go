@@ -22,7 +22,7 @@ type Meta struct {
 	ImageStd    [3]float32  `json:"image_std"`
 
 	// Of a run that went on with changed data; see Accept.
-	Held    []int    `json:"held,omitempty"`    // the held-out episodes, from 0, where the job's choice would be another now
+	Held    []int    `json:"held,omitzero"`     // the held-out episodes, from 0, where the job's choice would be another now; empty, not nil, where nobody is left
 	Start   *Start   `json:"start,omitempty"`   // where the order began anew
 	Changes []Change `json:"changes,omitempty"` // oldest first
 }
