@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 )
@@ -27,7 +28,8 @@ func (t *tally) add(step uint64, refused string) {
 	t.steps++
 	if refused != "" {
 		t.refused++
-		t.why = fmt.Sprintf("step %d: %s", step, refused)
+		at := fmt.Sprintf("step %d: ", step) // which most reasons begin with
+		t.why = at + strings.TrimPrefix(refused, at)
 	}
 }
 

@@ -133,3 +133,19 @@ func TestPlanOf(t *testing.T) {
 		t.Errorf("without a copy of the job: %+v, %v", p, err)
 	}
 }
+
+// A reason that begins with its step is not said with the step twice, and
+// train.non_finite is named only where it is what has steps passed over.
+func TestTallyWords(t *testing.T) {
+	var y tally
+	y.add(2, "step 2: none of its 2 samples has a target")
+	if y.why != "step 2: none of its 2 samples has a target" {
+		t.Errorf("%q", y.why)
+	}
+	for policy, want := range map[string]string{"stop": "", "skip": " (train.non_finite: skip)"} {
+		r := run{job: &job.Job{Train: job.Train{NonFinite: policy}}}
+		if got := r.skips(); got != want {
+			t.Errorf("%s: %q", policy, got)
+		}
+	}
+}

@@ -143,16 +143,25 @@ func (r *run) noUpdate() bool { return r.tally.steps > 0 && r.tally.refused == r
 func (r *run) allRefused(f cluster.Finish) cluster.Finish {
 	if f.Outcome == cluster.Done && r.noUpdate() {
 		f.Outcome, r.futile = cluster.Failed, true
-		f.Reason = fmt.Sprintf("no update was made: all %d of %d steps were refused (train.non_finite: skip), the last one, %s\n"+
-			"the weights are the first ones: mend the data, the first weights or optimizer.lr, and start again with another --run-dir", r.tally.refused, r.tally.steps, r.tally.why)
+		f.Reason = fmt.Sprintf("no update was made: all %d of %d steps were refused%s, the last one, %s\n"+
+			"the weights are the first ones: mend the data, the first weights or optimizer.lr, and start again with another --run-dir", r.tally.refused, r.tally.steps, r.skips(), r.tally.why)
 	}
 	return f
+}
+
+// skips names the key that has steps passed over, where it does. A step without
+// a target is passed over in any case.
+func (r *run) skips() string {
+	if r.job.Train.NonFinite == "skip" {
+		return " (train.non_finite: skip)"
+	}
+	return ""
 }
 
 // sayRefused says how many steps made no update.
 func (r *run) sayRefused() {
 	if t := r.tally; t.refused > 0 {
-		r.view.event("refused", fmt.Sprintf("%d of %d steps made no update (train.non_finite: skip); the last one, %s", t.refused, t.steps, t.why),
+		r.view.event("refused", fmt.Sprintf("%d of %d steps made no update%s; the last one, %s", t.refused, t.steps, r.skips(), t.why),
 			map[string]any{"refused": t.refused, "of": t.steps})
 	}
 }
