@@ -38,7 +38,7 @@ type benchMachine struct {
 }
 
 func newBenchMachine(threads int) benchMachine {
-	return benchMachine{CPU: tensor.CPULevel(), Threads: threads, Cores: runtime.NumCPU(), Go: runtime.Version()}
+	return benchMachine{CPU: tensor.CPULevel(), Threads: threads, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version()}
 }
 
 func (m *benchMachine) print(w io.Writer) {

@@ -133,7 +133,7 @@ machine only adds.`,
 	fl.IntVar(&heads, "heads", 4, "heads")
 	fl.IntVar(&window, "window", 64, "keys at most so many places away")
 	fl.IntVar(&stride, "stride", 128, "and every so many-th key")
-	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
+	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	fl.DurationVar(&budget, "budget", 500*time.Millisecond, "time for each measurement")
 	fl.BoolVar(&causal, "causal", false, "keys up to the query's own alone")
 	fl.StringVar(&out, "out", "", "PNG file to draw the times to")

@@ -18,7 +18,7 @@ type hostNote struct {
 
 // newHostNote notes the machine as it is before a measurement.
 func newHostNote() hostNote {
-	return hostNote{CPU: cpuName(), Cores: runtime.NumCPU(), Go: runtime.Version(), Load: [2]float64{loadAverage()}}
+	return hostNote{CPU: cpuName(), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Load: [2]float64{loadAverage()}}
 }
 
 // note notes the load after it.

@@ -66,7 +66,7 @@ func newComparison(name, short, long string, run func(context.Context, compare.O
 		},
 	}
 	fl := c.Flags()
-	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
+	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	fl.BoolVar(&quick, "quick", false, "tiny sizes that only show that it runs")
 	fl.StringVar(&out, "out", "", "directory for a PNG a claim")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -90,7 +90,7 @@ func (f *dataFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.set, "set", nil, "override a key of the job file, e.g. --set data.path=DIR (repeatable)")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a line on standard output")
-	fl.IntVar(&f.threads, "threads", runtime.NumCPU(), "threads that decode")
+	fl.IntVar(&f.threads, "threads", runtime.GOMAXPROCS(0), "threads that decode")
 }
 
 // target is one data set to look at: of a job, or one camera of a path.

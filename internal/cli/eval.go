@@ -91,7 +91,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
 	fl.StringVar(&path, "data", "", "where the data is here, or other data of the same features (default: as in the job)")
 	fl.StringVar(&split, "split", "", "heldout, train or all (default: heldout; all of other data)")
-	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
+	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	fl.BoolVar(&exits, "exits", false, "measure the exits of a model with model.exits: error against latency")
 	fl.StringVar(&plot, "plot", "", "with --exits: PNG file to draw the table to")

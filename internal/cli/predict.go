@@ -86,7 +86,7 @@ output also has layers I64 [N].`,
 	fl.StringVar(&out, "out", "", "safetensors file to write")
 	fl.Float64Var(&depth.Threshold, "exit-doubt", 0, "leave a model with model.exits where its doubt is at most this (eval --exits shows what that costs)")
 	fl.DurationVar(&depth.Budget, "exit-budget", 0, "leave it before a layer that would end after this long, e.g. 5ms")
-	fl.IntVar(&threads, "threads", runtime.NumCPU(), "compute threads")
+	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	return c
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/natsbus"
 )
 
 // mayChange are the keys of a job that a resumed run may set anew: none of
@@ -123,7 +124,7 @@ func hostPort(flag, s string) (string, int, error) {
 		var n int
 		if n, err = strconv.Atoi(p); err == nil && n >= 1 && n <= 65535 {
 			if h == "" {
-				h = "0.0.0.0"
+				h = natsbus.AllAddresses()
 			}
 			return h, n, nil
 		}

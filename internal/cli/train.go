@@ -99,7 +99,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	}
 	threads := f.threads
 	if threads == 0 {
-		threads = max(1, runtime.NumCPU()/max(1, local))
+		threads = max(1, runtime.GOMAXPROCS(0)/max(1, local))
 	}
 	if f.runDir == "" {
 		f.runDir = filepath.Join("runs", j.Name)

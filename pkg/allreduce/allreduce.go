@@ -14,8 +14,8 @@ type Network interface {
 	// Send passes one frame to peer. It may block on a congested path until
 	// ctx is done, but never for the receiver to read: a frame that has no
 	// room is lost. frame may be reused once it returns. An error says that
-	// the frame may not have gone; the ring sends it again after a while.
-	// That peer is not there is no error that a network must notice.
+	// the frame may not have gone; the ring sends it again after a while,
+	// but ErrUnsendable and ErrNetworkClosed end it. That peer is not there is no error that a network must notice.
 	Send(ctx context.Context, peer string, frame []byte) error
 	// Frames yields what arrives for this member from anyone. A received
 	// slice belongs to the receiver. Closed by Close.

@@ -47,6 +47,9 @@ const (
 	MaxFrame = headerBytes + MaxPayload
 )
 
+// FrameBytes is the length of a frame with a chunk of so many bytes.
+func FrameBytes(chunk int) int { return headerBytes + chunk }
+
 type frameKind uint8
 
 const (

@@ -13,6 +13,11 @@ import (
 // ErrNetworkClosed is returned by Send of a network that has been closed.
 var ErrNetworkClosed = errors.New("the network is closed")
 
+// ErrUnsendable says that a frame can never be sent, however often it is tried:
+// the network does not take its size, or forbids it. All members would fail
+// alike.
+var ErrUnsendable = errors.New("trying again is of no use")
+
 // Faults are what a MemNetwork does to frames, as chances of 0 to 1 drawn for
 // each frame. The draws of one direction between two members are a function of
 // Seed, the two names and the frame's number alone.

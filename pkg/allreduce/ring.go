@@ -121,7 +121,7 @@ func (r *Ring) take() {
 
 // transmit hands frames to the network. One that does not go is a lost one,
 // which the link mends, and so will be those after it: the next tick tries
-// anew. A closed network ends the ring.
+// anew. A closed network ends the ring, and so does a frame that can never go.
 func (r *Ring) transmit() {
 	for _, o := range r.core.Outgoing() {
 		err := r.net.Send(r.ctx, o.To, o.Frame)
@@ -131,6 +131,8 @@ func (r *Ring) transmit() {
 		case r.ctx.Err() != nil:
 		case errors.Is(err, ErrNetworkClosed):
 			r.core.Break(fmt.Errorf("under the ring: %w", err))
+		case errors.Is(err, ErrUnsendable):
+			r.core.Break(err)
 		default:
 			r.core.Unsent(o, err)
 		}

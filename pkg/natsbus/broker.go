@@ -20,7 +20,7 @@ type BrokerOptions struct {
 	Job    string            // whose subjects alone clients may use; empty: they may use any
 	Token  string            // default: 128 random bits
 	TLS    TLSFiles          // none: plain TCP
-	Host   string            // default 127.0.0.1
+	Host   string            // default: loopback
 	Port   int               // default: a free one
 	Routes *Routes           // to other brokers; nil: none
 	Event  func(text string) // told of the server's warnings and errors; may be nil
@@ -44,12 +44,14 @@ type Broker struct {
 	url    string
 	routes string // host:port for other brokers
 	token  string
+	others []string // further URLs
+	name   string   // of its certificate
 }
 
 // StartBroker starts a server and returns once it accepts connections.
 func StartBroker(o BrokerOptions) (*Broker, error) {
 	if o.Host == "" {
-		o.Host = "127.0.0.1"
+		o.Host = loopback()
 	}
 	if o.Port < 0 || o.Port > 65535 {
 		return nil, fmt.Errorf("broker: port %d: want 1 to 65535, or 0 for a free one", o.Port)
@@ -81,6 +83,7 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		NoLog:         true,
 
 		CustomClientAuthentication: guard,
+		AlwaysEnableNonce:          true,
 	}
 	if o.Port == 0 {
 		opts.Port = server.RANDOM_PORT
@@ -99,7 +102,7 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	log := &brokerLog{event: o.Event, secret: o.Token}
+	log := &brokerLog{event: o.Event, secrets: strings.NewReplacer(o.Token, "…", routePassword(o.Token), "…")}
 	s.SetLoggerV2(log, false, false, false)
 	s.Start()
 	fatal := log.fatal()
@@ -113,14 +116,24 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	where := net.JoinHostPort(o.Host, strconv.Itoa(o.Port))
 	if fatal == nil {
 		if addr, ok := s.Addr().(*net.TCPAddr); ok {
-			b.url = scheme + "://" + net.JoinHostPort(dialled(o.Host), strconv.Itoa(addr.Port))
+			for i, host := range reached(o.Host) {
+				url := scheme + "://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
+				if i > 0 {
+					b.others = append(b.others, url)
+					continue
+				}
+				b.url = url
+				if config != nil {
+					b.name = nameFor(config.Certificates[0].Leaf, host)
+				}
+			}
 		} else {
 			fatal = errors.New("it has no address")
 		}
 	}
 	if fatal == nil && o.Routes != nil {
 		if addr := s.ClusterAddr(); addr != nil {
-			b.routes = net.JoinHostPort(dialled(opts.Cluster.Host), strconv.Itoa(addr.Port))
+			b.routes = net.JoinHostPort(reached(opts.Cluster.Host)[0], strconv.Itoa(addr.Port))
 		} else {
 			fatal = errors.New("it has no address for other brokers")
 		}
@@ -136,14 +149,6 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	return b, nil
 }
 
-// dialled is the host by which one that is listened on is reached.
-func dialled(host string) string {
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		return localAddr("192.0.2.1:9")
-	}
-	return host
-}
-
 func randomHex() string {
 	var b [16]byte
 	rand.Read(b[:])
@@ -153,6 +158,14 @@ func randomHex() string {
 // URL is where the broker is reached, without secrets. Of a broker that listens
 // on all addresses it names the one of this machine's default route.
 func (b *Broker) URL() string { return b.url }
+
+// Others are further URLs: of one that listens on all addresses of both
+// families, the one of IPv6.
+func (b *Broker) Others() []string { return b.others }
+
+// TLSName is the name that clients have to ask for (TLSFiles.Name), since its
+// certificate has not the host of its URL; empty: none.
+func (b *Broker) TLSName() string { return b.name }
 
 // Clients is how many connections it has at present.
 func (b *Broker) Clients() int { return b.server.NumClients() }
@@ -166,28 +179,13 @@ func (b *Broker) Shutdown() {
 	b.server.WaitForShutdown()
 }
 
-// localAddr is the address that this machine would reach another from. No
-// packet is sent: connecting a UDP socket only asks the routing table.
-func localAddr(remote string) string {
-	c, err := net.Dial("udp", remote)
-	if err != nil {
-		return "127.0.0.1"
-	}
-	defer c.Close()
-	host, _, err := net.SplitHostPort(c.LocalAddr().String())
-	if err != nil {
-		return "127.0.0.1"
-	}
-	return host
-}
-
 // brokerLog passes warnings and errors on, and keeps the first fatal error:
 // the server itself only logs it.
 type brokerLog struct {
-	event  func(string)
-	secret string
-	mu     sync.Mutex
-	first  error
+	event   func(string)
+	secrets *strings.Replacer
+	mu      sync.Mutex
+	first   error
 }
 
 func (l *brokerLog) fatal() error {
@@ -198,7 +196,7 @@ func (l *brokerLog) fatal() error {
 
 func (l *brokerLog) tell(format string, v []any) {
 	if l.event != nil {
-		l.event("broker: " + strings.ReplaceAll(fmt.Sprintf(format, v...), l.secret, "…"))
+		l.event("broker: " + l.secrets.Replace(fmt.Sprintf(format, v...)))
 	}
 }
 

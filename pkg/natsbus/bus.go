@@ -10,7 +10,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
-type bus struct{ nc *nats.Conn }
+type bus struct{ *Conn }
 
 var _ cluster.Bus = bus{}
 
@@ -18,7 +18,10 @@ func (b bus) Publish(subject string, data []byte) error {
 	if err := cluster.ValidSubject(subject); err != nil {
 		return err
 	}
-	if err := b.nc.Publish(subject, data); err != nil {
+	if err := b.Err(); err != nil {
+		return err
+	}
+	if err := b.control.Publish(subject, data); err != nil {
 		return fmt.Errorf("publishing %d bytes on %s: %w", len(data), subject, err)
 	}
 	return nil
@@ -28,8 +31,13 @@ func (b bus) Request(ctx context.Context, subject string, data []byte) ([]byte, 
 	if err := cluster.ValidSubject(subject); err != nil {
 		return nil, err
 	}
-	m, err := b.nc.RequestWithContext(ctx, subject, data)
+	try, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.fate, cancel)()
+	m, err := b.control.RequestWithContext(try, subject, data)
 	switch {
+	case err != nil && b.Err() != nil:
+		return nil, fmt.Errorf("request on %s: %w", subject, b.Err())
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, fmt.Errorf("request on %s: %w", subject, cluster.ErrNoResponder)
 	case err != nil:
@@ -42,12 +50,12 @@ func (b bus) Subscribe(subject string, h func(data []byte, reply func([]byte) er
 	if err := cluster.ValidSubject(subject); err != nil {
 		return nil, err
 	}
-	sub, err := subscribe(b.nc, subject, func(m *nats.Msg) {
+	sub, err := subscribe(b.control, subject, func(m *nats.Msg) {
 		if m.Reply == "" {
 			h(m.Data, nil)
 			return
 		}
-		h(m.Data, func(data []byte) error { return b.nc.Publish(m.Reply, data) })
+		h(m.Data, func(data []byte) error { return b.control.Publish(m.Reply, data) })
 	})
 	if err != nil {
 		return nil, err

@@ -3,11 +3,9 @@ package natsbus
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,13 +13,18 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
 // Credentials prove to a server who one is. Of Token, User with Password, and
 // CredsFile a server wants one.
+//
+// A broker of this package wants the token proved, not shown. To a server that
+// asks for no proof the token is shown, unless Prove says that it must not be.
 type Credentials struct {
 	Token     string
+	Prove     bool // the server is a broker of this package: what else listens there must not see the token
 	User      string
 	Password  string
 	CredsFile string // NATS credentials: a JWT and its key
@@ -34,6 +37,11 @@ type ConnOptions struct {
 	Member string            // this member's name in it: a worker's id, or the coordinator's
 	Event  func(text string) // told of lost and regained connections and the like; may be nil
 	Broker *Broker           // connects to this one, in process: URL and credentials are its own
+	Chunk  int               // cluster.chunk_bytes, which the server must let through; 0: not known yet
+
+	// Trouble is told, once each, of what keeps the job from going on or at a
+	// crawl until somebody mends it; nil: Event.
+	Trouble func(text string)
 }
 
 const (
@@ -48,19 +56,28 @@ const (
 
 	controlBuffer = 1 << 20   // control messages kept while the server is away
 	minPayload    = 1 << 20   // what the server must let through: NATS's default
+	connections   = 2         // of a Conn
 	bulkPending   = 256 << 20 // frames that wait for the ring: above its credit of at most 128 MiB
 )
 
-// ErrRefused is the error of a server that does not take the credentials.
-var ErrRefused = errors.New("the server refuses these credentials")
-
 // Conn is a member's connection to the server of its job.
 type Conn struct {
-	opt     ConnOptions
+	opt      ConnOptions
+	urls     string // as named, with secrets
+	creds    Credentials
+	config   *tls.Config
+	tlsFirst bool // the server wants TLS before it says anything
+	shows    bool // the token itself: the server asks for no proof
+
 	control *nats.Conn
 	bulk    *nats.Conn
 	done    chan struct{}
 	closing atomic.Bool
+	fate    context.Context // ends, with the cause, when the Conn can never do again what it is for
+	doom    context.CancelCauseFunc
+	telling sync.Mutex // of what follows
+	cuts    cuts
+	told    string // why the server was not to be had again, last
 
 	mu     sync.Mutex
 	closed bool
@@ -71,8 +88,9 @@ type Conn struct {
 }
 
 // Connect connects to a NATS server. A server that is not there yet is tried
-// until ctx ends; one that refuses the credentials, or that TLS does not
-// trust, fails at once. url may list several servers, separated by commas.
+// until ctx ends; one that refuses the credentials, that TLS does not trust,
+// that forbids the job's subjects or that does not let its messages through,
+// fails at once. url may list several servers, separated by commas.
 func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions) (*Conn, error) {
 	if err := ValidName("job name", opt.Job); err != nil {
 		return nil, err
@@ -83,8 +101,11 @@ func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions
 	if opt.Event == nil {
 		opt.Event = func(string) {}
 	}
+	if opt.Trouble == nil {
+		opt.Trouble = opt.Event
+	}
 	if opt.Broker != nil {
-		url, creds = opt.Broker.url, Credentials{Token: opt.Broker.token}
+		url, creds = strings.Replace(opt.Broker.url, "tls://", "nats://", 1), Credentials{Token: opt.Broker.token} // no wire, no TLS
 	} else if err := ValidServers(url); err != nil {
 		return nil, err
 	}
@@ -92,99 +113,119 @@ func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{opt: opt, done: make(chan struct{}), open: map[interface{ Close() error }]struct{}{}}
+	c := &Conn{opt: opt, urls: url, creds: creds, config: config, done: make(chan struct{}), open: map[interface{ Close() error }]struct{}{}}
 	c.session, c.lost = context.WithCancel(context.Background())
-	if c.control, err = c.dial(ctx, url, creds, config, "control", nats.ReconnectBufSize(controlBuffer)); err != nil {
+	c.fate, c.doom = context.WithCancelCause(context.Background())
+	if c.control, err = c.dial(ctx, "control", nats.ReconnectBufSize(controlBuffer)); err != nil {
 		return nil, err
 	}
 	// What bulk a lost connection swallowed is repeated by its sender; buffered
 	// as well it would only come late.
-	if c.bulk, err = c.dial(ctx, url, creds, config, "bulk", nats.ReconnectBufSize(-1)); err != nil {
+	if c.bulk, err = c.dial(ctx, "bulk", nats.ReconnectBufSize(-1)); err != nil {
 		c.Close()
 		return nil, err
 	}
-	if got := c.bulk.MaxPayload(); got < minPayload {
+	if err = c.fits(); err == nil {
+		err = c.mayUse(ctx)
+	}
+	if err != nil {
 		c.Close()
-		return nil, fmt.Errorf("NATS server at %s: its max_payload is %d bytes: set it to at least %d", withoutSecrets(url), got, minPayload)
+		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Conn) dial(ctx context.Context, url string, creds Credentials, config *tls.Config, kind string, extra nats.Option) (*nats.Conn, error) {
-	began, where := time.Now(), withoutSecrets(url)
+func (c *Conn) dial(ctx context.Context, kind string, extra nats.Option) (*nats.Conn, error) {
+	began, where, said := time.Now(), withoutSecrets(c.urls), ""
+	var last error
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		limit := dialTimeout
 		if end, ok := ctx.Deadline(); ok {
 			limit = max(min(limit, time.Until(end)), time.Millisecond)
 		}
-		nc, err := nats.Connect(url, append(c.options(creds, config, kind, where), extra, nats.Timeout(limit))...)
+		nc, err := nats.Connect(c.urls, append(c.options(kind, where), extra, nats.Timeout(limit))...)
 		if err == nil {
 			return nc, nil
 		}
-		if final := hopeless(err, creds); final != nil {
+		if c.control == nil && (c.otherTLS(err) || c.otherProof(err)) {
+			continue
+		}
+		if final := hopeless(err, c.creds); final != nil {
 			return nil, fmt.Errorf("NATS server at %s: %w", where, final)
 		}
-		if wait == retryFirst && kind == "control" {
-			c.opt.Event(fmt.Sprintf("no NATS server at %s yet (%v): trying again", where, err))
+		if !full(last) || !hungUp(err) { // it is, though it does not say so each time
+			last = err
+		}
+		if now := obstacle(where, last); now != said {
+			said = now
+			c.opt.Event(fmt.Sprintf("%s yet (%v): trying again", now, last))
 		}
 		pause := time.NewTimer(wait)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, fmt.Errorf("no NATS server at %s after %v of trying: %w (last: %w); check that it runs, that host and port are right, and that no firewall is between",
-				where, time.Since(began).Round(100*time.Millisecond), context.Cause(ctx), err)
+			return nil, fmt.Errorf("%s after %v of trying: %w (last: %w); %s",
+				obstacle(where, last), time.Since(began).Round(100*time.Millisecond), context.Cause(ctx), last, advice(last))
 		}
 	}
 }
 
-// hopeless is the error to give up with, nil where trying again may help.
-func hopeless(err error, creds Credentials) error {
-	var (
-		unknown  x509.UnknownAuthorityError
-		invalid  x509.CertificateInvalidError
-		hostname x509.HostnameError
-		verify   *tls.CertificateVerificationError
-		record   tls.RecordHeaderError
-		alert    tls.AlertError
-		path     *fs.PathError
-		dns      *net.DNSError
-	)
-	switch text := strings.ToLower(err.Error()); {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
-		errors.Is(err, nats.ErrAccountAuthExpired), strings.Contains(text, "authorization violation"):
-		return fmt.Errorf("%w: %s (%w)", ErrRefused, creds.hint(), err)
-	case errors.As(err, &unknown), errors.As(err, &invalid), errors.As(err, &hostname), errors.As(err, &verify):
-		return fmt.Errorf("its TLS certificate is not trusted: name the authority that it comes from (--tls-ca): %w", err)
-	case errors.As(err, &alert), errors.As(err, &record), strings.Contains(text, "remote error: tls"):
-		return fmt.Errorf("TLS: %w; does it want a client certificate (--tls-cert, --tls-key)?", err)
-	case errors.Is(err, nats.ErrSecureConnWanted):
-		return fmt.Errorf("it does not speak TLS: use nats:// and no TLS files, or give it a certificate (%w)", err)
-	case errors.Is(err, nats.ErrSecureConnRequired):
-		return fmt.Errorf("it wants TLS: use tls:// and name its authority (--tls-ca) (%w)", err)
-	case errors.As(err, &path): // the credentials file
-		return err
-	case errors.As(err, &dns), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), strings.Contains(text, "i/o timeout"):
-		return nil
+// otherTLS decides, by the error of a try, whether TLS is to be tried the other
+// way: at once, or after the server's INFO. A server that waits for TLS says
+// nothing, and one that does not wait answers with an INFO in plain text.
+func (c *Conn) otherTLS(err error) bool {
+	var record tls.RecordHeaderError
+	if c.opt.Broker != nil || c.config == nil && !strings.Contains(c.urls, "tls://") {
+		return false
+	}
+	if c.tlsFirst {
+		c.tlsFirst = !(silent(err) || errors.As(err, &record))
+		return !c.tlsFirst && !silent(err)
+	}
+	c.tlsFirst = silent(err)
+	return c.tlsFirst
+}
+
+// otherProof says whether the token may be shown where no proof is asked for.
+func (c *Conn) otherProof(err error) bool {
+	if c.shows || c.creds.Prove || !errors.Is(err, nats.ErrNkeysNotSupported) {
+		return false
+	}
+	c.shows = true
+	return true
+}
+
+// fits says whether the server lets the job's largest messages through.
+func (c *Conn) fits() error {
+	where, got := withoutSecrets(c.urls), c.bulk.MaxPayload()
+	frame := allreduce.FrameBytes(c.opt.Chunk)
+	switch {
+	case got < minPayload:
+		return fmt.Errorf("NATS server at %s: its max_payload is %d bytes: set it to at least %d", where, got, minPayload)
+	case c.opt.Chunk > 0 && int64(frame) > got:
+		return tooLarge(where, frame, got)
 	}
 	return nil
 }
 
-func (c Credentials) hint() string {
-	switch {
-	case c.CredsFile != "":
-		return "check the credentials file " + c.CredsFile
-	case c.User != "":
-		return fmt.Sprintf("check the password of user %q", c.User)
-	case c.Token != "":
-		return "check the token"
-	}
-	return "it wants some, and none were given"
+// tooLarge is the error of a frame that a server does not take.
+func tooLarge(where string, frame int, maxPayload int64) error {
+	fits := (maxPayload - int64(allreduce.FrameBytes(0))) / 4 * 4
+	return fmt.Errorf("NATS server at %s: its max_payload is %d bytes, and a frame of the ring has %d: set cluster.chunk_bytes to at most %d (it is %d), or the server's max_payload to at least %d",
+		where, maxPayload, frame, fits, frame-allreduce.FrameBytes(0), frame)
 }
 
-func (c *Conn) options(creds Credentials, config *tls.Config, kind, where string) []nats.Option {
+// clientName is how a server lists one of the connections.
+func (c *Conn) clientName(kind string) string {
+	return fmt.Sprintf("vlaring %s/%s %s", c.opt.Job, c.opt.Member, kind)
+}
+
+func (c *Conn) options(kind, where string) []nats.Option {
+	creds, config := c.creds, c.config
 	opts := []nats.Option{
-		nats.Name(fmt.Sprintf("vlaring %s/%s %s", c.opt.Job, c.opt.Member, kind)),
+		nats.Name(c.clientName(kind)),
+		nats.CustomInboxPrefix(inboxPrefix(c.opt.Job, c.opt.Member)),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
@@ -195,6 +236,7 @@ func (c *Conn) options(creds Credentials, config *tls.Config, kind, where string
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if kind == "bulk" {
 				c.renew()
+				c.cut(where)
 			}
 			if err != nil {
 				c.event("%s connection to %s lost (%v): reconnecting", kind, where, err)
@@ -206,10 +248,13 @@ func (c *Conn) options(creds Credentials, config *tls.Config, kind, where string
 			c.event("%s connection is back, with %s", kind, withoutSecrets(nc.ConnectedUrl()))
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) {
-			c.event("%s connection to %s is closed for good: %v", kind, where, nc.LastError())
+			c.gone(kind, where, nc.LastError())
 		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.notBack(kind, where, err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			switch {
+			case errors.Is(err, nats.ErrPermissionViolation):
+				c.denied(where, err)
 			case errors.Is(err, nats.ErrSlowConsumer) && sub != nil:
 				c.event("slow consumer: messages on %s come faster than they are used, and some were dropped", sub.Subject)
 			case sub != nil:
@@ -219,8 +264,16 @@ func (c *Conn) options(creds Credentials, config *tls.Config, kind, where string
 			}
 		}),
 	}
-	if creds.Token != "" {
+	switch {
+	case creds.Token == "":
+	case c.shows || c.opt.Broker != nil:
 		opts = append(opts, nats.Token(creds.Token))
+	default:
+		public, _, err := creds.prove(nil)
+		if err != nil { // no 32 bytes are a bad key
+			panic("natsbus: " + err.Error())
+		}
+		opts = append(opts, nats.Nkey(public, creds.sign))
 	}
 	if creds.User != "" {
 		opts = append(opts, nats.UserInfo(creds.User, creds.Password))
@@ -230,6 +283,9 @@ func (c *Conn) options(creds Credentials, config *tls.Config, kind, where string
 	}
 	if config != nil {
 		opts = append(opts, nats.Secure(config))
+	}
+	if c.tlsFirst {
+		opts = append(opts, nats.TLSHandshakeFirst())
 	}
 	if c.opt.Broker != nil {
 		opts = append(opts, nats.InProcessServer(c.opt.Broker.server))
@@ -262,7 +318,11 @@ func (c *Conn) bulkRequest(ctx context.Context, subject string, data []byte) (*n
 	try, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(session, cancel)()
+	defer context.AfterFunc(c.fate, cancel)()
 	m, err := c.bulk.RequestWithContext(try, subject, data)
+	if e := c.Err(); err != nil && e != nil {
+		return nil, e
+	}
 	if err != nil && ctx.Err() == nil && session.Err() != nil {
 		err = nats.ErrDisconnected
 	}
@@ -270,7 +330,7 @@ func (c *Conn) bulkRequest(ctx context.Context, subject string, data []byte) (*n
 }
 
 // Bus carries control messages on the connection for them.
-func (c *Conn) Bus() cluster.Bus { return bus{c.control} }
+func (c *Conn) Bus() cluster.Bus { return bus{c} }
 
 // adopt makes the Conn the one that closes x, unless x is closed before.
 func (c *Conn) adopt(x interface{ Close() error }) error {
@@ -316,6 +376,7 @@ func (c *Conn) Close() error {
 		c.bulk.Close()
 	}
 	c.renew()
+	c.doom(nats.ErrConnectionClosed)
 	return nil
 }
 
@@ -327,6 +388,10 @@ func subscribe(nc *nats.Conn, subject string, h nats.MsgHandler) (*nats.Subscrip
 		return nil, fmt.Errorf("subscribing to %s: %w", subject, err)
 	}
 	if err := nc.FlushTimeout(subscribeWait); err != nil && !nc.IsReconnecting() {
+		sub.Unsubscribe()
+		return nil, fmt.Errorf("subscribing to %s: %w", subject, err)
+	}
+	if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && subjectOf(err) == strconv.Quote(subject) { // which came before the answer
 		sub.Unsubscribe()
 		return nil, fmt.Errorf("subscribing to %s: %w", subject, err)
 	}

@@ -183,7 +183,12 @@ func (a *authority) ca() string { return filepath.Join(a.dir, "ca.pem") }
 
 // issue makes a certificate that this authority signs.
 func (a *authority) issue(name string) (cert, key string) {
-	k, c := a.make(false)
+	return a.issueAs(name, nil)
+}
+
+// issueAs makes one that is changed before it is signed.
+func (a *authority) issueAs(name string, change func(c *x509.Certificate)) (cert, key string) {
+	k, c := a.makeAs(false, change)
 	der, err := x509.MarshalPKCS8PrivateKey(k)
 	if err != nil {
 		a.t.Fatal(err)
@@ -191,7 +196,9 @@ func (a *authority) issue(name string) (cert, key string) {
 	return a.pem(name+".pem", "CERTIFICATE", c.Raw), a.pem(name+".key", "PRIVATE KEY", der)
 }
 
-func (a *authority) make(ca bool) (*ecdsa.PrivateKey, *x509.Certificate) {
+func (a *authority) make(ca bool) (*ecdsa.PrivateKey, *x509.Certificate) { return a.makeAs(ca, nil) }
+
+func (a *authority) makeAs(ca bool, change func(c *x509.Certificate)) (*ecdsa.PrivateKey, *x509.Certificate) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		a.t.Fatal(err)
@@ -204,6 +211,9 @@ func (a *authority) make(ca bool) (*ecdsa.PrivateKey, *x509.Certificate) {
 		c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.ExtKeyUsage, c.IPAddresses = true, true, x509.KeyUsageCertSign, nil, nil
 		c.Subject.CommonName = "test authority " + a.dir
 		parent, signer = c, key
+	}
+	if change != nil {
+		change(c)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
 	if err != nil {
@@ -242,11 +252,11 @@ func TestTLS(t *testing.T) {
 		{"authority", oneWay, "tls", TLSFiles{CA: ours.ca()}, ""},
 		{"the server's own files", oneWay, "tls", own, ""},
 		{"authority, nats scheme", oneWay, "nats", TLSFiles{CA: ours.ca()}, ""},
-		{"no authority", oneWay, "tls", TLSFiles{}, "not trusted"},
-		{"other authority", oneWay, "tls", TLSFiles{CA: others.ca()}, "not trusted"},
+		{"no authority", oneWay, "tls", TLSFiles{}, "which this machine does not know: name that authority's file with --tls-ca"},
+		{"other authority", oneWay, "tls", TLSFiles{CA: others.ca()}, "which is not the authority in --tls-ca "},
 		{"both certificates", mutual, "tls", TLSFiles{CA: ours.ca(), Cert: clientCert, Key: clientKey}, ""},
-		{"client without certificate", mutual, "tls", TLSFiles{CA: ours.ca()}, "client certificate"},
-		{"client of other authority", mutual, "tls", TLSFiles{CA: ours.ca(), Cert: otherCert, Key: otherKey}, "client certificate"},
+		{"client without certificate", mutual, "tls", TLSFiles{CA: ours.ca()}, "wants a certificate of this side: give --tls-cert"},
+		{"client of other authority", mutual, "tls", TLSFiles{CA: ours.ca(), Cert: otherCert, Key: otherKey}, "does not accept the certificate of this side, --tls-cert "},
 		{"TLS to a plain server", plain, "tls", TLSFiles{CA: ours.ca()}, "does not speak TLS"},
 		{"key missing", oneWay, "tls", TLSFiles{CA: ours.ca(), Cert: clientCert}, "want both or none"},
 		{"key of another", oneWay, "tls", TLSFiles{CA: ours.ca(), Cert: clientCert, Key: serverKey}, clientCert},

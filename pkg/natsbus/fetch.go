@@ -196,7 +196,7 @@ func (b *Blobs) chunk(ctx context.Context, peer, name string, offset int64) (blo
 				return r, fmt.Errorf("%w: refused: %s", ErrBlobOwner, r.data)
 			}
 			last = fmt.Errorf("refused: %s", r.data)
-		case errors.Is(err, nats.ErrConnectionClosed):
+		case errors.Is(err, nats.ErrConnectionClosed), b.conn.Err() != nil:
 			return r, err
 		case errors.Is(err, nats.ErrNoResponders):
 			last = cluster.ErrNoResponder

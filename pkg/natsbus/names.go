@@ -24,6 +24,19 @@ func ValidName(what, s string) error {
 	return nil
 }
 
+// Members that are no workers: what they have to say is told apart by it.
+const (
+	coordinatorMember = "coordinator"
+	askMember         = "ask" // of status, stop and scale
+)
+
+// subjects are all of a job's: what a user must be allowed to publish and subscribe on.
+func subjects(job string) string { return "vlaring." + job + ".>" }
+
+// inboxPrefix is where replies to a member come in: within the job's subjects,
+// so that no user of another job may listen to them.
+func inboxPrefix(job, member string) string { return "vlaring." + job + ".inbox." + member }
+
 func ringSubject(job, member string) string { return "vlaring." + job + ".ring." + member }
 func blobSubject(job, member string) string { return "vlaring." + job + ".blob." + member }
 

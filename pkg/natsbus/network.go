@@ -80,12 +80,15 @@ func (n *network) Send(ctx context.Context, peer string, frame []byte) error {
 			return fmt.Errorf("frame to %s: %w", peer, context.Cause(ctx))
 		default:
 		}
+		if err := n.conn.Err(); err != nil {
+			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrUnsendable, err)
+		}
 		err := n.conn.bulk.Publish(ringSubject(n.conn.opt.Job, peer), frame)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, nats.ErrMaxPayload):
-			return fmt.Errorf("frame of %d bytes to %s: the server's max_payload is %d: raise it, or make chunks smaller", len(frame), peer, n.conn.bulk.MaxPayload())
+			return fmt.Errorf("%w (%w)", tooLarge(withoutSecrets(n.conn.urls), len(frame), n.conn.bulk.MaxPayload()), allreduce.ErrUnsendable)
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrNetworkClosed, err)
 		case !n.conn.bulk.IsReconnecting() && !errors.Is(err, nats.ErrReconnectBufExceeded):

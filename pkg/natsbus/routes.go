@@ -19,7 +19,7 @@ import (
 //	                  │
 //	             coordinator
 type Routes struct {
-	Host string   // where this one listens for others; default: the address from which Join[0] is reached, else 127.0.0.1
+	Host string   // where this one listens for others; default: the address from which Join[0] is reached, else loopback
 	Port int      // default: a free one
 	Join []string // host:port of others, of which one suffices: it tells of the rest
 }
@@ -36,7 +36,7 @@ const (
 func (r *Routes) apply(opts *server.Options, token string, files TLSFiles) error {
 	c := &opts.Cluster
 	c.Name, c.Host, c.Port = routeCluster, r.Host, r.Port
-	c.Username, c.Password = routeUser, token
+	c.Username, c.Password = routeUser, routePassword(token)
 	c.AuthTimeout, c.WriteDeadline = brokerAuthTimeout.Seconds(), brokerWriteDeadline
 	c.PingInterval, c.MaxPingsOut = routePing, pingsOut
 	c.ConnectRetries = routeRetries
@@ -53,15 +53,15 @@ func (r *Routes) apply(opts *server.Options, token string, files TLSFiles) error
 		if n, e := strconv.Atoi(port); err != nil || host == "" || e != nil || n < 1 || n > 65535 {
 			return fmt.Errorf("address %.80q of another broker: want host:port", s)
 		}
-		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: s, User: url.UserPassword(routeUser, token)})
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: s, User: url.UserPassword(routeUser, routePassword(token))})
 	}
 	if c.Host == "" {
-		c.Host = "127.0.0.1"
+		c.Host = loopback()
 		if len(r.Join) > 0 {
 			c.Host = localAddr(r.Join[0])
 		}
 	}
-	if host := dialled(c.Host); host != c.Host {
+	if host := reached(c.Host)[0]; host != c.Host {
 		c.Advertise = host
 	}
 	if files.empty() {
@@ -75,7 +75,7 @@ func (r *Routes) apply(opts *server.Options, token string, files TLSFiles) error
 	if err != nil {
 		return err
 	}
-	config.RootCAs = asClient.RootCAs
+	config.RootCAs, config.ServerName = asClient.RootCAs, asClient.ServerName
 	c.TLSConfig, c.TLSTimeout = config, brokerAuthTimeout.Seconds()
 	return nil
 }

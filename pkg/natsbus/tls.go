@@ -10,11 +10,13 @@ import (
 // TLSFiles name PEM files. Cert and Key are one's own, and go together. CA is
 // what the other side's certificate must come from: without it a broker asks
 // its clients for none, and a client trusts the system's authorities and its
-// own certificate, so that a coordinator reaches the broker that it runs.
+// own certificate, so that workers reach the broker of the coordinator that
+// started them.
 type TLSFiles struct {
 	CA   string
 	Cert string
 	Key  string
+	Name string // that the other side's certificate must have; empty: the host of its URL
 }
 
 func (f TLSFiles) empty() bool { return f == TLSFiles{} }
@@ -45,7 +47,7 @@ func (f TLSFiles) load() (own []tls.Certificate, ca *x509.CertPool, err error) {
 }
 
 func (f TLSFiles) server() (*tls.Config, error) {
-	if f.empty() {
+	if f.CA == "" && f.Cert == "" && f.Key == "" {
 		return nil, nil
 	}
 	own, ca, err := f.load()
@@ -82,5 +84,14 @@ func (f TLSFiles) client() (*tls.Config, error) {
 			ca.AddCert(leaf)
 		}
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own, RootCAs: ca}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own, RootCAs: ca, ServerName: f.Name}, nil
+}
+
+// nameFor is the name to ask for of a server with certificate c that is reached
+// at host: empty where the certificate has the host itself.
+func nameFor(c *x509.Certificate, host string) string {
+	if c.VerifyHostname(host) == nil || len(c.DNSNames) == 0 {
+		return ""
+	}
+	return concrete(c.DNSNames[0])
 }

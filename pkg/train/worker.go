@@ -296,7 +296,7 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) any {
 		b.Peer = ring.Peer
 	case errors.As(err, &source):
 		b.Peer = source.peer
-	case errors.As(err, &bad):
+	case errors.As(err, &bad), errors.Is(err, allreduce.ErrUnsendable):
 		b.Fatal = true
 	}
 	w.Log.Warn("cannot go on", zap.Uint64("step", t.CommittedStep()), zap.Error(err))
