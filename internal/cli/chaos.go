@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -73,7 +75,8 @@ own, and so have those that hit the only worker: with it goes all state, and the
 job goes back to its newest checkpoint.
 
 In --dir each run has its directory, RUN.log with what its coordinators said, and
-RUN.faults.jsonl with a line for each fault.
+RUN.faults.jsonl with a line for each fault. However it ends, by Ctrl-C or an
+error too, no process of it is left.
 ` + exitHelp,
 		Example: `  coordinator chaos examples/tabletop.yaml --set train.steps=300 --faults 30
   coordinator chaos examples/tabletop.yaml --for 1h --faults 1000 --pace 3s`,
@@ -156,20 +159,31 @@ func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
 	if x.self, err = os.Executable(); err != nil {
 		return err
 	}
+	ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
+	defer cancel()
+	outlivePipes()
+	if err := adoptOrphans(); err != nil {
+		return err
+	}
 	rep := &chaosReport{Equal: true, Steps: j.Train.Steps, Seed: f.seed}
 	say("undisturbed run, %d workers, %d steps …", f.workers, j.Train.Steps)
 	began := time.Now()
-	if rep.SHA256, err = x.calm(c.Context(), filepath.Join(dir, "calm")); err != nil {
-		return fmt.Errorf("the undisturbed run: %w", err)
+	if rep.SHA256, err = x.calm(ctx, filepath.Join(dir, "calm")); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("stopped by a signal")
+		}
+		return fmt.Errorf("the undisturbed run: %w; its files are in %s", err, dir)
 	}
 	say("  %s in %v", rep.SHA256, time.Since(began).Round(100*time.Millisecond))
-	for end := time.Now().Add(f.limit); rep.Faults < f.faults && time.Now().Before(end) && c.Context().Err() == nil; {
+	for end := time.Now().Add(f.limit); rep.Faults < f.faults && time.Now().Before(end) && ctx.Err() == nil; {
 		rep.Runs++
 		run := filepath.Join(dir, fmt.Sprintf("run-%03d", rep.Runs))
-		got, faults, err := x.disturbed(c.Context(), run, f.faults-rep.Faults)
+		got, faults, err := x.disturbed(ctx, run, f.faults-rep.Faults)
 		rep.Faults += len(faults)
 		rep.all = append(rep.all, faults...)
 		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("stopped by a signal after %d faults, all runs before with the same bits; its files are in %s", rep.Faults, dir)
 		case err != nil:
 			rep.Equal = false
 			rep.Problems = append(rep.Problems, fmt.Sprintf("%s: %v", run, err))
@@ -285,6 +299,7 @@ func (x *chaos) calm(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	<-p.done
+	killDescendants() // of one that was killed
 	if p.err != nil {
 		return "", fmt.Errorf("%w: %s", p.err, p.lastWords())
 	}
@@ -346,6 +361,14 @@ func (p *chaosProc) lastWords() string {
 
 // disturbed is one run with at most most faults.
 func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash string, faults []chaosFault, err error) {
+	var coord *chaosProc
+	defer func() { // whatever happened, nobody is left
+		if coord != nil {
+			coord.cmd.Process.Kill()
+			<-coord.done
+		}
+		killDescendants()
+	}()
 	broker, err := natsbus.StartBroker(natsbus.BrokerOptions{})
 	if err != nil {
 		return "", nil, err
@@ -353,8 +376,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 	defer func() { broker.Shutdown() }()
 	port, token := portOf(broker.URL()), broker.Token()
 	args := x.args(dir, "--nats", broker.URL(), "--set", "cluster.topology=broker") // one that can be restarted
-	coord, err := x.start(ctx, dir, args, token)
-	if err != nil {
+	if coord, err = x.start(ctx, dir, args, token); err != nil {
 		return "", nil, err
 	}
 	notes, err := os.Create(dir + ".faults.jsonl")
@@ -400,8 +422,10 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		coord.cmd.Process.Kill()
 		<-coord.done
 		x.pause(ctx, time.Duration(x.rng.Int64N(int64(500*time.Millisecond))))
-		var err error
-		coord, err = x.start(ctx, dir, args, token)
+		next, err := x.start(ctx, dir, args, token)
+		if err == nil {
+			coord = next
+		}
 		return err
 	}
 	watch.next(ctx, ended, time.Minute) // it has begun
@@ -431,14 +455,16 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 			at = time.Now()
 		case restartBroker:
 			broker.Shutdown()
-			if broker, err = natsbus.StartBroker(natsbus.BrokerOptions{Port: port, Token: token}); err != nil {
+			next, err := comeBack(ctx, port, token, brokerPatience)
+			if err != nil {
 				return "", faults, err
 			}
+			broker = next
 			at = time.Now()
 		case joinWorker:
 			cmd := exec.Command(x.self, "worker", "--nats", broker.URL(), "--job", x.job.Name, "--id", fmt.Sprintf("x%d", len(faults)),
 				"--threads", strconv.Itoa(x.flags.threads), "--rescue-dir", filepath.Join(dir, "rescue"))
-			cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+token, childEnv+"=1")
+			cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+token, childEnv+"="+childOfServer)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			if err := cmd.Start(); err != nil {
 				return "", faults, err
@@ -487,6 +513,27 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		return "", faults, fmt.Errorf("metrics.jsonl has %d lines up to step %d, want %d", watch.lines, watch.steps, x.job.Train.Steps)
 	}
 	return coord.hash, faults, nil
+}
+
+// brokerPatience is how long the place of a broker that was shut down may be
+// somebody else's, such as a client's whose port the system chose.
+const brokerPatience = 10 * time.Second
+
+// comeBack starts a broker where one was.
+func comeBack(ctx context.Context, port int, token string, patience time.Duration) (*natsbus.Broker, error) {
+	for end := time.Now().Add(patience); ; {
+		b, err := natsbus.StartBroker(natsbus.BrokerOptions{Port: port, Token: token})
+		if err == nil {
+			return b, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("the broker does not come back at its port %d, within %v: %w", port, patience, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func (x *chaos) pause(ctx context.Context, d time.Duration) {

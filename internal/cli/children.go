@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,8 +19,14 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
-// childEnv marks a worker process that a coordinator started.
-const childEnv = "VLARING_CHILD"
+// childEnv marks a worker process that a coordinator started, and says whose
+// the server is: what else has taken the port of a broker of ours must not be
+// shown the token.
+const (
+	childEnv      = "VLARING_CHILD"
+	childOfServer = "1"
+	childOfBroker = "broker"
+)
 
 // A worker process that ends is started again at once. One that has not taken
 // part before it ended, and soon, is started after ever longer pauses, and not
@@ -51,6 +59,7 @@ type children struct {
 	adopted bool            // its end has been brought forward
 	closing bool
 	last    string        // reason of the newest end
+	said    string        // what one that does not join said last, as told
 	done    chan struct{} // closed by wait
 }
 
@@ -61,6 +70,9 @@ type slot struct {
 	failed  int // ends in a row that came soon, before it took part
 	gaveUp  bool
 	waiting bool // to be started after a pause
+	joined  bool // the process has been a member
+	log     string
+	from    int64 // where in the log its words begin
 }
 
 // startWorkers brings up the local workers, ids w0, w1, … in order of rank. The
@@ -104,6 +116,9 @@ func (c *children) told(p cluster.Phase, members []cluster.Member) {
 	c.members = map[string]bool{}
 	for _, m := range members {
 		c.members[m.Worker] = true
+		if s := c.slots[m.Worker]; s != nil && s.cmd != nil && s.cmd.Process.Pid == m.PID {
+			s.joined = true
+		}
 		if s := c.slots[m.Worker]; s != nil && m.Rank >= 0 { // it has taken part: whatever ends it now is another matter
 			s.failed = 0
 		}
@@ -257,7 +272,7 @@ func (c *children) start(id string) {
 	}
 	args := []string{"worker", how, where, "--job", r.job.Name, "--id", id, "--threads", strconv.Itoa(r.threads), "--log-format", r.logs.format,
 		"--rescue-dir", filepath.Join(r.dir, "rescue")}
-	for flag, v := range map[string]string{"--tls-ca": l.tls.tlsCA, "--tls-cert": l.tls.tlsCert, "--tls-key": l.tls.tlsKey, "--user": l.tls.user, "--creds": l.tls.creds} {
+	for flag, v := range map[string]string{"--tls-ca": l.tls.tlsCA, "--tls-cert": l.tls.tlsCert, "--tls-key": l.tls.tlsKey, "--user": l.tls.user, "--creds": l.tls.creds, "--tls-server-name": l.tls.tlsName} {
 		if v != "" {
 			args = append(args, flag, v)
 		}
@@ -270,7 +285,11 @@ func (c *children) start(id string) {
 	if l.creds.User != "" {
 		secret = l.creds.Password
 	}
-	cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"=1")
+	parent := childOfServer
+	if l.broker != nil {
+		parent = childOfBroker
+	}
+	cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"="+parent)
 	// a process group of its own: Ctrl-C on the terminal reaches the coordinator alone, which decides
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// a file, not a pipe: a worker outlives the coordinator that started it
@@ -284,7 +303,8 @@ func (c *children) start(id string) {
 		return
 	}
 	began, _ := log.Seek(0, io.SeekEnd)
-	s.cmd, s.began = cmd, time.Now()
+	s.cmd, s.began, s.joined, s.log, s.from = cmd, time.Now(), false, log.Name(), began
+	time.AfterFunc(joinSoon, func() { c.overdue(id, s, cmd) })
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
@@ -296,6 +316,50 @@ func (c *children) start(id string) {
 		defer c.mu.Unlock()
 		c.ended(id, s, reason, cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == exitResume)
 	}()
+}
+
+// joinSoon is how long a process has to join before its own words are told.
+const joinSoon = 5 * time.Second
+
+// overdue tells what a process that has not joined says of it: people look at
+// the coordinator, not at a log of a worker that nobody has heard of yet. The
+// same words are told once.
+func (c *children) overdue(id string, s *slot, cmd *exec.Cmd) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.cmd != cmd || s.joined || c.closing {
+		return
+	}
+	words := lastWords(s.log, s.from)
+	if i := strings.IndexByte(words, ' '); i > 0 && strings.Contains(words[:i], ":") { // its time
+		words = words[i+1:]
+	}
+	if same := strings.ReplaceAll(words, id, ""); words == "" || same == c.said {
+		return
+	} else {
+		c.said = same
+	}
+	c.run.log.Warn(fmt.Sprintf("worker %s has not joined yet; its log says: %s", id, words))
+}
+
+// silent has the last words of the processes that never became members, one a line.
+func (c *children) silent() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	told := map[string]bool{}
+	for _, id := range slices.Sorted(maps.Keys(c.slots)) {
+		s := c.slots[id]
+		if s.joined || s.cmd == nil { // the end of one that has ended is told
+			continue
+		}
+		words := lastWords(s.log, s.from)
+		if same := strings.ReplaceAll(words, id, ""); words != "" && !told[same] {
+			told[same] = true
+			fmt.Fprintf(&b, "\nworker %s did not join; its log ends: %s", id, words)
+		}
+	}
+	return b.String()
 }
 
 // ended decides whether a process is to be started again; one that left because

@@ -22,6 +22,7 @@ type connFlags struct {
 	tlsCA     string
 	tlsCert   string
 	tlsKey    string
+	tlsName   string
 }
 
 func (f *connFlags) register(c *cobra.Command) {
@@ -33,11 +34,13 @@ func (f *connFlags) register(c *cobra.Command) {
 	fl.StringVar(&f.tlsCA, "tls-ca", "", "CA certificate file that the other side's certificate must come from")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "own certificate file")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "own key file")
+	fl.StringVar(&f.tlsName, "tls-server-name", "", "DNS name that the server's certificate must have, where it has not the host of --nats")
 }
 
 // credentials reads the secrets. None of them is taken from a flag: arguments
-// can be read by every user of a machine.
-func (f *connFlags) credentials() (natsbus.Credentials, error) {
+// can be read by every user of a machine. warn is told of a file that others
+// can read.
+func (f *connFlags) credentials(warn func(text string)) (natsbus.Credentials, error) {
 	if f.url != "" {
 		if natsbus.HasSecrets(f.url) {
 			return natsbus.Credentials{}, usagef("--nats has a secret in it, which every user of this machine can read: give it by --token-file, --user or --creds")
@@ -46,7 +49,7 @@ func (f *connFlags) credentials() (natsbus.Credentials, error) {
 			return natsbus.Credentials{}, usagef("--nats: %w", err)
 		}
 	}
-	c := natsbus.Credentials{CredsFile: f.creds, TLS: natsbus.TLSFiles{CA: f.tlsCA, Cert: f.tlsCert, Key: f.tlsKey}}
+	c := natsbus.Credentials{CredsFile: f.creds, TLS: natsbus.TLSFiles{CA: f.tlsCA, Cert: f.tlsCert, Key: f.tlsKey, Name: f.tlsName}, Prove: os.Getenv(childEnv) == childOfBroker}
 	if (f.tlsCert == "") != (f.tlsKey == "") {
 		return c, usagef("--tls-cert and --tls-key go together")
 	}
@@ -55,6 +58,9 @@ func (f *connFlags) credentials() (natsbus.Credentials, error) {
 		b, err := os.ReadFile(f.tokenFile)
 		if err != nil {
 			return c, usagef("--token-file: %w", err)
+		}
+		if i, err := os.Stat(f.tokenFile); err == nil && i.Mode().IsRegular() && i.Mode().Perm()&0o004 != 0 {
+			warn(fmt.Sprintf("every user of this machine can read the token in %s (mode %04o), and may stop the job with it: chmod 600 %s", f.tokenFile, i.Mode().Perm(), shellWord(f.tokenFile)))
 		}
 		if secret = strings.TrimSpace(string(b)); secret == "" {
 			return c, usagef("--token-file %s is empty", f.tokenFile)
@@ -72,10 +78,14 @@ func (f *connFlags) credentials() (natsbus.Credentials, error) {
 }
 
 // joinHint is the command that a worker elsewhere would type.
-func joinHint(where, job, tokenFile string, tls bool) string {
+// tlsName is what it has to ask for, where the address does not say it.
+func joinHint(where, job, tokenFile string, tls bool, tlsName string) string {
 	s := fmt.Sprintf("worker %s --job %s --token-file %s", where, job, shellWord(tokenFile))
 	if tls {
 		s += " --tls-ca CA.pem"
+	}
+	if tlsName != "" {
+		s += " --tls-server-name " + shellWord(tlsName)
 	}
 	return s
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -32,6 +34,7 @@ type jobStatus struct {
 	SamplesSec float64        `json:"samples_per_s"`
 	ETA        string         `json:"eta"`
 	Workers    []workerStatus `json:"workers"`
+	Note       string         `json:"note,omitempty"` // of scale: what so many workers do
 }
 
 type workerStatus struct {
@@ -52,10 +55,33 @@ func (r *run) status(p cluster.Phase, members []cluster.Member) any {
 	s := jobStatus{Job: r.job.Name, Phase: p.String(), Step: r.last.Step, Steps: uint64(r.job.Train.Steps), Generation: r.last.Generation,
 		Loss: r.last.Loss, Refused: r.last.Refused, SamplesSec: r.last.SamplesSec, Workers: []workerStatus{}}
 	s.Stored, s.ETA = r.view.standing()
+	s.Note, r.word = r.word, ""
 	for _, m := range members {
 		s.Workers = append(s.Workers, workerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown})
 	}
 	return s
+}
+
+// scaled is told that somebody wants n workers. What that does is told to both
+// who asks and who reads the log.
+func (r *run) scaled(n int) {
+	if r.word = scaleWord(n, r.job.Groups(), r.local, r.threads, runtime.GOMAXPROCS(0)); r.word != "" {
+		r.log.Warn(r.word)
+	}
+	r.aside.do(func() { r.children.scale(n) })
+}
+
+// scaleWord says what of n workers is of no use to a job with so many
+// micro-batches a step, whose workers of this machine compute with threads each.
+func scaleWord(n, micro, local, threads, cores int) string {
+	var words []string
+	if n > micro {
+		words = append(words, fmt.Sprintf("a step has %d micro-batches, so %d of %d workers will compute nothing: they follow each step and step in where one is lost; a smaller batch.micro has work for more", micro, n-micro, n))
+	}
+	if local > 0 && n > local && n*threads > cores {
+		words = append(words, fmt.Sprintf("%d workers of %d thread(s) share the %d core(s) of this machine", n, threads, cores))
+	}
+	return strings.Join(words, "; ")
 }
 
 // controlFlags say which running job is meant: by its run directory, or by
@@ -77,7 +103,7 @@ func (f *controlFlags) register(c *cobra.Command) {
 
 // ask puts q to the job of the run directory dir, or of the flags.
 func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
-	creds, err := f.conn.credentials()
+	creds, err := f.conn.credentials(func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) })
 	if err != nil {
 		return err
 	}
@@ -96,7 +122,10 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 		}
 		url, job = a.URL, a.Job
 		if a.Token != "" {
-			creds.Token = a.Token
+			creds.Token, creds.Prove = a.Token, true
+			if creds.TLS.Name == "" && strings.HasPrefix(a.URL, "tls://") {
+				creds.TLS.Name = a.Name
+			}
 		}
 	case url == "" || job == "":
 		return usagef("which job? give its run directory, or --nats URL and --job NAME")
@@ -189,6 +218,9 @@ func (s *jobStatus) print(out io.Writer) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", rank, m.Worker, m.Host, m.PID, m.Threads, m.CPU, m.Step, phase)
 	}
 	w.Flush()
+	if s.Note != "" {
+		fmt.Fprintln(out, s.Note)
+	}
 }
 
 // runDirArg is argument i, if it is there.
@@ -235,7 +267,8 @@ func newScale() *cobra.Command {
 		Short: "Set how many workers a running job has",
 		Long: `Set how many workers a running job has. Those beyond the number leave after the
 step in progress, the highest ranks first; on the coordinator's machine missing
-ones are started. The result of the job stays the same to the last bit.`,
+ones are started. The result of the job stays the same to the last bit. Workers
+beyond the micro-batches of a step compute nothing, and the answer says so.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
 				return usagef("%s wants WORKERS and perhaps RUN-DIR, and got %d argument(s)\nusage: %s", c.CommandPath(), len(args), c.UseLine())

@@ -68,6 +68,7 @@ type run struct {
 	teacher    *trained        // of job.Distill; its model is not kept
 	metrics    *lines
 	last       train.Metrics        // of the newest step
+	word       string               // for who asked for workers
 	joined     map[string]bool      // workers that scripts were told of
 	desk       *clerk               // writes metrics: of r.metrics
 	noted      atomic.Uint64        // newest step whose line the disk has
@@ -221,8 +222,17 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err != nil {
 		host = "unknown"
 	}
+	ctx, cutOff := context.WithCancelCause(ctx)
+	defer cutOff(nil)
 	ended := make(chan struct{})
 	defer close(ended)
+	go func() {
+		select {
+		case <-link.conn.Broken():
+			cutOff(cutOffError{link.conn.Err()})
+		case <-ended:
+		}
+	}()
 	var coord *cluster.Coordinator
 	coord = cluster.NewCoordinator(link.conn.Bus(), r.job.Name, host, os.Getpid(), cluster.Hooks{
 		Lead:     func() error { return r.lead(coord, first, host) },
@@ -236,7 +246,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		Note:    func(text string) { r.log.Info(text) },
 		Warn:    func(text string) { r.log.Error(text) },
 		Noted:   r.noted.Load,
-		Scaled:  func(n int) { r.aside.do(func() { r.children.scale(n) }) },
+		Scaled:  r.scaled,
 		Dropped: func(id string) { r.aside.do(func() { r.children.dropped(id) }) },
 		Status:  r.status,
 	})
@@ -264,10 +274,13 @@ func (r *run) train(ctx context.Context) (err error) {
 		r.view.close()
 		return errors.New(fin.Reason)
 	}
-	if errors.Is(err, errHandover) {
+	if errors.Is(err, errHandover) || errors.As(err, new(cutOffError)) {
 		r.children.leave()
 		r.view.close()
 		return err
+	}
+	if err == nil && fin.Outcome == cluster.Failed && r.last.Step == 0 {
+		fin.Reason += r.children.silent()
 	}
 	switch {
 	case err != nil:
@@ -287,6 +300,14 @@ func (r *run) train(ctx context.Context) (err error) {
 		r.log.Warn("the run directory does not say that the run has ended: the next start will look for its workers first", zap.Error(err))
 	}
 	return r.finish(ctx, fin)
+}
+
+// cutOffError ends a coordinator that can never be heard on its server again.
+// Its workers cannot be told, and live.
+type cutOffError struct{ err error }
+
+func (e cutOffError) Error() string {
+	return e.err.Error() + "\nthe workers live on: cure this and give the same command again, and the job goes on where it was; else each keeps its state in its rescue directory after cluster.orphan_timeout"
 }
 
 // finish says how the job ended, and how good the model is.
@@ -481,14 +502,30 @@ func (r *run) resumeFrom() (*checkpoint.Found, error) {
 }
 
 // connect starts the broker, or finds the one that runs elsewhere.
-func (r *run) connect(ctx context.Context) (*link, error) {
-	creds, err := r.conn.credentials()
+// It hears Ctrl-C.
+func (r *run) connect(ctx context.Context) (l *link, err error) {
+	ctx, done := r.stoppable(ctx)
+	defer func() {
+		reason := done()
+		if reason == nil {
+			return
+		}
+		if err == nil {
+			l.close()
+		}
+		l, err = nil, fmt.Errorf("%w while it connected; no step was committed, so there is nothing to resume", reason)
+		if r.start > 0 {
+			err = resumableError{fmt.Sprintf("%v while it connected, at step %d\nresume with: %s", reason, r.start, r.again)}
+		}
+	}()
+	warn := func(text string) { r.log.Warn(text) }
+	creds, err := r.conn.credentials(warn)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{job: r.job.Name, url: r.conn.url, creds: creds, tls: r.conn}
+	l = &link{job: r.job.Name, url: r.conn.url, creds: creds, tls: r.conn}
 	if r.conn.url == "" {
-		o := natsbus.BrokerOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: func(text string) { r.log.Warn(text) }}
+		o := natsbus.BrokerOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}
 		was, err := readAddress(r.dir)
 		if err != nil || !r.takeover {
 			was = address{}
@@ -508,28 +545,43 @@ func (r *run) connect(ctx context.Context) (*link, error) {
 			return nil, err
 		}
 		l.url, l.creds.Token, l.host = l.broker.URL(), l.broker.Token(), o.Host
+		if l.tls.tlsName == "" {
+			l.tls.tlsName = l.broker.TLSName()
+		}
 		if r.listen != "" || r.local == 0 {
 			file := filepath.Join(r.dir, "token")
 			if err := atomicfile.Write(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
 				l.close()
 				return nil, err
 			}
-			l.hint = joinHint("--nats "+l.url, r.job.Name, file, creds.TLS.Cert != "")
+			l.hint = joinHint("--nats "+l.url, r.job.Name, file, creds.TLS.Cert != "", l.tls.tlsName)
+			for _, url := range l.broker.Others() {
+				l.hint += fmt.Sprintf(" (or --nats %s)", url)
+			}
 			if o.Routes != nil {
-				l.hint = joinHint("--mesh "+l.broker.RouteAddr(), r.job.Name, file, creds.TLS.Cert != "")
+				l.hint = joinHint("--mesh "+l.broker.RouteAddr(), r.job.Name, file, creds.TLS.Cert != "", l.tls.tlsName)
 			}
 		}
 	} else {
-		l.hint = joinHint("--nats "+l.url, r.job.Name, "FILE", creds.TLS.CA != "")
+		l.hint = joinHint("--nats "+l.url, r.job.Name, "FILE", creds.TLS.CA != "", creds.TLS.Name)
 	}
 	patience, cancel := context.WithTimeout(ctx, time.Duration(r.job.Cluster.JoinTimeout))
 	defer cancel()
 	if l.conn, err = natsbus.Connect(patience, l.url, l.creds, natsbus.ConnOptions{Job: r.job.Name, Member: train.CoordinatorPeer,
-		Event: func(text string) { r.log.Warn(text) }}); err != nil {
+		Broker: l.broker, Chunk: r.frameChunk(), Event: warn}); err != nil {
 		l.close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// frameChunk is what the server has to let through as one frame of the ring; 0
+// where no frame will ever go over it.
+func (r *run) frameChunk() int {
+	if r.job.Cluster.Road == string(cluster.ShmRoad) {
+		return 0
+	}
+	return r.job.Cluster.ChunkBytes
 }
 
 // link is a coordinator's connection, with the broker if it is its own.

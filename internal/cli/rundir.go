@@ -191,12 +191,13 @@ type address struct {
 	Port   int    `json:"port,omitempty"`
 	Routes string `json:"routes,omitempty"` // host:port for the workers' brokers, of a mesh
 	Token  string `json:"token,omitempty"`
+	Name   string `json:"tls_name,omitempty"` // that its certificate has, where that is not the URL's host
 }
 
 func writeAddress(dir string, l *link) error {
 	a := address{URL: l.url, Job: l.job}
 	if l.broker != nil {
-		a.Host, a.Token = l.host, l.creds.Token
+		a.Host, a.Token, a.Name = l.host, l.creds.Token, l.tls.tlsName
 		a.Port, a.Routes = portOf(l.url), l.broker.RouteAddr()
 	}
 	b, err := json.MarshalIndent(a, "", "  ")

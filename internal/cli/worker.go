@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -106,7 +107,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	log = log.With(zap.String("worker", f.id))
-	creds, err := f.conn.credentials()
+	creds, err := f.conn.credentials(func(text string) { log.Warn(text) })
 	if err != nil {
 		return err
 	}
@@ -121,11 +122,18 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		}
 		defer broker.Shutdown()
 	}
-	conn, err := natsbus.Connect(joinCtx, f.conn.url, creds, natsbus.ConnOptions{Job: f.job, Member: f.id, Event: event, Broker: broker})
+	var control atomic.Pointer[natsbus.Conn] // conn, once there is one
+	conn, err := natsbus.Connect(joinCtx, f.conn.url, creds, natsbus.ConnOptions{Job: f.job, Member: f.id, Event: event, Broker: broker, Trouble: func(text string) {
+		log.Error(text)
+		if c := control.Load(); c != nil { // who looks at the coordinator's log is to see it
+			c.Bus().Publish(cluster.CoordinatorSubject(f.job), cluster.Encode(&cluster.Notice{Worker: f.id, Text: text}))
+		}
+	}})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	control.Store(conn)
 	net, err := conn.Network()
 	if err != nil {
 		return err

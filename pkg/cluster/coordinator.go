@@ -316,7 +316,7 @@ func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 		case reply != nil:
 			reply(Encode(&c.me))
 		}
-	case *Ready, *Standing, *Formed, *Heartbeat, *Report, *Stall, *Offer, *Fault, *Leave:
+	case *Ready, *Standing, *Formed, *Heartbeat, *Report, *Stall, *Notice, *Offer, *Fault, *Leave:
 		c.Tell(msg)
 	}
 }

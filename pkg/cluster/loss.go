@@ -94,6 +94,19 @@ func (m *Machine) fault(e *Fault) {
 	}
 }
 
+// stopPatience is for how long a step that stands still is waited for when the
+// job is to stop: who stops it waits half a minute, as Kubernetes does.
+const stopPatience = 15 * time.Second
+
+// stalled tells whom a worker waits for. A job that is to stop does not wait
+// for a step for ever: what is committed is stored.
+func (m *Machine) stalled(e *Stall) {
+	m.note("stall: worker %s%s has waited %.1f s in step %d, bucket %d, %s chunk %d, for %s", e.Worker, m.rankText(e.Worker), e.Seconds, e.Step, e.Bucket, e.Pass, e.Chunk, m.named(e.Peer))
+	if m.stopping != "" && m.phase == Running && e.Generation == m.generation && m.at.Sub(m.asked) >= stopPatience && e.Seconds >= stopPatience.Seconds() {
+		m.recall(fmt.Sprintf("%s, and step %d stands still", m.stopping, e.Step))
+	}
+}
+
 // named is a worker with its rank.
 func (m *Machine) named(id string) string { return "worker " + id + m.rankText(id) }
 

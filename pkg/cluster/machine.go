@@ -77,6 +77,7 @@ type Machine struct {
 	raise    allreduce.Flags // to be seen in the ring before anything else happens
 	raised   time.Time
 	stopping string            // reason; empty: nobody asked
+	asked    time.Time         // when
 	reshares bool              // micro-batches are to be divided anew
 	target   int               // of Scale; 0: none
 	diverged string            // who holds different states, where a generation has yet to end for it
@@ -245,7 +246,9 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 	case *Report:
 		m.report(e)
 	case *Stall:
-		m.note("stall: worker %s%s has waited %.1f s in step %d, bucket %d, %s chunk %d, for %s", e.Worker, m.rankText(e.Worker), e.Seconds, e.Step, e.Bucket, e.Pass, e.Chunk, m.named(e.Peer))
+		m.stalled(e)
+	case *Notice:
+		m.note("worker %s%s: %s", e.Worker, m.rankText(e.Worker), clip(e.Text))
 	case *Offer:
 		m.offer(e)
 	case *Fault:
@@ -303,6 +306,8 @@ func sender(ev any) (id string, generation uint64, ok bool) {
 		return e.Worker, e.Generation, true
 	case *Offer:
 		return e.Worker, 0, true
+	case *Notice:
+		return e.Worker, 0, true
 	case *Fault:
 		return e.Worker, e.Generation, true
 	case *Leave:
@@ -341,7 +346,7 @@ func (m *Machine) stop(reason string) {
 	if m.stopping != "" {
 		return
 	}
-	m.stopping = reason
+	m.stopping, m.asked = reason, m.at
 	if m.phase == Running { // else what has to be waited for comes first
 		m.note("stopping after this step: %s", reason)
 		m.flag(allreduce.FlagStop)

@@ -197,6 +197,13 @@ type Stall struct {
 	Seconds    float64 `json:"seconds"`
 }
 
+// Notice is what a worker has to say to people: a trouble that it meets, which
+// is somebody's to mend.
+type Notice struct {
+	Worker string `json:"worker"`
+	Text   string `json:"text"`
+}
+
 // Control raises flags that the ring carries to all at one step.
 type Control struct {
 	Generation uint64          `json:"generation"`
@@ -294,7 +301,7 @@ type Answered struct {
 var kinds = func() map[string]reflect.Type {
 	m := map[string]reflect.Type{}
 	for _, v := range []any{Join{}, Welcome{}, Restore{}, Ready{}, Introduce{}, Recall{}, Standing{}, Assign{}, Formed{}, Go{},
-		Heartbeat{}, Beat{}, Report{}, Stall{}, Control{}, Snapshot{}, Offer{}, Stored{}, Fault{}, Leave{}, End{},
+		Heartbeat{}, Beat{}, Report{}, Stall{}, Notice{}, Control{}, Snapshot{}, Offer{}, Stored{}, Fault{}, Leave{}, End{},
 		Lead{}, Ask{}, Answered{}} {
 		t := reflect.TypeOf(v)
 		m[strings.ToLower(t.Name())] = t

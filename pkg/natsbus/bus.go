@@ -18,9 +18,6 @@ func (b bus) Publish(subject string, data []byte) error {
 	if err := cluster.ValidSubject(subject); err != nil {
 		return err
 	}
-	if err := b.Err(); err != nil {
-		return err
-	}
 	if err := b.control.Publish(subject, data); err != nil {
 		return fmt.Errorf("publishing %d bytes on %s: %w", len(data), subject, err)
 	}

@@ -129,7 +129,12 @@ func obstacle(where string, err error) string {
 
 // full says of a try to connect that the server has no place for another.
 func full(err error) bool {
-	return errors.Is(err, nats.ErrMaxConnectionsExceeded) || errors.Is(err, nats.ErrMaxAccountConnectionsExceeded)
+	if err == nil {
+		return false
+	}
+	text := strings.ToLower(err.Error()) // while it connects, nats.go has the server's words and no error of its own
+	return errors.Is(err, nats.ErrMaxConnectionsExceeded) || errors.Is(err, nats.ErrMaxAccountConnectionsExceeded) ||
+		strings.Contains(text, nats.MAX_CONNECTIONS_ERR) || strings.Contains(text, nats.MAX_ACCOUNT_CONNECTIONS_ERR)
 }
 
 // hungUp says that the server ended it without a word, which is how a full one

@@ -11,7 +11,8 @@ import (
 
 // Err is why the Conn can never do again what it is for, nil while it may: the
 // server forbids a subject of the job, or does not take the credentials any
-// more. Sends and requests fail with it from then on.
+// more. Frames and requests fail with it from then on; what is published may
+// still arrive, so that others hear of it.
 func (c *Conn) Err() error {
 	if c.fate.Err() == nil {
 		return nil

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vlaring/vlaring/pkg/natsbus"
+)
+
+// Chaos that is stopped leaves no process: neither in its undisturbed run, nor
+// when a coordinator was killed and its workers live on.
+func TestChaosLeavesNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		signal os.Signal
+		until  string // a file, of the directory, that has lines
+		kinds  string
+	}{
+		"in the undisturbed run": {os.Interrupt, "calm/metrics.jsonl", "worker killed"},
+		"coordinators killed":    {syscall.SIGTERM, "run-001.faults.jsonl", "coordinator killed"},
+		"workers from elsewhere": {os.Interrupt, "run-001.faults.jsonl", "worker joined"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			steps := "1000000"
+			if c.until != "calm/metrics.jsonl" {
+				steps = "400"
+			}
+			p := start(t, nil, bin.coordinator, "chaos", "testdata/small.yaml", "--dir", dir, "--set", "train.steps="+steps, "--set", "schedule.min_lr=null", "--workers", "2",
+				"--pace", "200ms", "--kinds", c.kinds)
+			until(t, "lines in "+c.until, func() bool { return lineCount(filepath.Join(dir, c.until)) > 0 })
+			p.cmd.Process.Signal(c.signal)
+			began := time.Now()
+			code, _ := p.wait()
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it took %v to end", took)
+			}
+			if code != exitFailed || !strings.Contains(p.errText(), "stopped by a signal") || !strings.Contains(p.errText(), dir) {
+				t.Errorf("exit code %d\n%s", code, p.errText())
+			}
+			if n := workersOf(t, dir); n > 0 {
+				t.Errorf("%d workers live on", n)
+			}
+		})
+	}
+}
+
+// A broker whose port somebody else has taken is an error that names the port.
+func TestChaosBrokerThatDoesNotComeBack(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	b, err := comeBack(context.Background(), port, "t", 200*time.Millisecond)
+	if b != nil || err == nil || !strings.Contains(err.Error(), "does not come back at its port "+strconv.Itoa(port)) {
+		t.Fatalf("got %v, %v", b, err)
+	}
+	time.AfterFunc(300*time.Millisecond, func() { l.Close() })
+	if b, err = comeBack(context.Background(), port, "t", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Shutdown()
+	c, err := natsbus.Connect(context.Background(), b.URL(), natsbus.Credentials{Token: "t"}, natsbus.ConnOptions{Job: "j", Member: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
