@@ -996,7 +996,7 @@ func (w *simWorker) cancel() {
 // listen makes the ring of an assignment.
 func (w *simWorker) listen(run int) {
 	if a := w.assign; len(a.Sources) == 0 && (w.digest() != a.Digest || w.step != a.Step) {
-		if w.s.flips || !w.have { // a bit flipped; or it is said to a process before this one, by a coordinator that was frozen
+		if w.s.flips || w.s.split || !w.have { // a bit flipped; or it is said to a process before this one, by a coordinator that was frozen
 			w.end(run, LoadFailed{Err: errors.New("the state is another")})
 			return
 		}
