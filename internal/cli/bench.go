@@ -23,7 +23,7 @@ other load and the clock move both alike. VLARING_CPU chooses the kernels.`,
 		Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newBenchGemm(), newBenchOps(), newBenchStep(), newBenchRing(), newBenchWorkers(), newBenchAttention())
+	c.AddCommand(newBenchGemm(), newBenchOps(), newBenchStep(), newBenchRing(), newBenchWorkers(), newBenchModel(), newBenchAttention())
 	return c
 }
 

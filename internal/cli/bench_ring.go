@@ -24,9 +24,10 @@ type ringRow struct {
 	Bytes    int     `json:"bytes"`
 	Chunk    int     `json:"chunk_bytes"`
 	Runs     int     `json:"runs"`
-	MS       float64 `json:"ms"`       // median over the rounds, of the slowest rank
-	Rate     float64 `json:"alg_gb_s"` // bytes by the time
-	CPU      float64 `json:"cpu_s"`    // of one all-reduce, all ranks and the broker; 0: it cannot be told
+	MS       float64 `json:"ms"`                     // median over the rounds, of the slowest rank
+	Rate     float64 `json:"alg_gb_s"`               // bytes by the time
+	CPU      float64 `json:"cpu_s"`                  // of one all-reduce, all ranks and the broker; 0: it cannot be told
+	Broker   float64 `json:"broker_cpu_s,omitempty"` // the part of that of the one broker, or of the mesh's that no rank has
 	PerGB    float64 `json:"cpu_s_per_gb,omitempty"`
 	PerSent  float64 `json:"cpu_s_per_gb_sent,omitempty"` // of the 2(N-1)·bytes that a ring sends
 	Repeats  uint64  `json:"repeated_frames"`
