@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +86,7 @@ type run struct {
 	link    *link
 
 	mu      sync.Mutex
+	encrypt bool           // direct connections between workers, as NATS is
 	base    uint64         // step of state
 	state   []cluster.Blob // what workers without peers begin with
 	loading bool           // somebody may be fetching it
@@ -258,13 +260,15 @@ func (r *run) train(ctx context.Context) (err error) {
 		}
 	}()
 	var id [8]byte
+	var secret [32]byte
 	rand.Read(id[:])
+	rand.Read(secret[:])
 	k := r.job.Cluster
 	fin, err := coord.Run(ctx, cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: train.JobHash(r.job, r.meta),
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Groups(),
 		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: first.blobs, Reported: had.newest, Takeover: r.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), StoreWait: time.Duration(r.job.Checkpoint.Wait), Straggler: cluster.StragglerPolicy(k.Straggler),
-		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, Road: cluster.Road(k.Road)})
+		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, Road: cluster.Road(k.Road), Secret: secret[:]})
 	if r.children == nil { // another coordinator has the job, or its place could not be taken
 		r.view.close()
 		return err
@@ -377,7 +381,7 @@ func (r *run) welcome(*cluster.Join) *cluster.Welcome {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state}
+	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state, Encrypt: r.encrypt}
 }
 
 // roll is who is a member in which phase.
@@ -523,6 +527,7 @@ func (r *run) connect(ctx context.Context) (l *link, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.encrypt = creds.TLS.Cert != "" || creds.TLS.CA != "" || strings.HasPrefix(r.conn.url, "tls://")
 	l = &link{job: r.job.Name, url: r.conn.url, creds: creds, tls: r.conn}
 	if r.conn.url == "" {
 		o := natsbus.BrokerOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
@@ -32,6 +34,7 @@ type workerFlags struct {
 	threads  int
 	dataDir  string
 	rescue   string
+	direct   string
 	patience time.Duration
 }
 
@@ -56,6 +59,7 @@ the coordinator sends the samples.
 	fl.IntVar(&f.threads, "threads", 0, "compute threads (default: all cores)")
 	fl.StringVar(&f.dataDir, "data-dir", "", "where the job's relative data paths start here (default: as on the coordinator)")
 	fl.StringVar(&f.rescue, "rescue-dir", "rescue", "where the state is kept as a checkpoint, in a directory by the worker's id, if no coordinator comes back for cluster.orphan_timeout")
+	fl.StringVar(&f.direct, "direct-listen", "", "host:port where other hosts' workers connect, where cluster.road is direct (default: the address that leads to the server, a free port)")
 	fl.DurationVar(&f.patience, "join-timeout", time.Minute, "how long to look for the server and the coordinator")
 	f.conn.register(c)
 	f.mesh.register(c)
@@ -134,18 +138,23 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	defer conn.Close()
 	control.Store(conn)
-	net, err := conn.Network()
+	ring, err := conn.Network()
 	if err != nil {
 		return err
 	}
-	defer net.Close()
+	defer ring.Close()
 	blobs, err := conn.Blobs()
 	if err != nil {
 		return err
 	}
 	defer blobs.Close()
-	w := &train.Worker{Job: f.job, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, RescueDir: f.rescue, Bus: conn.Bus(), Net: net, Blobs: blobAdapter{blobs}, Log: log}
+	if f.direct == "" {
+		f.direct = net.JoinHostPort(natsbus.LocalAddr(cmp.Or(f.conn.url, f.mesh.join)), "0")
+	} else if _, _, err := hostPort("--direct-listen", f.direct); err != nil {
+		return err
+	}
+	w := &train.Worker{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
+		DataDir: f.dataDir, RescueDir: f.rescue, Bus: conn.Bus(), Net: ring, Blobs: blobAdapter{blobs}, Log: log}
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil && c.Context().Err() == nil {

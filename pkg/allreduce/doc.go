@@ -41,6 +41,8 @@
 //	TeamRing  driver of a rank that has a Team; its lane is a Ring
 //	Team      memory that the ranks of a host share; package shm has it
 //
+// Package stream is a Network of direct connections, with another to fall back on.
+//
 // MemNetwork joins members in one process and can lie in every way that links
 // mend; package nettest is what every Network must pass.
 //

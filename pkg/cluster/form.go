@@ -253,6 +253,7 @@ func (m *Machine) assignment(w *Member) *Assign {
 		a.Group.Members = append(a.Group.Members, p.Worker)
 		a.First = append(a.First, p.Hi)
 	}
+	a.Streams, a.Secret = m.streams()
 	if w.behind {
 		a.Sources = m.start.sources
 	}

@@ -32,6 +32,9 @@ func (m *Machine) join(j *Join) {
 		m.act(Answer{Refused: why})
 		m.note("refused worker %s on %s: %s", j.Worker, j.Host, why)
 		return
+	case len(j.Stream) > maxAddress:
+		m.act(Answer{Refused: fmt.Sprintf("its address for direct connections has %d bytes", len(j.Stream))})
+		return
 	case j.Memory != nil && j.Memory.check() != nil:
 		m.act(Answer{Refused: fmt.Sprintf("what it says of its memory makes no sense: %v", j.Memory.check())})
 		return

@@ -31,6 +31,7 @@ type Join struct {
 	CPU      string  `json:"cpu"`              // kernel level: avx512, avx2, …
 	Seat     *Seat   `json:"seat,omitempty"`   // of a worker that holds the job's state already
 	Memory   *Memory `json:"memory,omitempty"` // that it can share; nil: none
+	Stream   string  `json:"stream,omitempty"` // host:port where it takes direct connections; empty: it takes none
 }
 
 // Seat is where a worker stands that a coordinator does not know: one that
@@ -52,8 +53,9 @@ type Welcome struct {
 	BaseDir   string          `json:"base_dir,omitempty"` // where the job's relative paths start
 	Data      json.RawMessage `json:"data,omitempty"`     // data.Meta
 	Source    StateSource     `json:"source"`
-	StartStep uint64          `json:"start_step"`      // steps that State stands for
-	State     []Blob          `json:"state,omitempty"` // files to fetch from the coordinator; none: initialise from the seed
+	StartStep uint64          `json:"start_step"`        // steps that State stands for
+	State     []Blob          `json:"state,omitempty"`   // files to fetch from the coordinator; none: initialise from the seed
+	Encrypt   bool            `json:"encrypt,omitempty"` // direct connections are to be, as those to NATS are
 }
 
 // StateSource says where a new member's weights and moments come from.
@@ -126,6 +128,8 @@ type Assign struct {
 	Fence       uint64          `json:"fence,omitempty"`   // what generations before it came to does not count
 	Hosts       allreduce.Hosts `json:"hosts,omitempty"`   // runs of ranks that share memory
 	Memory      []string        `json:"memory,omitempty"`  // its addresses, by rank; empty for a rank that shares none
+	Streams     []string        `json:"streams,omitempty"` // where members take direct connections, by rank; empty: over NATS
+	Secret      string          `json:"secret,omitempty"`  // which only members of the generation are told
 }
 
 // Formed says that a worker listens on the ring of a generation.

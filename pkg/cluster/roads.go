@@ -1,6 +1,10 @@
 package cluster
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,9 +16,10 @@ import (
 type Road string
 
 const (
-	AutoRoad Road = "auto" // shared memory where both can have it, NATS elsewhere
-	NATSRoad Road = "nats" // NATS between all
-	ShmRoad  Road = "shm"  // shared memory between all; a worker that cannot have it is refused
+	AutoRoad   Road = "auto"   // shared memory where both can have it, NATS elsewhere
+	NATSRoad   Road = "nats"   // NATS between all
+	ShmRoad    Road = "shm"    // shared memory between all; a worker that cannot have it is refused
+	DirectRoad Road = "direct" // shared memory where both can have it, direct connections elsewhere, NATS where these fail
 )
 
 // Memory says where a worker shares memory with others of its host.
@@ -98,9 +103,16 @@ func (m *Machine) roadText() string {
 		case w.Memory == nil:
 			why = append(why, fmt.Sprintf("worker %s offers no memory to share", w.Worker))
 		}
+		if m.cfg.Road == DirectRoad && w.Stream == "" {
+			why = append(why, fmt.Sprintf("worker %s takes no direct connections: nats to it", w.Worker))
+		}
 	}
 	if runs > 1 {
-		shared = append(shared, fmt.Sprintf("nats between %d hosts", runs))
+		between := "nats"
+		if m.cfg.Road == DirectRoad {
+			between = "direct connections"
+		}
+		shared = append(shared, fmt.Sprintf("%s between %d hosts", between, runs))
 	}
 	if len(why) > 3 {
 		why = append(why[:3], fmt.Sprintf("and %d more", len(why)-3))
@@ -160,8 +172,25 @@ func (m *Machine) memories() []string {
 	return l
 }
 
+// streams are the addresses of members, by rank, and the secret of the
+// generation, where there are to be direct connections.
+func (m *Machine) streams() (l []string, secret string) {
+	if m.cfg.Road != DirectRoad || len(m.places) < 2 {
+		return nil, ""
+	}
+	for _, p := range m.places {
+		l = append(l, m.members[p.Worker].Stream)
+	}
+	h := hmac.New(sha256.New, m.cfg.Secret)
+	binary.Write(h, binary.LittleEndian, m.generation)
+	return l, hex.EncodeToString(h.Sum(nil))
+}
+
 // soundHosts says whether the hosts of an assignment can be carried out.
 func (a *Assign) soundHosts() bool {
+	if n := len(a.Streams); n > 0 && n != len(a.Group.Members) {
+		return false
+	}
 	if a.Hosts == nil {
 		return len(a.Memory) == 0
 	}

@@ -285,6 +285,9 @@ func showMessage(m any) string {
 		if len(m.Sources) > 0 {
 			s += fmt.Sprintf(" of %v", m.Sources)
 		}
+		if m.Streams != nil {
+			s += fmt.Sprintf(", streams %q with a secret of %d bytes", m.Streams, len(m.Secret)/2)
+		}
 		if m.Hosts != nil {
 			s += fmt.Sprintf(", hosts %v with memory %q", m.Hosts, m.Memory)
 		}

@@ -19,7 +19,7 @@ var (
 	divergences   = []string{"resync", "rewind"}
 	topologies    = []string{"broker", "mesh"}
 	reductions    = []string{"exact", "fast"}
-	roads         = []string{"auto", "nats", "shm"}
+	roads         = []string{"auto", "nats", "shm", "direct"}
 	bestMetrics   = []string{"loss", "heldout_loss", "heldout_l1", "heldout_accuracy"}
 	normalisation = []string{"none", "mean_std", "min_max", "quantile"}
 )

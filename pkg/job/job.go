@@ -148,7 +148,7 @@ type Cluster struct {
 	WindowBytes int      `yaml:"window_bytes"` // in flight on a link of the ring; default 8 MiB
 
 	Topology       string   `yaml:"topology"`        // how members reach each other: broker | mesh (a broker in every worker)
-	Road           string   `yaml:"road"`            // how gradients travel: auto (shared memory within a host, NATS between hosts) | nats | shm
+	Road           string   `yaml:"road"`            // how gradients travel: auto (shared memory within a host, NATS between hosts) | nats | shm | direct
 	Reduce         string   `yaml:"reduce"`          // exact (bits of the job) | fast (each worker folds all that is its own: bits of the number of workers)
 	Straggler      string   `yaml:"straggler"`       // a worker that stays slow: keep | shed (fewer micro-batches) | drop
 	Divergence     string   `yaml:"divergence"`      // a worker whose state is not the others': resync (from the majority) | rewind (all, to the last checkpoint)

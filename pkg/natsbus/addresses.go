@@ -1,6 +1,9 @@
 package natsbus
 
-import "net"
+import (
+	"net"
+	"strings"
+)
 
 // Remote addresses of documentation, one a family: asked for, they show which
 // address of this machine leads out.
@@ -67,6 +70,19 @@ func route(remote string) string {
 		return a.IP.String()
 	}
 	return ""
+}
+
+// LocalAddr is the address of this machine from which a server of url, or a
+// host:port, is reached.
+func LocalAddr(where string) string {
+	where, _, _ = strings.Cut(where, ",")
+	if _, rest, ok := strings.Cut(where, "://"); ok {
+		where = rest
+	}
+	if _, _, err := net.SplitHostPort(where); err != nil {
+		where = net.JoinHostPort(where, "4222")
+	}
+	return localAddr(where)
 }
 
 // localAddr is the address that leads to another host.

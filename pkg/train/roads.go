@@ -3,12 +3,14 @@ package train
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/allreduce/shm"
+	"github.com/vlaring/vlaring/pkg/allreduce/stream"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -21,6 +23,7 @@ type roads struct {
 	segment *shm.Segment    // nil: it could not be had
 	why     error           // why not
 	moved   bool            // the trainer's micro-gradients live in it
+	direct  *stream.Network // nil: NATS between hosts
 	log     *zap.Logger
 }
 
@@ -49,8 +52,56 @@ func (r *roads) open(t *Trainer) {
 }
 
 func (r *roads) close() {
+	if r.direct != nil {
+		r.direct.Close()
+	}
 	if r.segment != nil {
 		r.segment.Close()
+	}
+}
+
+// listen opens a place for direct connections, at address or where it can be; it
+// says where that is. Without one the job goes over NATS.
+func listen(address string, log *zap.Logger) (net.Listener, string) {
+	if address == "" {
+		return nil, ""
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		log.Warn("no direct connections", zap.Error(err))
+		return nil, ""
+	}
+	return l, l.Addr().String()
+}
+
+// goDirect has frames to other hosts take direct connections, which l takes.
+func (r *roads) goDirect(l net.Listener, member string, encrypt bool) error {
+	d, err := stream.New(stream.Options{Member: member, Listener: l, Fallback: r.net, Encrypt: encrypt, Event: func(text string) { r.log.Warn(text) }})
+	if err != nil {
+		return err
+	}
+	r.net, r.direct = d, d
+	return nil
+}
+
+// connect makes the direct connections of a generation, to the neighbours in a
+// ring of g. What cannot be reached goes over NATS.
+func (r *roads) connect(ctx context.Context, a *cluster.Assign, g allreduce.Group) {
+	if r.direct == nil || len(a.Streams) == 0 {
+		return
+	}
+	at := map[string]string{}
+	for i, m := range a.Group.Members {
+		at[m] = a.Streams[i]
+	}
+	n, peers := len(g.Members), map[string]string{}
+	for _, k := range []int{g.Rank - 1, g.Rank + 1, g.Rank + n - 1, g.Rank + 1 - n} { // the last rank's total goes to the first
+		if k >= 0 && k < n && k != g.Rank && at[g.Members[k]] != "" {
+			peers[g.Members[k]] = at[g.Members[k]]
+		}
+	}
+	for peer, err := range r.direct.Form(ctx, g.Generation, []byte(a.Secret), peers) {
+		r.log.Warn("no direct connection: its frames go over NATS", zap.String("peer", peer), zap.String("address", peers[peer]), zap.Error(err))
 	}
 }
 
@@ -73,9 +124,11 @@ func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt all
 	case len(a.Group.Members) == 1:
 		return allreduce.NewSolo(t.rt.Fold), nil
 	case a.Hosts == nil:
+		r.connect(ctx, a, a.Group)
 		return allreduce.NewRing(r.net, a.Group, opt)
 	case hi-lo == 1: // alone on its host, it is the whole of that host's lane
 		g, _, _ := a.Hosts.Lane(a.Group)
+		r.connect(ctx, a, g)
 		return allreduce.NewRing(r.net, g, opt)
 	case r.segment == nil:
 		return nil, &memoryError{"", r.why}
@@ -95,6 +148,9 @@ func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt all
 			return nil, &memoryError{a.Group.Members[lo+p.Local], err}
 		}
 		return nil, &memoryError{"", err}
+	}
+	if g, _, ok := a.Hosts.Lane(a.Group); ok && len(g.Members) > 1 {
+		r.connect(ctx, a, g)
 	}
 	ring, err := allreduce.NewTeamRing(r.net, team, a.Group, a.Hosts, opt)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
@@ -26,19 +27,20 @@ import (
 // done: loading, fetching state, forming a ring and the step loop, one of them
 // at a time, beside the driver.
 type Worker struct {
-	Job       string // name
-	ID        string
-	Host      string
-	PID       int
-	Version   string
-	Threads   int
-	CPU       string
-	DataDir   string // where the job's relative data paths start; empty: the coordinator's base directory
-	RescueDir string // where the state is kept, in a directory by ID, if no coordinator comes back
-	Bus       cluster.Bus
-	Net       allreduce.Network
-	Blobs     Blobs
-	Log       *zap.Logger
+	Job          string // name
+	ID           string
+	Host         string
+	PID          int
+	Version      string
+	Threads      int
+	CPU          string
+	DataDir      string // where the job's relative data paths start; empty: the coordinator's base directory
+	RescueDir    string // where the state is kept, in a directory by ID, if no coordinator comes back
+	DirectListen string // host:port where direct connections are taken, port 0 for any; empty: none are
+	Bus          cluster.Bus
+	Net          allreduce.Network
+	Blobs        Blobs
+	Log          *zap.Logger
 
 	agent   *cluster.Agent
 	say     func(ev any) // of the driver
@@ -70,6 +72,10 @@ type prepare struct{ welcome *cluster.Welcome }
 // Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	me := cluster.Join{Protocol: cluster.Protocol, Version: w.Version, Worker: w.ID, Host: w.Host, PID: w.PID, Threads: w.Threads, CPU: w.CPU, Memory: offerMemory()}
+	var direct net.Listener
+	if direct, me.Stream = listen(w.DirectListen, w.Log); direct != nil {
+		defer direct.Close()
+	}
 	w.roads = roads{net: w.Net, offer: me.Memory, log: w.Log}
 	agent, welcome, err := cluster.JoinJob(joinCtx, w.Bus, w.Job, me)
 	if err != nil {
@@ -82,6 +88,13 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 		return cluster.End{}, err
 	}
 	w.knobs.Store(w.job)
+	if direct != nil {
+		if w.job.Cluster.Road != string(cluster.DirectRoad) {
+			direct.Close()
+		} else if err := w.roads.goDirect(direct, w.ID, welcome.Encrypt); err != nil {
+			return cluster.End{}, err
+		}
+	}
 	var meta data.Meta
 	if err := json.Unmarshal(welcome.Data, &meta); err != nil {
 		return cluster.End{}, fmt.Errorf("the coordinator's data description: %w", err)

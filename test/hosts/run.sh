@@ -5,14 +5,15 @@
 # The weights must be those of a run on one host. Prints how long nothing was
 # committed after each fault. Takes less than a minute; needs root, ip and nft.
 #
-#	test/hosts/run.sh [--mesh] [--pairs]
+#	test/hosts/run.sh [--mesh] [--pairs] [--direct]
 #
 # --mesh: a broker in every worker. --pairs: two workers on each host, which fold
-# from shared memory, in two rings between the hosts.
+# from shared memory, in two rings between the hosts. --direct: gradients go from
+# host to host without a broker.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-for tool in ip nft unshare awk; do
+for tool in ip nft ss unshare awk; do
 	command -v $tool >/dev/null || { echo "test/hosts: cannot run: no '$tool' on this machine (iproute2, nftables, util-linux)" >&2; exit 2; }
 done
 [ "$(id -u)" = 0 ] || { echo "test/hosts: cannot run: only root can make network namespaces" >&2; exit 2; }
@@ -56,11 +57,12 @@ on() {
 	ip netns exec $id$host unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "$host" "$@" >"$dir/$log.log" 2>&1 &
 	pids+=($!)
 }
-mesh= per=1
+mesh= per=1 road=auto between=nats
 for a; do
 	case $a in
 	--mesh) mesh=1 ;;
 	--pairs) per=2 ;;
+	--direct) road=direct between="direct connections" ;;
 	*) echo "test/hosts: unknown option $a" >&2; exit 2 ;;
 	esac
 done
@@ -78,7 +80,7 @@ worker() {
 }
 ask() { ip netns exec ${id}head "$dir/coordinator" "$@" "$run"; }
 
-on head head "$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$run" --workers 0 --set cluster.workers=$((2 * per)) --listen 10.79.0.1:4222 "${topology[@]}"
+on head head "$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$run" --workers 0 --set cluster.workers=$((2 * per)) --set cluster.road=$road --listen 10.79.0.1:4222 "${topology[@]}"
 coordinator=${pids[0]}
 for _ in $(seq 200); do [ -s "$run/token" ] && break || sleep 0.05; done
 worker a
@@ -123,6 +125,9 @@ event() { events+=("$(date +%s%N) $*"); }
 
 world 2
 more 20
+if [ $road = direct ]; then
+	[ -n "$(ip netns exec ${id}a ss -Htn state established dst 10.79.0.3)" ] || fail "host a has no connection of its own to host b"
+fi
 
 event "partition: host b cut off for 5 s"
 ip netns exec ${id}b nft 'add table inet cut; add chain inet cut i { type filter hook input priority 0; policy drop; }; add chain inet cut o { type filter hook output priority 0; policy drop; }'
@@ -160,7 +165,7 @@ step=$(sed 's/.*"step":\([0-9]*\).*/\1/' <<<"$end")
 got=$(sed 's/.*"model_sha256":"\([0-9a-f]*\)".*/\1/' <<<"$end")
 
 if [ $per = 2 ]; then
-	grep -q 'ring: shm within a (2 workers), shm within b (2 workers), nats between 2 hosts' "$dir/head.log" || fail "two workers of a host do not share memory"
+	grep -q "ring: shm within a (2 workers), shm within b (2 workers), $between between 2 hosts" "$dir/head.log" || fail "two workers of a host do not share memory"
 fi
 lines=$(wc -l <"$run/metrics.jsonl")
 [ "$lines" = "$step" ] || fail "metrics.jsonl has $lines lines, want one for each of $step steps"
