@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -116,6 +116,9 @@ func (t *trained) look(b *models.Batch, spec models.Spec, threads int) (*attenti
 	return newAttentionReport(t, b, spec, prog.Attention())
 }
 
+// maxPhoto bounds the file of a picture.
+const maxPhoto = 256 << 20
+
 // sampleInput is sample i of the held-out split.
 func (t *trained) sampleInput(i int) (*models.Batch, models.Spec, error) {
 	src, spec := t.set.Heldout(), t.meta.Spec
@@ -184,7 +187,7 @@ func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*mo
 	}
 	if wantsImage {
 		var err error
-		if s.Image.Encoded, err = os.ReadFile(photo); err != nil {
+		if s.Image.Encoded, err = regular.Read(photo, maxPhoto); err != nil {
 			return nil, spec, err
 		}
 		s.Origin = photo

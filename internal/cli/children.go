@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
@@ -293,7 +294,7 @@ func (c *children) start(id string) {
 	// a process group of its own: Ctrl-C on the terminal reaches the coordinator alone, which decides
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// a file, not a pipe: a worker outlives the coordinator that started it
-	log, err := os.OpenFile(filepath.Join(r.dir, "logs", id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := regular.OpenFile(filepath.Join(r.dir, "logs", id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err == nil {
 		cmd.Stdout, cmd.Stderr = log, log
 		err = cmd.Start()
@@ -457,7 +458,7 @@ func exitReason(err error, last string) string {
 
 // lastWords is the last line that a log holds beyond offset.
 func lastWords(path string, offset int64) string {
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return ""
 	}

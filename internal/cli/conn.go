@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 )
 
@@ -55,7 +56,7 @@ func (f *connFlags) credentials(warn func(text string)) (natsbus.Credentials, er
 	}
 	secret := os.Getenv(tokenEnv)
 	if f.tokenFile != "" {
-		b, err := os.ReadFile(f.tokenFile)
+		b, err := regular.Read(f.tokenFile, 1<<16)
 		if err != nil {
 			return c, usagef("--token-file: %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 )
@@ -67,7 +68,7 @@ func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr
 	})
 	err := cmd.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", cmd.Name(), err)
+		fmt.Fprintf(stderr, "%s: %s\n", cmd.Name(), plain.Text(err.Error())) // others named the files and members in it
 	}
 	return exitCode(err)
 }

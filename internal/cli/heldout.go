@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -61,7 +62,7 @@ func (h heldout) text() string {
 // readEval reads the lines of a run up to and including step, and says
 // whether there are others. A torn last line is none.
 func readEval(dir string, step uint64) (lines []heldout, more bool, err error) {
-	f, err := os.Open(filepath.Join(dir, evalFile))
+	f, _, err := regular.Open(filepath.Join(dir, evalFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, false, nil
 	}

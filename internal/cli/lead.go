@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -60,7 +61,7 @@ func (r *run) announce() (undo func() error, err error) {
 		return nil, err
 	}
 	path := filepath.Join(r.dir, originFile)
-	was, err := os.ReadFile(path)
+	was, err := regular.Read(path, 1<<20)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"io"
-	"strings"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 // logFlags are the flags of every command that logs.
@@ -62,7 +64,6 @@ func (c *lineCore) Write(e zapcore.Entry, f []zapcore.Field) error {
 	return c.Core.Write(e, f)
 }
 
-// oneLine has the lines of s in one.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
-}
+// oneLine has the lines of s in one, of printable text: errors name files and
+// members that others have named.
+func oneLine(s string) string { return plain.Line(s, math.MaxInt) }

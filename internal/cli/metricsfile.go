@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
 )
 
 // metricsFile holds a line a committed step.
@@ -53,7 +54,7 @@ type metricsLine struct {
 // where it was: then the same bits come again. Torn lines are left out, at the
 // end and within. The losses that stay go to recent.
 func openMetrics(path string, step uint64, goesOn bool, recent *losses) (f *os.File, h history, err error) {
-	if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+	if f, err = regular.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return nil, h, err
 	}
 	defer func() {
@@ -90,7 +91,7 @@ func openMetrics(path string, step uint64, goesOn bool, recent *losses) (f *os.F
 			return nil, h, err
 		}
 		f.Close()
-		if f, err = os.OpenFile(path, os.O_RDWR, 0o644); err != nil {
+		if f, err = regular.OpenFile(path, os.O_RDWR, 0o644); err != nil {
 			return nil, h, err
 		}
 		whole = int64(b.Len())

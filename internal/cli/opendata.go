@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -176,10 +177,13 @@ func (r *run) keepIndex(ctx context.Context) error {
 	return nil
 }
 
+// maxIndexFile bounds the index of a data set.
+const maxIndexFile = 1 << 34
+
 // readIndex reads the index of the data with a fingerprint; nil if there is none.
 func readIndex(dir, fingerprint string) (*data.Index, error) {
 	path := indexPath(dir, fingerprint)
-	b, err := os.ReadFile(path)
+	b, err := regular.Read(path, maxIndexFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -73,7 +74,7 @@ func planOf(was, is *job.Job, takeover, resume bool) (plan, error) {
 // prior is the job that the run directory was last used for; nil where there is none.
 func (r *run) prior() (*job.Job, error) {
 	path := filepath.Join(r.dir, jobCopy)
-	b, err := os.ReadFile(path)
+	b, err := regular.Read(path, 1<<20)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

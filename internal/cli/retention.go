@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -183,7 +183,7 @@ every damaged one. A run that is going on is not touched: it prunes itself.`,
 }
 
 func prune(c *cobra.Command, dir string, f *pruneFlags) error {
-	b, err := os.ReadFile(filepath.Join(dir, jobCopy))
+	b, err := regular.Read(filepath.Join(dir, jobCopy), 1<<20)
 	if err != nil {
 		return usagef("%s is not the directory of a run: %w", dir, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 )
@@ -170,7 +171,7 @@ func writeOrigin(dir string, o origin) error {
 }
 
 func readOrigin(dir string) (o origin, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, originFile))
+	b, err := regular.Read(filepath.Join(dir, originFile), 1<<20)
 	if err == nil {
 		if err = json.Unmarshal(b, &o); err != nil {
 			err = fmt.Errorf("%s: %w", filepath.Join(dir, originFile), err)
@@ -218,7 +219,7 @@ func portOf(s string) int {
 }
 
 func readAddress(dir string) (a address, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, addressFile))
+	b, err := regular.Read(filepath.Join(dir, addressFile), 1<<20)
 	if err == nil {
 		err = json.Unmarshal(b, &a)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -86,7 +87,7 @@ func (r *run) openState(from *checkpoint.Found) (s *firstState, err error) {
 		if !ok {
 			continue
 		}
-		f, err := os.Open(path)
+		f, _, err := regular.Open(path)
 		if err != nil {
 			return nil, err
 		}

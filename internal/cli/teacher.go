@@ -2,10 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -88,14 +88,9 @@ func (r *run) offerTeacher(l *link) error {
 	if r.teacher == nil {
 		return nil
 	}
-	f, err := os.Open(filepath.Join(r.teacher.dir, train.ModelFile))
+	f, size, err := regular.Open(filepath.Join(r.teacher.dir, train.ModelFile))
 	if err != nil {
 		return err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return err
-	}
-	return l.blobs.Offer(train.TeacherFile, info.Size(), r.job.Distill.SHA256, f)
+	return l.blobs.Offer(train.TeacherFile, size, r.job.Distill.SHA256, f)
 }

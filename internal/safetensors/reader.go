@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 )
 
@@ -48,28 +49,12 @@ func Open(path string) (*File, error) {
 	return out, nil
 }
 
-// openRegular opens a regular file. It asks before it opens: opening a named
-// pipe would wait for a writer.
+// openRegular opens a regular file.
 func openRegular(path string) (*os.File, int64, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if st.IsDir() {
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return nil, 0, fmt.Errorf("%s is a folder: name the .safetensors file in it", path)
 	}
-	if !st.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if st, err = f.Stat(); err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, st.Size(), nil
+	return regular.Open(path)
 }
 
 // Read checks the safetensors file of size bytes that r holds; name stands for

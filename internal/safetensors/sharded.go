@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 )
 
@@ -170,14 +171,7 @@ func openSharded(path string) (_ *File, err error) {
 
 // readIndex returns the index's part of each tensor. A part is a file beside it.
 func readIndex(path string) (map[string]string, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if st.Size() > maxIndex || !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: an index is a file of at most %d bytes", path, maxIndex)
-	}
-	b, err := os.ReadFile(path)
+	b, err := regular.Read(path, maxIndex)
 	if err != nil {
 		return nil, err
 	}

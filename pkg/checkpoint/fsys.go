@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
 )
 
 // fsys is what the disk store asks of the operating system. Each call is a
@@ -57,7 +58,7 @@ func (osFS) Create(path string) (diskFile, error) {
 }
 
 func (osFS) Open(path string) (diskFile, error) {
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

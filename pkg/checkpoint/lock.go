@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/regular"
 )
 
 // lockFile is the file in the run directory that its user holds.
@@ -137,7 +139,7 @@ func (l *Lock) Unlock() error {
 }
 
 func readLock(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

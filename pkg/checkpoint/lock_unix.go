@@ -5,12 +5,14 @@ package checkpoint
 import (
 	"os"
 	"syscall"
+
+	"github.com/vlaring/vlaring/internal/regular"
 )
 
 // acquire opens the lock file and takes its flock. The file stays when the lock
 // is released: removing it would let two processes lock two files of one name.
 func acquire(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := regular.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}

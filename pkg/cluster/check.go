@@ -10,9 +10,11 @@ import (
 const (
 	// MaxMembers bounds the workers of a job.
 	MaxMembers = 4096
-	// maxGeneration leaves room above any generation that a worker can name:
-	// ours must always be able to be newer.
-	maxGeneration = 1 << 60
+	// maxGeneration bounds the first generation that is heard of: a new one each
+	// millisecond, for 34 years.
+	maxGeneration = 1 << 40
+	// maxLeap bounds how far a generation may be ahead of the newest that is known.
+	maxLeap = 1 << 30
 	// maxPieces bounds the files of one part of a checkpoint.
 	maxPieces = 16
 	// maxSums bounds the checksums of an offer, and maxSum the bytes of one.
@@ -23,15 +25,13 @@ const (
 	maxSeconds = 1e9
 	// maxWords bounds the texts of others that are passed on, in bytes.
 	maxWords = 2000
+	// maxExcerpt bounds what an error shows of a message that cannot be read.
+	maxExcerpt = 200
 )
 
 // check says what in a member's message no worker of this job can mean:
 // numbers beyond the job's, which would be believed, summed or allocated.
 func (m *Machine) check(ev any) error {
-	_, generation, _ := sender(ev)
-	if generation > maxGeneration {
-		return fmt.Errorf("generation %d", generation)
-	}
 	step := uint64(0)
 	switch e := ev.(type) {
 	case *Ready:
@@ -51,6 +51,9 @@ func (m *Machine) check(ev any) error {
 		}
 	case *Offer:
 		step = e.Step
+		if !reachable(m.generation, e.Generation) {
+			return fmt.Errorf("a part of a checkpoint of generation %d", e.Generation)
+		}
 		if err := e.check(); err != nil {
 			return fmt.Errorf("a part of the checkpoint of step %d with %w", step, err)
 		}
@@ -106,10 +109,24 @@ func (e *Offer) check() error {
 	return nil
 }
 
-// check says whether a seat is a place in this job.
-func (s *Seat) check(cfg *Config) error {
-	if s.Generation > maxGeneration {
-		return fmt.Errorf("generation %d", s.Generation)
+// reachable says whether a job whose newest known generation is known, 0 for
+// none, can be in generation g. Who follows, or adopts, one that it cannot be in
+// is lost to the job, or locks it out for ever.
+func reachable(known, g uint64) bool {
+	if known == 0 {
+		return g <= maxGeneration
+	}
+	return g <= known || g-known <= maxLeap
+}
+
+// check says whether a seat is a place in this job, whose newest known
+// generation is known.
+func (s *Seat) check(cfg *Config, known uint64) error {
+	if !reachable(known, s.Generation) {
+		return fmt.Errorf("generation %d, and the newest known is %d", s.Generation, known)
+	}
+	if s.Fence > s.Generation {
+		return fmt.Errorf("generation %d, and a fence at %d", s.Generation, s.Fence)
 	}
 	if s.Step > cfg.Steps {
 		return fmt.Errorf("step %d of %d", s.Step, cfg.Steps)
@@ -147,14 +164,9 @@ func (a *Assign) sound() bool {
 			return false
 		}
 	}
+	if a.Fence > a.Group.Generation {
+		return false
+	}
 	bad := func(id string) bool { return ValidID(id) != nil }
 	return a.soundHosts() && a.Group.Rank >= 0 && a.Group.Rank < world && !slices.ContainsFunc(a.Group.Members, bad) && !slices.ContainsFunc(a.Sources, bad)
-}
-
-// clip cuts a text of somebody else's to what messages and logs can carry.
-func clip(s string) string {
-	if len(s) > maxWords {
-		return s[:maxWords] + "…"
-	}
-	return s
 }

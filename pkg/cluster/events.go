@@ -100,13 +100,14 @@ type Member struct {
 	Spare    bool
 	Slowdown float64 // its time a micro-batch, as a multiple of the others' median; 0: unknown
 
-	restoring bool   // it has been told to take the state from the disk
-	restored  uint64 // and in which generation: what it says of older ones is of before
-	unreached int    // times that it could not reach a peer's memory
-	unshared  string // why its memory is not to be used; empty: it may be
-	behind    bool   // it began its generation without the state
-	pace      pace
-	nagged    time.Time // when it was last told what it seems to have missed
+	restoring   bool   // it has been told to take the state from the disk
+	restored    uint64 // and in which generation: what it says of older ones is of before
+	unreached   int    // times that it could not reach a peer's memory
+	unshared    string // why its memory is not to be used; empty: it may be
+	unreachable bool   // it has been told that words in its name made no sense
+	behind      bool   // it began its generation without the state
+	pace        pace
+	nagged      time.Time // when it was last told what it seems to have missed
 }
 
 // Events, beside the messages from workers.

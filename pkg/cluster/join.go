@@ -27,8 +27,8 @@ func (m *Machine) join(j *Join) {
 		m.act(Answer{Refused: "it computes this job as it was before it was changed"})
 		m.note("refused worker %s on %s: it computes this job as it was before it was changed; it keeps its state of step %d on its own disk", j.Worker, j.Host, j.Seat.Step)
 		return
-	case j.Seat != nil && j.Seat.check(&m.cfg) != nil:
-		why := fmt.Sprintf("its seat makes no sense: %v", j.Seat.check(&m.cfg))
+	case j.Seat != nil && j.Seat.check(&m.cfg, m.generation) != nil:
+		why := fmt.Sprintf("its seat makes no sense: %v", j.Seat.check(&m.cfg, m.generation))
 		m.act(Answer{Refused: why})
 		m.note("refused worker %s on %s: %s", j.Worker, j.Host, why)
 		return
@@ -40,7 +40,7 @@ func (m *Machine) join(j *Join) {
 		return
 	case m.mustShare(j) != "":
 		m.act(Answer{Refused: m.mustShare(j)})
-		m.note("refused worker %s on %s: %s", j.Worker, clip(j.Host), m.mustShare(j))
+		m.note("refused worker %s on %s: %s", j.Worker, j.Host, m.mustShare(j))
 		return
 	case m.fenced[j.Worker] != "" || m.fenced[process(j)] != "":
 		why := cmp.Or(m.fenced[j.Worker], m.fenced[process(j)])

@@ -49,7 +49,7 @@ func (m *Machine) dismiss(w *Member, reason string) {
 
 func (m *Machine) fault(e *Fault) {
 	w := m.members[e.Worker]
-	why := clip(e.Error)
+	why := e.Error
 	begins := m.phase == Gathering && m.generation == 0 && !m.cfg.Takeover // the job: all would fail alike
 	if w.Status == Loading && !begins {
 		m.dismiss(w, why)
@@ -162,10 +162,10 @@ func (m *Machine) awaited() {
 	}
 	for _, w := range late {
 		if !m.late {
-			m.note("waiting for %s, which has been told to stop and is in: %s", m.named(w.Worker), clip(w.Phase))
+			m.note("waiting for %s, which has been told to stop and is in: %s", m.named(w.Worker), w.Phase)
 		}
 		if waited > hangsAfter {
-			m.dismiss(w, fmt.Sprintf("it answers, but has not come to rest for %v: it hangs in: %s", hangsAfter, clip(w.Phase)))
+			m.dismiss(w, fmt.Sprintf("it answers, but has not come to rest for %v: it hangs in: %s", hangsAfter, w.Phase))
 		}
 	}
 	m.late = m.late || len(late) > 0

@@ -188,6 +188,10 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 			m.stranger(ev, id)
 			return m.out
 		}
+		if !reachable(m.generation, gen) {
+			m.unreachable(id, gen)
+			return m.out
+		}
 		if err := m.check(ev); err != nil && w != nil {
 			m.dismiss(w, fmt.Sprintf("its %s makes no sense: %v", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", ev), "*cluster.")), err))
 			m.proceed()
@@ -248,13 +252,13 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 	case *Stall:
 		m.stalled(e)
 	case *Notice:
-		m.note("worker %s%s: %s", e.Worker, m.rankText(e.Worker), clip(e.Text))
+		m.note("worker %s%s: %s", e.Worker, m.rankText(e.Worker), e.Text)
 	case *Offer:
 		m.offer(e)
 	case *Fault:
 		m.fault(e)
 	case *Leave:
-		m.lose(m.members[e.Worker], "it left: "+clip(e.Reason))
+		m.lose(m.members[e.Worker], "it left: "+e.Reason)
 	default:
 		m.note("ignored an unexpected %T", ev)
 	}
@@ -285,6 +289,18 @@ func (m *Machine) heldUp(d time.Duration) {
 // pardonFor is how long after a pause nobody is taken for lost: connections may
 // have to be made anew, and what was sent meanwhile comes late.
 func pardonFor(held time.Duration) time.Duration { return min(held, 10*time.Second) }
+
+// unreachable says once of a member, until it joins anew, that somebody speaks
+// in its name of a generation that the job cannot be in. Such words are no sign
+// of life, and no reason to put it out either: it may not have said them.
+func (m *Machine) unreachable(id string, generation uint64) {
+	w := m.members[id]
+	if w == nil || w.unreachable {
+		return
+	}
+	w.unreachable = true
+	m.note("dropped what worker %s says of generation %d, which this job cannot be in: the newest here is %d", id, generation, m.generation)
+}
 
 // sender is whose message ev is, and the generation it speaks of; ok is false
 // for what does not come from a worker.

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
@@ -49,9 +50,9 @@ type Seat struct {
 // says why with it.
 type Welcome struct {
 	Refused   string          `json:"refused,omitempty"`
-	Job       string          `json:"job,omitempty"`      // resolved job file
-	BaseDir   string          `json:"base_dir,omitempty"` // where the job's relative paths start
-	Data      json.RawMessage `json:"data,omitempty"`     // data.Meta
+	Job       string          `json:"job,omitempty" text:"verbatim"`      // resolved job file
+	BaseDir   string          `json:"base_dir,omitempty" text:"verbatim"` // where the job's relative paths start
+	Data      json.RawMessage `json:"data,omitempty"`                     // data.Meta
 	Source    StateSource     `json:"source"`
 	StartStep uint64          `json:"start_step"`        // steps that State stands for
 	State     []Blob          `json:"state,omitempty"`   // files to fetch from the coordinator; none: initialise from the seed
@@ -349,13 +350,14 @@ func Encode(m any) []byte {
 
 // Decode is the inverse of Encode for bytes from anyone. It refuses messages
 // that are too large, of an unknown kind, or with fields unknown or missing.
+// Texts in what it returns are fit for a terminal and a log; see package plain.
 func Decode(data []byte) (any, error) {
 	if len(data) > maxMessage {
 		return nil, fmt.Errorf("control message of %d bytes is over the limit of %d", len(data), maxMessage)
 	}
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
-		return nil, fmt.Errorf("control message: %w", err)
+		return nil, fmt.Errorf("control message: %s", plain.Line(err.Error(), maxExcerpt))
 	}
 	t, ok := kinds[e.Kind]
 	if !ok {
@@ -371,14 +373,15 @@ func Decode(data []byte) (any, error) {
 		d.DisallowUnknownFields()
 	}
 	if err := d.Decode(m); err != nil {
-		return nil, fmt.Errorf("control message %q: %w", e.Kind, err)
+		return nil, fmt.Errorf("control message %q: %s", e.Kind, plain.Line(err.Error(), maxExcerpt))
 	}
+	cleanTexts(reflect.ValueOf(m).Elem())
 	if across {
 		return m, nil
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(e.Body, &fields); err != nil {
-		return nil, fmt.Errorf("control message %q: %w", e.Kind, err)
+		return nil, fmt.Errorf("control message %q: %s", e.Kind, plain.Line(err.Error(), maxExcerpt))
 	}
 	for _, f := range required[e.Kind] {
 		if _, ok := fields[f]; !ok {
@@ -386,6 +389,32 @@ func Decode(data []byte) (any, error) {
 		}
 	}
 	return m, nil
+}
+
+// cleanTexts makes every string in v one line of printable text, but for those
+// whose field is marked as verbatim.
+func cleanTexts(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(plain.Line(v.String(), maxWords))
+	case reflect.Pointer:
+		if !v.IsNil() {
+			cleanTexts(v.Elem())
+		}
+	case reflect.Slice, reflect.Array:
+		if k := v.Type().Elem().Kind(); k == reflect.Uint8 || k == reflect.Int {
+			return
+		}
+		for i := range v.Len() {
+			cleanTexts(v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("text") != "verbatim" {
+				cleanTexts(v.Field(i))
+			}
+		}
+	}
 }
 
 // CoordinatorSubject is where workers send everything.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -15,7 +16,7 @@ import (
 func random(r *rand.Rand, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
-		v.SetString(string([]rune{rune('a' + r.IntN(26)), 'é', '"', '\n'}[:1+r.IntN(4)]))
+		v.SetString(string([]rune{rune('a' + r.IntN(26)), 'é', '"', '界'}[:1+r.IntN(4)]))
 	case reflect.Bool:
 		v.SetBool(r.IntN(2) == 0)
 	case reflect.Int, reflect.Int64:
@@ -157,4 +158,38 @@ func FuzzDecode(f *testing.F) {
 			s.event(parseCommand(t, "after 5s"))
 		}
 	})
+}
+
+// What a member says of itself comes to terminals and logs: it is one line that
+// no terminal obeys. What is no text for people stays as it is.
+func TestDecodeCleansTexts(t *testing.T) {
+	const evil = "x\n12:00:00 ERROR forged\x1b[2J\u202e\xff"
+	const tame = "x; 12:00:00 ERROR forged�[2J��"
+	m, err := Decode(Encode(&Join{Worker: "a", Host: evil, Version: evil, CPU: strings.Repeat("x", 1<<16), Seat: &Seat{Job: evil, Members: []string{evil}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := m.(*Join)
+	for _, s := range []string{j.Host, j.Version, j.Seat.Job, j.Seat.Members[0]} {
+		if s != tame {
+			t.Errorf("%q comes as %q, want %q", evil, s, tame)
+		}
+	}
+	if len(j.CPU) > maxWords+len("…") {
+		t.Errorf("a text of %d bytes", len(j.CPU))
+	}
+	for _, x := range []any{&Fault{Worker: "a", Error: evil}, &Leave{Worker: "a", Reason: evil}, &End{Reason: evil}, &Heartbeat{Worker: "a", Phase: evil}, &Stall{Worker: "a", Peer: evil}} {
+		if m, err := Decode(Encode(x)); err != nil || !strings.Contains(fmt.Sprintf("%+v", m), tame) {
+			t.Errorf("%T comes as %+v (%v)", x, m, err)
+		}
+	}
+	text := "name: x\nmodel: {kind: vla}\n" + strings.Repeat("# long\n", 1000)
+	m, err = Decode(Encode(&Welcome{Job: text, BaseDir: "/odd\ndir"}))
+	if w, ok := m.(*Welcome); err != nil || !ok || w.Job != text || w.BaseDir != "/odd\ndir" {
+		t.Errorf("the job file comes as %.200q (%v)", m, err)
+	}
+	_, err = Decode([]byte(`{"kind":"go","body":{"` + strings.Repeat(`\u001b`, 1<<16) + `":1}}`))
+	if err == nil || len(err.Error()) > 2*maxExcerpt || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("an error of %d bytes: %.300v", len(fmt.Sprint(err)), err)
+	}
 }

@@ -287,6 +287,9 @@ func (n *Node) failed(e LoadFailed) {
 // restore goes back to the disk's state: nobody's newer one counts. A node that
 // is still in a generation before that, because it was given up, leaves it.
 func (n *Node) restore(e *Restore) {
+	if !reachable(n.generation, e.Generation) || e.Fence > e.Generation {
+		return
+	}
 	switch n.phase {
 	case nodeResting, nodeLoading:
 		if e.Generation < n.generation || n.phase == nodeLoading && n.fault == nil {
@@ -392,7 +395,7 @@ func (n *Node) broke(e LoopBroke) {
 // so. Two coordinators cannot both lead it: the first to name a generation has
 // it, and one that is behind has no say.
 func (n *Node) newer(generation uint64, coordinator string) bool {
-	if generation < n.generation || generation == n.generation && n.coordinator != "" && coordinator != n.coordinator {
+	if generation < n.generation || !reachable(n.generation, generation) || generation == n.generation && n.coordinator != "" && coordinator != n.coordinator {
 		return false
 	}
 	n.generation, n.coordinator = generation, coordinator

@@ -91,7 +91,7 @@ func (m *Machine) roadText() string {
 		runs = len(h) - 1
 		for i := range runs {
 			if n := h[i+1] - h[i]; n > 1 {
-				shared = append(shared, fmt.Sprintf("shm within %s (%d workers)", clip(m.members[m.places[h[i]].Worker].Host), n))
+				shared = append(shared, fmt.Sprintf("shm within %s (%d workers)", m.members[m.places[h[i]].Worker].Host, n))
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func (m *Machine) mustShare(j *Join) string {
 // unshare goes on without the memory of a worker that cannot reach a peer's. The
 // first time it may be that the peer is dead, which is not known yet.
 func (m *Machine) unshare(w *Member, e *Fault) {
-	why := clip(e.Error)
+	why := e.Error
 	if w.unreached++; w.unreached < 2 {
 		m.recall(fmt.Sprintf("worker %s%s cannot reach the memory of %s: %s", w.Worker, m.rankText(w.Worker), m.named(e.Peer), why))
 		return

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/job"
 )
@@ -82,7 +83,7 @@ func Recognise(path string) ([]Recognised, error) {
 
 // keysOfManifest are the keys that the first line of a manifest has.
 func keysOfManifest(path string) (n Needs, err error) {
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return n, err
 	}

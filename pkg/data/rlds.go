@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 	"github.com/vlaring/vlaring/pkg/data/internal/tfrecord"
 )
@@ -120,19 +120,15 @@ type rldsScan struct {
 
 // shard reads one file whole and returns the SHA-256 of its content.
 func (s *rldsScan) shard(sh rldsShard) (string, error) {
-	f, err := os.Open(sh.file)
+	f, size, err := regular.Open(sh.file)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	s.files = append(s.files, sh.file)
 	s.firsts, s.froms = append(s.firsts, s.table.eps), append(s.froms, sh.from)
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	tee, sum := hashing(io.NewSectionReader(f, 0, info.Size()))
-	r := tfrecord.NewReader(tee, info.Size(), sh.file)
+	tee, sum := hashing(io.NewSectionReader(f, 0, size))
+	r := tfrecord.NewReader(tee, size, sh.file)
 	n := 0
 	for ; ; n++ {
 		if err := s.o.tick(s.done, s.total, "records"); err != nil {
@@ -147,7 +143,7 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 		case errors.As(err, &damaged) && damaged.Passed:
 			err = fmt.Errorf("%w: the file was damaged; download or copy it again", err)
 		case err != nil:
-			return "", insteadOfRecords(f, info.Size(), err)
+			return "", insteadOfRecords(f, size, err)
 		case n < sh.from || n >= sh.to: // not of the chosen part
 		default:
 			if err = s.episode(record, offset); err != nil {
@@ -164,7 +160,7 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 		}
 		s.done++
 	}
-	if n != sh.episodes && info.Size() == 0 {
+	if n != sh.episodes && size == 0 {
 		return "", fmt.Errorf("%s is empty, dataset_info.json says that it has %d episodes (shardLengths); download or copy it again", sh.file, sh.episodes)
 	}
 	if n != sh.episodes {
@@ -332,7 +328,7 @@ func (s *rldsScan) place(i int) Fault {
 // image reads the picture of step i, which must be what it was at Open.
 func (s *rldsScan) image(i int) (Image, error) {
 	p := s.pictures[i]
-	f, err := os.Open(s.files[p.shard]) // not kept open: a data set may have thousands of shards
+	f, _, err := regular.Open(s.files[p.shard]) // not kept open: a data set may have thousands of shards
 	if err != nil {
 		return Image{}, err
 	}

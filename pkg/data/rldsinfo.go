@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 )
 
@@ -54,12 +54,7 @@ func readRLDSInfo(dir string) (*rldsInfo, error) {
 }
 
 func readJSON(path string, v any) error {
-	if info, err := os.Stat(path); err != nil {
-		return err
-	} else if info.Size() > maxInfoFile {
-		return fmt.Errorf("%s has %d bytes; at most %d are read", path, info.Size(), maxInfoFile)
-	}
-	b, err := os.ReadFile(path)
+	b, err := regular.Read(path, maxInfoFile)
 	if err != nil {
 		return err
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
@@ -259,16 +259,12 @@ func labelsIn(c job.Data) labels { return labels{c.ActionNames, c.ActionUnits} }
 
 // hashFile returns the hex SHA-256 of a file.
 func (o *opening) hashFile(path string) (string, error) {
-	f, err := os.Open(path)
+	f, size, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	r, h := hashing(&ticking{o: o, r: f, total: info.Size()})
+	r, h := hashing(&ticking{o: o, r: f, total: size})
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 )
 
@@ -23,7 +24,7 @@ const maxFile = 1 << 20
 // Load reads the job file at path and applies the --set options to it, each
 // "dotted.key=value". Mistakes are returned together, as an *Error.
 func Load(path string, set []string) (*Job, error) {
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
@@ -40,6 +41,10 @@ func unreadable(path string, err error) error {
 	var pe *os.PathError
 	if errors.As(err, &pe) {
 		text = pe.Err.Error()
+	}
+	var other *regular.KindError
+	if errors.As(err, &other) {
+		text = "it is " + other.Kind
 	}
 	if info, e := os.Stat(path); e == nil && info.IsDir() {
 		text = "it is a folder; give the job file itself"

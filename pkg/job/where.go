@@ -2,7 +2,8 @@ package job
 
 import (
 	"io"
-	"os"
+
+	"github.com/vlaring/vlaring/internal/regular"
 )
 
 // Where returns the place of a key's value in the job file at path with its
@@ -11,7 +12,7 @@ import (
 // where the file cannot be read any more.
 func Where(path string, set []string, key string) Problem {
 	none := Problem{Key: key}
-	f, err := os.Open(path)
+	f, _, err := regular.Open(path)
 	if err != nil {
 		return none
 	}

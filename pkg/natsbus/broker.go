@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 // BrokerOptions say how an embedded NATS server listens. The zero value is for
@@ -196,7 +198,7 @@ func (l *brokerLog) fatal() error {
 
 func (l *brokerLog) tell(format string, v []any) {
 	if l.event != nil {
-		l.event("broker: " + l.secrets.Replace(fmt.Sprintf(format, v...)))
+		l.event("broker: " + plain.Line(l.secrets.Replace(fmt.Sprintf(format, v...)), maxWords)) // clients' names are in it
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
@@ -296,7 +297,7 @@ func (c *Conn) options(kind, where string) []nats.Option {
 // event reports, but not what Close itself brings about.
 func (c *Conn) event(format string, v ...any) {
 	if !c.closing.Load() {
-		c.opt.Event(fmt.Sprintf(format, v...))
+		c.opt.Event(plain.Line(fmt.Sprintf(format, v...), maxWords)) // servers' words are in it
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
@@ -188,14 +189,14 @@ func (b *Blobs) chunk(ctx context.Context, peer, name string, offset int64) (blo
 		case err == nil && r.status == blobOK:
 			return r, nil
 		case err == nil && r.status == blobUnknown:
-			return r, fmt.Errorf("%w: %s", ErrUnknownBlob, r.data)
+			return r, fmt.Errorf("%w: %s", ErrUnknownBlob, words(r.data))
 		case err == nil && r.status == blobFailed:
-			return r, fmt.Errorf("%w: %s", ErrBlobOwner, r.data)
+			return r, fmt.Errorf("%w: %s", ErrBlobOwner, words(r.data))
 		case err == nil: // the request may have been damaged on its way
 			if refused++; refused == fetchRefusals {
-				return r, fmt.Errorf("%w: refused: %s", ErrBlobOwner, r.data)
+				return r, fmt.Errorf("%w: refused: %s", ErrBlobOwner, words(r.data))
 			}
-			last = fmt.Errorf("refused: %s", r.data)
+			last = fmt.Errorf("refused: %s", words(r.data))
 		case errors.Is(err, nats.ErrConnectionClosed), b.conn.Err() != nil:
 			return r, err
 		case errors.Is(err, nats.ErrNoResponders):
@@ -216,6 +217,12 @@ func (b *Blobs) chunk(ctx context.Context, peer, name string, offset int64) (blo
 		pause = min(2*pause, fetchPauses)
 	}
 }
+
+// words are what the owner of a blob says in place of it.
+func words(b []byte) string { return plain.Line(string(b), maxWords) }
+
+// maxWords bounds the texts of others that are passed on, in bytes.
+const maxWords = 2000
 
 func gaveUp(ctx context.Context, last error) error {
 	if last == nil {

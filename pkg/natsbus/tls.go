@@ -4,7 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
+
+	"github.com/vlaring/vlaring/internal/regular"
 )
 
 // TLSFiles name PEM files. Cert and Key are one's own, and go together. CA is
@@ -27,14 +28,14 @@ func (f TLSFiles) load() (own []tls.Certificate, ca *x509.CertPool, err error) {
 		return nil, nil, fmt.Errorf("TLS certificate %q and key %q: want both or none", f.Cert, f.Key)
 	}
 	if f.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		pair, err := keyPair(f.Cert, f.Key)
 		if err != nil {
 			return nil, nil, fmt.Errorf("TLS certificate %s with key %s: %w", f.Cert, f.Key, err)
 		}
 		own = append(own, pair)
 	}
 	if f.CA != "" {
-		b, err := os.ReadFile(f.CA)
+		b, err := regular.Read(f.CA, 16<<20)
 		if err != nil {
 			return nil, nil, fmt.Errorf("TLS authority: %w", err)
 		}
@@ -94,4 +95,17 @@ func nameFor(c *x509.Certificate, host string) string {
 		return ""
 	}
 	return concrete(c.DNSNames[0])
+}
+
+// keyPair reads a certificate and its key.
+func keyPair(cert, key string) (tls.Certificate, error) {
+	c, err := regular.Read(cert, 16<<20)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	k, err := regular.Read(key, 16<<20)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(c, k)
 }
