@@ -402,6 +402,11 @@ func (c *children) ended(id string, s *slot, reason string, left bool) {
 func (c *children) wait(while time.Duration) {
 	c.mu.Lock()
 	c.closing = true
+	for _, s := range c.slots { // who never became a member hears of no end, and holds nothing
+		if s.cmd != nil && !s.joined {
+			s.cmd.Process.Kill()
+		}
+	}
 	c.mu.Unlock()
 	gone := make(chan struct{})
 	go func() { c.wg.Wait(); close(gone) }()

@@ -116,6 +116,13 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return err
 	}
 
+	// left is the error of one that was told to leave by a signal, whatever it was busy with.
+	left := func(err error) error {
+		if ctx.Err() != nil && c.Context().Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+			return resumableError{"told to leave by a signal before the job ended"}
+		}
+		return err
+	}
 	joinCtx, cancelJoin := context.WithTimeout(ctx, f.patience)
 	defer cancelJoin()
 	event := func(text string) { log.Warn(text) }
@@ -134,7 +141,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		}
 	}})
 	if err != nil {
-		return err
+		return left(err)
 	}
 	defer conn.Close()
 	control.Store(conn)
@@ -157,10 +164,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		DataDir: f.dataDir, RescueDir: f.rescue, Bus: conn.Bus(), Net: ring, Blobs: blobAdapter{blobs}, Log: log}
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil && c.Context().Err() == nil {
-			return resumableError{"told to leave by a signal before the job ended"}
-		}
-		return err
+		return left(err)
 	}
 	log.Debug("the job has ended", zap.Stringer("outcome", end.Outcome), zap.String("reason", end.Reason))
 	switch end.Outcome { // a worker that leaves an unfinished job never exits 0: an Indexed Job would count it complete
