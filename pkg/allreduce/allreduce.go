@@ -18,8 +18,14 @@ type Network interface {
 	// but ErrUnsendable and ErrNetworkClosed end it. That peer is not there is no error that a network must notice.
 	Send(ctx context.Context, peer string, frame []byte) error
 	// Frames yields what arrives for this member from anyone. A received
-	// slice belongs to the receiver. Closed by Close.
+	// slice belongs to the receiver until it gives it back, if it does. Closed
+	// by Close.
 	Frames() <-chan []byte
+	// Release gives a received slice back, whole or cut off at its end, once:
+	// the network may put another frame into it, so that a steady ring makes
+	// no garbage. One that is kept is left to the garbage collector. A slice
+	// may be given back after Close.
+	Release(frame []byte)
 	// Close ends the membership. Sends fail with ErrNetworkClosed from then
 	// on. Closing twice is fine.
 	Close() error

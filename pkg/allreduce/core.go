@@ -52,6 +52,7 @@ func (o *Options) defaults() error {
 //	for {
 //		for _, o := range c.Outgoing() { send(o) }   // before anything else is passed in
 //		if !c.Work(now) { break }
+//		for _, f := range c.Used() { release(f) }
 //	}
 //
 // Ring is the driver for processes; a simulation drives many in one loop. A
@@ -65,9 +66,10 @@ type Core struct {
 	in    [passes]*inbound
 	stats Stats
 	spans []span
-	now   batch // to be sent
-	idle  batch // that has been
-	err   error // the ring is over
+	used  [][]byte // frames that nothing reads any more
+	now   batch    // to be sent
+	idle  batch    // that has been
+	err   error    // the ring is over
 
 	plans   []plan // of the buckets of the last operation
 	step    uint64
@@ -126,8 +128,10 @@ func (in *inbound) head() *message { return &in.queue[in.link.consumed%in.link.w
 
 type message struct {
 	header
-	payload []byte
+	frame []byte
 }
+
+func (m message) payload() []byte { return m.frame[headerBytes:] }
 
 type plan struct {
 	Range
@@ -264,6 +268,14 @@ func (c *Core) Outgoing() []Outgoing {
 	return c.idle.sends
 }
 
+// Used returns the frames that were passed in and are of no more use, and
+// forgets them. The result is valid until anything is passed in.
+func (c *Core) Used() [][]byte {
+	used := c.used
+	c.used = c.used[:0]
+	return used
+}
+
 // Stats returns what the ring did so far.
 func (c *Core) Stats() Stats { return c.stats }
 
@@ -315,7 +327,7 @@ func (c *Core) reduceOne(now time.Time) bool {
 		if !ok {
 			return true
 		}
-		decode(dst, msg.payload)
+		decode(dst, msg.payload())
 		flags = msg.flags
 	} else {
 		copy(dst, own[0][p.Lo+m.Lo:p.Lo+m.Hi])
@@ -360,7 +372,7 @@ func (c *Core) broadcastOne(now time.Time) bool {
 		return true
 	}
 	dst := c.sum[p.Lo+m.Lo : p.Lo+m.Hi]
-	decode(dst, msg.payload)
+	decode(dst, msg.payload())
 	if m.To >= 0 {
 		c.stage(bucket, p, m, Broadcast, msg.flags, dst, now)
 	}
@@ -376,7 +388,8 @@ func (c *Core) broadcastOne(now time.Time) bool {
 func (c *Core) take(bucket int, p plan, m Move, now time.Time) (message, bool) {
 	in := c.in[m.Pass]
 	msg := *in.head()
-	*in.head() = message{} // its payload is kept no longer than needed
+	*in.head() = message{}
+	c.used = append(c.used, msg.frame) // read for the last time before Used can be asked for
 	credit := in.link.consume()
 	want := c.header(bucket, p, m, m.Pass)
 	if h := msg.header; h.step != want.step || h.bucket != want.bucket || h.chunk != want.chunk || h.offset != want.offset || h.length != want.length {

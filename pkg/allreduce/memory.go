@@ -215,6 +215,9 @@ func (n *MemNetwork) deliver(peer string, frame []byte) {
 	}
 }
 
+// Release implements Network. Frames of this network are garbage.
+func (p *memPort) Release([]byte) {}
+
 // Frames implements Network.
 func (p *memPort) Frames() <-chan []byte { return p.frames }
 

@@ -8,8 +8,17 @@ import (
 )
 
 // Frame takes what arrived from anyone: it sorts it to its pass, and sends again
-// what it shows to be lost. The frame becomes the Core's.
+// what it shows to be lost. The frame is the Core's until Used returns it. What
+// Used was not asked for before is forgotten.
 func (c *Core) Frame(now time.Time, frame []byte) {
+	c.used = c.used[:0]
+	if !c.keep(now, frame) {
+		c.used = append(c.used, frame)
+	}
+}
+
+// keep reports whether the frame waits in a queue now.
+func (c *Core) keep(now time.Time, frame []byte) bool {
 	h, payload, err := parse(frame)
 	if err != nil { // nothing in it can be trusted: ask both passes for what is missing
 		from := -1
@@ -22,11 +31,11 @@ func (c *Core) Frame(now time.Time, frame []byte) {
 				c.ask(Pass(p), in, now)
 			}
 		}
-		return
+		return false
 	}
 	if h.generation != c.group.Generation {
 		c.mended(FaultStale, int(h.from), h, fmt.Sprintf("it is of generation %d", h.generation))
-		return
+		return false
 	}
 	switch h.kind {
 	case kindData, kindProbe:
@@ -37,13 +46,13 @@ func (c *Core) Frame(now time.Time, frame []byte) {
 			in.link.came(h.number, now)
 			c.acknowledge(h.pass, kindAck, now)
 		} else {
-			c.data(in, h, payload, now)
+			return c.data(in, h, frame, now)
 		}
 	case kindAck, kindNack:
 		out := c.out[h.pass]
 		if out == nil || int(h.from) != out.to {
 			c.mended(FaultStale, int(h.from), h, "it is not of this rank's neighbour")
-			return
+			return false
 		}
 		c.spans = spans(c.spans[:0], h.seq, payload)
 		out.link.ack(report{received: h.seq, consumed: h.offset, newest: h.number, delay: time.Duration(h.bucket) * time.Microsecond,
@@ -55,16 +64,19 @@ func (c *Core) Frame(now time.Time, frame []byte) {
 			}
 		}
 	}
+	return false
 }
 
-func (c *Core) data(in *inbound, h header, payload []byte, now time.Time) {
+// data takes a frame of a pass and reports whether it keeps it.
+func (c *Core) data(in *inbound, h header, frame []byte, now time.Time) bool {
 	expected, again := in.link.expected, in.link.again
 	switch v := in.link.take(h.seq, h.number, h.ask, now); v {
 	case accept, ahead: // kept until it is its turn
-		in.queue[h.seq%in.link.window] = message{h, payload}
+		in.queue[h.seq%in.link.window] = message{h, frame}
 		if v == ahead {
 			c.mended(FaultLost, in.from, h, fmt.Sprintf("of frames %d to %d some are missing before it", expected, h.seq-1))
 		}
+		return true
 	case duplicate:
 		c.stats.Spurious += uint64(in.link.again - again)
 		c.mended(FaultDuplicate, in.from, h, fmt.Sprintf("frame %d came again", h.seq))
@@ -74,6 +86,7 @@ func (c *Core) data(in *inbound, h header, payload []byte, now time.Time) {
 	case excess:
 		c.Break(c.fault(FaultProtocol, in.from, h, "it sent more than it had credit for: all members need the same chunk and window"))
 	}
+	return false
 }
 
 // ask tells the peer that something damaged came, which may have been its own,

@@ -94,6 +94,9 @@ func (r *Ring) run() {
 		r.take()
 		for {
 			r.transmit()
+			for _, f := range r.core.Used() {
+				r.net.Release(f)
+			}
 			if !r.core.Work(time.Now()) {
 				break
 			}

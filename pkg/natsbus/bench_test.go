@@ -3,15 +3,21 @@ package natsbus
 import (
 	"context"
 	"fmt"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
 // BenchmarkRing reduces a gradient of 32 MiB over loopback, all members in this
 // process: through one broker, and from broker to broker. MB/s are gradient
-// bytes by time.
+// bytes by time. CPU-s/GB is the processor time of the whole process, user and
+// system, for each GB that ranks send: what counts where ranks compute on the
+// same cores, and what holds on a machine that others share.
 //
 //	go test ./pkg/natsbus -run '^$' -bench Ring
 func BenchmarkRing(b *testing.B) {
@@ -48,7 +54,7 @@ func BenchmarkRing(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					if rings[r], err = allreduce.NewRing(net, allreduce.Group{Generation: 1, Rank: r, Members: members, Micro: micro}, allreduce.Options{}); err != nil {
+					if rings[r], err = allreduce.NewRing(net, allreduce.Group{Generation: 1, Rank: r, Members: members, Micro: micro}, allreduce.Options{Fold: tensor.Fold, ChunkBytes: chunkEnv()}); err != nil {
 						b.Fatal(err)
 					}
 					defer rings[r].Close()
@@ -68,11 +74,20 @@ func BenchmarkRing(b *testing.B) {
 					wg.Wait()
 				}
 				step(0) // buffers, and brokers that must meet
+				sent := func() (bytes uint64) {
+					for _, r := range rings {
+						bytes += r.Stats().BytesSent
+					}
+					return bytes
+				}
 				b.SetBytes(4 * elements)
+				b.ReportAllocs()
 				b.ResetTimer()
+				cpu, bytes := measure.CPUTime(), sent()
 				for n := range b.N {
 					step(uint64(n + 1))
 				}
+				b.ReportMetric((measure.CPUTime()-cpu).Seconds()/(float64(sent()-bytes)/1e9), "CPU-s/GB")
 				again := uint64(0)
 				for _, r := range rings {
 					again += r.Stats().Retransmits
@@ -82,3 +97,5 @@ func BenchmarkRing(b *testing.B) {
 		}
 	}
 }
+
+func chunkEnv() int { n, _ := strconv.Atoi(os.Getenv("CHUNK")); return n }

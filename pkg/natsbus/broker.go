@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -171,6 +172,9 @@ func (b *Broker) TLSName() string { return b.name }
 
 // Clients is how many connections it has at present.
 func (b *Broker) Clients() int { return b.server.NumClients() }
+
+// dial is a connection within the process.
+func (b *Broker) dial(context.Context) (net.Conn, error) { return b.server.InProcessConn() }
 
 // Token is what clients and other brokers must show.
 func (b *Broker) Token() string { return b.token }

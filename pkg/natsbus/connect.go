@@ -55,10 +55,9 @@ const (
 	pingsOut      = 3
 	subscribeWait = 10 * time.Second // for the server to confirm
 
-	controlBuffer = 1 << 20   // control messages kept while the server is away
-	minPayload    = 1 << 20   // what the server must let through: NATS's default
-	connections   = 2         // of a Conn
-	bulkPending   = 256 << 20 // frames that wait for the ring: above its credit of at most 128 MiB
+	controlBuffer = 1 << 20 // control messages kept while the server is away
+	minPayload    = 1 << 20 // what the server must let through: NATS's default
+	connections   = 3       // of a Conn, with that of its Network
 )
 
 // Conn is a member's connection to the server of its job.
@@ -237,7 +236,7 @@ func (c *Conn) options(kind, where string) []nats.Option {
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if kind == "bulk" {
 				c.renew()
-				c.cut(where)
+				c.cut("bulk", where)
 			}
 			if err != nil {
 				c.event("%s connection to %s lost (%v): reconnecting", kind, where, err)

@@ -74,9 +74,9 @@ func (c *Conn) notBack(kind, where string, err error) {
 	}
 }
 
-// cut is told that the bulk connection was lost. It counts where the control
+// cut is told that a connection for long messages was lost. It counts where the control
 // connection stays: a server that stops takes both.
-func (c *Conn) cut(where string) {
+func (c *Conn) cut(kind, where string) {
 	if c.closing.Load() || c.control == nil || !c.control.IsConnected() {
 		return
 	}
@@ -89,8 +89,8 @@ func (c *Conn) cut(where string) {
 		many := c.cuts.add(time.Now())
 		c.telling.Unlock()
 		if many {
-			c.opt.Trouble(fmt.Sprintf("the NATS server at %s has cut the bulk connection of %s %d times within %v and lets the other stand: it takes it for a slow consumer, and each cut costs time; raise the server's max_pending (default 64MB) and write_deadline (default 10s), or set cluster.window_bytes below a quarter of its max_pending",
-				where, c.opt.Member, cutsMany, cutsWithin))
+			c.opt.Trouble(fmt.Sprintf("the NATS server at %s has cut the %s connection of %s %d times within %v and lets the one for control stand: it takes it for a slow consumer, and each cut costs time; raise the server's max_pending (default 64MB) and write_deadline (default 10s), or set cluster.window_bytes below a quarter of its max_pending",
+				where, kind, c.opt.Member, cutsMany, cutsWithin))
 		}
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,56 +15,259 @@ import (
 )
 
 // A frame that is sent while the server is away waits this long for it to come
-// back, looking so often: given up at once, it would wait for the ring's
-// patience, which grows from try to try.
-const (
-	sendWait = time.Second
-	sendPoll = 20 * time.Millisecond
-)
+// back: given up at once, it would wait for the ring's patience, which grows
+// from try to try.
+const sendWait = time.Second
 
-// network is an allreduce.Network of raw frames, one NATS message each.
+// network is an allreduce.Network of raw frames, one NATS message each, over a
+// connection of its own (ringlink.go). A goroutine connects, reads, and connects
+// again where the connection is lost.
 type network struct {
-	conn   *Conn
-	sub    *nats.Subscription
-	frames chan []byte
-	done   chan struct{}
-	once   sync.Once
-	mu     sync.Mutex // held by whoever sends on frames or closes it
-	closed bool
+	conn    *Conn
+	subject string // of what comes in
+	prefix  string // of the line of what goes out, up to the peer's name
+	frames  chan []byte
+	pool    framePool
+	opened  chan error // the first connection's fate
+	ctx     context.Context
+	end     context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu   sync.Mutex
+	link *ringLink     // nil while the server is away
+	back chan struct{} // closed when link is set or the network has ended
+	over error         // it is closed for good
 }
 
 var _ allreduce.Network = (*network)(nil)
 
-// Network opens this member's end of the ring's data path.
+// Network opens this member's end of the ring's data path. A server that is
+// away is waited for in the background: the ring sends again what is lost.
 func (c *Conn) Network() (allreduce.Network, error) {
-	n := &network{conn: c, frames: make(chan []byte, 16), done: make(chan struct{})}
-	sub, err := subscribe(c.bulk, ringSubject(c.opt.Job, c.opt.Member), n.arrived)
-	if err != nil {
-		return nil, err
-	}
-	n.sub = sub
-	// The ring's credit bounds what can be in flight: far less than this. The
-	// limit is for those who do not keep to it.
-	if err := sub.SetPendingLimits(-1, bulkPending); err != nil {
-		sub.Unsubscribe()
-		return nil, err
-	}
+	n := &network{conn: c, subject: ringSubject(c.opt.Job, c.opt.Member), prefix: "PUB " + ringSubject(c.opt.Job, ""),
+		frames: make(chan []byte, 16), opened: make(chan error, 1), back: make(chan struct{})}
+	n.ctx, n.end = context.WithCancel(context.Background())
 	if err := c.adopt(n); err != nil {
-		n.Close()
 		return nil, err
+	}
+	n.wg.Go(n.run)
+	late := time.NewTimer(subscribeWait)
+	defer late.Stop()
+	var err error
+	select {
+	case err = <-n.opened:
+	case <-late.C:
+		err = fmt.Errorf("no answer within %v", subscribeWait)
+	}
+	if err != nil {
+		n.Close()
+		return nil, fmt.Errorf("connection for the ring's frames on %s: %w", n.subject, err)
 	}
 	return n, nil
 }
 
-func (n *network) arrived(m *nats.Msg) {
+// open says how the first connection went. Only the first word counts.
+func (n *network) open(err error) {
+	select {
+	case n.opened <- err:
+	default:
+	}
+}
+
+// run is the goroutine.
+func (n *network) run() {
+	defer close(n.frames)
+	refused := map[string]bool{}
+	for first := true; n.ctx.Err() == nil; first = false {
+		link, err := n.connect(first, refused)
+		if err != nil {
+			if first {
+				n.open(err)
+			} else {
+				n.conn.gone("ring", withoutSecrets(n.conn.urls), err)
+			}
+			n.closed(err)
+			return
+		}
+		if link == nil {
+			n.open(nil) // the server is away
+			n.pause()
+			continue
+		}
+		if !first {
+			n.conn.event("ring connection is back, with %s", link.server)
+		}
+		clear(refused)
+		since := time.Now()
+		n.set(link)
+		keeper, cancel := context.WithCancel(n.ctx)
+		n.wg.Go(func() { link.keep(keeper) })
+		err = n.read(link)
+		cancel()
+		n.set(nil)
+		err = link.close(err)
+		if n.ctx.Err() == nil {
+			n.open(nil)
+			n.conn.event("ring connection to %s lost (%v): reconnecting", link.server, err)
+			n.conn.cut("ring", withoutSecrets(n.conn.urls))
+		}
+		if time.Since(since) < time.Second { // or it would be lost over and over
+			n.pause()
+		}
+	}
+	n.closed(allreduce.ErrNetworkClosed)
+}
+
+// pause is what lies between two tries.
+func (n *network) pause() {
+	t := time.NewTimer(reconnectWait + rand.N(reconnectWait/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-n.ctx.Done():
+	}
+}
+
+// connect tries each server once. It returns neither a link nor an error where
+// none is there, and an error where trying again is of no use. Later on only a
+// server that refuses the credentials twice in a row ends the network, as nats.go
+// has it; whatever else is wrong may be mended.
+func (n *network) connect(first bool, refused map[string]bool) (*ringLink, error) {
+	for _, s := range n.conn.ringServers() {
+		link, err := n.conn.dialRing(n.ctx, s)
+		if err == nil {
+			return link, nil
+		}
+		if n.ctx.Err() != nil {
+			return nil, nil
+		}
+		final := hopeless(err, n.conn.creds)
+		switch {
+		case first && final != nil:
+			return nil, fmt.Errorf("NATS server at %s: %w", s.host, final)
+		case !errors.Is(final, ErrRefused):
+			n.conn.notBack("ring", withoutSecrets(n.conn.urls), err)
+		case refused[s.host]:
+			return nil, err
+		default:
+			refused[s.host] = true
+		}
+	}
+	return nil, nil
+}
+
+// set says what link there is to send on.
+func (n *network) set(link *ringLink) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
+	if n.over != nil {
 		return
 	}
-	select {
-	case n.frames <- m.Data: // a copy of its own
-	case <-n.done:
+	if n.link = link; link != nil {
+		close(n.back)
+	} else {
+		n.back = make(chan struct{})
+	}
+}
+
+func (n *network) closed(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.over != nil {
+		return
+	}
+	n.over = err
+	if n.link == nil {
+		close(n.back)
+	}
+	n.link = nil
+}
+
+// read passes on what comes until the connection is lost.
+func (n *network) read(l *ringLink) error {
+	defer context.AfterFunc(n.ctx, func() { l.nc.Close() })()
+	if err := l.say(fmt.Sprintf("SUB %s %d\r\nPING\r\n", n.subject, ringSID)); err != nil {
+		return err
+	}
+	told := false
+	for {
+		v, args, err := l.in.next()
+		if err != nil {
+			return err
+		}
+		l.silent.Store(0)
+		switch v {
+		case verbMsg:
+			sid, size, err := parseMsg(args)
+			if err != nil {
+				return err
+			}
+			if sid != ringSID || size < 1 || size > allreduce.MaxFrame {
+				if !told {
+					told = true
+					n.conn.event("ring connection: a message of %d bytes on %s is no frame: dropped, as others like it will be", size, n.subject)
+				}
+				if err := l.in.skip(size); err != nil {
+					return err
+				}
+				continue
+			}
+			frame := n.pool.get(size)
+			if err := l.in.payload(frame); err != nil {
+				return err
+			}
+			select {
+			case n.frames <- frame:
+			case <-n.ctx.Done():
+				return context.Cause(n.ctx)
+			}
+		case verbPing:
+			l.owed.Add(1)
+			l.answer()
+		case verbPong:
+			n.open(nil)
+		case verbErr:
+			err, where := serverError(args), withoutSecrets(n.conn.urls)
+			switch {
+			case !errors.Is(err, nats.ErrPermissionViolation):
+				n.conn.event("ring connection: %v", err)
+			case strings.Contains(err.Error(), "Subscription to "): // it would never hear anything
+				n.open(denied(n.conn.opt.Job, where, err))
+				fallthrough
+			default:
+				n.conn.denied(where, err)
+			}
+		case verbInfo:
+			info, err := l.info(args)
+			if err != nil {
+				return err
+			}
+			if info.LameDuck {
+				n.conn.event("ring connection: the server at %s is about to stop", l.server)
+			}
+		}
+	}
+}
+
+var errSilent = errors.New("the server does not answer")
+
+// keep finds out whether the server is still there.
+func (l *ringLink) keep(ctx context.Context) {
+	t := time.NewTicker(pingInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if l.silent.Add(1) > pingsOut {
+			l.close(errSilent)
+			return
+		}
+		if l.say("PING\r\n") != nil {
+			return
+		}
 	}
 }
 
@@ -73,42 +278,37 @@ func (n *network) Send(ctx context.Context, peer string, frame []byte) error {
 	}
 	var give <-chan time.Time
 	for {
-		select {
-		case <-n.done:
-			return fmt.Errorf("frame to %s: %w", peer, allreduce.ErrNetworkClosed)
-		case <-ctx.Done():
-			return fmt.Errorf("frame to %s: %w", peer, context.Cause(ctx))
-		default:
-		}
-		if err := n.conn.Err(); err != nil {
-			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrUnsendable, err)
-		}
-		err := n.conn.bulk.Publish(ringSubject(n.conn.opt.Job, peer), frame)
+		n.mu.Lock()
+		link, back, over := n.link, n.back, n.over
+		n.mu.Unlock()
 		switch {
-		case err == nil:
+		case over != nil && errors.Is(over, allreduce.ErrNetworkClosed):
+			return fmt.Errorf("frame to %s: %w", peer, over)
+		case n.conn.Err() != nil:
+			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrUnsendable, n.conn.Err())
+		case over != nil:
+			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrNetworkClosed, over)
+		case ctx.Err() != nil:
+			return fmt.Errorf("frame to %s: %w", peer, context.Cause(ctx))
+		case link != nil:
+			if most := link.maxPayload.Load(); most > 0 && int64(len(frame)) > most {
+				return fmt.Errorf("%w (%w)", tooLarge(withoutSecrets(n.conn.urls), len(frame), most), allreduce.ErrUnsendable)
+			}
+			if err := link.publish(n.prefix, peer, frame); err != nil {
+				return fmt.Errorf("frame to %s: %w", peer, err)
+			}
 			return nil
-		case errors.Is(err, nats.ErrMaxPayload):
-			return fmt.Errorf("%w (%w)", tooLarge(withoutSecrets(n.conn.urls), len(frame), n.conn.bulk.MaxPayload()), allreduce.ErrUnsendable)
-		case errors.Is(err, nats.ErrConnectionClosed):
-			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrNetworkClosed, err)
-		case !n.conn.bulk.IsReconnecting() && !errors.Is(err, nats.ErrReconnectBufExceeded):
-			return fmt.Errorf("frame to %s: %w", peer, err) // a failed write
 		}
 		if give == nil {
 			t := time.NewTimer(sendWait)
 			defer t.Stop()
 			give = t.C
 		}
-		poll := time.NewTimer(sendPoll)
 		select {
-		case <-poll.C:
+		case <-back:
 		case <-give:
-			poll.Stop()
-			return fmt.Errorf("frame to %s: the server is away for more than %v: %w", peer, sendWait, err)
+			return fmt.Errorf("frame to %s: the server is away for more than %v", peer, sendWait)
 		case <-ctx.Done():
-			poll.Stop()
-		case <-n.done:
-			poll.Stop()
 		}
 	}
 }
@@ -116,18 +316,14 @@ func (n *network) Send(ctx context.Context, peer string, frame []byte) error {
 // Frames implements allreduce.Network.
 func (n *network) Frames() <-chan []byte { return n.frames }
 
+// Release implements allreduce.Network.
+func (n *network) Release(frame []byte) { n.pool.put(frame) }
+
 // Close implements allreduce.Network. What has not been read is dropped.
 func (n *network) Close() error {
-	n.once.Do(func() {
-		close(n.done)
-		n.conn.release(n)
-		if n.sub != nil {
-			n.sub.Unsubscribe()
-		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.closed = true
-		close(n.frames)
-	})
+	n.closed(allreduce.ErrNetworkClosed)
+	n.end()
+	n.conn.release(n)
+	n.wg.Wait()
 	return nil
 }

@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T, members []string) []allreduce.Net
 		{"whole", testWhole},
 		{"sender owns its buffer", testReuse},
 		{"receiver owns what it gets", testOwn},
+		{"released frames", testRelease},
 		{"addressed", testAddressed},
 		{"concurrent senders", testConcurrent},
 		{"absent member", testAbsent},
@@ -177,6 +178,47 @@ func testOwn(t *testing.T, open opener) {
 	}
 	if !bytes.Equal(frame, numbered(0, 0, 256)) {
 		t.Error("writing to a received frame changed the sender's")
+	}
+}
+
+// testRelease: a frame that was given back may be used for another, one that
+// was not is left alone, and the length of neither matters.
+func testRelease(t *testing.T, open opener) {
+	nets := open("a", "b")
+	sizes := []int{64, 300 << 10, 8, 299 << 10, 64 << 10, 4096, 512, 513}
+	type held struct {
+		i     int
+		frame []byte
+	}
+	var kept []held
+	for i := range 200 {
+		size := sizes[i%len(sizes)]
+		send(t, nets[0], "b", numbered(0, i, size))
+		f := recv(t, nets[1])
+		if !bytes.Equal(f, numbered(0, i, size)) {
+			t.Fatalf("frame %d of %d bytes arrived as another of %d bytes", i, size, len(f))
+		}
+		switch {
+		case i%7 == 3:
+			kept = append(kept, held{i, f})
+		case i%7 == 5: // given back later
+			kept = append(kept, held{i, f})
+			if h := kept[0]; len(kept) > 8 {
+				kept = kept[1:]
+				nets[1].Release(h.frame[:len(h.frame)/2])
+			}
+		default:
+			nets[1].Release(f)
+		}
+		for _, h := range kept {
+			if !bytes.Equal(h.frame, numbered(0, h.i, len(h.frame))) {
+				t.Fatalf("frame %d was overwritten by frame %d at the latest, and it was never given back", h.i, i)
+			}
+		}
+	}
+	nets[1].Close()
+	for _, h := range kept {
+		nets[1].Release(h.frame)
 	}
 }
 
