@@ -3,8 +3,6 @@ package natsbus
 import (
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -54,7 +52,7 @@ func BenchmarkRing(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					if rings[r], err = allreduce.NewRing(net, allreduce.Group{Generation: 1, Rank: r, Members: members, Micro: micro}, allreduce.Options{Fold: tensor.Fold, ChunkBytes: chunkEnv()}); err != nil {
+					if rings[r], err = allreduce.NewRing(net, allreduce.Group{Generation: 1, Rank: r, Members: members, Micro: micro}, allreduce.Options{Fold: tensor.Fold}); err != nil {
 						b.Fatal(err)
 					}
 					defer rings[r].Close()
@@ -97,5 +95,3 @@ func BenchmarkRing(b *testing.B) {
 		}
 	}
 }
-
-func chunkEnv() int { n, _ := strconv.Atoi(os.Getenv("CHUNK")); return n }

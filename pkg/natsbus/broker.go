@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
 // BrokerOptions say how an embedded NATS server listens. The zero value is for
@@ -29,12 +30,12 @@ type BrokerOptions struct {
 	Event  func(text string) // told of the server's warnings and errors; may be nil
 }
 
-// Limits of an embedded server. Its clients are the members of one job, two
+// Limits of an embedded server. Its clients are the members of one job, three
 // connections each.
 const (
 	brokerMaxPayload    = 2 << 20 // a frame or a chunk of a blob with its header
 	brokerMaxPending    = 128 << 20
-	brokerMaxConns      = 4096
+	brokerMaxConns      = 3 * (cluster.MaxMembers + 1)
 	brokerMaxSubs       = 1024 // of one connection
 	brokerAuthTimeout   = 5 * time.Second
 	brokerWriteDeadline = 10 * time.Second

@@ -115,7 +115,11 @@ func TestEventsOfARestart(t *testing.T) {
 	if _, err := c.Bus().Subscribe("a", func(data []byte, _ func([]byte) error) { got <- string(data) }); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := c.Network(); err != nil {
+		t.Fatal(err)
+	}
 	broker.Shutdown()
+	told.await(t, "ring connection to "+strings.TrimPrefix(broker.URL(), "nats://")+" lost")
 	told.await(t, "control connection to "+broker.URL()+" lost")
 	told.await(t, "bulk connection to "+broker.URL()+" lost")
 	if err := c.Bus().Publish("a", []byte("meanwhile")); err != nil { // kept until the server is back
@@ -124,6 +128,7 @@ func TestEventsOfARestart(t *testing.T) {
 	again(t, broker)
 	told.await(t, "control connection is back")
 	told.await(t, "bulk connection is back")
+	told.await(t, "ring connection is back")
 	select {
 	case s := <-got:
 		if s != "meanwhile" {
@@ -281,6 +286,7 @@ func TestTLS(t *testing.T) {
 			if _, err := conn.bulk.TLSConnectionState(); err != nil {
 				t.Errorf("the bulk connection is not encrypted: %v", err)
 			}
+			ringEncrypted(t, conn)
 		})
 	}
 	if !strings.HasPrefix(mutual.URL(), "tls://") {

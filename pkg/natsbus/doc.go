@@ -14,10 +14,15 @@
 //	vlaring.<job>.ring.<id>        frames, as raw payload        (package allreduce)
 //	vlaring.<job>.blob.<member>    requests for a member's blobs (wire.go)
 //
-// A Conn is two NATS connections, one for control and one for bulk. Bulk
-// messages are written under their connection's lock, so in a partition they
-// would hold up heartbeats; and a server that cuts a slow reader off cuts all
-// that the connection carries.
+// A Conn is two connections of nats.go, one for control and one for blobs, and
+// its Network is a third that is our own. Long messages are written under their
+// connection's lock, so in a partition they would hold up heartbeats; and a
+// server that cuts a slow reader off cuts all that the connection carries.
+//
+// The third speaks as much of NATS's protocol as frames need (proto.go,
+// ringlink.go), to any server that nats.go speaks to and with the same
+// credentials: nats.go would copy each frame on both ways and leave it as
+// garbage.
 //
 // Core NATS is at most once. Whatever must arrive is repeated by those who
 // know when it is missing: frames by allreduce's links, chunks of blobs by the

@@ -133,7 +133,7 @@ func (n *network) pause() {
 // server that refuses the credentials twice in a row ends the network, as nats.go
 // has it; whatever else is wrong may be mended.
 func (n *network) connect(first bool, refused map[string]bool) (*ringLink, error) {
-	for _, s := range n.conn.ringServers() {
+	for _, s := range ringServers(n.conn.urls, n.conn.control.ConnectedUrl(), n.conn.control.Servers()) {
 		link, err := n.conn.dialRing(n.ctx, s)
 		if err == nil {
 			return link, nil

@@ -89,15 +89,18 @@ type ringServer struct {
 // ringServers lists where a connection for frames can go: where the control
 // connection is now, and then the others that were named or that a server has
 // told of. Where one connection is, the other is as near.
-func (c *Conn) ringServers() []ringServer {
+//
+// A server that was only told of takes the same credentials as the named ones,
+// and where it has a bare address, its certificate is for their name.
+func ringServers(urls, connected string, known []string) []ringServer {
 	now := ""
-	if u, err := url.Parse(c.control.ConnectedUrl()); err == nil {
+	if u, err := url.Parse(connected); err == nil {
 		now = u.Host
 	}
 	named := map[string]*url.Userinfo{}
 	var user *url.Userinfo
 	name := ""
-	for _, s := range strings.Split(c.urls, ",") {
+	for _, s := range strings.Split(urls, ",") {
 		if s = strings.TrimSpace(s); !strings.Contains(s, "://") {
 			s = "nats://" + s
 		}
@@ -117,16 +120,14 @@ func (c *Conn) ringServers() []ringServer {
 		}
 	}
 	var list []ringServer
-	for _, s := range c.control.Servers() { // in random order, as nats.go shuffles them
+	for _, s := range known {
 		u, err := url.Parse(s)
 		if err != nil {
 			continue
 		}
 		r := ringServer{host: u.Host, tls: u.Scheme == "tls", tlsName: u.Hostname()}
-		own, known := named[u.Host]
-		if r.user = own; !known {
-			// A server that was only told of takes the same credentials, and an
-			// address of it that no certificate has is that of the name.
+		own, given := named[u.Host]
+		if r.user = own; !given {
 			if r.user = user; net.ParseIP(r.tlsName) != nil && name != "" {
 				r.tlsName = name
 			}
