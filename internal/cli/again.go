@@ -42,6 +42,10 @@ func commandLine(c *cobra.Command, args []string, except ...string) string {
 	return strings.Join(words, " ")
 }
 
+// acceptFlag is what a command has to go on with changed data. An error of a
+// sample that has to be repaired or left out first names it.
+const acceptFlag = "--accept-data-change"
+
 // resumeCommand is what continues this run.
 func resumeCommand(c *cobra.Command, args []string, runDir string) string {
 	s := commandLine(c, args, "resume", "run-dir", "accept-data-change")

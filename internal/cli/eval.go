@@ -3,7 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -136,7 +139,31 @@ func checkpointDir(dir string) (string, error) {
 			return found.Dir, nil
 		}
 	}
-	return "", fmt.Errorf("%s holds no checkpoint that verifies", dir)
+	return "", noCheckpoint(dir)
+}
+
+// noCheckpoint says why dir has none to open, and what to give or do instead.
+func noCheckpoint(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no %s\ngive --checkpoint a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest", dir)
+	}
+	var steps []string
+	for _, pattern := range []string{"checkpoints", "."} {
+		entries, _ := os.ReadDir(filepath.Join(dir, pattern))
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "step-") {
+				steps = append(steps, filepath.Join(dir, pattern, e.Name()))
+			}
+		}
+	}
+	_, err := os.Stat(filepath.Join(dir, "run.json"))
+	switch {
+	case len(steps) > 0:
+		return fmt.Errorf("%s holds no checkpoint that verifies\nwhat is wrong with the newest: coordinator checkpoint verify %s", dir, shellWord(slices.Max(steps)))
+	case err == nil:
+		return fmt.Errorf("the run in %s has stored no checkpoint yet\ncoordinator status %s says how far it is", dir, shellWord(dir))
+	}
+	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive --checkpoint a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest", dir)
 }
 
 // loadTrained opens a checkpoint's model, verified, without its data.

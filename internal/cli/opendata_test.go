@@ -76,6 +76,9 @@ func TestResumeAfterRepair(t *testing.T) {
 			t.Fatalf("exit code %d, lacks %q:\n%s", code, w, errOut)
 		}
 	}
+	if lines := strings.Split(strings.TrimSpace(errOut), "\n"); !strings.HasSuffix(lines[len(lines)-1], " --resume "+acceptFlag) {
+		t.Errorf("the last line does not say what to type once the picture is repaired: %s", lines[len(lines)-1])
+	}
 	damaged, err := os.ReadFile(bad)
 	if err != nil {
 		t.Fatal(err)

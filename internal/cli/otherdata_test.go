@@ -141,9 +141,35 @@ func TestInitIsLookedAtFirst(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "w.safetensors"), []byte("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ args, want string }{{"init=w.safetensors", "it is a Git LFS pointer"}, {"train.steps=2", "action value 0 is null"}} {
+	for _, c := range []struct{ args, want string }{{"init=w.safetensors", "it is a Git LFS pointer"}, {"init=v.safetensors", "init: there is no " + filepath.Join(dir, "v.safetensors") + ": check the path"}, {"train.steps=2", "action value 0 is null"}} {
 		if code, _, stderr := call(t, bin.coordinator, "train", job, "--run-dir", filepath.Join(dir, "run"), "--set", c.args); code == 0 || !strings.Contains(stderr, c.want) {
 			t.Errorf("%s: exit code %d, want %q:\n%s", c.args, code, c.want, stderr)
+		}
+	}
+}
+
+// Where there is no checkpoint to open, the first line says why and the last
+// what to give or do.
+func TestNoCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	empty, run, bad := filepath.Join(dir, "empty"), filepath.Join(dir, "run"), filepath.Join(dir, "bad")
+	for _, d := range []string{empty, filepath.Join(run, "checkpoints"), filepath.Join(bad, "checkpoints", "step-00000005"), filepath.Join(bad, "checkpoints", "step-00000010")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(run, "run.json"), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	give := "\ngive --checkpoint a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest"
+	for path, want := range map[string]string{
+		filepath.Join(dir, "nowhere"): "there is no " + filepath.Join(dir, "nowhere") + give,
+		empty:                         empty + " is neither a checkpoint nor a run directory" + give,
+		run:                           "the run in " + run + " has stored no checkpoint yet\ncoordinator status " + run + " says how far it is",
+		bad:                           bad + " holds no checkpoint that verifies\nwhat is wrong with the newest: coordinator checkpoint verify " + filepath.Join(bad, "checkpoints", "step-00000010"),
+	} {
+		if _, err := checkpointDir(path); err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
 		}
 	}
 }

@@ -345,7 +345,11 @@ func (r *run) finish(ctx context.Context, fin cluster.Finish) error {
 		return errors.New(fin.Reason)
 	}
 	r.sayRefused()
-	return endError(fin, "resume with: "+r.again, r.newest())
+	again := r.again
+	if strings.Contains(fin.Reason, acceptFlag) { // a sample that has to be repaired or left out
+		again += " " + acceptFlag
+	}
+	return endError(fin, "resume with: "+again, r.newest())
 }
 
 // askStop asks the coordinator to stop the job; asking again changes nothing.

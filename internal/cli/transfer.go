@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
@@ -62,7 +65,13 @@ func (r *run) openInit() (*safetensors.File, error) {
 		}
 		return nil, fmt.Errorf("%s is a run directory: give the weights of one of its checkpoints, such as %s", path, filepath.Join(found.Dir, train.ModelFile))
 	}
-	return safetensors.OpenModel(path)
+	f, err := safetensors.OpenModel(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Stat(path); errors.Is(e, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no %s: check the path; in a job file it starts at the file's own folder", path)
+		}
+	}
+	return f, err
 }
 
 // showTransfer says what is odd about the init file, and what became of it.

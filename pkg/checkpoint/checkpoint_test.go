@@ -209,7 +209,7 @@ func TestMatch(t *testing.T) {
   extra     a.extra []
   extra     z.extra [1]
   misshapen bent is [2 1], want [1 2]
-  misshapen whole is of type I64, want F32`
+  misshapen whole is of type I64; save it as float32`
 	var bad *checkpoint.MismatchError
 	if !errors.As(err, &bad) || err.Error() != want {
 		t.Errorf("error\n%v\nwant\n%s", err, want)

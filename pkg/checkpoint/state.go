@@ -181,7 +181,7 @@ func Match(f *safetensors.File, want []Want) error {
 		case !slices.Equal(info.Shape, w.Shape):
 			e.Misshapen = append(e.Misshapen, fmt.Sprintf("%s is %v, want %v", w.Name, info.Shape, w.Shape))
 		case !slices.Contains([]string{"F32", "F16", "BF16", "F64"}, info.DType):
-			e.Misshapen = append(e.Misshapen, fmt.Sprintf("%s is of type %s, want F32", w.Name, info.DType))
+			e.Misshapen = append(e.Misshapen, fmt.Sprintf("%s is of type %s; save it as float32", w.Name, info.DType))
 		}
 	}
 	for _, name := range f.Names() {

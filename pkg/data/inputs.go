@@ -31,6 +31,7 @@ func ReadInputs(ctx context.Context, path string, needs Needs, layout string, me
 	if err != nil {
 		return in, err
 	}
+	t.fixed = true
 	defer t.f.Close()
 	read := func(x *tensorRows) ([]float32, error) {
 		r, err := o.scan(x, nil)

@@ -39,6 +39,16 @@ func labelled(dim int, job, own labels) (labels, error) {
 			return labels{}, err
 		}
 	}
+	if job.names == nil {
+		for d, name := range own.names {
+			switch first := slices.Index(own.names, name); {
+			case name == "":
+				return labels{}, fmt.Errorf("action_names of the data: the name of dimension %d is empty; data.action_names names them anew", d)
+			case first < d:
+				return labels{}, fmt.Errorf("action_names of the data: %q is the name of dimension %d and of %d; data.action_names names them anew", name, first, d)
+			}
+		}
+	}
 	l := numbered(dim)
 	for _, from := range []labels{own, job} { // the later counts
 		if from.names != nil && !slices.Equal(from.names, l.names) {

@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/internal/sniff"
 	"github.com/vlaring/vlaring/pkg/job"
 )
 
@@ -29,6 +31,9 @@ const unresized = 224
 // Recognise finds out which kind of data set lies at path, by its files.
 func Recognise(path string) ([]Recognised, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, missingFile{fmt.Sprintf("there is no %s", path)}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -36,11 +41,15 @@ func Recognise(path string) ([]Recognised, error) {
 	switch {
 	case !info.IsDir() && filepath.Base(path) == ManifestName:
 		return Recognise(filepath.Dir(path))
-	case !info.IsDir() && strings.HasSuffix(path, ".safetensors"):
+	case !info.IsDir() && (strings.HasSuffix(path, ".safetensors") || isTensors(path)):
 		n, err := tensorNeeds(path)
 		return []Recognised{{job.Data{Kind: "tensors", Path: path, Normalize: None}, n}}, err
 	case !info.IsDir():
-		return nil, fmt.Errorf("%s: not a data set that is known: it can be a folder with %s, an RLDS folder with dataset_info.json, or a .safetensors file", path, ManifestName)
+		s := fmt.Sprintf("%s: not a data set that is known: it can be a folder with %s, an RLDS folder with dataset_info.json, or a safetensors file", path, ManifestName)
+		if what := sniff.Instead(headOf(path), sniff.Tensors); what != "" {
+			s += "; " + what
+		}
+		return nil, errors.New(s)
 	}
 	if _, err := os.Stat(filepath.Join(path, ManifestName)); err == nil {
 		n, err := keysOfManifest(filepath.Join(path, ManifestName))
@@ -105,6 +114,22 @@ func keysOfManifest(path string) (n Needs, err error) {
 		return n, nil
 	}
 	return Needs{Image: [3]int{3}, Tokens: true, Actions: true}, sc.Err()
+}
+
+// isTensors tells a safetensors file by its content, whatever its name.
+func isTensors(path string) bool { return sniff.Of(headOf(path)) == sniff.Safetensors }
+
+// headOf is the beginning of a regular file, as sniff looks at it; nil of others.
+func headOf(path string) []byte {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil // which may never begin
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return sniff.Head(f, sniff.HeadSize)
 }
 
 // tensorNeeds are the tensors that a file has.

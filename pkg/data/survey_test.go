@@ -252,6 +252,20 @@ func TestRecognise(t *testing.T) {
 	if got, err = Recognise(path); err != nil || got[0].Data.Kind != "tensors" || got[0].Needs.Image != [3]int{1, 2, 2} {
 		t.Errorf("%+v %v", got, err)
 	}
+	plain := filepath.Join(t.TempDir(), "data") // a name without an ending
+	if err := os.Rename(path, plain); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = Recognise(plain); err != nil || got[0].Data.Kind != "tensors" || got[0].Needs.Image != [3]int{1, 2, 2} {
+		t.Errorf("%+v %v", got, err)
+	}
+	write(t, filepath.Dir(plain), "data", []byte("\x93NUMPY\x01\x00"))
+	if _, err := Recognise(plain); err == nil || !strings.Contains(err.Error(), "not a data set that is known") || !strings.Contains(err.Error(), "it is a NumPy .npy file: convert it") {
+		t.Error(err)
+	}
+	if _, err := Recognise(plain + "x"); !errors.Is(err, os.ErrNotExist) || err.Error() != "there is no "+plain+"x" {
+		t.Error(err)
+	}
 	path = writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 4, 4, 3}, Data: ramp(96)})
 	if got, err = Recognise(path); err != nil || got[0].Needs.Image != [3]int{3, 4, 4} {
 		t.Errorf("%+v %v", got, err)

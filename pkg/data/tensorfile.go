@@ -14,6 +14,8 @@ type tensorFile struct {
 	f    *safetensors.File
 	path string
 	n    int // rows of the tensors that were looked at; -1 before the first
+
+	fixed bool // a trained model reads it, whose sizes no key changes
 }
 
 // openTensorFile opens one.
@@ -158,9 +160,15 @@ func (t *tensorFile) misfit(info safetensors.Info, im [3]int, layout string, oth
 	}
 	if s := info.Shape; len(s) == 4 {
 		channels := func(n int, of string) error {
+			if t.fixed {
+				return fmt.Errorf("%s, that is %d channels%s, and the model was trained on %d", what, n, of, im[0])
+			}
 			return keyError("model.channels", "%s, that is %d channels%s, and model.channels is %d: set model.channels to %d", what, n, of, im[0], n)
 		}
 		size := func(h, w int) error {
+			if t.fixed {
+				return fmt.Errorf("%s, that is pictures of %d×%d (width × height), and the model was trained on %d×%d: resize them to that", what, w, h, im[2], im[1])
+			}
 			if h != w {
 				return keyError("model.image_size", "%s, that is pictures of %d×%d (width × height), and the model takes %d×%d: tensors are used as they are, so resize them to that", what, w, h, im[2], im[1])
 			}
@@ -274,6 +282,9 @@ func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 		rows = fmt.Sprintf("1 of its %d rows has values that are not finite", x.info.Shape[0])
 	}
 	what := "mend it, or leave it out of the file"
+	if len(r.bad) > 1 {
+		what = "mend them, or leave them out of the file"
+	}
 	if o.needs.Actions || o.needs.Labels { // not predict's inputs
 		what = fmt.Sprintf("mend it, or leave it out by data.skip: [%d]", row)
 		if len(r.bad) > 1 {

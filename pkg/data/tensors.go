@@ -40,6 +40,7 @@ func openTensors(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.fixed = o.given != nil
 	d, err := o.tensors(t)
 	if err != nil {
 		t.f.Close()

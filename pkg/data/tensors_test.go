@@ -83,6 +83,16 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 			})
 			collateAll(t, d)
 			meta := d.Meta()
+			for model, want := range map[[3]int]string{
+				{7, needs.Image[1], needs.Image[2]}: "and the model was trained on 7",
+				{needs.Image[0], 16, 16}:            "and the model was trained on 16×16: resize them to that",
+			} {
+				other := needs
+				other.Image = model
+				if _, err := ReadInputs(context.Background(), path, other, "", meta); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("inputs of another shape: %v, want %q", err, want)
+				}
+			}
 			in, err := ReadInputs(context.Background(), path, needs, "", meta)
 			if err != nil || in.N != 6 || !slices.Equal(in.Images, images) || !slices.Equal(in.Tokens, narrow(tokens)) {
 				t.Errorf("predict reads %d rows (%v), images equal: %v", in.N, err, slices.Equal(in.Images, images))

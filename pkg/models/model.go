@@ -95,7 +95,7 @@ func (m *Model) Accepts(s Spec) error {
 		return fmt.Errorf("a model of kind %s takes samples of %s; these are of %s", m.cfg.Kind, want, s)
 	}
 	if m.cfg.hasTokens() && s.Tokens > m.cfg.MaxLen {
-		return fmt.Errorf("instructions of %d tokens are longer than the positional table: raise max_len from %d", s.Tokens, m.cfg.MaxLen)
+		return fmt.Errorf("instructions have %d tokens, and the model takes at most %d (model.max_len)", s.Tokens, m.cfg.MaxLen)
 	}
 	return nil
 }

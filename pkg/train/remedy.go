@@ -205,8 +205,13 @@ func finite(name, dtype string, shape []int, x []float32) error {
 // CheckFinite refuses weights of which one is NaN or infinite; file is where
 // they came from.
 func CheckFinite(ps *tensor.Params, file string) error {
+	return checkFinite(ps, file, func(string) string { return "F32" })
+}
+
+// checkFinite is CheckFinite of weights that had a type of their own in the file.
+func checkFinite(ps *tensor.Params, file string, dtype func(name string) string) error {
 	for _, p := range ps.List() {
-		if err := finite(p.Name, "", p.Shape, p.Value); err != nil {
+		if err := finite(p.Name, dtype(p.Name), p.Shape, p.Value); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
@@ -219,7 +224,7 @@ func CheckFinite(ps *tensor.Params, file string) error {
 func LoadFirst(ps *tensor.Params, f *safetensors.File) error {
 	err := LoadWeights(ps, f)
 	if err == nil {
-		return CheckFinite(ps, f.Name())
+		return checkFinite(ps, f.Name(), func(name string) string { info, _ := f.Tensor(name); return info.DType })
 	}
 	var bad *checkpoint.MismatchError
 	if !errors.As(err, &bad) {
@@ -236,6 +241,8 @@ func LoadFirst(ps *tensor.Params, f *safetensors.File) error {
 		return fmt.Errorf("%s: %s\n%w", f.Name(), r, err)
 	case len(bad.Missing)+len(bad.Extra) > 0:
 		return fmt.Errorf("%w\n(init.map translates and drops names, init.partial allows what is missing on either side)", err)
+	case len(bad.Misshapen) > 0:
+		return fmt.Errorf("%w\n(tensors of another shape or type are left out, and begin as the seed says, by init.partial: true with init.map: {NAME: \"\"})", err)
 	}
 	return err
 }

@@ -221,3 +221,39 @@ func TestTransferMessagesFitAScreen(t *testing.T) {
 		t.Errorf("%v, a report of %d bytes", err, len(rep.String()))
 	}
 }
+
+// What one rule cannot mend has a last line with what to type; a float64 that is
+// finite in the file is said to be infinite as float32.
+func TestMisfitsSayWhatToType(t *testing.T) {
+	m := newModel(t, tiny)
+	m.Init(1)
+	same := func(n string) string { return n }
+	leave := "\n(tensors of another shape or type are left out, and begin as the seed says, by init.partial: true with init.map: {NAME: \"\"})"
+	find := func(w []safetensors.Tensor, name string) *safetensors.Tensor {
+		for i := range w {
+			if w[i].Name == name {
+				return &w[i]
+			}
+		}
+		t.Fatal(name)
+		return nil
+	}
+	for name, c := range map[string]struct {
+		change func(bias *safetensors.Tensor)
+		want   string
+	}{
+		"shape": {func(b *safetensors.Tensor) { b.Shape, b.Data = []int{3}, make([]float32, 3) }, "action_head.bias is [3], want [2]" + leave},
+		"type":  {func(b *safetensors.Tensor) { b.Data = []int64{1, 2} }, "action_head.bias is of type I64; save it as float32" + leave},
+		"large": {func(b *safetensors.Tensor) { b.Data = []float64{0, 1e300} }, "the value at [1] is +Inf as float32; "},
+	} {
+		w := weights(m.Params(), same)
+		c.change(find(w, "action_head.bias"))
+		if err := LoadFirst(newModel(t, tiny).Params(), inMemory(t, w)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	rep, err := LoadTransfer(newModel(t, tiny), job.Init{Map: job.Renames{{From: "acton_head.*", To: ""}, {From: "vision*", To: "vision*"}}}, 1, inMemory(t, weights(m.Params(), same)))
+	if want := `rules of init.map that no name matches: "acton_head.*"`; err != nil || len(rep.Idle) != 1 || !strings.Contains(rep.String(), want) {
+		t.Errorf("%v: %s, want %q", err, rep, want)
+	}
+}

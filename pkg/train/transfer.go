@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
@@ -20,6 +21,7 @@ type Transfer struct {
 	Fresh   []string `json:"fresh"`   // parameters that begin as the seed says
 	Unused  []string `json:"unused"`  // tensors of the file that the model has no place for
 	Dropped []string `json:"dropped"` // tensors that init.map drops
+	Idle    []string `json:"idle"`    // rules of init.map, by their left side, that no tensor's name matches
 	Values  int      `json:"values"`  // elements loaded
 	Of      int      `json:"of"`      // elements of the model
 }
@@ -30,7 +32,7 @@ func (t Transfer) String() string {
 	for _, part := range []struct {
 		what  string
 		names []string
-	}{{"resized", t.Resized}, {"fresh", t.Fresh}, {"in the file and not used", t.Unused}, {"dropped", t.Dropped}} {
+	}{{"resized", t.Resized}, {"fresh", t.Fresh}, {"in the file and not used", t.Unused}, {"dropped", t.Dropped}, {"rules of init.map that no name matches", t.Idle}} {
 		if len(part.names) > 0 {
 			s += fmt.Sprintf("\n  %s: %s", part.what, few(brief(part.names), 10))
 		}
@@ -76,6 +78,11 @@ func LoadTransfer(model *models.Model, init job.Init, seed uint64, f *safetensor
 	from := map[string]string{} // model's name → file's
 	thirds := map[*tensor.Param]int{}
 	var wrong []string
+	for _, r := range init.Map {
+		if !slices.ContainsFunc(f.Names(), func(name string) bool { _, ok := match(r.From, name); return ok }) {
+			t.Idle = append(t.Idle, strconv.Quote(r.From))
+		}
+	}
 	for _, name := range f.Names() {
 		to, dropped := rename(init.Map, name)
 		if dropped {
