@@ -22,6 +22,7 @@ import (
 // ranks are the members of a ring that is measured, and their broker.
 type ranks struct {
 	members []*ringMember
+	kill    func()   // all that are processes
 	closers []func() // in reverse
 	apart   bool     // each is a process of its own, so that CPU time can be told
 }
@@ -38,7 +39,7 @@ type ringMember struct {
 // their ring.
 func startRanks(ctx context.Context, spec rankSpec, mesh bool, listen, through string) (l *ranks, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	l = &ranks{closers: []func(){cancel}, apart: spec.Road != "memory"}
+	l = &ranks{kill: cancel, closers: []func(){cancel}, apart: spec.Road != "memory"}
 	defer func() {
 		if err != nil {
 			l.stop()
@@ -87,6 +88,7 @@ func startMember(ctx context.Context, r int, apart bool, hub *allreduce.MemNetwo
 			inR.Close()
 			outW.CloseWithError(io.EOF)
 			done <- err
+			close(done)
 		}()
 		return &ringMember{inW, json.NewEncoder(inW), json.NewDecoder(outR), func() error { outR.Close(); return <-done }}, nil
 	}
@@ -96,6 +98,7 @@ func startMember(ctx context.Context, r int, apart bool, hub *allreduce.MemNetwo
 	}
 	args := append(strings.Fields(strings.ReplaceAll(through, "{}", strconv.Itoa(r))), self, "bench", "ring", "--as-rank")
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.WaitDelay = endWait // for what a killed ssh leaves with our pipes
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
@@ -152,15 +155,20 @@ func (l *ranks) ask(order func(rank int) any) ([]rankReply, error) {
 	return replies, nil
 }
 
+// endWait is how long a rank whose input has ended may take to end.
+const endWait = 5 * time.Second
+
 // gone is the error of a rank that no longer answers.
 func (l *ranks) gone(rank int, err error) error {
+	defer time.AfterFunc(endWait, l.kill).Stop()
 	m := l.members[rank]
 	m.in.Close()
 	return fmt.Errorf("rank %d has ended: %w", rank, errors.Join(m.wait(), err))
 }
 
-// stop ends all ranks: their input ends.
+// stop ends all ranks: their input ends, and after a while they are killed.
 func (l *ranks) stop() {
+	defer time.AfterFunc(endWait, l.kill).Stop()
 	for _, m := range l.members {
 		m.in.Close()
 	}

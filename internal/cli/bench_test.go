@@ -169,8 +169,13 @@ func TestBenchRing(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s", args, code, errs)
 		}
 	}
+	// ranks that die in the middle: the others do not wait for them
+	code, _, errs := call(t, bin.coordinator, "bench", "ring", "--road", "shm,nats", "--ranks", "2", "--bytes", "64MiB", "--budget", "10m", "--through", "timeout -s KILL 1 env RANK={}")
+	if code != exitFailed || !strings.Contains(errs, "shm, 2 ranks: ") || !strings.Contains(errs, " has ended: ") {
+		t.Errorf("exit code %d\n%s", code, errs)
+	}
 	// ranks that another command starts, which here does not
-	code, _, errs := call(t, bin.coordinator, "bench", "ring", "--road", "nats", "--ranks", "2", "--bytes", "4KiB", "--through", "false {}")
+	code, _, errs = call(t, bin.coordinator, "bench", "ring", "--road", "nats", "--ranks", "2", "--bytes", "4KiB", "--through", "false {}")
 	if code != exitFailed || !strings.Contains(errs, "nats broker, 2 ranks: rank ") || !strings.Contains(errs, " has ended: ") {
 		t.Errorf("exit code %d\n%s", code, errs)
 	}

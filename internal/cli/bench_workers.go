@@ -55,12 +55,12 @@ type workload struct {
 
 // prepared are the models that bench scaling makes data for.
 var prepared = map[string]struct {
-	size, vocab, rows, steps int
-	text                     string
+	size, vocab, rows, micro, steps int
+	text                            string
 }{
-	"small": {64, 1000, 256, 200, "model: {kind: vla, vocab_size: 1000, image_size: 64, patch_size: 16, d_model: 128, n_heads: 4, n_layers: 4, action_dim: 7}\nbatch: {global: 64, micro: 32}\n"},
-	"default": {224, 10000, 64, 25,
-		"model: {kind: vla, vocab_size: 10000, image_size: 224, patch_size: 16, d_model: 512, n_heads: 8, n_layers: 6, action_dim: 7}\nbatch: {global: 16, micro: 8}\n"},
+	"small": {64, 1000, 256, 32, 200, "model: {kind: vla, vocab_size: 1000, image_size: 64, patch_size: 16, d_model: 128, n_heads: 4, n_layers: 4, action_dim: 7}\n"},
+	"default": {224, 10000, 64, 8, 25,
+		"model: {kind: vla, vocab_size: 10000, image_size: 224, patch_size: 16, d_model: 512, n_heads: 8, n_layers: 6, action_dim: 7}\n"},
 }
 
 // jobSteps is how many steps of a job file count for a run.
@@ -82,12 +82,12 @@ func newBenchWorkers() *cobra.Command {
 		Long: `Train the same job on one worker and on several, which are processes of one thread
 each, in turns, and print what more workers are worth:
 
-  small     d_model 128, 4 layers, 64×64 pixels, 2 micro-batches of 32 a step
-  default   the reference's model, 2 micro-batches of 8 a step
+  small     d_model 128, 4 layers, 64×64 pixels, micro-batches of 32
+  default   the reference's model, micro-batches of 8
   JOB.yaml  a job as it is, but for its number of steps
 
-The first two read random tensors from a file, so that nothing but training takes
-time. Step times are medians of metrics.jsonl after a warm-up of a fifth of the steps;
+The first two have as many micro-batches a step as the most workers, two at least,
+and read random tensors from a file, so that nothing but training takes time. Step times are medians of metrics.jsonl after a warm-up of a fifth of the steps;
 ratios are medians over the rounds of two runs of the same round. All runs of a job
 must end with the same weights.`,
 		Example: "  coordinator bench scaling examples/tabletop.yaml\n  coordinator bench scaling --models small --roads nats --workers 1,2,4 --json",
@@ -167,7 +167,8 @@ func (f *workersFlags) workloads(dir string, jobs []string) (l []workload, err e
 		if err := writeTensors(data, randomTensors(p.rows, p.size, p.vocab)); err != nil {
 			return nil, err
 		}
-		text := fmt.Sprintf("name: %s\nseed: 1\n%sdata: {kind: tensors, path: %q}\noptimizer: {lr: 1.0e-4}\ntrain: {steps: %d}\n", m, p.text, data, p.steps)
+		text := fmt.Sprintf("name: %s\nseed: 1\n%sdata: {kind: tensors, path: %q}\nbatch: {global: %d, micro: %d}\noptimizer: {lr: 1.0e-4}\ntrain: {steps: %d}\n",
+			m, p.text, data, p.micro*max(2, slices.Max(f.workers)), p.micro, p.steps)
 		w := workload{name: m, file: filepath.Join(dir, m+".yaml"), steps: p.steps}
 		if err := os.WriteFile(w.file, []byte(text), 0o644); err != nil {
 			return nil, err

@@ -43,14 +43,14 @@ func TestBenchWorkers(t *testing.T) {
 }
 
 // What bench scaling prepares is what it says: jobs with a micro-batch for each
-// of two workers, of the models that bench step and the peer have.
+// of four workers, of the models that bench step and the peer have.
 func TestPreparedJobs(t *testing.T) {
-	f := workersFlags{models: []string{"small", "default"}}
+	f := workersFlags{models: []string{"small", "default"}, workers: []int{1, 4}}
 	l, err := f.workloads(t.TempDir(), []string{"testdata/small.yaml"})
 	if err != nil || len(l) != 3 || l[2].steps != jobSteps {
 		t.Fatalf("%+v, %v", l, err)
 	}
-	for i, want := range []struct{ global, micro, size, d, layers, vocab int }{{64, 32, 64, 128, 4, 1000}, {16, 8, 224, 512, 6, 10000}} {
+	for i, want := range []struct{ global, micro, size, d, layers, vocab int }{{128, 32, 64, 128, 4, 1000}, {32, 8, 224, 512, 6, 10000}} {
 		j, err := job.Load(l[i].file, l[i].set)
 		if err != nil {
 			t.Fatal(err)
