@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
@@ -306,12 +307,16 @@ func (c *children) start(id string) {
 	began, _ := log.Seek(0, io.SeekEnd)
 	s.cmd, s.began, s.joined, s.log, s.from = cmd, time.Now(), false, log.Name(), began
 	time.AfterFunc(joinSoon, func() { c.overdue(id, s, cmd) })
+	kills, _ := machine.Kills()
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
 		defer log.Close()
 		err := cmd.Wait()
 		reason := exitReason(err, lastWords(log.Name(), began))
+		if why := killedForMemory(kills); why != "" && killed(err) {
+			reason += "; " + why
+		}
 		c.coord.Tell(cluster.WorkerGone{Worker: id, Reason: reason})
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -444,6 +449,16 @@ func (c *children) leave() {
 	defer c.mu.Unlock()
 	c.closing = true
 	close(c.done)
+}
+
+// killed says whether a process ended by SIGKILL.
+func killed(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	st, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && st.Signaled() && st.Signal() == syscall.SIGKILL
 }
 
 func exitReason(err error, last string) string {

@@ -26,7 +26,8 @@ Exit codes:
   0  done
   1  failed; the message says why
   2  wrong usage, or a mistake in the job file
-  3  left before the last step: stopped, or released; a checkpoint to resume from is stored`
+  3  left before the last step: stopped, or released; a checkpoint to resume from is stored
+A crash of the program itself ends by SIGABRT (134), never with 2.`
 
 // usageError is a mistake in how the command was called.
 type usageError struct{ err error }
@@ -58,7 +59,13 @@ func exitCode(err error) int {
 }
 
 // Main runs cmd and returns the process's exit code. Errors go to stderr once.
-func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) int {
+func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) (code int) {
+	crashByAbort()
+	defer func() {
+		if p := recover(); p != nil {
+			code = crashed(stderr, cmd.Name(), p)
+		}
+	}()
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)

@@ -124,6 +124,9 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err := r.checkTeacher(); err != nil {
 		return err
 	}
+	if err := r.fits(); err != nil {
+		return err
+	}
 	model, _, err := train.Build(r.job, r.meta)
 	if err != nil {
 		return err

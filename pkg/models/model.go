@@ -24,6 +24,39 @@ type Model struct {
 // New builds a model with zero parameters; Init or a file fills them. The
 // error joins every mistake in c, each a *ConfigError.
 func New(c Config) (*Model, error) {
+	m, err := declare(c)
+	if err != nil {
+		return nil, err
+	}
+	m.Params().Seal()
+	return m, nil
+}
+
+// Size is what a model takes by count.
+type Size struct {
+	Parameters int
+	Cost       Cost // of one sample
+}
+
+// Bytes is the memory of the model's weights.
+func (s Size) Bytes() int64 { return 4 * int64(s.Parameters) }
+
+// Count says what a model of c takes, without taking it: New allocates as much.
+func Count(c Config, spec Spec) (Size, error) {
+	if err := c.Validate(); err != nil {
+		return Size{}, err
+	}
+	table := c.MaxLen * c.DModel // of positions, which are no parameters
+	c.MaxLen = min(c.MaxLen, 2)
+	m, err := declare(c)
+	if err != nil {
+		return Size{}, err
+	}
+	return Size{m.Params().Count() + table, m.Cost(spec)}, nil
+}
+
+// declare is New without the parameters' memory.
+func declare(c Config) (*Model, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -48,7 +81,6 @@ func New(c Config) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Params().Seal()
 	return m, nil
 }
 

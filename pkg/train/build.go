@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -38,9 +39,19 @@ func modelConfig(m job.Model, meta data.Meta) models.Config {
 	return c
 }
 
-// Build returns the job's model, with zero weights, and its training options.
+// Build returns the job's model, with zero weights, and its training options. A
+// model that cannot fit into memory is a *TooLargeError.
 func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	c := ModelConfig(j, meta)
+	need, err := NeedOf(j, meta)
+	if err != nil {
+		return nil, Options{}, err
+	}
+	if here, ok := machine.Memory(); ok {
+		if err := need.Model(here); err != nil {
+			return nil, Options{}, err
+		}
+	}
 	if meta.VocabSize > c.VocabSize && meta.Spec.Tokens > 0 {
 		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d (leave it out to take the data's %d)", c.VocabSize, meta.VocabSize-1, meta.VocabSize)
 	}

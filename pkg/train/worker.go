@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -267,6 +268,15 @@ func (w *Worker) settled(ctx context.Context) {
 func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err error) {
 	if w.source, err = w.openData(welcome); err != nil {
 		return err
+	}
+	need, err := NeedOf(w.job, w.source.meta)
+	if err != nil {
+		return err
+	}
+	if here, ok := machine.Memory(); ok {
+		if err := need.Workers(1, here); err != nil {
+			return err
+		}
 	}
 	model, opt, err := Build(w.job, w.source.meta)
 	if err != nil {

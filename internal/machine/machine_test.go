@@ -1,0 +1,65 @@
+package machine
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// kernel is what the kernel's files hold.
+func kernel(m map[string]string) files {
+	return func(path string) (string, bool) { s, ok := m[path]; return s, ok }
+}
+
+const meminfo = "MemTotal:       1000 kB\nMemFree: 1 kB\nSwapTotal:  24 kB\n"
+
+func TestMemory(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  int64
+		of    string
+	}{
+		"no limit":           {map[string]string{"/proc/meminfo": meminfo, "/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "max\n"}, 1024 << 10, "machine"},
+		"v2":                 {map[string]string{"/proc/meminfo": meminfo, "/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max": "max\n", "/sys/fs/cgroup/a/memory.max": "5000\n", "/sys/fs/cgroup/a/memory.swap.max": "0\n"}, 5000, "container"},
+		"v2 with swap":       {map[string]string{"/proc/meminfo": meminfo, "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "5000\n", "/sys/fs/cgroup/memory.swap.max": "70\n"}, 5070, "container"},
+		"v2, swap unlimited": {map[string]string{"/proc/meminfo": meminfo, "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "5000\n", "/sys/fs/cgroup/memory.swap.max": "max\n"}, 5000 + 24<<10, "container"},
+		"v1":                 {map[string]string{"/proc/meminfo": meminfo, "/proc/self/cgroup": "4:memory:/x\n0::/\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes": "6000\n"}, 6000, "container"},
+		"v1, none":           {map[string]string{"/proc/meminfo": meminfo, "/proc/self/cgroup": "4:cpu,memory:/x\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes": "9223372036854771712\n"}, 1024 << 10, "machine"},
+	} {
+		l, ok := memory(kernel(c.files))
+		if !ok || l.Bytes != c.want || !strings.Contains(l.Of, c.of) {
+			t.Errorf("%s: %v, %v; want %d of the %s", name, l, ok, c.want, c.of)
+		}
+	}
+	if l, ok := memory(kernel(nil)); ok {
+		t.Errorf("without files: %v", l)
+	}
+	if l, ok := Memory(); runtime.GOOS == "linux" && (!ok || l.Bytes < 1<<20) {
+		t.Errorf("here: %v, %v", l, ok)
+	}
+}
+
+func TestKills(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  int64
+		ok    bool
+	}{
+		"v2":           {map[string]string{"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.events": "low 0\nmax 7\noom 2\noom_kill 3\n"}, 3, true},
+		"in container": {map[string]string{"/proc/self/cgroup": "0::/../x\n", "/sys/fs/cgroup/memory.events": "oom_kill 4\n"}, 4, true},
+		"v1":           {map[string]string{"/proc/self/cgroup": "4:memory:/x\n0::/\n", "/sys/fs/cgroup/memory/x/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"}, 5, true},
+		"unknown":      {map[string]string{"/proc/self/cgroup": "0::/\n"}, 0, false},
+	} {
+		if n, ok := kills(kernel(c.files)); n != c.want || ok != c.ok {
+			t.Errorf("%s: %d, %v; want %d, %v", name, n, ok, c.want, c.ok)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[int64]string{7: "7 bytes", 1234: "1.23 kB", 206e9: "206 GB", 1 << 60: "1.15 EB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %s, want %s", n, got, want)
+		}
+	}
+}
