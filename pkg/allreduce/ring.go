@@ -123,8 +123,8 @@ func (r *Ring) take() {
 }
 
 // transmit hands frames to the network. One that does not go is a lost one,
-// which the link mends, and so will be those after it: the next tick tries
-// anew. A closed network ends the ring, and so does a frame that can never go.
+// which the link mends, and so will be those after it: the next question finds
+// them missing. A closed network ends the ring, and so does a frame that can never go.
 func (r *Ring) transmit() {
 	for _, o := range r.core.Outgoing() {
 		err := r.net.Send(r.ctx, o.To, o.Frame)
