@@ -214,6 +214,8 @@ func (v *view) erase(b *bytes.Buffer) {
 const (
 	barWidth   = 30
 	sparkWidth = 40
+
+	shownMembers = 16 // more would not fit a screen, which is drawn in place
 )
 
 func (v *view) block(b *bytes.Buffer, now time.Time) {
@@ -251,7 +253,11 @@ func (v *view) block(b *bytes.Buffer, now time.Time) {
 		line("slowest rank, ms: data %.1f  forward %.1f  backward %.1f  ring (not hidden) %.1f  optimizer %.1f",
 			1e3*t.Data, 1e3*t.Forward, 1e3*t.Backward, 1e3*t.Ring, 1e3*t.Optimizer)
 	}
-	for _, w := range v.members {
+	for i, w := range v.members {
+		if i == shownMembers {
+			line("  … and %d more", len(v.members)-i)
+			break
+		}
 		rank := "-"
 		if w.Rank >= 0 {
 			rank = fmt.Sprint(w.Rank)

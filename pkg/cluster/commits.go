@@ -4,15 +4,32 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
 
-// stepReports are those of one step, by rank.
+// stepReports are those of one step, as they came.
 type stepReports struct {
 	list  []*Report
+	from  map[string]bool // whose they are
 	world int
 	first time.Time
+}
+
+// byRank are the reports by rank, and of one rank, which members of different
+// generations may have had, as they came.
+func (r *stepReports) byRank() []*Report {
+	out := make([]*Report, len(r.list))
+	for _, o := range r.list {
+		if o.Rank >= len(out) || out[o.Rank] != nil {
+			out = slices.Clone(r.list)
+			slices.SortStableFunc(out, func(a, b *Report) int { return a.Rank - b.Rank })
+			return out
+		}
+		out[o.Rank] = o
+	}
+	return out
 }
 
 // report takes note of a commit. Each member knows the whole step, so one
@@ -41,16 +58,14 @@ func (m *Machine) report(e *Report) {
 		return // it is sent again
 	}
 	if r == nil {
-		r = &stepReports{world: e.World, first: m.at}
+		r = &stepReports{world: e.World, first: m.at, from: make(map[string]bool, len(m.places))}
 		m.reports[e.Step] = r
 	}
-	for _, o := range r.list {
-		if o.Worker == e.Worker {
-			return // again
-		}
+	if r.from[e.Worker] {
+		return // again
 	}
+	r.from[e.Worker] = true
 	r.list = append(r.list, e)
-	slices.SortFunc(r.list, func(a, b *Report) int { return a.Rank - b.Rank })
 	m.emit(func(r *stepReports) bool { return len(r.list) >= r.world })
 }
 
@@ -68,15 +83,57 @@ func (m *Machine) roomFor(step uint64) bool {
 }
 
 // ballot is what of a report must be the same bits on every member.
-func ballot(r *Report) string {
-	s := fmt.Sprintf("gradient norm %v", r.GradNorm)
-	if r.Refused != "" {
+type ballot struct {
+	refused bool
+	norm    uint64 // bits of the gradient's, unless it was refused
+	state   string
+}
+
+func ballotOf(r *Report) ballot {
+	b := ballot{refused: r.Refused != "", state: r.Digest[:min(len(r.Digest), 24)]}
+	if !b.refused {
+		b.norm = math.Float64bits(r.GradNorm)
+	}
+	return b
+}
+
+func (b ballot) String() string {
+	s := fmt.Sprintf("gradient norm %v", math.Float64frombits(b.norm))
+	if b.refused {
 		s = "no update"
 	}
-	if r.Digest != "" {
-		s += fmt.Sprintf(" and state %.24s", r.Digest)
+	if b.state != "" {
+		s += " and state " + b.state
 	}
 	return s
+}
+
+// compare looks whether all who are of this generation said the same of a step;
+// the others have been asked since.
+func (m *Machine) compare(step uint64, list []*Report) (agreed bool) {
+	var first *ballot
+	alike := true
+	for _, o := range list {
+		if o.Generation == m.generation {
+			if b := ballotOf(o); first == nil {
+				first = &b
+			} else if alike = b == *first; !alike {
+				break
+			}
+		}
+	}
+	if alike {
+		return first != nil
+	}
+	votes := map[string][]string{} // in words, for people
+	for _, o := range list {
+		if o.Generation == m.generation {
+			b := ballotOf(o).String()
+			votes[b] = append(votes[b], o.Worker)
+		}
+	}
+	m.judge(step, votes)
+	return false
 }
 
 // emit tells of committed steps in order, for as long as enough says so.
@@ -88,21 +145,16 @@ func (m *Machine) emit(enough func(*stepReports) bool) {
 		}
 		m.reported++
 		delete(m.reports, m.reported)
+		list := r.byRank()
 		if m.reported > m.told {
 			m.told = m.reported
-			m.act(StepDone{r.list})
+			m.act(StepDone{list})
 		}
-		votes := map[string][]string{}
-		for _, o := range r.list {
-			if o.Generation == m.generation { // else they have been asked since
-				votes[ballot(o)] = append(votes[ballot(o)], o.Worker)
-			}
-		}
-		m.judge(m.reported, votes)
-		if d := r.list[0].Digest; d != "" && len(votes) == 1 && len(r.list) == r.world {
+		agreed := m.compare(m.reported, list)
+		if d := list[0].Digest; d != "" && agreed && len(list) == r.world {
 			m.learn(m.reported, d)
 		}
-		m.watchPace(r.list)
+		m.watchPace(list)
 		m.saveWhole()
 	}
 }
@@ -351,7 +403,7 @@ func (m *Machine) conclude() {
 
 // holders are the members at rest that hold the state after the committed step.
 func (m *Machine) holders() (l []*Member) {
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		if w.Status == AtRest && m.upToDate(w) {
 			l = append(l, w)
 		}

@@ -17,7 +17,7 @@ type Hooks struct {
 	Welcome  func(*Join) *Welcome                          // the job for an accepted worker
 	StepDone func([]*Report)                               // a step is committed; by rank
 	Noted    func() uint64                                 // the newest step that StepDone told of whose record is safe; nil: each is at once
-	Members  func(Phase, []Member)                         // after each event that may have changed them
+	Members  func(Phase, []Member)                         // at once where somebody came or went or the phase is another; what they do, a few times a second
 	Save     func(context.Context, uint64, []*Offer) error // fetch a checkpoint's parts to the disk; one call at a time
 	Rewind   func(context.Context) (uint64, []Blob, error) // put the disk's newest state on offer: all that was in memory is lost
 	Note     func(text string)                             // a decision, in words
@@ -110,6 +110,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	defer tick.Stop()
 	clock := NewClock(time.Now(), 2*tickPeriod(cfg.Deadline))
 	m := NewMachine(cfg, time.Now())
+	var shown showing
 	var finish *Finish
 	var linger <-chan time.Time // for workers that did not hear the end
 	queued := 0                 // events that came before the tick that is due
@@ -141,6 +142,9 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 		var reply func([]byte) error
 		if a, ok := ev.(asking); ok {
 			ev, reply = a.msg, a.reply
+		}
+		if id, _, ok := sender(ev); ok {
+			probes.heard(id)
 		}
 		if a, ok := ev.(*Ask); ok {
 			ev = c.ask(m, a, reply)
@@ -192,12 +196,38 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				linger = time.After(min(cfg.Deadline, 2*time.Second))
 			}
 		}
-		c.hooks.Members(m.Phase(), m.Members())
-		probes.watch(m.Expected())
+		if shown.due(m, ev, len(c.events) > 0) {
+			c.hooks.Members(m.Phase(), m.Members())
+			probes.watch(m.Expected())
+		}
 		if finish != nil && (len(m.members) == 0 || finish.Outcome == Superseded) {
 			return *finish, nil
 		}
 	}
+}
+
+// showing is what was last shown of the members. Each look at them costs as much
+// as there are members, so there is none after each of their messages: it would
+// cost their number squared in every step.
+type showing struct {
+	ever   bool
+	phase  Phase
+	people uint64
+	stale  bool // something has happened since
+}
+
+// due says whether the members are to be shown after ev: at once where the phase
+// changed, or who they are and no other event waits, which may change that too;
+// and with each tick, where anything happened at all.
+func (s *showing) due(m *Machine, ev any, more bool) bool {
+	_, tick := ev.(Tick)
+	changed := !s.ever || m.Phase() != s.phase || m.People() != s.people && !more
+	if !changed && !(tick && s.stale) {
+		s.stale = s.stale || !tick
+		return false
+	}
+	*s = showing{ever: true, phase: m.Phase(), people: m.People()}
+	return true
 }
 
 // acknowledge has workers keep their reports of steps whose record is not safe

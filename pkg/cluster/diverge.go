@@ -149,7 +149,7 @@ func (m *Machine) raiseFence(fence uint64) {
 		return
 	}
 	m.committed = m.base.Step
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		switch {
 		case w.Seat == nil || !w.State:
 		case w.Seat.Generation < fence:
@@ -197,7 +197,7 @@ func majority(votes map[string][]string) (vote string, tie bool) {
 func ballots(votes map[string][]string) string {
 	var l []string
 	for v, who := range votes {
-		l = append(l, fmt.Sprintf("%s say %s", strings.Join(who, ", "), v))
+		l = append(l, fmt.Sprintf("%s say %s", listed(who), v))
 	}
 	slices.Sort(l)
 	return strings.Join(l, "; ")

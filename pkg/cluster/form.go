@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
@@ -14,7 +13,7 @@ import (
 func (m *Machine) form() {
 	m.flush(true) // whoever has committed a step has said so before it said that it stands
 	var live []*Member
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		if w.Status == AtRest {
 			live = append(live, w)
 		}
@@ -50,6 +49,7 @@ func (m *Machine) form() {
 	m.start = beginning{step: m.committed, digest: m.digest, hosts: m.hosts()}
 	m.enter(Forming)
 	clear(m.ring)
+	m.people++
 	clear(m.struck)
 	var names, behind []string
 	for r, p := range m.places {
@@ -63,9 +63,9 @@ func (m *Machine) form() {
 			m.start.sources = append(m.start.sources, p.Worker)
 		}
 	}
-	text := fmt.Sprintf("generation %d: %d workers from step %d (%s)", m.generation, len(names), m.committed, strings.Join(names, ", "))
+	text := fmt.Sprintf("generation %d: %d workers from step %d (%s)", m.generation, len(names), m.committed, listed(names))
 	if len(behind) > 0 {
-		text += "; " + strings.Join(behind, ", ") + " get the state from the others"
+		text += "; " + listed(behind) + " get the state from the others"
 	}
 	m.act(Note{Text: text})
 	m.roads()
@@ -156,7 +156,7 @@ func (m *Machine) release(live []*Member) []*Member {
 		w := live[worst]
 		m.note("worker %s%s is released: the job is to have %d workers", w.Worker, m.rankText(w.Worker), m.target)
 		m.act(Send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", m.target)}})
-		delete(m.members, w.Worker)
+		m.strikeOff(w.Worker)
 		live = slices.Delete(live, worst, worst+1)
 		m.voidOffers(m.generation + 1) // of this generation it may have had parts
 	}
@@ -293,13 +293,14 @@ func (m *Machine) rewound(e Restored) {
 	clear(m.offers)
 	m.places, m.midStep, m.gaveUp = nil, false, 0
 	clear(m.ring)
+	m.people++
 	m.generation++ // whoever still runs an older one is to leave it
 	m.void = m.generation
 	if m.distrust {
 		m.fence = m.generation
 	}
 	m.enter(Gathering)
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		w.Rank, w.Spare = -1, false
 		w.State = w.State && !m.distrust
 		lives := w.State && w.Status == Stepping && w.Seat != nil && w.Step >= e.Step // it came back, and is recalled

@@ -61,7 +61,7 @@ func (m *Machine) join(j *Join) {
 	}
 	if w == nil {
 		w = &Member{Join: *j, Rank: -1}
-		m.members[j.Worker] = w
+		m.enlist(w)
 		if j.Seat == nil {
 			delete(m.suspects, j.Worker) // another process, which holds nothing
 		}
@@ -82,6 +82,7 @@ func (m *Machine) join(j *Join) {
 				for _, id := range j.Seat.Members {
 					m.ring[id] = true // those that are to be heard of before going on
 				}
+				m.people++
 				if m.places == nil {
 					m.places = j.Seat.places()
 				}

@@ -2,13 +2,14 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
 
 // lose handles a member that is not there any more.
 func (m *Machine) lose(w *Member, reason string) {
-	delete(m.members, w.Worker)
+	m.strikeOff(w.Worker)
 	delete(m.faults, w.Worker)
 	m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
 	if !m.ring[w.Worker] {
@@ -19,6 +20,7 @@ func (m *Machine) lose(w *Member, reason string) {
 		m.recall(fmt.Sprintf("worker %s was lost after step %d: %s", w.Worker, w.Step, reason))
 	case Gathering:
 		delete(m.ring, w.Worker)
+		m.people++
 	}
 }
 
@@ -31,7 +33,7 @@ func (m *Machine) recall(reason string) {
 	m.midStep = true
 	m.enter(Settling)
 	m.note("generation %d is over: %s", m.generation-1, reason)
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		if w.Status == Loading {
 			continue
 		}
@@ -101,37 +103,107 @@ const stopPatience = 15 * time.Second
 // stalled tells whom a worker waits for. A job that is to stop does not wait
 // for a step for ever: what is committed is stored.
 func (m *Machine) stalled(e *Stall) {
-	m.note("stall: worker %s%s has waited %.1f s in step %d, bucket %d, %s chunk %d, for %s", e.Worker, m.rankText(e.Worker), e.Seconds, e.Step, e.Bucket, e.Pass, e.Chunk, m.named(e.Peer))
+	if s := &m.stalls; s.add(m.at, e) {
+		m.note("stall: worker %s%s has waited %.1f s in step %d, bucket %d, %s chunk %d, for %s", e.Worker, m.rankText(e.Worker), e.Seconds, e.Step, e.Bucket, e.Pass, e.Chunk, m.named(e.Peer))
+	}
 	if m.stopping != "" && m.phase == Running && e.Generation == m.generation && m.at.Sub(m.asked) >= stopPatience && e.Seconds >= stopPatience.Seconds() {
 		m.recall(fmt.Sprintf("%s, and step %d stands still", m.stopping, e.Step))
 	}
+}
+
+// stalls are those of about a second: where one rank stands still, all others
+// wait, each for its neighbour, and say so. A few are told of as they come.
+type stalls struct {
+	began   time.Time // zero: none
+	told    int
+	longest float64
+	waiting map[string]bool
+	peers   map[string]bool // for whom they wait
+}
+
+const (
+	stallsTold  = 3
+	stallsEvery = time.Second
+)
+
+// add takes note of a stall, and says whether it is to be told of by itself.
+func (s *stalls) add(now time.Time, e *Stall) bool {
+	if s.began.IsZero() {
+		*s = stalls{began: now, waiting: map[string]bool{}, peers: map[string]bool{}}
+	}
+	s.waiting[e.Worker], s.peers[e.Peer] = true, true
+	s.longest = max(s.longest, e.Seconds)
+	s.told++
+	return s.told <= stallsTold
+}
+
+// over is what there is to say of those that were not told of, once they have
+// had the time to come; empty: nothing.
+func (s *stalls) over(now time.Time) string {
+	if s.began.IsZero() || now.Sub(s.began) < stallsEvery {
+		return ""
+	}
+	was := *s
+	*s = stalls{}
+	if was.told <= stallsTold {
+		return ""
+	}
+	var roots []string
+	for id := range was.peers {
+		if !was.waiting[id] {
+			roots = append(roots, "worker "+id)
+		}
+	}
+	slices.Sort(roots)
+	text := fmt.Sprintf("stall: %d workers wait, the longest %.1f s", len(was.waiting), was.longest)
+	if len(roots) == 0 {
+		return text + ", each for another one that waits"
+	}
+	return text + "; not waiting, and waited for: " + listed(roots)
 }
 
 // named is a worker with its rank.
 func (m *Machine) named(id string) string { return "worker " + id + m.rankText(id) }
 
 func (m *Machine) rankText(id string) string {
-	for r, p := range m.places {
-		if p.Worker == id && m.ring[id] {
-			return fmt.Sprintf(" (rank %d)", r)
+	if w := m.members[id]; w != nil && m.ring[id] && w.Rank >= 0 && w.Rank < len(m.places) && m.places[w.Rank].Worker == id {
+		return fmt.Sprintf(" (rank %d)", w.Rank)
+	}
+	if m.ring[id] { // it is not there any more, or has yet to come back
+		for r, p := range m.places {
+			if p.Worker == id {
+				return fmt.Sprintf(" (rank %d)", r)
+			}
 		}
 	}
 	return ""
 }
 
+// listed are names for people, of many the first ones.
+func listed(names []string) string {
+	const most = 16
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
 func (m *Machine) tick() {
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		limit := m.cfg.Deadline
 		if silent := m.at.Sub(w.LastSeen); silent > limit && !m.at.Before(m.pardon) {
 			m.lose(w, fmt.Sprintf("not heard from for %v", silent.Round(time.Millisecond)))
 		}
 	}
 	m.awaited()
+	if text := m.stalls.over(m.at); text != "" {
+		m.note("%s", text)
+	}
 	m.flush(false)
 	if m.raise != 0 && m.phase == Running && m.at.Sub(m.raised) > m.nagAfter() {
 		m.flag(m.raise)
 	}
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		if m.at.Sub(w.nagged) > m.nagAfter() {
 			m.nag(w)
 		}
@@ -155,7 +227,7 @@ func (m *Machine) awaited() {
 		return
 	}
 	var late []*Member
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		if m.phase == Settling && w.Status == Stepping || m.phase == Forming && w.Status == Assigned {
 			late = append(late, w)
 		}

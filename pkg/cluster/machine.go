@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -41,6 +42,8 @@ type Machine struct {
 	phase      Phase
 	generation uint64
 	members    map[string]*Member // that are alive
+	roster     []*Member          // the same by id; replaced, never changed, so that who walks it may lose some
+	people     uint64             // changes of members and ring so far
 	places     []Place            // of the current generation, by rank, with its first step's micro-batches
 	bounds     []int              // of its later steps
 	start      beginning          // what it began with
@@ -67,6 +70,7 @@ type Machine struct {
 	gaveUp    uint64          // newest step whose checkpoint could not be stored: parts of it are offered in vain
 	retake    bool            // so a checkpoint is owed
 	doubted   uint64          // step that was being saved when a worker was lost
+	stalls    stalls          // of about a second
 	late      bool            // whom all wait for has been said, in this phase
 	refused   int             // saves of the last step that failed
 	waiting   time.Time       // since the first of them; zero: none has
@@ -79,6 +83,9 @@ type Machine struct {
 	stopping string            // reason; empty: nobody asked
 	asked    time.Time         // when
 	reshares bool              // micro-batches are to be divided anew
+	news     bool              // somebody may have become ready since members without a place were looked for
+	recovers bool              // whether the slow ones have recovered is to be looked at
+	paces    []float64         // memory of watchPace
 	target   int               // of Scale; 0: none
 	diverged string            // who holds different states, where a generation has yet to end for it
 	torn     string            // the same, where nobody's state is to count for it
@@ -132,7 +139,7 @@ func (m *Machine) Committed() uint64 { return m.committed }
 // Members returns copies of the living members: by rank, those without one last, by id.
 func (m *Machine) Members() []Member {
 	var l []Member
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		l = append(l, *w)
 	}
 	sort.SliceStable(l, func(i, j int) bool { return uint(l[i].Rank) < uint(l[j].Rank) })
@@ -153,18 +160,34 @@ func (m *Machine) Expected() []string {
 	return l
 }
 
-func (m *Machine) sorted() []*Member {
-	l := make([]*Member, 0, len(m.members))
-	for _, w := range m.members {
-		l = append(l, w)
-	}
-	sort.Slice(l, func(i, j int) bool { return l[i].Worker < l[j].Worker })
-	return l
+// People counts the changes of Members and Expected, in who they are.
+func (m *Machine) People() uint64 { return m.people }
+
+// enlist makes w a member.
+func (m *Machine) enlist(w *Member) {
+	i, _ := slices.BinarySearchFunc(m.roster, w.Worker, byID)
+	m.roster = slices.Concat(m.roster[:i], []*Member{w}, m.roster[i:])
+	m.members[w.Worker] = w
+	m.people++
+	m.recovers = true
 }
+
+// strikeOff ends the membership of a worker, if it is one.
+func (m *Machine) strikeOff(id string) {
+	if i, ok := slices.BinarySearchFunc(m.roster, id, byID); ok {
+		m.roster = slices.Concat(m.roster[:i], m.roster[i+1:])
+		delete(m.members, id)
+		m.people++
+		m.recovers = true
+	}
+}
+
+func byID(w *Member, id string) int { return strings.Compare(w.Worker, id) }
 
 // Step takes one event at a time and returns what is to be done about it.
 func (m *Machine) Step(now time.Time, ev any) []any {
 	m.out, m.at = nil, now
+	m.news = m.news || !routine(ev)
 	if m.phase == Ended {
 		switch e := ev.(type) {
 		case *Join:
@@ -174,7 +197,7 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 				m.act(Send{e.Worker, &m.ending})
 			}
 		case *Leave:
-			delete(m.members, e.Worker)
+			m.strikeOff(e.Worker)
 		}
 		return m.out
 	}
@@ -232,6 +255,7 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 			m.lose(w, e.Reason)
 		} else if m.phase == Gathering { // it need not be waited for
 			delete(m.ring, e.Worker)
+			m.people++
 		}
 	case Saved:
 		m.saved(e)
@@ -348,7 +372,7 @@ func (m *Machine) enter(p Phase) {
 }
 
 func (m *Machine) broadcast(msg any) {
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		m.act(Send{w.Worker, msg})
 	}
 }
@@ -475,12 +499,25 @@ func (m *Machine) ringStands() bool {
 
 // wantsReform says whether the next step boundary should change the members.
 func (m *Machine) wantsReform() bool {
-	for _, w := range m.sorted() {
-		if !m.ring[w.Worker] && w.Status != Loading {
-			return true
+	if m.news {
+		m.news = false
+		for _, w := range m.roster {
+			if !m.ring[w.Worker] && w.Status != Loading {
+				return true
+			}
 		}
 	}
 	return m.reshare()
+}
+
+// routine says whether an event is one of those that come from every member in
+// every step: what follows from them must not look at all the others.
+func routine(ev any) bool {
+	switch ev.(type) {
+	case *Heartbeat, *Report, *Stall, *Notice, *Offer:
+		return true
+	}
+	return false
 }
 
 func (m *Machine) finish(o Outcome, reason string) {

@@ -7,6 +7,7 @@ import "slices"
 // against: a process that froze for a second or for twenty is not a slow one.
 type pace struct {
 	times [slowSteps]float64 // seconds, of step i at i modulo their number
+	usual float64            // their median; 0 before the first
 	n     int                // steps
 	slow  int                // steps in a row that it was much slower than the others
 	quick int                // steps since then that it was not
@@ -25,20 +26,17 @@ const (
 func (p *pace) add(seconds float64) {
 	p.times[p.n%slowSteps] = max(seconds, minPace)
 	p.n++
+	sorted := p.times // a copy
+	l := sorted[:min(p.n, slowSteps)]
+	slices.Sort(l)
+	p.usual = l[len(l)/2]
 }
 
 // newest is the time of the newest step.
 func (p *pace) newest() float64 { return p.times[(p.n-1)%slowSteps] }
 
 // typical is the median of the newest times; 0 before the first.
-func (p *pace) typical() float64 {
-	l := slices.Clone(p.times[:min(p.n, slowSteps)])
-	if len(l) == 0 {
-		return 0
-	}
-	slices.Sort(l)
-	return l[len(l)/2]
-}
+func (p *pace) typical() float64 { return p.usual }
 
 // known says whether there are times enough to go by.
 func (p *pace) known() bool { return p.n >= slowSteps }
@@ -85,27 +83,50 @@ func (m *Machine) watchPace(reports []*Report) {
 	if m.phase != Running {
 		return
 	}
+	m.recovers = true // one may have
+	all := m.paces[:0]
+	for _, o := range m.roster {
+		if o.pace.known() && m.ring[o.Worker] && !o.Spare {
+			all = append(all, o.pace.typical())
+		}
+	}
+	m.paces = all
+	slices.Sort(all)
 	for _, r := range reports {
 		w := m.members[r.Worker]
 		if w == nil || !w.pace.known() || !m.ring[w.Worker] {
 			continue
 		}
-		var others []float64
-		for _, o := range m.members {
-			if o != w && o.pace.known() && m.ring[o.Worker] && !o.Spare {
-				others = append(others, o.pace.typical())
-			}
-		}
-		if len(others) == 0 {
+		median, ok := medianBut(all, w.pace.typical(), !w.Spare)
+		if !ok {
 			continue
 		}
-		slices.Sort(others)
-		median := others[len(others)/2]
 		w.Slowdown = w.pace.typical() / median
 		if w.pace.staysSlow(median) {
-			m.straggler(w)
+			if m.straggler(w); m.phase != Running { // it is gone, and the generation with it
+				return
+			}
 		}
 	}
+}
+
+// medianBut is the median of all, which are sorted, but for one that is x, where
+// x is one of them; ok is false where none are left.
+func medianBut(all []float64, x float64, in bool) (median float64, ok bool) {
+	if !in {
+		if len(all) == 0 {
+			return 0, false
+		}
+		return all[len(all)/2], true
+	}
+	if len(all) < 2 {
+		return 0, false
+	}
+	k := (len(all) - 1) / 2
+	if i, _ := slices.BinarySearch(all, x); i <= k {
+		k++
+	}
+	return all[k], true
 }
 
 func (m *Machine) straggler(w *Member) {
@@ -130,9 +151,10 @@ func (m *Machine) reshare() bool {
 		m.reshares = false
 		return true
 	}
-	if m.cfg.Straggler != ShedStraggler {
+	if m.cfg.Straggler != ShedStraggler || !m.recovers {
 		return false
 	}
+	m.recovers = false
 	for _, w := range m.members { // the slow one has recovered: even shares again
 		if !w.pace.shed || w.pace.quick < recoverSteps {
 			return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,12 +26,18 @@ type prober struct {
 }
 
 type probed struct {
+	heard time.Time // when it last said something
 	asked bool      // a probe is on its way
 	gone  time.Time // since when nobody listens; zero: somebody did
 	told  bool
 }
 
 const probesPerAbsence = 5
+
+// probesARound bounds the probes that go out at once. Of more members those are
+// asked that have not been heard of for longest: who has died is among them
+// after a heartbeat.
+const probesARound = 64
 
 func newProber(c *Coordinator, deadline time.Duration) *prober {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -64,10 +71,19 @@ func (p *prober) watch(ids []string) {
 	now := map[string]*probed{}
 	for _, id := range ids {
 		if now[id] = p.seen[id]; now[id] == nil {
-			now[id] = &probed{}
+			now[id] = &probed{heard: time.Now()}
 		}
 	}
 	p.seen = now
+}
+
+// heard takes note of a message from a member.
+func (p *prober) heard(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.seen[id]; w != nil {
+		w.heard = time.Now()
+	}
 }
 
 // now is the time. After a pause of our own nobody is absent for a while.
@@ -83,10 +99,8 @@ func (p *prober) round(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now()
-	for id, w := range p.seen {
-		if w.asked || w.told {
-			continue
-		}
+	for _, id := range p.toAsk() {
+		w := p.seen[id]
 		w.asked = true
 		p.wg.Go(func() {
 			try, cancel := context.WithTimeout(ctx, 2*p.absence)
@@ -95,6 +109,20 @@ func (p *prober) round(ctx context.Context) {
 			p.answered(id, w, errors.Is(err, ErrNoResponder))
 		})
 	}
+}
+
+// toAsk are the members that are probed in this round.
+func (p *prober) toAsk() (ids []string) {
+	for id, w := range p.seen {
+		if !w.asked && !w.told {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > probesARound {
+		slices.SortFunc(ids, func(a, b string) int { return p.seen[a].heard.Compare(p.seen[b].heard) })
+		ids = ids[:probesARound]
+	}
+	return ids
 }
 
 func (p *prober) answered(id string, w *probed, absent bool) {

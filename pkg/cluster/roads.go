@@ -133,7 +133,7 @@ func (m *Machine) mustShare(j *Join) string {
 	if j.Memory == nil {
 		return "cluster.road is shm, and it cannot share memory: set cluster.road to auto"
 	}
-	for _, w := range m.sorted() {
+	for _, w := range m.roster {
 		if w.Memory != nil && w.Worker != j.Worker && w.Memory.Host != j.Memory.Host {
 			return fmt.Sprintf("cluster.road is shm, and it cannot share memory with worker %s on %s: set cluster.road to auto", w.Worker, w.Host)
 		}
