@@ -30,7 +30,7 @@ var mayChange = map[string]bool{"train.steps": true, "train.eval_every": true, "
 func sameRun(was, is *job.Job) error {
 	diff := slices.DeleteFunc(changes(was, is), func(c change) bool {
 		top, _, _ := strings.Cut(c.key, ".")
-		return mayChange[c.key] || mayChange[top] && c.key != "cluster.reduce"
+		return mayChange[c.key] || mayChange[top] && c.key != "cluster.reduce" && c.key != "cluster.wire"
 	})
 	if len(diff) == 0 {
 		return nil

@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// Options tune a ring. None of them changes a bit of any sum.
+// Options tune a ring. None of them but Coding changes a bit of any sum.
 type Options struct {
 	ChunkBytes  int                      // payload of a message; a multiple of 4, at most MaxPayload; default 512 KiB
 	WindowBytes int                      // most in flight on a link and pass; default 8 MiB, at least two chunks
 	Patience    time.Duration            // silence after which a peer is asked, before round trips are measured; default 250 ms
 	Deadline    time.Duration            // longest wait for one chunk or for credit; default 5 min
 	Fold        func(dst, src []float32) // dst += src; default plain Go
+	Coding      Coding                   // the same on all ranks
 	Event       func(*FaultError)        // told of each fault that a link mends; must not block
 }
 
@@ -26,6 +27,9 @@ func (o *Options) defaults() error {
 	set(&o.WindowBytes, 8<<20)
 	if o.ChunkBytes < 4 || o.ChunkBytes > MaxPayload || o.ChunkBytes%4 != 0 {
 		return fmt.Errorf("chunk of %d bytes: want a multiple of 4, at most %d", o.ChunkBytes, MaxPayload)
+	}
+	if err := o.Coding.check(); err != nil {
+		return err
 	}
 	if o.Patience == 0 {
 		o.Patience = 250 * time.Millisecond
@@ -75,6 +79,7 @@ type Core struct {
 	step    uint64
 	micro   [][]float32
 	sum     []float32
+	rest    []float32 // what rounding for the wire has left, by element of sum; nil: nothing
 	flags   func() Flags
 	ready   []bool
 	at      [passes]cursor
@@ -327,7 +332,7 @@ func (c *Core) reduceOne(now time.Time) bool {
 		if !ok {
 			return true
 		}
-		decode(dst, msg.payload())
+		c.decode(bucket, dst, msg.payload())
 		flags = msg.flags
 	} else {
 		copy(dst, own[0][p.Lo+m.Lo:p.Lo+m.Hi])
@@ -341,6 +346,9 @@ func (c *Core) reduceOne(now time.Time) bool {
 		flags |= c.flags()
 	}
 	if to >= 0 {
+		if c.narrow(bucket) {
+			c.round(dst, p.Lo+m.Lo)
+		}
 		c.stage(bucket, p, m, pass, flags, dst, now)
 	}
 	if final && m.To < 0 {
@@ -372,7 +380,7 @@ func (c *Core) broadcastOne(now time.Time) bool {
 		return true
 	}
 	dst := c.sum[p.Lo+m.Lo : p.Lo+m.Hi]
-	decode(dst, msg.payload())
+	c.decode(bucket, dst, msg.payload())
 	if m.To >= 0 {
 		c.stage(bucket, p, m, Broadcast, msg.flags, dst, now)
 	}
@@ -404,7 +412,7 @@ func (c *Core) take(bucket int, p plan, m Move, now time.Time) (message, bool) {
 
 func (c *Core) header(bucket int, p plan, m Move, pass Pass) header {
 	return header{kind: kindData, pass: pass, generation: c.group.Generation, step: c.step, bucket: uint32(bucket), chunk: uint32(m.Chunk),
-		offset: uint64(p.Lo + m.Lo), length: uint32(4 * (m.Hi - m.Lo)), from: uint16(c.group.Rank)}
+		offset: uint64(p.Lo + m.Lo), length: uint32(c.float(bucket) * (m.Hi - m.Lo)), from: uint16(c.group.Rank)}
 }
 
 // room says whether a pass has credit for one more frame.
@@ -420,17 +428,29 @@ func (c *Core) stage(bucket int, p plan, m Move, pass Pass, flags Flags, data []
 	o := c.out[pass]
 	h := c.header(bucket, p, m, pass)
 	h.flags = flags
-	h.seq, h.number, h.ask = o.link.push(headerBytes+4*len(data), now)
+	h.seq, h.number, h.ask = o.link.push(headerBytes+int(h.length), now)
 	i := int(h.seq % o.link.slots)
 	if o.slots[i] == nil {
 		o.slots[i] = make([]byte, headerBytes+c.opt.ChunkBytes)
 	}
-	frame := o.slots[i][:headerBytes+4*len(data)]
-	encode(frame[headerBytes:], data)
+	frame := o.slots[i][:headerBytes+int(h.length)]
+	if c.narrow(bucket) {
+		encodeBF16(frame[headerBytes:], data)
+	} else {
+		encode(frame[headerBytes:], data)
+	}
 	h.put(frame)
 	c.stats.Frames++
 	c.stats.BytesSent += uint64(h.length)
 	c.send(o.to, h, frame)
+}
+
+func (c *Core) decode(bucket int, dst []float32, payload []byte) {
+	if c.narrow(bucket) {
+		decodeBF16(dst, payload)
+	} else {
+		decode(dst, payload)
+	}
 }
 
 func (c *Core) send(rank int, h header, frame []byte) {

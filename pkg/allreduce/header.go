@@ -29,7 +29,8 @@ import (
 //	                       a new one; acknowledgements: the newest that came, or 0
 //	60  u32 CRC-32C of the frame with this field zero
 //
-// The payload of data is little-endian float32. That of an acknowledgement is
+// The payload of data is little-endian float32, or bfloat16 where the job says
+// so (cluster.wire). That of an acknowledgement is
 // at most 32 pairs of u32: ranges of data frames that came beyond the next one
 // expected, ascending, each its distance from that one and its length. With 32
 // pairs there may be more.
@@ -138,7 +139,7 @@ func parse(frame []byte) (h header, payload []byte, err error) {
 		return h, nil, errCRC
 	}
 	if h.kind < kindData || h.kind > kindProbe || h.pass >= passes ||
-		int(h.length) != len(frame)-headerBytes || h.length > MaxPayload || h.length%4 != 0 ||
+		int(h.length) != len(frame)-headerBytes || h.length > MaxPayload || h.length%2 != 0 ||
 		h.kind == kindProbe && h.length != 0 || (h.kind == kindAck || h.kind == kindNack) && (h.length > maxRanges*spanBytes || h.length%spanBytes != 0) {
 		return h, nil, errNotFrame
 	}

@@ -280,3 +280,77 @@ func TestHosts(t *testing.T) {
 		t.Errorf("without hosts rank 4 shares with %d-%d", lo, hi)
 	}
 }
+
+// TestBFloat16 sends half the bytes: all ranks get one total, the last bucket is
+// exact, and what rounding takes away in one step comes in the next ones.
+func TestBFloat16(t *testing.T) {
+	for name, h := range map[string]hostsWorld{
+		"two hosts":        {hosts: Hosts{0, 1, 2}, bounds: []int{0, 1, 2}},
+		"three hosts":      {hosts: Hosts{0, 1, 2, 3}, bounds: []int{0, 2, 3, 4}},
+		"two hosts of two": {hosts: Hosts{0, 2, 4}, bounds: []int{0, 1, 2, 3, 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h.buckets, h.opt = []Range{{0, 700}, {700, 1000}, {1000, 1016}}, Options{ChunkBytes: 256, WindowBytes: 1024, Coding: BFloat16}
+				net := NewMemNetwork(Faults{})
+				reducers, slabs := h.reducers(t, net)
+				rnd := rand.New(rand.NewPCG(3, 4))
+				exact := make([]float64, h.floats())
+				for _, own := range slabs {
+					for _, g := range own {
+						for k := range g {
+							g[k] = float32(rnd.NormFloat64())
+							exact[k] += float64(g[k])
+						}
+					}
+				}
+				const steps = 200
+				total := make([]float64, h.floats())
+				off := 0
+				for step := range uint64(steps) {
+					got := make([][]float32, len(reducers))
+					var wg sync.WaitGroup
+					for r, red := range reducers {
+						wg.Go(func() {
+							op := red.Begin(step, h.buckets, slabs[r], make([]float32, h.floats()), nil)
+							for b := range h.buckets {
+								op.Ready(b)
+							}
+							if _, err := op.Wait(context.Background()); err != nil {
+								t.Error(err)
+								return
+							}
+							sum, _ := op.Sum()
+							got[r] = slices.Clone(sum[:h.floats()])
+						})
+					}
+					wg.Wait()
+					for r := range reducers {
+						if !slices.Equal(got[r], got[0]) {
+							t.Fatalf("step %d: rank %d has another total than rank 0", step, r)
+						}
+					}
+					for k, x := range got[0] {
+						total[k] += float64(x)
+						if d := math.Abs(float64(x) - exact[k]); k >= 1000 && d > 1e-6 {
+							t.Fatalf("step %d: element %d of the last bucket is %v, want %v", step, k, x, exact[k])
+						} else if d > 1e-3*math.Abs(exact[k]) {
+							off++
+						}
+					}
+				}
+				if off == 0 {
+					t.Error("no total was rounded: nothing was tried")
+				}
+				for k := range total {
+					if d := math.Abs(total[k]/steps - exact[k]); d > 0.05*float64(len(reducers))/steps {
+						t.Errorf("element %d is %v on average over %d steps, want %v", k, total[k]/steps, steps, exact[k])
+					}
+				}
+				for _, r := range reducers {
+					r.Close()
+				}
+			})
+		})
+	}
+}

@@ -9,7 +9,7 @@ package job
 func (j *Job) Computation() *Job {
 	c := *j
 	c.Checkpoint = Checkpoint{}
-	c.Cluster = Cluster{BucketBytes: j.Cluster.BucketBytes, ChunkBytes: j.Cluster.ChunkBytes, Topology: j.Cluster.Topology, Road: j.Cluster.Road, Reduce: j.Cluster.Reduce}
+	c.Cluster = Cluster{BucketBytes: j.Cluster.BucketBytes, ChunkBytes: j.Cluster.ChunkBytes, Topology: j.Cluster.Topology, Road: j.Cluster.Road, Reduce: j.Cluster.Reduce, Wire: j.Cluster.Wire}
 	c.Train.EvalEvery = 0
 	return &c
 }
@@ -18,7 +18,7 @@ func (j *Job) Computation() *Job {
 // two jobs of one Result have the same losses and weights at every step.
 func (j *Job) Result() *Job {
 	c := j.Computation()
-	c.Cluster = Cluster{Reduce: j.Cluster.Reduce}
+	c.Cluster = Cluster{Reduce: j.Cluster.Reduce, Wire: j.Cluster.Wire}
 	c.Data.Delivery = ""
 	c.Train.CheckEvery = 0
 	if c.Schedule.MinLR == nil { // a constant rate does not know where it ends

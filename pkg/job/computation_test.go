@@ -2,6 +2,7 @@ package job
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 )
 
@@ -53,5 +54,17 @@ func TestComputation(t *testing.T) {
 	}
 	if was.Cluster.Workers == 0 || was.Checkpoint.Every == 0 {
 		t.Error("the job itself was changed")
+	}
+}
+
+// bfloat16 on the wire gives up the bits that exact promises: both must be said.
+func TestWireWantsFast(t *testing.T) {
+	text := []byte("name: j\nmodel: {kind: vit}\ndata: {kind: tabletop}\ntrain: {steps: 1}\ncluster:\n  wire: bf16\n")
+	_, err := Parse("j.yaml", text, nil)
+	if err == nil || !strings.Contains(err.Error(), "j.yaml:6:9: cluster.wire: bf16 rounds sums on their way") || !strings.Contains(err.Error(), "want float32, or cluster.reduce fast") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Parse("j.yaml", text, []string{"cluster.reduce=fast"}); err != nil {
+		t.Error(err)
 	}
 }

@@ -18,6 +18,7 @@ var (
 	stragglers    = []string{"keep", "shed", "drop"}
 	divergences   = []string{"resync", "rewind"}
 	topologies    = []string{"broker", "mesh"}
+	wires         = []string{"float32", "bf16"}
 	reductions    = []string{"exact", "fast"}
 	roads         = []string{"auto", "nats", "shm", "direct"}
 	bestMetrics   = []string{"loss", "heldout_loss", "heldout_l1", "heldout_accuracy"}
@@ -48,7 +49,7 @@ func Default(modelKind, dataKind string) Job {
 		Cluster: Cluster{Workers: 2, MinWorkers: 1,
 			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
 			JoinTimeout: Duration(time.Minute), ChunkBytes: 512 << 10, WindowBytes: 8 << 20,
-			Topology: "broker", Road: "auto", Reduce: "exact", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
+			Topology: "broker", Road: "auto", Reduce: "exact", Wire: "float32", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
 	}
 	m := &j.Model
 	if takesImages(modelKind) {

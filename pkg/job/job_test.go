@@ -178,6 +178,7 @@ cluster:
   topology: broker
   road: auto
   reduce: exact
+  wire: float32
   straggler: keep
   divergence: resync
   max_divergences: 3

@@ -348,6 +348,9 @@ func (j *Job) checkCluster(c *checker) {
 	c.oneOf("cluster.topology", k.Topology, topologies)
 	c.oneOf("cluster.road", k.Road, roads)
 	c.oneOf("cluster.reduce", k.Reduce, reductions)
+	if c.oneOf("cluster.wire", k.Wire, wires) && k.Wire != "float32" && k.Reduce != "fast" {
+		c.bad("cluster.wire cluster.reduce", "%s rounds sums on their way, and cluster.reduce %s gives the same bits for any number of workers; want float32, or cluster.reduce fast", k.Wire, k.Reduce)
+	}
 	c.oneOf("cluster.straggler", k.Straggler, stragglers)
 	c.oneOf("cluster.divergence", k.Divergence, divergences)
 	c.within("cluster.max_divergences", k.MaxDivergences, 0, 1000)

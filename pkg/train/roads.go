@@ -163,5 +163,9 @@ func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt all
 // ringOptions are the job's.
 func (w *Worker) ringOptions() allreduce.Options {
 	k := w.knobs.Load().Cluster // of one computation: the same chunks
-	return allreduce.Options{ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes, Deadline: ringDeadline, Fold: tensor.Fold}
+	coding := allreduce.Float32
+	if k.Wire == "bf16" {
+		coding = allreduce.BFloat16
+	}
+	return allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes, Deadline: ringDeadline, Fold: tensor.Fold}
 }
