@@ -25,7 +25,7 @@ import (
 
 func newEval() *cobra.Command {
 	var dir, path, split string
-	var threads int
+	var threads, samples int
 	var asJSON, exits bool
 	var plot string
 	c := &cobra.Command{
@@ -60,11 +60,14 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 			if err != nil {
 				return err
 			}
+			if samples < 0 || samples > 0 && !exits {
+				return usagef("--samples %d: want a number of samples from 1 with --exits, or none for all", samples)
+			}
 			if plot != "" && !exits {
 				return usagef("--plot draws what --exits measures: give both")
 			}
 			if exits {
-				rep, err := m.exits(c.Context(), src, split, threads)
+				rep, err := m.exits(c.Context(), src, split, threads, samples)
 				if err != nil {
 					return err
 				}
@@ -76,7 +79,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				if asJSON {
 					return json.NewEncoder(c.OutOrStdout()).Encode(rep)
 				}
-				fmt.Fprint(c.OutOrStdout(), exitsText(rep))
+				fmt.Fprint(c.OutOrStdout(), exitsText(rep, split))
 				return nil
 			}
 			rep, err := m.evaluate(c.Context(), src, split, threads)
@@ -97,6 +100,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	fl.BoolVar(&exits, "exits", false, "measure the exits of a model with model.exits: error against latency")
+	fl.IntVar(&samples, "samples", 0, "with --exits: the first so many samples alone, since they run one at a time; 0: all")
 	fl.StringVar(&plot, "plot", "", "with --exits: PNG file to draw the table to")
 	return c
 }

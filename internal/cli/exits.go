@@ -15,18 +15,16 @@ import (
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
-// exitSamples bounds the samples of eval --exits: they run one at a time.
-const exitSamples = 500
-
-// exits measures a checkpoint's exits on src.
-func (t *trained) exits(ctx context.Context, src data.Source, split string, threads int) (train.ExitReport, error) {
+// exits measures a checkpoint's exits on src: on all of it, or on its first
+// samples where that is above 0.
+func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (train.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	return train.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, split, exitSamples)
+	return train.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, split, samples)
 }
 
 // exitsText is the table of accuracy against latency.
-func exitsText(r train.ExitReport) string {
+func exitsText(r train.ExitReport, split string) string {
 	var b strings.Builder
 	what, value := "ERROR (MSE)", func(e float64) string { return fmt.Sprintf("%.4f", e) }
 	if r.Tokens {
@@ -49,7 +47,11 @@ func exitsText(r train.ExitReport) string {
 		fmt.Fprintf(w, "doubt ≤ %.3g\t%.2f\t%.3f\t%s\t%s\n", row.Threshold, row.Layer, row.Millis, value(row.Error), strings.Join(left, ", "))
 	}
 	w.Flush()
-	fmt.Fprintf(&b, "%d held-out samples, one at a time; ms: the median; at a threshold the mean of the medians of the depths taken\n", r.Samples)
+	of, kind := "", map[string]string{"heldout": "held-out ", "train": "training "}[split]
+	if r.Of > r.Samples {
+		of = fmt.Sprintf("the first %d of ", r.Samples)
+	}
+	fmt.Fprintf(&b, "%s%d %ssamples, one at a time; ms: the median; at a threshold the mean of the medians of the depths taken\n", of, r.Of, kind)
 	return b.String()
 }
 

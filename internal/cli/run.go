@@ -199,7 +199,11 @@ func (r *run) train(ctx context.Context) (err error) {
 		say(r.view)
 	}
 	if g, n := r.job.Batch.Global, r.meta.Train; g > n {
-		r.log.Warn(fmt.Sprintf("batch.global is %d and the data has %d training samples: each is used %.3g times a step", g, n, float64(g)/float64(n)))
+		samples := fmt.Sprintf("%d training samples: each", n)
+		if n == 1 {
+			samples = "1 training sample: it"
+		}
+		r.log.Warn(fmt.Sprintf("batch.global is %d and the data has %s is used %.3g times a step", g, samples, float64(g)/float64(n)))
 	}
 	if r.job.Cluster.Reduce == "fast" {
 		r.log.Warn("cluster.reduce is fast: losses and weights depend on the number of workers, and on every loss or arrival of one; exact is what gives the same bits everywhere")

@@ -159,6 +159,13 @@ func TestRefusedSteps(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "some")
 	code, _, stderr := call(t, bin.coordinator, append([]string{"train", "--run-dir", dir}, hugeTargets(t, 1)...)...)
+	metrics, err := os.ReadFile(filepath.Join(dir, metricsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(metrics); strings.Count(s, "(samples [") != 10 || strings.Contains(s, "passes over such steps") {
+		t.Errorf("refused steps do not name samples of the data, or advise what the job says:\n%s", s)
+	}
 	if last := lastLine(stderr); code != exitDone || !strings.HasPrefix(last, "10 of 30 steps made no update") {
 		t.Errorf("exit code %d, the last line is %q", code, last)
 	}

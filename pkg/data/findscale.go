@@ -188,9 +188,13 @@ func (o *opening) findScales(s *Stats, train, held actionRows) {
 		for _, v := range same {
 			names, values = append(names, s.Names[v.dim]), append(values, number(v.value))
 		}
-		what := fmt.Sprintf("the same in all %d training samples (%s): not learned, the answer is always that", s.Count, few(values))
+		in := fmt.Sprintf("the same in all %d training samples", s.Count)
+		if s.Count == 1 {
+			in = "there is one training sample"
+		}
+		what := fmt.Sprintf("%s (%s): not learned, the answer is always that", in, few(values))
 		if s.Mode == None {
-			what = fmt.Sprintf("the same in all %d training samples (%s): learned as any other, since data.normalize is none", s.Count, few(values))
+			what = fmt.Sprintf("%s (%s): learned as any other, since data.normalize is none", in, few(values))
 		}
 		o.find("action_constant", few(names), "", "%s", what)
 	}

@@ -158,6 +158,16 @@ func (s subset) id(i int) int {
 	return int(s.index[i])
 }
 
+// Number is the number in the whole data set, as data.skip takes it, of sample i
+// of a split of it; false for sources that are none.
+func Number(src Source, i int) (int, bool) {
+	s, ok := src.(subset)
+	if !ok || i < 0 || i >= s.n {
+		return 0, false
+	}
+	return s.id(i), true
+}
+
 func (s subset) Sample(i int) (Sample, error) {
 	if i < 0 || i >= s.n {
 		return Sample{}, fmt.Errorf("sample %d is outside the split's [0, %d)", i, s.n)

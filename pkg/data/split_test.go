@@ -115,3 +115,26 @@ func TestWordsAndTokenizer(t *testing.T) {
 		t.Error("a vocabulary with a double word was accepted")
 	}
 }
+
+// Numbers of a split's samples are those of the whole data set, with held-out
+// samples and data.skip between them.
+func TestNumber(t *testing.T) {
+	d := mustOpen(t, job.Data{Kind: "folder", Path: folderOf(t, 12), Holdout: job.Holdout{Episodes: []int{1, 3}}, Skip: []int{0, 9}}, folderNeeds, nil)
+	for _, src := range []Source{d.Train(), d.Heldout()} {
+		for i := range src.Len() {
+			s, err := src.Sample(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, ok := Number(src, i); !ok || uint64(n) != s.ID {
+				t.Errorf("sample %d of a split is %d, %v; want %d", i, n, ok, s.ID)
+			}
+		}
+		if n, ok := Number(src, src.Len()); ok {
+			t.Errorf("a sample beyond the split is %d", n)
+		}
+	}
+	if _, ok := Number(nil, 0); ok {
+		t.Error("no source has numbers")
+	}
+}

@@ -126,9 +126,9 @@ func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
 	if anySize {
 		c.Input = [3]int{}
 	}
-	where := "the pictures"
-	if c.Name != "" {
-		where = "camera " + c.Name
+	where, blind := "the pictures", "the model sees nothing there: see that the right pictures were stored"
+	if c.Name != "" { // of the data set's several
+		where, blind = "camera "+c.Name, "the model sees nothing there: choose another camera (data.camera)"
 	}
 	several := func(n int) string {
 		if n == s.Samples {
@@ -144,13 +144,13 @@ func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
 	switch {
 	case f.looked == 0:
 	case c.Equal && f.black == f.looked:
-		s.find("equal_pictures", where, "the model sees nothing there: choose another camera", "%s are the same, and black", all)
+		s.find("equal_pictures", where, blind, "%s are the same, and black", all)
 	case c.Equal:
 		s.find("equal_pictures", where, "the model learns nothing from them", "%s are the same", all)
 	case f.black == f.looked:
-		s.find("black_pictures", where, "the model sees nothing there: choose another camera", "%s are black", several(f.looked))
+		s.find("black_pictures", where, blind, "%s are black", several(f.looked))
 	case f.plain == f.looked && f.looked > 1:
-		s.find("plain_pictures", where, "the model sees nothing there: choose another camera", "%s are of one colour each", several(f.looked))
+		s.find("plain_pictures", where, blind, "%s are of one colour each", several(f.looked))
 	}
 	for size, n := range f.sizes {
 		c.Sizes = append(c.Sizes, PictureSize{size[0], size[1], n})
@@ -318,7 +318,7 @@ func (s Summary) table(b *strings.Builder) {
 	w := tabwriter.NewWriter(b, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tleast\tmean\tlargest\tstd\tunit\t")
 	for _, d := range s.Actions {
-		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t\n", d.Name, d.Min, d.Mean, d.Max, d.Std, d.Unit)
+		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t\n", d.Name, d.Min+0, d.Mean+0, d.Max+0, d.Std, d.Unit) // + 0: -0 is 0
 	}
 	w.Flush()
 }

@@ -181,6 +181,23 @@ func (f busFeed) Micro(ctx context.Context, step uint64, m int) ([]data.Sample, 
 // ahead is how many micro-batches are read before they are needed.
 const ahead = 4
 
+// numbers turns places in the training split into the samples' numbers in the
+// whole data set, where this worker has the data.
+func (d *workerData) numbers(places []int) ([]int, bool) {
+	if d.set == nil {
+		return places, false
+	}
+	out := make([]int, len(places))
+	for k, i := range places {
+		n, ok := data.Number(d.set.Train(), i)
+		if !ok {
+			return places, false
+		}
+		out[k] = n
+	}
+	return out, true
+}
+
 // batches reads a generation's micro-batches ahead of the step loop.
 func (d *workerData) batches(a *cluster.Assign) (*data.Prefetcher, error) {
 	r := a.Group.Rank

@@ -92,7 +92,7 @@ func (s *squad) rank(name string) *rank {
 	}
 	model.Init(s.job.Seed)
 	order := Order(s.job, s.set.Meta())
-	opt.Samples = func(step uint64, m int) []int { return order.Slice(step, m, nil) }
+	opt.Samples = func(step uint64, m int) ([]int, bool) { return order.Slice(step, m, nil), false }
 	rt := tensor.NewRuntime(1)
 	s.t.Cleanup(rt.Close)
 	r := &rank{name: name, waits: make(chan struct{}, 1)}

@@ -88,9 +88,15 @@ func TestMeasuresAreOfTheWholeSplit(t *testing.T) {
 			if want := sum / float64(count); math.Abs(g.Loss-want) > 1e-6*want || g.Accuracy != float64(right)/float64(count) || g.Targets != count || g.Samples != n || r.Split != "heldout" {
 				t.Errorf("padding %d, %d samples: %+v, want loss %v and %d of %d right", pad, n, *g, want, right, count)
 			}
-			e, err := EvaluateExits(t.Context(), rt, m, oddsMeta, "", src, "heldout", n)
+			e, err := EvaluateExits(t.Context(), rt, m, oddsMeta, "", src, "heldout", 0)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if e.Samples != n || e.Of != n {
+				t.Errorf("%d of %d samples, want %d", e.Samples, e.Of, n)
+			}
+			if some, err := EvaluateExits(t.Context(), rt, m, oddsMeta, "", src[:min(n, 40)], "heldout", 33); err != nil || some.Samples != min(n, 33) || some.Of != min(n, 40) {
+				t.Errorf("at most 33: %d of %d samples, %v", some.Samples, some.Of, err)
 			}
 			for k, ok := range []int{early, right} {
 				if want := 1 - float64(ok)/float64(count); math.Abs(e.Fixed[k].Error-want) > 1e-12 || e.Targets != count {

@@ -134,6 +134,7 @@ type ExitRow struct {
 // ExitReport is the accuracy of a model with exits against its latency.
 type ExitReport struct {
 	Samples    int       `json:"samples"`
+	Of         int       `json:"of"`      // samples of the split
 	Targets    int       `json:"targets"` // that errors are means over: tokens, or action values
 	Tokens     bool      `json:"tokens"`
 	Layers     []int     `json:"layers"`
@@ -150,8 +151,8 @@ type exitRecord struct {
 // quantiles of the doubt that are tried as thresholds.
 var doubtQuantiles = []float64{0.1, 0.25, 0.5, 0.75, 0.9}
 
-// EvaluateExits runs up to limit samples of src through all exits, one at a
-// time, and works out what fixed depths and thresholds would have cost. src is
+// EvaluateExits runs the samples of src, or the first limit of them where that
+// is above 0, through all exits, one at a time, and works out what fixed depths and thresholds would have cost. src is
 // called split in messages.
 func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, split string, limit int) (ExitReport, error) {
 	s, err := NewStager(rt, model, meta.Spec, loss)
@@ -159,7 +160,10 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 		return ExitReport{}, err
 	}
 	defer s.Close()
-	n := min(src.Len(), limit)
+	n := src.Len()
+	if limit > 0 {
+		n = min(n, limit)
+	}
 	if n == 0 {
 		return ExitReport{}, emptySplit(split)
 	}
@@ -197,7 +201,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 	if targets == 0 && s.words > 0 {
 		return ExitReport{}, &NoTargetError{split, n, model.Config().PadToken}
 	}
-	r := ExitReport{Samples: n, Targets: targets, Tokens: s.words > 0, Layers: s.layers}
+	r := ExitReport{Samples: n, Of: src.Len(), Targets: targets, Tokens: s.words > 0, Layers: s.layers}
 	var doubts []float64
 	for k, layer := range s.layers {
 		row := ExitRow{Layer: float64(layer)}

@@ -31,8 +31,9 @@ type Options struct {
 	ExitWeights []float64            // of the exits' losses
 	Distill     *models.Distillation // a teacher, where there is one
 	SkipBad     bool                 // a step whose loss or gradient is not finite is passed over, not an error
-	// Samples names the samples of a micro-batch, for messages; nil: no names.
-	Samples func(step uint64, m int) []int
+	// Samples names the samples of a micro-batch, for messages: by their numbers
+	// in the whole data set, or else in the training split. nil: no names.
+	Samples func(step uint64, m int) (samples []int, whole bool)
 }
 
 // Batches yields this rank's micro-batches: those of [lo, hi) of each step, in
@@ -170,15 +171,30 @@ type Result struct {
 type NonFiniteError struct {
 	Step    uint64 // that would have been committed, from 1
 	Micro   int    // -1: seen in the gradient alone
-	Samples []int  // of the micro-batch, in the training split
+	Samples []int  // of the micro-batch
+	Whole   bool   // Samples are numbers in the whole data set, as data.skip takes them; else in the training split
 	Tensor  string // first one with a value that is not finite
 }
 
 func (e *NonFiniteError) Error() string {
-	if e.Micro >= 0 {
-		return fmt.Sprintf("step %d: the loss of micro-batch %d (training samples %v) is not finite: lower optimizer.lr or look at these samples; train.non_finite: skip passes over such steps", e.Step, e.Micro, e.Samples)
+	return e.words() + "; train.non_finite: skip passes over such steps"
+}
+
+// words are Error without what the job may say already.
+func (e *NonFiniteError) words() string {
+	if e.Micro < 0 {
+		return fmt.Sprintf("step %d: the gradient of %s is not finite: lower optimizer.lr, or set optimizer.clip_norm", e.Step, e.Tensor)
 	}
-	return fmt.Sprintf("step %d: the gradient of %s is not finite: lower optimizer.lr, or set optimizer.clip_norm; train.non_finite: skip passes over such steps", e.Step, e.Tensor)
+	const most = 16
+	list := fmt.Sprint(e.Samples[:min(len(e.Samples), most)])
+	if n := len(e.Samples) - most; n > 0 {
+		list += fmt.Sprintf(" and %d more", n)
+	}
+	kind := "training samples"
+	if e.Whole {
+		kind = "samples"
+	}
+	return fmt.Sprintf("step %d: the loss of micro-batch %d (%s %s) is not finite: lower optimizer.lr or look at these samples", e.Step, e.Micro, kind, list)
 }
 
 // Step computes what is missing of groups [lo, hi) of micro-batches, reduces and
@@ -450,12 +466,12 @@ func (t *Trainer) commit(res *Result, op allreduce.Reduction) error {
 	if bad >= 0 || math.IsNaN(res.GradNorm) || math.IsInf(res.GradNorm, 0) {
 		e := &NonFiniteError{Step: t.step + 1, Micro: bad, Tensor: t.rt.FirstNonFinite(t.params, g)}
 		if bad >= 0 && t.opt.Samples != nil {
-			e.Samples = t.opt.Samples(t.step, bad)
+			e.Samples, e.Whole = t.opt.Samples(t.step, bad)
 		}
 		if !t.opt.SkipBad {
 			return e
 		}
-		t.pass(res, e.Error())
+		t.pass(res, e.words())
 		return nil
 	}
 	scale := float32(1)

@@ -286,7 +286,7 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 		return err
 	}
 	order := Order(w.job, w.source.meta)
-	opt.Samples = func(step uint64, m int) []int { return order.Slice(step, m, nil) }
+	opt.Samples = func(step uint64, m int) ([]int, bool) { return w.source.numbers(order.Slice(step, m, nil)) }
 	if w.trainer, err = NewTrainer(w.rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
 		return err
 	}
