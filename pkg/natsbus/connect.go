@@ -158,7 +158,7 @@ func (c *Conn) dial(ctx context.Context, kind string, extra nats.Option) (*nats.
 		}
 		if now := obstacle(where, last); now != said {
 			said = now
-			c.opt.Event(fmt.Sprintf("%s yet (%v): trying again", now, last))
+			c.opt.Event(fmt.Sprintf("%s (%v): trying again", now, last))
 		}
 		pause := time.NewTimer(wait)
 		select {

@@ -53,6 +53,18 @@ func hopeless(err error, creds Credentials) error {
 	return nil
 }
 
+// said is an error in words that need no other: it is still known by the one
+// that it explains.
+type said struct {
+	text string
+	err  error
+}
+
+func (s said) Error() string { return s.text }
+func (s said) Unwrap() error { return s.err }
+
+func saying(err error, format string, v ...any) error { return said{fmt.Sprintf(format, v...), err} }
+
 // untrusted says in one sentence what is wrong with a server's certificate and
 // what to type instead: name, date and authority are mended in different
 // places. It is nil for other errors.
@@ -67,15 +79,15 @@ func untrusted(err error, files TLSFiles, now time.Time) error {
 	case errors.As(err, &name):
 		return wrongName(name)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
-		return fmt.Errorf("its TLS certificate is valid from %s on, and this machine's clock says %s: set the clock, or wait (%w)", date(invalid.Cert.NotBefore), date(now), err)
+		return saying(err, "its TLS certificate is valid from %s on, and this machine's clock says %s: set the clock, or wait", date(invalid.Cert.NotBefore), date(now))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Errorf("its TLS certificate expired on %s, and this machine's clock says %s: give the server a new one, or set the clock (%w)", date(invalid.Cert.NotAfter), date(now), err)
+		return saying(err, "its TLS certificate expired on %s, and this machine's clock says %s: give the server a new one, or set the clock", date(invalid.Cert.NotAfter), date(now))
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return fmt.Errorf("its TLS certificate is not one for servers: have one issued with the extended key usage serverAuth (%w)", err)
+		return saying(err, "its TLS certificate is not one for servers: have one issued with the extended key usage serverAuth")
 	case errors.As(err, &unknown) && files.CA != "":
-		return fmt.Errorf("its TLS certificate is not trusted: it comes from %s, which is not the authority in --tls-ca %s: give that authority's file (%w)", issuer(unknown.Cert), files.CA, err)
+		return saying(err, "its TLS certificate is not trusted: it comes from %s, which is not the authority in --tls-ca %s: give that authority's file", issuer(unknown.Cert), files.CA)
 	case errors.As(err, &unknown):
-		return fmt.Errorf("its TLS certificate is not trusted: it comes from %s, which this machine does not know: name that authority's file with --tls-ca FILE (%w)", issuer(unknown.Cert), err)
+		return saying(err, "its TLS certificate is not trusted: it comes from %s, which this machine does not know: name that authority's file with --tls-ca FILE", issuer(unknown.Cert))
 	case errors.As(err, &invalid), errors.As(err, &verify):
 		return fmt.Errorf("its TLS certificate is not accepted: %w", err)
 	}
@@ -89,13 +101,13 @@ func wrongName(e x509.HostnameError) error {
 		names = append(names, ip.String())
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("its TLS certificate has no DNS name and no address, so it is for no server: have one issued for %s (%w)", e.Host, e)
+		return saying(e, "its TLS certificate has no DNS name and no address, so it is for no server: have one issued for %s", e.Host)
 	}
 	shown := names
 	if len(shown) > 5 {
 		shown = append(append([]string{}, shown[:5]...), "…")
 	}
-	return fmt.Errorf("its TLS certificate is for %s and not for %s: connect by such a name, or give --tls-server-name %s (%w)", strings.Join(shown, ", "), e.Host, concrete(names[0]), e)
+	return saying(e, "its TLS certificate is for %s and not for %s: connect by such a name, or give --tls-server-name %s", strings.Join(shown, ", "), e.Host, concrete(names[0]))
 }
 
 // concrete is a name that a certificate's name, which may have a wildcard, covers.
@@ -185,7 +197,7 @@ func denied(job, where string, err error) error {
 	case strings.Contains(text, "Publish to "):
 		what = "publish on"
 	}
-	return fmt.Errorf("the NATS server at %s does not let this user %s %s: a user of this job needs to publish and subscribe on %q (docs/operations.md, Permissions) (%w)", where, what, subjectOf(err), "vlaring."+job+".>", err)
+	return saying(err, "the NATS server at %s does not let this user %s %s: a user of this job needs to publish and subscribe on %q (docs/operations.md, Permissions)", where, what, subjectOf(err), subjects(job))
 }
 
 // subjectOf is the subject that a server's complaint names, in quotes.

@@ -285,7 +285,7 @@ func (n *network) Send(ctx context.Context, peer string, frame []byte) error {
 		case over != nil && errors.Is(over, allreduce.ErrNetworkClosed):
 			return fmt.Errorf("frame to %s: %w", peer, over)
 		case n.conn.Err() != nil:
-			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrUnsendable, n.conn.Err())
+			return fmt.Errorf("frame to %s: %w (%w)", peer, n.conn.Err(), allreduce.ErrUnsendable)
 		case over != nil:
 			return fmt.Errorf("frame to %s: %w (%w)", peer, allreduce.ErrNetworkClosed, over)
 		case ctx.Err() != nil:
