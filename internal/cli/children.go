@@ -324,6 +324,15 @@ func (c *children) start(id string) {
 	}()
 }
 
+// words are the last of a slot's process, without their time.
+func (s *slot) words() string {
+	words := lastWords(s.log, s.from)
+	if i := strings.IndexByte(words, ' '); i > 0 && strings.Contains(words[:i], ":") {
+		words = words[i+1:]
+	}
+	return words
+}
+
 // joinSoon is how long a process has to join before its own words are told.
 const joinSoon = 5 * time.Second
 
@@ -336,15 +345,12 @@ func (c *children) overdue(id string, s *slot, cmd *exec.Cmd) {
 	if s.cmd != cmd || s.joined || c.closing {
 		return
 	}
-	words := lastWords(s.log, s.from)
-	if i := strings.IndexByte(words, ' '); i > 0 && strings.Contains(words[:i], ":") { // its time
-		words = words[i+1:]
-	}
-	if same := strings.ReplaceAll(words, id, ""); words == "" || same == c.said {
+	words := s.words()
+	same := strings.ReplaceAll(words, id, "")
+	if words == "" || same == c.said {
 		return
-	} else {
-		c.said = same
 	}
+	c.said = same
 	c.run.log.Warn(fmt.Sprintf("worker %s has not joined yet; its log says: %s", id, words))
 }
 
@@ -359,7 +365,7 @@ func (c *children) silent() string {
 		if s.joined || s.cmd == nil { // the end of one that has ended is told
 			continue
 		}
-		words := lastWords(s.log, s.from)
+		words := s.words()
 		if same := strings.ReplaceAll(words, id, ""); words != "" && !told[same] {
 			told[same] = true
 			fmt.Fprintf(&b, "\nworker %s did not join; its log ends: %s", id, words)

@@ -129,7 +129,7 @@ func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // obstacle says what keeps a server from being used that may be there later.
 func obstacle(where string, err error) string {
-	const raise = "raise its max_connections (or the account's), a job needs %d of them for each worker and for the coordinator"
+	const raise = "raise its max_connections (or the account's), a job needs %d of them for each worker and two for the coordinator"
 	switch {
 	case full(err):
 		return fmt.Sprintf("the NATS server at %s takes no more connections: "+raise, where, connections)

@@ -45,7 +45,7 @@ isroot() { [ "$(id -u)" = 0 ]; }
 row() {
 	local lines
 	lines=$(tr '\r' '\n' <"$4" | sed -e 's/\x1b\[[0-9;]*[A-Za-z]//g' -e '/^[[:space:]]*$/d' | tail -n 3 | cut -c1-600 |
-		sed -E -e 's/^[0-9:.]{12} //' -e "s#$dir/?##g" -e 's/(127\.0\.0\.1|10\.78\.0\.[0-9]|\]|localhost):[0-9]{4,5}/\1:PORT/g' -e 's/\|/\\|/g' -e 's/`/'"'"'/g' \
+		sed -E -e 's/[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} //g' -e 's/of [0-9.]+ [GT]iB free/of … free/; s/and [0-9.]+ [GT]iB \(df/and … (df/; s/tmp-(step-[0-9]+)[+][0-9a-f]+/tmp-\1+…/' -e "s#$dir/?##g" -e 's/(127\.0\.0\.1|10\.78\.0\.[0-9]|\]|localhost):[0-9]{4,5}/\1:PORT/g' -e 's/\|/\\|/g' -e 's/`/'"'"'/g' \
 			-e 's/process [0-9]+/process PID/g' -e 's/sha256 [0-9a-f]{64}/sha256 …/' -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{5} UTC/DATE/g; s/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z/DATE/g' \
 			-e 's/^(.*)$/`\1`/' | paste -sd '\n' | sed ':a;N;$!ba;s/\n/<br>/g')
 	echo "| $1 | $2 | $3 | $lines |" | tee -a "$out"
@@ -205,7 +205,7 @@ fi
 if wanted quota; then
 	if isroot && group cpu && { { [ $v = 1 ] && echo 50000 >$group/cpu.cfs_quota_us; } || { [ $v = 2 ] && echo "50000 100000" >$group/cpu.max; }; } 2>/dev/null; then
 		timeout 120 bash -c 'echo $$ >'$group'/cgroup.procs; exec coordinator train job.yaml --run-dir quota --workers 1 --json' 2>/dev/null | grep -o '"event":"joined".*' | sed 's/.*\("threads":[0-9]*\).*/the worker joined with \1/' >quota.log
-		row "CPU quota (cgroup)" "half a core, no \`--threads\`" 0 quota.log
+		row "CPU quota (cgroup)" "half a core, no \`--threads\`: Go rounds a quota up, to two at least" 0 quota.log
 	else
 		cannot quota "no cpu cgroup with a quota can be made here"
 	fi
