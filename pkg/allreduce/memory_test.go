@@ -56,7 +56,10 @@ func TestRingGivesFramesBack(t *testing.T) {
 		j.run(t, nets, names(3), 1)
 		back := 0
 		for _, n := range nets {
-			back += len(n.(*spoiler).back)
+			s := n.(*spoiler)
+			s.mu.Lock() // its ring still reads acknowledgements
+			back += len(s.back)
+			s.mu.Unlock()
 		}
 		in := hub.Injected()
 		arrived := int(in.Frames + in.Duplicated - in.Dropped)
