@@ -33,7 +33,7 @@ var may = map[string][]string{
 	"pkg/allreduce/shm":    {"pkg/allreduce"},
 	"pkg/allreduce/stream": {"pkg/allreduce"},
 	"pkg/cluster":          {"internal/plain", "pkg/allreduce"},
-	"pkg/checkpoint":       {"internal/regular", "pkg/tensor", "internal/atomicfile", "internal/safetensors"},
+	"pkg/checkpoint":       {"internal/regular", "pkg/tensor", "internal/atomicfile", "internal/safetensors", "internal/sniff"},
 	"pkg/train":            {"internal/machine", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
 	"pkg/natsbus":          {"internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
 	"internal/compare":     {"pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"text/tabwriter"
 
@@ -45,6 +46,9 @@ func newCheckpointLs() *cobra.Command {
 			list, err := checkpoint.List(checkpointsDir(args[0]))
 			if err != nil {
 				return err
+			}
+			if _, e := os.Stat(filepath.Join(args[0], "run.json")); len(list) == 0 && e != nil && !isDir(filepath.Join(args[0], "checkpoints")) {
+				return noCheckpoint(args[0])
 			}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(list)

@@ -149,7 +149,7 @@ func checkpointDir(dir string) (string, error) {
 // noCheckpoint says why dir has none to open, and what to give or do instead.
 func noCheckpoint(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no %s\ngive --checkpoint a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest", dir)
+		return fmt.Errorf("there is no %s\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
 	}
 	var steps []string
 	for _, pattern := range []string{"checkpoints", "."} {
@@ -167,7 +167,7 @@ func noCheckpoint(dir string) error {
 	case err == nil:
 		return fmt.Errorf("the run in %s has stored no checkpoint yet\ncoordinator status %s says how far it is", dir, shellWord(dir))
 	}
-	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive --checkpoint a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest", dir)
+	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
 }
 
 // loadTrained opens a checkpoint's model, verified, without its data.

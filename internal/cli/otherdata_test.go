@@ -161,7 +161,7 @@ func TestNoCheckpoint(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(run, "run.json"), []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	give := "\ngive --checkpoint a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest"
+	give := "\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest"
 	for path, want := range map[string]string{
 		filepath.Join(dir, "nowhere"): "there is no " + filepath.Join(dir, "nowhere") + give,
 		empty:                         empty + " is neither a checkpoint nor a run directory" + give,

@@ -92,7 +92,7 @@ func TestLatestGoodPassesOver(t *testing.T) {
 	b[len(b)-1] ^= 1
 	for _, err := range []error{
 		os.WriteFile(file(5, checkpoint.ModelFile), b, 0o644),
-		os.Truncate(file(4, checkpoint.OptimizerFile), 100),
+		os.WriteFile(file(4, checkpoint.OptimizerFile), []byte("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n"), 0o644),
 		os.Remove(file(3, checkpoint.ModelFile)),
 		os.Remove(file(2, checkpoint.ManifestFile)),
 	} {
@@ -106,7 +106,7 @@ func TestLatestGoodPassesOver(t *testing.T) {
 	}
 	want := []string{
 		"model.safetensors: its SHA-256 is ",
-		"optimizer.safetensors: has 100 bytes, the manifest says ",
+		"optimizer.safetensors: has 65 bytes, the manifest says 352: it is a Git LFS pointer, not the file itself: run \"git lfs pull\"",
 		"model.safetensors: is missing",
 		"manifest.json: is missing",
 	}

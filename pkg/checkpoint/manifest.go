@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/sniff"
 )
 
 // Names of the files of a checkpoint.
@@ -137,6 +139,9 @@ func (m Manifest) encode() ([]byte, error) {
 func decodeManifest(b []byte) (Manifest, error) {
 	var m Manifest
 	if len(b) < sealSize || !bytes.HasSuffix(b, []byte(sealEnd)) || string(b[len(b)-sealSize:][:len(sealStart)]) != sealStart {
+		if what := sniff.Instead(b, sniff.Text); what != "" {
+			return m, errors.New("it is no manifest: " + what)
+		}
 		return m, errors.New("it does not end in its checksum: cut off, or not a checkpoint's manifest")
 	}
 	body, seal := b[:len(b)-sealSize], b[len(b)-sealSize:]

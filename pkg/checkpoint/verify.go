@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/internal/sniff"
 )
 
 // CorruptError names a checkpoint that must not be used, and what is wrong with
@@ -112,7 +113,11 @@ func verifyFile(fs fsys, dir string, info FileInfo) (int64, string) {
 		return 0, fmt.Sprintf("%s: %v", info.Name, err)
 	}
 	if size != info.Size {
-		return 0, wrongSize(info.Name, size, info.Size)
+		problem := wrongSize(info.Name, size, info.Size)
+		if what := sniff.Instead(sniff.Head(f, size), sniff.Tensors); what != "" {
+			problem += ": " + what
+		}
+		return 0, problem
 	}
 	sum, err := hashOf(f, size)
 	if err != nil {

@@ -63,7 +63,7 @@ func Recognise(path string) ([]Recognised, error) {
 		if _, e := os.Stat(filepath.Join(path, "features.json")); e == nil {
 			return nil, fmt.Errorf("%s has features.json but no dataset_info.json, which an RLDS data set needs", path)
 		}
-		return nil, fmt.Errorf("%s: not a data set that is known: it has neither %s (a folder of pictures) nor dataset_info.json (RLDS): %w", path, ManifestName, fs.ErrNotExist)
+		return nil, missingFile{fmt.Sprintf("%s: not a data set that is known: it has neither %s (a folder of pictures) nor dataset_info.json (RLDS)", path, ManifestName)}
 	}
 	file := filepath.Join(dir, "features.json")
 	features, err := readFeatures(file)
