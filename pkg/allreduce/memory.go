@@ -177,6 +177,10 @@ func (n *MemNetwork) pass(l *memLink, peer string, frame []byte) {
 		mine[bit/8] ^= 1 << (bit % 8)
 		n.count.Corrupted++
 	}
+	var copied []byte // before the first is the receiver's, who may write to it
+	if twice && !drop {
+		copied = append(copied, mine...)
+	}
 	switch {
 	case drop:
 		n.count.Dropped++
@@ -188,7 +192,7 @@ func (n *MemNetwork) pass(l *memLink, peer string, frame []byte) {
 	}
 	if twice && !drop {
 		n.count.Duplicated++
-		n.carry(l, peer, append([]byte(nil), mine...))
+		n.carry(l, peer, copied)
 	}
 	rest := l.held[:0]
 	for _, h := range l.held {
