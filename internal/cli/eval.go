@@ -240,6 +240,9 @@ func (t *trained) openData(path string) (err error) {
 	base := "."
 	d := *t.job
 	if path != "" {
+		if d.Data.Path == "" { // it is made from the job, and nothing would be read from path
+			return fmt.Errorf("the checkpoint was trained on %s data, which is made and lies nowhere: leave --data out", d.Data.Kind)
+		}
 		if d.Data.Path, err = filepath.Abs(path); err != nil {
 			return err
 		}
@@ -269,6 +272,13 @@ func openToMeasure(dir, path, split string) (*trained, error) {
 
 func (t *trained) openToMeasure(path, split string) error {
 	err := t.openData(path)
+	if errors.Is(err, data.ErrOtherData) && path == "" {
+		base, e := runBase(t.dir)
+		if e != nil {
+			base = "."
+		}
+		return fmt.Errorf("%w\nto measure it on the data as it is now, name it as other data: --data %s", err, shellWord(abs(base, t.job.Data.Path)))
+	}
 	if err == nil || path == "" {
 		return err
 	}

@@ -91,6 +91,25 @@ func TestEvalOnOtherData(t *testing.T) {
 	if code, _, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--data", filepath.Join(dir, "other"), "--split", "heldout"); code == 0 || !strings.Contains(stderr, "no episode 6") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+	// Data that has changed since is measured where it is named.
+	manifest := filepath.Join(dir, "data", "manifest.jsonl")
+	old, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(manifest, append(old, old...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run)
+	if want := "\nto measure it on the data as it is now, name it as other data: --data " + filepath.Join(dir, "data") + "\n"; code == 0 || !strings.HasSuffix(stderr, want) {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if rep, _ := measure("--data", filepath.Join(dir, "data")); rep.Actions.Samples != 16 {
+		t.Errorf("%d samples of the data as it is now", rep.Actions.Samples)
+	}
+	if err := os.WriteFile(manifest, old, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// The same data elsewhere is no other data.
 	if err := os.CopyFS(filepath.Join(dir, "moved"), os.DirFS(filepath.Join(dir, "data"))); err != nil {
 		t.Fatal(err)
@@ -145,6 +164,35 @@ func TestInitIsLookedAtFirst(t *testing.T) {
 		if code, _, stderr := call(t, bin.coordinator, "train", job, "--run-dir", filepath.Join(dir, "run"), "--set", c.args); code == 0 || !strings.Contains(stderr, c.want) {
 			t.Errorf("%s: exit code %d, want %q:\n%s", c.args, code, c.want, stderr)
 		}
+	}
+}
+
+// A model of made data is measured on the data that --data names, never on its own
+// under that name; data of other features is refused.
+func TestEvalOfMadeDataReadsWhatIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "job.yaml")
+	text := "name: m\nmodel: {kind: vla, image_size: 32, patch_size: 16, d_model: 16, n_heads: 2, n_layers: 2, action_dim: 7, dropout: 0}\n" +
+		"data: {kind: tabletop, episodes: 10}\nbatch: {global: 4, micro: 4}\ntrain: {steps: 1}\ncluster: {workers: 1}\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wordFolder(t, filepath.Join(dir, "seven"), `"instruction": "go", "action": [0, 0, 0, 0, 0, 0, 1]`, `"instruction": "stop", "action": [1, 0, 0, 0, 0, 0, 0]`)
+	wordFolder(t, filepath.Join(dir, "two"), `"instruction": "go", "action": [0, 1]`)
+	run := filepath.Join(dir, "run")
+	trainDone(t, file, "--run-dir", run)
+	code, stdout, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--data", filepath.Join(dir, "seven"), "--json")
+	var rep train.Report
+	if err := json.Unmarshal([]byte(stdout), &rep); code != 0 || err != nil || rep.Split != "all" || rep.Actions.Samples != 2 || !strings.Contains(stderr, "is other data (") {
+		t.Errorf("exit code %d, %v: %s%s", code, err, stdout, stderr)
+	}
+	for path, want := range map[string]string{"two": "its features must be the same", "none": "there is no "} {
+		if code, _, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--data", filepath.Join(dir, path)); code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d: %s", path, code, stderr)
+		}
+	}
+	if code, _, stderr := call(t, bin.coordinator, "attention", "--checkpoint", run, "--sample", "0", "--data", filepath.Join(dir, "seven")); code == 0 || !strings.Contains(stderr, "tabletop data, which is made and lies nowhere: leave --data out") {
+		t.Errorf("attention: exit code %d: %s", code, stderr)
 	}
 }
 
