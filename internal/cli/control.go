@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/natsbus"
@@ -277,8 +278,8 @@ beyond the micro-batches of a step compute nothing, and the answer says so.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[0])
-			if err != nil || n < 1 || n > 4096 {
-				return usagef("scale %q: want a number of workers, 1 to 4096", args[0])
+			if err != nil || n < 1 || n > limits.Workers {
+				return usagef("scale %q: want a number of workers, 1 to %d", args[0], limits.Workers)
 			}
 			return f.ask(c, runDirArg(args, 1), cluster.Ask{What: "scale", Workers: n})
 		},

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 const (
 	// MaxMembers bounds the workers of a job.
-	MaxMembers = 4096
+	MaxMembers = limits.Workers
 	// maxGeneration bounds the first generation that is heard of: a new one each
 	// millisecond, for 34 years.
 	maxGeneration = 1 << 40

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 // ErrNoResponder is what Bus.Request returns where nobody subscribes to the subject.
@@ -21,7 +23,7 @@ func (e *RefusedError) Error() string { return "the coordinator refused this wor
 // ranks: 1 to 64 letters, digits, '-' and '_'. The coordinator's own name is
 // not for workers.
 func ValidID(id string) error {
-	ok := len(id) >= 1 && len(id) <= 64
+	ok := len(id) >= 1 && len(id) <= limits.Name
 	for _, c := range id {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
 	}
@@ -29,7 +31,7 @@ func ValidID(id string) error {
 		return fmt.Errorf("worker id %q: it is the coordinator's: choose another", id)
 	}
 	if !ok {
-		return fmt.Errorf("worker id %.80q: want 1 to 64 letters, digits, '-' or '_'", id)
+		return fmt.Errorf("worker id %.80q: want 1 to %d letters, digits, '-' or '_'", id, limits.Name)
 	}
 	return nil
 }

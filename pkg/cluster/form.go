@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
@@ -247,17 +248,27 @@ type beginning struct {
 // assignment is a member's in the current generation.
 func (m *Machine) assignment(w *Member) *Assign {
 	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.fence, Step: m.start.step, Digest: m.start.digest,
-		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}, Hosts: m.start.hosts, Memory: m.memories()}
+		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}, Hosts: m.start.hosts, Memory: m.memories(w.Rank)}
 	a.First = append(a.First, 0)
 	for _, p := range m.places {
 		a.Group.Members = append(a.Group.Members, p.Worker)
 		a.First = append(a.First, p.Hi)
 	}
-	a.Streams, a.Secret = m.streams()
+	a.Streams, a.Secret = m.streams(w.Rank)
 	if w.behind {
-		a.Sources = m.start.sources
+		a.Sources = someOf(m.start.sources, w.Rank)
 	}
 	return a
+}
+
+// someOf are as many of a list as one that takes the state needs to choose from,
+// other ones for other ranks.
+func someOf(l []string, rank int) []string {
+	if len(l) <= limits.Sources {
+		return l
+	}
+	at := rank * limits.Sources % len(l)
+	return slices.Concat(l[at:], l[:at])[:limits.Sources]
 }
 
 // places are those of a worker that lived on without its coordinator.

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
@@ -16,8 +17,10 @@ import (
 // must speak the same one; a worker of another version is refused by name.
 const Protocol = 5
 
-// maxMessage bounds a control message; the largest is Welcome with its vocabulary.
-const maxMessage = 1 << 20
+// maxMessage bounds a control message. What grows with the members (an Assign, a
+// Seat) is made so that the most of them fit; what has no such bound, the
+// description of a job in a Welcome, is fetched where it is large.
+const maxMessage = limits.Message
 
 // Join asks for membership. It is the one request that is answered, by Welcome;
 // the rest is published, and whatever matters is sent again until its effect
@@ -125,11 +128,11 @@ type Assign struct {
 	First       []int           `json:"first"`             // bounds as Group.Micro, of the first step alone: survivors go on with what they have
 	Step        uint64          `json:"step"`              // committed steps; the next one is run first
 	Digest      string          `json:"digest"`            // of the state after Step
-	Sources     []string        `json:"sources,omitempty"` // members that have it, for one that does not
+	Sources     []string        `json:"sources,omitempty"` // members that have it, at most limits.Sources, for one that does not
 	Fence       uint64          `json:"fence,omitempty"`   // what generations before it came to does not count
 	Hosts       allreduce.Hosts `json:"hosts,omitempty"`   // runs of ranks that share memory
 	Memory      []string        `json:"memory,omitempty"`  // its addresses, by rank; empty for a rank that shares none
-	Streams     []string        `json:"streams,omitempty"` // where members take direct connections, by rank; empty: over NATS
+	Streams     []string        `json:"streams,omitempty"` // where its neighbours take direct connections, by rank; empty: over NATS, or no neighbour
 	Secret      string          `json:"secret,omitempty"`  // which only members of the generation are told
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
@@ -158,32 +159,56 @@ func (m *Machine) unshare(w *Member, e *Fault) {
 	m.recall(fmt.Sprintf("worker %s%s cannot share memory, its gradients go over nats: %s", w.Worker, m.rankText(w.Worker), why))
 }
 
-// memories are the addresses of those that share memory, by rank.
-func (m *Machine) memories() []string {
+// memories are the addresses of those that share memory with rank, by rank, and
+// empty for all others: an assignment of the most members must fit a message.
+func (m *Machine) memories(rank int) []string {
 	if m.start.hosts == nil {
 		return nil
 	}
 	l := make([]string, len(m.places))
-	for r, p := range m.places {
-		if lo, hi := m.start.hosts.Run(r); hi-lo > 1 {
-			l[r] = m.members[p.Worker].Memory.Address
-		}
+	lo, hi := m.start.hosts.Run(rank)
+	for r := lo; r < hi && hi-lo > 1; r++ {
+		l[r] = m.members[m.places[r].Worker].Memory.Address
 	}
 	return l
 }
 
-// streams are the addresses of members, by rank, and the secret of the
-// generation, where there are to be direct connections.
-func (m *Machine) streams() (l []string, secret string) {
+// streams are where those take direct connections with whom rank may have one,
+// by rank, and empty for all others; and the secret of the generation. There are
+// none where there are to be no direct connections.
+func (m *Machine) streams(rank int) (l []string, secret string) {
 	if m.cfg.Road != DirectRoad || len(m.places) < 2 {
 		return nil, ""
 	}
-	for _, p := range m.places {
-		l = append(l, m.members[p.Worker].Stream)
+	l = make([]string, len(m.places))
+	for _, r := range m.neighbours(rank) {
+		l[r] = m.members[m.places[r].Worker].Stream
 	}
 	h := hmac.New(sha256.New, m.cfg.Secret)
 	binary.Write(h, binary.LittleEndian, m.generation)
 	return l, hex.EncodeToString(h.Sum(nil))
+}
+
+// neighbours are the ranks before and after rank in its ring, the last one's
+// being the first; where hosts share memory that ring is the lane of the ranks
+// with its place on their hosts.
+func (m *Machine) neighbours(rank int) []int {
+	h := m.start.hosts
+	if h == nil {
+		n := len(m.places)
+		return []int{(rank + n - 1) % n, (rank + 1) % n}
+	}
+	n, run := len(h)-1, 0
+	for h[run+1] <= rank {
+		run++
+	}
+	var l []int
+	for _, k := range []int{(run + n - 1) % n, (run + 1) % n} {
+		if r := h[k] + rank - h[run]; r < h[k+1] && k != run {
+			l = append(l, r)
+		}
+	}
+	return l
 }
 
 // soundHosts says whether the hosts of an assignment can be carried out.
@@ -199,7 +224,7 @@ func (a *Assign) soundHosts() bool {
 }
 
 // maxAddress bounds the address and the host of a Memory, in bytes.
-const maxAddress = 100
+const maxAddress = limits.Address
 
 func (m *Memory) check() error {
 	if len(m.Host) > maxAddress || len(m.Address) > maxAddress || m.Host == "" || m.Address == "" {

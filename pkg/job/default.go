@@ -1,5 +1,7 @@
 package job
 
+import "github.com/vlaring/vlaring/internal/limits"
+
 import "time"
 
 // The kinds that a job file can name.
@@ -133,7 +135,12 @@ func (j *Job) derive(given func(key string) bool) {
 		c.MinWorkers = max(1, min(c.MinWorkers, c.Workers))
 	}
 	if !given("cluster.max_workers") {
-		c.MaxWorkers = max(1, c.Workers, j.Batch.Global/max(j.Batch.Micro, 1)/max(j.Batch.Group, 1)) // as many as there is work for
+		most := limits.Workers
+		if c.Topology == "mesh" {
+			most = limits.Mesh
+		}
+		work := j.Batch.Global / max(j.Batch.Micro, 1) / max(j.Batch.Group, 1) // for so many
+		c.MaxWorkers = max(1, c.Workers, min(work, most))
 	}
 	if !given("cluster.chunk_bytes") && c.BucketBytes > 0 {
 		c.ChunkBytes = min(c.ChunkBytes, c.BucketBytes)

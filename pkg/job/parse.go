@@ -14,12 +14,13 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 )
 
 // maxFile bounds a job file; a larger one is something else.
-const maxFile = 1 << 20
+const maxFile = limits.JobFile
 
 // Load reads the job file at path and applies the --set options to it, each
 // "dotted.key=value". Mistakes are returned together, as an *Error.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 // Bounds on sizes: far above what anyone trains, low enough that no product of
@@ -12,11 +14,11 @@ import (
 const (
 	maxDim     = 1 << 16
 	maxLayers  = 1 << 10
-	maxSamples = 1 << 20
-	maxVocab   = 1 << 24
-	maxWorkers = 1 << 12
+	maxSamples = limits.Samples
+	maxVocab   = limits.Vocabulary
+	maxWorkers = limits.Workers
 	maxSteps   = 1<<31 - 1
-	maxName    = 64
+	maxName    = limits.Name
 )
 
 // Validate returns nil, or an *Error with every mistake found. A Job that Load
@@ -344,8 +346,13 @@ func (j *Job) checkCluster(c *checker) {
 	if k.Heartbeat > 0 && k.Deadline > 0 && k.Deadline < 2*k.Heartbeat {
 		c.bad("cluster.deadline cluster.heartbeat", "%v is less than two heartbeats of %v: one that is late would count as a death", k.Deadline, k.Heartbeat)
 	}
-	b := k.BucketBytes == 0 || c.within("cluster.bucket_bytes", k.BucketBytes, 64, 1<<30)
-	c.oneOf("cluster.topology", k.Topology, topologies)
+	b := k.BucketBytes == 0 || c.within("cluster.bucket_bytes", k.BucketBytes, 64, limits.Bucket)
+	if c.oneOf("cluster.topology", k.Topology, topologies) && k.Topology == "mesh" && hi && k.MaxWorkers > limits.Mesh {
+		c.bad("cluster.max_workers cluster.topology", "%d workers are too many for cluster.topology mesh, in which each has a connection to the server of every other; want at most %d, or cluster.topology broker", k.MaxWorkers, limits.Mesh)
+	}
+	if beats := float64(k.Workers) / time.Duration(k.Heartbeat).Seconds(); w && k.Heartbeat > 0 && beats > limits.Rate {
+		c.bad("cluster.heartbeat cluster.workers", "%v makes %.0f heartbeats a second of %d workers, which the coordinator has to answer; want at least %v", k.Heartbeat, beats, k.Workers, leastHeartbeat(k.Workers))
+	}
 	c.oneOf("cluster.road", k.Road, roads)
 	c.oneOf("cluster.reduce", k.Reduce, reductions)
 	if c.oneOf("cluster.wire", k.Wire, wires) && k.Wire != "float32" && k.Reduce != "fast" {
@@ -354,13 +361,20 @@ func (j *Job) checkCluster(c *checker) {
 	c.oneOf("cluster.straggler", k.Straggler, stragglers)
 	c.oneOf("cluster.divergence", k.Divergence, divergences)
 	c.within("cluster.max_divergences", k.MaxDivergences, 0, 1000)
-	c.within("cluster.window_bytes", k.WindowBytes, 1<<10, 64<<20)
-	if c.within("cluster.chunk_bytes cluster.bucket_bytes", k.ChunkBytes, 64, 1<<20) && k.ChunkBytes%4 != 0 {
+	c.within("cluster.window_bytes", k.WindowBytes, 1<<10, limits.Window)
+	if c.within("cluster.chunk_bytes cluster.bucket_bytes", k.ChunkBytes, 64, limits.Chunk) && k.ChunkBytes%4 != 0 {
 		c.bad("cluster.chunk_bytes", "%d is no multiple of 4, the bytes of a float32", k.ChunkBytes)
 	}
 	if b && k.BucketBytes%4 != 0 {
 		c.bad("cluster.bucket_bytes", "%d is no multiple of 4, the bytes of a float32", k.BucketBytes)
 	}
+}
+
+// leastHeartbeat is the shortest interval in whole milliseconds at which so many
+// workers may say that they live.
+func leastHeartbeat(workers int) Duration {
+	d := time.Duration(workers) * time.Second / limits.Rate
+	return Duration((d + time.Millisecond - 1) / time.Millisecond * time.Millisecond)
 }
 
 // divisors lists n's, all of them if few, for people to choose from.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/internal/plain"
-	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
 // BrokerOptions say how an embedded NATS server listens. The zero value is for
@@ -31,11 +31,11 @@ type BrokerOptions struct {
 }
 
 // Limits of an embedded server. Its clients are the members of one job, three
-// connections each.
+// connections each (package limits).
 const (
 	brokerMaxPayload    = 2 << 20 // a frame or a chunk of a blob with its header
 	brokerMaxPending    = 128 << 20
-	brokerMaxConns      = 3 * (cluster.MaxMembers + 1)
+	brokerMaxConns      = limits.Broker
 	brokerMaxSubs       = 1024 // of one connection
 	brokerAuthTimeout   = 5 * time.Second
 	brokerWriteDeadline = 10 * time.Second

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -55,9 +56,9 @@ const (
 	pingsOut      = 3
 	subscribeWait = 10 * time.Second // for the server to confirm
 
-	controlBuffer = 1 << 20 // control messages kept while the server is away
-	minPayload    = 1 << 20 // what the server must let through: NATS's default
-	connections   = 3       // of a Conn, with that of its Network
+	controlBuffer = 1 << 20            // control messages kept while the server is away
+	minPayload    = limits.Message     // what the server must let through: NATS's default
+	connections   = limits.Connections // of a Conn, with that of its Network
 )
 
 // Conn is a member's connection to the server of its job.

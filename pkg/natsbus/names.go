@@ -6,10 +6,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 // maxName bounds what stands in a subject as one token.
-const maxName = 64
+const maxName = limits.Name
 
 // ValidName says whether s can be a token of a subject: 1 to 64 letters,
 // digits, '-' and '_'. what says in the error what s names.
