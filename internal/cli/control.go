@@ -35,7 +35,8 @@ type jobStatus struct {
 	SamplesSec float64        `json:"samples_per_s"`
 	ETA        string         `json:"eta"`
 	Workers    []workerStatus `json:"workers"`
-	Note       string         `json:"note,omitempty"` // of scale: what so many workers do
+	Omitted    int            `json:"omitted,omitempty"` // workers beyond what one message holds
+	Note       string         `json:"note,omitempty"`    // of scale: what so many workers do
 }
 
 type workerStatus struct {
@@ -57,8 +58,15 @@ func (r *run) status(p cluster.Phase, members []cluster.Member) any {
 		Loss: r.last.Loss, Refused: r.last.Refused, SamplesSec: r.last.SamplesSec, Workers: []workerStatus{}}
 	s.Stored, s.ETA = r.view.standing()
 	s.Note, r.word = r.word, ""
-	for _, m := range members {
-		s.Workers = append(s.Workers, workerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown})
+	size := 0
+	for i, m := range members {
+		w := workerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown}
+		b, err := json.Marshal(w)
+		if size += len(b) + 1; err != nil || size > limits.Message/2 {
+			s.Omitted = len(members) - i
+			break
+		}
+		s.Workers = append(s.Workers, w)
 	}
 	return s
 }
@@ -219,6 +227,9 @@ func (s *jobStatus) print(out io.Writer) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", rank, m.Worker, m.Host, m.PID, m.Threads, m.CPU, m.Step, phase)
 	}
 	w.Flush()
+	if s.Omitted > 0 {
+		fmt.Fprintf(out, "… and %d more worker(s)\n", s.Omitted)
+	}
 	if s.Note != "" {
 		fmt.Fprintln(out, s.Note)
 	}

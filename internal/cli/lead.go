@@ -29,6 +29,9 @@ func (r *run) lead(coord *cluster.Coordinator, first *firstState, host string) (
 	if err := r.offerTeacher(l); err != nil {
 		return err
 	}
+	if err := r.offerDescription(l); err != nil {
+		return err
+	}
 	serve, err := r.serveMicro()
 	if err != nil {
 		return err

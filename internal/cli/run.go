@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -83,7 +85,10 @@ type run struct {
 	layout    train.Layout // of the model's parameters
 
 	offered offered // files of the first state
-	link    *link
+
+	greeting    cluster.Welcome // with the job and its data
+	description []byte          // what of that is fetched
+	link        *link
 
 	mu      sync.Mutex
 	encrypt bool           // direct connections between workers, as NATS is
@@ -146,6 +151,9 @@ func (r *run) train(ctx context.Context) (err error) {
 	}
 	if r.start >= uint64(r.job.Train.Steps) {
 		return r.nothingToDo(from)
+	}
+	if err := r.describe(); err != nil {
+		return err
 	}
 	if err := r.clearHistory(); err != nil {
 		return err
@@ -386,13 +394,31 @@ func (r *run) newest() string {
 
 // welcome is the job, for an accepted worker.
 func (r *run) welcome(*cluster.Join) *cluster.Welcome {
-	meta, err := json.Marshal(r.meta)
-	if err != nil {
-		return &cluster.Welcome{Refused: err.Error()}
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &cluster.Welcome{Job: string(r.job.YAML()), BaseDir: r.baseDir, Data: meta, StartStep: r.base, State: r.state, Encrypt: r.encrypt}
+	w := r.greeting
+	w.BaseDir, w.StartStep, w.State, w.Encrypt = r.baseDir, r.base, r.state, r.encrypt
+	return &w
+}
+
+// describe makes what workers are told of the job and its data, once for all of
+// them. It is put on offer where it is large.
+func (r *run) describe() error {
+	d, err := train.Describe(r.job, r.meta)
+	if err != nil {
+		return err
+	}
+	r.description = d.Into(&r.greeting)
+	return nil
+}
+
+// offerDescription serves what does not fit the answer to a join.
+func (r *run) offerDescription(l *link) error {
+	b := r.greeting.Description
+	if b == nil {
+		return nil
+	}
+	return l.blobs.Offer(b.Name, b.Size, b.SHA256, bytes.NewReader(r.description))
 }
 
 // roll is who is a member in which phase.
@@ -541,6 +567,11 @@ func (r *run) connect(ctx context.Context) (l *link, err error) {
 	r.encrypt = creds.TLS.Cert != "" || creds.TLS.CA != "" || strings.HasPrefix(r.conn.url, "tls://")
 	l = &link{job: r.job.Name, url: r.conn.url, creds: creds, tls: r.conn}
 	if r.conn.url == "" {
+		if may, ok := machine.OpenFiles(); ok {
+			if err := roomForConnections(r.job.Cluster, may); err != nil {
+				return nil, err
+			}
+		}
 		o := natsbus.BrokerOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}
 		was, err := readAddress(r.dir)
 		if err != nil || !r.takeover {
@@ -589,6 +620,16 @@ func (r *run) connect(ctx context.Context) (l *link, err error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// roomForConnections says whether a coordinator that may have so many files open
+// can serve the workers that its job begins with.
+func roomForConnections(k job.Cluster, files int) error {
+	if need := limits.Files(k.Workers); k.Topology == "broker" && need > files {
+		return usagef("cluster.workers is %d, and the server in this coordinator takes %d connections of each, %d open files in all: this process may have %d\nraise that (ulimit -n %d, or LimitNOFILE= of a service), or give --nats the URL of a server of your own",
+			k.Workers, limits.Connections, need, files, need)
+	}
+	return nil
 }
 
 // frameChunk is what the server has to let through as one frame of the ring; 0

@@ -31,6 +31,25 @@ func Memory() (l Limit, ok bool) { return memory(read) }
 // because it was out of memory; ok is false where that is not counted.
 func Kills() (n int64, ok bool) { return kills(read) }
 
+// OpenFiles is how many files, connections among them, this process may have
+// open; ok is false where the kernel does not say.
+func OpenFiles() (n int, ok bool) { return openFiles(read) }
+
+func openFiles(f files) (n int, ok bool) {
+	text, found := f("/proc/self/limits")
+	if !found {
+		return 0, false
+	}
+	for line := range strings.Lines(text) {
+		rest, is := strings.CutPrefix(line, "Max open files")
+		if words := strings.Fields(rest); is && len(words) > 0 {
+			n, err := strconv.Atoi(words[0])
+			return n, err == nil // else it is unlimited
+		}
+	}
+	return 0, false
+}
+
 // Bytes is a size in words.
 func Bytes(n int64) string {
 	x, unit := float64(n), 0

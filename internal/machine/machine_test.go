@@ -63,3 +63,17 @@ func TestBytes(t *testing.T) {
 		}
 	}
 }
+
+func TestOpenFiles(t *testing.T) {
+	const head = "Limit                     Soft Limit           Hard Limit           Units     \nMax processes             11                   12                   processes \n"
+	for text, want := range map[string]int{
+		head + "Max open files            1024                 4096                 files     \n": 1024,
+		head + "Max open files            unlimited            unlimited            files     \n": 0,
+		head: 0,
+	} {
+		n, ok := openFiles(func(path string) (string, bool) { return text, path == "/proc/self/limits" })
+		if n != want || ok != (want > 0) {
+			t.Errorf("%q: %d, %v", text, n, ok)
+		}
+	}
+}

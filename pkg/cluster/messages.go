@@ -60,6 +60,10 @@ type Welcome struct {
 	StartStep uint64          `json:"start_step"`        // steps that State stands for
 	State     []Blob          `json:"state,omitempty"`   // files to fetch from the coordinator; none: initialise from the seed
 	Encrypt   bool            `json:"encrypt,omitempty"` // direct connections are to be, as those to NATS are
+
+	// Description is where Job and Data are, where they are too large for this
+	// message: both as one JSON object, to be fetched from the coordinator.
+	Description *Blob `json:"description,omitempty"`
 }
 
 // StateSource says where a new member's weights and moments come from.

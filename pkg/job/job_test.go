@@ -74,6 +74,8 @@ func TestDefaults(t *testing.T) {
 		{"micro of a prime", "name: a\ndata: {kind: tabletop}\nbatch: {global: 13}", nil, func(j *Job) bool { return j.Batch.Micro == 1 }},
 		{"workers", "name: a\ndata: {kind: tabletop}\ncluster: {workers: 5}", nil, func(j *Job) bool { return j.Cluster.MinWorkers == 1 && j.Cluster.MaxWorkers == 8 }},
 		{"max_workers 1", "name: a\ndata: {kind: tabletop}\ncluster: {max_workers: 1}", nil, func(j *Job) bool { return j.Cluster.Workers == 1 }},
+		{"work for more than there can be", "name: a\ndata: {kind: tabletop}\nbatch: {global: 65536, micro: 1}", nil, func(j *Job) bool { return j.Cluster.MaxWorkers == 4096 }},
+		{"work for more than can have a server each", "name: a\ndata: {kind: tabletop}\nbatch: {global: 65536, micro: 1}\ncluster: {topology: mesh}", nil, func(j *Job) bool { return j.Cluster.MaxWorkers == 1024 }},
 		{"min_workers 4", "name: a\ndata: {kind: tabletop}\ncluster: {min_workers: 4}", nil, func(j *Job) bool { return j.Cluster.Workers == 4 && j.Cluster.MaxWorkers == 8 }},
 		{"held-out episodes", "name: a\ndata: {kind: tabletop, holdout: {episodes: [3, 1]}}", nil, func(j *Job) bool {
 			return j.Data.Holdout.Fraction == 0 && reflect.DeepEqual(j.Data.Holdout.Episodes, []int{3, 1})
@@ -282,6 +284,11 @@ func TestMistakes(t *testing.T) {
 		{"no steps", ok + "train: {steps: 0}", nil, "j.yaml:3:16: train.steps: 0 is too small; want at least 1"},
 		{"min above workers", ok + "cluster: {workers: 2, min_workers: 3}", nil, "j.yaml:3:36: cluster.min_workers: 3 is more than cluster.workers 2"},
 		{"max below workers", ok + "cluster: {workers: 2, max_workers: 1}", nil, "j.yaml:3:36: cluster.max_workers: 1 is less than cluster.workers 2"},
+		{"more workers than there can be", ok + "cluster:\n  max_workers: 5000", nil, "j.yaml:4:16: cluster.max_workers: 5000 is too large; want at most 4096"},
+		{"more workers than can have a server each", ok + "cluster: {max_workers: 2000, topology: mesh}", nil,
+			"j.yaml:3:24: cluster.max_workers: 2000 workers are too many for cluster.topology mesh, in which each has a connection to the server of every other; want at most 1024, or cluster.topology broker"},
+		{"heartbeats of many", ok + "cluster: {workers: 2000, max_workers: 2000, heartbeat: 10ms}", nil,
+			"j.yaml:3:56: cluster.heartbeat: 10ms makes 200000 heartbeats a second of 2000 workers, which the coordinator has to answer; want at least 40ms"},
 		{"deadline", ok + "cluster: {heartbeat: 800ms}", nil,
 			"j.yaml:3:22: cluster.deadline: 1s is less than two heartbeats of 800ms: one that is late would count as a death"},
 		{"chunk", ok + "cluster: {chunk_bytes: 4194304}", nil, "j.yaml:3:24: cluster.chunk_bytes: 4194304 is too large; want at most 1048576"},

@@ -85,6 +85,9 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	w.agent = agent
 	defer agent.Close()
 	w.offer.init(w.Blobs)
+	if err := w.introduced(joinCtx, welcome); err != nil {
+		return cluster.End{}, err
+	}
 	if w.job, err = job.Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
 		return cluster.End{}, err
 	}
@@ -231,6 +234,9 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 // takes on the knobs of its job.
 func (w *Worker) rejoin(ctx context.Context, me cluster.Join) {
 	welcome, err := w.agent.Join(ctx, me)
+	if err == nil {
+		err = w.describe(ctx, welcome)
+	}
 	var refused *cluster.RefusedError
 	switch {
 	case errors.As(err, &refused):

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// A vocabulary of several MiB, which no message of NATS holds, does not keep
+// workers from joining: every join once failed until the job gave up.
+func TestVocabularyBeyondAMessage(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "a.png"))
+	if err == nil {
+		err = png.Encode(f, image.NewRGBA(image.Rect(0, 0, 32, 32)))
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest strings.Builder
+	word := 0
+	for i := range 500 {
+		var words []string
+		for range 64 {
+			word++
+			words = append(words, fmt.Sprintf("beyond%0100dthings", word))
+		}
+		fmt.Fprintf(&manifest, `{"image": "a.png", "episode": %d, "instruction": %q, "action": [%d,0,0,0,0,0,1]}`+"\n", i, strings.Join(words, " "), i)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.jsonl"), []byte(manifest.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "job.yaml")
+	if err := os.WriteFile(path, []byte(`name: wordy
+model: {kind: vla, image_size: 32, patch_size: 8, d_model: 8, n_heads: 1, n_layers: 2, max_len: 64}
+data: {kind: folder, path: ., holdout: {fraction: 0}}
+batch: {global: 16, micro: 8}
+train: {steps: 3}
+checkpoint: {every: 3}
+cluster: {workers: 2}
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j, err := job.Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := train.OpenData(j, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := train.Describe(j, set.Meta())
+	set.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(d.Data); n < 3*limits.Message {
+		t.Fatalf("the description of the data has %d bytes: this test is of a larger one", n)
+	}
+	if len(cluster.Encode(&cluster.Welcome{Job: d.Job, Data: d.Data})) < limits.Message {
+		t.Fatal("it would fit a message")
+	}
+	code, _, stderr := call(t, bin.coordinator, "train", path, "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "cluster.join_timeout=20s")
+	if code != 0 {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+}
+
+// A server in a process that may not open enough files for the job's workers is
+// refused before it starts, with the number to type.
+func TestConnectionsThatCannotBe(t *testing.T) {
+	k := job.Cluster{Workers: 1000, Topology: "broker"}
+	if err := roomForConnections(k, 4096); err != nil {
+		t.Error(err)
+	}
+	k.Workers = 2000
+	if err := roomForConnections(k, 4096); err == nil || !strings.Contains(err.Error(), "ulimit -n 6067") {
+		t.Errorf("2000 workers and 4096 files: %v", err)
+	}
+	k.Topology = "mesh" // each has a server of its own
+	if err := roomForConnections(k, 4096); err != nil {
+		t.Error(err)
+	}
+}
+
+// What status says of many workers fits a message.
+func TestStatusOfManyWorkersFitsAMessage(t *testing.T) {
+	r := &run{job: &job.Job{Name: "job"}, view: newView(&strings.Builder{}, false, "job", 0, 9)}
+	var members []cluster.Member
+	for i := range limits.Workers {
+		members = append(members, cluster.Member{Join: cluster.Join{Worker: fmt.Sprintf("w%d", i), Host: strings.Repeat("h", 200)}, Phase: strings.Repeat("p", 500)})
+	}
+	b, err := json.Marshal(r.status(cluster.Running, members))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(cluster.Encode(&cluster.Answered{Status: b})); n > limits.Message {
+		t.Fatalf("it has %d bytes", n)
+	}
+	var s jobStatus
+	if err := json.Unmarshal(b, &s); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Workers) < 100 || s.Omitted+len(s.Workers) != len(members) {
+		t.Errorf("it tells of %d workers and leaves %d of %d out", len(s.Workers), s.Omitted, len(members))
+	}
+}
