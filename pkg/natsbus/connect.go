@@ -240,13 +240,13 @@ func (c *Conn) options(kind, where string) []nats.Option {
 				c.cut("bulk", where)
 			}
 			if err != nil {
-				c.event("%s connection to %s lost (%v): reconnecting", kind, where, err)
+				c.comes(kind, "%s connection to %s lost (%v): reconnecting", kind, where, err)
 			} else {
-				c.event("%s connection to %s lost: reconnecting", kind, where)
+				c.comes(kind, "%s connection to %s lost: reconnecting", kind, where)
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			c.event("%s connection is back, with %s", kind, withoutSecrets(nc.ConnectedUrl()))
+			c.comes(kind, "%s connection is back, with %s", kind, withoutSecrets(nc.ConnectedUrl()))
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) {
 			c.gone(kind, where, nc.LastError())

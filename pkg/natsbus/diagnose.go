@@ -237,3 +237,9 @@ func (c *cuts) add(now time.Time) bool {
 	c.said = true
 	return true
 }
+
+// known says that the cuts have been told of and go on: each one by itself is
+// no news.
+func (c *cuts) known(now time.Time) bool {
+	return c.said && len(c.at) > 0 && now.Sub(c.at[len(c.at)-1]) < cutsWithin
+}

@@ -357,9 +357,69 @@ func TestCuts(t *testing.T) {
 		if got, want := often.add(now.Add(time.Duration(i)*time.Second)), i == cutsMany-1; got != want {
 			t.Errorf("cut %d of one a second: %v, want %v", i+1, got, want)
 		}
+		if at := now.Add(time.Duration(i) * time.Second); often.known(at) != (i >= cutsMany-1) || often.known(at.Add(cutsWithin)) {
+			t.Errorf("after cut %d each one by itself is news: %v", i+1, !often.known(at))
+		}
 		if seldom.add(now.Add(time.Duration(i) * cutsWithin / (cutsMany - 1))) {
 			t.Errorf("cut %d of a few a minute is told of", i+1)
 		}
+	}
+}
+
+// A server whose max_pending is below what is in flight cuts a reader again and
+// again: that is told once, with what to raise, and then each cut is no news.
+func TestSlowConsumerIsToldOnce(t *testing.T) {
+	url, _ := outsider(t, server.Options{MaxPending: 1 << 20, MaxPayload: 1 << 20})
+	trouble, told := newEvents(), newEvents()
+	c, err := Connect(within(t), url, Credentials{}, ConnOptions{Job: "j", Member: "w0", Event: told.tell, Trouble: trouble.tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	n, err := c.Network() // whose reader is slower than a sender without credit
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	other, err := Connect(within(t), url, Credentials{}, ConnOptions{Job: "j", Member: "w1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	from, err := other.Network()
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, 1<<19)
+	send := func(while func() bool) {
+		for end := time.Now().Add(patience); while() && time.Now().Before(end); {
+			from.Send(within(t), "w0", frame)
+			for drained := false; !drained; { // or it would never connect anew
+				select {
+				case <-n.Frames():
+				default:
+					drained = true
+				}
+			}
+		}
+	}
+	count := func(e *events, text string) (n int) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, s := range e.all {
+			if strings.Contains(s, text) {
+				n++
+			}
+		}
+		return n
+	}
+	send(func() bool { return count(trouble, "") == 0 })
+	trouble.await(t, "has cut the ring connection of w0 5 times within 1m0s")
+	before := count(told, "reconnecting")
+	again := time.Now().Add(3 * time.Second)
+	send(func() bool { return time.Now().Before(again) })
+	if more := count(told, "reconnecting") - before; more > 1 || count(trouble, "") != 1 {
+		t.Errorf("%d cuts more are told of, and %d troubles", more, count(trouble, ""))
 	}
 }
 

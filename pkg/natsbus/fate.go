@@ -89,10 +89,25 @@ func (c *Conn) cut(kind, where string) {
 		many := c.cuts.add(time.Now())
 		c.telling.Unlock()
 		if many {
-			c.opt.Trouble(fmt.Sprintf("the NATS server at %s has cut the %s connection of %s %d times within %v and lets the one for control stand: it takes it for a slow consumer, and each cut costs time; raise the server's max_pending (default 64MB) and write_deadline (default 10s), or set cluster.window_bytes below a quarter of its max_pending",
-				where, kind, c.opt.Member, cutsMany, cutsWithin))
+			or := ""
+			if kind == "ring" {
+				or = ", or set cluster.window_bytes below a quarter of its max_pending"
+			}
+			c.opt.Trouble(fmt.Sprintf("the NATS server at %s has cut the %s connection of %s %d times within %v and lets the one for control stand: it takes it for a slow consumer, and each cut costs time; raise the server's max_pending (default 64MB) and write_deadline (default 10s)%s; further cuts are not told of",
+				where, kind, c.opt.Member, cutsMany, cutsWithin, or))
 		}
 	})
+}
+
+// comes tells of a connection that is lost or back, unless that is told of
+// already as one of many times.
+func (c *Conn) comes(kind, format string, v ...any) {
+	c.telling.Lock()
+	known := kind != "control" && c.cuts.known(time.Now())
+	c.telling.Unlock()
+	if !known {
+		c.event(format, v...)
+	}
 }
 
 // mayUse asks the server for what the member will have to do, so that what is

@@ -95,7 +95,7 @@ func (n *network) run() {
 			continue
 		}
 		if !first {
-			n.conn.event("ring connection is back, with %s", link.server)
+			n.conn.comes("ring", "ring connection is back, with %s", link.server)
 		}
 		clear(refused)
 		since := time.Now()
@@ -108,7 +108,7 @@ func (n *network) run() {
 		err = link.close(err)
 		if n.ctx.Err() == nil {
 			n.open(nil)
-			n.conn.event("ring connection to %s lost (%v): reconnecting", link.server, err)
+			n.conn.comes("ring", "ring connection to %s lost (%v): reconnecting", link.server, err)
 			n.conn.cut("ring", withoutSecrets(n.conn.urls))
 		}
 		if time.Since(since) < time.Second { // or it would be lost over and over

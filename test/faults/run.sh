@@ -178,6 +178,18 @@ if wanted permissions-taken; then
 	row "permissions taken away in mid-run" "the server's configuration is loaded again without \`vlaring.small.ring.*\`" $code taken.log
 	noserver
 fi
+if wanted slow-consumer; then
+	printf 'max_pending: 1MB\n' >slow.conf
+	server -c slow.conf
+	more=(--workers 2 --nats nats://$url --set cluster.road=nats --set model.d_model=256 --set model.n_layers=6 --set cluster.window_bytes=33554432 --set checkpoint.every=0)
+	begin slow.log slow
+	for _ in $(seq 300); do grep -q "has cut" slow.log && break; sleep 0.1; done
+	grep "has cut" slow.log | tail -n 1 >slow2.log
+	row "slow consumers" "\`max_pending\` of 1 MB, \`cluster.window_bytes=33554432\`; the job goes on; what the coordinator's log says of it" - slow2.log
+	kill -9 $pid
+	noserver
+	pids+=($(pgrep -f "$dir/.*slow/rescue" || true))
+fi
 if wanted no-server; then
 	train none.log --run-dir none --nats nats://127.0.0.1:9 --set cluster.join_timeout=2s
 	row "no server" "nobody listens, \`cluster.join_timeout=2s\`" $code none.log
@@ -197,7 +209,9 @@ group() {
 if wanted memory; then
 	if isroot && group memory && { { [ $v = 1 ] && echo 120M >$group/memory.limit_in_bytes; } || { [ $v = 2 ] && echo 120M >$group/memory.max; }; } 2>/dev/null; then
 		timeout 120 bash -c 'echo $$ >'$group'/cgroup.procs; exec coordinator train job.yaml --run-dir memory --workers 2 --threads 1 --set model.d_model=512 --set model.n_layers=8' >memory.log 2>&1
-		row "memory (cgroup)" "120 MB for a model of some 25 M parameters" $? memory.log
+		row "memory (cgroup): the model" "120 MB for 41 M parameters: told before anything is killed" $? memory.log
+		timeout 120 bash -c 'echo $$ >'$group'/cgroup.procs; exec coordinator train job.yaml --run-dir oom --workers 3 --threads 1 --set model.d_model=256 --set model.n_layers=8' >oom.log 2>&1
+		row "memory (cgroup): the workers" "120 MB, three workers of 11 M parameters" $? oom.log
 	else
 		cannot memory "no memory cgroup can be made here"
 	fi
