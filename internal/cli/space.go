@@ -10,8 +10,12 @@ import (
 // weights and two moments in float32.
 func checkpointBytes(parameters int) int64 { return 12 * int64(parameters) }
 
+// roomy is how many times what a run needs must be free for its checkpoints to
+// go without a line.
+const roomy = 10
+
 // showSpace says, before the first step, whether the checkpoints that are to lie
-// on the disk together fit.
+// on the disk together fit, where that may be asked.
 func (r *run) showSpace() {
 	dir := r.store.Dir()
 	free, err := checkpoint.FreeSpace(dir)
@@ -29,7 +33,7 @@ func (r *run) showSpace() {
 		r.log.Error(text + ": not even the first one fits: make room" + r.orElse())
 	case !free.Takes(int64(n) * each):
 		r.log.Warn(text + ": they do not all fit: make room, or lower checkpoint.keep" + r.orElse())
-	case !r.asJSON:
+	case !r.asJSON && !free.Takes(roomy*int64(n)*each): // more than that is not worth a line
 		r.view.event("space", text, nil)
 	}
 }
