@@ -163,7 +163,8 @@ type sim struct {
 	strikes    int // divergences until a worker is put out
 
 	steps, micro, every int
-	workers             int
+	workers, most       int         // to begin with, and that compute
+	crowd               bool        // many are harmed at once
 	want                [][]float32 // weights after each step
 	wantLoss            []float64
 	drop, dup, corrupt  float64
@@ -208,7 +209,7 @@ func newSim(seed uint64) *sim {
 	s := &sim{divergence: RewindDivergence, rng: r, now: simStart, logf: func(string, ...any) {}, cut: map[string]bool{}, dropped: map[string]bool{}, procs: map[string]*simWorker{}}
 	s.steps, s.micro, s.every = 6+r.IntN(20), 2+r.IntN(7), 1+r.IntN(6)
 	s.workers = 1 + r.IntN(4)
-	s.wanted = s.workers
+	s.wanted, s.most = s.workers, 3
 	s.quiet = simStart.Add(time.Duration(500+r.IntN(6000)) * time.Millisecond)
 	if r.IntN(2) == 0 {
 		s.drop, s.dup, s.corrupt = 0.1*r.Float64(), 0.1*r.Float64(), 0.05*r.Float64()
@@ -220,6 +221,12 @@ func newSim(seed uint64) *sim {
 		s.steps, s.micro = min(s.steps, 8), min(s.micro, 5)
 		s.quiet = simStart.Add(time.Duration(500+r.IntN(20000)) * time.Millisecond)
 	}
+	s.expect()
+	return s
+}
+
+// expect computes what comes of the job.
+func (s *sim) expect() {
 	w, mom := simInit(), make([]float32, simElements)
 	s.want, s.wantLoss = [][]float32{append(slices.Clone(w), mom...)}, []float64{0}
 	for step := range s.steps {
@@ -240,7 +247,6 @@ func newSim(seed uint64) *sim {
 		s.want = append(s.want, append(slices.Clone(w), mom...))
 		s.wantLoss = append(s.wantLoss, loss/float64(s.micro))
 	}
-	return s
 }
 
 func simInit() []float32 {
@@ -425,6 +431,10 @@ func (s *sim) disturb() {
 		}
 		return
 	}
+	if s.crowd {
+		s.harmCrowd(ids)
+		return
+	}
 	pick := func() *simWorker {
 		if len(ids) == 0 {
 			return nil
@@ -564,7 +574,7 @@ func (s *sim) startCoordinator(takeover bool) {
 	if n := len(c.metrics); n > 0 {
 		reported = c.metrics[n-1]
 	}
-	c.m = NewMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: 3, Micro: s.micro, Steps: uint64(s.steps),
+	c.m = NewMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: s.most, Micro: s.micro, Steps: uint64(s.steps),
 		StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover, Deadline: time.Second, JoinTimeout: 20 * time.Second, Straggler: KeepStraggler, Divergence: s.divergence, MaxDivergences: s.strikes}, s.now)
 	s.coord = c
 	c.clock = NewClock(s.now, 2*tickPeriod(time.Second))
