@@ -48,6 +48,7 @@ func (b bus) Subscribe(subject string, h func(data []byte, reply func([]byte) er
 		return nil, err
 	}
 	sub, err := subscribe(b.control, subject, func(m *nats.Msg) {
+		b.hears()
 		if m.Reply == "" {
 			h(m.Data, nil)
 			return

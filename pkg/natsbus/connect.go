@@ -71,6 +71,8 @@ type Conn struct {
 	shows    bool // the token itself: the server asks for no proof
 
 	control *nats.Conn
+	heard   atomic.Int64 // when a control message came last, in nanoseconds of this process's clock
+	began   time.Time    // of that clock
 	bulk    *nats.Conn
 	done    chan struct{}
 	closing atomic.Bool
@@ -114,7 +116,7 @@ func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{opt: opt, urls: url, creds: creds, config: config, done: make(chan struct{}), open: map[interface{ Close() error }]struct{}{}}
+	c := &Conn{began: time.Now(), opt: opt, urls: url, creds: creds, config: config, done: make(chan struct{}), open: map[interface{ Close() error }]struct{}{}}
 	c.session, c.lost = context.WithCancel(context.Background())
 	c.fate, c.doom = context.WithCancelCause(context.Background())
 	if c.control, err = c.dial(ctx, "control", nats.ReconnectBufSize(controlBuffer)); err != nil {
@@ -328,6 +330,28 @@ func (c *Conn) bulkRequest(ctx context.Context, subject string, data []byte) (*n
 		err = nats.ErrDisconnected
 	}
 	return m, err
+}
+
+// quietTime is how long control messages may stay away without a sign that the
+// network has parted: several heartbeats.
+const quietTime = time.Second
+
+// hears notes that a control message has come. After a time without any the
+// network had parted, or this process stood still. The system then sends what
+// was on its way on the other connections only after a pause as long as that
+// time was: the ring's must answer at once, or is made anew.
+func (c *Conn) hears() {
+	now := int64(time.Since(c.began))
+	if last := c.heard.Swap(now); last == 0 || now-last < int64(quietTime) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for x := range c.open {
+		if n, ok := x.(*network); ok {
+			go n.verify()
+		}
+	}
 }
 
 // Bus carries control messages on the connection for them.

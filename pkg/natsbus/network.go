@@ -251,6 +251,30 @@ func (n *network) read(l *ringLink) error {
 
 var errSilent = errors.New("the server does not answer")
 
+// verifyWait is how long the server may take to answer on a connection that has
+// reason to be doubted.
+const verifyWait = 600 * time.Millisecond
+
+// verify closes the connection for frames, to be made anew, where the server
+// does not answer on it at once.
+func (n *network) verify() {
+	n.mu.Lock()
+	l := n.link
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.silent.Add(1)
+	late := time.AfterFunc(verifyWait, func() {
+		if l.silent.Load() > 0 {
+			l.close(errSilent)
+		}
+	})
+	if l.say("PING\r\n") != nil {
+		late.Stop()
+	}
+}
+
 // keep finds out whether the server is still there.
 func (l *ringLink) keep(ctx context.Context) {
 	t := time.NewTicker(pingInterval)

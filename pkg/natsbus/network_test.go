@@ -162,3 +162,43 @@ func ringThrough(t *testing.T, nets []allreduce.Network, members []string, broke
 		}
 	}
 }
+
+// After a time without control messages a connection for frames on which the
+// server does not answer is made anew; one on which it does stays.
+func TestRingConnectionIsVerified(t *testing.T) {
+	broker := startBroker(t, BrokerOptions{})
+	n := openNetworks(t, broker, "j", []string{"a", "b"})[0].(*network)
+	link := func() *ringLink {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.link
+	}
+	was := link()
+	n.verify()
+	time.Sleep(verifyWait + 100*time.Millisecond) // how long it has to answer
+	if link() != was {
+		t.Fatal("a connection on which the server answers was made anew")
+	}
+	// A proxy would do the same: the server's answers are kept from the reader.
+	was.silent.Add(1 << 20)
+	n.conn.heard.Store(1)
+	n.conn.began = time.Now().Add(-time.Hour)
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				was.silent.Store(1)
+			}
+		}
+	}()
+	n.conn.hears()
+	for deadline := time.Now().Add(time.Minute); link() == was || link() == nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a connection without answers stays")
+		}
+	}
+	close(stop)
+}
