@@ -120,9 +120,8 @@ func TestCrashesAreNoUsageErrors(t *testing.T) {
 					}()
 				}
 			case "memory":
-				b := make([][]byte, 0)
-				for {
-					b = append(b, make([]byte, 1<<44))
+				for b := [][]byte{}; ; b = append(b, make([]byte, 1<<44)) {
+					fmt.Fprint(os.Stderr, len(b))
 				}
 			}
 			select {}

@@ -197,14 +197,14 @@ func (l *lines) Write(line []byte) (int, error) {
 
 // news turns the outcome of a Write into what is to be said of it: a state that
 // lasts is said once, when it begins and when it is over.
-func (l *lines) news(err error) (trouble error, over string) {
+func (l *lines) news(err error) (over string, trouble error) {
 	switch {
 	case err != nil && !l.stuck:
 		l.stuck = true
-		return err, ""
+		return "", err
 	case err == nil && l.stuck:
 		l.stuck = false
 		over = "the disk takes lines again"
 	}
-	return nil, over
+	return over, nil
 }

@@ -69,7 +69,7 @@ func TestFullDiskIsSaidOnce(t *testing.T) {
 	var said []string
 	write := func() {
 		_, err := l.Write([]byte("line\n"))
-		trouble, over := l.news(err)
+		over, trouble := l.news(err)
 		if trouble != nil {
 			said = append(said, "trouble")
 		}

@@ -463,7 +463,7 @@ func (r *run) stepDone(reports []*cluster.Report) {
 		if err == nil {
 			r.noted.Store(m.Step)
 		}
-		trouble, over := r.metrics.news(err)
+		over, trouble := r.metrics.news(err)
 		if trouble != nil {
 			r.log.Error(metricsFile+" cannot be written; training goes on, and this is said once", zap.Error(trouble))
 		}

@@ -253,7 +253,7 @@ func text(head []byte) Kind {
 		return ShardIndex
 	case t[0] == '{', t[0] == '[':
 		return JSON
-	case bytes.HasPrefix(head, []byte("../")) && len(head) < HeadSize && bytes.IndexAny(head, " \t\r\n") < 0:
+	case bytes.HasPrefix(head, []byte("../")) && len(head) < HeadSize && !bytes.ContainsAny(head, " \t\r\n"):
 		return LinkText
 	}
 	return PlainText

@@ -32,7 +32,7 @@ func TestRoundBF16(t *testing.T) {
 	nan := math.Float32frombits(0x7f800001) // its upper half is an infinity's
 	data, rest := []float32{nan}, []float32{1}
 	roundBF16(data, rest)
-	if data[0] == data[0] || rest[0] != 0 {
+	if !math.IsNaN(float64(data[0])) || rest[0] != 0 {
 		t.Errorf("a NaN becomes %v and leaves %v", data[0], rest[0])
 	}
 	r := rand.New(rand.NewPCG(1, 2))

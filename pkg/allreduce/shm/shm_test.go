@@ -354,7 +354,7 @@ func TestHost(t *testing.T) {
 	if h := Host(); len(h) != 16 || h != Host() {
 		t.Errorf("host %q", h)
 	}
-	if !ValidAddress(NewAddress()) || NewAddress() == NewAddress() {
+	if a, b := NewAddress(), NewAddress(); !ValidAddress(a) || a == b {
 		t.Error("addresses")
 	}
 }
