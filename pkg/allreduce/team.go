@@ -33,8 +33,9 @@ type Team interface {
 	// Sum is the memory for the total of the generation. The ranks of
 	// different lanes write different parts of it.
 	Sum() []float32
-	// Bell wakes all ranks that wait, and the next Wait of those that do not.
-	Bell()
+	// Bell wakes the first so many ranks: those that wait, and the next Wait of
+	// those that do not.
+	Bell(ranks int)
 	// Wait returns once the bell has rung, perhaps for nothing, or with the
 	// cause of ctx's end.
 	Wait(ctx context.Context) error
@@ -137,6 +138,20 @@ func piece(b Range, j, lanes int) Range {
 	return Range{cut(j), cut(j + 1)}
 }
 
+// leastLane is how many floats of the gradient are worth a lane of one host: to
+// wake a rank takes about as long as to fold them.
+const leastLane = 16 << 10
+
+// lanesFor is how many of a host's lanes fold these buckets, where no other host
+// takes part: all that have enough to do.
+func lanesFor(buckets []Range, lanes int) int {
+	n := 0
+	for _, b := range buckets {
+		n += b.Hi - b.Lo
+	}
+	return min(lanes, max(1, n/leastLane))
+}
+
 // TeamRing reduces for a rank that shares its host's memory with others. Each
 // writes its micro-gradients where all can read them. As soon as all have
 // written a bucket, each lane folds its piece of it: in the job's order, every
@@ -147,6 +162,7 @@ type TeamRing struct {
 	team  Team
 	group Group
 	first int // rank of the team's first
+	hosts int
 	lanes int
 	lane  int   // this rank's
 	ring  *Ring // of the lane; nil: this rank is in none
@@ -161,11 +177,13 @@ type TeamRing struct {
 	since time.Time // when it began
 	plan  []Range   // the lane's pieces of the buckets of op
 	whole []Range   // which these are
+	busy  int       // lanes that have a piece of them: the first ones
 }
 
 // barrier is something that every rank of a host has to do in a step. The last
 // one to do it rings the bell: nobody can go on before, and a bell for each rank
-// and each bucket would be the square of the ranks' number.
+// and each bucket would be the square of the ranks' number. It rings for those
+// alone that wait: all for the sum, and for a bucket the lanes that fold it.
 type barrier struct {
 	op     *teamOp
 	word   int // that has the turn in which a rank has done it
@@ -177,7 +195,7 @@ type barrier struct {
 func (b *barrier) missing() int {
 	ranks := b.op.ring.team.Len()
 	if b.word == wordDone { // lanes alone
-		ranks = b.op.ring.lanes
+		ranks = b.op.lanes
 	}
 	for rank := range ranks {
 		if b.op.ring.team.Load(rank, b.word) < b.op.turn() {
@@ -201,7 +219,11 @@ func (o *teamOp) folded() *barrier {
 func (o *teamOp) reach(b *barrier) {
 	o.ring.team.Store(b.word, o.turn())
 	if b.missing() < 0 {
-		o.ring.team.Bell()
+		n := o.lanes
+		if b.word == wordDone {
+			n = o.ring.team.Len()
+		}
+		o.ring.team.Bell(n)
 	}
 }
 
@@ -221,7 +243,7 @@ func NewTeamRing(net Network, team Team, g Group, hosts Hosts, opt Options) (*Te
 	if team.Len() != hi-lo || team.Self() != g.Rank-lo {
 		return nil, fmt.Errorf("rank %d is place %d of a team of %d, but of hosts %v", g.Rank, team.Self(), team.Len(), hosts)
 	}
-	r := &TeamRing{team: team, group: g, first: lo, lanes: hosts.lanes(), opt: opt}
+	r := &TeamRing{team: team, group: g, first: lo, hosts: len(hosts) - 1, lanes: hosts.lanes(), opt: opt}
 	lane, j, ok := hosts.Lane(g)
 	r.lane = j
 	if ok {
@@ -282,6 +304,7 @@ func (r *TeamRing) Waiting() (*FaultError, time.Time) {
 // teamOp is one step's reduction.
 type teamOp struct {
 	ring    *TeamRing
+	lanes   int // that fold
 	step    uint64
 	buckets []Range
 	flags   func() Flags
@@ -316,10 +339,15 @@ func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 	r.op = o
 	if !slices.Equal(r.whole, buckets) {
 		r.whole, r.plan = slices.Clone(buckets), nil
+		r.busy = r.lanes
+		if r.hosts == 1 { // between hosts lanes are rings, which are there
+			r.busy = lanesFor(buckets, r.lanes)
+		}
 		for _, b := range buckets {
-			r.plan = append(r.plan, piece(b, r.lane, r.lanes))
+			r.plan = append(r.plan, piece(b, min(r.lane, r.busy-1), r.busy))
 		}
 	}
+	o.lanes = r.busy
 	r.mu.Unlock()
 	if need := TeamWords(len(buckets), len(micro)); r.team.Words() < need {
 		panic(fmt.Sprintf("allreduce: %d buckets and %d micro-gradients need %d words, the team has %d", len(buckets), len(micro), need, r.team.Words()))
@@ -332,7 +360,11 @@ func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 		r.team.Store(wordReady+len(buckets)+i, k)
 	}
 	r.team.Store(wordSlabs, uint64(len(micro)))
-	o.reach(o.begun())
+	if r.hosts > 1 {
+		o.reach(o.begun())
+	} else { // nobody waits for that: what is written has been begun
+		r.team.Store(wordBegun, o.turn())
+	}
 	go o.run()
 	return o
 }
@@ -397,8 +429,12 @@ func (o *teamOp) run() {
 
 func (o *teamOp) reduce() (Flags, error) {
 	r, t := o.ring, o.ring.team
-	if r.ring != nil {
-		if err := o.await(o.begun()); err != nil {
+	if r.ring != nil && r.lane < o.lanes {
+		before := o.begun()
+		if r.hosts == 1 && len(o.buckets) > 0 { // no other host waits for this ring to begin
+			before = o.written(0)
+		}
+		if err := o.await(before); err != nil {
 			return 0, err
 		}
 		micro, err := o.slabs()

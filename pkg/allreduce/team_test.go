@@ -86,11 +86,14 @@ func TestTeamRing(t *testing.T) {
 		"one and three":         {hosts: Hosts{0, 1, 4}, bounds: []int{0, 1, 2, 3, 4}},
 		"one, two, two":         {hosts: Hosts{0, 1, 3, 5}, bounds: []int{0, 2, 3, 4, 5, 7}},
 		"five, two, four":       {hosts: Hosts{0, 5, 7, 11}, bounds: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}},
+		"four lanes of six":     {hosts: Hosts{0, 6}, bounds: []int{0, 1, 2, 3, 4, 5, 6}, buckets: []Range{{0, 20000}, {20000, 20100}, {20100, 70000}}},
 		"a host without micros": {hosts: Hosts{0, 2, 4}, bounds: []int{0, 1, 3, 3, 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h.buckets, h.opt = buckets, Options{ChunkBytes: 256, WindowBytes: 1024}
+				if h.opt = (Options{ChunkBytes: 256, WindowBytes: 1024}); h.buckets == nil {
+					h.buckets = buckets
+				}
 				net := NewMemNetwork(Faults{})
 				reducers, slabs := h.reducers(t, net)
 				for step := range uint64(4) {

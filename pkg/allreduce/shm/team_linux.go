@@ -205,9 +205,9 @@ func (t *team) Slab(rank int, i uint64) ([]float32, error) {
 // one is what is added to a bell.
 var one = []byte{1, 0, 0, 0, 0, 0, 0, 0}
 
-// Bell wakes all ranks, this one included. A bell that is full rings already.
-func (t *team) Bell() {
-	for _, p := range t.peers {
+// Bell wakes ranks, this one perhaps included. A bell that is full rings already.
+func (t *team) Bell(ranks int) {
+	for _, p := range t.peers[:min(ranks, len(t.peers))] {
 		if p == nil {
 			unix.Write(t.seg.bellFD, one)
 		} else {

@@ -101,7 +101,7 @@ func bell(t *testing.T, mk Make) {
 		defer cancel()
 		return a.Wait(ctx)
 	}
-	teams[0].Bell() // before anyone waits
+	teams[0].Bell(2) // before anyone waits
 	for _, a := range teams {
 		if err := woken(a); err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func bell(t *testing.T, mk Make) {
 	}
 	l := []chan error{done(teams[0]), done(teams[1])}
 	teams[0].Store(5, 1)
-	teams[0].Bell()
+	teams[0].Bell(2)
 	for _, c := range l {
 		if err := <-c; err != nil {
 			t.Fatal(err)
@@ -138,8 +138,24 @@ func bell(t *testing.T, mk Make) {
 			t.Fatal(err)
 		}
 	}
-	teams[0].Bell() // and one that was cancelled hears the next
-	if err := woken(teams[1]); err != nil {
+	teams[0].Bell(2) // and one that was cancelled hears the next
+	for _, a := range teams {
+		if err := woken(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quiet := func() bool {
+		short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer stop()
+		return teams[1].Wait(short) != nil
+	}
+	for !quiet() { // what rang before
+	}
+	teams[1].Bell(1) // which is not for the second
+	if err := woken(teams[0]); err != nil {
 		t.Fatal(err)
+	}
+	if !quiet() {
+		t.Error("a bell for the first rank woke the second")
 	}
 }
