@@ -18,7 +18,7 @@ func TestRoundBF16(t *testing.T) {
 		{1 + 3.0/256, 0, 1 + 4.0/256, -1.0 / 256},           // the other way
 		{1 + 1.0/256, 1.0 / 1024, 1 + 2.0/256, -3.0 / 1024}, // what was left tips it
 		{-1 - 1.0/512, 0, -1, -1.0 / 512},                   //
-		{0, 0x1p-140, 0x1p-140 - 0x1p-140, 0x1p-140},        // below bfloat16's smallest
+		{0, 0x1p-140, 0, 0x1p-140},                          // below bfloat16's smallest
 		{math.MaxFloat32, 0, inf, 0},                        // rounds up beyond all
 		{inf, 7, inf, 0},                                    //
 		{float32(math.Copysign(0, -1)), 0, float32(0), 0},   // -0 + 0
