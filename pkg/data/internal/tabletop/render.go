@@ -36,6 +36,7 @@ type body struct {
 	axes   [3]vec
 	half   vec
 	colour rgb
+	eye    vec // in the body's frame
 	// Outlines that let most rays pass it by: a radius on the image plane, and
 	// a squared radius of its shadow on the table, each with its centre.
 	u, v, r     float64
@@ -46,7 +47,7 @@ func newBody(s Shape, c vec, axes [3]vec, half vec, colour rgb) body {
 	if s == Cube {
 		s = Brick
 	}
-	b := body{shape: s, c: c, axes: axes, half: half, colour: colour}
+	b := body{shape: s, c: c, axes: axes, half: half, colour: colour, eye: eye.sub(c).along(axes)}
 	r := half.length()
 	w := c.sub(eye)
 	depth := w.dot(forward)
@@ -62,7 +63,11 @@ func newBody(s Shape, c vec, axes [3]vec, half vec, colour rgb) body {
 // hit returns the distance, in lengths of d, at which the ray from o along d
 // enters the body, and the outward normal there.
 func (b *body) hit(o, d vec) (t float64, normal vec, ok bool) {
-	o = o.sub(b.c).along(b.axes)
+	return b.meet(o.sub(b.c).along(b.axes), d)
+}
+
+// meet is hit where o is in the body's frame, as b.eye is.
+func (b *body) meet(o, d vec) (t float64, normal vec, ok bool) {
 	d = d.along(b.axes)
 	var n vec
 	switch b.shape {
@@ -192,6 +197,7 @@ func (f *Frame) bodies() []body {
 func (f *Frame) Render(pix []byte, size int) {
 	bodies := f.bodies()
 	step := 2 / float64(samples*size)
+	nothing := rgb{samples * samples * grey[0], samples * samples * grey[1], samples * samples * grey[2]}.pixel()
 	var hits [8]int
 	for py := 0; py < size; py++ {
 		for px := 0; px < size; px++ {
@@ -206,6 +212,10 @@ func (f *Frame) Render(pix []byte, size int) {
 					n++
 				}
 			}
+			if n == 0 && f.scene == Simple { // most of the picture
+				copy(pix[(py*size+px)*3:], nothing[:])
+				continue
+			}
 			var sum rgb
 			for s := 0; s < samples*samples; s++ {
 				u := mul(float64(px*samples+s%samples)+0.5, step) - 1
@@ -215,11 +225,18 @@ func (f *Frame) Render(pix []byte, size int) {
 					sum[k] += c[k]
 				}
 			}
-			for k := range sum {
-				pix[(py*size+px)*3+k] = byte(mul(clamp(sum[k]/(samples*samples), 0, 1), 255) + 0.5)
-			}
+			p := sum.pixel()
+			copy(pix[(py*size+px)*3:], p[:])
 		}
 	}
+}
+
+// pixel is the mean of a pixel's rays, of which c is the sum.
+func (c rgb) pixel() (p [3]byte) {
+	for k := range c {
+		p[k] = byte(mul(clamp(c[k]/(samples*samples), 0, 1), 255) + 0.5)
+	}
+	return p
 }
 
 // trace returns the colour that is seen at (u, v) of the image plane, both in
@@ -229,7 +246,7 @@ func (f *Frame) trace(u, v float64, bodies []body, list []int) rgb {
 	best, at := math.Inf(1), -1
 	var normal vec
 	for _, i := range list {
-		if t, n, ok := bodies[i].hit(eye, d); ok && t < best {
+		if t, n, ok := bodies[i].meet(bodies[i].eye, d); ok && t < best {
 			best, at, normal = t, i, n
 		}
 	}

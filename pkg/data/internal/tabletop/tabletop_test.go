@@ -274,3 +274,16 @@ func BenchmarkRender64(b *testing.B) {
 		f.Render(pix, 64)
 	}
 }
+
+func BenchmarkRenderSimple32(b *testing.B) {
+	pix := make([]byte, 32*32*3)
+	var frames []*Frame
+	for id := range uint64(16) {
+		frames = append(frames, Simple.NewEpisode(1, id).Frame(int(id%Frames)))
+	}
+	i := 0
+	for b.Loop() {
+		frames[i%len(frames)].Render(pix, 32)
+		i++
+	}
+}
