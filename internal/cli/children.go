@@ -40,6 +40,10 @@ const (
 	soon         = 10 * time.Second
 )
 
+// maxEnds is how many processes of one worker may end one after another, after
+// they had taken part, while the job gets no further.
+const maxEnds = 5
+
 // children are the worker processes of this machine. They are kept at a number:
 // those that die are replaced. Processes that an earlier coordinator left
 // behind count as long as they are members.
@@ -476,7 +480,7 @@ func exitReason(err error, last string) string {
 	case err != nil:
 		reason = "its process: " + err.Error()
 	}
-	if err != nil && last != "" {
+	if err != nil && last != "" && !(killed(err) && strings.Contains(last, " INFO ")) { // it had nothing to say of its end
 		reason += "; its last words: " + last
 	}
 	return reason

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,5 +106,25 @@ func TestRunning(t *testing.T) {
 	cmd.Wait()
 	if running(cmd.Process.Pid) {
 		t.Error("a process that is gone runs")
+	}
+}
+
+// A lone worker that is killed again and again, before the job gets beyond where
+// it was, is not started for ever: the job ends, and says what became of it.
+func TestLoneWorkerKilledAgainAndAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--set", "train.steps=1000000", "--set", "schedule.min_lr=null", "--set", "checkpoint.every=0")
+	for i := range maxEnds { // it comes less far each time: not beyond the first
+		pid := int(p.event("joined")["pid"].(float64))
+		if i == 0 {
+			until(t, "30 steps", func() bool { return lineCount(filepath.Join(dir, metricsFile)) > 30 })
+		} else {
+			until(t, "a place for it", func() bool { return strings.Count(p.errText(), "1 workers from step") > i })
+		}
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	code, _ := p.wait()
+	if want := "worker w0 has ended 5 times, and the job did not get beyond step"; code != exitFailed || !strings.Contains(p.errText(), want) || !strings.Contains(p.errText(), "the last time its process ended with signal: killed\n") {
+		t.Errorf("exit code %d, want %d and %q:\n%s", code, exitFailed, want, p.errText())
 	}
 }

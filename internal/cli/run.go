@@ -283,7 +283,7 @@ func (r *run) train(ctx context.Context) (err error) {
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: r.job.Groups(),
 		Steps: uint64(r.job.Train.Steps), StartStep: r.start, Stored: from != nil, State: first.blobs, Reported: had.newest, Takeover: r.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), StoreWait: time.Duration(r.job.Checkpoint.Wait), Straggler: cluster.StragglerPolicy(k.Straggler),
-		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, Road: cluster.Road(k.Road), Secret: secret[:]})
+		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, MaxEnds: maxEnds, Road: cluster.Road(k.Road), Secret: secret[:]})
 	if r.children == nil { // another coordinator has the job, or its place could not be taken
 		r.view.close()
 		return err

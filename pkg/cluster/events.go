@@ -68,8 +68,11 @@ type Config struct {
 	// MaxDivergences is how often a member may differ from the majority: then it
 	// is put out, and neither its name nor its process is taken back. 0: any number.
 	MaxDivergences int
-	Road           Road   // empty: as NATSRoad, without a word
-	Secret         []byte // random, of this process: secrets of generations are made of it
+	// MaxEnds is how many processes of one worker, that had taken part, may end one
+	// after another while the job gets no further: then it fails. 0: any number.
+	MaxEnds int
+	Road    Road   // empty: as NATSRoad, without a word
+	Secret  []byte // random, of this process: secrets of generations are made of it
 }
 
 // Status is what is known of a member's place in the newest generation.

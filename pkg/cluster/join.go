@@ -59,11 +59,13 @@ func (m *Machine) join(j *Join) {
 		m.lose(w, "it began anew")
 		w = nil
 	}
+	hopeless := ""
 	if w == nil {
 		w = &Member{Join: *j, Rank: -1}
 		m.enlist(w)
 		if j.Seat == nil {
 			delete(m.suspects, j.Worker) // another process, which holds nothing
+			hopeless = m.ends.began(j.Worker)
 		}
 		if n, of := len(m.members), max(m.cfg.Workers, m.target); n <= of {
 			m.note("worker %s joined from %s (%d of %d)", j.Worker, j.Host, n, of)
@@ -90,6 +92,9 @@ func (m *Machine) join(j *Join) {
 		}
 	}
 	w.LastSeen = m.at
+	if hopeless != "" {
+		m.failing = cmp.Or(m.failing, hopeless)
+	}
 	source := FromPeers
 	switch {
 	case j.Seat != nil:
@@ -98,6 +103,9 @@ func (m *Machine) join(j *Join) {
 		source = FromCoordinator
 	}
 	m.act(Answer{Source: source})
+	if hopeless != "" && (m.phase == Running || m.phase == Forming) {
+		m.recall(m.failing)
+	}
 }
 
 func (m *Machine) ready(e *Ready) {
@@ -217,6 +225,10 @@ func (m *Machine) gathered() {
 		return
 	}
 	if seated > 0 || m.cfg.Takeover && !m.at.After(m.quiet) {
+		return
+	}
+	if m.failing != "" {
+		m.finish(Failed, m.failing)
 		return
 	}
 	if m.stopping != "" {

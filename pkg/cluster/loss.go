@@ -10,6 +10,9 @@ import (
 // lose handles a member that is not there any more.
 func (m *Machine) lose(w *Member, reason string) {
 	m.strikeOff(w.Worker)
+	if w.Rank >= 0 {
+		m.ends.lost(w.Worker, reason)
+	}
 	delete(m.faults, w.Worker)
 	m.note("lost worker %s%s: %s", w.Worker, m.rankText(w.Worker), reason)
 	if !m.ring[w.Worker] {
@@ -41,6 +44,49 @@ func (m *Machine) recall(reason string) {
 		w.nagged = m.at
 		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: reason}})
 	}
+}
+
+// ends counts the processes that end one after another while the job gets no
+// further: where the only worker needs more memory than there is, say, it would
+// be started again, and go back to the same checkpoint, for ever.
+type ends struct {
+	most     int               // 0: any number
+	furthest uint64            // step that the job has come to
+	how      map[string]string // how a worker ended that took part, and has yet to come back
+	number   map[string]int    // of a worker's processes that ended so, since the job got to furthest
+}
+
+func newEnds(cfg Config) ends {
+	return ends{most: cfg.MaxEnds, furthest: cfg.StartStep, how: map[string]string{}, number: map[string]int{}}
+}
+
+// lost takes note that a worker which has taken part is not there any more.
+func (e *ends) lost(id, reason string) { e.how[id] = reason }
+
+// left takes note that it went of its own accord.
+func (e *ends) left(id string) { delete(e.how, id) }
+
+// reached takes note of how far the job is. What is run again is not further.
+func (e *ends) reached(step uint64) {
+	if step > e.furthest {
+		e.furthest = step
+		clear(e.number)
+	}
+}
+
+// began takes note of a worker's new process, which holds nothing: the one
+// before has ended, whoever took it for lost and why. It returns why the job
+// has to end for it; empty: it need not.
+func (e *ends) began(id string) string {
+	how := e.how[id]
+	if how == "" {
+		return ""
+	}
+	delete(e.how, id)
+	if e.number[id]++; e.most == 0 || e.number[id] < e.most {
+		return ""
+	}
+	return fmt.Sprintf("worker %s has ended %d times, and the job did not get beyond step %d in between; the last time %s", id, e.number[id], e.furthest, how)
 }
 
 // dismiss tells a member that is at fault to leave, and goes on without it.

@@ -99,12 +99,13 @@ type Machine struct {
 	failing  string            // reason of an end that only waits for the checkpoint
 	blamed   map[string]int
 	faults   map[string]string // own faults since the last commit, by worker
-	base     Restored          // the state on the disk that those without any begin with
-	again    bool              // Gathering anew, after a Rewind
-	rewinds  bool              // one is under way
-	fence    uint64            // what generations before it came to does not count: their members held different states
-	distrust bool              // because members hold different states: none of them counts
-	diverges int               // such rewinds since the last checkpoint was stored
+	ends     ends
+	base     Restored // the state on the disk that those without any begin with
+	again    bool     // Gathering anew, after a Rewind
+	rewinds  bool     // one is under way
+	fence    uint64   // what generations before it came to does not count: their members held different states
+	distrust bool     // because members hold different states: none of them counts
+	diverges int      // such rewinds since the last checkpoint was stored
 	ending   End
 	out      []any
 	at       time.Time
@@ -114,7 +115,7 @@ type Machine struct {
 func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
 		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, abandoned: map[uint64]bool{},
-		known: map[uint64]string{}, strikes: map[string]int{}, struck: map[string]bool{}, fenced: map[string]string{}, suspects: map[string]bool{}, blamed: map[string]int{}, faults: map[string]string{},
+		ends: newEnds(cfg), known: map[uint64]string{}, strikes: map[string]int{}, struck: map[string]bool{}, fenced: map[string]string{}, suspects: map[string]bool{}, blamed: map[string]int{}, faults: map[string]string{},
 		committed: cfg.StartStep, reported: cfg.Reported, told: cfg.Reported, started: now, began: now, at: now}
 	m.stored, m.hasStored = cfg.StartStep, cfg.Stored
 	if !cfg.Takeover { // steps that the metrics have beyond it are run again
@@ -283,6 +284,7 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 		m.fault(e)
 	case *Leave:
 		m.lose(m.members[e.Worker], "it left: "+e.Reason)
+		m.ends.left(e.Worker)
 	default:
 		m.note("ignored an unexpected %T", ev)
 	}
@@ -428,6 +430,7 @@ const PhaseHalting = "halting"
 
 // proceed does what has become possible.
 func (m *Machine) proceed() {
+	m.ends.reached(m.committed)
 	m.expel()
 	switch m.phase {
 	case Gathering:

@@ -350,7 +350,7 @@ func (s *machineScenario) event(c command) (out []string) {
 		cfg := Config{Coordinator: "lead", Job: "job", Workers: def, MinWorkers: c.num("min", 1), MaxWorkers: c.num("max", 8), Micro: c.num("micro", 4),
 			Steps: uint64(c.num("steps", 100)), StartStep: uint64(c.num("start", 0)), Stored: c.num("start", 0) > 0, Reported: uint64(c.num("reported", c.num("start", 0))),
 			Takeover: c.args["takeover"] == "true", Deadline: time.Second, JoinTimeout: time.Minute, Straggler: StragglerPolicy(c.args["straggler"]),
-			Divergence: DivergencePolicy(c.args["divergence"]), MaxDivergences: c.num("divergences", 0), Road: Road(c.args["road"])}
+			Divergence: DivergencePolicy(c.args["divergence"]), MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: Road(c.args["road"])}
 		if d := c.args["join"]; d != "" {
 			cfg.JoinTimeout = c.duration(d)
 		}
