@@ -83,6 +83,8 @@ type Machine struct {
 	stopping string            // reason; empty: nobody asked
 	asked    time.Time         // when
 	reshares bool              // micro-batches are to be divided anew
+	routine  bool              // the event that is stepped is
+	before   Phase             // of it
 	news     bool              // somebody may have become ready since members without a place were looked for
 	recovers bool              // whether the slow ones have recovered is to be looked at
 	paces    []float64         // memory of watchPace
@@ -188,7 +190,8 @@ func byID(w *Member, id string) int { return strings.Compare(w.Worker, id) }
 // Step takes one event at a time and returns what is to be done about it.
 func (m *Machine) Step(now time.Time, ev any) []any {
 	m.out, m.at = nil, now
-	m.news = m.news || !routine(ev)
+	m.routine, m.before = routine(ev), m.phase
+	m.news = m.news || !m.routine
 	if m.phase == Ended {
 		switch e := ev.(type) {
 		case *Join:
@@ -432,6 +435,9 @@ const PhaseHalting = "halting"
 func (m *Machine) proceed() {
 	m.ends.reached(m.committed)
 	m.expel()
+	if m.phase < Saving && m.phase != Running && m.phase == m.before && m.routine {
+		return // such an event makes nobody ready or at rest, and to look at all after each one costs their number squared
+	}
 	switch m.phase {
 	case Gathering:
 		m.gathered()
