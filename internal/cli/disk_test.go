@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -125,6 +126,38 @@ func TestFullDiskHearsSIGTERM(t *testing.T) {
 	}
 	if n := strings.Count(p.errText(), "ERROR metrics.jsonl"); n > 1 {
 		t.Errorf("metrics.jsonl is told of %d times", n)
+	}
+}
+
+// Who presses Ctrl-C twice, at a run and then at its wait for the disk, ends the
+// wait, as the message says, and not the workers with all that they hold.
+func TestSecondSignalEndsTheWaitForTheDisk(t *testing.T) {
+	disk, other := mounted(t, "size=4m"), t.TempDir()
+	dir := filepath.Join(disk, "run")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, filepath.Join(dir, "rescue")); err != nil { // a disk of the workers' own
+		t.Fatal(err)
+	}
+	p := start(t, nil, bin.coordinator, append([]string{"train", "--json"}, small(dir, "--set", "train.steps=400000", "--set", "checkpoint.every=5", "--set", "checkpoint.keep=1", "--set", "schedule.min_lr=null")...)...)
+	p.event("step")
+	fill(t, disk)
+	until(t, "it is noticed", func() bool { return strings.Contains(p.errText(), "the disk is full") })
+	p.cmd.Process.Signal(os.Interrupt)
+	until(t, "it waits", func() bool { return strings.Contains(p.errText(), "stays in the workers' memory") })
+	p.cmd.Process.Signal(os.Interrupt)
+	code, out := p.wait()
+	if code != exitFailed || !strings.Contains(p.errText(), "the wait for the disk ends: stopped by Ctrl-C") {
+		t.Fatalf("exit code %d\n%s", code, p.errText())
+	}
+	i := strings.LastIndex(out, `"event":"step"`)
+	found, err := checkpoint.LatestGood(filepath.Join(other, "w0"))
+	if err != nil || i < 0 || !strings.Contains(out[i:], fmt.Sprintf(`"step":%d,`, found.Manifest.Step)) {
+		t.Fatalf("kept is %+v (%v), the last step %.100s", found, err, out[max(i, 0):])
+	}
+	if !strings.Contains(p.errText(), fmt.Sprintf("the newest checkpoint is of step %d\n", found.Manifest.Step)) {
+		t.Errorf("the last words do not say what was kept:\n%s", p.errText())
 	}
 }
 

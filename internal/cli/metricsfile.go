@@ -38,7 +38,8 @@ func (t *tally) add(step uint64, refused string) {
 type history struct {
 	newest uint64 // step
 	tally
-	torn int // lines that are none, left out
+	torn  int    // lines that are none, left out
+	lacks uint64 // steps before the one that the run goes on from have no lines
 }
 
 // metricsLine is what of a line matters here.
@@ -101,6 +102,9 @@ func openMetrics(path string, step uint64, goesOn bool, recent *losses) (f *os.F
 	}
 	if _, err := f.Seek(whole, io.SeekStart); err != nil {
 		return nil, h, err
+	}
+	if h.newest < step {
+		h.lacks = step - h.newest
 	}
 	h.newest = max(h.newest, step)
 	return f, h, nil

@@ -19,15 +19,15 @@ func TestTornMetricsAreRepaired(t *testing.T) {
 		want   string
 		h      history
 	}{
-		"whole":            {one + two + three + four, 9, false, one + two + three + four, history{9, tally{4, 1, "step 3: no"}, 0}},
-		"torn at the end":  {one + two + `{"step":3,"lo`, 9, false, one + two, history{9, tally{2, 0, ""}, 1}},
-		"torn within":      {one + `{"step":2,"lo` + three + four, 9, false, one + four, history{9, tally{2, 0, ""}, 1}},
-		"junk within":      {one + "\x00\x00\n" + three + four, 9, false, one + three + four, history{9, tally{3, 1, "step 3: no"}, 1}},
-		"later ones":       {one + two + three + four, 2, false, one + two, history{2, tally{2, 0, ""}, 0}},
-		"later ones stay":  {one + two + three + four, 2, true, one + two + three + four, history{4, tally{4, 1, "step 3: no"}, 0}},
-		"later and torn":   {one + `{"st` + "\n" + two + three + four, 3, false, one + two + three, history{3, tally{3, 1, "step 3: no"}, 1}},
+		"whole":            {one + two + three + four, 9, false, one + two + three + four, history{9, tally{4, 1, "step 3: no"}, 0, 5}},
+		"torn at the end":  {one + two + `{"step":3,"lo`, 9, false, one + two, history{9, tally{2, 0, ""}, 1, 7}},
+		"torn within":      {one + `{"step":2,"lo` + three + four, 9, false, one + four, history{9, tally{2, 0, ""}, 1, 5}},
+		"junk within":      {one + "\x00\x00\n" + three + four, 9, false, one + three + four, history{9, tally{3, 1, "step 3: no"}, 1, 5}},
+		"later ones":       {one + two + three + four, 2, false, one + two, history{2, tally{2, 0, ""}, 0, 0}},
+		"later ones stay":  {one + two + three + four, 2, true, one + two + three + four, history{4, tally{4, 1, "step 3: no"}, 0, 0}},
+		"later and torn":   {one + `{"st` + "\n" + two + three + four, 3, false, one + two + three, history{3, tally{3, 1, "step 3: no"}, 1, 0}},
 		"nothing":          {"", 0, false, "", history{}},
-		"only a torn line": {`{"step":1`, 0, false, "", history{0, tally{}, 1}},
+		"only a torn line": {`{"step":1`, 0, false, "", history{0, tally{}, 1, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), metricsFile)

@@ -28,6 +28,7 @@ type view struct {
 	steps   uint64
 	start   time.Time
 	first   uint64 // committed steps when the run began
+	begun   uint64 // first step that was shown, at start; 0: none
 	last    train.Metrics
 	losses  []float64 // one point a drawn column, by merging pairs as it grows
 	per     int       // steps a point
@@ -101,6 +102,9 @@ func (v *view) object(kind string, fields map[string]any) {
 func (v *view) step(m train.Metrics) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.begun == 0 {
+		v.start, v.begun = time.Now(), m.Step
+	}
 	v.last = m
 	if m.Refused == "" {
 		v.acc, v.accN = v.acc+m.Loss, v.accN+1
@@ -273,12 +277,13 @@ func (v *view) block(b *bytes.Buffer, now time.Time) {
 	}
 }
 
-// eta extrapolates from the pace of this run.
+// eta extrapolates from the pace of this run, since its first step: what came
+// before, loading and waiting for workers, does not come again.
 func (v *view) eta(now time.Time) string {
-	done := v.last.Step - v.first
-	if done == 0 {
+	if v.last.Step <= v.begun {
 		return "-"
 	}
+	done := v.last.Step - v.begun
 	left := now.Sub(v.start).Seconds() / float64(done) * float64(v.steps-v.last.Step)
 	return (time.Duration(left) * time.Second).String()
 }

@@ -70,10 +70,11 @@ type run struct {
 	initOdd    *data.Finding   // what is odd about the init file; nil: nothing
 	teacher    *trained        // of job.Distill; its model is not kept
 	metrics    *lines
-	last       train.Metrics        // of the newest step
-	word       string               // for who asked for workers
-	joined     map[string]bool      // workers that scripts were told of
-	desk       *clerk               // writes metrics: of r.metrics
+	last       train.Metrics   // of the newest step
+	word       string          // for who asked for workers
+	joined     map[string]bool // workers that scripts were told of
+	desk       *clerk          // writes metrics: of r.metrics
+	leader     atomic.Pointer[cluster.Coordinator]
 	noted      atomic.Uint64        // newest step whose line the disk has
 	aside      *clerk               // starts processes
 	roll       atomic.Pointer[roll] // not told to children yet
@@ -170,6 +171,10 @@ func (r *run) train(ctx context.Context) (err error) {
 	r.tally = had.tally
 	if had.torn > 0 {
 		r.early("repaired", fmt.Sprintf("%s had %d torn line(s), which are left out", metricsFile, had.torn), map[string]any{"file": metricsFile, "lines": had.torn})
+	}
+	if n := had.lacks; n > 0 && !r.plan.otherWorkers { // the workers that had the reports have gone, too
+		r.early("gap", fmt.Sprintf("%s has no lines of steps %d to %d: the coordinator ended before it had written them", metricsFile, r.start-n+1, r.start),
+			map[string]any{"file": metricsFile, "from": r.start - n + 1, "to": r.start})
 	}
 	r.desk, r.aside = newClerk(), newClerk()
 	r.noted.Store(had.newest)
@@ -268,12 +273,16 @@ func (r *run) train(ctx context.Context) (err error) {
 		Status:  r.status,
 	})
 	go func() {
-		select {
-		case reason := <-r.stop:
-			coord.Tell(cluster.StopRequest{Reason: reason})
-		case <-ended:
+		for { // a second one ends the wait for a disk
+			select {
+			case reason := <-r.stop:
+				coord.Tell(cluster.StopRequest{Reason: reason})
+			case <-ended:
+				return
+			}
 		}
 	}()
+	r.leader.Store(coord)
 	var id [8]byte
 	var secret [32]byte
 	rand.Read(id[:])
@@ -373,6 +382,12 @@ func (r *run) askStop(reason string) {
 	case r.stop <- reason:
 	default:
 	}
+}
+
+// waitsForDisk says whether the last state waits for a disk that does not take it.
+func (r *run) waitsForDisk() bool {
+	c := r.leader.Load()
+	return c != nil && c.WaitsForDisk()
 }
 
 // newest is what can be resumed from, in words.

@@ -22,13 +22,14 @@ func endSignals() []os.Signal {
 }
 
 // heed turns signals into a request to stop and, at a second one, into the end
-// of ctx. A closed terminal says SIGHUP more than once (the kernel, then the
+// of ctx: but for one that ends a wait for the disk, as whoever waits has been told. A closed terminal says SIGHUP more than once (the kernel, then the
 // shell), so that never counts as the second.
 type heed struct {
-	stop     func(reason string)     // once
+	stop     func(reason string)     // again: the end of a wait
 	end      context.CancelCauseFunc //
 	handover bool                    // SIGTERM and SIGHUP leave the job to the next coordinator
 	newest   func() string           // what a run that is ended at once can be resumed from, in words
+	waits    func() bool             // whether the last state waits for a disk: a signal ends that, and workers keep the state
 	asked    bool
 }
 
@@ -37,6 +38,8 @@ func (h *heed) signal(s os.Signal) {
 	case h.handover && s != os.Interrupt:
 		h.end(errHandover)
 	case h.asked && s == syscall.SIGHUP:
+	case h.asked && h.waits():
+		h.stop("stopped by " + name(s))
 	case h.asked:
 		h.end(fmt.Errorf("ended at once by a second %s; %s", name(s), h.newest()))
 	default:

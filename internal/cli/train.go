@@ -130,7 +130,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)
-	h := heed{stop: r.askStop, end: cancel, handover: f.handover, newest: r.newest}
+	h := heed{stop: r.askStop, end: cancel, handover: f.handover, newest: r.newest, waits: r.waitsForDisk}
 	finished := make(chan struct{})
 	defer close(finished)
 	go func() {

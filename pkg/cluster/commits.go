@@ -351,6 +351,10 @@ func (m *Machine) notStored(e Saved) {
 	m.warn("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
 }
 
+// waits says whether the last state waits for the disk, and nobody has asked for
+// the end of that yet.
+func (m *Machine) waits() bool { return m.phase == Saving && !m.waiting.IsZero() && !m.giveUp }
+
 // patience says whether the last state may wait for the disk yet.
 func (m *Machine) patience() bool {
 	return !m.giveUp && (m.refused < maxRefused || m.at.Sub(m.waiting) < m.cfg.StoreWait)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,6 +38,7 @@ type Coordinator struct {
 	events chan any
 	done   chan struct{}
 	me     Lead
+	waits  atomic.Bool // the last state waits for a disk that does not take it
 
 	dropped  int       // malformed messages since the last that was told of; of receive
 	nextTold time.Time // not before
@@ -61,6 +63,11 @@ func (c *Coordinator) Tell(ev any) {
 	case <-c.done:
 	}
 }
+
+// WaitsForDisk says whether all that is left of the job is to store its last
+// state, which the disk does not take: a StopRequest ends that wait. It may be
+// called from any goroutine.
+func (c *Coordinator) WaitsForDisk() bool { return c.waits.Load() }
 
 // Run serves the job until it ends or ctx does, which abandons it: workers
 // notice by themselves. It returns how the job finished.
@@ -196,6 +203,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				linger = time.After(min(cfg.Deadline, 2*time.Second))
 			}
 		}
+		c.waits.Store(m.waits())
 		if shown.due(m, ev, len(c.events) > 0) {
 			c.hooks.Members(m.Phase(), m.Members())
 			probes.watch(m.Expected())
