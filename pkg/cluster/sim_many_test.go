@@ -8,7 +8,7 @@ import (
 // simCrowd is a simulated cluster of n workers, each with one micro-batch.
 func simCrowd(seed uint64, n int) *sim {
 	s := newSim(seed)
-	s.workers, s.wanted, s.most, s.micro, s.steps, s.every = n, n, n, n, 8, 1
+	s.workers, s.wanted, s.most, s.micro, s.steps, s.every = n, n, n, n, 4096/n, 1 // a step takes as long as there are ranks to go through
 	s.drop, s.dup, s.corrupt, s.slow = 0, 0, 0, 0
 	s.pass, s.rest = 20*time.Millisecond, 10*time.Millisecond
 	s.crowd, s.quiet = true, simStart.Add(time.Minute)
@@ -52,7 +52,7 @@ func (s *sim) harmCrowd(ids []string) {
 // 512 workers, of whom dozens are killed and cut off at once, and whose
 // coordinator dies, come to the weights of one.
 func TestSimulatedCrowd(t *testing.T) {
-	s := simCrowd(1, 512)
+	s := simCrowd(1, crowd)
 	s.logf = func(f string, a ...any) {
 		if len(a) > 0 && f != "%s exits: %+v" && f != "%s: %s" {
 			t.Logf("%9.3f "+f, append([]any{s.now.Sub(simStart).Seconds()}, a...)...)
