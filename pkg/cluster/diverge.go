@@ -7,7 +7,7 @@ import (
 )
 
 // maxDiverges is how often the job goes back to the same checkpoint because its
-// members did not come to the same state from there.
+// members did not come to the same state from there, and nobody can tell who is wrong.
 const maxDiverges = 3
 
 // judge looks at what members say of one step, which must be the same. Where it
@@ -164,7 +164,8 @@ func (m *Machine) raiseFence(fence uint64) {
 // should be, and who is right cannot be told, or does not help.
 func (m *Machine) mistrust(why string) {
 	m.torn = ""
-	if m.diverges == maxDiverges { // they would do so again
+	named := len(m.struck) > 0 && m.cfg.MaxDivergences > 0 // who is wrong will be put out, so this comes to an end
+	if !named && m.diverges == maxDiverges {               // they would do so again
 		why = fmt.Sprintf("%s, after going back to the same checkpoint %d times", why, m.diverges)
 		if m.tied {
 			why += "; without a majority nobody can tell who is wrong: run with one worker more, or with one machine less, in turns"
@@ -172,7 +173,9 @@ func (m *Machine) mistrust(why string) {
 		m.finish(Failed, why)
 		return
 	}
-	m.diverges++
+	if !named {
+		m.diverges++
+	}
 	m.note("%s: all go back to the disk's", why)
 	m.distrust, m.rewinds = true, true
 	clear(m.known)

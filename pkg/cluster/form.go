@@ -307,6 +307,7 @@ func (m *Machine) rewound(e Restored) {
 	m.people++
 	m.generation++ // whoever still runs an older one is to leave it
 	m.void = m.generation
+	m.wary = m.distrust
 	if m.distrust {
 		m.fence = m.generation
 	}

@@ -208,8 +208,9 @@ func (m *Machine) gathered() {
 	if m.rewinds {
 		return
 	}
-	ready, seated, missing := 0, m.seated(), 0
+	ready, seated, missing, restoring := 0, m.seated(), 0, false
 	for _, w := range m.members {
+		restoring = restoring || w.restoring
 		if w.Status == AtRest && w.State {
 			ready++
 		}
@@ -237,7 +238,7 @@ func (m *Machine) gathered() {
 	}
 	late := m.cfg.JoinTimeout > 0 && m.at.Sub(m.began) > m.cfg.JoinTimeout
 	switch {
-	case ready >= m.cfg.Workers:
+	case ready >= m.cfg.Workers && !(m.wary && restoring && !late): // of all of them a majority can tell who is wrong
 	case late && ready >= max(m.cfg.MinWorkers, 1):
 		m.note("beginning with %d of %d workers: the others were not ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout)
 	case m.again && ready >= max(m.cfg.MinWorkers, 1) && ready == len(m.members):
@@ -247,6 +248,6 @@ func (m *Machine) gathered() {
 	default:
 		return
 	}
-	m.again = false
+	m.again, m.wary = false, false
 	m.form()
 }

@@ -104,6 +104,7 @@ type Machine struct {
 	ends     ends
 	base     Restored // the state on the disk that those without any begin with
 	again    bool     // Gathering anew, after a Rewind
+	wary     bool     // because members hold different states
 	rewinds  bool     // one is under way
 	fence    uint64   // what generations before it came to does not count: their members held different states
 	distrust bool     // because members hold different states: none of them counts
