@@ -38,6 +38,7 @@
 // their own. The order of the fold is the same, and so are the bits:
 //
 //	Reducer   what both are to the step loop
+//	HostRing  driver of a rank whose Team is all ranks: no Ring and no goroutine hops
 //	TeamRing  driver of a rank that has a Team; its lane is a Ring
 //	Team      memory that the ranks of a host share; package shm has it
 //

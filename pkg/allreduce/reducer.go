@@ -7,8 +7,8 @@ import (
 
 // Reducer is a member's part of a generation: it sums the micro-gradients of
 // one step after the other. Whatever roads the gradients take, the sum has the
-// same bits. Ring is the one over a Network, TeamRing the one of ranks that
-// share memory, Solo that of a world of one.
+// same bits. Ring is the one over a Network, HostRing the one of ranks that
+// share memory, TeamRing both, Solo that of a world of one.
 type Reducer interface {
 	// Begin starts the reduction of a step: see Core.Begin. The sum is written
 	// to out, or to memory of the Reducer's own: Reduction.Sum says where.
@@ -45,8 +45,10 @@ type Reduction interface {
 var (
 	_ Reducer   = (*Ring)(nil)
 	_ Reducer   = (*TeamRing)(nil)
+	_ Reducer   = (*HostRing)(nil)
 	_ Reducer   = (*Solo)(nil)
 	_ Reduction = (*Op)(nil)
 	_ Reduction = (*teamOp)(nil)
+	_ Reduction = (*hostOp)(nil)
 	_ Reduction = (*soloOp)(nil)
 )

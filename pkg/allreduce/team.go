@@ -138,31 +138,24 @@ func piece(b Range, j, lanes int) Range {
 	return Range{cut(j), cut(j + 1)}
 }
 
-// leastLane is how many floats of the gradient are worth a lane of one host: to
-// wake a rank takes about as long as to fold them.
-const leastLane = 16 << 10
-
-// lanesFor is how many of a host's lanes fold these buckets, where no other host
-// takes part: all that have enough to do.
-func lanesFor(buckets []Range, lanes int) int {
-	n := 0
+// pieces are lane j's parts of buckets.
+func pieces(buckets []Range, j, lanes int) (l []Range) {
 	for _, b := range buckets {
-		n += b.Hi - b.Lo
+		l = append(l, piece(b, j, lanes))
 	}
-	return min(lanes, max(1, n/leastLane))
+	return l
 }
 
-// TeamRing reduces for a rank that shares its host's memory with others. Each
-// writes its micro-gradients where all can read them. As soon as all have
-// written a bucket, each lane folds its piece of it: in the job's order, every
-// micro-gradient of the host from where it stands, onto what came from the host
-// before, into the sum that all read. So the fold is that of a ring of all
-// ranks, bit for bit.
+// TeamRing reduces for a rank that shares its host's memory with others, where
+// there are other hosts. Each writes its micro-gradients where all can read
+// them. As soon as all have written a bucket, each lane folds its piece of it: in
+// the job's order, every micro-gradient of the host from where it stands, onto
+// what came from the host before, into the sum that all read. So the fold is that
+// of a ring of all ranks, bit for bit.
 type TeamRing struct {
 	team  Team
 	group Group
 	first int // rank of the team's first
-	hosts int
 	lanes int
 	lane  int   // this rank's
 	ring  *Ring // of the lane; nil: this rank is in none
@@ -177,59 +170,12 @@ type TeamRing struct {
 	since time.Time // when it began
 	plan  []Range   // the lane's pieces of the buckets of op
 	whole []Range   // which these are
-	busy  int       // lanes that have a piece of them: the first ones
 }
 
-// barrier is something that every rank of a host has to do in a step. The last
-// one to do it rings the bell: nobody can go on before, and a bell for each rank
-// and each bucket would be the square of the ranks' number. It rings for those
-// alone that wait: all for the sum, and for a bucket the lanes that fold it.
-type barrier struct {
-	op     *teamOp
-	word   int // that has the turn in which a rank has done it
-	bucket int
-	what   string // that a rank did not do
-}
-
-// missing is the first rank that has yet to do it, or -1.
-func (b *barrier) missing() int {
-	ranks := b.op.ring.team.Len()
-	if b.word == wordDone { // lanes alone
-		ranks = b.op.lanes
-	}
-	for rank := range ranks {
-		if b.op.ring.team.Load(rank, b.word) < b.op.turn() {
-			return rank
-		}
-	}
-	return -1
-}
-
-func (o *teamOp) begun() *barrier { return &barrier{o, wordBegun, 0, "did not begin the step"} }
-
-func (o *teamOp) written(bucket int) *barrier {
-	return &barrier{o, wordReady + bucket, bucket, "did not write its gradient"}
-}
-
-func (o *teamOp) folded() *barrier {
-	return &barrier{o, wordDone, len(o.buckets) - 1, "did not fold its part"}
-}
-
-// reach says that this rank has done its part of b.
-func (o *teamOp) reach(b *barrier) {
-	o.ring.team.Store(b.word, o.turn())
-	if b.missing() < 0 {
-		n := o.lanes
-		if b.word == wordDone {
-			n = o.ring.team.Len()
-		}
-		o.ring.team.Bell(n)
-	}
-}
-
-// NewTeamRing starts a member's part of a generation of which team is its host's.
-// net is read for its lane until Close, which closes team too.
-func NewTeamRing(net Network, team Team, g Group, hosts Hosts, opt Options) (*TeamRing, error) {
+// NewTeamRing starts a member's part of a generation of which team is its host's:
+// a HostRing where all ranks are of one host. net is read for its lane until
+// Close, which closes team too.
+func NewTeamRing(net Network, team Team, g Group, hosts Hosts, opt Options) (Reducer, error) {
 	if err := opt.defaults(); err != nil {
 		return nil, err
 	}
@@ -243,7 +189,10 @@ func NewTeamRing(net Network, team Team, g Group, hosts Hosts, opt Options) (*Te
 	if team.Len() != hi-lo || team.Self() != g.Rank-lo {
 		return nil, fmt.Errorf("rank %d is place %d of a team of %d, but of hosts %v", g.Rank, team.Self(), team.Len(), hosts)
 	}
-	r := &TeamRing{team: team, group: g, first: lo, hosts: len(hosts) - 1, lanes: hosts.lanes(), opt: opt}
+	if len(hosts) == 2 {
+		return newHostRing(team, g, opt), nil
+	}
+	r := &TeamRing{team: team, group: g, first: lo, lanes: hosts.lanes(), opt: opt}
 	lane, j, ok := hosts.Lane(g)
 	r.lane = j
 	if ok {
@@ -294,38 +243,32 @@ func (r *TeamRing) Waiting() (*FaultError, time.Time) {
 	case b == nil:
 		return nil, time.Time{}
 	}
-	rank := b.missing()
-	if rank < 0 || rank == r.team.Self() { // for what this rank has not done, nobody is to blame
-		return nil, time.Time{}
+	if f := b.fault(""); f != nil {
+		return f, since
 	}
-	return b.op.fault(FaultTimeout, rank, b.bucket, "it "+b.what), since
+	return nil, time.Time{}
 }
 
 // teamOp is one step's reduction.
 type teamOp struct {
-	ring    *TeamRing
-	lanes   int // that fold
-	step    uint64
-	buckets []Range
-	flags   func() Flags
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
+	teamStep
+	ring   *TeamRing
+	flags  func() Flags
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 
-	mu    sync.Mutex
-	ready []bool
-	left  int // buckets that are not ready
+	mu   sync.Mutex
+	list checklist
 
 	done   chan struct{} // closed when result and err are set
 	result Flags
 	err    error
 }
 
-func (o *teamOp) turn() uint64 { return o.step + 1 }
-
 // Begin starts the reduction of a step. micro must be slabs of the team, and the
 // sum is the team's: out is not used.
 func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []float32, flags func() Flags) Reduction {
-	o := &teamOp{ring: r, step: step, buckets: buckets, flags: flags, ready: make([]bool, len(buckets)), left: len(buckets), done: make(chan struct{})}
+	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, buckets}, ring: r, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}
 	o.ctx, o.cancel = context.WithCancelCause(r.ctx)
 	r.mu.Lock()
 	if last := r.op; last != nil {
@@ -338,33 +281,11 @@ func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 	}
 	r.op = o
 	if !slices.Equal(r.whole, buckets) {
-		r.whole, r.plan = slices.Clone(buckets), nil
-		r.busy = r.lanes
-		if r.hosts == 1 { // between hosts lanes are rings, which are there
-			r.busy = lanesFor(buckets, r.lanes)
-		}
-		for _, b := range buckets {
-			r.plan = append(r.plan, piece(b, min(r.lane, r.busy-1), r.busy))
-		}
+		r.whole, r.plan = slices.Clone(buckets), pieces(buckets, r.lane, r.lanes)
 	}
-	o.lanes = r.busy
 	r.mu.Unlock()
-	if need := TeamWords(len(buckets), len(micro)); r.team.Words() < need {
-		panic(fmt.Sprintf("allreduce: %d buckets and %d micro-gradients need %d words, the team has %d", len(buckets), len(micro), need, r.team.Words()))
-	}
-	for i, g := range micro {
-		k, ok := r.team.Index(g)
-		if !ok {
-			panic(fmt.Sprintf("allreduce: micro-gradient %d is no slab of the team", i))
-		}
-		r.team.Store(wordReady+len(buckets)+i, k)
-	}
-	r.team.Store(wordSlabs, uint64(len(micro)))
-	if r.hosts > 1 {
-		o.reach(o.begun())
-	} else { // nobody waits for that: what is written has been begun
-		r.team.Store(wordBegun, o.turn())
-	}
+	o.publish(micro)
+	o.reach(o.begun())
 	go o.run()
 	return o
 }
@@ -372,24 +293,14 @@ func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 // Ready says that all of this rank's micro-gradients of a bucket are written.
 func (o *teamOp) Ready(bucket int) {
 	o.mu.Lock()
-	again := o.ready[bucket]
-	o.ready[bucket] = true
-	if !again {
-		o.left--
-	}
-	last := !again && o.left == 0
+	news, last := o.list.tick(bucket)
 	o.mu.Unlock()
-	if again {
-		return
+	if last {
+		o.raise(o.flags)
 	}
-	if last { // seen by whoever sees that all buckets are ready
-		var f Flags
-		if o.flags != nil {
-			f = o.flags()
-		}
-		o.ring.team.Store(wordFlags, uint64(f))
+	if news {
+		o.reach(o.written(bucket))
 	}
-	o.reach(o.written(bucket))
 }
 
 // Wait is Op.Wait.
@@ -415,7 +326,7 @@ func (o *teamOp) Abort() {
 
 // Sum is the team's: it is the same memory for all ranks of the host, which
 // none of them may write, and valid until this rank begins the next step.
-func (o *teamOp) Sum() ([]float32, bool) { return o.ring.team.Sum(), false }
+func (o *teamOp) Sum() ([]float32, bool) { return o.team.Sum(), false }
 
 // run takes one step through: the lane's part, then the wait for the others'.
 func (o *teamOp) run() {
@@ -428,20 +339,16 @@ func (o *teamOp) run() {
 }
 
 func (o *teamOp) reduce() (Flags, error) {
-	r, t := o.ring, o.ring.team
-	if r.ring != nil && r.lane < o.lanes {
-		before := o.begun()
-		if r.hosts == 1 && len(o.buckets) > 0 { // no other host waits for this ring to begin
-			before = o.written(0)
-		}
-		if err := o.await(before); err != nil {
+	r := o.ring
+	if r.ring != nil {
+		if err := o.await(o.begun()); err != nil {
 			return 0, err
 		}
 		micro, err := o.slabs()
 		if err != nil {
 			return 0, err
 		}
-		lane := r.ring.Begin(o.step, r.plan, micro, t.Sum(), o.all)
+		lane := r.ring.Begin(o.step, r.plan, micro, o.team.Sum(), o.raised)
 		for b := range o.buckets {
 			if err := o.await(o.written(b)); err != nil {
 				lane.Abort()
@@ -453,44 +360,17 @@ func (o *teamOp) reduce() (Flags, error) {
 		if err != nil {
 			return 0, err
 		}
-		t.Store(wordResult, uint64(f))
+		o.team.Store(wordResult, uint64(f))
 		o.reach(o.folded())
 	}
 	if err := o.await(o.folded()); err != nil {
 		return 0, err
 	}
-	return Flags(t.Load(0, wordResult)), nil
-}
-
-// slabs are the micro-gradients of all ranks of the host, in the job's order.
-func (o *teamOp) slabs() (all [][]float32, err error) {
-	t := o.ring.team
-	for rank := range t.Len() {
-		n := t.Load(rank, wordSlabs)
-		if at := uint64(wordReady + len(o.buckets)); n > uint64(t.Words())-at {
-			return nil, o.fault(FaultProtocol, rank, 0, fmt.Sprintf("it says it has %d micro-gradients", n))
-		}
-		for i := range int(n) {
-			g, err := t.Slab(rank, t.Load(rank, wordReady+len(o.buckets)+i))
-			if err != nil {
-				return nil, o.fault(FaultProtocol, rank, 0, "its gradient cannot be read: "+err.Error())
-			}
-			all = append(all, g)
-		}
-	}
-	return all, nil
-}
-
-// all are the flags that any rank of the host raised.
-func (o *teamOp) all() (f Flags) {
-	for rank := range o.ring.team.Len() {
-		f |= Flags(o.ring.team.Load(rank, wordFlags))
-	}
-	return f
+	return Flags(o.team.Load(0, wordResult)), nil
 }
 
 // await waits until every rank of the host has done what b says.
-func (o *teamOp) await(b *barrier) error {
+func (o *teamOp) await(b barrier) error {
 	if b.missing() < 0 {
 		return nil
 	}
@@ -500,7 +380,7 @@ func (o *teamOp) await(b *barrier) error {
 		defer r.mu.Unlock()
 		r.wait, r.since = b, time.Now()
 	}
-	set(b)
+	set(&b)
 	defer set(nil)
 	ctx, cancel := context.WithTimeout(o.ctx, r.opt.Deadline)
 	defer cancel()
@@ -517,9 +397,4 @@ func (o *teamOp) await(b *barrier) error {
 		}
 		return o.fault(FaultTimeout, rank, b.bucket, fmt.Sprintf("it %s within %v", b.what, r.opt.Deadline))
 	}
-}
-
-func (o *teamOp) fault(kind FaultKind, local, bucket int, detail string) *FaultError {
-	rank := o.ring.first + local
-	return &FaultError{Kind: kind, Peer: o.ring.group.Members[rank], Rank: rank, Generation: o.ring.group.Generation, Step: o.step, Bucket: bucket, Pass: Reduce, Detail: detail}
 }

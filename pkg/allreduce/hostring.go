@@ -1,0 +1,316 @@
+package allreduce
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// leastLane is how many floats of the gradient are worth a lane of one host: to
+// wake a rank takes about as long as to fold them.
+const leastLane = 16 << 10
+
+// lanesFor is how many of a host's lanes fold these buckets, where no other host
+// takes part: all that have enough to do.
+func lanesFor(buckets []Range, lanes int) int {
+	n := 0
+	for _, b := range buckets {
+		n += b.Hi - b.Lo
+	}
+	return min(lanes, max(1, n/leastLane))
+}
+
+// foldChunk is how many floats are folded at a time: what a core's cache holds
+// of a sum while one micro-gradient after the other is added to it.
+const foldChunk = 64 << 10
+
+// spins is how often the step loop looks at what it waits for, behind backward,
+// before it sleeps: about half a millisecond, in which most steps are over. To be
+// woken takes a tenth of that, on its way through the kernel and the scheduler.
+const spins = 4000
+
+// HostRing reduces where all ranks are of one host. No network is needed, and
+// nobody but the ranks: whoever of this one's goroutines comes to it takes the
+// fold as far as the others' gradients allow, while backward goes on the one that
+// the bell wakes, afterwards the step loop itself.
+type HostRing struct {
+	team  Team
+	group Group
+	opt   Options
+	spin  bool // each rank may have a core to itself
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	served chan struct{} // closed when serve has ended
+
+	mu    sync.Mutex
+	op    *hostOp // the newest
+	whole []Range // the newest buckets
+	plan  []Range // this rank's pieces of them
+	lanes int     // that have a piece
+}
+
+func newHostRing(team Team, g Group, opt Options) *HostRing {
+	r := &HostRing{team: team, group: g, opt: opt, spin: team.Len() <= runtime.NumCPU(), served: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	go r.serve()
+	return r
+}
+
+// serve takes the operation on whenever the bell rings.
+func (r *HostRing) serve() {
+	defer close(r.served)
+	for {
+		err := r.team.Wait(r.ctx)
+		r.mu.Lock()
+		op := r.op
+		r.mu.Unlock()
+		if err != nil {
+			r.cancel(err)
+			if op != nil {
+				op.finish(0, context.Cause(r.ctx))
+			}
+			return
+		}
+		if op != nil {
+			op.drive()
+		}
+	}
+}
+
+// Close ends the ring as Ring.Close does, and its team.
+func (r *HostRing) Close() error {
+	r.cancel(ErrClosed)
+	<-r.served
+	return r.team.Close()
+}
+
+// KeepsSum is true: the sum is the team's.
+func (r *HostRing) KeepsSum() bool { return true }
+
+// Stats are zero: nothing is sent.
+func (r *HostRing) Stats() Stats { return Stats{} }
+
+// Waiting says which rank the operation waits for, and since when.
+func (r *HostRing) Waiting() (*FaultError, time.Time) {
+	r.mu.Lock()
+	o := r.op
+	r.mu.Unlock()
+	if o == nil {
+		return nil, time.Time{}
+	}
+	if f, since := o.waiting(""); f != nil {
+		return f, since
+	}
+	return nil, time.Time{}
+}
+
+// hostOp is one step's reduction.
+type hostOp struct {
+	teamStep
+	ring  *HostRing
+	flags func() Flags
+	late  *time.Timer
+
+	marks sync.Mutex
+	list  checklist
+
+	mu    sync.Mutex // held by whoever folds
+	micro [][]float32
+	at    int  // buckets whose piece is folded
+	told  bool // that all are
+
+	// When this rank last came a step further, or wrote a bucket: before that,
+	// nobody else is to blame for the time.
+	moved atomic.Pointer[time.Time]
+
+	over   bool
+	done   chan struct{} // closed when result and err are set
+	result Flags
+	err    error
+}
+
+// Begin starts the reduction of a step. micro must be slabs of the team, and the
+// sum is the team's: out is not used.
+func (r *HostRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []float32, flags func() Flags) Reduction {
+	r.mu.Lock()
+	if last := r.op; last != nil {
+		select {
+		case <-last.done:
+		default:
+			r.mu.Unlock()
+			panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, last.step+1))
+		}
+	}
+	if !slices.Equal(r.whole, buckets) {
+		r.lanes = lanesFor(buckets, r.team.Len())
+		r.whole, r.plan = slices.Clone(buckets), pieces(buckets, min(r.team.Self(), r.lanes-1), r.lanes)
+	}
+	o := &hostOp{teamStep: teamStep{r.team, r.group, 0, r.lanes, step, buckets}, ring: r, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}
+	o.moves()
+	o.publish(micro) // seen by whoever sees that a bucket is written
+	r.op = o
+	r.mu.Unlock()
+	o.mu.Lock()
+	o.late = time.AfterFunc(r.opt.Deadline, o.expire)
+	o.mu.Unlock()
+	if r.ctx.Err() != nil {
+		o.finish(0, context.Cause(r.ctx))
+	}
+	return o
+}
+
+func (o *hostOp) moves() {
+	now := time.Now()
+	o.moved.Store(&now)
+}
+
+// waiting says which other rank is waited for, and since when; nil: none is.
+func (o *hostOp) waiting(detail string) (*FaultError, time.Time) {
+	o.mu.Lock()
+	b, over := o.folded(), o.over
+	if o.team.Self() < o.lanes && o.at < len(o.buckets) {
+		b = o.written(o.at)
+	}
+	o.mu.Unlock()
+	if over {
+		return nil, time.Time{}
+	}
+	return b.fault(detail), *o.moved.Load()
+}
+
+// expire fails the operation where it has waited for the deadline.
+func (o *hostOp) expire() {
+	limit := o.ring.opt.Deadline
+	f, since := o.waiting(fmt.Sprintf(" within %v", limit))
+	left := limit // where it waits for nobody: its own backward takes long
+	if f != nil {
+		if left -= time.Since(since); left <= 0 {
+			o.finish(0, f)
+			return
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.over {
+		o.late.Reset(left)
+	}
+}
+
+// Ready says that all of this rank's micro-gradients of a bucket are written.
+func (o *hostOp) Ready(bucket int) {
+	o.marks.Lock()
+	news, last := o.list.tick(bucket)
+	o.marks.Unlock()
+	if last {
+		o.raise(o.flags)
+	}
+	if news {
+		o.moves()
+		o.reach(o.written(bucket))
+	}
+}
+
+// drive takes the operation as far as it can come, and reports whether it is over.
+func (o *hostOp) drive() bool {
+	more, err := o.advance()
+	if err != nil {
+		o.finish(0, err)
+	} else if !more {
+		o.finish(Flags(o.team.Load(0, wordResult)), nil)
+	}
+	return err != nil || !more
+}
+
+func (o *hostOp) advance() (more bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return false, o.err
+	}
+	if o.team.Self() < o.lanes {
+		for ; o.at < len(o.buckets); o.at++ {
+			if o.written(o.at).missing() >= 0 {
+				return true, nil
+			}
+			if o.micro == nil {
+				if o.micro, err = o.slabs(); err != nil {
+					return false, err
+				}
+			}
+			o.fold(o.ring.plan[o.at])
+			o.moves()
+		}
+		if !o.told {
+			o.told = true
+			o.team.Store(wordResult, uint64(o.raised()))
+			o.reach(o.folded())
+		}
+	}
+	return o.folded().missing() >= 0, nil
+}
+
+// fold makes the sum of a piece: the fold over all micro-gradients from the left.
+func (o *hostOp) fold(piece Range) {
+	sum := o.team.Sum()
+	for lo := piece.Lo; lo < piece.Hi; lo += foldChunk {
+		hi := min(lo+foldChunk, piece.Hi)
+		copy(sum[lo:hi], o.micro[0][lo:hi])
+		for _, g := range o.micro[1:] {
+			o.ring.opt.Fold(sum[lo:hi], g[lo:hi])
+		}
+	}
+}
+
+// finish ends the operation, once.
+func (o *hostOp) finish(f Flags, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return
+	}
+	o.over, o.result, o.err = true, f, err
+	if o.late != nil {
+		o.late.Stop()
+	}
+	close(o.done)
+	if err != nil {
+		o.ring.cancel(err)
+	}
+}
+
+// Wait is Op.Wait. The caller has written all it has: it folds what is left
+// itself.
+func (o *hostOp) Wait(ctx context.Context) (Flags, error) {
+	for i := 0; i < spins && ctx.Err() == nil && o.ring.ctx.Err() == nil; i++ {
+		if o.drive() || !o.ring.spin {
+			break
+		}
+		runtime.Gosched()
+	}
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+		o.ring.cancel(context.Cause(ctx))
+		<-o.done
+	}
+	return o.result, o.err
+}
+
+// Abort is Op.Abort.
+func (o *hostOp) Abort() {
+	select {
+	case <-o.done:
+	default:
+		o.ring.cancel(ErrAborted)
+		<-o.done
+	}
+}
+
+// Sum is the team's: it is the same memory for all ranks of the host, which
+// none of them may write, and valid until this rank begins the next step.
+func (o *hostOp) Sum() ([]float32, bool) { return o.team.Sum(), false }
