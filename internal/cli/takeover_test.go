@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
@@ -19,6 +20,12 @@ func orphans(t *testing.T, args []string) {
 	t.Helper()
 	p := start(t, nil, bin.coordinator, args...)
 	for p.event("step")["step"].(float64) < 8 {
+	}
+	lines := filepath.Join(args[slices.Index(args, "--run-dir")+1], metricsFile)
+	for end := time.Now().Add(time.Minute); lineCount(lines) < 8; time.Sleep(time.Millisecond) { // written behind what is shown
+		if time.Now().After(end) {
+			t.Fatal("the lines of 8 steps do not come")
+		}
 	}
 	p.cmd.Process.Kill()
 	p.wait()
