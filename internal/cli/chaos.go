@@ -74,8 +74,8 @@ own, and so have those that hit the only worker: with it goes all state, and the
 job goes back to its newest checkpoint.
 
 In --dir each run has its directory, RUN.log with what its coordinators said, and
-RUN.faults.jsonl with a line for each fault. However it ends, by Ctrl-C or an
-error too, no process of it is left.
+RUN.faults.jsonl with a line for each fault. However it ends, by Ctrl-C, an
+error or SIGKILL, no process of it is left.
 ` + exitHelp,
 		Example: `  coordinator chaos examples/tabletop.yaml --set train.steps=300 --faults 30
   coordinator chaos examples/tabletop.yaml --for 1h --faults 1000 --pace 3s`,
@@ -164,6 +164,11 @@ func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
 	if err := adoptOrphans(); err != nil {
 		return err
 	}
+	dismiss, err := x.setGuard()
+	if err != nil {
+		return err
+	}
+	defer dismiss()
 	rep := &chaosReport{Equal: true, Steps: j.Train.Steps, Seed: f.seed}
 	say("undisturbed run, %d workers, %d steps …", f.workers, j.Train.Steps)
 	began := time.Now()
@@ -282,6 +287,46 @@ type chaos struct {
 	say   func(string, ...any)
 	rng   *rand.Rand
 	gaps  []float64 // between commits, of quiet stretches
+	mark  string    // of its processes' environment
+	guard *exec.Cmd
+}
+
+// chaosEnv marks the processes of one chaos.
+const chaosEnv = "VLARING_CHAOS"
+
+// setGuard starts a process that ends all of this chaos's once chaos itself is
+// gone, however that comes: one that SIGKILL ends can tidy nothing up, and would
+// leave workers frozen for ever. dismiss ends it.
+func (x *chaos) setGuard() (dismiss func(), err error) {
+	x.mark = fmt.Sprintf("%d-%x", os.Getpid(), rand.Uint64())
+	x.guard = exec.Command(x.self, "chaos-guard", x.mark)
+	x.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	hold, err := x.guard.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := x.guard.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		hold.Close()
+		x.guard.Wait()
+	}, nil
+}
+
+// newChaosGuard is the command of that process.
+func newChaosGuard() *cobra.Command {
+	return &cobra.Command{Use: "chaos-guard MARK", Hidden: true, Args: exactArgs("MARK"), RunE: func(c *cobra.Command, args []string) error {
+		signal.Ignore(endSignals()...)
+		io.Copy(io.Discard, c.InOrStdin()) // until chaos is gone
+		killMarked(chaosEnv, args[0])
+		return nil
+	}}
+}
+
+// environment is that of the processes that chaos starts.
+func (x *chaos) environment(more ...string) []string {
+	return append(append(withoutEnv(os.Environ(), tokenEnv, childEnv, chaosEnv), chaosEnv+"="+x.mark), more...)
 }
 
 func (x *chaos) args(dir string, more ...string) []string {
@@ -298,7 +343,7 @@ func (x *chaos) calm(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	<-p.done
-	killDescendants() // of one that was killed
+	killDescendants(x.guard.Process.Pid) // of one that was killed
 	if p.err != nil {
 		return "", fmt.Errorf("%w: %s", p.err, p.lastWords())
 	}
@@ -317,7 +362,7 @@ type chaosProc struct {
 // start starts a coordinator whose words go to the end of DIR.log.
 func (x *chaos) start(ctx context.Context, dir string, args []string, token string) (*chaosProc, error) {
 	p := &chaosProc{cmd: exec.CommandContext(ctx, x.self, args...), done: make(chan struct{})}
-	p.cmd.Env = withoutEnv(os.Environ(), tokenEnv, childEnv)
+	p.cmd.Env = x.environment()
 	if token != "" {
 		p.cmd.Env = append(p.cmd.Env, tokenEnv+"="+token)
 	}
@@ -366,7 +411,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 			coord.cmd.Process.Kill()
 			<-coord.done
 		}
-		killDescendants()
+		killDescendants(x.guard.Process.Pid)
 	}()
 	broker, err := natsbus.StartBroker(natsbus.BrokerOptions{})
 	if err != nil {
@@ -463,7 +508,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		case joinWorker:
 			cmd := exec.Command(x.self, "worker", "--nats", broker.URL(), "--job", x.job.Name, "--id", fmt.Sprintf("x%d", len(faults)),
 				"--threads", strconv.Itoa(x.flags.threads), "--rescue-dir", filepath.Join(dir, "rescue"))
-			cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+token, childEnv+"="+childOfServer)
+			cmd.Env = x.environment(tokenEnv+"="+token, childEnv+"="+childOfServer)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			if err := cmd.Start(); err != nil {
 				return "", faults, err

@@ -51,6 +51,29 @@ func TestChaosLeavesNobody(t *testing.T) {
 	}
 }
 
+// Chaos that is killed leaves nobody either, those that it had frozen least of all.
+func TestChaosKilledLeavesNobody(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, nil, bin.coordinator, "chaos", "testdata/small.yaml", "--dir", dir, "--set", "train.steps=400", "--set", "train.eval_every=0", "--set", "schedule.min_lr=null", "--workers", "2",
+		"--pace", "100ms", "--kinds", "worker frozen", "--seed", "3")
+	frozen := func() bool {
+		procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, path := range procs {
+			if b, _ := os.ReadFile(path); strings.Contains(string(b), dir+"/run-001/rescue") {
+				if s, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "stat")); strings.Contains(string(s), ") T ") {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	workersOf(t, dir) // or it is skipped
+	until(t, "a frozen worker", frozen)
+	p.cmd.Process.Kill()
+	p.wait()
+	until(t, "all are gone", func() bool { return workersOf(t, dir) == 0 })
+}
+
 // A broker whose port somebody else has taken is an error that names the port.
 func TestChaosBrokerThatDoesNotComeBack(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

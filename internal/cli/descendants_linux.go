@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // prSetChildSubreaper has Linux give this process the orphans of its descendants.
@@ -45,11 +47,11 @@ func descendants() []int {
 	return all
 }
 
-// killDescendants ends all processes below this one and takes their exits. None
-// of them may be waited for by anybody else.
-func killDescendants() {
+// killDescendants ends all processes below this one but one, and takes their
+// exits. None of them may be waited for by anybody else.
+func killDescendants(but int) {
 	for {
-		all := descendants()
+		all := slices.DeleteFunc(descendants(), func(pid int) bool { return pid == but })
 		if len(all) == 0 {
 			return
 		}
@@ -57,5 +59,28 @@ func killDescendants() {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 		syscall.Wait4(-1, nil, 0, nil) // one of them at least is a child
+	}
+}
+
+// killMarked ends all processes that have an environment variable of this value,
+// frozen ones too.
+func killMarked(name, value string) {
+	for quiet := 0; quiet < 3; { // one that is just being started is seen the next time
+		found := false
+		files, _ := filepath.Glob("/proc/[0-9]*/environ")
+		for _, path := range files {
+			b, err := os.ReadFile(path)
+			if err != nil || !bytes.Contains(append([]byte{0}, b...), []byte("\x00"+name+"="+value+"\x00")) {
+				continue
+			}
+			if pid, err := strconv.Atoi(strings.Split(path, "/")[2]); err == nil && pid != os.Getpid() && running(pid) {
+				found = true
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if quiet++; found {
+			quiet = 0
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }

@@ -27,3 +27,12 @@ func (l Layout) check() error {
 	}
 	return nil
 }
+
+// PeerError says which rank of a team cannot share memory with this one, and why.
+type PeerError struct {
+	Local int // its place in the team
+	Err   error
+}
+
+func (e *PeerError) Error() string { return e.Err.Error() }
+func (e *PeerError) Unwrap() error { return e.Err }

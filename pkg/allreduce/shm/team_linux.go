@@ -80,15 +80,6 @@ func (p *peer) slab(i uint64) ([]float32, error) {
 	return p.slabs[i].floats(p.layout.Floats), nil
 }
 
-// PeerError says which rank of a team cannot share memory with this one, and why.
-type PeerError struct {
-	Local int // its place in the team
-	Err   error
-}
-
-func (e *PeerError) Error() string { return e.Err.Error() }
-func (e *PeerError) Unwrap() error { return e.Err }
-
 // Join makes the team of a generation with the segments at addresses, of which
 // self is this one's place. It waits for the others to make theirs. What this
 // rank has published is zero when it returns. A process has one team at a time.
