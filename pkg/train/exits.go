@@ -55,7 +55,7 @@ func Doubt(words int, visible []uint8, before, out []float32) float64 {
 	sum := 0.0
 	for i, x := range out {
 		d := float64(x) - float64(before[i])
-		sum += d * d
+		sum += float64(d * d)
 	}
 	return math.Sqrt(sum / float64(len(out)))
 }
@@ -262,7 +262,7 @@ func sampleError(actions []float32, targets []int32, words int, learned []bool, 
 				continue
 			}
 			d := float64(x) - float64(actions[i])
-			sum += d * d
+			sum += float64(d * d)
 			count++
 		}
 		return sum, count

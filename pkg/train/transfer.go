@@ -318,7 +318,7 @@ func cubic(u float64) float64 {
 	case u <= 1:
 		return float64(float64(float64((a+2)*u)-(a+3))*float64(u*u)) + 1
 	case u < 2:
-		return float64(float64(float64(float64(a*u)-5*a)*u)+8*a)*u - 4*a
+		return float64(float64(float64(float64(float64(a*u)-5*a)*u)+8*a)*u) - 4*a
 	}
 	return 0
 }
