@@ -280,7 +280,7 @@ func TestAttentionRefuses(t *testing.T) {
 		"too many words":     {[]string{"--input", bad, "--input", strings.Repeat("the ", 99)}, exitUsage, []string{"99 words"}},
 		"no such sample":     {[]string{"--sample", "8"}, exitUsage, []string{"--sample 8", "8 samples"}},
 		"no such directory":  {[]string{"--sample", "1", "--out", filepath.Join(dir, "no", "x.png")}, exitFailed, []string{"x.png"}},
-		"no checkpoint":      {[]string{"--sample", "1", "--checkpoint", t.TempDir()}, exitFailed, []string{"no checkpoint"}},
+		"no checkpoint":      {[]string{"--sample", "1", "--checkpoint", t.TempDir()}, exitFailed, []string{"neither a checkpoint nor a run directory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, _, errs := call(t, bin.coordinator, append([]string{"attention", "--checkpoint", dir}, c.args...)...)

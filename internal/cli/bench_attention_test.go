@@ -76,7 +76,7 @@ func TestBenchRefuses(t *testing.T) {
 		"dropout":         {"step --dropout 1", "--dropout 1"},
 		"scaling":         {"step --scaling=1", "--scaling 1"},
 		"no such flag":    {"step --bach 8", "--bach"},
-		"network":         {"ring --networks tcp", `"tcp"`},
+		"road":            {"ring --road tcp", `"tcp"`},
 		"chunk":           {"ring --chunk-bytes 6", "--chunk-bytes 6"},
 		"window of chunk": {"ring --window-bytes 1024", "--window-bytes 1024"},
 	} {
