@@ -128,3 +128,12 @@ func TestLoneWorkerKilledAgainAndAgain(t *testing.T) {
 		t.Errorf("exit code %d, want %d and %q:\n%s", code, exitFailed, want, p.errText())
 	}
 }
+
+// Compute never holds all threads of a worker: heartbeats have one left.
+func TestHeartbeatsHaveAThread(t *testing.T) {
+	for _, c := range []struct{ now, compute, want int }{{2, 1, 2}, {2, 2, 3}, {2, 4, 5}, {16, 4, 16}, {16, 16, 17}} {
+		if got := goThreads(c.now, c.compute); got != c.want {
+			t.Errorf("of %d, with %d that compute: %d, want %d", c.now, c.compute, got, c.want)
+		}
+	}
+}

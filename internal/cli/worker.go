@@ -86,6 +86,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	if f.threads == 0 {
 		f.threads = runtime.GOMAXPROCS(0)
 	}
+	runtime.GOMAXPROCS(goThreads(runtime.GOMAXPROCS(0), f.threads))
 	if err := tensor.CPUError(); err != nil {
 		return usageError{err}
 	}
@@ -190,3 +191,9 @@ func uniqueID(host string) string {
 	rand.Read(b[:])
 	return fmt.Sprintf("%.40s-%d-%s", clean, os.Getpid(), hex.EncodeToString(b[:]))
 }
+
+// goThreads is how many threads run Go code at once in a worker: one more than
+// compute, at least. Kernels cannot be interrupted, and on a machine that has
+// other work the system takes the processor from the threads that hold them: if
+// heartbeats had to wait for one of those, a worker that lives would be silent.
+func goThreads(now, compute int) int { return max(now, compute+1) }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // stranger is a worker that this coordinator does not know, though it speaks.
@@ -226,6 +227,10 @@ func (m *Machine) gathered() {
 		return
 	}
 	if seated > 0 || m.cfg.Takeover && !m.at.After(m.quiet) {
+		if left := m.quiet.Sub(m.at); seated == 0 && !m.awaits && m.at.Sub(m.started) > time.Second && left > 2*time.Second { // those that live are here in a second
+			m.awaits = true
+			m.note("the coordinator before this one did not end the run: its workers may live, and are waited for %v more", left.Round(time.Second))
+		}
 		return
 	}
 	if m.failing != "" {

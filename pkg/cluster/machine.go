@@ -55,6 +55,7 @@ type Machine struct {
 	began      time.Time          // of the phase
 	pardon     time.Time          // until then nobody is silent: the driver was held up
 	quiet      time.Time          // Takeover: when to stop waiting for unknown workers
+	awaits     bool               // that it waits for them has been said
 
 	committed uint64 // newest step that any worker told of
 	reported  uint64 // newest step whose reports are here, and were compared

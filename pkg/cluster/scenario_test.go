@@ -351,6 +351,9 @@ func (s *machineScenario) event(c command) (out []string) {
 			Steps: uint64(c.num("steps", 100)), StartStep: uint64(c.num("start", 0)), Stored: c.num("start", 0) > 0, Reported: uint64(c.num("reported", c.num("start", 0))),
 			Takeover: c.args["takeover"] == "true", Deadline: time.Second, JoinTimeout: time.Minute, Straggler: StragglerPolicy(c.args["straggler"]),
 			Divergence: DivergencePolicy(c.args["divergence"]), MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: Road(c.args["road"])}
+		if d := c.args["deadline"]; d != "" {
+			cfg.Deadline = c.duration(d)
+		}
 		if d := c.args["join"]; d != "" {
 			cfg.JoinTimeout = c.duration(d)
 		}
