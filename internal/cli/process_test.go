@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	bin.coordinator, bin.worker = filepath.Join(dir, "coordinator"), filepath.Join(dir, "worker")
+	// Under nohup a hang-up is ignored, and so it would be by every program that
+	// is started here: with a handler it has its own effect there again.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
