@@ -209,8 +209,9 @@ func (m *Machine) gathered() {
 	if m.rewinds {
 		return
 	}
-	ready, seated, missing, restoring := 0, m.seated(), 0, false
+	ready, seated, missing, restoring, loading := 0, m.seated(), 0, false, false
 	for _, w := range m.members {
+		loading = loading || w.Status == Loading
 		restoring = restoring || w.restoring
 		if w.Status == AtRest && w.State {
 			ready++
@@ -247,6 +248,12 @@ func (m *Machine) gathered() {
 	case late && ready >= max(m.cfg.MinWorkers, 1):
 		m.note("beginning with %d of %d workers: the others were not ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout)
 	case m.again && ready >= max(m.cfg.MinWorkers, 1) && ready == len(m.members):
+	case late && !m.again && loading && m.at.Sub(m.began) < hangsAfter: // they answer, and read the data: that takes as long as it takes
+		if !m.loads {
+			m.loads = true
+			m.note("%d of %d workers were ready within %v; those that are still loading are waited for", ready, m.cfg.Workers, m.cfg.JoinTimeout)
+		}
+		return
 	case late && !m.again:
 		m.finish(Failed, fmt.Sprintf("%d of %d workers were ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout))
 		return

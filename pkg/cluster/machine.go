@@ -56,6 +56,7 @@ type Machine struct {
 	pardon     time.Time          // until then nobody is silent: the driver was held up
 	quiet      time.Time          // Takeover: when to stop waiting for unknown workers
 	awaits     bool               // that it waits for them has been said
+	loads      bool               // that it waits for members that load has been said
 
 	committed uint64 // newest step that any worker told of
 	reported  uint64 // newest step whose reports are here, and were compared
