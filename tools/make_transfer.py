@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the fixtures of pkg/train's transfer test: a vision transformer saved
+"""Writes the fixtures of pkg/weights' import test: a vision transformer saved
 by PyTorch under names of its own (those of timm), and what the same network
 says of larger pictures, its position embeddings interpolated by PyTorch.
 
     pip install torch safetensors numpy
-    python tools/make_transfer.py pkg/train/testdata
+    python tools/make_transfer.py pkg/weights/testdata
 """
 import os
 import sys

@@ -21,6 +21,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 func newEval() *cobra.Command {
@@ -203,10 +204,10 @@ func (t *trained) loadWeights() error {
 		return err
 	}
 	defer f.Close()
-	if err := train.LoadWeights(t.model.Params(), f); err != nil {
+	if err := weights.Load(t.model.Params(), f); err != nil {
 		return err
 	}
-	return train.CheckFinite(t.model.Params(), f.Name())
+	return weights.CheckFinite(t.model.Params(), f.Name())
 }
 
 // parseTrained reads what the manifest of the checkpoint in dir says of job and data.

@@ -24,6 +24,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 // run is one coordinator's run of a job.
@@ -56,15 +57,15 @@ type run struct {
 	dataset    data.Dataset
 	meta       data.Meta
 	summary    data.Summary
-	badSamples []data.Fault    // of those that opening looked at
-	start      uint64          // committed steps at the start
-	takeover   bool            // the run's coordinator died, and its workers may live
-	plan       plan            // what of an earlier coordinator's goes on
-	said       []func(*view)   // what there was to say before there was a screen
-	initFile   string          // with all first weights, where the seed does not decide
-	transfer   *train.Transfer // how they were made of job.Init
-	initOdd    *data.Finding   // what is odd about the init file; nil: nothing
-	teacher    *trained        // of job.Distill; its model is not kept
+	badSamples []data.Fault      // of those that opening looked at
+	start      uint64            // committed steps at the start
+	takeover   bool              // the run's coordinator died, and its workers may live
+	plan       plan              // what of an earlier coordinator's goes on
+	said       []func(*view)     // what there was to say before there was a screen
+	initFile   string            // with all first weights, where the seed does not decide
+	transfer   *weights.Imported // how they were made of job.Init
+	initOdd    *data.Finding     // what is odd about the init file; nil: nothing
+	teacher    *trained          // of job.Distill; its model is not kept
 	metrics    *lines
 	last       train.Metrics   // of the newest step
 	word       string          // for who asked for workers

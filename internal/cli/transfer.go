@@ -14,6 +14,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 // initName is the file of a run directory that holds the first weights where
@@ -32,7 +33,7 @@ func (r *run) firstWeights(model *models.Model) error {
 		r.initOdd = &z
 	}
 	if len(r.job.Init.Map) == 0 && !r.job.Init.Partial {
-		if err := train.LoadFirst(model.Params(), f); err != nil {
+		if err := weights.LoadFirst(model.Params(), f); err != nil {
 			return err
 		}
 		if !f.Sharded() { // one file, which workers are sent as it is
@@ -40,7 +41,7 @@ func (r *run) firstWeights(model *models.Model) error {
 			return nil
 		}
 	} else {
-		t, err := train.LoadTransfer(model, r.job.Init, r.job.Seed, f)
+		t, err := weights.Import(model, r.job.Init, r.job.Seed, f)
 		if err != nil {
 			return err
 		}

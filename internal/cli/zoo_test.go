@@ -9,6 +9,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 // short makes testdata/small.yaml a matter of seconds.
@@ -73,14 +74,14 @@ func TestTransferJob(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	trainDone(t, "testdata/small.yaml", short("--run-dir", at("first"))...)
-	weights := filepath.Join(at("first"), "checkpoints", "step-00000004", train.ModelFile)
-	init := short("--set", `init={path: `+weights+`, partial: true, map: {"language_encoder.*": }}`, "--set", "model.image_size=48", "--set", `train.freeze=["vision_encoder.patch_embedding.*"]`)
+	file := filepath.Join(at("first"), "checkpoints", "step-00000004", train.ModelFile)
+	init := short("--set", `init={path: `+file+`, partial: true, map: {"language_encoder.*": }}`, "--set", "model.image_size=48", "--set", `train.freeze=["vision_encoder.patch_embedding.*"]`)
 	p := start(t, nil, bin.coordinator, append([]string{"train", "testdata/small.yaml", "--json", "--run-dir", at("one"), "--workers", "1"}, init...)...)
 	b, err := json.Marshal(p.event("init")["transfer"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rep train.Transfer
+	var rep weights.Imported
 	if err := json.Unmarshal(b, &rep); err != nil {
 		t.Fatal(err)
 	}
@@ -108,13 +109,13 @@ func TestTransferJob(t *testing.T) {
 		}
 		return x
 	}
-	was, is := read(weights), read(filepath.Join(at("two"), "checkpoints", "step-00000004", train.ModelFile))
+	was, is := read(file), read(filepath.Join(at("two"), "checkpoints", "step-00000004", train.ModelFile))
 	for i := range was {
 		if was[i] != is[i] {
 			t.Fatalf("%s[%d] is frozen and went from %v to %v", name, i, was[i], is[i])
 		}
 	}
-	code, _, stderr := call(t, bin.coordinator, append([]string{"train", "testdata/small.yaml", "--run-dir", at("strict")}, short("--set", `init={path: `+weights+`, map: {"language_encoder.*": }}`)...)...)
+	code, _, stderr := call(t, bin.coordinator, append([]string{"train", "testdata/small.yaml", "--run-dir", at("strict")}, short("--set", `init={path: `+file+`, map: {"language_encoder.*": }}`)...)...)
 	if code != exitFailed || !strings.Contains(stderr, "nothing for 13 of the model's parameters: language_encoder.* (13)") || !strings.Contains(stderr, "init.partial") {
 		t.Errorf("a partial file without init.partial: exit code %d\n%s", code, stderr)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 // setting is what the optimizer does with one parameter.
@@ -25,7 +26,7 @@ type update struct {
 // decay, nor moments; their gradient is not sent and not part of the norm.
 func freeze(ps *tensor.Params, patterns []string) error {
 	for i, pattern := range patterns {
-		list, err := matching(ps, fmt.Sprintf("train.freeze[%d]", i), pattern)
+		list, err := weights.Matching(ps, fmt.Sprintf("train.freeze[%d]", i), pattern)
 		if err != nil {
 			return err
 		}
@@ -50,7 +51,7 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 	}
 	taken := map[*tensor.Param]bool{}
 	for i, g := range o.Groups {
-		list, err := matching(ps, fmt.Sprintf("optimizer.groups[%d].match", i), g.Match)
+		list, err := weights.Matching(ps, fmt.Sprintf("optimizer.groups[%d].match", i), g.Match)
 		if err != nil {
 			return nil, err
 		}

@@ -249,3 +249,13 @@ func TestStepWithoutTarget(t *testing.T) {
 		}
 	}
 }
+
+func open(t *testing.T, path string) *safetensors.File {
+	t.Helper()
+	f, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
-	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 // Names of the files of a checkpoint, as blobs and on the disk.
@@ -195,7 +195,7 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 	defer t.mu.Unlock()
 	t.forget()
 	t.void = true
-	if err := LoadWeights(t.params, model); err != nil {
+	if err := weights.Load(t.params, model); err != nil {
 		return err
 	}
 	var want []checkpoint.Want
@@ -224,24 +224,6 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 	return nil
 }
 
-// LoadWeights sets every parameter from f. Missing, extra and misshapen
-// tensors are all listed in the one error, and then nothing is changed.
-func LoadWeights(ps *tensor.Params, f *safetensors.File) error {
-	var want []checkpoint.Want
-	for _, p := range ps.List() {
-		want = append(want, checkpoint.Want{Name: p.Name, Shape: p.Shape})
-	}
-	if err := checkpoint.Match(f, want); err != nil {
-		return err
-	}
-	for _, p := range ps.List() {
-		if err := f.Float32Into(p.Name, p.Value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Reset sets the state to the job's beginning: weights from the seed or from
 // init, which may be nil, and zero moments.
 func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
@@ -254,7 +236,7 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	}
 	if init == nil {
 		t.model.Init(seed)
-	} else if err := LoadWeights(t.params, init); err != nil { // changes nothing
+	} else if err := weights.Load(t.params, init); err != nil { // changes nothing
 		return err
 	}
 	t.void = false

@@ -9,6 +9,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 // TeacherFile is the blob name of the teacher's weights.
@@ -30,7 +31,7 @@ func Distill(j *job.Job, meta data.Meta, f *safetensors.File) (*models.Distillat
 	if err != nil {
 		return nil, fmt.Errorf("distill: the teacher: %w", err)
 	}
-	if _, err := LoadTransfer(teacher, job.Init{Map: hints}, 0, f); err != nil {
+	if _, err := weights.Import(teacher, job.Init{Map: hints}, 0, f); err != nil {
 		return nil, fmt.Errorf("distill: the teacher: %w", err)
 	}
 	d := &models.Distillation{Teacher: teacher, Alpha: j.Distill.Alpha, Temperature: j.Distill.Temperature, Features: j.Distill.Features}

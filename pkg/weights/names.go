@@ -1,4 +1,4 @@
-package train
+package weights
 
 import (
 	"fmt"
@@ -49,9 +49,9 @@ func rename(rules job.Renames, name string) (to string, dropped bool) {
 	return name, false
 }
 
-// matching returns the parameters that a pattern names, and an error that says
+// Matching returns the parameters that a pattern names, and an error that says
 // what there is where it names none.
-func matching(ps *tensor.Params, key, pattern string) (list []*tensor.Param, err error) {
+func Matching(ps *tensor.Params, key, pattern string) (list []*tensor.Param, err error) {
 	var parts []string
 	seen := map[string]bool{}
 	for _, p := range ps.List() {

@@ -1,4 +1,4 @@
-package train
+package weights
 
 import (
 	"fmt"
@@ -50,13 +50,13 @@ func TestPrefixIsNamed(t *testing.T) {
 			t.Errorf("%v\nwant %s", err, c.says)
 		}
 		for _, partial := range []bool{false, true} {
-			_, err = LoadTransfer(newModel(t, tiny), job.Init{Partial: partial}, 1, f)
+			_, err = Import(newModel(t, tiny), job.Init{Partial: partial}, 1, f)
 			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Count(err.Error(), "\n") > 3 {
 				t.Errorf("partial %v: %v\nwant %s", partial, err, c.says)
 			}
 		}
 		got := newModel(t, tiny)
-		rep, err := LoadTransfer(got, job.Init{Map: job.Renames{c.rule}}, 2, f)
+		rep, err := Import(got, job.Init{Map: job.Renames{c.rule}}, 2, f)
 		if err != nil || len(rep.Loaded) != n {
 			t.Errorf("with the rule: %v, %d loaded of %d", err, len(rep.Loaded), n)
 		}
@@ -69,7 +69,7 @@ func TestPrefixIsNamed(t *testing.T) {
 			file = append(file, safetensors.Tensor{Name: name, Shape: x.Shape, Data: x.Data})
 		}
 	}
-	_, err := LoadTransfer(part, job.Init{Partial: true}, 1, inMemory(t, file))
+	_, err := Import(part, job.Init{Partial: true}, 1, inMemory(t, file))
 	if want := `the model's names begin with "vision_encoder.", and those of the file do not: put it in front with init.map {"*": "vision_encoder.*"}`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v\nwant %s", err, want)
 	}
@@ -115,7 +115,7 @@ func TestPartialMustBringEnough(t *testing.T) {
 		if c.file[0].Name == class[0].Name {
 			model = newModel(t, larger)
 		}
-		_, err := LoadTransfer(model, c.init, 1, inMemory(t, c.file))
+		_, err := Import(model, c.init, 1, inMemory(t, c.file))
 		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v\nwant %q", c.what, err, c.says)
 		}
@@ -152,7 +152,7 @@ func TestFirstWeightsMustBeFinite(t *testing.T) {
 				file = append(file, w)
 			}
 			f := inMemory(t, file)
-			_, transfer := LoadTransfer(newModel(t, tiny), job.Init{Partial: true}, 1, f)
+			_, transfer := Import(newModel(t, tiny), job.Init{Partial: true}, 1, f)
 			for how, err := range map[string]error{"as it is": LoadFirst(newModel(t, tiny).Params(), f), "by init.map": transfer} {
 				want := fmt.Sprintf("memory: tensor vision_encoder.pos_embedding: the value at [0 2 1] is %v", bad)
 				if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "2 of its 20 values are not finite") {
@@ -166,7 +166,7 @@ func TestFirstWeightsMustBeFinite(t *testing.T) {
 	m.Init(1)
 	file := weights(m.Params(), func(p string) string { return p })
 	file[0].Data = append(make([]float64, m.Params().List()[0].Size()-1), 1e300)
-	if _, err := LoadTransfer(newModel(t, tiny), job.Init{Partial: true}, 1, inMemory(t, file)); err == nil || !strings.Contains(err.Error(), "is +Inf as float32") {
+	if _, err := Import(newModel(t, tiny), job.Init{Partial: true}, 1, inMemory(t, file)); err == nil || !strings.Contains(err.Error(), "is +Inf as float32") {
 		t.Errorf("1e300: %v", err)
 	}
 }
@@ -186,29 +186,29 @@ func TestShardAloneIsNamed(t *testing.T) {
 	}
 	out.Close()
 	f := open(t, path)
-	_, strict := LoadTransfer(newModel(t, tiny), job.Init{}, 1, f)
-	_, partial := LoadTransfer(newModel(t, tiny), job.Init{Partial: true}, 1, f)
+	_, strict := Import(newModel(t, tiny), job.Init{}, 1, f)
+	_, partial := Import(newModel(t, tiny), job.Init{Partial: true}, 1, f)
 	for _, err := range []error{LoadFirst(newModel(t, tiny).Params(), f), strict, partial} {
 		if err == nil || !strings.Contains(err.Error(), "this is part 1 of 2 of a sharded file: give init its index, "+filepath.Join(filepath.Dir(path), "model.safetensors.index.json")) {
 			t.Errorf("one part alone: %v", err)
 		}
 	}
 	half := 0.5
-	if _, err := LoadTransfer(newModel(t, tiny), job.Init{Partial: true, AtLeast: &half}, 1, f); err != nil {
+	if _, err := Import(newModel(t, tiny), job.Init{Partial: true, AtLeast: &half}, 1, f); err != nil {
 		t.Errorf("one part alone, meant: %v", err)
 	}
 }
 
 // Messages stay on a screen, whatever a file holds.
-func TestTransferMessagesFitAScreen(t *testing.T) {
+func TestImportMessagesFitAScreen(t *testing.T) {
 	var file []safetensors.Tensor
 	for i := range 30_000 {
 		file = append(file, safetensors.Tensor{Name: fmt.Sprintf("a%d.x\n", i), Shape: []int{1}, Data: []float32{1}})
 	}
 	file = append(file, safetensors.Tensor{Name: strings.Repeat("n.", 1_000_000), Shape: []int{1}, Data: []float32{1}})
 	f := inMemory(t, file)
-	_, strict := LoadTransfer(newModel(t, tiny), job.Init{}, 1, f)
-	_, partial := LoadTransfer(newModel(t, tiny), job.Init{Partial: true}, 1, f)
+	_, strict := Import(newModel(t, tiny), job.Init{}, 1, f)
+	_, partial := Import(newModel(t, tiny), job.Init{Partial: true}, 1, f)
 	for _, err := range []error{LoadFirst(newModel(t, tiny).Params(), f), strict, partial} {
 		if err == nil || strings.Count(err.Error(), "\n") > 20 || len(err.Error()) > 4000 {
 			t.Errorf("%d bytes: %.300v", len(err.Error()), err)
@@ -216,7 +216,7 @@ func TestTransferMessagesFitAScreen(t *testing.T) {
 	}
 	half := 0.0
 	file = append(file, safetensors.Tensor{Name: "action_head.bias", Shape: []int{2}, Data: []float32{1, 2}})
-	rep, err := LoadTransfer(newModel(t, tiny), job.Init{Partial: true, AtLeast: &half}, 1, inMemory(t, file))
+	rep, err := Import(newModel(t, tiny), job.Init{Partial: true, AtLeast: &half}, 1, inMemory(t, file))
 	if err != nil || len(rep.String()) > 4000 {
 		t.Errorf("%v, a report of %d bytes", err, len(rep.String()))
 	}
@@ -252,7 +252,7 @@ func TestMisfitsSayWhatToType(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	rep, err := LoadTransfer(newModel(t, tiny), job.Init{Map: job.Renames{{From: "acton_head.*", To: ""}, {From: "vision*", To: "vision*"}}}, 1, inMemory(t, weights(m.Params(), same)))
+	rep, err := Import(newModel(t, tiny), job.Init{Map: job.Renames{{From: "acton_head.*", To: ""}, {From: "vision*", To: "vision*"}}}, 1, inMemory(t, weights(m.Params(), same)))
 	if want := `rules of init.map that no name matches: "acton_head.*"`; err != nil || len(rep.Idle) != 1 || !strings.Contains(rep.String(), want) {
 		t.Errorf("%v: %s, want %q", err, rep, want)
 	}

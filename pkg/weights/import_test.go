@@ -1,4 +1,4 @@
-package train
+package weights
 
 import (
 	"bytes"
@@ -66,11 +66,11 @@ func inMemory(t *testing.T, tensors []safetensors.Tensor) *safetensors.File {
 
 // A vision transformer that PyTorch saved under its own names lands in a VLA's
 // vision encoder, on another image size, and sees what PyTorch sees.
-func TestTransferFromPyTorch(t *testing.T) {
+func TestImportFromPyTorch(t *testing.T) {
 	f, want := open(t, "testdata/timm_vit.safetensors"), open(t, "testdata/timm_vit_expected.safetensors")
 	m, fresh := newModel(t, larger), newModel(t, larger)
 	fresh.Init(5)
-	rep, err := LoadTransfer(m, job.Init{Path: "x", Map: fromTimm, Partial: true}, 5, f)
+	rep, err := Import(m, job.Init{Path: "x", Map: fromTimm, Partial: true}, 5, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestTransferFromPyTorch(t *testing.T) {
 		all = append(all, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
 	}
 	again := newModel(t, larger)
-	if err := LoadWeights(again.Params(), inMemory(t, all)); err != nil {
+	if err := Load(again.Params(), inMemory(t, all)); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(again.Params().Values(), m.Params().Values()) {
@@ -143,7 +143,7 @@ func TestTransferFromPyTorch(t *testing.T) {
 
 // Query, key and value that a file keeps apart become thirds of the packed
 // projection.
-func TestTransferOfThirds(t *testing.T) {
+func TestImportOfThirds(t *testing.T) {
 	c := models.Config{Kind: models.ViT, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 4, NHeads: 1, NLayers: 1, ActionDim: 2, PadToken: -1}
 	var file []safetensors.Tensor
 	names := job.Renames{}
@@ -156,7 +156,7 @@ func TestTransferOfThirds(t *testing.T) {
 		names = append(names, job.Rename{From: "layer.*." + n[0] + ".weight", To: "vision_encoder.transformer_blocks.*.attention.in_proj_weight" + n[1]})
 	}
 	m := newModel(t, c)
-	rep, err := LoadTransfer(m, job.Init{Map: names, Partial: true}, 1, inMemory(t, file))
+	rep, err := Import(m, job.Init{Map: names, Partial: true}, 1, inMemory(t, file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,13 +164,13 @@ func TestTransferOfThirds(t *testing.T) {
 	if w[0] != 0 || w[15] != 15 || w[16] != 100 || w[47] != 215 || len(rep.Loaded) != 1 {
 		t.Errorf("the packed projection is %v, the report %+v", w, rep)
 	}
-	if _, err := LoadTransfer(m, job.Init{Map: names, Partial: true}, 1, inMemory(t, file[:2])); err == nil || !strings.Contains(err.Error(), "2 of the 3 parts") {
+	if _, err := Import(m, job.Init{Map: names, Partial: true}, 1, inMemory(t, file[:2])); err == nil || !strings.Contains(err.Error(), "2 of the 3 parts") {
 		t.Errorf("two of three parts give %v", err)
 	}
 }
 
 // What cannot be meant is refused by name.
-func TestTransferRefuses(t *testing.T) {
+func TestImportRefuses(t *testing.T) {
 	c := models.Config{Kind: models.ViT, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 4, NHeads: 1, NLayers: 1, ActionDim: 2, PadToken: -1}
 	one := func(name string, shape ...int) []safetensors.Tensor {
 		n := 1
@@ -193,7 +193,7 @@ func TestTransferRefuses(t *testing.T) {
 		"positions no square": {job.Init{Partial: true}, one("vision_encoder.pos_embedding", 1, 4, 4), []string{"[1 4 4]", "[1 5 4]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := LoadTransfer(newModel(t, c), x.init, 1, inMemory(t, x.file))
+			_, err := Import(newModel(t, c), x.init, 1, inMemory(t, x.file))
 			if err == nil {
 				t.Fatal("it is loaded")
 			}

@@ -1,16 +1,13 @@
-package train
+package weights
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"unicode"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
-	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -165,84 +162,4 @@ func clip(name string) string {
 		return string(r[:most/2]) + "…" + string(r[len(r)-most/2:])
 	}
 	return name
-}
-
-// notFiniteError refuses a weight that is NaN or infinite.
-type notFiniteError struct {
-	tensor string
-	index  []int // of the first
-	value  float32
-	note   string // of the type that it was read from
-	count  int    // of such values
-	of     int
-}
-
-func (e *notFiniteError) Error() string {
-	return fmt.Sprintf("tensor %s: the value at %v is %v%s; %d of its %d values are not finite, and a model that begins with them learns nothing", clip(e.tensor), e.index, e.value, e.note, e.count, e.of)
-}
-
-// finite refuses a tensor with a value that is NaN or infinite as float32.
-func finite(name, dtype string, shape []int, x []float32) error {
-	var bad *notFiniteError
-	for i, v := range x {
-		if f := float64(v); !math.IsNaN(f) && !math.IsInf(f, 0) {
-			continue
-		}
-		if bad == nil {
-			bad = &notFiniteError{tensor: name, index: safetensors.Info{Shape: shape}.Index(i), value: v, of: len(x)}
-			if dtype == "F64" {
-				bad.note = " as float32"
-			}
-		}
-		bad.count++
-	}
-	if bad == nil {
-		return nil
-	}
-	return bad
-}
-
-// CheckFinite refuses weights of which one is NaN or infinite; file is where
-// they came from.
-func CheckFinite(ps *tensor.Params, file string) error {
-	return checkFinite(ps, file, func(string) string { return "F32" })
-}
-
-// checkFinite is CheckFinite of weights that had a type of their own in the file.
-func checkFinite(ps *tensor.Params, file string, dtype func(name string) string) error {
-	for _, p := range ps.List() {
-		if err := finite(p.Name, dtype(p.Name), p.Shape, p.Value); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	return nil
-}
-
-// LoadFirst sets every parameter from a file that has exactly the model's names
-// and shapes. Where it has not, the error says what would make it fit. Values
-// that are not finite are refused.
-func LoadFirst(ps *tensor.Params, f *safetensors.File) error {
-	err := LoadWeights(ps, f)
-	if err == nil {
-		return checkFinite(ps, f.Name(), func(name string) string { info, _ := f.Tensor(name); return info.DType })
-	}
-	var bad *checkpoint.MismatchError
-	if !errors.As(err, &bad) {
-		return err
-	}
-	if s, ok := shardAlone(f.Name()); ok {
-		return fmt.Errorf("%s: %s", f.Name(), s)
-	}
-	r, ok := remedyFor(ps, nil, f.Names())
-	switch {
-	case ok && r.fits == r.of && r.fits == len(f.Names()):
-		return fmt.Errorf("%s: %s: init: {path: …, map: {%q: %q}}", f.Name(), r, r.rule.From, r.rule.To)
-	case ok:
-		return fmt.Errorf("%s: %s\n%w", f.Name(), r, err)
-	case len(bad.Missing)+len(bad.Extra) > 0:
-		return fmt.Errorf("%w\n(init.map translates and drops names, init.partial allows what is missing on either side)", err)
-	case len(bad.Misshapen) > 0:
-		return fmt.Errorf("%w\n(tensors of another shape or type are left out, and begin as the seed says, by init.partial: true with init.map: {NAME: \"\"})", err)
-	}
-	return err
 }

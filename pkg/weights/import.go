@@ -1,4 +1,4 @@
-package train
+package weights
 
 import (
 	"errors"
@@ -14,8 +14,8 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
-// Transfer is what became of a file of weights in a model.
-type Transfer struct {
+// Imported is what became of a file of weights in a model.
+type Imported struct {
 	Loaded  []string `json:"loaded"`  // parameters of the model that the file gave
 	Resized []string `json:"resized"` // of those, position embeddings of another image size
 	Fresh   []string `json:"fresh"`   // parameters that begin as the seed says
@@ -27,7 +27,7 @@ type Transfer struct {
 }
 
 // String is the report for people.
-func (t Transfer) String() string {
+func (t Imported) String() string {
 	s := fmt.Sprintf("%d parameters loaded (%d of %d values), %d fresh", len(t.Loaded), t.Values, t.Of, len(t.Fresh))
 	for _, part := range []struct {
 		what  string
@@ -64,17 +64,17 @@ func brief(names []string) (out []string) {
 // packed in-projection: for files that keep query, key and value apart.
 var packed = []string{"@q", "@k", "@v"}
 
-// LoadTransfer sets the model's first weights from a file under init's names;
+// Import sets the model's first weights from a file under init's names;
 // what the file does not give begins as the seed says. Position embeddings of
 // another image size are interpolated, see resizePositions.
 //
 // Unless init.Partial, every parameter must be given and every tensor of the
 // file used or dropped; with it, as much as init.AtLeast says. Shapes that do
 // not fit and values that are not finite are an error either way.
-func LoadTransfer(model *models.Model, init job.Init, seed uint64, f *safetensors.File) (Transfer, error) {
+func Import(model *models.Model, init job.Init, seed uint64, f *safetensors.File) (Imported, error) {
 	model.Init(seed)
 	ps := model.Params()
-	t := Transfer{Of: ps.Count()}
+	t := Imported{Of: ps.Count()}
 	from := map[string]string{} // model's name → file's
 	thirds := map[*tensor.Param]int{}
 	var wrong []string
@@ -149,7 +149,7 @@ func LoadTransfer(model *models.Model, init job.Init, seed uint64, f *safetensor
 }
 
 // verdict is the error that what came of a file deserves, if any.
-func (t Transfer) verdict(ps *tensor.Params, init job.Init, f *safetensors.File, wrong []string) error {
+func (t Imported) verdict(ps *tensor.Params, init job.Init, f *safetensors.File, wrong []string) error {
 	var advice []string
 	r, ok := remedyFor(ps, init.Map, f.Names())
 	if ok {
@@ -220,7 +220,7 @@ const leastValues = 0.01
 
 // enough says whether a partial init brings what it must: used of the file's
 // tensors, all of them names without those that are dropped.
-func (t Transfer) enough(atLeast *float64, used, names int) bool {
+func (t Imported) enough(atLeast *float64, used, names int) bool {
 	ofFile, ofModel := float64(used)/float64(max(names, 1)), float64(t.Values)/float64(max(t.Of, 1))
 	if atLeast != nil {
 		return max(ofFile, ofModel) >= *atLeast
