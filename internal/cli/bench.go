@@ -4,12 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/internal/bench"
 	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
@@ -27,55 +26,19 @@ other load and the clock move both alike. VLARING_CPU chooses the kernels.`,
 	return c
 }
 
-// benchMachine is what every report says of the machine.
-type benchMachine struct {
-	CPU       string  `json:"cpu"` // level of the kernels
-	Threads   int     `json:"threads"`
-	Cores     int     `json:"cores"`
-	Go        string  `json:"go"`
-	Peak      float64 `json:"peak_gflops"`    // of all threads together
-	Bandwidth float64 `json:"bandwidth_gb_s"` // the same
+// benchFlags registers what is common to the benchmarks of the engine.
+func benchFlags(c *cobra.Command, o *bench.Options, asJSON *bool, budget time.Duration, what string) {
+	fl := c.Flags()
+	fl.IntVar(&o.Threads, "threads", 1, "compute threads")
+	fl.DurationVar(&o.Budget, "budget", budget, "time for "+what)
+	fl.IntVar(&o.Slab, "slab", measure.BandwidthFloats, "floats of each of the two slabs that the memory bandwidth is measured with")
+	fl.BoolVar(asJSON, "json", false, "print one JSON object")
 }
 
-func newBenchMachine(threads int) benchMachine {
-	return benchMachine{CPU: tensor.CPULevel(), Threads: threads, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version()}
-}
-
-func (m *benchMachine) print(w io.Writer) {
+func printMachine(w io.Writer, m *bench.Machine) {
 	fmt.Fprintf(w, "%s, %d of %d core(s), %s\n%-18s %8.1f GFLOP/s fused multiply-adds on registers\n%-18s %8.1f GB/s\n", m.CPU, m.Threads, m.Cores, m.Go, "FMA peak", m.Peak, "memory bandwidth", m.Bandwidth)
 }
 
-// benchFlags are common to the benchmarks of the engine.
-type benchFlags struct {
-	threads int
-	budget  time.Duration
-	slab    int // floats
-	asJSON  bool
-}
-
-func (f *benchFlags) register(c *cobra.Command, budget time.Duration, what string) {
-	fl := c.Flags()
-	fl.IntVar(&f.threads, "threads", 1, "compute threads")
-	fl.DurationVar(&f.budget, "budget", budget, "time for "+what)
-	fl.IntVar(&f.slab, "slab", measure.BandwidthFloats, "floats of each of the two slabs that the memory bandwidth is measured with")
-	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object")
-}
-
-// check refuses what does not fit, a CPU level too.
-func (f *benchFlags) check() error {
-	if err := within("threads", f.threads, 1, 1<<10); err != nil {
-		return err
-	}
-	if err := within("slab", f.slab, 1<<10, 1<<30); err != nil {
-		return err
-	}
-	if f.budget < 0 {
-		return usagef("--budget %v: want a duration of at least 0s", f.budget)
-	}
-	if err := tensor.CPUError(); err != nil {
-		return usageError{err}
-	}
-	return nil
-}
+func percent(x float64) string { return fmt.Sprintf("%.1f%%", 100*x) }
 
 func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

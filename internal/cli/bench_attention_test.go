@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vlaring/vlaring/internal/bench"
 )
 
 // What the bench says of visible keys and growth is arithmetic; its times are
@@ -16,7 +18,7 @@ func TestBenchAttention(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, errs)
 	}
-	var r attentionBenchReport
+	var r bench.AttentionReport
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -44,16 +46,6 @@ func TestBenchAttention(t *testing.T) {
 	}
 	if b := decodePNG(t, png).Bounds(); b.Dx() != 656 || b.Dy() != 532 {
 		t.Errorf("the plot is %v", b)
-	}
-}
-
-func TestGrowth(t *testing.T) {
-	rows := []attentionBench{{Tokens: 5, Kind: "a", Forward: 99}, {Tokens: 10, Kind: "a", Forward: 1, Backward: 1}, {Tokens: 10, Kind: "b", Forward: 1}, {Tokens: 40, Kind: "a", Forward: 12, Backward: 20}}
-	if g, ok := growth(rows, "a"); !ok || math.Abs(g-2) > 1e-12 { // four times the tokens, sixteen times the time
-		t.Errorf("growth %v %v, want 2", g, ok)
-	}
-	if _, ok := growth(rows, "b"); ok {
-		t.Error("one length has a growth")
 	}
 }
 

@@ -2,176 +2,98 @@ package cli
 
 import (
 	"fmt"
-	"math"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/vlaring/vlaring/internal/bench"
 )
 
-// roadCost is what the road between hosts costs, by the α-β model: a message
-// costs its latency and, on each link, its bytes by the link's rate; and every
-// byte costs processor time. All but Chunk comes out of bench ring.
-//
-//	time of a ring = 2(N-1)·(α + wire + chunk/rate)  +  max(bytes of the busiest link/rate, processor time/cores)
-//	                 └ until the pipeline is full       └ what flows through it from then on
-type roadCost struct {
-	Alpha   float64 `json:"alpha_s"`                         // of a message between two ranks of one host, in seconds
-	Message float64 `json:"cpu_s_per_message"`               // processor time of a small message: sender, brokers and receiver
-	Byte    float64 `json:"cpu_s_per_byte"`                  // and of a byte of a large one
-	Broker  float64 `json:"broker_cpu_s_per_byte,omitempty"` // the part of it that falls on the one broker
-	Chunk   float64 `json:"chunk_bytes"`                     // the unit in which bytes are passed on
-}
+func newBenchModel() *cobra.Command {
+	var f bench.ModelOptions
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "model --ring FILE",
+		Short: "Predict the all-reduce between many hosts from what bench ring has measured",
+		Long: `Predict the time of an all-reduce between many hosts: of our ring in a mesh and
+through one broker, and of what could replace it. Latency, processor time and bytes
+of a message come from a report of 'coordinator bench ring --json'; the links are given.
 
-// links is a cluster and what lies between its hosts.
-type links struct {
-	Hosts int
-	Rate  float64 // bytes a second of a host's link, each way; +Inf: no limit
-	Wire  float64 // seconds from one host to another and back, on top of α
-	Cores float64 // of each host, that the road may use
-	One   bool    // all hosts are name spaces of one machine, and share its cores
-}
+  RING      the ring of a mesh: 2(N-1) hops, each link carries the gradient twice
+  BROKER    the same through one server, whose link carries all of it
+  TREE      a binary tree up and down: log₂ N hops, a link carries it three times
+  EXCHANGE  each host sums a part and sends it to all: two hops, N² streams
+  2 LEVELS  an exchange within groups of about √N hosts, then between them
+  FLOOR     2(N-1)/N of the gradient over a link: no all-reduce is faster
 
-// estimate is a time and what it is made of, in seconds.
-type estimate struct {
-	Latency float64 // until the pipeline is full, or of messages that cannot overlap
-	Link    float64 // bytes of the busiest link
-	CPU     float64 // processor time of the busiest host
-}
-
-func (e estimate) total() float64 { return e.Latency + max(e.Link, e.CPU) }
-
-// bound names what an estimate is mostly.
-func (e estimate) bound() string {
-	switch {
-	case e.Latency >= max(e.Link, e.CPU):
-		return "latency"
-	case e.CPU > e.Link:
-		return "cpu"
+--check compares another report, of name spaces of this machine (test/hosts/ring.sh),
+with what the model says of it; --gbps is then the limit of their links, 0 for none.`,
+		Example: "  coordinator bench ring --topology broker,mesh --json > ring.json\n  coordinator bench model --ring ring.json --hosts 8,64,512 --gbps 10",
+		Args:    exactArgs(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := bench.Model(f)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), r)
+			}
+			return printModel(c.OutOrStdout(), r)
+		},
 	}
-	return "link"
+	fl := c.Flags()
+	fl.StringVar(&f.Ring, "ring", "", "report of 'coordinator bench ring --json'")
+	fl.StringVar(&f.Check, "check", "", "another one, to be compared with the model")
+	fl.IntSliceVar(&f.Hosts, "hosts", []int{8, 64, 512}, "numbers of hosts")
+	fl.Float64SliceVar(&f.Gbps, "gbps", []float64{1, 10, 100}, "10⁹ bits a second of a host's link, each way")
+	fl.StringSliceVar(&f.Sizes, "bytes", []string{"138584092", "4000000000"}, "sizes of the gradient (default: the reference's model, and 10⁹ parameters)")
+	fl.DurationVar(&f.RTT, "rtt", 100*time.Microsecond, "round trip of the wire between two hosts")
+	fl.IntVar(&f.Cores, "cores", 2, "cores of a host that the road may use")
+	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
 }
 
-// hop is the time of one chunk from host to host, through so many links.
-func (c roadCost) hop(l links, chunk, links float64) float64 {
-	return c.Alpha + links*(l.Wire/2+chunk/l.Rate) + chunk*c.Byte/l.Cores
-}
-
-// share is the processor time of the busiest host, which has spent own, where
-// all together spend all.
-func (l links) share(own, all float64) float64 {
-	if l.One {
-		return all / l.Cores
+func printModel(out io.Writer, r *bench.ModelReport) error {
+	fmt.Fprintf(out, "%s\n", &r.Host)
+	for _, t := range []struct {
+		name string
+		cost bench.RoadCost
+	}{{"broker", r.Broker}, {"mesh", r.Mesh}} {
+		c := t.cost
+		fmt.Fprintf(out, "%-6s  %.0f µs a message, %.0f µs of processor time; %.2f CPU-seconds a GB sent; chunks of %s\n", t.name, 1e6*c.Alpha, 1e6*c.Message, 1e9*c.Byte, bytesText(int64(c.Chunk)))
 	}
-	return own / l.Cores
-}
-
-// ring is our chain of left folds from host to host, and the total's way round:
-// every link carries the gradient twice, but that two hosts need it once.
-func (c roadCost) ring(l links, bytes float64) estimate {
-	n := float64(l.Hosts)
-	chunk, out := min(c.Chunk, bytes), 2*bytes
-	if l.Hosts == 2 {
-		out = bytes
+	if r.Memory > 0 {
+		fmt.Fprintf(out, "shm     %.2f GB/s within a host, of the slowest measured\n", r.Memory/1e9)
 	}
-	return estimate{2 * (n - 1) * c.hop(l, chunk, 1), out / l.Rate, l.share(out*c.Byte, 2*(n-1)*bytes*c.Byte)}
-}
-
-// broker is the same ring through one server, whose link carries all of it.
-func (c roadCost) broker(l links, bytes float64) estimate {
-	n := float64(l.Hosts)
-	chunk, all := min(c.Chunk, bytes), 2*(n-1)*bytes
-	return estimate{2 * (n - 1) * c.hop(l, chunk, 2), all / l.Rate, l.share(max(all*c.Broker, 2*bytes*(c.Byte-c.Broker)), all*c.Byte)}
-}
-
-// tree reduces up a binary tree and sends the total down it: log₂ steps, and an
-// inner host's link carries the gradient three times.
-func (c roadCost) tree(l links, bytes float64) estimate {
-	n := float64(l.Hosts)
-	depth := math.Ceil(math.Log2(n))
-	out := min(3, n-1) * bytes
-	return estimate{2 * depth * c.hop(l, min(c.Chunk, bytes), 1), out / l.Rate, l.share(out*c.Byte, 2*(n-1)*bytes*c.Byte)}
-}
-
-// exchange is reduce-scatter and all-gather between all pairs: each host sums
-// its N-th of the gradient, which it gets from all, and sends it to all. Two
-// steps, the fewest bytes, and 2(N-1) messages out of each host at the least.
-func (c roadCost) exchange(l links, bytes float64) estimate {
-	n := float64(l.Hosts)
-	part := bytes / n
-	out := 2 * (n - 1) * part
-	messages := 2 * (n - 1) * math.Ceil(part/c.Chunk)
-	own := out*c.Byte + messages*c.Message
-	return estimate{2 * c.hop(l, min(c.Chunk, part), 1), out / l.Rate, l.share(own, n*own)}
-}
-
-// levels is an exchange within groups of g hosts, and of each one's part between
-// the groups: the bytes of an exchange, and g+N/g messages instead of N.
-func (c roadCost) levels(l links, bytes float64, g int) estimate {
-	in, between := l, l
-	in.Hosts, between.Hosts = g, l.Hosts/g
-	a, b := c.exchange(in, bytes), c.exchange(between, bytes/float64(g))
-	if l.One { // all groups at once on the same cores
-		a.CPU *= float64(l.Hosts) / float64(in.Hosts)
-		b.CPU *= float64(l.Hosts) / float64(between.Hosts)
-	}
-	return estimate{a.Latency + b.Latency, a.Link + b.Link, a.CPU + b.CPU}
-}
-
-// group is the divisor of hosts nearest to their square root.
-func group(hosts int) int {
-	g := int(math.Sqrt(float64(hosts)))
-	for hosts%g != 0 {
-		g--
-	}
-	return g
-}
-
-// until is the largest number of hosts up to most at which the ring is mostly
-// bytes: at which latency is at most half of its time.
-func (c roadCost) until(l links, bytes float64, most int) int {
-	for l.Hosts = most; l.Hosts > 2; l.Hosts-- {
-		if e := c.ring(l, bytes); e.Latency <= max(e.Link, e.CPU) {
-			break
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
+	if len(r.Check) > 0 {
+		fmt.Fprintf(w, "\nTOPOLOGY\tHOSTS\tBYTES\tGBIT/s\tMEASURED MS\tMODEL MS\t/ MODEL\t/ LINK\tBOUND\tREPEATED\t\n")
+		for _, b := range r.Check {
+			limit, link := fmt.Sprintf("%g", b.Gbps), fmt.Sprintf("%.2f", b.MS/b.Link)
+			if b.Gbps == 0 {
+				limit, link = "-", "-"
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%d\t\n", b.Topology, b.Ranks, bytesText(int64(b.Bytes)), limit, b.MS, b.Model, b.MS/b.Model, link, b.Bound, b.Repeats)
 		}
-	}
-	return l.Hosts
-}
-
-// fit takes the costs of a topology of nats out of what bench ring has measured:
-// small messages for latency, large ones for bytes. It wants both sizes.
-func fit(r *ringReport, topology string) (c roadCost, err error) {
-	small, large := -1, -1 // of two ranks where there are such: less is shared by chance
-	better := func(i, j int) bool { return j < 0 || r.Rows[i].Ranks < r.Rows[j].Ranks }
-	for i, b := range r.Rows {
-		switch {
-		case b.Road != "nats" || b.Topology != topology || b.Ranks < 2:
-		case b.Bytes >= largeRing && (better(i, large) || b.Ranks == r.Rows[large].Ranks && b.Bytes > r.Rows[large].Bytes):
-			large = i
-		case b.Bytes <= 64<<10 && (better(i, small) || b.Ranks == r.Rows[small].Ranks && b.Bytes < r.Rows[small].Bytes):
-			small = i
+		if err := w.Flush(); err != nil {
+			return err
 		}
+		_, err := fmt.Fprint(out, "\n/ MODEL  measured by the model's time\n/ LINK   measured by the time that the busiest link needs for the bytes alone\n")
+		return err
 	}
-	if small < 0 || large < 0 {
-		return c, fmt.Errorf("the model wants rows of --road nats --topology broker,mesh, of 1MiB or more and of 64KiB or less: of %s there are not both", topology)
-	}
-	s, b := r.Rows[small], r.Rows[large]
-	hops := func(b ringRow) float64 { return 2 * float64(b.Ranks-1) }
-	c.Alpha, c.Message = s.MS/1e3/hops(s), s.CPU/hops(s)
-	sent := hops(b) * float64(b.Bytes)
-	c.Byte, c.Chunk = b.CPU/sent, float64(b.Chunk)
-	if topology == "broker" {
-		c.Broker = b.Broker / sent
-	}
-	if !(c.Alpha > 0 && c.Byte > 0) {
-		return c, fmt.Errorf("a ring of %s that takes %v ms and %v s of processor time is no measurement", bytesText(int64(b.Bytes)), b.MS, b.CPU)
-	}
-	return c, nil
-}
-
-// memoryRate is the slowest bytes a second of ranks that share memory; 0 if
-// none were measured.
-func memoryRate(r *ringReport) (slowest float64) {
+	fmt.Fprintf(out, "wire: round trip of %v; %d core(s) of a host for the road; times in seconds\n", time.Duration(r.Wire*1e9), r.Cores)
+	fmt.Fprintf(w, "\nBYTES\tGBIT/s\tHOSTS\tFLOOR\tRING\tBOUND\tUNTIL HOSTS\tBROKER\tTREE\tEXCHANGE\t2 LEVELS\t\n")
 	for _, b := range r.Rows {
-		if b.Road == "shm" && b.Bytes >= largeRing && b.Ranks > 1 && (slowest == 0 || b.Rate < slowest) {
-			slowest = b.Rate
+		until := fmt.Sprint(b.Until)
+		if b.Until == bench.MostHosts {
+			until = fmt.Sprintf(">%d", b.Until)
 		}
+		fmt.Fprintf(w, "%s\t%g\t%d\t%.3f\t%.3f\t%s\t%s\t%.3f\t%.3f\t%.3f\t%.3f\t\n", bytesText(int64(b.Bytes)), b.Gbps, b.Hosts, b.Floor, b.Ring, b.Bound, until, b.Broker, b.Tree, b.Exchange, b.Levels)
 	}
-	return 1e9 * slowest
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(out, "\nBOUND        what most of RING's time is: link, cpu, or latency\nUNTIL HOSTS  up to which latency is at most half of RING\n")
+	return err
 }

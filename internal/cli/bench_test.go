@@ -4,10 +4,11 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/vlaring/vlaring/internal/bench"
 )
 
-func bench(t *testing.T, report any, args ...string) {
+func measured(t *testing.T, report any, args ...string) {
 	t.Helper()
 	code, out, errs := call(t, bin.coordinator, append([]string{"bench"}, args...)...)
 	if code != 0 {
@@ -18,7 +19,7 @@ func bench(t *testing.T, report any, args ...string) {
 	}
 }
 
-func (m *benchMachine) sane(t *testing.T, threads int) {
+func sane(t *testing.T, m *bench.Machine, threads int) {
 	t.Helper()
 	if m.CPU == "" || m.Threads != threads || m.Cores < 1 || m.Go == "" || !(m.Peak > 0) || !(m.Bandwidth > 0) {
 		t.Errorf("machine: %+v", m)
@@ -29,9 +30,9 @@ func (m *benchMachine) sane(t *testing.T, threads int) {
 // that shapes are the models', and that what can be counted adds up.
 func TestBenchGemm(t *testing.T) {
 	t.Parallel()
-	var r gemmReport
-	bench(t, &r, "gemm", "--sizes", "20,33", "--model", "small", "--batch", "1", "--budget", "0s", "--slab", "4096", "--json")
-	r.sane(t, 1)
+	var r bench.GemmReport
+	measured(t, &r, "gemm", "--sizes", "20,33", "--model", "small", "--batch", "1", "--budget", "0s", "--slab", "4096", "--json")
+	sane(t, &r.Machine, 1)
 	if len(r.Rows) != 3*(2+1+3*4+1) {
 		t.Errorf("%d rows", len(r.Rows))
 	}
@@ -53,9 +54,9 @@ func TestBenchGemm(t *testing.T) {
 
 func TestBenchOps(t *testing.T) {
 	t.Parallel()
-	var r opsReport
-	bench(t, &r, "ops", "--part", "0.01", "--parameters", "1000", "--budget", "0s", "--slab", "4096", "--json")
-	r.sane(t, 1)
+	var r bench.OpsReport
+	measured(t, &r, "ops", "--part", "0.01", "--parameters", "1000", "--budget", "0s", "--slab", "4096", "--json")
+	sane(t, &r.Machine, 1)
 	passes := map[string]int{}
 	for _, o := range r.Rows {
 		passes[o.Pass]++
@@ -80,9 +81,9 @@ func TestBenchStep(t *testing.T) {
 		"job":   {"testdata/small.yaml --threads 2", 2, 6, 0, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r stepReport
-			bench(t, &r, append([]string{"step", "--budget", "0s", "--slab", "4096", "--json"}, strings.Fields(c.args)...)...)
-			r.sane(t, c.threads)
+			var r bench.StepReport
+			measured(t, &r, append([]string{"step", "--budget", "0s", "--slab", "4096", "--json"}, strings.Fields(c.args)...)...)
+			sane(t, &r.Machine, c.threads)
 			if r.Batch != c.micro*c.micros || r.Micro != c.micro || c.parameters > 0 && r.Parameters != c.parameters || r.Steps < 3 {
 				t.Errorf("%+v", r)
 			}
@@ -130,8 +131,8 @@ func TestBenchStep(t *testing.T) {
 
 func TestBenchScaling(t *testing.T) {
 	t.Parallel()
-	var r scalingReport
-	bench(t, &r, "step", "--model", "small", "--batch", "1", "--scaling", "--rounds", "1", "--budget", "0s", "--json")
+	var r bench.ThreadsReport
+	measured(t, &r, "step", "--model", "small", "--batch", "1", "--scaling", "--rounds", "1", "--budget", "0s", "--json")
 	if r.N != 2 || r.Rounds != 1 || r.Model != "small" || !(r.Alone > 0 && r.Independent > 0 && r.Threads > 0 && r.Speedup > 0 && r.Share > 0) {
 		t.Errorf("%+v", r)
 	}
@@ -143,18 +144,18 @@ func TestBenchScaling(t *testing.T) {
 
 func TestBenchRing(t *testing.T) {
 	t.Parallel()
-	var r ringReport
-	bench(t, &r, "ring", "--road", "shm,nats,memory", "--topology", "broker,mesh", "--ranks", "1,3", "--chunk-bytes", "64,4096", "--window-bytes", "65536", "--bucket-bytes", "3000",
+	var r bench.RingReport
+	measured(t, &r, "ring", "--road", "shm,nats,memory", "--topology", "broker,mesh", "--ranks", "1,3", "--chunk-bytes", "64,4096", "--window-bytes", "65536", "--bucket-bytes", "3000",
 		"--bytes", "10000,2KiB", "--through", "env RANK={}", "--budget", "0s", "--json")
 	if r.CPU == "" || r.Cores < 1 || len(r.Rows) != 4*2*2*2 {
 		t.Fatalf("%d rows: %+v", len(r.Rows), r)
 	}
 	for _, b := range r.Rows {
-		if b.Bytes != 10000 && b.Bytes != 2048 || b.Runs < leastRounds || !(b.MS > 0 && b.Rate > 0) || (b.CPU > 0) != (b.Road != "memory") || (b.PerGB > 0) != (b.CPU > 0) || (b.PerSent > 0) != (b.Road == "nats" && b.Ranks > 1) {
+		if b.Bytes != 10000 && b.Bytes != 2048 || b.Runs < 5 || !(b.MS > 0 && b.Rate > 0) || (b.CPU > 0) != (b.Road != "memory") || (b.PerGB > 0) != (b.CPU > 0) || (b.PerSent > 0) != (b.Road == "nats" && b.Ranks > 1) {
 			t.Errorf("%+v", b)
 		}
 	}
-	bench(t, &r, "ring", "--bytes", "4KiB", "--budget", "0s", "--json") // the defaults fit each other
+	measured(t, &r, "ring", "--bytes", "4KiB", "--budget", "0s", "--json") // the defaults fit each other
 	for args, want := range map[string]string{
 		"--bytes=":                               "nothing to measure",
 		"--road direct":                          "--road \"direct\": want shm, nats, memory",
@@ -178,67 +179,5 @@ func TestBenchRing(t *testing.T) {
 	code, _, errs = call(t, bin.coordinator, "bench", "ring", "--road", "nats", "--ranks", "2", "--bytes", "4KiB", "--through", "false {}")
 	if code != exitFailed || !strings.Contains(errs, "nats broker, 2 ranks: rank ") || !strings.Contains(errs, " has ended: ") {
 		t.Errorf("exit code %d\n%s", code, errs)
-	}
-}
-
-// A sum that lacks a rank, is of the turn before, or has chunks in each other's
-// place is found.
-func TestRingPattern(t *testing.T) {
-	const floats = 5000
-	p := pattern{world: 4}
-	sum := func() []float32 {
-		s, g := make([]float32, floats), make([]float32, floats)
-		for r := range p.world {
-			p.fill(g, r)
-			for i, v := range g {
-				s[i] += v
-			}
-		}
-		return s
-	}
-	p.turn = 1
-	was := sum()
-	p.turn = 2
-	good := sum()
-	if err := p.check(good); err != nil {
-		t.Fatal(err)
-	}
-	alter := func(f func(s []float32)) []float32 {
-		s := append([]float32(nil), good...)
-		f(s)
-		return s
-	}
-	g := make([]float32, floats)
-	for name, s := range map[string][]float32{
-		"the turn before":  was,
-		"the last element": alter(func(s []float32) { s[floats-1]++ }),
-		"a rank twice": alter(func(s []float32) {
-			p.fill(g, 1)
-			for i := range s {
-				s[i] += g[i]
-			}
-		}),
-		"one rank for another": alter(func(s []float32) {
-			for i := range s {
-				s[i] += p.at(2, i) - p.at(1, i)
-			}
-		}),
-		"a chunk in another's place": alter(func(s []float32) { copy(s[1024:2048], good[:1024]) }),
-	} {
-		if err := p.check(s); err == nil {
-			t.Errorf("%s: not found", name)
-		}
-	}
-}
-
-func TestRounds(t *testing.T) {
-	for _, c := range []struct {
-		seconds     float64
-		budget      time.Duration
-		rounds, ops int
-	}{{1, time.Second, leastRounds, 1}, {0.1, 3 * time.Second, 30, 1}, {1e-4, time.Second, 100, 100}, {1e-9, time.Minute, mostRounds, mostOps}} {
-		if r, o := rounds(c.seconds, c.budget); r != c.rounds || o != c.ops {
-			t.Errorf("%v s in %v: %d rounds of %d, want %d of %d", c.seconds, c.budget, r, o, c.rounds, c.ops)
-		}
 	}
 }

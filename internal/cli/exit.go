@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 )
@@ -29,13 +30,7 @@ Exit codes:
   3  left before the last step: stopped, or released; a checkpoint to resume from is stored
 A crash of the program itself ends by SIGABRT (134), never with 2.`
 
-// usageError is a mistake in how the command was called.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func usagef(f string, args ...any) error { return usageError{fmt.Errorf(f, args...)} }
+func usagef(f string, args ...any) error { return usage.Errorf(f, args...) }
 
 // resumableError ends a run that --resume can continue.
 type resumableError struct{ msg string }
@@ -44,13 +39,13 @@ func (e resumableError) Error() string { return e.msg }
 
 // exitCode is the one table from kinds of error to codes.
 func exitCode(err error) int {
-	var usage usageError
+	var misuse usage.Error
 	var bad *job.Error
 	var resume resumableError
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage), errors.As(err, &bad):
+	case errors.As(err, &misuse), errors.As(err, &bad):
 		return exitUsage
 	case errors.As(err, &resume):
 		return exitResume

@@ -133,13 +133,5 @@ func writeOutputs(path, name string, v *tensor.Var) error {
 }
 
 func writeTensors(path string, tensors []safetensors.Tensor) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if err := safetensors.Write(f, tensors, nil); err != nil {
-		f.Close()
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return f.Close()
+	return safetensors.WriteFile(path, tensors, nil)
 }

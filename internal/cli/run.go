@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -101,7 +102,7 @@ type run struct {
 // train is the whole run, in order.
 func (r *run) train(ctx context.Context) (err error) {
 	if err := tensor.CPUError(); err != nil {
-		return usageError{err}
+		return usage.Wrap(err)
 	}
 	lock, err := r.openRunDir()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/picture"
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -35,13 +36,7 @@ func subcommand(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// within refuses a flag's value outside least … most.
-func within(flag string, v, least, most int) error {
-	if v < least || v > most {
-		return usagef("--%s %d: want %d to %d", flag, v, least, most)
-	}
-	return nil
-}
+func within(flag string, v, least, most int) error { return usage.Within(flag, v, least, most) }
 
 // shownMasks is what show masks prints; true is visible.
 type shownMasks struct {

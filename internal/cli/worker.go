@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -78,7 +79,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return usagef("--nats connects to a server and --mesh starts one here: give one of them")
 	}
 	if err := natsbus.ValidName("job name", f.job); err != nil {
-		return usageError{err}
+		return usage.Wrap(err)
 	}
 	if f.threads < 0 || f.threads > 1024 {
 		return usagef("--threads %d: want 1 to 1024, or 0 for all cores", f.threads)
@@ -88,7 +89,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	runtime.GOMAXPROCS(goThreads(runtime.GOMAXPROCS(0), f.threads))
 	if err := tensor.CPUError(); err != nil {
-		return usageError{err}
+		return usage.Wrap(err)
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -98,7 +99,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		f.id = uniqueID(host)
 	}
 	if err := cluster.ValidID(f.id); err != nil {
-		return usageError{err}
+		return usage.Wrap(err)
 	}
 	ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 	defer cancel()

@@ -1,10 +1,12 @@
 // Package plain makes texts of others fit for a terminal and a log: without
 // control characters, escape sequences and the invisible characters that turn
 // the direction of what follows, and of bounded length. A name from the network
-// or from a file may hold any bytes.
+// or from a file may hold any bytes. It also has the one way in which texts give
+// a number of bytes.
 package plain
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -85,4 +87,17 @@ func write(b *strings.Builder, s string) {
 		}
 		b.WriteRune(r)
 	}
+}
+
+// Bytes is a number of bytes in the largest binary unit that it fills.
+func Bytes(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%d B", n)
 }

@@ -1,4 +1,4 @@
-package cli
+package bench
 
 import (
 	"bytes"
@@ -84,7 +84,7 @@ func startMember(ctx context.Context, r int, apart bool, hub *allreduce.MemNetwo
 		outR, outW := io.Pipe()
 		done := make(chan error, 1)
 		go func() {
-			err := serveRank(ctx, inR, outW, hub)
+			err := ServeRank(ctx, inR, outW, hub)
 			inR.Close()
 			outW.CloseWithError(io.EOF)
 			done <- err
@@ -199,7 +199,7 @@ func rounds(seconds float64, budget time.Duration) (rounds, ops int) {
 }
 
 // measure fills the row. The first rounds, which touch the memory, do not count.
-func (b *ringRow) measure(l *ranks, budget time.Duration) error {
+func (b *RingRow) measure(l *ranks, budget time.Duration) error {
 	order := rankOrder{Floats: b.Bytes / 4, Rounds: 3, Ops: 1}
 	warm, err := l.ask(func(int) any { return order })
 	if err != nil {

@@ -1,4 +1,4 @@
-package cli
+package bench
 
 import (
 	"context"
@@ -70,9 +70,9 @@ const meshWait = 20 * time.Second
 
 func rankName(r int) string { return fmt.Sprintf("w%d", r) }
 
-// serveRank is a rank until in ends. hub is the network of ranks in one
+// ServeRank is a rank until in ends. hub is the network of ranks in one
 // process, nil in a process of its own.
-func serveRank(ctx context.Context, in io.Reader, out io.Writer, hub *allreduce.MemNetwork) error {
+func ServeRank(ctx context.Context, in io.Reader, out io.Writer, hub *allreduce.MemNetwork) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	orders := make(chan json.RawMessage)

@@ -1,4 +1,4 @@
-package cli
+package bench
 
 import (
 	"bufio"
@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -29,42 +28,33 @@ var benchModels = map[string]struct {
 	"small":   {models.Config{Kind: models.VLA, VocabSize: 1000, ImageSize: 64, PatchSize: 16, Channels: 3, DModel: 128, NHeads: 4, NLayers: 4, ActionDim: 7, Dropout: 0.1, PadToken: 0}, 32},
 }
 
-// stepChoice says what step is to be measured.
-type stepChoice struct {
-	model     string
-	job       string // file, instead of model
-	batch     int
-	tokens    int
-	dropout   float64
-	recompute bool
+// StepChoice says what step is to be measured.
+type StepChoice struct {
+	Model     string // default, small or a preset
+	Job       string // file, instead of Model; empty: none
+	Batch     int    // samples of a micro-batch; 0: the model's own
+	Tokens    int    // instruction tokens, of a model
+	Dropout   float64
+	Recompute bool // activations are computed anew in backward
 }
 
-func (f *stepChoice) register(c *cobra.Command) {
-	fl := c.Flags()
-	fl.StringVar(&f.model, "model", "default", "default, small, low, mid or high")
-	fl.IntVar(&f.batch, "batch", 0, "samples of a micro-batch (default 8, of the small model 32, of a job batch.micro)")
-	fl.IntVar(&f.tokens, "tokens", 8, "instruction tokens, of a model")
-	fl.Float64Var(&f.dropout, "dropout", 0.1, "dropout, of a model")
-	fl.BoolVar(&f.recompute, "recompute", false, "compute activations anew in backward")
-}
-
-func (f *stepChoice) check() error {
-	if err := within("batch", f.batch, 0, 1<<16); err != nil {
+func (f *StepChoice) check() error {
+	if err := usage.Within("batch", f.Batch, 0, 1<<16); err != nil {
 		return err
 	}
-	if !(f.dropout >= 0 && f.dropout < 1) {
-		return usagef("--dropout %v: want 0 to below 1", f.dropout)
+	if !(f.Dropout >= 0 && f.Dropout < 1) {
+		return usage.Errorf("--dropout %v: want 0 to below 1", f.Dropout)
 	}
-	return within("tokens", f.tokens, 1, 5000)
+	return usage.Within("tokens", f.Tokens, 1, 5000)
 }
 
 // args are the flags that choose the same step in another process.
-func (f *stepChoice) args() []string {
-	a := []string{"--batch", strconv.Itoa(f.batch), "--tokens", strconv.Itoa(f.tokens), "--dropout", strconv.FormatFloat(f.dropout, 'g', -1, 64), "--recompute=" + strconv.FormatBool(f.recompute)}
-	if f.job != "" {
-		return append(a, f.job)
+func (f *StepChoice) args() []string {
+	a := []string{"--batch", strconv.Itoa(f.Batch), "--tokens", strconv.Itoa(f.Tokens), "--dropout", strconv.FormatFloat(f.Dropout, 'g', -1, 64), "--recompute=" + strconv.FormatBool(f.Recompute)}
+	if f.Job != "" {
+		return append(a, f.Job)
 	}
-	return append(a, "--model", f.model)
+	return append(a, "--model", f.Model)
 }
 
 // benched is a step to be measured.
@@ -79,47 +69,47 @@ type benched struct {
 	cost          models.Cost
 }
 
-func (f *stepChoice) open() (*benched, error) {
-	if f.job != "" {
+func (f *StepChoice) open() (*benched, error) {
+	if f.Job != "" {
 		return f.openJob()
 	}
-	x := &benched{name: f.model, micros: 1, opt: models.ProgramOptions{Train: true, Recompute: f.recompute}, clip: 1,
+	x := &benched{name: f.Model, micros: 1, opt: models.ProgramOptions{Train: true, Recompute: f.Recompute}, clip: 1,
 		adam: tensor.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}}
-	m, ok := benchModels[f.model]
+	m, ok := benchModels[f.Model]
 	names := "default, small"
 	for _, p := range job.Presets() {
 		names += ", " + p.Name
-		if p.Name == f.model {
+		if p.Name == f.Model {
 			m, ok = benchModels["default"], true
 			m.config.ImageSize, m.config.PatchSize, m.config.DModel, m.config.NHeads, m.config.NLayers = p.ImageSize, p.PatchSize, p.DModel, p.NHeads, p.NLayers
 		}
 	}
 	if !ok {
-		return nil, usagef("--model %q: want one of %s, or a JOB.yaml without --model", f.model, names)
+		return nil, usage.Errorf("--model %q: want one of %s, or a JOB.yaml without --model", f.Model, names)
 	}
-	m.config.Dropout = float32(f.dropout)
-	if x.micro = f.batch; x.micro == 0 {
+	m.config.Dropout = float32(f.Dropout)
+	if x.micro = f.Batch; x.micro == 0 {
 		x.micro = m.batch
 	}
 	var err error
 	if x.model, err = models.New(m.config); err != nil {
 		return nil, err
 	}
-	x.spec = x.model.Spec(f.tokens)
+	x.spec = x.model.Spec(f.Tokens)
 	x.cost = x.model.Cost(x.spec)
 	x.model.Init(1)
 	return x, nil
 }
 
-func (f *stepChoice) openJob() (*benched, error) {
-	j, err := job.Load(f.job, nil)
+func (f *StepChoice) openJob() (*benched, error) {
+	j, err := job.Load(f.Job, nil)
 	if err != nil {
 		return nil, err
 	}
 	if j.Distill.Active() {
-		return nil, usagef("%s: bench step measures a model without a teacher: leave distill out", f.job)
+		return nil, usage.Errorf("%s: bench step measures a model without a teacher: leave distill out", f.Job)
 	}
-	base, err := filepath.Abs(filepath.Dir(f.job))
+	base, err := filepath.Abs(filepath.Dir(f.Job))
 	if err != nil {
 		return nil, err
 	}
@@ -135,9 +125,9 @@ func (f *stepChoice) openJob() (*benched, error) {
 	}
 	m.Init(j.Seed)
 	x := &benched{name: j.Name, model: m, spec: o.Spec, micro: o.Micro, micros: o.Global / o.Micro, adam: o.Adam, clip: o.ClipNorm, cost: m.Cost(o.Spec),
-		opt: models.ProgramOptions{Train: true, Loss: o.Loss, Recompute: o.Recompute || f.recompute, ExitWeights: o.ExitWeights}}
-	if f.batch > 0 {
-		x.micro, x.micros = f.batch, 1
+		opt: models.ProgramOptions{Train: true, Loss: o.Loss, Recompute: o.Recompute || f.Recompute, ExitWeights: o.ExitWeights}}
+	if f.Batch > 0 {
+		x.micro, x.micros = f.Batch, 1
 	}
 	return x, nil
 }
@@ -290,9 +280,9 @@ func (h *heapCount) lap(phase int) {
 	h.before = h.now
 }
 
-func (s *stepper) plan() benchPlan {
+func (s *stepper) plan() Plan {
 	slab := 4 * int64(len(s.grad))
-	p := benchPlan{Parameters: slab, Gradients: slab, Moments: 2 * slab, Activations: s.prog.MemoryBytes(),
+	p := Plan{Parameters: slab, Gradients: slab, Moments: 2 * slab, Activations: s.prog.MemoryBytes(),
 		Batch: 4 * int64(len(s.batch.Images)+len(s.batch.Tokens)+len(s.batch.Labels)+len(s.batch.Actions)+len(s.batch.Vision)+len(s.batch.Language))}
 	if s.micros > 1 {
 		p.Gradients += slab

@@ -1,4 +1,4 @@
-package cli
+package bench
 
 import (
 	"bufio"
@@ -12,18 +12,17 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
-// gateReady is the line that a process of --scaling prints when it is warm.
-const gateReady = "ready"
+// GateReady is the line that a process of --scaling prints when it is warm.
+const GateReady = "ready"
 
-// scalingReport compares N threads of one process with N processes of one
+// ThreadsReport compares N threads of one process with N processes of one
 // thread: what threads could reach at most, memory being shared by both.
-type scalingReport struct {
+type ThreadsReport struct {
 	CPU         string  `json:"cpu"`
 	Model       string  `json:"model"`
 	N           int     `json:"n"`
@@ -36,51 +35,49 @@ type scalingReport struct {
 	Share       float64 `json:"threads_over_processes"` // median of the rounds' ratios
 }
 
-func (f *stepFlags) scale(c *cobra.Command) error {
-	r := scalingReport{CPU: tensor.CPULevel(), Model: f.model, N: f.scaling, Cores: newBenchMachine(1).Cores, Rounds: f.rounds}
-	if f.job != "" {
-		r.Model = f.job
+// Threads starts processes of this program in turns, rounds times: one on one
+// thread, n of them at once on a thread each, and one on n threads. What it
+// refuses of its options is a usage.Error.
+func Threads(ctx context.Context, f StepOptions, n, rounds int) (*ThreadsReport, error) {
+	if err := usage.Within("scaling", n, 2, 1<<10); err != nil {
+		return nil, err
+	}
+	r := &ThreadsReport{CPU: tensor.CPULevel(), Model: f.Model, N: n, Cores: NewMachine(1).Cores, Rounds: rounds}
+	if f.Job != "" {
+		r.Model = f.Job
 	}
 	var alone, independent, threads, shares, speedups []float64
-	for range f.rounds {
-		a, err := f.processes(c.Context(), 1, 1)
+	for range rounds {
+		a, err := f.processes(ctx, 1, 1)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		p, err := f.processes(c.Context(), f.scaling, 1)
+		p, err := f.processes(ctx, n, 1)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		t, err := f.processes(c.Context(), 1, f.scaling)
+		t, err := f.processes(ctx, 1, n)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		alone, independent, threads = append(alone, a), append(independent, p), append(threads, t)
 		shares, speedups = append(shares, t/p), append(speedups, t/a)
 	}
 	r.Alone, r.Independent, r.Threads = measure.Median(alone), measure.Median(independent), measure.Median(threads)
 	r.Share, r.Speedup = measure.Median(shares), measure.Median(speedups)
-	if f.asJSON {
-		return printJSON(c.OutOrStdout(), r)
-	}
-	out := c.OutOrStdout()
-	fmt.Fprintf(out, "%s, %s, %d core(s); medians of %d round(s)\n", r.Model, r.CPU, r.Cores, r.Rounds)
-	fmt.Fprintf(out, "%-36s %8.2f samples/s\n", "one process, one thread", r.Alone)
-	fmt.Fprintf(out, "%-36s %8.2f samples/s\n", fmt.Sprintf("%d processes at once, a thread each", r.N), r.Independent)
-	fmt.Fprintf(out, "%-36s %8.2f samples/s, %.2f× one thread, %s of the processes\n", fmt.Sprintf("one process, %d threads", r.N), r.Threads, r.Speedup, percent(r.Share))
-	return nil
+	return r, nil
 }
 
 // processes runs n processes of this program at once and returns their samples
 // a second together.
-func (f *stepFlags) processes(ctx context.Context, n, threads int) (samples float64, err error) {
+func (f *StepOptions) processes(ctx context.Context, n, threads int) (samples float64, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // kills whoever is left
-	args := append([]string{"bench", "step", "--json", "--gate", "--threads", strconv.Itoa(threads), "--budget", f.budget.String(), "--slab", "1024"}, f.args()...)
+	args := append([]string{"bench", "step", "--json", "--gate", "--threads", strconv.Itoa(threads), "--budget", f.Budget.String(), "--slab", "1024"}, f.args()...)
 	type child struct {
 		cmd    *exec.Cmd
 		in     io.WriteCloser
@@ -115,7 +112,7 @@ func (f *stepFlags) processes(ctx context.Context, n, threads int) (samples floa
 		all = append(all, k)
 	}
 	for _, k := range all {
-		if line, err := k.out.ReadString('\n'); err != nil || strings.TrimSpace(line) != gateReady {
+		if line, err := k.out.ReadString('\n'); err != nil || strings.TrimSpace(line) != GateReady {
 			return 0, failed(k, fmt.Errorf("it did not get ready: %q, %w", line, err))
 		}
 	}
@@ -125,7 +122,7 @@ func (f *stepFlags) processes(ctx context.Context, n, threads int) (samples floa
 		}
 	}
 	for _, k := range all {
-		var r stepReport
+		var r StepReport
 		if err := json.NewDecoder(k.out).Decode(&r); err != nil {
 			return 0, failed(k, err)
 		}

@@ -1,4 +1,4 @@
-package cli
+package bench
 
 import (
 	"bufio"
@@ -8,23 +8,23 @@ import (
 	"strings"
 )
 
-// hostNote says on what, and beside how much else, something was measured.
-type hostNote struct {
+// Host says on what, and beside how much else, something was measured.
+type Host struct {
 	CPU   string     `json:"cpu"` // as the system names it
 	Cores int        `json:"cores"`
 	Go    string     `json:"go"`
 	Load  [2]float64 `json:"load_average"` // of a minute, before and after; 0 where the system does not tell
 }
 
-// newHostNote notes the machine as it is before a measurement.
-func newHostNote() hostNote {
-	return hostNote{CPU: cpuName(), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Load: [2]float64{loadAverage()}}
+// NewHost notes the machine as it is before a measurement.
+func NewHost() Host {
+	return Host{CPU: cpuName(), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Load: [2]float64{loadAverage()}}
 }
 
 // note notes the load after it.
-func (h *hostNote) note() { h.Load[1] = loadAverage() }
+func (h *Host) note() { h.Load[1] = loadAverage() }
 
-func (h *hostNote) String() string {
+func (h *Host) String() string {
 	return fmt.Sprintf("%s, %d core(s), %s, load average %.1f before and %.1f after", h.CPU, h.Cores, h.Go, h.Load[0], h.Load[1])
 }
 
