@@ -17,6 +17,7 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -90,7 +91,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(rep)
 			}
-			fmt.Fprint(c.OutOrStdout(), reportText(rep))
+			fmt.Fprint(c.OutOrStdout(), rep.Text())
 			return nil
 		},
 	}
@@ -342,22 +343,10 @@ func (t *trained) source(split string) (data.Source, string, error) {
 	return nil, "", fmt.Errorf("nothing of this data is held out (data.holdout of the job): there is nothing to measure; --split train or all measures what was trained on, --data another data set")
 }
 
-func (t *trained) evaluate(ctx context.Context, src data.Source, split string, threads int) (train.Report, error) {
+func (t *trained) evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	rep, err := train.Evaluate(ctx, rt, t.model, t.meta, t.job.Loss, src, split)
+	rep, err := eval.Evaluate(ctx, rt, t.model, t.meta, t.job.Loss, src, split)
 	rep.Step = t.step
 	return rep, err
-}
-
-// reportText is an evaluation for people.
-func reportText(r train.Report) string {
-	var b strings.Builder
-	if t := r.Tokens; t != nil {
-		fmt.Fprintf(&b, "%s, step %d: %d sequences with %d targets, token accuracy %.2f %%, loss %.4f\n", r.Split, r.Step, t.Samples, t.Targets, 100*t.Accuracy, t.Loss)
-		fmt.Fprintf(&b, "  input     %v\n  expected  %v\n  predicted %v\n", t.Input, t.Expected, t.Output)
-		return b.String()
-	}
-	fmt.Fprintf(&b, "%s, step %d:\n%s", r.Split, r.Step, r.Actions.Text())
-	return b.String()
 }

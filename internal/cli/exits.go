@@ -10,21 +10,21 @@ import (
 	"github.com/vlaring/vlaring/internal/picture"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // exits measures a checkpoint's exits on src: on all of it, or on its first
 // samples where that is above 0.
-func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (train.ExitReport, error) {
+func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	return train.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, split, samples)
+	return eval.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, split, samples)
 }
 
 // exitsText is the table of accuracy against latency.
-func exitsText(r train.ExitReport, split string) string {
+func exitsText(r eval.ExitReport, split string) string {
 	var b strings.Builder
 	what, value := "ERROR (MSE)", func(e float64) string { return fmt.Sprintf("%.4f", e) }
 	if r.Tokens {
@@ -56,12 +56,12 @@ func exitsText(r train.ExitReport, split string) string {
 }
 
 // plotExits draws the table.
-func plotExits(path string, r train.ExitReport, title string) error {
+func plotExits(path string, r eval.ExitReport, title string) error {
 	y := "mean squared error"
 	if r.Tokens {
 		y = "share of tokens named wrong"
 	}
-	line := func(name string, rows []train.ExitRow) (l picture.Line) {
+	line := func(name string, rows []eval.ExitRow) (l picture.Line) {
 		l.Name = name
 		for _, row := range rows {
 			l.X, l.Y = append(l.X, row.Millis), append(l.Y, row.Error)
@@ -78,8 +78,8 @@ func plotExits(path string, r train.ExitReport, title string) error {
 
 // predictExits runs the samples of b one at a time as deep as depth wants, and
 // writes the outputs with the layers that each took.
-func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, spec models.Spec, depth train.Depth, out string) (string, error) {
-	s, err := train.NewStager(rt, t.model, spec, t.job.Loss)
+func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, spec models.Spec, depth eval.Depth, out string) (string, error) {
+	s, err := eval.NewStager(rt, t.model, spec, t.job.Loss)
 	if err != nil {
 		return "", err
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/eval"
 )
 
 // evalFile holds the measurements of a run's checkpoints on the held-out
@@ -40,7 +40,7 @@ type heldout struct {
 	Seconds  float64  `json:"seconds"`            // that it took
 }
 
-func heldoutOf(rep train.Report, seconds float64) heldout {
+func heldoutOf(rep eval.Report, seconds float64) heldout {
 	if t := rep.Tokens; t != nil {
 		return heldout{Step: rep.Step, Samples: t.Samples, Loss: t.Loss, Accuracy: &t.Accuracy, Seconds: seconds}
 	}
@@ -218,7 +218,7 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	r := e.run
 	began := time.Now()
 	m, err := loadTrained(r.checkpointDir(step))
-	var rep train.Report
+	var rep eval.Report
 	if err == nil {
 		rep, err = m.evaluate(ctx, r.dataset.Heldout(), heldoutSplit, 1)
 		m.Close()
@@ -235,7 +235,7 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 
 // record adds a line. The file is written anew with all of them, so what a full
 // disk has not taken, or torn, comes whole with the next one.
-func (e *evaluator) record(rep train.Report, seconds float64) (heldout, error) {
+func (e *evaluator) record(rep eval.Report, seconds float64) (heldout, error) {
 	h := heldoutOf(rep, seconds)
 	if _, err := json.Marshal(h); err != nil {
 		return h, err
@@ -281,7 +281,7 @@ func (r *run) evaluateLast(ctx context.Context, dir string) error {
 	if _, err := r.eval.record(rep, time.Since(began).Seconds()); err != nil { // the job is done all the same
 		r.log.Warn(evalFile+" lacks this measurement", zap.Error(err))
 	}
-	r.view.event("eval", strings.TrimSuffix(reportText(rep), "\n"), map[string]any{"step": rep.Step, "report": rep})
+	r.view.event("eval", strings.TrimSuffix(rep.Text(), "\n"), map[string]any{"step": rep.Step, "report": rep})
 	r.retain()
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/eval"
 )
 
 // oddsJob writes the files of a job whose model names token y of 4 with odds
@@ -98,10 +98,10 @@ func TestStepsAreMeansOverTargets(t *testing.T) {
 }
 
 // evalOf is what eval --json says of a finished run.
-func evalOf(t *testing.T, run string) train.Report {
+func evalOf(t *testing.T, run string) eval.Report {
 	t.Helper()
 	code, stdout, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--json")
-	var r train.Report
+	var r eval.Report
 	if err := json.Unmarshal([]byte(stdout), &r); code != 0 || err != nil || r.Tokens == nil {
 		t.Fatalf("exit code %d, %q, %s", code, stdout, stderr)
 	}

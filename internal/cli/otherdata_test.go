@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/eval"
 )
 
 // wordFolder writes a folder of one picture and the given lines, without their image.
@@ -65,7 +65,7 @@ func TestEvalOnOtherData(t *testing.T) {
 	job, run := folderJob(t, dir, "holdout: {episodes: [6, 7]}"), filepath.Join(dir, "run")
 	trainDone(t, job, "--run-dir", run)
 
-	measure := func(args ...string) (rep train.Report, stderr string) {
+	measure := func(args ...string) (rep eval.Report, stderr string) {
 		t.Helper()
 		code, stdout, stderr := call(t, bin.coordinator, append([]string{"eval", "--checkpoint", run, "--json"}, args...)...)
 		if code != 0 {
@@ -182,7 +182,7 @@ func TestEvalOfMadeDataReadsWhatIsNamed(t *testing.T) {
 	run := filepath.Join(dir, "run")
 	trainDone(t, file, "--run-dir", run)
 	code, stdout, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--data", filepath.Join(dir, "seven"), "--json")
-	var rep train.Report
+	var rep eval.Report
 	if err := json.Unmarshal([]byte(stdout), &rep); code != 0 || err != nil || rep.Split != "all" || rep.Actions.Samples != 2 || !strings.Contains(stderr, "is other data (") {
 		t.Errorf("exit code %d, %v: %s%s", code, err, stdout, stderr)
 	}

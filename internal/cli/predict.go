@@ -11,14 +11,14 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newPredict() *cobra.Command {
 	var dir, in, out string
-	var depth train.Depth
+	var depth eval.Depth
 	var threads int
 	c := &cobra.Command{
 		Use:   "predict --checkpoint DIR --inputs IN.safetensors --out OUT.safetensors",
@@ -55,7 +55,7 @@ output also has layers I64 [N].`,
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
-			if depth != (train.Depth{}) {
+			if depth != (eval.Depth{}) {
 				said, err := t.predictExits(rt, b, spec, depth, out)
 				if err != nil {
 					return err

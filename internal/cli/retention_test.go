@@ -11,9 +11,8 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
-	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // stepsIn are the steps of a run's checkpoints, all of which must verify.
@@ -85,7 +84,7 @@ func TestRetentionJob(t *testing.T) {
 			continue
 		}
 		code, out, stderr := call(t, bin.coordinator, "eval", "--checkpoint", at, "--json")
-		var rep train.Report
+		var rep eval.Report
 		if err := json.Unmarshal([]byte(out), &rep); err != nil || code != 0 {
 			t.Fatalf("eval: exit code %d, %v\n%s", code, err, stderr)
 		}
@@ -258,10 +257,10 @@ func TestTornEvalLineIsRepaired(t *testing.T) {
 	if err := r.openEvaluator(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.eval.record(train.Report{Step: 6, Actions: &data.Report{Samples: 4, MSE: 0.5}}, 1); err != nil {
+	if _, err := r.eval.record(eval.Report{Step: 6, Actions: &eval.ActionReport{Samples: 4, MSE: 0.5}}, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.eval.record(train.Report{Step: 8, Actions: &data.Report{Samples: 4, MSE: math.NaN()}}, 1); err == nil {
+	if _, err := r.eval.record(eval.Report{Step: 8, Actions: &eval.ActionReport{Samples: 4, MSE: math.NaN()}}, 1); err == nil {
 		t.Error("a loss that is no number is recorded")
 	}
 	r.eval.finish(true)

@@ -22,6 +22,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -142,10 +143,10 @@ func (r *run) train(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := train.CheckTargets(ctx, config, r.meta, r.dataset.Train(), "train"); err != nil {
+	if err := eval.CheckTargets(ctx, config, r.meta, r.dataset.Train(), "train"); err != nil {
 		return err
 	}
-	if err := train.CheckTargets(ctx, config, r.meta, r.dataset.Heldout(), heldoutSplit); err != nil {
+	if err := eval.CheckTargets(ctx, config, r.meta, r.dataset.Heldout(), heldoutSplit); err != nil {
 		return err
 	}
 	if r.start >= uint64(r.job.Train.Steps) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/eval"
 )
 
 // A dimension that is 0.5 in training and 0.7 when held out: it is told before
@@ -76,12 +76,12 @@ cluster: {workers: 1}
 	}
 
 	code, out, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--json")
-	var rep train.Report
+	var rep eval.Report
 	if err := json.Unmarshal([]byte(out), &rep); code != 0 || err != nil {
 		t.Fatalf("eval: exit code %d, %v\n%s", code, err, stderr)
 	}
 	a := rep.Actions
-	if want := []data.LeftOut{{Name: "lid", Why: "constant", Answer: 0.5}}; !reflect.DeepEqual(a.LeftOut, want) {
+	if want := []eval.LeftOut{{Name: "lid", Why: "constant", Answer: 0.5}}; !reflect.DeepEqual(a.LeftOut, want) {
 		t.Errorf("left out: %+v, want %+v", a.LeftOut, want)
 	}
 	if d := a.DoF[1]; d.Name != "lid" || d.Unit != "" || math.Abs(d.MAE-0.2) > 1e-7 || math.Abs(d.MeanMAE-0.2) > 1e-7 {

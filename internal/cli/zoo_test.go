@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/weights"
 )
@@ -156,7 +157,7 @@ func TestExitsOfACheckpoint(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
-	var rep train.ExitReport
+	var rep eval.ExitReport
 	if err := json.Unmarshal([]byte(stdout), &rep); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -101,8 +102,8 @@ func (s *subject) fit(ctx context.Context, rt *tensor.Runtime) (*fitted, error) 
 }
 
 // evaluate measures s on its held-out split.
-func (s *subject) evaluate(ctx context.Context, rt *tensor.Runtime) (train.Report, error) {
-	return train.Evaluate(ctx, rt, s.model, s.meta, s.job.Loss, s.set.Heldout(), "heldout")
+func (s *subject) evaluate(ctx context.Context, rt *tensor.Runtime) (eval.Report, error) {
+	return eval.Evaluate(ctx, rt, s.model, s.meta, s.job.Loss, s.set.Heldout(), "heldout")
 }
 
 // cached remembers the samples of a split: drawing a scene anew each epoch

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
+
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 // What is odd about the actions' scales, told when the data is opened.
@@ -260,10 +261,4 @@ func (v verdict) words(s *Stats, place string) (what, advice string) {
 func number(x float64) string { return fmt.Sprintf("%.6g", x) }
 
 // few lists at most eight words.
-func few(words []string) string {
-	const most = 8
-	if n := len(words) - most; n > 0 {
-		words = append(slices.Clone(words[:most]), fmt.Sprintf("and %d more", n))
-	}
-	return strings.Join(words, ", ")
-}
+func few(words []string) string { return plain.Few(words, 8) }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"image/color"
 	"math"
 	"os"
@@ -372,7 +371,6 @@ func TestBridge(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := models.NewBatch(1, m.Spec)
-	var targets []float32
 	for i := 0; i < d.Heldout().Len(); i++ {
 		s, err := d.Heldout().Sample(i)
 		if err != nil {
@@ -381,14 +379,13 @@ func TestBridge(t *testing.T) {
 		if err := c.Collate([]Sample{s}, b); err != nil {
 			t.Fatal(err)
 		}
-		targets = append(targets, b.Actions...)
-	}
-	r, err := Evaluate(make([]float32, len(targets)), targets, m.Actions)
-	if err != nil || math.Abs(r.L1-r.MeanL1) > 1e-6 {
-		t.Errorf("zeros are the mean in mean_std units: %+v %v", r, err)
+		for d, x := range b.Actions {
+			if x-x != 0 || math.Abs(float64(x)) > 100 {
+				t.Errorf("held-out sample %d, dimension %d: %v after scaling", i, d, x)
+			}
+		}
 	}
 	t.Logf("vocabulary of %d: %v; %d tokens", len(m.Vocab), m.Vocab, m.Spec.Tokens)
-	t.Logf("training mean on held-out: %s", fmt.Sprintf("%+v", r))
 	cfg.Split = "val"
 	if _, err := Open(cfg, vlaNeeds, 7, "", nil); err == nil || !strings.Contains(err.Error(), "are there: train") {
 		t.Error(err)

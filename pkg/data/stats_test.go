@@ -1,7 +1,6 @@
 package data
 
 import (
-	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -107,54 +106,5 @@ func TestNormalizeRoundTrip(t *testing.T) {
 		if !reflect.DeepEqual(same, other) {
 			t.Error("Normalize in place differs")
 		}
-	}
-}
-
-func TestEvaluate(t *testing.T) {
-	s, err := ComputeStats(MeanStd, 4, 2, actionsOf([]float32{0, 1}, []float32{2, 1}, []float32{0, 1}, []float32{2, 1})) // mean 1, std 1; constant 1
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Units[0] = "m"
-	// Two samples: targets 3 and -1 normalised in dimension 0; predictions 2 and 0.
-	// Dimension 1 was always 1 in training, and answers that.
-	r, err := Evaluate([]float32{2, 0.5, 0, 0}, []float32{4, 1, 0, 2}, s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Report{Samples: 2, L1: 1, MeanL1: 2, MSE: 1, MeanMSE: 5, LeftOut: []LeftOut{{"a1", "constant", 1}},
-		DoF: []DoFReport{{"a0", "m", 1, 2}, {"a1", "", 0.5, 0.5}}}
-	if !reflect.DeepEqual(r, want) || !r.BeatsMean() {
-		t.Errorf("got  %+v\nwant %+v", r, want)
-	}
-	b, err := json.Marshal(r)
-	if err != nil || !strings.Contains(string(b), `"mean_mae":2`) {
-		t.Error(string(b), err)
-	}
-	var back Report
-	if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(back, r) {
-		t.Error(back, err)
-	}
-	for _, bad := range [][2]int{{0, 0}, {2, 4}, {3, 3}} {
-		if _, err := Evaluate(make([]float32, bad[0]), make([]float32, bad[1]), s); err == nil {
-			t.Errorf("%v values were accepted", bad)
-		}
-	}
-	if _, err := Evaluate([]float32{0, 0, 0, float32(math.NaN())}, make([]float32, 4), s); err == nil || !strings.Contains(err.Error(), "sample 1, dimension 1") {
-		t.Error(err)
-	}
-	// A prediction that float32 cannot hold in its unit, and a target that is not finite where nothing is learned.
-	for want, v := range map[string][2][]float32{
-		"sample 0, dimension 0 (a0): the prediction is +Inf, 3e+38 before it was scaled": {{3e38, 0}, {0, 1}},
-		"the target NaN; all must be finite":                                             {{0, 0}, {0, float32(math.NaN())}},
-	} {
-		wide := *s
-		wide.Std = []float64{10, 0}
-		if _, err := Evaluate(v[0], v[1], &wide); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
-		}
-	}
-	if _, err := Evaluate([]float32{1}, []float32{1}, nil); err == nil {
-		t.Error("no statistics were accepted")
 	}
 }
