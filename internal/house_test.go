@@ -41,9 +41,11 @@ var may = map[string][]string{
 	"pkg/train":            {"pkg/weights", "internal/limits", "internal/machine", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
 	"pkg/natsbus":          {"internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
+	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
 	"internal/bench":       {"internal/picture", "internal/plain", "internal/safetensors", "internal/usage", "pkg/tensor", "pkg/models", "pkg/allreduce", "pkg/allreduce/shm", "pkg/natsbus", "pkg/train", "pkg/job"},
 	"internal/cli": { // a line each, because many change it
 		"internal/atomicfile",
+		"internal/attention",
 		"internal/bench",
 		"internal/compare",
 		"internal/limits",

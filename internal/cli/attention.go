@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/attention"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
@@ -71,19 +71,21 @@ DIR calls them attention.png and attention-picture.png.`,
 			if err != nil {
 				return err
 			}
-			rep, err := m.look(b, spec, threads)
+			rt := tensor.NewRuntime(max(threads, 1))
+			defer rt.Close()
+			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Loss: m.job.Loss}, b, spec)
 			if err != nil {
 				return err
 			}
 			if out != "" {
-				if err := rep.draw(out); err != nil {
+				if err := rep.Draw(out); err != nil {
 					return err
 				}
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(rep)
+				return printJSON(c.OutOrStdout(), rep)
 			}
-			fmt.Fprint(c.OutOrStdout(), rep.text(all))
+			fmt.Fprint(c.OutOrStdout(), rep.Text(all))
 			return nil
 		},
 	}
@@ -97,23 +99,6 @@ DIR calls them attention.png and attention-picture.png.`,
 	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object, with all weights")
 	return c
-}
-
-// look runs the model on b's first sample and takes its heads apart.
-func (t *trained) look(b *models.Batch, spec models.Spec, threads int) (*attentionReport, error) {
-	rt := tensor.NewRuntime(max(threads, 1))
-	defer rt.Close()
-	prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss, KeepAttention: true, Forward: true})
-	if err != nil {
-		return nil, err
-	}
-	defer prog.Close()
-	if err := prog.Load(b); err != nil {
-		return nil, err
-	}
-	prog.SetStep(0, 0, false)
-	prog.Forward()
-	return newAttentionReport(t, b, spec, prog.Attention())
 }
 
 // maxPhoto bounds the file of a picture.

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vlaring/vlaring/internal/attention"
 	"github.com/vlaring/vlaring/internal/picture"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
-	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -63,13 +63,13 @@ func storeCheckpoint(t *testing.T, text string, set func(name string, w []float3
 	return dir
 }
 
-func attentionOf(t *testing.T, args ...string) attentionReport {
+func attentionOf(t *testing.T, args ...string) attention.Report {
 	t.Helper()
 	code, out, errs := call(t, bin.coordinator, append([]string{"attention", "--json"}, args...)...)
 	if code != 0 {
 		t.Fatalf("%v: exit code %d\n%s", args, code, errs)
 	}
-	var r attentionReport
+	var r attention.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -238,18 +238,6 @@ func TestAttentionOfImages(t *testing.T) {
 	if code != 0 || !strings.Contains(text, "cross_modal_fusion.transformer_blocks.1: ") || !strings.Contains(text, "0:cls →") ||
 		!strings.Contains(text, "vision_encoder, class token:") {
 		t.Errorf("exit code %d\n%s%s", code, text, errs)
-	}
-}
-
-// A row of photoOf comes back through the collator to the same numbers.
-func TestPhotoOf(t *testing.T) {
-	meta := data.Meta{ImageMean: [3]float32{0.5, 0.5, 0.5}, ImageStd: [3]float32{0.5, 0.5, 0.5}}
-	m := photoOf([]float32{-1, 1, 0, 7, -1, -1, 1, 1, 1, 1, 1, -1}, [3]int{3, 2, 2}, meta)
-	for i, want := range [][3]uint32{{0, 0, 255}, {255, 0, 255}, {128, 255, 255}, {255, 255, 0}} {
-		r, g, b, _ := m.At(i%2, i/2).RGBA()
-		if [3]uint32{r >> 8, g >> 8, b >> 8} != want {
-			t.Errorf("pixel %d is %d %d %d, want %v", i, r>>8, g>>8, b>>8, want)
-		}
 	}
 }
 

@@ -1,4 +1,4 @@
-package cli
+package attention
 
 import (
 	"encoding/json"
@@ -8,20 +8,45 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
-// attentionReport is where the heads of a checkpoint look, for one input.
-type attentionReport struct {
+// Subject is whose heads are looked at.
+type Subject struct {
+	Checkpoint string // its directory, as reports name it
+	Step       uint64
+	Model      *models.Model
+	Meta       data.Meta // of the data that it was trained on
+	Loss       string    // of its job
+}
+
+// Look runs the model, without dropout, on b, of the shapes of spec, and takes
+// the heads apart as they see its first sample.
+func Look(rt *tensor.Runtime, t Subject, b *models.Batch, spec models.Spec) (*Report, error) {
+	prog, err := t.Model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.Loss, KeepAttention: true, Forward: true})
+	if err != nil {
+		return nil, err
+	}
+	defer prog.Close()
+	if err := prog.Load(b); err != nil {
+		return nil, err
+	}
+	prog.SetStep(0, 0, false)
+	prog.Forward()
+	return newReport(&t, b, spec, prog.Attention())
+}
+
+// Report is where the heads of a checkpoint look, for one input.
+type Report struct {
 	Checkpoint string           `json:"checkpoint"`
 	Step       uint64           `json:"step"`
 	Kind       string           `json:"kind"`
 	Tokens     []int32          `json:"tokens,omitempty"`
-	Layers     []layerReport    `json:"layers"`
-	Rollout    []rolloutReport  `json:"rollout"` // one a stack
+	Layers     []Layer          `json:"layers"`
+	Rollout    []Rollout        `json:"rollout"` // one a stack
 	photo      image.Image      // the picture as the model sees it; nil: none
 	stacks     map[string]stack // by name
 }
@@ -40,36 +65,40 @@ type stack struct {
 	side    int    // pixels of a patch
 }
 
-type layerReport struct {
-	Name      string       `json:"name"`
-	Stack     string       `json:"stack"`
-	Positions []string     `json:"positions"`
-	Visible   []bool       `json:"visible"`
-	Heads     []headReport `json:"heads"`
+// Layer is one layer's heads.
+type Layer struct {
+	Name      string   `json:"name"`
+	Stack     string   `json:"stack"`
+	Positions []string `json:"positions"`
+	Visible   []bool   `json:"visible"`
+	Heads     []Head   `json:"heads"`
 }
 
-type headReport struct {
+// Head is where one head looks.
+type Head struct {
 	Head         int       `json:"head"`
 	LooksAt      []int     `json:"looks_at"`      // [query] the key with the greatest weight; -1: sees nothing
 	Entropy      []float64 `json:"entropy"`       // [query] nats
 	MeanEntropy  float64   `json:"mean_entropy"`  // over visible queries
 	Distance     *float64  `json:"distance"`      // mean over visible queries; null in a fusion, whose positions have no common measure
 	DistanceUnit string    `json:"distance_unit"` // pixels between patches, or tokens
-	Weights      matrix    `json:"weights"`       // [query][key]
+	Weights      Matrix    `json:"weights"`       // [query][key]
 }
 
-type rolloutReport struct {
+// Rollout is what the results of a stack are made of: the attention of all its
+// layers and their residual path multiplied out.
+type Rollout struct {
 	Stack     string   `json:"stack"`
 	Positions []string `json:"positions"`
-	Weights   matrix   `json:"weights"` // [result][position]: what each result is made of
+	Weights   Matrix   `json:"weights"` // [result][position]: what each result is made of
 }
 
-// matrix is a square matrix, row by row; JSON has it as a list of rows.
-type matrix []float32
+// Matrix is a square matrix, row by row; JSON has it as a list of rows.
+type Matrix []float32
 
-func (m matrix) n() int { return int(math.Sqrt(float64(len(m))) + 0.5) }
+func (m Matrix) n() int { return int(math.Sqrt(float64(len(m))) + 0.5) }
 
-func (m matrix) MarshalJSON() ([]byte, error) {
+func (m Matrix) MarshalJSON() ([]byte, error) {
 	n := m.n()
 	rows := make([][]float32, n)
 	for q := range rows {
@@ -78,7 +107,7 @@ func (m matrix) MarshalJSON() ([]byte, error) {
 	return json.Marshal(rows)
 }
 
-func (m *matrix) UnmarshalJSON(b []byte) error {
+func (m *Matrix) UnmarshalJSON(b []byte) error {
 	var rows [][]float32
 	if err := json.Unmarshal(b, &rows); err != nil {
 		return err
@@ -99,23 +128,23 @@ func stackOf(name string) string {
 	return s
 }
 
-func newAttentionReport(t *trained, b *models.Batch, spec models.Spec, layers []models.LayerAttention) (*attentionReport, error) {
-	cfg := t.model.Config()
+func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.LayerAttention) (*Report, error) {
+	cfg := t.Model.Config()
 	if len(layers) == 0 {
 		return nil, fmt.Errorf("a model of kind %s has no attention to look at", cfg.Kind)
 	}
-	r := &attentionReport{Checkpoint: t.dir, Step: t.step, Kind: cfg.Kind, stacks: map[string]stack{}}
+	r := &Report{Checkpoint: t.Checkpoint, Step: t.Step, Kind: cfg.Kind, stacks: map[string]stack{}}
 	if spec.Tokens > 0 {
 		r.Tokens = b.Tokens[:spec.Tokens]
 	}
 	if spec.Image[0] > 0 {
-		r.photo = photoOf(b.Images[:spec.Image[0]*spec.Image[1]*spec.Image[2]], spec.Image, t.meta)
+		r.photo = photoOf(b.Images[:spec.Image[0]*spec.Image[1]*spec.Image[2]], spec.Image, t.Meta)
 	}
 	var run []models.LayerAttention // the stack being collected
 	flush := func() {
 		if len(run) > 0 {
 			s := r.stacks[stackOf(run[0].Name)]
-			r.Rollout = append(r.Rollout, rolloutReport{Stack: s.name, Positions: s.labels, Weights: models.Rollout(run, 0)})
+			r.Rollout = append(r.Rollout, Rollout{Stack: s.name, Positions: s.labels, Weights: models.Rollout(run, 0)})
 			run = nil
 		}
 	}
@@ -137,8 +166,8 @@ func newAttentionReport(t *trained, b *models.Batch, spec models.Spec, layers []
 }
 
 // newStack names the positions of a stack of n.
-func newStack(name string, n int, t *trained, tokens []int32, spec models.Spec) stack {
-	cfg := t.model.Config()
+func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) stack {
+	cfg := t.Model.Config()
 	s := stack{name: name}
 	add := func(label string, visible bool) {
 		s.labels, s.visible = append(s.labels, label), append(s.visible, visible)
@@ -178,8 +207,8 @@ func newStack(name string, n int, t *trained, tokens []int32, spec models.Spec) 
 		switch {
 		case int(id) == cfg.PadToken:
 			label = "pad"
-		case int(id) < len(t.meta.Vocab):
-			label = t.meta.Vocab[id]
+		case int(id) < len(t.Meta.Vocab):
+			label = t.Meta.Vocab[id]
 		}
 		add(label, int(id) != cfg.PadToken)
 	}
@@ -223,12 +252,12 @@ func (s stack) measure() (between func(q, k int) float64, unit string) {
 	}, "tokens"
 }
 
-func layerOf(l models.LayerAttention, s stack) layerReport {
-	out := layerReport{Name: l.Name, Stack: s.name, Positions: s.labels, Visible: s.visible}
+func layerOf(l models.LayerAttention, s stack) Layer {
+	out := Layer{Name: l.Name, Stack: s.name, Positions: s.labels, Visible: s.visible}
 	between, unit := s.measure()
 	for h := range l.H {
 		w := l.Head(0, h)
-		r := headReport{Head: h, LooksAt: models.LooksAt(w, l.T), Entropy: models.Entropy(w, l.T), DistanceUnit: unit, Weights: append(matrix(nil), w...)}
+		r := Head{Head: h, LooksAt: models.LooksAt(w, l.T), Entropy: models.Entropy(w, l.T), DistanceUnit: unit, Weights: append(Matrix(nil), w...)}
 		r.MeanEntropy = meanOf(r.Entropy, s.visible)
 		if between != nil {
 			if d := meanOf(models.Distance(w, l.T, between), s.visible); !math.IsNaN(d) {
@@ -270,79 +299,9 @@ func photoOf(x []float32, shape [3]int, meta data.Meta) image.Image {
 	return m
 }
 
-// manyPositions is the longest sequence that is listed position by position
-// without being asked.
-const manyPositions = 32
-
-// text is the report for people.
-func (r *attentionReport) text(all bool) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s, step %d: %s, %d layers\n", r.Checkpoint, r.Step, r.Kind, len(r.Layers))
-	for _, l := range r.Layers {
-		n := len(l.Positions)
-		fmt.Fprintf(&b, "\n=== %s: %d positions, entropy at most %.2f ===\n", l.Name, n, math.Log(float64(n)))
-		w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-		fmt.Fprint(w, "  head")
-		for _, h := range l.Heads {
-			fmt.Fprintf(w, "\t%d", h.Head)
-		}
-		fmt.Fprint(w, "\n  entropy (nats)")
-		for _, h := range l.Heads {
-			fmt.Fprintf(w, "\t%.2f", h.MeanEntropy)
-		}
-		if l.Heads[0].Distance != nil {
-			fmt.Fprintf(w, "\n  distance (%s)", l.Heads[0].DistanceUnit)
-			for _, h := range l.Heads {
-				fmt.Fprintf(w, "\t%.1f", *h.Distance)
-			}
-		}
-		fmt.Fprintln(w)
-		left := 0
-		for q, name := range l.Positions {
-			if !l.Visible[q] {
-				continue
-			}
-			if n > manyPositions && !all && q > 0 {
-				left++
-				continue
-			}
-			fmt.Fprintf(w, "  %s →", position(q, name))
-			for _, h := range l.Heads {
-				k := h.LooksAt[q]
-				if k < 0 {
-					fmt.Fprint(w, "\tnothing")
-					continue
-				}
-				fmt.Fprintf(w, "\t%s %.2f", position(k, l.Positions[k]), h.Weights[q*n+k])
-			}
-			fmt.Fprintln(w)
-		}
-		w.Flush()
-		if left > 0 {
-			fmt.Fprintf(&b, "  and %d more: --all lists them, --json has every weight\n", left)
-		}
-	}
-	b.WriteString("\n=== attention rollout: what the last layer's results are made of ===\n")
-	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	for _, s := range r.Rollout {
-		n := len(s.Positions)
-		from, how := r.readOut(s)
-		fmt.Fprintf(w, "  %s, %s:", s.Stack, how)
-		for _, k := range greatest(from, 5) {
-			fmt.Fprintf(w, "\t%s %.3f", position(k, s.Positions[k]), from[k])
-		}
-		if n > 5 {
-			fmt.Fprint(w, "\t…")
-		}
-		fmt.Fprintln(w)
-	}
-	w.Flush()
-	return b.String()
-}
-
 // readOut is the row of a stack's rollout that the model goes on with: the
 // class token's, or the mean of the visible ones.
-func (r *attentionReport) readOut(s rolloutReport) (row []float32, how string) {
+func (r *Report) readOut(s Rollout) (row []float32, how string) {
 	n, st := len(s.Positions), r.stacks[s.Stack]
 	if s.Positions[0] == "cls" && n == st.grid*st.grid+1 {
 		return s.Weights[:n], "class token"
@@ -366,25 +325,3 @@ func meanRows(m []float32, n int, in []bool) []float32 {
 	}
 	return out
 }
-
-// greatest lists the places of the n greatest values, greatest first.
-func greatest(v []float32, n int) []int {
-	var at []int
-	for range min(n, len(v)) {
-		best := -1
-		for i, x := range v {
-			taken := false
-			for _, j := range at {
-				taken = taken || i == j
-			}
-			if !taken && (best < 0 || x > v[best]) {
-				best = i
-			}
-		}
-		at = append(at, best)
-	}
-	return at
-}
-
-// position is a position with its word.
-func position(i int, label string) string { return fmt.Sprintf("%d:%s", i, label) }

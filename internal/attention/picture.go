@@ -1,4 +1,4 @@
-package cli
+package attention
 
 import (
 	"errors"
@@ -12,8 +12,8 @@ import (
 	"github.com/vlaring/vlaring/internal/picture"
 )
 
-// draw writes the pictures of a report: out is a PNG file or a directory.
-func (r *attentionReport) draw(out string) error {
+// Draw writes the pictures of a report: out is a PNG file or a directory.
+func (r *Report) Draw(out string) error {
 	if !strings.EqualFold(filepath.Ext(out), ".png") {
 		if err := os.MkdirAll(out, 0o755); err != nil {
 			return err
@@ -48,7 +48,7 @@ func shared(w []float32) ([]float32, float32) {
 
 // mapsPage is a grid of maps, query by key: a row a layer, a column a head, and
 // a last row with the rollout of each stack.
-func (r *attentionReport) mapsPage() picture.Page {
+func (r *Report) mapsPage() picture.Page {
 	side := 240
 	for _, l := range r.Layers {
 		if len(l.Positions) > 12 {
@@ -86,7 +86,7 @@ func shortName(name string) string {
 
 // photoPage lays over the picture what the class token (or, in a fusion over
 // patches, the words) sees of it: the picture and the rollout, then a row a layer.
-func (r *attentionReport) photoPage() picture.Page {
+func (r *Report) photoPage() picture.Page {
 	scale := share
 	scale.Label = "weight, from the panel's least to its greatest"
 	page := picture.Page{Title: fmt.Sprintf("Attention over the picture, step %d", r.Step), Width: 240, Height: 260, Bar: &scale}
