@@ -30,9 +30,10 @@ func (k Coding) check() error {
 	return nil
 }
 
-// narrow tells whether a bucket is written in half the bytes.
+// narrow tells whether a bucket is written in half the bytes. What is gathered is
+// no sum: nothing makes good what rounding would take away from it.
 func (c *Core) narrow(bucket int) bool {
-	return c.opt.Coding == BFloat16 && bucket < len(c.plans)-1
+	return !c.gather && c.opt.Coding == BFloat16 && bucket < len(c.plans)-1
 }
 
 // float is the size of an element of a bucket on the wire, in bytes.

@@ -3,6 +3,7 @@ package allreduce
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -75,7 +76,10 @@ type Core struct {
 	idle  batch    // that has been
 	err   error    // the ring is over
 
-	plans   []plan // of the buckets of the last operation
+	plans   []plan      // of the operation
+	kept    plans       // of the last ones of each kind
+	gather  bool        // it is a Gather
+	from    [][]float32 // of a Gather: where each of this rank's buckets stands
 	step    uint64
 	micro   [][]float32
 	sum     []float32
@@ -83,8 +87,8 @@ type Core struct {
 	flags   func() Flags
 	ready   []bool
 	at      [passes]cursor
-	reduced int // chunks that this rank's reduce pass has finished
-	total   int // of the operation
+	reduced int         // chunks that this rank's reduce pass has finished
+	total   [passes]int // moves of the operation
 	busy    bool
 	result  Flags
 }
@@ -143,6 +147,12 @@ type plan struct {
 	moves [passes][]Move
 }
 
+// plans are kept from step to step: of reductions, and of gatherings.
+type plans struct {
+	reduce, gather []plan
+	roots          []int
+}
+
 // NewCore returns a member's part of a generation. Whatever the group's shape,
 // the fold is the same.
 func NewCore(g Group, opt Options, now time.Time) (*Core, error) {
@@ -188,15 +198,45 @@ func (c *Core) Begin(now time.Time, step uint64, buckets []Range, micro [][]floa
 		panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, c.step+1))
 	}
 	check(c.group, buckets, micro, out)
-	c.plan(buckets)
-	c.step, c.micro, c.sum, c.flags, c.result = step, micro, out, flags, 0
-	c.ready = append(c.ready[:0], make([]bool, len(buckets))...)
-	c.reduced, c.total, c.busy = 0, 0, true
+	if !covers(c.kept.reduce, buckets) {
+		c.kept.reduce = c.plan(buckets, nil)
+	}
+	c.gather, c.plans, c.micro, c.from = false, c.kept.reduce, micro, nil
+	c.begin(now, step, out, flags)
+}
+
+// Gather starts the exchange of what each rank has made of its part: bucket b is
+// rank roots[b]'s alone, who has it in from[b] once Ready says so; nobody else
+// has one. Roots ascend. Each rank's out receives all buckets, and may be the
+// memory that from lies in. The rest is as for Begin; no flags are carried.
+//
+//	a bucket of rank 1   r1 ──> r2 ──> r3 ──> r0      each link carries a bucket once at most
+func (c *Core) Gather(now time.Time, step uint64, buckets []Range, roots []int, from [][]float32, out []float32) {
+	if c.busy {
+		panic(fmt.Sprintf("allreduce: step %d is gathered while step %d is in progress", step+1, c.step+1))
+	}
+	checkGather(c.group, buckets, roots, from, out)
+	if !covers(c.kept.gather, buckets) || !slices.Equal(c.kept.roots, roots) {
+		c.kept.gather, c.kept.roots = c.plan(buckets, roots), slices.Clone(roots)
+	}
+	c.gather, c.plans, c.micro, c.from = true, c.kept.gather, nil, from
+	c.begin(now, step, out, nil)
+	for b, root := range roots {
+		c.ready[b] = root != c.group.Rank
+	}
+}
+
+func (c *Core) begin(now time.Time, step uint64, out []float32, flags func() Flags) {
+	c.step, c.sum, c.flags, c.result = step, out, flags, 0
+	c.ready = append(c.ready[:0], make([]bool, len(c.plans))...)
+	c.reduced, c.total, c.busy = 0, [passes]int{}, true
 	for p := range c.at {
 		c.at[p] = cursor{since: now}
 	}
-	for _, p := range c.plans {
-		c.total += len(p.moves[Reduce])
+	for _, pl := range c.plans {
+		for p := range c.total {
+			c.total[p] += len(pl.moves[p])
+		}
 	}
 }
 
@@ -221,20 +261,42 @@ func check(g Group, buckets []Range, micro [][]float32, out []float32) {
 	}
 }
 
-func (c *Core) plan(buckets []Range) {
-	same := len(c.plans) == len(buckets)
-	for i := 0; same && i < len(buckets); i++ {
-		same = c.plans[i].Range == buckets[i]
+func checkGather(g Group, buckets []Range, roots []int, from [][]float32, out []float32) {
+	if len(roots) != len(buckets) || len(from) != len(buckets) {
+		panic(fmt.Sprintf("allreduce: %d buckets with %d roots and %d places", len(buckets), len(roots), len(from)))
 	}
-	if same {
-		return
+	end, last := 0, 0
+	for i, b := range buckets {
+		if b.Hi < b.Lo || b.Lo < end || roots[i] < last || roots[i] >= len(g.Members) {
+			panic(fmt.Sprintf("allreduce: bucket %d of rank %d is %v: want ranges and ranks in ascending order", i, roots[i], b))
+		}
+		if end, last = b.Hi, roots[i]; last == g.Rank && len(from[i]) < end {
+			panic(fmt.Sprintf("allreduce: bucket %d has %d elements, it ends at %d", i, len(from[i]), end))
+		}
 	}
-	c.plans = c.plans[:0]
-	for _, b := range buckets {
+	if len(out) < end {
+		panic(fmt.Sprintf("allreduce: the output has %d elements, the buckets end at %d", len(out), end))
+	}
+}
+
+// covers says whether plans are those of buckets.
+func covers(plans []plan, buckets []Range) bool {
+	return slices.EqualFunc(plans, buckets, func(p plan, b Range) bool { return p.Range == b })
+}
+
+// plan is what this rank does with each bucket: of a reduction, or where there
+// are roots of a Gather.
+func (c *Core) plan(buckets []Range, roots []int) (l []plan) {
+	rank, world := c.group.Rank, len(c.group.Members)
+	for i, b := range buckets {
 		p := plan{Range: b}
-		p.moves[Reduce], p.moves[Broadcast] = Schedule(c.group.Rank, len(c.group.Members), b.Hi-b.Lo, c.chunk)
-		c.plans = append(c.plans, p)
+		p.moves[Reduce], p.moves[Broadcast] = Schedule(rank, world, b.Hi-b.Lo, c.chunk)
+		if roots != nil {
+			p.moves[Reduce], p.moves[Broadcast] = cut(p.moves[Reduce], p.moves[Broadcast], rank, roots[i])
+		}
+		l = append(l, p)
 	}
+	return l
 }
 
 // Ready says that all of this rank's micro-gradients of a bucket are written.
@@ -253,7 +315,7 @@ func (c *Core) Done() (over bool, f Flags, err error) {
 	if c.err != nil {
 		return true, 0, c.err
 	}
-	if c.busy && c.at[Reduce].moves == c.total && (c.in[Broadcast] == nil || c.at[Broadcast].moves == c.total) {
+	if c.busy && c.at[Reduce].moves == c.total[Reduce] && (c.in[Broadcast] == nil || c.at[Broadcast].moves == c.total[Broadcast]) {
 		c.busy = false
 	}
 	return !c.busy, c.result, nil
@@ -316,10 +378,10 @@ func (c *Core) reduceOne(now time.Time) bool {
 	if !ok || !c.ready[c.at[Reduce].bucket] {
 		return false
 	}
-	bucket, world := c.at[Reduce].bucket, len(c.group.Members)
+	bucket := c.at[Reduce].bucket
 	to, pass := m.To, Reduce
-	if m.To < 0 && world > 1 { // the total
-		to, pass = p.moves[Broadcast][c.at[Reduce].move].To, Broadcast
+	if l := p.moves[Broadcast]; m.To < 0 && len(l) > 0 { // the total
+		to, pass = l[c.at[Reduce].move].To, Broadcast
 	}
 	if m.From >= 0 && !c.in[Reduce].waits() || to >= 0 && !c.room(pass) {
 		return false
@@ -334,6 +396,8 @@ func (c *Core) reduceOne(now time.Time) bool {
 		}
 		c.decode(bucket, dst, msg.payload())
 		flags = msg.flags
+	} else if c.gather {
+		copy(dst, c.from[bucket][p.Lo+m.Lo:p.Lo+m.Hi])
 	} else {
 		copy(dst, own[0][p.Lo+m.Lo:p.Lo+m.Hi])
 		own = own[1:]
@@ -341,7 +405,7 @@ func (c *Core) reduceOne(now time.Time) bool {
 	for _, g := range own {
 		c.opt.Fold(dst, g[p.Lo+m.Lo:p.Lo+m.Hi])
 	}
-	final := c.at[Reduce].moves == c.total-1
+	final := c.at[Reduce].moves == c.total[Reduce]-1
 	if final && c.flags != nil {
 		flags |= c.flags()
 	}
@@ -371,7 +435,7 @@ func (c *Core) broadcastOne(now time.Time) bool {
 		return false
 	}
 	bucket := c.at[Broadcast].bucket
-	if c.reduced <= c.at[Broadcast].moves { // a total of what this rank has not added to
+	if !c.gather && c.reduced <= c.at[Broadcast].moves { // a total of what this rank has not added to
 		c.Break(c.fault(FaultProtocol, m.From, in.head().header, "its total came before this rank's part was sent"))
 		return true
 	}
@@ -384,7 +448,7 @@ func (c *Core) broadcastOne(now time.Time) bool {
 	if m.To >= 0 {
 		c.stage(bucket, p, m, Broadcast, msg.flags, dst, now)
 	}
-	if c.at[Broadcast].moves == c.total-1 {
+	if c.at[Broadcast].moves == c.total[Broadcast]-1 {
 		c.result = msg.flags
 	}
 	c.moved(Broadcast, now)
@@ -502,7 +566,7 @@ func (c *Core) Waiting() (*FaultError, time.Time) {
 	var since time.Time
 	for p := Reduce; p < passes; p++ {
 		pl, m, ok := c.next(p)
-		if !ok || p == Reduce && !c.ready[c.at[p].bucket] || p == Broadcast && (c.in[p] == nil || c.reduced <= c.at[p].moves) {
+		if !ok || p == Reduce && !c.ready[c.at[p].bucket] || p == Broadcast && (c.in[p] == nil || !c.gather && c.reduced <= c.at[p].moves) {
 			continue
 		}
 		h := c.header(c.at[p].bucket, pl, m, p)

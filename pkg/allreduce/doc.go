@@ -16,6 +16,11 @@
 //	op.Ready(0); op.Ready(1); …        // from backward, as gradients are written
 //	flags, err := op.Wait(ctx)          // out holds the fold over all micro-batches
 //
+// Where each rank owns a part of what is made of the sum (an optimizer in shards),
+// Gather sends the parts round, each once over each link, as they are:
+//
+//	op = ring.Gather(step, shards, own, out); op.Wait(ctx)     // out holds all shards
+//
 // The layers, each ignorant of those above:
 //
 //	Ring      driver: a goroutine between a Core and a Network

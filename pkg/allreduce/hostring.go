@@ -113,6 +113,7 @@ func (r *HostRing) Waiting() (*FaultError, time.Time) {
 type hostOp struct {
 	teamStep
 	ring  *HostRing
+	plan  []Range // this rank's pieces of the buckets
 	flags func() Flags
 	late  *time.Timer
 
@@ -138,21 +139,37 @@ type hostOp struct {
 // sum is the team's: out is not used.
 func (r *HostRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []float32, flags func() Flags) Reduction {
 	r.mu.Lock()
+	if !slices.Equal(r.whole, buckets) {
+		r.lanes = lanesFor(buckets, r.team.Len())
+		r.whole, r.plan = slices.Clone(buckets), pieces(buckets, min(r.team.Self(), r.lanes-1), r.lanes)
+	}
+	plan, lanes := r.plan, r.lanes
+	r.mu.Unlock()
+	return r.begin(&hostOp{teamStep: teamStep{r.team, r.group, 0, lanes, step, buckets, false}, ring: r, plan: plan, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}, micro)
+}
+
+// Gather exchanges the shards: see Reducer. own must be a slab of the team.
+func (r *HostRing) Gather(step uint64, shards []Range, own, _ []float32) Reduction {
+	lanes := lanesFor(shards, r.team.Len())
+	o := r.begin(&hostOp{teamStep: teamStep{r.team, r.group, 0, lanes, step, shards, true}, ring: r,
+		plan: pieces(shards, min(r.team.Self(), lanes-1), lanes), done: make(chan struct{})}, [][]float32{own})
+	o.raise(nil)
+	o.reach(o.written(0))
+	return o
+}
+
+func (r *HostRing) begin(o *hostOp, slabs [][]float32) *hostOp {
+	r.mu.Lock()
 	if last := r.op; last != nil {
 		select {
 		case <-last.done:
 		default:
 			r.mu.Unlock()
-			panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, last.step+1))
+			panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", o.step+1, last.step+1))
 		}
 	}
-	if !slices.Equal(r.whole, buckets) {
-		r.lanes = lanesFor(buckets, r.team.Len())
-		r.whole, r.plan = slices.Clone(buckets), pieces(buckets, min(r.team.Self(), r.lanes-1), r.lanes)
-	}
-	o := &hostOp{teamStep: teamStep{r.team, r.group, 0, r.lanes, step, buckets}, ring: r, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}
 	o.moves()
-	o.publish(micro) // seen by whoever sees that a bucket is written
+	o.publish(slabs) // seen by whoever sees that a bucket is written
 	r.op = o
 	r.mu.Unlock()
 	o.mu.Lock()
@@ -242,7 +259,7 @@ func (o *hostOp) advance() (more bool, err error) {
 					return false, err
 				}
 			}
-			o.fold(o.ring.plan[o.at])
+			o.fold(o.at)
 			o.moves()
 		}
 		if !o.told {
@@ -254,9 +271,14 @@ func (o *hostOp) advance() (more bool, err error) {
 	return o.folded().missing() >= 0, nil
 }
 
-// fold makes the sum of a piece: the fold over all micro-gradients from the left.
-func (o *hostOp) fold(piece Range) {
-	sum := o.team.Sum()
+// fold makes the sum of this rank's piece of a bucket: the fold over all
+// micro-gradients from the left, or the one shard that there is.
+func (o *hostOp) fold(bucket int) {
+	sum, piece := o.team.Sum(), o.plan[bucket]
+	if o.gather {
+		copy(sum[piece.Lo:piece.Hi], o.micro[bucket][piece.Lo:piece.Hi])
+		return
+	}
 	for lo := piece.Lo; lo < piece.Hi; lo += foldChunk {
 		hi := min(lo+foldChunk, piece.Hi)
 		copy(sum[lo:hi], o.micro[0][lo:hi])

@@ -13,6 +13,13 @@ type Reducer interface {
 	// Begin starts the reduction of a step: see Core.Begin. The sum is written
 	// to out, or to memory of the Reducer's own: Reduction.Sum says where.
 	Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) Reduction
+	// Gather exchanges what each rank has made of its part of a step's sum, after
+	// its reduction: shards[r] is rank r's alone, and stands in own, which may be
+	// what Reduction.Sum has given where that is this rank's own, and is a slab of
+	// the team where there is one. In the end all ranks have all shards, with the
+	// bits that they had: in out, or in memory of the Reducer's own. shards ascend,
+	// one for each rank, and are the same on all.
+	Gather(step uint64, shards []Range, own, out []float32) Reduction
 	// KeepsSum says that the Reducer has memory for the sum: out may be nil.
 	KeepsSum() bool
 	// Stats returns what went over the network so far.

@@ -10,8 +10,10 @@ import (
 
 // Ring drives a Core over a Network in a goroutine of its own.
 type Ring struct {
-	net  Network
-	core *Core // of the goroutine
+	net   Network
+	core  *Core // of the goroutine
+	world Group // whose rank has this ring: the ring's own, but for a lane
+	hosts Hosts
 
 	mu    sync.Mutex // of what callers and the goroutine share
 	next  *Op        // begun, not taken up yet
@@ -34,9 +36,21 @@ func NewRing(net Network, g Group, opt Options) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Ring{net: net, core: core, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r := &Ring{net: net, core: core, world: g, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	go r.run()
+	return r, nil
+}
+
+// NewLane is NewRing for a rank that is alone on its host, where others share
+// theirs: it is the whole of its host's lane.
+func NewLane(net Network, g Group, hosts Hosts, opt Options) (*Ring, error) {
+	lane, _, _ := hosts.Lane(g)
+	r, err := NewRing(net, lane, opt)
+	if err != nil {
+		return nil, err
+	}
+	r.world, r.hosts = g, hosts
 	return r, nil
 }
 
@@ -114,7 +128,11 @@ func (r *Ring) take() {
 	now := time.Now()
 	if o := r.next; o != nil {
 		r.next = nil
-		r.core.Begin(now, o.step, o.buckets, o.micro, o.out, o.flags)
+		if o.roots != nil {
+			r.core.Gather(now, o.step, o.buckets, o.roots, o.from, o.out)
+		} else {
+			r.core.Begin(now, o.step, o.buckets, o.micro, o.out, o.flags)
+		}
 	}
 	for _, b := range r.ready {
 		r.core.Ready(now, b)
@@ -169,6 +187,8 @@ type Op struct {
 	micro   [][]float32
 	out     []float32
 	flags   func() Flags
+	roots   []int // of a Gather, with from
+	from    [][]float32
 	done    chan struct{}
 
 	over   bool // with the rest, of the ring's mu
@@ -181,11 +201,35 @@ type Op struct {
 // the operation. Operations of a broken ring fail at once.
 func (r *Ring) Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) Reduction {
 	check(r.core.group, buckets, micro, out)
-	o := &Op{ring: r, step: step, buckets: buckets, micro: micro, out: out, flags: flags, done: make(chan struct{})}
+	return r.begin(&Op{ring: r, step: step, buckets: buckets, micro: micro, out: out, flags: flags, done: make(chan struct{})})
+}
+
+// Gather exchanges the shards: see Reducer. out may be own.
+func (r *Ring) Gather(step uint64, shards []Range, own, out []float32) Reduction {
+	if n := len(r.world.Members); len(shards) != n {
+		panic(fmt.Sprintf("allreduce: %d shards of %d ranks", len(shards), n))
+	}
+	roots, from := make([]int, len(shards)), make([][]float32, len(shards))
+	for i := range shards {
+		roots[i], _, _ = r.hosts.of(i)
+	}
+	from[r.world.Rank] = own
+	o := r.gather(step, shards, roots, from, out)
+	o.Ready(r.world.Rank)
+	return o
+}
+
+// gather is Core.Gather.
+func (r *Ring) gather(step uint64, buckets []Range, roots []int, from [][]float32, out []float32) *Op {
+	checkGather(r.core.group, buckets, roots, from, out)
+	return r.begin(&Op{ring: r, step: step, buckets: buckets, roots: roots, from: from, out: out, done: make(chan struct{})})
+}
+
+func (r *Ring) begin(o *Op) *Op {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last := r.op; last != nil && !last.over {
-		panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, last.step+1))
+		panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", o.step+1, last.step+1))
 	}
 	r.op = o
 	if r.ctx.Err() != nil {

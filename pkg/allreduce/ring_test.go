@@ -147,6 +147,7 @@ func (j trial) run(t *testing.T, nets []Network, members []string, generation ui
 				if all := Flags(1<<world-1) << (step % 2); len(want) > 0 && flags != all {
 					t.Errorf("world %d, rank %d, step %d: flags %b, want %b", world, rank, step, flags, all)
 				}
+				shard(t, ring, rank, world, step, j.elements(), out, out)
 			}
 		})
 	}
@@ -190,7 +191,13 @@ func TestRingIsTheNaiveFold(t *testing.T) {
 							t.Fatalf("%s, chunks of %d", name, chunk)
 						}
 						// Each rank but one sends everything once in each pass.
-						if want := uint64(2 * (world - 1) * 4 * j.elements() * j.steps); s.BytesSent != want {
+						want := uint64(2 * (world - 1) * 4 * j.elements() * j.steps)
+						for step := range uint64(j.steps) { // and each shard once
+							for _, s := range shards(world, j.elements(), j.first+step) {
+								want += uint64(4 * (world - 1) * (s.Hi - s.Lo))
+							}
+						}
+						if s.BytesSent != want {
 							t.Errorf("%s, chunks of %d: %d bytes sent, want %d", name, chunk, s.BytesSent, want)
 						}
 						if s.Faults() != 0 {

@@ -57,3 +57,25 @@ func Schedule(rank, world, elements, chunk int) (reduce, broadcast []Move) {
 	}
 	return reduce, broadcast
 }
+
+// cut leaves of the moves of one rank those that a bucket takes which only root
+// has: from it on to the last rank, and from there round to the one before it.
+func cut(reduce, broadcast []Move, rank, root int) ([]Move, []Move) {
+	for i := range reduce {
+		if rank == root {
+			reduce[i].From = -1
+		}
+	}
+	for i := range broadcast {
+		if broadcast[i].To == root {
+			broadcast[i].To = -1
+		}
+	}
+	switch {
+	case rank < root:
+		return nil, broadcast
+	case root == 0 || len(broadcast) > 0 && broadcast[0].From >= 0: // nobody is left who has not got it, or it came the other way
+		return reduce, nil
+	}
+	return reduce, broadcast // the last rank's
+}

@@ -44,6 +44,11 @@ func (s *Solo) Begin(_ uint64, _ []Range, micro [][]float32, _ []float32, flags 
 	return &soloOp{solo: s, micro: micro, flags: flags}
 }
 
+// Gather has nothing to do: own has all there is.
+func (s *Solo) Gather(_ uint64, _ []Range, own, _ []float32) Reduction {
+	return &soloOp{solo: s, micro: [][]float32{own}}
+}
+
 type soloOp struct {
 	solo  *Solo
 	micro [][]float32

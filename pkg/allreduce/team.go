@@ -43,7 +43,8 @@ type Team interface {
 	Close() error
 }
 
-// The words of a rank. A turn is a step plus one; turns of a generation ascend.
+// The words of a rank. A turn is a step's reduction or gathering (see teamStep);
+// turns of a generation ascend.
 const (
 	wordBegun  = iota // turn whose slabs the table below lists
 	wordSlabs         // how many
@@ -156,6 +157,7 @@ type TeamRing struct {
 	team  Team
 	group Group
 	first int // rank of the team's first
+	hosts Hosts
 	lanes int
 	lane  int   // this rank's
 	ring  *Ring // of the lane; nil: this rank is in none
@@ -192,7 +194,7 @@ func NewTeamRing(net Network, team Team, g Group, hosts Hosts, opt Options) (Red
 	if len(hosts) == 2 {
 		return newHostRing(team, g, opt), nil
 	}
-	r := &TeamRing{team: team, group: g, first: lo, lanes: hosts.lanes(), opt: opt}
+	r := &TeamRing{team: team, group: g, first: lo, hosts: hosts, lanes: hosts.lanes(), opt: opt}
 	lane, j, ok := hosts.Lane(g)
 	r.lane = j
 	if ok {
@@ -268,18 +270,9 @@ type teamOp struct {
 // Begin starts the reduction of a step. micro must be slabs of the team, and the
 // sum is the team's: out is not used.
 func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []float32, flags func() Flags) Reduction {
-	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, buckets}, ring: r, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}
-	o.ctx, o.cancel = context.WithCancelCause(r.ctx)
+	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, buckets, false}, ring: r, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}
+	r.begin(o)
 	r.mu.Lock()
-	if last := r.op; last != nil {
-		select {
-		case <-last.done:
-		default:
-			r.mu.Unlock()
-			panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", step+1, last.step+1))
-		}
-	}
-	r.op = o
 	if !slices.Equal(r.whole, buckets) {
 		r.whole, r.plan = slices.Clone(buckets), pieces(buckets, r.lane, r.lanes)
 	}
@@ -288,6 +281,31 @@ func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 	o.reach(o.begun())
 	go o.run()
 	return o
+}
+
+// Gather exchanges the shards: see Reducer. own must be a slab of the team.
+func (r *TeamRing) Gather(step uint64, shards []Range, own, _ []float32) Reduction {
+	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, shards, true}, ring: r, done: make(chan struct{})}
+	r.begin(o)
+	o.publish([][]float32{own})
+	o.reach(o.begun())
+	o.reach(o.written(0))
+	go o.run()
+	return o
+}
+
+func (r *TeamRing) begin(o *teamOp) {
+	o.ctx, o.cancel = context.WithCancelCause(r.ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := r.op; last != nil {
+		select {
+		case <-last.done:
+		default:
+			panic(fmt.Sprintf("allreduce: step %d begins while step %d is in progress", o.step+1, last.step+1))
+		}
+	}
+	r.op = o
 }
 
 // Ready says that all of this rank's micro-gradients of a bucket are written.
@@ -348,7 +366,7 @@ func (o *teamOp) reduce() (Flags, error) {
 		if err != nil {
 			return 0, err
 		}
-		lane := r.ring.Begin(o.step, r.plan, micro, o.team.Sum(), o.raised)
+		lane := o.lane(micro)
 		for b := range o.buckets {
 			if err := o.await(o.written(b)); err != nil {
 				lane.Abort()
@@ -367,6 +385,22 @@ func (o *teamOp) reduce() (Flags, error) {
 		return 0, err
 	}
 	return Flags(o.team.Load(0, wordResult)), nil
+}
+
+// lane begins this rank's part on the network.
+func (o *teamOp) lane(slabs [][]float32) Reduction {
+	r := o.ring
+	if !o.gather {
+		return r.ring.Begin(o.step, r.plan, slabs, o.team.Sum(), o.raised)
+	}
+	roots, from := make([]int, len(o.buckets)), make([][]float32, len(o.buckets))
+	for rank := range o.buckets {
+		roots[rank], _, _ = r.hosts.of(rank)
+		if local := rank - r.first; local >= 0 && local < len(slabs) {
+			from[rank] = slabs[local]
+		}
+	}
+	return r.ring.gather(o.step, pieces(o.buckets, r.lane, r.lanes), roots, from, o.team.Sum())
 }
 
 // await waits until every rank of the host has done what b says.

@@ -48,14 +48,13 @@ func (h hostsWorld) reducers(t *testing.T, net *MemNetwork) (reducers []Reducer,
 		for r := lo; r < hi; r++ {
 			most = max(most, h.bounds[r+1]-h.bounds[r])
 		}
-		teams := MemTeams(hi-lo, TeamWords(len(h.buckets), h.bounds[world]), most, h.floats())
+		teams := MemTeams(hi-lo, TeamWords(len(h.buckets), h.bounds[world]), most+1, h.floats())
 		for r := lo; r < hi; r++ {
 			g := Group{Generation: 3, Rank: r, Members: members, Micro: h.bounds}
 			var red Reducer
 			var err error
 			if hi-lo == 1 {
-				lane, _, _ := h.hosts.Lane(g)
-				red, err = NewRing(net.Join(members[r]), lane, h.opt)
+				red, err = NewLane(net.Join(members[r]), g, h.hosts, h.opt)
 			} else {
 				red, err = NewTeamRing(net.Join(members[r]), teams[r-lo], g, h.hosts, h.opt)
 			}
@@ -66,7 +65,8 @@ func (h hostsWorld) reducers(t *testing.T, net *MemNetwork) (reducers []Reducer,
 			for m := range h.bounds[r+1] - h.bounds[r] {
 				own = append(own, teams[r-lo].Own(m))
 			}
-			reducers, slabs = append(reducers, red), append(slabs, own)
+			own = append(own, teams[r-lo].Own(most)) // for the rank's shard: behind those that are folded
+			reducers, slabs = append(reducers, red), append(slabs, own[:len(own)-1])
 		}
 	}
 	return reducers, slabs
@@ -160,6 +160,7 @@ func (h hostsWorld) step(t *testing.T, reducers []Reducer, slabs [][][]float32, 
 			flags[r] = f
 			sum, _ := op.Sum()
 			got[r] = slices.Clone(sum[:h.floats()])
+			shard(t, red, r, len(reducers), step, h.floats(), slabs[r][:len(slabs[r])+1][len(slabs[r])], make([]float32, h.floats()))
 		})
 	}
 	wg.Wait()

@@ -10,13 +10,29 @@ type teamStep struct {
 	lanes   int // ranks of the team that fold, the first ones
 	step    uint64
 	buckets []Range
+	gather  bool // buckets are the ranks' shards: each has written its own, all at once
 }
 
-func (s *teamStep) turn() uint64 { return s.step + 1 }
+// turn is a number for each reduction and each gathering, from 1.
+func (s *teamStep) turn() uint64 {
+	if s.gather {
+		return 2*s.step + 2
+	}
+	return 2*s.step + 1
+}
+
+// table is the first of the words that say where a rank's slabs are: behind one
+// for each bucket that is written.
+func (s *teamStep) table() int {
+	if s.gather {
+		return wordReady + 1
+	}
+	return wordReady + len(s.buckets)
+}
 
 // publish says where this rank's micro-gradients are.
 func (s *teamStep) publish(micro [][]float32) {
-	if need := TeamWords(len(s.buckets), len(micro)); s.team.Words() < need {
+	if need := s.table() + len(micro); s.team.Words() < need {
 		panic(fmt.Sprintf("allreduce: %d buckets and %d micro-gradients need %d words, the team has %d", len(s.buckets), len(micro), need, s.team.Words()))
 	}
 	for i, g := range micro {
@@ -24,7 +40,7 @@ func (s *teamStep) publish(micro [][]float32) {
 		if !ok {
 			panic(fmt.Sprintf("allreduce: micro-gradient %d is no slab of the team", i))
 		}
-		s.team.Store(wordReady+len(s.buckets)+i, k)
+		s.team.Store(s.table()+i, k)
 	}
 	s.team.Store(wordSlabs, uint64(len(micro)))
 }
@@ -43,6 +59,9 @@ type barrier struct {
 func (s *teamStep) begun() barrier { return barrier{s, wordBegun, 0, "did not begin the step"} }
 
 func (s *teamStep) written(bucket int) barrier {
+	if s.gather {
+		return barrier{s, wordReady, 0, "did not write its shard"}
+	}
 	return barrier{s, wordReady + bucket, bucket, "did not write its gradient"}
 }
 
@@ -90,16 +109,19 @@ func (s *teamStep) slabs() (all [][]float32, err error) {
 	t := s.team
 	for rank := range t.Len() {
 		n := t.Load(rank, wordSlabs)
-		if at := uint64(wordReady + len(s.buckets)); n > uint64(t.Words())-at {
+		if at := uint64(s.table()); n > uint64(t.Words())-at {
 			return nil, s.fault(FaultProtocol, rank, 0, fmt.Sprintf("it says it has %d micro-gradients", n))
 		}
 		for i := range int(n) {
-			g, err := t.Slab(rank, t.Load(rank, wordReady+len(s.buckets)+i))
+			g, err := t.Slab(rank, t.Load(rank, s.table()+i))
 			if err != nil {
 				return nil, s.fault(FaultProtocol, rank, 0, "its gradient cannot be read: "+err.Error())
 			}
 			all = append(all, g)
 		}
+	}
+	if s.gather && len(all) != t.Len() {
+		return nil, s.fault(FaultProtocol, 0, 0, fmt.Sprintf("%d shards of %d ranks", len(all), t.Len()))
 	}
 	return all, nil
 }

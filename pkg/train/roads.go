@@ -129,7 +129,7 @@ func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt all
 	case hi-lo == 1: // alone on its host, it is the whole of that host's lane
 		g, _, _ := a.Hosts.Lane(a.Group)
 		r.connect(ctx, a, g)
-		return allreduce.NewRing(r.net, g, opt)
+		return allreduce.NewLane(r.net, a.Group, a.Hosts, opt)
 	case r.segment == nil:
 		return nil, &memoryError{"", r.why}
 	}
