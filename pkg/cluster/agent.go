@@ -13,7 +13,7 @@ type Agent struct {
 	bus   Bus
 	job   string
 	id    string
-	inbox chan any
+	inbox chan NodeEvent
 	done  chan struct{}
 	unsub func() error
 }
@@ -25,19 +25,20 @@ func JoinJob(ctx context.Context, bus Bus, job string, j Join) (*Agent, *Welcome
 	if err := ValidID(j.Worker); err != nil {
 		return nil, nil, err
 	}
-	a := &Agent{bus: bus, job: job, id: j.Worker, inbox: make(chan any, 256), done: make(chan struct{})}
+	a := &Agent{bus: bus, job: job, id: j.Worker, inbox: make(chan NodeEvent, 256), done: make(chan struct{})}
 	var err error
-	a.unsub, err = bus.Subscribe(WorkerSubject(job, j.Worker), func(data []byte, reply func([]byte) error) {
+	a.unsub, err = bus.Subscribe(workerSubject(job, j.Worker), func(data []byte, reply func([]byte) error) {
 		if reply != nil { // the coordinator looks whether anybody is here
 			reply(nil)
 			return
 		}
 		msg, err := Decode(data)
-		if err != nil {
+		ev, ok := msg.(NodeEvent)
+		if err != nil || !ok {
 			return
 		}
 		select {
-		case a.inbox <- msg:
+		case a.inbox <- ev:
 		case <-a.done:
 		}
 	})
@@ -99,10 +100,10 @@ func (a *Agent) Join(ctx context.Context, j Join) (*Welcome, error) {
 }
 
 // Tell sends a message to the coordinator.
-func (a *Agent) Tell(msg any) error { return a.bus.Publish(CoordinatorSubject(a.job), Encode(msg)) }
+func (a *Agent) Tell(msg Message) error { return a.bus.Publish(CoordinatorSubject(a.job), Encode(msg)) }
 
 // Inbox yields the coordinator's messages in order.
-func (a *Agent) Inbox() <-chan any { return a.inbox }
+func (a *Agent) Inbox() <-chan NodeEvent { return a.inbox }
 
 // Close stops listening. It does not tell the coordinator.
 func (a *Agent) Close() {

@@ -4,19 +4,19 @@ package cluster
 // whose lengths differ by at most one, the longer ones first: rank r owns
 // [b[r], b[r+1]). A rank owns none where there are more ranks than
 // micro-batches. Contiguity is what lets the ring fold them in the job's order.
-func Bounds(micro, world int) []int {
+func evenBounds(micro, world int) []int {
 	w := make([]float64, world)
 	for r := range w {
 		w[r] = 1
 	}
-	return Shares(micro, w)
+	return weightedBounds(micro, w)
 }
 
 // Shares splits micro-batches as Bounds does, in proportion to weights, which
 // are speeds: rank r gets its share rounded down, and the ranks with the
 // largest remainders, earlier ones first, get one more. A weight of 0 gets
 // none; not all may be 0.
-func Shares(micro int, weights []float64) []int {
+func weightedBounds(micro int, weights []float64) []int {
 	sum := 0.0
 	for _, w := range weights {
 		sum += w
@@ -48,7 +48,7 @@ func Shares(micro int, weights []float64) []int {
 }
 
 // Place is one rank's of a plan.
-type Place struct {
+type place struct {
 	Worker string
 	Lo, Hi int // micro-batches of the first step
 }
@@ -62,8 +62,8 @@ type Place struct {
 //
 //	old   a[0,4)  b[4,8)  c[8,12)  d[12,16)        b and c are lost, e is new
 //	new   a[0,4)  e[4,8)  d[8,16)
-func Order(old []Place, alive func(string) bool, fresh []string) []Place {
-	var out []Place
+func arrange(old []place, alive func(string) bool, fresh []string) []place {
+	var out []place
 	gap := false // out ends with micro-batches that nobody owns: they begin at out's last Hi
 	for _, p := range old {
 		switch {
@@ -93,7 +93,7 @@ func Order(old []Place, alive func(string) bool, fresh []string) []Place {
 		out[len(out)-1].Hi = end
 	}
 	for _, w := range fresh {
-		out = append(out, Place{w, end, end})
+		out = append(out, place{w, end, end})
 	}
 	return out
 }

@@ -19,17 +19,17 @@ func TestBounds(t *testing.T) {
 		{2, 4, []int{0, 1, 2, 2, 2}},
 		{1, 1, []int{0, 1}},
 	} {
-		if got := Bounds(c.micro, c.world); !slices.Equal(got, c.want) {
-			t.Errorf("Bounds(%d, %d) = %v, want %v", c.micro, c.world, got, c.want)
+		if got := evenBounds(c.micro, c.world); !slices.Equal(got, c.want) {
+			t.Errorf("evenBounds(%d, %d) = %v, want %v", c.micro, c.world, got, c.want)
 		}
 	}
 	for micro := range 40 {
 		for world := 1; world < 20; world++ {
-			b := Bounds(micro, world)
+			b := evenBounds(micro, world)
 			for r := range world {
 				n := b[r+1] - b[r]
 				if n != micro/world && n != micro/world+1 || r > 0 && n > b[r]-b[r-1] {
-					t.Fatalf("Bounds(%d, %d) = %v: want lengths that differ by one, the longer first", micro, world, b)
+					t.Fatalf("evenBounds(%d, %d) = %v: want lengths that differ by one, the longer first", micro, world, b)
 				}
 			}
 		}
@@ -58,14 +58,14 @@ func TestShares(t *testing.T) {
 		if sum == 0 {
 			w[0], sum = 1, 1
 		}
-		b := Shares(micro, w)
+		b := weightedBounds(micro, w)
 		if len(b) != len(w)+1 || b[0] != 0 || b[len(w)] != micro {
-			t.Fatalf("Shares(%d, %v) = %v: not complete", micro, w, b)
+			t.Fatalf("weightedBounds(%d, %v) = %v: not complete", micro, w, b)
 		}
 		for i := range w {
 			n, exact := b[i+1]-b[i], float64(micro)*w[i]/sum
 			if n < 0 || w[i] == 0 && n != 0 || math.Abs(float64(n)-exact) >= 1+1e-6 {
-				t.Fatalf("Shares(%d, %v) = %v: rank %d gets %d of an exact share of %v", micro, w, b, i, n, exact)
+				t.Fatalf("weightedBounds(%d, %v) = %v: rank %d gets %d of an exact share of %v", micro, w, b, i, n, exact)
 			}
 		}
 	}
@@ -78,12 +78,12 @@ func TestOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 5000 {
 		micro, world := 1+r.IntN(30), 1+r.IntN(8)
-		b := Bounds(micro, world)
-		var old []Place
+		b := evenBounds(micro, world)
+		var old []place
 		dead := map[string]bool{}
 		lost := 0 // places with micro-batches
 		for i := range world {
-			p := Place{fmt.Sprintf("w%d", i), b[i], b[i+1]}
+			p := place{fmt.Sprintf("w%d", i), b[i], b[i+1]}
 			old = append(old, p)
 			if r.IntN(3) == 0 {
 				dead[p.Worker] = true
@@ -96,8 +96,8 @@ func TestOrder(t *testing.T) {
 		for i := range r.IntN(4) {
 			fresh = append(fresh, fmt.Sprintf("new%d", i))
 		}
-		got := Order(old, func(id string) bool { return !dead[id] }, fresh)
-		say := fmt.Sprintf("Order(%v, dead %v, fresh %v) = %v", old, dead, fresh, got)
+		got := arrange(old, func(id string) bool { return !dead[id] }, fresh)
+		say := fmt.Sprintf("arrange(%v, dead %v, fresh %v) = %v", old, dead, fresh, got)
 		if len(got) == 0 {
 			if len(dead) < world || len(fresh) > 0 {
 				t.Fatalf("%s: somebody is left", say)
@@ -143,22 +143,22 @@ func TestOrder(t *testing.T) {
 }
 
 func TestOrderByExample(t *testing.T) {
-	old := []Place{{"a", 0, 4}, {"b", 4, 8}, {"c", 8, 12}, {"d", 12, 16}}
+	old := []place{{"a", 0, 4}, {"b", 4, 8}, {"c", 8, 12}, {"d", 12, 16}}
 	for _, c := range []struct {
 		dead  string
 		fresh []string
-		want  []Place
+		want  []place
 	}{
 		{"", nil, old},
-		{"bc", []string{"e"}, []Place{{"a", 0, 4}, {"e", 4, 10}, {"d", 10, 16}}},
-		{"a", nil, []Place{{"b", 0, 8}, {"c", 8, 12}, {"d", 12, 16}}},
-		{"d", nil, []Place{{"a", 0, 4}, {"b", 4, 8}, {"c", 8, 16}}},
-		{"bc", nil, []Place{{"a", 0, 8}, {"d", 8, 16}}},
-		{"abcd", []string{"e"}, []Place{{"e", 0, 16}}},
-		{"", []string{"e"}, append(slices.Clone(old), Place{"e", 16, 16})},
+		{"bc", []string{"e"}, []place{{"a", 0, 4}, {"e", 4, 10}, {"d", 10, 16}}},
+		{"a", nil, []place{{"b", 0, 8}, {"c", 8, 12}, {"d", 12, 16}}},
+		{"d", nil, []place{{"a", 0, 4}, {"b", 4, 8}, {"c", 8, 16}}},
+		{"bc", nil, []place{{"a", 0, 8}, {"d", 8, 16}}},
+		{"abcd", []string{"e"}, []place{{"e", 0, 16}}},
+		{"", []string{"e"}, append(slices.Clone(old), place{"e", 16, 16})},
 	} {
 		alive := func(id string) bool { return !slices.Contains([]byte(c.dead), id[0]) }
-		if got := Order(old, alive, c.fresh); !slices.Equal(got, c.want) {
+		if got := arrange(old, alive, c.fresh); !slices.Equal(got, c.want) {
 			t.Errorf("without %q, with %v: %v, want %v", c.dead, c.fresh, got, c.want)
 		}
 	}

@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// MaxMembers bounds the workers of a job.
-	MaxMembers = limits.Workers
 	// maxGeneration bounds the first generation that is heard of: a new one each
 	// millisecond, for 34 years.
 	maxGeneration = 1 << 40
@@ -33,9 +31,9 @@ const (
 
 // check says what in a member's message no worker of this job can mean:
 // numbers beyond the job's, which would be believed, summed or allocated.
-func (m *Machine) check(ev any) error {
+func (m *machine) check(msg fromWorker) error {
 	step := uint64(0)
-	switch e := ev.(type) {
+	switch e := msg.(type) {
 	case *Ready:
 		step = e.Step
 	case *Standing:
@@ -66,8 +64,8 @@ func (m *Machine) check(ev any) error {
 	return nil
 }
 
-func (m *Machine) checkReport(e *Report) error {
-	if e.World < 1 || e.World > MaxMembers || e.Rank < 0 || e.Rank >= e.World {
+func (m *machine) checkReport(e *Report) error {
+	if e.World < 1 || e.World > limits.Workers || e.Rank < 0 || e.Rank >= e.World {
 		return fmt.Errorf("rank %d of %d", e.Rank, e.World)
 	}
 	if e.Micro < 0 || e.Micro > m.cfg.Micro {
@@ -94,7 +92,7 @@ func (m *Machine) checkReport(e *Report) error {
 // check says whether an offer is of one part of a checkpoint; whether the parts
 // fit is seen when all are there.
 func (e *Offer) check() error {
-	if e.Parts < 1 || e.Parts > MaxMembers || e.Part < 0 || e.Part >= e.Parts {
+	if e.Parts < 1 || e.Parts > limits.Workers || e.Part < 0 || e.Part >= e.Parts {
 		return fmt.Errorf("part %d of %d", e.Part, e.Parts)
 	}
 	if len(e.Files) > maxPieces {
@@ -133,7 +131,7 @@ func (s *Seat) check(cfg *Config, known uint64) error {
 	if s.Step > cfg.Steps {
 		return fmt.Errorf("step %d of %d", s.Step, cfg.Steps)
 	}
-	if n := len(s.Members); n < 1 || n > MaxMembers {
+	if n := len(s.Members); n < 1 || n > limits.Workers {
 		return fmt.Errorf("%d members", n)
 	}
 	seen := map[string]bool{}

@@ -9,7 +9,7 @@ import "time"
 //
 //	wall    ──┬─┬─┬─┬────────── stopped ──────────┬─┬─┬──
 //	clock   ──┬─┬─┬─┬─┬─┬─┬──  one of at most Most, however long the pause
-type Clock struct {
+type clock struct {
 	now, wall time.Time
 	most      time.Duration
 	held      time.Duration
@@ -17,12 +17,12 @@ type Clock struct {
 
 // NewClock returns a clock that begins at now. It is to be read more often than
 // every most; of a longer time between two readings only most counts.
-func NewClock(now time.Time, most time.Duration) *Clock {
-	return &Clock{now: now, wall: now, most: most}
+func newClock(now time.Time, most time.Duration) *clock {
+	return &clock{now: now, wall: now, most: most}
 }
 
 // At moves the clock on to a reading of the wall clock, and returns its time.
-func (c *Clock) At(wall time.Time) time.Time {
+func (c *clock) At(wall time.Time) time.Time {
 	d := max(wall.Sub(c.wall), 0)
 	c.now = c.now.Add(min(d, c.most))
 	c.held += max(d-c.most, 0)
@@ -31,7 +31,7 @@ func (c *Clock) At(wall time.Time) time.Time {
 }
 
 // Held is the time that was not counted since it was last asked for.
-func (c *Clock) Held() time.Duration {
+func (c *clock) Held() time.Duration {
 	d := c.held
 	c.held = 0
 	return d

@@ -34,7 +34,7 @@ func (r *stepReports) byRank() []*Report {
 
 // report takes note of a commit. Each member knows the whole step, so one
 // report would do; the others add their times, and must agree.
-func (m *Machine) report(e *Report) {
+func (m *machine) report(e *Report) {
 	w := m.members[e.Worker]
 	if e.Generation < m.fence {
 		return
@@ -70,7 +70,7 @@ func (m *Machine) report(e *Report) {
 }
 
 // roomFor bounds the steps that are not told of yet: the nearest ones matter.
-func (m *Machine) roomFor(step uint64) bool {
+func (m *machine) roomFor(step uint64) bool {
 	if len(m.reports) < maxReports {
 		return true
 	}
@@ -110,7 +110,7 @@ func (b ballot) String() string {
 
 // compare looks whether all who are of this generation said the same of a step;
 // the others have been asked since.
-func (m *Machine) compare(step uint64, list []*Report) (agreed bool) {
+func (m *machine) compare(step uint64, list []*Report) (agreed bool) {
 	var first *ballot
 	alike := true
 	for _, o := range list {
@@ -137,7 +137,7 @@ func (m *Machine) compare(step uint64, list []*Report) (agreed bool) {
 }
 
 // emit tells of committed steps in order, for as long as enough says so.
-func (m *Machine) emit(enough func(*stepReports) bool) {
+func (m *machine) emit(enough func(*stepReports) bool) {
 	for {
 		r := m.reports[m.reported+1]
 		if r == nil || !enough(r) {
@@ -148,7 +148,7 @@ func (m *Machine) emit(enough func(*stepReports) bool) {
 		list := r.byRank()
 		if m.reported > m.told {
 			m.told = m.reported
-			m.act(StepDone{list})
+			m.act(stepDone{list})
 		}
 		agreed := m.compare(m.reported, list)
 		if d := list[0].Digest; d != "" && agreed && len(list) == r.world {
@@ -163,7 +163,7 @@ func (m *Machine) emit(enough func(*stepReports) bool) {
 // generation is over, else those that have waited for long. Steps that nobody
 // can report any more, because another coordinator took note of them, are
 // passed over in the end: checkpoints wait for them.
-func (m *Machine) flush(all bool) {
+func (m *machine) flush(all bool) {
 	m.emit(func(r *stepReports) bool { return all || m.at.Sub(r.first) > m.cfg.Deadline })
 	if len(m.reports) == 0 && m.phase == Saving && m.reported < m.committed && m.at.Sub(m.began) > 4*m.cfg.Deadline { // nor will there be any more
 		m.note("nobody has the reports of steps %d to %d: their metrics are missing", m.reported+1, m.committed)
@@ -185,7 +185,7 @@ func (m *Machine) flush(all bool) {
 // voidOffers drops the parts of checkpoints that will never be whole, because
 // somebody who had one is gone: those of generations before void. It has a
 // checkpoint taken as soon as the ring runs again.
-func (m *Machine) voidOffers(void uint64) {
+func (m *machine) voidOffers(void uint64) {
 	m.void = void
 	for _, step := range slices.Sorted(maps.Keys(m.offers)) {
 		if m.saving[step] { // whether it comes whole, saved hears
@@ -197,25 +197,25 @@ func (m *Machine) voidOffers(void uint64) {
 	}
 }
 
-func (m *Machine) dropOffers(step uint64, why string) {
+func (m *machine) dropOffers(step uint64, why string) {
 	delete(m.offers, step)
 	m.gaveUp = max(m.gaveUp, step)
 	m.broadcast(&Stored{Step: step, Error: why})
 }
 
 // offer collects the parts of a checkpoint, and has it fetched once all are there.
-func (m *Machine) offer(e *Offer) {
+func (m *machine) offer(e *Offer) {
 	switch {
 	case m.hasStored && e.Step <= m.stored:
-		m.act(Send{e.Worker, &Stored{Step: e.Step}})
+		m.act(send{e.Worker, &Stored{Step: e.Step}})
 		return
 	case m.saving[e.Step]:
 		return
 	case e.Step <= m.gaveUp && m.phase != Saving: // it did not hear that
-		m.act(Send{e.Worker, &Stored{Step: e.Step, Error: "it was given up"}})
+		m.act(send{e.Worker, &Stored{Step: e.Step, Error: "it was given up"}})
 		return
 	case e.Generation < m.void:
-		m.act(Send{e.Worker, &Stored{Step: e.Step, Error: "it is of a generation that broke"}})
+		m.act(send{e.Worker, &Stored{Step: e.Step, Error: "it is of a generation that broke"}})
 		m.retake = true
 		return
 	}
@@ -231,7 +231,7 @@ func (m *Machine) offer(e *Offer) {
 
 // saveWhole has checkpoints stored of which all parts are there. One waits for
 // the reports up to its step: what the disk has, the metrics have.
-func (m *Machine) saveWhole() {
+func (m *machine) saveWhole() {
 	for _, step := range slices.Sorted(maps.Keys(m.offers)) {
 		parts := m.offers[step]
 		if step > m.reported || m.saving[step] || slices.Contains(parts, nil) {
@@ -253,7 +253,7 @@ func (m *Machine) saveWhole() {
 			continue
 		}
 		m.saving[step] = true
-		m.act(Save{step, parts})
+		m.act(save{step, parts})
 	}
 }
 
@@ -261,7 +261,7 @@ func (m *Machine) saveWhole() {
 const maxRefused = 10
 
 // boundOffers drops the oldest checkpoint of too many whose parts do not come.
-func (m *Machine) boundOffers() {
+func (m *machine) boundOffers() {
 	if len(m.offers) <= maxOffered {
 		return
 	}
@@ -286,7 +286,7 @@ func firstOf(parts []*Offer) int {
 	return 0
 }
 
-func (m *Machine) saved(e Saved) {
+func (m *machine) saved(e saved) {
 	if m.abandoned[e.Step] {
 		delete(m.abandoned, e.Step)
 		if e.Err != nil {
@@ -337,7 +337,7 @@ func (m *Machine) saved(e Saved) {
 
 // notStored tells of a checkpoint that was not stored: of one state that lasts
 // once, not at every checkpoint.
-func (m *Machine) notStored(e Saved) {
+func (m *machine) notStored(e saved) {
 	why := e.Err.Error()
 	var lasting interface{ Lasting() string }
 	if errors.As(e.Err, &lasting) && lasting.Lasting() != "" {
@@ -353,10 +353,10 @@ func (m *Machine) notStored(e Saved) {
 
 // waits says whether the last state waits for the disk, and nobody has asked for
 // the end of that yet.
-func (m *Machine) waits() bool { return m.phase == Saving && !m.waiting.IsZero() && !m.giveUp }
+func (m *machine) waits() bool { return m.phase == Saving && !m.waiting.IsZero() && !m.giveUp }
 
 // patience says whether the last state may wait for the disk yet.
-func (m *Machine) patience() bool {
+func (m *machine) patience() bool {
 	return !m.giveUp && (m.refused < maxRefused || m.at.Sub(m.waiting) < m.cfg.StoreWait)
 }
 
@@ -364,10 +364,10 @@ func (m *Machine) patience() bool {
 // state maxRefused times: each try copies and sends all of it.
 const storeEvery = 5 * time.Second
 
-func (m *Machine) storedAll() bool { return m.hasStored && m.stored >= m.committed }
+func (m *machine) storedAll() bool { return m.hasStored && m.stored >= m.committed }
 
 // conclude ends the job once the last step is told of and on the disk.
-func (m *Machine) conclude() {
+func (m *machine) conclude() {
 	if m.torn != "" {
 		m.mistrust(m.torn)
 		return
@@ -389,7 +389,7 @@ func (m *Machine) conclude() {
 	case m.storedAll() || len(m.saving) > 0:
 	case len(holders) == 0 && outcome == Done: // back to the disk's state, with whoever comes
 		m.note("nobody is left that holds the state after step %d, and it is not stored", m.committed)
-		m.enter(Settling)
+		m.becomeSettling()
 	case len(holders) == 0 && m.hasStored:
 		reason = fmt.Sprintf("%s; no worker is left that holds the state after step %d, and the newest checkpoint is of step %d", reason, m.committed, m.stored)
 		m.committed = m.stored
@@ -406,7 +406,7 @@ func (m *Machine) conclude() {
 }
 
 // holders are the members at rest that hold the state after the committed step.
-func (m *Machine) holders() (l []*Member) {
+func (m *machine) holders() (l []*Member) {
 	for _, w := range m.roster {
 		if w.Status == AtRest && m.upToDate(w) {
 			l = append(l, w)
@@ -416,13 +416,13 @@ func (m *Machine) holders() (l []*Member) {
 }
 
 // requestParts has the holders of the last state offer it, each a part.
-func (m *Machine) requestParts() {
+func (m *machine) requestParts() {
 	if m.storedAll() || len(m.saving) > 0 {
 		return
 	}
 	l := m.holders()
 	for i, w := range l {
 		w.nagged = m.at
-		m.act(Send{w.Worker, &Snapshot{Generation: m.generation, Step: m.committed, Part: i, Parts: len(l)}})
+		m.act(send{w.Worker, &Snapshot{Generation: m.generation, Step: m.committed, Part: i, Parts: len(l)}})
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 // Hooks are what a Coordinator's owner does for it. All but Save and Rewind,
@@ -28,14 +30,14 @@ type Hooks struct {
 	Status   func(Phase, []Member) any                     // what Ask{status} answers, as JSON
 }
 
-// Coordinator drives a Machine over a Bus. It holds no decision of its own. Its
+// Coordinator drives a machine over a Bus. It holds no decision of its own. Its
 // time is a Clock: however long it is held up, it takes nobody's silence for
 // longer than it listened.
 type Coordinator struct {
 	bus    Bus
 	job    string
 	hooks  Hooks
-	events chan any
+	events chan Event
 	done   chan struct{}
 	me     Lead
 	waits  atomic.Bool // the last state waits for a disk that does not take it
@@ -44,20 +46,21 @@ type Coordinator struct {
 	nextTold time.Time // not before
 }
 
+// asking is a request that came over the bus: a Join or an Ask.
 type asking struct {
-	msg   any
+	msg   Message
 	reply func([]byte) error
 }
 
 // NewCoordinator returns a coordinator for job; Run starts it.
 // host and pid name its process to others.
 func NewCoordinator(bus Bus, job, host string, pid int, hooks Hooks) *Coordinator {
-	return &Coordinator{bus: bus, job: job, me: Lead{Host: host, PID: pid}, hooks: hooks, events: make(chan any, 256), done: make(chan struct{})}
+	return &Coordinator{bus: bus, job: job, me: Lead{Host: host, PID: pid}, hooks: hooks, events: make(chan Event, 256), done: make(chan struct{})}
 }
 
 // Tell passes an event from outside the bus: WorkerGone, StopRequest, Scale or
 // Hopeless. It does nothing once the job has ended.
-func (c *Coordinator) Tell(ev any) {
+func (c *Coordinator) Tell(ev Event) {
 	select {
 	case c.events <- ev:
 	case <-c.done:
@@ -93,13 +96,13 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 		return Finish{}, err
 	}
 
-	saves := make(chan Save, 16)
+	saves := make(chan save, 16)
 	saver := make(chan struct{})
 	saveCtx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer close(saver)
 		for s := range saves {
-			c.Tell(Saved{Step: s.Step, Err: c.hooks.Save(saveCtx, s.Step, s.Parts)})
+			c.Tell(saved{Step: s.Step, Err: c.hooks.Save(saveCtx, s.Step, s.Parts)})
 		}
 	}()
 	var rewinds sync.WaitGroup
@@ -113,25 +116,25 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 
 	probes := newProber(c, cfg.Deadline)
 	defer probes.stop()
-	tick := time.NewTicker(tickPeriod(cfg.Deadline))
-	defer tick.Stop()
-	clock := NewClock(time.Now(), 2*tickPeriod(cfg.Deadline))
-	m := NewMachine(cfg, time.Now())
+	ticker := time.NewTicker(tickPeriod(cfg.Deadline))
+	defer ticker.Stop()
+	clock := newClock(time.Now(), 2*tickPeriod(cfg.Deadline))
+	m := newMachine(cfg, time.Now())
 	var shown showing
 	var finish *Finish
 	var linger <-chan time.Time // for workers that did not hear the end
 	queued := 0                 // events that came before the tick that is due
 	due := false
 	for {
-		var ev any
+		var ev Event
 		if due && queued == 0 {
-			due, ev = false, Tick{}
+			due, ev = false, tick{}
 		} else if due {
 			queued--
 			ev = <-c.events
 		} else {
 			select {
-			case <-tick.C: // what was said while this process was held up comes before the time that has passed
+			case <-ticker.C: // what was said while this process was held up comes before the time that has passed
 				due, queued = true, len(c.events)
 				continue
 			case ev = <-c.events:
@@ -148,20 +151,23 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 		}
 		var reply func([]byte) error
 		if a, ok := ev.(asking); ok {
-			ev, reply = a.msg, a.reply
-		}
-		if id, _, ok := sender(ev); ok {
-			probes.heard(id)
-		}
-		if a, ok := ev.(*Ask); ok {
-			ev = c.ask(m, a, reply)
-			if ev == nil {
-				continue
+			reply = a.reply
+			switch msg := a.msg.(type) {
+			case *Join:
+				ev = msg
+			case *Ask:
+				if ev = c.ask(m, msg, reply); ev == nil {
+					continue
+				}
 			}
 		}
-		for _, a := range m.StepAt(clock, time.Now(), ev) {
+		if msg, ok := ev.(fromWorker); ok {
+			id, _ := msg.from()
+			probes.heard(id)
+		}
+		for _, a := range m.HandleAt(clock, time.Now(), ev) {
 			switch a := a.(type) {
-			case Answer:
+			case answer:
 				w := &Welcome{Refused: a.Refused}
 				if a.Refused == "" {
 					w = c.hooks.Welcome(ev.(*Join))
@@ -173,26 +179,26 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				if err := reply(Encode(w)); err != nil {
 					c.hooks.Note("answering a join: " + err.Error())
 				}
-			case Send:
-				if err := c.bus.Publish(WorkerSubject(c.job, a.To), Encode(c.acknowledge(a.Msg))); err != nil {
+			case send:
+				if err := c.bus.Publish(workerSubject(c.job, a.To), Encode(c.acknowledge(a.Msg))); err != nil {
 					c.hooks.Note("sending to worker " + a.To + ": " + err.Error())
 				}
-			case StepDone:
+			case stepDone:
 				c.hooks.StepDone(a.Reports)
-			case Save:
+			case save:
 				select {
 				case saves <- a:
 				default:
-					go c.Tell(Saved{Step: a.Step, Err: errTooManyOffers})
+					go c.Tell(saved{Step: a.Step, Err: errTooManyOffers})
 				}
-			case Rewind:
+			case rewind:
 				rewinds.Go(func() {
 					step, state, err := c.hooks.Rewind(saveCtx)
-					c.Tell(Restored{Step: step, State: state, Err: err})
+					c.Tell(restored{Step: step, State: state, Err: err})
 				})
-			case Dropped:
+			case unwanted:
 				c.hooks.Dropped(a.Worker)
-			case Note:
+			case note:
 				if a.Bad && c.hooks.Warn != nil {
 					c.hooks.Warn(a.Text)
 				} else {
@@ -227,8 +233,8 @@ type showing struct {
 // due says whether the members are to be shown after ev: at once where the phase
 // changed, or who they are and no other event waits, which may change that too;
 // and with each tick, where anything happened at all.
-func (s *showing) due(m *Machine, ev any, more bool) bool {
-	_, tick := ev.(Tick)
+func (s *showing) due(m *machine, ev Event, more bool) bool {
+	_, tick := ev.(tick)
 	changed := !s.ever || m.Phase() != s.phase || m.People() != s.people && !more
 	if !changed && !(tick && s.stale) {
 		s.stale = s.stale || !tick
@@ -240,7 +246,7 @@ func (s *showing) due(m *Machine, ev any, more bool) bool {
 
 // acknowledge has workers keep their reports of steps whose record is not safe
 // yet: where this process dies first, the next coordinator gets them from there.
-func (c *Coordinator) acknowledge(msg any) any {
+func (c *Coordinator) acknowledge(msg Message) Message {
 	if c.hooks.Noted == nil {
 		return msg
 	}
@@ -285,18 +291,18 @@ func (c *Coordinator) lead(ctx context.Context, patience time.Duration) error {
 }
 
 // ask answers somebody outside the job, and returns the event that follows, if any.
-func (c *Coordinator) ask(m *Machine, a *Ask, reply func([]byte) error) any {
-	var ev any
+func (c *Coordinator) ask(m *machine, a *Ask, reply func([]byte) error) Event {
+	var ev Event
 	out := &Answered{}
 	switch {
 	case a.What == "status":
 	case a.What == "stop":
 		ev = StopRequest{Reason: "stopped by request"}
-	case a.What == "scale" && a.Workers >= 1 && a.Workers <= MaxMembers:
-		ev = Scale{Workers: a.Workers}
+	case a.What == "scale" && a.Workers >= 1 && a.Workers <= limits.Workers:
+		ev = scaleTo{Workers: a.Workers}
 		c.hooks.Scaled(a.Workers)
 	default:
-		out.Error = fmt.Sprintf("want status, stop, or scale with 1 to %d workers", MaxMembers)
+		out.Error = fmt.Sprintf("want status, stop, or scale with 1 to %d workers", limits.Workers)
 	}
 	if out.Error == "" {
 		b, err := json.Marshal(c.hooks.Status(m.Phase(), m.Members()))
@@ -324,13 +330,14 @@ func (c *Coordinator) malformed(err error) {
 		err = fmt.Errorf("%w (and %d others before it)", err, c.dropped-1)
 	}
 	c.dropped = 0
-	c.Tell(Malformed{err})
+	c.Tell(malformed{err})
 }
 
 // receive runs on the bus's goroutine.
 func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 	msg, err := Decode(data)
-	if id, _, ok := sender(msg); err == nil && ok {
+	if w, ok := msg.(fromWorker); ok {
+		id, _ := w.from()
 		err = ValidID(id)
 	}
 	if err != nil {
@@ -354,7 +361,7 @@ func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 		case reply != nil:
 			reply(Encode(&c.me))
 		}
-	case *Ready, *Standing, *Formed, *Heartbeat, *Report, *Stall, *Notice, *Offer, *Fault, *Leave:
+	case fromWorker:
 		c.Tell(msg)
 	}
 }

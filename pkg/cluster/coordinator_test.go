@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 // A lone worker as the coordinator sees it: it answers what has to be answered.
@@ -24,7 +26,7 @@ func newPuppet(t *testing.T, bus Bus) puppet {
 	return p
 }
 
-func (p puppet) say(m any) {
+func (p puppet) say(m Message) {
 	if err := p.Tell(m); err != nil {
 		p.t.Error(err)
 	}
@@ -35,7 +37,7 @@ func hear[M any](p puppet) *M {
 	for {
 		select {
 		case m := <-p.Inbox():
-			if m, ok := m.(*M); ok {
+			if m, ok := any(m).(*M); ok {
 				return m
 			}
 		case <-p.t.Context().Done():
@@ -87,7 +89,7 @@ func TestCoordinatorEndsWhileSaving(t *testing.T) {
 		<-ctx.Done()
 		for {
 			select {
-			case c.events <- Tick{}:
+			case c.events <- tick{}:
 			default:
 				return ctx.Err()
 			}
@@ -141,7 +143,7 @@ func TestAskJob(t *testing.T) {
 	p := newPuppet(t, bus)
 	defer p.Close()
 	hear[Assign](p)
-	for _, q := range []Ask{{What: "dance"}, {What: "scale"}, {What: "scale", Workers: -1}, {What: "scale", Workers: MaxMembers + 1}} {
+	for _, q := range []Ask{{What: "dance"}, {What: "scale"}, {What: "scale", Workers: -1}, {What: "scale", Workers: limits.Workers + 1}} {
 		if _, err := AskJob(t.Context(), bus, "job", q); err == nil || !strings.Contains(err.Error(), "want status, stop, or scale") {
 			t.Errorf("%+v: %v", q, err)
 		}

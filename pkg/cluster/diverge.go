@@ -15,7 +15,7 @@ const maxDiverges = 3
 // where there is none, or by policy, nobody's state counts. It goes by what
 // they said of this one step: when they come to rest they may stand at another,
 // alone with what they hold.
-func (m *Machine) judge(step uint64, votes map[string][]string) {
+func (m *machine) judge(step uint64, votes map[string][]string) {
 	if len(votes) < 2 {
 		return
 	}
@@ -29,7 +29,7 @@ func (m *Machine) judge(step uint64, votes map[string][]string) {
 }
 
 // learn remembers what all agreed on after a step, for those who say otherwise later.
-func (m *Machine) learn(step uint64, digest string) {
+func (m *machine) learn(step uint64, digest string) {
 	m.known[step] = digest
 	for s := range m.known {
 		if s+maxKnown < step {
@@ -42,7 +42,7 @@ const maxKnown = 64 // steps
 
 // name takes note of those who differ from the majority: what they hold does
 // not count until they have committed a step with the others again.
-func (m *Machine) name(step uint64, votes map[string][]string) {
+func (m *machine) name(step uint64, votes map[string][]string) {
 	most, _ := majority(votes)
 	for _, vote := range sortedKeys(votes) {
 		if vote == most {
@@ -61,7 +61,7 @@ func (m *Machine) name(step uint64, votes map[string][]string) {
 // strike counts a divergence against those who differ from the majority, once a
 // generation. Who has too many is put out: it would go on for ever, and with
 // RewindDivergence the job would never get beyond a checkpoint.
-func (m *Machine) strike(votes map[string][]string) {
+func (m *machine) strike(votes map[string][]string) {
 	var most string
 	if most, m.tied = majority(votes); m.tied {
 		return
@@ -76,7 +76,7 @@ func (m *Machine) strike(votes map[string][]string) {
 }
 
 // count adds a divergence of a member's, once a generation.
-func (m *Machine) count(id string) {
+func (m *machine) count(id string) {
 	if m.struck[id] {
 		return
 	}
@@ -87,7 +87,7 @@ func (m *Machine) count(id string) {
 }
 
 // expel puts members out that have diverged too often.
-func (m *Machine) expel() {
+func (m *machine) expel() {
 	for len(m.outcasts) > 0 {
 		id := m.outcasts[0]
 		m.outcasts = m.outcasts[1:]
@@ -95,7 +95,7 @@ func (m *Machine) expel() {
 		m.fenced[id] = why
 		if w := m.members[id]; w != nil {
 			m.fenced[process(&w.Join)] = why
-			m.act(Dropped{id})
+			m.act(unwanted{id})
 			m.dismiss(w, why)
 		}
 	}
@@ -117,7 +117,7 @@ func (e *PartError) Error() string { return e.Reason }
 // accuse takes note of workers that did not hand out what they hold: they have
 // diverged. Their part of the next checkpoint comes from others, whose state
 // they get first.
-func (m *Machine) accuse(e *PartError) {
+func (m *machine) accuse(e *PartError) {
 	m.retake = true
 	known := slices.DeleteFunc(slices.Clone(e.Workers), func(id string) bool { return m.members[id] == nil })
 	if len(known) == 0 || len(known) >= len(m.members) { // there is nobody to have it from instead
@@ -132,7 +132,7 @@ func (m *Machine) accuse(e *PartError) {
 }
 
 // disown takes note that nobody trusts what a member holds.
-func (m *Machine) disown(w *Member) {
+func (m *machine) disown(w *Member) {
 	w.Status, w.State = AtRest, false
 	m.suspects[w.Worker] = true
 	m.equip(w)
@@ -140,7 +140,7 @@ func (m *Machine) disown(w *Member) {
 
 // raiseFence takes note of a way back that a coordinator before this one went:
 // members of older generations hold what does not count.
-func (m *Machine) raiseFence(fence uint64) {
+func (m *machine) raiseFence(fence uint64) {
 	if fence <= m.fence {
 		return
 	}
@@ -162,7 +162,7 @@ func (m *Machine) raiseFence(fence uint64) {
 
 // mistrust goes back to the disk's state: that of the members is not what it
 // should be, and who is right cannot be told, or does not help.
-func (m *Machine) mistrust(why string) {
+func (m *machine) mistrust(why string) {
 	m.torn = ""
 	named := len(m.struck) > 0 && m.cfg.MaxDivergences > 0 // who is wrong will be put out, so this comes to an end
 	if !named && m.diverges == maxDiverges {               // they would do so again
@@ -179,8 +179,8 @@ func (m *Machine) mistrust(why string) {
 	m.note("%s: all go back to the disk's", why)
 	m.distrust, m.rewinds = true, true
 	clear(m.known)
-	m.enter(Settling)
-	m.act(Rewind{})
+	m.becomeSettling()
+	m.act(rewind{})
 }
 
 // majority is what most say; tie, where as many say something else.

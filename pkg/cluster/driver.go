@@ -7,19 +7,18 @@ import (
 
 // Work is what a worker does where its Node says so. A Driver says when.
 type Work interface {
-	// Do carries out an action that takes time, Load, Form, Run or Halt, or the
-	// first action that Driver.Run was given. It returns the event that answers
-	// the action, nil for none. Do has a goroutine to itself, and no two of them
+	// Do carries out what takes time. It returns the event that answers the
+	// task, nil for none. Do has a goroutine to itself, and no two of them
 	// run at once, so what only Do touches needs no lock. It returns when it can
 	// once ctx has ended: after a forward and backward pass, say, which cannot be
 	// interrupted.
-	Do(ctx context.Context, action any) any
+	Do(ctx context.Context, task Task) NodeEvent
 	// Act carries out any other action but Exit. It must not block: heartbeats
 	// would stop. ctx ends with the worker.
-	Act(ctx context.Context, action any)
+	Act(ctx context.Context, action NodeAction)
 	// Look is asked at every tick what the step loop is doing, in words for
 	// heartbeats, and for an event that time has brought, nil for none.
-	Look() (words string, ev any)
+	Look() (words string, ev NodeEvent)
 	// Know is told after every event what others than the driver ask for: the
 	// commits that the coordinator may not have heard of, which must not be
 	// changed, and for how long the coordinator has said nothing.
@@ -32,62 +31,62 @@ type Work interface {
 // coordinator is answered.
 type Driver struct {
 	node   *Node
-	inbox  <-chan any
+	inbox  <-chan NodeEvent
 	work   Work
-	events chan any      // from the Work
-	left   chan struct{} // closed when nobody takes events any more
-	lane   Lane
+	events chan NodeEvent // from the Work
+	left   chan struct{}  // closed when nobody takes events any more
+	lane   lane
 }
 
 // ended says that the task of the lane has come to its end, and with which result.
-type ended struct{ result any }
+type ended struct{ result NodeEvent }
 
 // NewDriver returns a driver of node, which takes the coordinator's messages
 // from inbox. Run starts it.
-func NewDriver(node *Node, inbox <-chan any, work Work) *Driver {
-	return &Driver{node: node, inbox: inbox, work: work, events: make(chan any, 16), left: make(chan struct{})}
+func NewDriver(node *Node, inbox <-chan NodeEvent, work Work) *Driver {
+	return &Driver{node: node, inbox: inbox, work: work, events: make(chan NodeEvent, 16), left: make(chan struct{})}
 }
 
 // Say passes an event to the node. It waits until the driver takes it, so that
 // no commit is lost, or has left. It may be called from any goroutine but the driver's.
-func (d *Driver) Say(ev any) {
+func (d *Driver) Say(ev NodeEvent) {
 	select {
 	case d.events <- ev:
 	case <-d.left:
 	}
 }
 
-// Run does first and then what the node says, until the node says Exit, which
-// it returns once nothing runs any more. The end of ctx asks the node to depart.
-func (d *Driver) Run(ctx context.Context, first any) Exit {
+// Run prepares the job of welcome and then does what the node says, until the
+// node says Exit, which it returns once nothing runs any more. The end of ctx asks the node to depart.
+func (d *Driver) Run(ctx context.Context, welcome *Welcome) Exit {
 	defer close(d.left)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var cancel context.CancelFunc
-	d.lane = NewLane(func(action any) {
+	d.lane = newLane(func(t Task) {
 		task, end := context.WithCancel(ctx)
 		cancel = end
 		go func() {
 			defer end()
-			d.Say(ended{d.work.Do(task, action)})
+			d.Say(ended{d.work.Do(task, t)})
 		}()
 	}, func() { cancel() })
-	d.lane.Do(first)
+	d.lane.Do(Prepare{welcome})
 
 	heartbeat := d.node.cfg.Heartbeat
-	tick := time.NewTicker(max(heartbeat/4, time.Millisecond))
-	defer tick.Stop()
-	clock := NewClock(time.Now(), max(heartbeat, time.Millisecond))
+	ticker := time.NewTicker(max(heartbeat/4, time.Millisecond))
+	defer ticker.Stop()
+	clock := newClock(time.Now(), max(heartbeat, time.Millisecond))
 	done := ctx.Done()
 	for {
-		var ev any
+		var ev NodeEvent
 		select {
 		case <-done:
 			done = nil
-			ev = Depart{Reason: "it was told to stop by a signal"}
+			ev = depart{Reason: "it was told to stop by a signal"}
 		case ev = <-d.inbox:
 		case ev = <-d.events:
-		case <-tick.C:
+		case <-ticker.C:
 			// what came while this process was held up comes before the time
 			// that has passed: else its own sleep would be the coordinator's silence
 			for range len(d.inbox) + len(d.events) {
@@ -106,7 +105,7 @@ func (d *Driver) Run(ctx context.Context, first any) Exit {
 					return d.leave(exit)
 				}
 			}
-			ev = Tick{}
+			ev = tick{}
 		}
 		if exit, ok := d.step(ctx, clock, ev); ok {
 			return d.leave(exit)
@@ -115,18 +114,18 @@ func (d *Driver) Run(ctx context.Context, first any) Exit {
 }
 
 // step passes one event in and has the actions carried out.
-func (d *Driver) step(ctx context.Context, clock *Clock, ev any) (Exit, bool) {
+func (d *Driver) step(ctx context.Context, clock *clock, ev NodeEvent) (Exit, bool) {
 	if e, ok := ev.(ended); ok {
 		if ev = d.lane.Ended(e.result); ev == nil {
 			return Exit{}, false
 		}
 	}
 	now := clock.At(time.Now())
-	for _, a := range d.node.Step(now, ev) {
+	for _, a := range d.node.Handle(now, ev) {
 		switch a := a.(type) {
 		case Exit:
 			return a, true
-		case Load, Form, Run, Halt:
+		case Task:
 			d.lane.Do(a)
 		default:
 			d.work.Act(ctx, a)
@@ -158,21 +157,21 @@ func (d *Driver) leave(exit Exit) Exit {
 //	idle ──Do: begin──> busy ──Do: cancel──> cancelled, the next one waits
 //	  ▲                   │                     │            ▲ │ Do: another waits instead
 //	  └──────Ended────────┘      begin <──Ended─┘            └─┘
-type Lane struct {
-	begin  func(task any)
+type lane struct {
+	begin  func(Task)
 	cancel func()
 	busy   bool // a task has begun, and its end has not been told of
 	stale  bool // it was cancelled: what comes of it is of no interest
-	next   any  // begins at its end; nil: none
+	next   Task // begins at its end; nil: none
 }
 
 // NewLane returns an idle lane. begin begins a task and does not wait for it;
 // whoever drives the lane calls Ended when it is over. cancel asks the task that
 // began last to end, and does not wait either.
-func NewLane(begin func(task any), cancel func()) Lane { return Lane{begin: begin, cancel: cancel} }
+func newLane(begin func(Task), cancel func()) lane { return lane{begin: begin, cancel: cancel} }
 
 // Do begins a task, in the place of the one that runs or waits, if any.
-func (l *Lane) Do(task any) {
+func (l *lane) Do(task Task) {
 	if l.busy {
 		l.Stop()
 		l.next = task
@@ -183,7 +182,7 @@ func (l *Lane) Do(task any) {
 }
 
 // Stop ends the task that runs, and nothing begins after it.
-func (l *Lane) Stop() {
+func (l *lane) Stop() {
 	l.next = nil
 	if l.busy && !l.stale {
 		l.stale = true
@@ -193,7 +192,7 @@ func (l *Lane) Stop() {
 
 // Ended is called when the task that began last is over. It begins the one that
 // waits, and returns the result, nil where that is of no interest any more.
-func (l *Lane) Ended(result any) any {
+func (l *lane) Ended(result NodeEvent) NodeEvent {
 	stale, next := l.stale, l.next
 	l.busy, l.next = false, nil
 	if next != nil {
@@ -206,4 +205,4 @@ func (l *Lane) Ended(result any) any {
 }
 
 // Busy says whether a task runs.
-func (l *Lane) Busy() bool { return l.busy }
+func (l *lane) Busy() bool { return l.busy }

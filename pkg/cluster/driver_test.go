@@ -17,35 +17,45 @@ import (
 // newest of those that wait begins.
 func TestLane(t *testing.T) {
 	var log []string
-	l := NewLane(func(task any) { log = append(log, fmt.Sprint("begin ", task)) }, func() { log = append(log, "cancel") })
+	l := newLane(func(t Task) { log = append(log, "begin "+t.(Halt).Reason) }, func() { log = append(log, "cancel") })
+	do := func(names ...string) func() NodeEvent {
+		return func() NodeEvent {
+			for _, n := range names {
+				l.Do(Halt{n})
+			}
+			return nil
+		}
+	}
+	over := func(digest string) func() NodeEvent { return func() NodeEvent { return l.Ended(HaltedNow{digest}) } }
+	stop := func() NodeEvent { l.Stop(); return nil }
 	for _, c := range []struct {
-		do   func() any
+		do   func() NodeEvent
 		want []string
-		ev   any
+		ev   NodeEvent
 		busy bool
 	}{
-		{func() any { l.Do("a"); return nil }, []string{"begin a"}, nil, true},
-		{func() any { return l.Ended("done a") }, nil, "done a", false},
-		{func() any { l.Stop(); return nil }, nil, nil, false},
-		{func() any { l.Do("b"); return nil }, []string{"begin b"}, nil, true},
-		{func() any { l.Do("c"); return nil }, []string{"cancel"}, nil, true},
-		{func() any { l.Do("d"); return nil }, nil, nil, true},
-		{func() any { return l.Ended("done b") }, []string{"begin d"}, nil, true}, // nobody asks for b any more
-		{func() any { return l.Ended("done d") }, nil, "done d", false},
-		{func() any { l.Do("e"); l.Do("f"); l.Stop(); return nil }, []string{"begin e", "cancel"}, nil, true},
-		{func() any { return l.Ended("done e") }, nil, nil, false}, // and nothing begins after a stop
+		{do("a"), []string{"begin a"}, nil, true},
+		{over("done a"), nil, HaltedNow{"done a"}, false},
+		{stop, nil, nil, false},
+		{do("b"), []string{"begin b"}, nil, true},
+		{do("c"), []string{"cancel"}, nil, true},
+		{do("d"), nil, nil, true},
+		{over("done b"), []string{"begin d"}, nil, true}, // nobody asks for b any more
+		{over("done d"), nil, HaltedNow{"done d"}, false},
+		{func() NodeEvent { do("e", "f")(); return stop() }, []string{"begin e", "cancel"}, nil, true},
+		{over("done e"), nil, nil, false}, // and nothing begins after a stop
 	} {
 		log = nil
 		ev := c.do()
 		if !slices.Equal(log, c.want) || ev != c.ev || l.Busy() != c.busy {
-			t.Fatalf("after %v: %v, event %v, busy %v; want %v, %v, %v", c, log, ev, l.Busy(), c.want, c.ev, c.busy)
+			t.Fatalf("%v, event %v, busy %v; want %v, %v, %v", log, ev, l.Busy(), c.want, c.ev, c.busy)
 		}
 	}
 }
 
 func TestClock(t *testing.T) {
 	began := time.Unix(1000, 0)
-	c := NewClock(began, 200*time.Millisecond)
+	c := newClock(began, 200*time.Millisecond)
 	for _, s := range []struct{ wall, want time.Duration }{
 		{0, 0}, {50 * time.Millisecond, 50 * time.Millisecond}, {250 * time.Millisecond, 250 * time.Millisecond},
 		{10 * time.Second, 450 * time.Millisecond},                    // a pause counts as one turn
@@ -70,7 +80,7 @@ type slowWork struct {
 	pass  time.Duration
 	agent *Agent
 	halls *halls
-	say   func(any)
+	say   func(NodeEvent)
 	busy  atomic.Int32
 	step  uint64 // of Do
 	dead  chan struct{}
@@ -103,14 +113,14 @@ func (h *halls) enter(g *Assign, step uint64) <-chan struct{} {
 
 func (w *slowWork) digest() string { return fmt.Sprint("state ", w.step) }
 
-func (w *slowWork) Do(ctx context.Context, action any) any {
+func (w *slowWork) Do(ctx context.Context, task Task) NodeEvent {
 	if w.busy.Add(1) > 1 {
-		w.t.Errorf("%s does %T while it does something else", w.id, action)
+		w.t.Errorf("%s does %T while it does something else", w.id, task)
 	}
 	defer w.busy.Add(-1)
-	switch a := action.(type) {
-	case string:
-		return Loaded{State: a == string(rune(FromCoordinator)), Digest: w.digest()}
+	switch a := task.(type) {
+	case Prepare:
+		return Loaded{State: a.Welcome.Source == FromCoordinator, Digest: w.digest()}
 	case Load:
 		w.step = a.Restore.StartStep
 		return Loaded{Step: w.step, State: true, Digest: w.digest()}
@@ -143,12 +153,12 @@ func (w *slowWork) Do(ctx context.Context, action any) any {
 		}
 		return LoopEnded{w.digest()}
 	}
-	panic(fmt.Sprintf("%T", action))
+	panic(fmt.Sprintf("%T", task))
 }
 
 const slowSteps3 = 12
 
-func (w *slowWork) Act(_ context.Context, action any) {
+func (w *slowWork) Act(_ context.Context, action NodeAction) {
 	select {
 	case <-w.dead:
 		return
@@ -163,7 +173,7 @@ func (w *slowWork) Act(_ context.Context, action any) {
 	}
 }
 
-func (w *slowWork) Look() (string, any)           { return "backward", nil }
+func (w *slowWork) Look() (string, NodeEvent)     { return "backward", nil }
 func (w *slowWork) Know([]*Report, time.Duration) {}
 
 // slowJob is a coordinator with a deadline of one second and workers whose
@@ -195,7 +205,7 @@ func (j *slowJob) worker(id string) {
 	j.kill[id] = func() { once.Do(func() { close(w.dead); agent.Close(); cancel() }) } // nothing is said of it any more
 	j.mu.Unlock()
 	j.wg.Go(func() {
-		d.Run(ctx, string(rune(welcome.Source)))
+		d.Run(ctx, welcome)
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.kill[id]()
@@ -299,11 +309,11 @@ func TestDriverNeverWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &stubbornWork{t: t, began: time.Now()}
 		node := NewNode(NodeConfig{Join: Join{Worker: "a"}, Heartbeat: 200 * time.Millisecond}, time.Now())
-		inbox := make(chan any, 16)
+		inbox := make(chan NodeEvent, 16)
 		d := NewDriver(node, inbox, w)
 		ctx, signal := context.WithCancel(t.Context())
 		gone := make(chan Exit)
-		go func() { gone <- d.Run(ctx, "first") }()
+		go func() { gone <- d.Run(ctx, &Welcome{}) }()
 		time.Sleep(time.Second)
 		a := &Assign{Coordinator: "lead", First: []int{0, 1}}
 		a.Group.Generation, a.Group.Members, a.Group.Micro = 1, []string{"a"}, []int{0, 1}
@@ -356,12 +366,12 @@ func (w *stubbornWork) told(kind string) int {
 	return w.said[kind]
 }
 
-func (w *stubbornWork) Do(ctx context.Context, action any) any {
+func (w *stubbornWork) Do(ctx context.Context, task Task) NodeEvent {
 	if w.busy.Add(1) > 1 {
-		w.t.Errorf("%T is done while something else is", action)
+		w.t.Errorf("%T is done while something else is", task)
 	}
 	defer w.busy.Add(-1)
-	switch a := action.(type) {
+	switch a := task.(type) {
 	case Form:
 		return Listens{a.Assign.Group.Generation}
 	case Run:
@@ -374,7 +384,7 @@ func (w *stubbornWork) Do(ctx context.Context, action any) any {
 	return Loaded{State: true, Digest: "d"}
 }
 
-func (w *stubbornWork) Act(_ context.Context, action any) {
+func (w *stubbornWork) Act(_ context.Context, action NodeAction) {
 	if a, ok := action.(Tell); ok {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -385,5 +395,5 @@ func (w *stubbornWork) Act(_ context.Context, action any) {
 	}
 }
 
-func (w *stubbornWork) Look() (string, any)           { return "", nil }
+func (w *stubbornWork) Look() (string, NodeEvent)     { return "", nil }
 func (w *stubbornWork) Know([]*Report, time.Duration) {}

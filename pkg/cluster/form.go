@@ -11,7 +11,7 @@ import (
 
 // form makes a new generation of all members at rest, or ends the job where
 // there is nothing left to run.
-func (m *Machine) form() {
+func (m *machine) form() {
 	m.flush(true) // whoever has committed a step has said so before it said that it stands
 	var live []*Member
 	for _, w := range m.roster {
@@ -26,7 +26,7 @@ func (m *Machine) form() {
 	// what is run again is compared again; what has been told, and is not, need not be
 	m.reported = min(max(m.reported, m.told), m.committed)
 	if m.failing != "" || m.stopping != "" || m.committed >= m.cfg.Steps {
-		m.enter(Saving)
+		m.becomeSaving()
 		for _, w := range live {
 			w.nagged = m.at // the last step's offers come by themselves; else they are asked for
 		}
@@ -38,7 +38,7 @@ func (m *Machine) form() {
 		if m.phase != Paused {
 			m.note("paused: %d of at least %d workers; they keep their state", len(live), m.cfg.MinWorkers)
 		}
-		m.enter(Paused)
+		m.becomePaused()
 		return
 	}
 	m.place(live)
@@ -48,7 +48,7 @@ func (m *Machine) form() {
 	m.generation++
 	m.raise = 0
 	m.start = beginning{step: m.committed, digest: m.digest, hosts: m.hosts()}
-	m.enter(Forming)
+	m.becomeForming()
 	clear(m.ring)
 	m.people++
 	clear(m.struck)
@@ -68,16 +68,16 @@ func (m *Machine) form() {
 	if len(behind) > 0 {
 		text += "; " + listed(behind) + " get the state from the others"
 	}
-	m.act(Note{Text: text})
+	m.act(note{Text: text})
 	m.roads()
 	for _, p := range m.places {
-		m.act(Send{p.Worker, m.assignment(m.members[p.Worker])})
+		m.act(send{p.Worker, m.assignment(m.members[p.Worker])})
 	}
 }
 
 // agree finds the newest state among those at rest: the step, and what most
 // say that it is. It is false where there is none, or no majority.
-func (m *Machine) agree(live []*Member) bool {
+func (m *machine) agree(live []*Member) bool {
 	if m.torn != "" {
 		m.mistrust(m.torn)
 		return false
@@ -96,9 +96,9 @@ func (m *Machine) agree(live []*Member) bool {
 			m.rewinds = true
 			m.note("nobody holds the job's newest state any more: going back to the disk's")
 			if m.phase == Running { // they are at rest, and behind a checkpoint that was stored late
-				m.enter(Settling)
+				m.becomeSettling()
 			}
-			m.act(Rewind{})
+			m.act(rewind{})
 		}
 		return false
 	}
@@ -118,7 +118,7 @@ func (m *Machine) agree(live []*Member) bool {
 				m.torn = fmt.Sprintf("workers disagree about the state after step %d: %s", best, ballots(votes))
 			}
 			if m.phase == Running { // they are at rest
-				m.enter(Settling)
+				m.becomeSettling()
 			}
 			m.expel()
 			return false
@@ -140,13 +140,13 @@ func (m *Machine) agree(live []*Member) bool {
 }
 
 // upToDate says whether a member holds the state after the committed step.
-func (m *Machine) upToDate(w *Member) bool {
+func (m *machine) upToDate(w *Member) bool {
 	return w.State && w.Step == m.committed && w.Digest == m.digest
 }
 
 // release lets go of members beyond the number that was asked for: first those
 // that are behind, then the highest ranks.
-func (m *Machine) release(live []*Member) []*Member {
+func (m *machine) release(live []*Member) []*Member {
 	for m.target > 0 && len(live) > m.target {
 		worst := 0
 		for i, w := range live {
@@ -156,7 +156,7 @@ func (m *Machine) release(live []*Member) []*Member {
 		}
 		w := live[worst]
 		m.note("worker %s%s is released: the job is to have %d workers", w.Worker, m.rankText(w.Worker), m.target)
-		m.act(Send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", m.target)}})
+		m.act(send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", m.target)}})
 		m.strikeOff(w.Worker)
 		live = slices.Delete(live, worst, worst+1)
 		m.voidOffers(m.generation + 1) // of this generation it may have had parts
@@ -164,7 +164,7 @@ func (m *Machine) release(live []*Member) []*Member {
 	return live
 }
 
-func (m *Machine) behindBefore(a, b *Member) bool {
+func (m *machine) behindBefore(a, b *Member) bool {
 	if u, v := m.upToDate(a), m.upToDate(b); u != v {
 		return !u
 	}
@@ -173,7 +173,7 @@ func (m *Machine) behindBefore(a, b *Member) bool {
 
 // place decides ranks, the micro-batches of the step in progress and those of
 // later steps.
-func (m *Machine) place(live []*Member) {
+func (m *machine) place(live []*Member) {
 	alive := map[string]bool{}
 	for _, w := range live {
 		alive[w.Worker] = true
@@ -183,7 +183,7 @@ func (m *Machine) place(live []*Member) {
 			m.places[r].Lo, m.places[r].Hi = m.bounds[r], m.bounds[r+1]
 		}
 	}
-	var old []Place
+	var old []place
 	var fresh []string
 	had := map[string]bool{}
 	for _, p := range m.places { // spares are the most welcome, in their order
@@ -199,7 +199,7 @@ func (m *Machine) place(live []*Member) {
 			fresh = append(fresh, w.Worker)
 		}
 	}
-	places := Order(old, func(id string) bool { return alive[id] }, fresh)
+	places := arrange(old, func(id string) bool { return alive[id] }, fresh)
 	if !m.midStep { // within a step they keep their micro-batches, which follow the ranks
 		places = m.together(places)
 	}
@@ -212,9 +212,9 @@ func (m *Machine) place(live []*Member) {
 		paces[r] = &m.members[places[r].Worker].pace
 	}
 	weights := append(speeds(paces), make([]float64, len(places)-active)...)
-	m.bounds = Shares(m.cfg.Micro, weights)
+	m.bounds = weightedBounds(m.cfg.Micro, weights)
 	if m.bounds[1] == 0 { // rank 0 begins the fold, so it has one
-		m.bounds = append(Bounds(m.cfg.Micro, active), slices.Repeat([]int{m.cfg.Micro}, len(places)-active)...)
+		m.bounds = append(evenBounds(m.cfg.Micro, active), slices.Repeat([]int{m.cfg.Micro}, len(places)-active)...)
 	}
 	first := m.bounds
 	if m.upToDate(m.members[places[0].Worker]) { // who is behind has the first step to catch up in
@@ -223,7 +223,7 @@ func (m *Machine) place(live []*Member) {
 				weights[r] = 0
 			}
 		}
-		if b := Shares(m.cfg.Micro, weights); b[1] > 0 {
+		if b := weightedBounds(m.cfg.Micro, weights); b[1] > 0 {
 			first = b
 		}
 	}
@@ -246,7 +246,7 @@ type beginning struct {
 }
 
 // assignment is a member's in the current generation.
-func (m *Machine) assignment(w *Member) *Assign {
+func (m *machine) assignment(w *Member) *Assign {
 	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.fence, Step: m.start.step, Digest: m.start.digest,
 		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}, Hosts: m.start.hosts, Memory: m.memories(w.Rank)}
 	a.First = append(a.First, 0)
@@ -272,9 +272,9 @@ func someOf(l []string, rank int) []string {
 }
 
 // places are those of a worker that lived on without its coordinator.
-func (s *Seat) places() (l []Place) {
+func (s *Seat) places() (l []place) {
 	for r, id := range s.Members {
-		p := Place{Worker: id}
+		p := place{Worker: id}
 		if len(s.Micro) == len(s.Members)+1 {
 			p.Lo, p.Hi = s.Micro[r], s.Micro[r+1]
 		}
@@ -285,7 +285,7 @@ func (s *Seat) places() (l []Place) {
 
 // rewound goes back to the disk's state, or the job's beginning: those that
 // wait for state get it from there.
-func (m *Machine) rewound(e Restored) {
+func (m *machine) rewound(e restored) {
 	m.rewinds = false
 	if m.phase != Settling && m.phase != Paused && m.phase != Gathering {
 		return // meanwhile somebody came back who had not lost it
@@ -311,7 +311,7 @@ func (m *Machine) rewound(e Restored) {
 	if m.distrust {
 		m.fence = m.generation
 	}
-	m.enter(Gathering)
+	m.becomeGathering()
 	for _, w := range m.roster {
 		w.Rank, w.Spare = -1, false
 		w.State = w.State && !m.distrust

@@ -3,56 +3,57 @@ package cluster
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 // stranger is a worker that this coordinator does not know, though it speaks.
-func (m *Machine) stranger(ev any, id string) {
+func (m *machine) stranger(ev Event, id string) {
 	if e, ok := ev.(*Heartbeat); ok {
-		if m.phase > Gathering && strings.HasPrefix(e.Phase, PhaseHalting) {
+		if m.phase > Gathering && e.At == nodeHalting {
 			return // when it has come to rest: all would wait for that
 		}
-		m.act(Send{id, &Introduce{Coordinator: m.cfg.Coordinator}})
+		m.act(send{id, &Introduce{Coordinator: m.cfg.Coordinator}})
 	}
 }
 
-func (m *Machine) join(j *Join) {
+func (m *machine) join(j *Join) {
 	w := m.members[j.Worker]
 	switch {
 	case j.Protocol != Protocol:
-		m.act(Answer{Refused: fmt.Sprintf("worker %s speaks protocol version %d, this coordinator speaks %d: run the same release on both sides", j.Version, j.Protocol, Protocol)})
+		m.act(answer{Refused: fmt.Sprintf("worker %s speaks protocol version %d, this coordinator speaks %d: run the same release on both sides", j.Version, j.Protocol, Protocol)})
 		m.note("refused worker %s on %s: protocol version %d, not %d", j.Worker, j.Host, j.Protocol, Protocol)
 		return
 	case j.Seat != nil && j.Seat.Job != m.cfg.Job:
-		m.act(Answer{Refused: "it computes this job as it was before it was changed"})
+		m.act(answer{Refused: "it computes this job as it was before it was changed"})
 		m.note("refused worker %s on %s: it computes this job as it was before it was changed; it keeps its state of step %d on its own disk", j.Worker, j.Host, j.Seat.Step)
 		return
 	case j.Seat != nil && j.Seat.check(&m.cfg, m.generation) != nil:
 		why := fmt.Sprintf("its seat makes no sense: %v", j.Seat.check(&m.cfg, m.generation))
-		m.act(Answer{Refused: why})
+		m.act(answer{Refused: why})
 		m.note("refused worker %s on %s: %s", j.Worker, j.Host, why)
 		return
 	case len(j.Stream) > maxAddress:
-		m.act(Answer{Refused: fmt.Sprintf("its address for direct connections has %d bytes", len(j.Stream))})
+		m.act(answer{Refused: fmt.Sprintf("its address for direct connections has %d bytes", len(j.Stream))})
 		return
 	case j.Memory != nil && j.Memory.check() != nil:
-		m.act(Answer{Refused: fmt.Sprintf("what it says of its memory makes no sense: %v", j.Memory.check())})
+		m.act(answer{Refused: fmt.Sprintf("what it says of its memory makes no sense: %v", j.Memory.check())})
 		return
 	case m.mustShare(j) != "":
-		m.act(Answer{Refused: m.mustShare(j)})
+		m.act(answer{Refused: m.mustShare(j)})
 		m.note("refused worker %s on %s: %s", j.Worker, j.Host, m.mustShare(j))
 		return
 	case m.fenced[j.Worker] != "" || m.fenced[process(j)] != "":
 		why := cmp.Or(m.fenced[j.Worker], m.fenced[process(j)])
-		m.act(Answer{Refused: fmt.Sprintf("worker %s: %s", j.Worker, why)})
+		m.act(answer{Refused: fmt.Sprintf("worker %s: %s", j.Worker, why)})
 		m.note("refused worker %s on %s: %s", j.Worker, j.Host, why)
 		return
-	case w == nil && len(m.members) >= MaxMembers:
-		m.act(Answer{Refused: fmt.Sprintf("the job has %d workers, as many as there can be", len(m.members))})
+	case w == nil && len(m.members) >= limits.Workers:
+		m.act(answer{Refused: fmt.Sprintf("the job has %d workers, as many as there can be", len(m.members))})
 		return
 	case w != nil && (w.Host != j.Host || w.PID != j.PID):
-		m.act(Answer{Refused: fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)})
+		m.act(answer{Refused: fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)})
 		return
 	case w != nil && w.Status == Loading: // the reply to its first request was lost
 	case w != nil && j.Seat != nil && m.ring[w.Worker] && j.Seat.Generation == m.generation: // so was that to its second introduction
@@ -103,13 +104,13 @@ func (m *Machine) join(j *Join) {
 	case m.phase == Gathering:
 		source = FromCoordinator
 	}
-	m.act(Answer{Source: source})
+	m.act(answer{Source: source})
 	if hopeless != "" && (m.phase == Running || m.phase == Forming) {
 		m.recall(m.failing)
 	}
 }
 
-func (m *Machine) ready(e *Ready) {
+func (m *machine) ready(e *Ready) {
 	w := m.members[e.Worker]
 	if w.Status != Loading {
 		return
@@ -120,14 +121,14 @@ func (m *Machine) ready(e *Ready) {
 }
 
 // equip gives a member the state that the others begin with, if it is to begin.
-func (m *Machine) equip(w *Member) {
+func (m *machine) equip(w *Member) {
 	if m.phase == Gathering && w.Status == AtRest && !(w.State && w.Step == m.base.Step) {
 		m.restore(w)
 	}
 }
 
 // restore has a member take the state on the disk, whatever it holds.
-func (m *Machine) restore(w *Member) {
+func (m *machine) restore(w *Member) {
 	if w.State || m.suspects[w.Worker] { // what it has said of that, and says once more, is of an older generation
 		m.generation++
 	}
@@ -136,12 +137,12 @@ func (m *Machine) restore(w *Member) {
 	m.tellRestore(w)
 }
 
-func (m *Machine) tellRestore(w *Member) {
+func (m *machine) tellRestore(w *Member) {
 	w.nagged = m.at
-	m.act(Send{w.Worker, &Restore{Generation: w.restored, Fence: m.fence, StartStep: m.base.Step, State: m.base.State}})
+	m.act(send{w.Worker, &Restore{Generation: w.restored, Fence: m.fence, StartStep: m.base.Step, State: m.base.State}})
 }
 
-func (m *Machine) standing(e *Standing) {
+func (m *machine) standing(e *Standing) {
 	w := m.members[e.Worker]
 	old := e.Generation < m.generation
 	if w.Status != Loading && (old || m.phase == Forming) || w.restoring && e.Generation < w.restored { // of before what it has not heard yet
@@ -157,7 +158,7 @@ func (m *Machine) standing(e *Standing) {
 	}
 }
 
-func (m *Machine) formed(e *Formed) {
+func (m *machine) formed(e *Formed) {
 	w := m.members[e.Worker]
 	if m.phase != Forming || e.Generation != m.generation || w.Status != Assigned {
 		return
@@ -165,9 +166,9 @@ func (m *Machine) formed(e *Formed) {
 	w.Status = Listening
 }
 
-func (m *Machine) heartbeat(e *Heartbeat) {
+func (m *machine) heartbeat(e *Heartbeat) {
 	w := m.members[e.Worker]
-	w.Phase = e.Phase
+	w.at, w.Phase = e.At, e.Phase
 	if w.State && e.Step > w.Step && e.Generation >= m.fence {
 		w.Step, w.Digest = e.Step, "" // until it says what it holds
 		m.committed = max(m.committed, e.Step)
@@ -178,15 +179,15 @@ func (m *Machine) heartbeat(e *Heartbeat) {
 	if w.Status == Loading && !w.restoring && e.Generation > 0 { // it had a place, but no state to come back with, when it lost its coordinator
 		m.stranded(w, e.Generation)
 	}
-	m.act(Send{w.Worker, &Beat{Coordinator: m.cfg.Coordinator, Reported: m.reported}})
+	m.act(send{w.Worker, &Beat{Coordinator: m.cfg.Coordinator, Reported: m.reported}})
 }
 
 // stranded gets a member out of a generation that it has no state to come back
 // from with the others: it waits there for what never comes.
-func (m *Machine) stranded(w *Member, generation uint64) {
+func (m *machine) stranded(w *Member, generation uint64) {
 	switch {
 	case m.phase != Gathering && generation < m.generation:
-		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "its generation is over"}})
+		m.act(send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "its generation is over"}})
 	case m.phase == Gathering && m.at.After(m.quiet) && m.seated() == 0: // and nobody else to give it one
 		m.generation = max(m.generation, generation+1)
 		m.restore(w)
@@ -194,7 +195,7 @@ func (m *Machine) stranded(w *Member, generation uint64) {
 }
 
 // seated is the number of members that live on from a coordinator before this one.
-func (m *Machine) seated() (n int) {
+func (m *machine) seated() (n int) {
 	for _, w := range m.members {
 		if w.Seat != nil && w.State && w.Status == Stepping {
 			n++
@@ -205,7 +206,7 @@ func (m *Machine) seated() (n int) {
 
 // gathered starts the job once enough workers are ready, or goes on with those
 // that a dead coordinator left behind.
-func (m *Machine) gathered() {
+func (m *machine) gathered() {
 	if m.rewinds {
 		return
 	}

@@ -17,16 +17,16 @@ func TestMostMembersFitMessages(t *testing.T) {
 	n := limits.Workers
 	long := func(i, bytes int) string { return fmt.Sprintf("%0*d", bytes, i) }
 	for name, perHost := range map[string]int{"one host": n, "a host each": 1, "two on each": 2} {
-		m := NewMachine(Config{Coordinator: long(1, 16), Road: DirectRoad, Workers: n, MaxWorkers: n, Micro: limits.Samples, Steps: 9, Deadline: time.Minute, Secret: []byte("secret")}, time.Unix(1000, 0))
+		m := newMachine(Config{Coordinator: long(1, 16), Road: DirectRoad, Workers: n, MaxWorkers: n, Micro: limits.Samples, Steps: 9, Deadline: time.Minute, Secret: []byte("secret")}, time.Unix(1000, 0))
 		m.generation = maxGeneration
 		m.start.digest = long(0, 64)
 		for i := range n {
 			w := &Member{Join: Join{Worker: long(i, limits.Name), Host: "host", Stream: long(i, limits.Address), Memory: &Memory{Host: long(i/perHost, limits.Address), Address: long(i, limits.Address)}}, Rank: i, State: true, behind: true}
 			m.enlist(w)
-			m.places = append(m.places, Place{w.Worker, 0, limits.Samples})
+			m.places = append(m.places, place{w.Worker, 0, limits.Samples})
 			m.start.sources = append(m.start.sources, w.Worker)
 		}
-		m.bounds = Bounds(limits.Samples, n)
+		m.bounds = evenBounds(limits.Samples, n)
 		for r := range m.places {
 			m.places[r].Lo, m.places[r].Hi = m.bounds[r], m.bounds[r+1]
 		}
@@ -60,11 +60,11 @@ func TestMostMembersFitMessages(t *testing.T) {
 // Each rank is told of the neighbours that it may connect to and of the memory
 // on its host, and of no other.
 func TestAssignmentsHoldWhatIsNeeded(t *testing.T) {
-	m := NewMachine(Config{Road: DirectRoad, Micro: 8, Secret: []byte("s")}, time.Unix(1000, 0))
+	m := newMachine(Config{Road: DirectRoad, Micro: 8, Secret: []byte("s")}, time.Unix(1000, 0))
 	for i, host := range []string{"a", "a", "a", "b", "b", "c", "c"} {
 		w := &Member{Join: Join{Worker: fmt.Sprintf("w%d", i), Stream: fmt.Sprintf("s%d", i), Memory: &Memory{Host: host, Address: fmt.Sprintf("m%d", i)}}, Rank: i}
 		m.enlist(w)
-		m.places = append(m.places, Place{Worker: w.Worker})
+		m.places = append(m.places, place{Worker: w.Worker})
 	}
 	check := func(rank int, memory, streams string) {
 		t.Helper()

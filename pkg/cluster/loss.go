@@ -8,7 +8,7 @@ import (
 )
 
 // lose handles a member that is not there any more.
-func (m *Machine) lose(w *Member, reason string) {
+func (m *machine) lose(w *Member, reason string) {
 	m.strikeOff(w.Worker)
 	if w.Rank >= 0 {
 		m.ends.lost(w.Worker, reason)
@@ -28,13 +28,13 @@ func (m *Machine) lose(w *Member, reason string) {
 }
 
 // recall breaks the current generation and asks everyone where they stand.
-func (m *Machine) recall(reason string) {
+func (m *machine) recall(reason string) {
 	m.flush(true)
 	m.generation++
 	m.voidOffers(m.generation)
 	m.raise, m.diverged = 0, ""
 	m.midStep = true
-	m.enter(Settling)
+	m.becomeSettling()
 	m.note("generation %d is over: %s", m.generation-1, reason)
 	for _, w := range m.roster {
 		if w.Status == Loading {
@@ -42,7 +42,7 @@ func (m *Machine) recall(reason string) {
 		}
 		w.Status = Stepping // until it says that it stands
 		w.nagged = m.at
-		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: reason}})
+		m.act(send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: reason}})
 	}
 }
 
@@ -90,12 +90,12 @@ func (e *ends) began(id string) string {
 }
 
 // dismiss tells a member that is at fault to leave, and goes on without it.
-func (m *Machine) dismiss(w *Member, reason string) {
-	m.act(Send{w.Worker, &End{Outcome: Failed, Reason: reason}})
+func (m *machine) dismiss(w *Member, reason string) {
+	m.act(send{w.Worker, &End{Outcome: Failed, Reason: reason}})
 	m.lose(w, reason)
 }
 
-func (m *Machine) fault(e *Fault) {
+func (m *machine) fault(e *Fault) {
 	w := m.members[e.Worker]
 	why := e.Error
 	begins := m.phase == Gathering && m.generation == 0 && !m.cfg.Takeover // the job: all would fail alike
@@ -124,7 +124,7 @@ func (m *Machine) fault(e *Fault) {
 			m.blamed[e.Peer]++
 		}
 		if p != nil && m.blamed[e.Peer] >= 3 {
-			m.act(Send{p.Worker, &Introduce{Coordinator: m.cfg.Coordinator}})
+			m.act(send{p.Worker, &Introduce{Coordinator: m.cfg.Coordinator}})
 			m.lose(p, fmt.Sprintf("%d generations in a row failed waiting for it", m.blamed[e.Peer]))
 			m.blamed[e.Peer] = 0
 			return
@@ -148,7 +148,7 @@ const stopPatience = 15 * time.Second
 
 // stalled tells whom a worker waits for. A job that is to stop does not wait
 // for a step for ever: what is committed is stored.
-func (m *Machine) stalled(e *Stall) {
+func (m *machine) stalled(e *Stall) {
 	if s := &m.stalls; s.add(m.at, e) {
 		m.note("stall: worker %s%s has waited %.1f s in step %d, bucket %d, %s chunk %d, for %s", e.Worker, m.rankText(e.Worker), e.Seconds, e.Step, e.Bucket, e.Pass, e.Chunk, m.named(e.Peer))
 	}
@@ -209,9 +209,9 @@ func (s *stalls) over(now time.Time) string {
 }
 
 // named is a worker with its rank.
-func (m *Machine) named(id string) string { return "worker " + id + m.rankText(id) }
+func (m *machine) named(id string) string { return "worker " + id + m.rankText(id) }
 
-func (m *Machine) rankText(id string) string {
+func (m *machine) rankText(id string) string {
 	if w := m.members[id]; w != nil && m.ring[id] && w.Rank >= 0 && w.Rank < len(m.places) && m.places[w.Rank].Worker == id {
 		return fmt.Sprintf(" (rank %d)", w.Rank)
 	}
@@ -234,7 +234,7 @@ func listed(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-func (m *Machine) tick() {
+func (m *machine) tick() {
 	for _, w := range m.roster {
 		limit := m.cfg.Deadline
 		if silent := m.at.Sub(w.LastSeen); silent > limit && !m.at.Before(m.pardon) {
@@ -266,7 +266,7 @@ const (
 
 // awaited looks at members that all others wait for: who has yet to say where it
 // stands, or to take its place.
-func (m *Machine) awaited() {
+func (m *machine) awaited() {
 	waited := m.at.Sub(m.began)
 	if m.phase != Settling && m.phase != Forming || waited < lateAfter*m.cfg.Deadline {
 		m.late = false
@@ -290,19 +290,19 @@ func (m *Machine) awaited() {
 }
 
 // nagAfter is how long a message may take to have an effect before it is sent again.
-func (m *Machine) nagAfter() time.Duration { return min(m.cfg.Deadline/3, 500*time.Millisecond) }
+func (m *machine) nagAfter() time.Duration { return min(m.cfg.Deadline/3, 500*time.Millisecond) }
 
 // nag sends again what a member seems not to have heard.
-func (m *Machine) nag(w *Member) {
+func (m *machine) nag(w *Member) {
 	switch {
 	case w.Status == Loading && w.restoring:
 		m.tellRestore(w)
 	case m.phase == Settling && w.Status == Stepping:
-		m.act(Send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "again"}})
+		m.act(send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.reported, Reason: "again"}})
 	case m.phase == Forming && w.Status == Assigned:
-		m.act(Send{w.Worker, m.assignment(w)})
-	case m.phase == Running && w.Status == Listening && strings.HasPrefix(w.Phase, PhaseFormed):
-		m.act(Send{w.Worker, &Go{Generation: m.generation}})
+		m.act(send{w.Worker, m.assignment(w)})
+	case m.phase == Running && w.Status == Listening && w.at == nodeFormed:
+		m.act(send{w.Worker, &Go{Generation: m.generation}})
 	case m.phase == Saving && w.Status == AtRest:
 		if m.refused >= maxRefused && m.at.Sub(w.nagged) < storeEvery {
 			return

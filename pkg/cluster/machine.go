@@ -10,41 +10,17 @@ import (
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
-// Phase is where a job stands.
-//
-//	Gathering ──enough ready──> Forming ──all formed──> Running ──all stand──┐
-//	    ▲                          ▲  └─lost, fault─> Settling <─lost, fault─┤
-//	    │ nobody has state         └──────all stand──────┘ ▲ │               │
-//	    └──────────────────── Paused <──too few────────────┼─┘               │
-//	                             └───────enough────────────┘                 ▼
-//	                                     Ended <──the last step is stored── Saving
-type Phase int
-
-const (
-	Gathering Phase = iota // the first workers load the job
-	Forming                // an assignment is out; waiting until all listen
-	Running                // steps are being committed
-	Settling               // a generation broke; waiting until every member says where it stands
-	Paused                 // fewer members than cluster.min_workers: they keep their state
-	Saving                 // no more steps; waiting for the last checkpoint to reach the disk
-	Ended
-)
-
-func (p Phase) String() string {
-	return [...]string{"gathering", "forming", "running", "settling", "paused", "saving", "ended"}[p]
-}
-
-// Machine decides everything about a job's membership, and nothing else: no
+// machine decides everything about a job's membership, and nothing else: no
 // clock, no I/O, no goroutine. The driver steps it with events and carries out
 // the actions it returns. It is not safe for concurrent use.
-type Machine struct {
+type machine struct {
 	cfg        Config
 	phase      Phase
 	generation uint64
 	members    map[string]*Member // that are alive
 	roster     []*Member          // the same by id; replaced, never changed, so that who walks it may lose some
 	people     uint64             // changes of members and ring so far
-	places     []Place            // of the current generation, by rank, with its first step's micro-batches
+	places     []place            // of the current generation, by rank, with its first step's micro-batches
 	bounds     []int              // of its later steps
 	start      beginning          // what it began with
 	roadsTold  string             // what was last said of the roads
@@ -104,7 +80,7 @@ type Machine struct {
 	blamed   map[string]int
 	faults   map[string]string // own faults since the last commit, by worker
 	ends     ends
-	base     Restored // the state on the disk that those without any begin with
+	base     restored // the state on the disk that those without any begin with
 	again    bool     // Gathering anew, after a Rewind
 	wary     bool     // because members hold different states
 	rewinds  bool     // one is under way
@@ -112,13 +88,13 @@ type Machine struct {
 	distrust bool     // because members hold different states: none of them counts
 	diverges int      // such rewinds since the last checkpoint was stored
 	ending   End
-	out      []any
+	out      []action
 	at       time.Time
 }
 
 // NewMachine returns a machine in Gathering.
-func NewMachine(cfg Config, now time.Time) *Machine {
-	m := &Machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
+func newMachine(cfg Config, now time.Time) *machine {
+	m := &machine{cfg: cfg, members: map[string]*Member{}, ring: map[string]bool{}, reports: map[uint64]*stepReports{},
 		offers: map[uint64][]*Offer{}, saving: map[uint64]bool{}, abandoned: map[uint64]bool{},
 		ends: newEnds(cfg), known: map[uint64]string{}, strikes: map[string]int{}, struck: map[string]bool{}, fenced: map[string]string{}, suspects: map[string]bool{}, blamed: map[string]int{}, faults: map[string]string{},
 		committed: cfg.StartStep, reported: cfg.Reported, told: cfg.Reported, started: now, began: now, at: now}
@@ -126,7 +102,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 	if !cfg.Takeover { // steps that the metrics have beyond it are run again
 		m.reported = min(cfg.Reported, cfg.StartStep)
 	}
-	m.base = Restored{Step: cfg.StartStep, State: cfg.State}
+	m.base = restored{Step: cfg.StartStep, State: cfg.State}
 	if cfg.Takeover {
 		m.quiet = now.Add(2 * cfg.Deadline)
 	}
@@ -134,16 +110,16 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 }
 
 // Phase is where the job stands.
-func (m *Machine) Phase() Phase { return m.phase }
+func (m *machine) Phase() Phase { return m.phase }
 
 // Generation is the current or newest one.
-func (m *Machine) Generation() uint64 { return m.generation }
+func (m *machine) Generation() uint64 { return m.generation }
 
 // Committed is the newest step that any worker told of.
-func (m *Machine) Committed() uint64 { return m.committed }
+func (m *machine) Committed() uint64 { return m.committed }
 
 // Members returns copies of the living members: by rank, those without one last, by id.
-func (m *Machine) Members() []Member {
+func (m *machine) Members() []Member {
 	var l []Member
 	for _, w := range m.roster {
 		l = append(l, *w)
@@ -153,7 +129,7 @@ func (m *Machine) Members() []Member {
 }
 
 // Expected are the ids of the members, and of those that a takeover waits for.
-func (m *Machine) Expected() []string {
+func (m *machine) Expected() []string {
 	var l []string
 	for id := range m.members {
 		l = append(l, id)
@@ -167,10 +143,10 @@ func (m *Machine) Expected() []string {
 }
 
 // People counts the changes of Members and Expected, in who they are.
-func (m *Machine) People() uint64 { return m.people }
+func (m *machine) People() uint64 { return m.people }
 
 // enlist makes w a member.
-func (m *Machine) enlist(w *Member) {
+func (m *machine) enlist(w *Member) {
 	i, _ := slices.BinarySearchFunc(m.roster, w.Worker, byID)
 	m.roster = slices.Concat(m.roster[:i], []*Member{w}, m.roster[i:])
 	m.members[w.Worker] = w
@@ -179,7 +155,7 @@ func (m *Machine) enlist(w *Member) {
 }
 
 // strikeOff ends the membership of a worker, if it is one.
-func (m *Machine) strikeOff(id string) {
+func (m *machine) strikeOff(id string) {
 	if i, ok := slices.BinarySearchFunc(m.roster, id, byID); ok {
 		m.roster = slices.Concat(m.roster[:i], m.roster[i+1:])
 		delete(m.members, id)
@@ -190,25 +166,26 @@ func (m *Machine) strikeOff(id string) {
 
 func byID(w *Member, id string) int { return strings.Compare(w.Worker, id) }
 
-// Step takes one event at a time and returns what is to be done about it.
-func (m *Machine) Step(now time.Time, ev any) []any {
+// Handle takes one event at a time and returns what is to be done about it.
+func (m *machine) Handle(now time.Time, ev Event) []action {
 	m.out, m.at = nil, now
 	m.routine, m.before = routine(ev), m.phase
 	m.news = m.news || !m.routine
 	if m.phase == Ended {
 		switch e := ev.(type) {
 		case *Join:
-			m.act(Answer{Refused: "the job has ended"})
+			m.act(answer{Refused: "the job has ended"})
 		case *Heartbeat: // it missed the End
 			if m.ending.Outcome != Superseded {
-				m.act(Send{e.Worker, &m.ending})
+				m.act(send{e.Worker, &m.ending})
 			}
 		case *Leave:
 			m.strikeOff(e.Worker)
 		}
 		return m.out
 	}
-	if id, gen, ok := sender(ev); ok {
+	if msg, ok := ev.(fromWorker); ok {
+		id, gen := msg.from()
 		if ValidID(id) != nil {
 			return m.out
 		}
@@ -222,7 +199,7 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 			m.unreachable(id, gen)
 			return m.out
 		}
-		if err := m.check(ev); err != nil && w != nil {
+		if err := m.check(msg); err != nil && w != nil {
 			m.dismiss(w, fmt.Sprintf("its %s makes no sense: %v", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", ev), "*cluster.")), err))
 			m.proceed()
 			return m.out
@@ -239,7 +216,7 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 		}
 	}
 	switch e := ev.(type) {
-	case Tick:
+	case tick:
 		m.tick()
 	case *Lead:
 		young := now.Sub(m.started) < m.cfg.Deadline // of two that begin at once the greater id stays
@@ -247,15 +224,15 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 			m.finish(Superseded, fmt.Sprintf("another coordinator, process %d on %s, has the job", e.PID, e.Host))
 			return m.out
 		}
-	case Held:
+	case held:
 		m.heldUp(e.For)
-	case Malformed:
+	case malformed:
 		m.note("dropped a message: %v", e.Err)
 	case StopRequest:
 		m.stop(e.Reason)
 	case Hopeless:
 		m.hopeless(e.Reason)
-	case Scale:
+	case scaleTo:
 		m.scale(e.Workers)
 	case WorkerGone:
 		if w := m.members[e.Worker]; w != nil {
@@ -264,9 +241,9 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 			delete(m.ring, e.Worker)
 			m.people++
 		}
-	case Saved:
+	case saved:
 		m.saved(e)
-	case Restored:
+	case restored:
 		m.rewound(e)
 	case *Join:
 		m.join(e)
@@ -300,17 +277,17 @@ func (m *Machine) Step(now time.Time, ev any) []any {
 
 // StepAt is Step at a reading of the wall clock. Where c stood still meanwhile,
 // because the driver was held up, the machine is told.
-func (m *Machine) StepAt(c *Clock, wall time.Time, ev any) []any {
+func (m *machine) HandleAt(c *clock, wall time.Time, ev Event) []action {
 	now := c.At(wall)
-	var out []any
-	if held := c.Held(); held > 0 {
-		out = m.Step(now, Held{held})
+	var out []action
+	if pause := c.Held(); pause > 0 {
+		out = m.Handle(now, held{pause})
 	}
-	return append(out, m.Step(now, ev)...)
+	return append(out, m.Handle(now, ev)...)
 }
 
 // heldUp takes note of a pause of the driver, in which deadlines stood still.
-func (m *Machine) heldUp(d time.Duration) {
+func (m *machine) heldUp(d time.Duration) {
 	m.started = m.started.Add(-d) // for others it is as old as it is
 	m.pardon = m.at.Add(pardonFor(d))
 	if d > m.cfg.Deadline {
@@ -325,7 +302,7 @@ func pardonFor(held time.Duration) time.Duration { return min(held, 10*time.Seco
 // unreachable says once of a member, until it joins anew, that somebody speaks
 // in its name of a generation that the job cannot be in. Such words are no sign
 // of life, and no reason to put it out either: it may not have said them.
-func (m *Machine) unreachable(id string, generation uint64) {
+func (m *machine) unreachable(id string, generation uint64) {
 	w := m.members[id]
 	if w == nil || w.unreachable {
 		return
@@ -334,59 +311,22 @@ func (m *Machine) unreachable(id string, generation uint64) {
 	m.note("dropped what worker %s says of generation %d, which this job cannot be in: the newest here is %d", id, generation, m.generation)
 }
 
-// sender is whose message ev is, and the generation it speaks of; ok is false
-// for what does not come from a worker.
-func sender(ev any) (id string, generation uint64, ok bool) {
-	switch e := ev.(type) {
-	case *Join:
-		return e.Worker, 0, true
-	case *Ready:
-		return e.Worker, 0, true
-	case *Standing:
-		return e.Worker, e.Generation, true
-	case *Formed:
-		return e.Worker, e.Generation, true
-	case *Heartbeat:
-		return e.Worker, e.Generation, true
-	case *Report:
-		return e.Worker, e.Generation, true
-	case *Stall:
-		return e.Worker, e.Generation, true
-	case *Offer:
-		return e.Worker, 0, true
-	case *Notice:
-		return e.Worker, 0, true
-	case *Fault:
-		return e.Worker, e.Generation, true
-	case *Leave:
-		return e.Worker, 0, true
-	}
-	return "", 0, false
+func (m *machine) act(a action) { m.out = append(m.out, a) }
+
+func (m *machine) note(f string, args ...any) { m.act(note{Text: fmt.Sprintf(f, args...)}) }
+
+func (m *machine) warn(f string, args ...any) {
+	m.act(note{Text: fmt.Sprintf(f, args...), Bad: true})
 }
 
-func (m *Machine) act(a any) { m.out = append(m.out, a) }
-
-func (m *Machine) note(f string, args ...any) { m.act(Note{Text: fmt.Sprintf(f, args...)}) }
-
-func (m *Machine) warn(f string, args ...any) {
-	m.act(Note{Text: fmt.Sprintf(f, args...), Bad: true})
-}
-
-func (m *Machine) enter(p Phase) {
-	if m.phase != p {
-		m.phase, m.began = p, m.at
-		m.refused, m.waiting, m.giveUp = 0, time.Time{}, false
-	}
-}
-
-func (m *Machine) broadcast(msg any) {
+func (m *machine) broadcast(msg Message) {
 	for _, w := range m.roster {
-		m.act(Send{w.Worker, msg})
+		m.act(send{w.Worker, msg})
 	}
 }
 
 // stop asks the ring to end at one step that all ranks learn from it.
-func (m *Machine) stop(reason string) {
+func (m *machine) stop(reason string) {
 	if m.phase == Saving && !m.waiting.IsZero() { // heard: it has waited for the disk long enough
 		m.giveUp = true
 		m.warn("the wait for the disk ends: %s", reason)
@@ -401,13 +341,13 @@ func (m *Machine) stop(reason string) {
 	}
 }
 
-func (m *Machine) hopeless(reason string) {
+func (m *machine) hopeless(reason string) {
 	if len(m.members) == 0 {
 		m.finish(Failed, reason)
 	}
 }
 
-func (m *Machine) scale(n int) {
+func (m *machine) scale(n int) {
 	if n < 1 {
 		return
 	}
@@ -422,20 +362,14 @@ func (m *Machine) scale(n int) {
 
 // flag raises a flag that the ring carries to all at one step; tick repeats it
 // until it has had its effect.
-func (m *Machine) flag(f allreduce.Flags) {
+func (m *machine) flag(f allreduce.Flags) {
 	m.raise |= f
 	m.raised = m.at
 	m.broadcast(&Control{Generation: m.generation, Flags: m.raise})
 }
 
-// PhaseFormed is the phase of a worker that waits for Go.
-const PhaseFormed = "formed"
-
-// PhaseHalting is the phase of a worker that has been told to stop and has not yet.
-const PhaseHalting = "halting"
-
 // proceed does what has become possible.
-func (m *Machine) proceed() {
+func (m *machine) proceed() {
 	m.ends.reached(m.committed)
 	m.expel()
 	if m.phase < Saving && m.phase != Running && m.phase == m.before && m.routine {
@@ -454,9 +388,9 @@ func (m *Machine) proceed() {
 				return
 			}
 		}
-		m.enter(Running)
+		m.becomeRunning()
 		for _, p := range m.places {
-			m.act(Send{p.Worker, &Go{Generation: m.generation}})
+			m.act(send{p.Worker, &Go{Generation: m.generation}})
 		}
 		if m.stopping != "" { // asked before there was a ring to carry it
 			m.flag(allreduce.FlagStop)
@@ -484,7 +418,7 @@ func (m *Machine) proceed() {
 }
 
 // allStand says whether every member that has loaded the job is at rest.
-func (m *Machine) allStand() bool {
+func (m *machine) allStand() bool {
 	n := 0
 	for _, w := range m.members {
 		if w.Status == Loading {
@@ -500,7 +434,7 @@ func (m *Machine) allStand() bool {
 
 // ringStands says whether every rank has left its step loop, as a flag or the
 // last step told it to.
-func (m *Machine) ringStands() bool {
+func (m *machine) ringStands() bool {
 	for _, p := range m.places {
 		if w := m.members[p.Worker]; w == nil || w.Status != AtRest {
 			return false
@@ -510,7 +444,7 @@ func (m *Machine) ringStands() bool {
 }
 
 // wantsReform says whether the next step boundary should change the members.
-func (m *Machine) wantsReform() bool {
+func (m *machine) wantsReform() bool {
 	if m.news {
 		m.news = false
 		for _, w := range m.roster {
@@ -524,7 +458,7 @@ func (m *Machine) wantsReform() bool {
 
 // routine says whether an event is one of those that come from every member in
 // every step: what follows from them must not look at all the others.
-func routine(ev any) bool {
+func routine(ev Event) bool {
 	switch ev.(type) {
 	case *Heartbeat, *Report, *Stall, *Notice, *Offer:
 		return true
@@ -532,9 +466,9 @@ func routine(ev any) bool {
 	return false
 }
 
-func (m *Machine) finish(o Outcome, reason string) {
+func (m *machine) finish(o Outcome, reason string) {
 	m.flush(true)
-	m.enter(Ended)
+	m.becomeEnded()
 	m.ending.Outcome, m.ending.Reason = o, reason
 	if o != Superseded { // whoever has the job now needs the workers
 		m.broadcast(&m.ending)

@@ -22,6 +22,9 @@ const Protocol = 5
 // description of a job in a Welcome, is fetched where it is large.
 const maxMessage = limits.Message
 
+// Message is one of the types of this file, by pointer.
+type Message interface{ message() }
+
 // Join asks for membership. It is the one request that is answered, by Welcome;
 // the rest is published, and whatever matters is sent again until its effect
 // is seen.
@@ -153,11 +156,12 @@ type Go struct {
 
 // Heartbeat shows that a worker lives, and where it is. Beat answers it.
 type Heartbeat struct {
-	Worker      string `json:"worker"`
-	Generation  uint64 `json:"generation"`
-	Coordinator string `json:"coordinator"` // whose generation it is
-	Step        uint64 `json:"step"`        // committed
-	Phase       string `json:"phase"`       // what it is doing: data, forward, backward, ring, …
+	Worker      string    `json:"worker"`
+	Generation  uint64    `json:"generation"`
+	Coordinator string    `json:"coordinator"` // whose generation it is
+	Step        uint64    `json:"step"`        // committed
+	At          nodePhase `json:"at"`          // where it stands: loading, resting, forming, formed, stepping, halting
+	Phase       string    `json:"phase"`       // what it is doing, in words for people: data, forward, backward, ring, …
 }
 
 // Beat shows a worker that its coordinator lives.
@@ -312,10 +316,10 @@ type Answered struct {
 // kinds maps each message's name on the wire, its type's name in lower case, to the type.
 var kinds = func() map[string]reflect.Type {
 	m := map[string]reflect.Type{}
-	for _, v := range []any{Join{}, Welcome{}, Restore{}, Ready{}, Introduce{}, Recall{}, Standing{}, Assign{}, Formed{}, Go{},
-		Heartbeat{}, Beat{}, Report{}, Stall{}, Notice{}, Control{}, Snapshot{}, Offer{}, Stored{}, Fault{}, Leave{}, End{},
-		Lead{}, Ask{}, Answered{}} {
-		t := reflect.TypeOf(v)
+	for _, v := range []Message{&Join{}, &Welcome{}, &Restore{}, &Ready{}, &Introduce{}, &Recall{}, &Standing{}, &Assign{}, &Formed{}, &Go{},
+		&Heartbeat{}, &Beat{}, &Report{}, &Stall{}, &Notice{}, &Control{}, &Snapshot{}, &Offer{}, &Stored{}, &Fault{}, &Leave{}, &End{},
+		&Lead{}, &Ask{}, &Answered{}} {
+		t := reflect.TypeOf(v).Elem()
 		m[strings.ToLower(t.Name())] = t
 	}
 	return m
@@ -340,25 +344,20 @@ type envelope struct {
 	Body json.RawMessage `json:"body"`
 }
 
-// Encode returns the wire form of a message, which must be a pointer to one of
-// this file's types.
-func Encode(m any) []byte {
+// Encode returns the wire form of a message.
+func Encode(m Message) []byte {
 	body, err := json.Marshal(m)
 	if err != nil { // the types hold nothing that JSON cannot say, but for NaN, which reports must not carry
 		panic(fmt.Sprintf("cluster: encoding %T: %v", m, err))
 	}
-	kind := strings.ToLower(reflect.TypeOf(m).Elem().Name())
-	if _, ok := kinds[kind]; !ok {
-		panic(fmt.Sprintf("cluster: %T is no message", m))
-	}
-	out, _ := json.Marshal(envelope{kind, body})
+	out, _ := json.Marshal(envelope{strings.ToLower(reflect.TypeOf(m).Elem().Name()), body})
 	return out
 }
 
 // Decode is the inverse of Encode for bytes from anyone. It refuses messages
 // that are too large, of an unknown kind, or with fields unknown or missing.
 // Texts in what it returns are fit for a terminal and a log; see package plain.
-func Decode(data []byte) (any, error) {
+func Decode(data []byte) (Message, error) {
 	if len(data) > maxMessage {
 		return nil, fmt.Errorf("control message of %d bytes is over the limit of %d", len(data), maxMessage)
 	}
@@ -373,7 +372,7 @@ func Decode(data []byte) (any, error) {
 	if len(e.Body) == 0 || string(e.Body) == "null" {
 		return nil, fmt.Errorf("control message %q has no body", e.Kind)
 	}
-	m := reflect.New(t).Interface()
+	m := reflect.New(t).Interface().(Message)
 	d := json.NewDecoder(bytes.NewReader(e.Body))
 	across := e.Kind == "join" || e.Kind == "welcome" // these two must be readable across protocol versions
 	if !across {
@@ -428,4 +427,4 @@ func cleanTexts(v reflect.Value) {
 func CoordinatorSubject(job string) string { return "vlaring." + job + ".coordinator" }
 
 // WorkerSubject is where one worker listens.
-func WorkerSubject(job, worker string) string { return "vlaring." + job + ".worker." + worker }
+func workerSubject(job, worker string) string { return "vlaring." + job + ".worker." + worker }

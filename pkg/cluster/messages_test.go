@@ -9,11 +9,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // random fills every field of a message, so that one without a name on the
 // wire, or with another's, does not come back.
 func random(r *rand.Rand, v reflect.Value) {
+	if v.Type() == reflect.TypeFor[nodePhase]() {
+		v.SetInt(int64(r.IntN(len(nodePhases))))
+		return
+	}
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(string([]rune{rune('a' + r.IntN(26)), 'é', '"', '界'}[:1+r.IntN(4)]))
@@ -54,7 +59,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 		for range 20 {
 			m := reflect.New(typ)
 			random(r, m.Elem())
-			b := Encode(m.Interface())
+			b := Encode(m.Interface().(Message))
 			got, err := Decode(b)
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", name, err, b)
@@ -115,14 +120,14 @@ func TestKinds(t *testing.T) {
 }
 
 // Whatever comes, Decode returns; what it accepts comes back from Encode the
-// same, and neither a Machine nor a Node falls over it.
+// same, and neither a machine nor a Node falls over it.
 func FuzzDecode(f *testing.F) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for _, typ := range kinds {
 		m := reflect.New(typ)
-		f.Add(Encode(m.Interface()))
+		f.Add(Encode(m.Interface().(Message)))
 		random(r, m.Elem())
-		f.Add(Encode(m.Interface()))
+		f.Add(Encode(m.Interface().(Message)))
 	}
 	f.Add([]byte(`{"kind":"heartbeat","body":{"worker":"a","step":18446744073709551615}}`))
 	f.Add([]byte(`{"kind":"offer","body":{"worker":"a","generation":1,"step":1,"parts":2147483647}}`))
@@ -150,11 +155,27 @@ func FuzzDecode(f *testing.F) {
 				}
 			}
 			m, _ := Decode(b)
-			s.m.Step(s.now, m)
+			if ev, ok := m.(Event); ok {
+				s.m.Handle(s.now, ev)
+			}
 			if n := len(s.m.members); n > 4 {
 				t.Fatalf("%d members", n)
 			}
 			s.event(parseCommand(t, "after 100ms"))
+			s.event(parseCommand(t, "after 5s"))
+		}
+		for _, script := range []string{"", "loaded state=true", "loaded state=true;recall generation=1;assign group.generation=1 group.rank=0 group.members=a group.micro=0,4"} {
+			n := NewNode(NodeConfig{Join: Join{Worker: "a"}, Heartbeat: time.Second, Patience: time.Minute}, simStart)
+			s := &nodeScenario{now: simStart, n: n}
+			for l := range strings.SplitSeq(script, ";") {
+				if l != "" {
+					s.event(parseCommand(t, l))
+				}
+			}
+			m, _ := Decode(b)
+			if ev, ok := m.(NodeEvent); ok {
+				n.Handle(s.now, ev)
+			}
 			s.event(parseCommand(t, "after 5s"))
 		}
 	})
@@ -178,7 +199,7 @@ func TestDecodeCleansTexts(t *testing.T) {
 	if len(j.CPU) > maxWords+len("…") {
 		t.Errorf("a text of %d bytes", len(j.CPU))
 	}
-	for _, x := range []any{&Fault{Worker: "a", Error: evil}, &Leave{Worker: "a", Reason: evil}, &End{Reason: evil}, &Heartbeat{Worker: "a", Phase: evil}, &Stall{Worker: "a", Peer: evil}} {
+	for _, x := range []Message{&Fault{Worker: "a", Error: evil}, &Leave{Worker: "a", Reason: evil}, &End{Reason: evil}, &Heartbeat{Worker: "a", Phase: evil}, &Stall{Worker: "a", Peer: evil}} {
 		if m, err := Decode(Encode(x)); err != nil || !strings.Contains(fmt.Sprintf("%+v", m), tame) {
 			t.Errorf("%T comes as %+v (%v)", x, m, err)
 		}

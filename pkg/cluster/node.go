@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
-// Node decides what one worker does: the other half of Machine, and as pure.
+// Node decides what one worker does: the other half of machine, and as pure.
 // Its driver steps it with events and carries out the actions, in order.
 //
 //	loading ──Loaded──> resting ──Assign──> forming ──Formed──> formed ──Go──> stepping
@@ -39,7 +39,7 @@ type Node struct {
 	said     time.Time // when what is waited on was last said
 	reported time.Time // since when the oldest report waits, or was sent again
 	offered  time.Time
-	out      []any
+	out      []NodeAction
 	at       time.Time
 }
 
@@ -50,98 +50,6 @@ type NodeConfig struct {
 	Heartbeat time.Duration
 	Patience  time.Duration // without a coordinator for so long, the node keeps what it has and leaves
 }
-
-type nodePhase int
-
-const (
-	nodeLoading nodePhase = iota
-	nodeResting
-	nodeForming
-	nodeFormed
-	nodeStepping
-	nodeHalting
-	nodeLeft
-)
-
-func (p nodePhase) String() string {
-	return [...]string{"loading", "resting", "forming", PhaseFormed, "stepping", PhaseHalting, "left"}[p]
-}
-
-// Events of a node, beside the coordinator's messages and Tick.
-type (
-	// Loaded says that the job is loaded; with State, weights and moments of Step too.
-	Loaded struct {
-		Step   uint64
-		State  bool
-		Digest string
-	}
-	// LoadFailed says why it could not be, or why an assignment could not be formed.
-	LoadFailed struct {
-		Err      error
-		Digest   string // of the state that is here, where that is known to be another
-		Peer     string // the member whose memory cannot be reached
-		Unshared bool   // so this one is to have a place without shared memory
-	}
-	// Listens answers Form: the ring is there.
-	Listens struct{ Generation uint64 }
-	// Caught is said by a step loop that began behind: it has the state of its
-	// assignment from a peer. Reports came with it: see Node.Reports.
-	Caught struct {
-		Generation uint64
-		Reports    []*Report
-	}
-	// Committed is a step that the loop has committed; Report lacks worker and generation.
-	Committed struct{ Report Report }
-	// LoopEnded says that the step loop has ended by itself: at a flag, or after the last step.
-	LoopEnded struct{ Digest string }
-	// LoopBroke says that it cannot go on. Peer is the member it blames, if any.
-	// Without a Digest there is no state here any more.
-	LoopBroke struct {
-		Err      error
-		Peer     string
-		Fatal    bool
-		Unshared bool
-		Digest   string
-	}
-	// HaltedNow answers Halt: nothing runs any more. Digest is as in LoopBroke.
-	HaltedNow struct{ Digest string }
-	// OfferReady is a part of a checkpoint that is on offer from now on; it lacks worker.
-	OfferReady struct{ Offer Offer }
-	// Waiting is what the ring has waited for, for long.
-	Waiting struct{ Stall Stall }
-	// Retimed says that the job's times were changed.
-	Retimed struct{ Heartbeat, Patience time.Duration }
-	// Depart asks the node to leave: a signal.
-	Depart struct{ Reason string }
-)
-
-// Actions of a node.
-type (
-	// Tell sends a message to the coordinator.
-	Tell struct{ Msg any }
-	// Introduced sends a Join; of its Welcome a refusal and the knobs of the job count.
-	Introduced struct{ Join Join }
-	// Load takes state from the coordinator. Answered by Loaded or LoadFailed.
-	Load struct{ Restore Restore }
-	// Form makes the ring. Answered by Listens or LoadFailed.
-	Form struct{ Assign *Assign }
-	// Run starts the step loop of the formed assignment. Where that names
-	// Sources, the loop begins by taking the state from them, and says Caught.
-	Run struct{ Assign *Assign }
-	// Raise has the ring carry flags.
-	Raise struct{ Flags allreduce.Flags }
-	// Halt ends whatever runs, a forming included. Answered by HaltedNow.
-	Halt struct{ Reason string }
-	// MakeOffer offers one part of the state at rest. Answered by OfferReady.
-	MakeOffer struct{ Snapshot Snapshot }
-	// Withdraw ends the offers of steps up to Step.
-	Withdraw struct{ Step uint64 }
-	// Exit ends the worker. Rescue: the state is to be kept here, as no coordinator has it.
-	Exit struct {
-		End    End
-		Rescue bool
-	}
-)
 
 // NewNode returns a node that has been welcomed and loads.
 func NewNode(cfg NodeConfig, now time.Time) *Node {
@@ -167,18 +75,17 @@ func (n *Node) Reports() []*Report { return slices.Clone(n.reports) }
 // Busy sets what the step loop is doing, in words for heartbeats.
 func (n *Node) Busy(words string) { n.words = words }
 
-// Step takes one event and returns what is to be done about it.
-func (n *Node) Step(now time.Time, ev any) []any {
+// Handle takes one event and returns what is to be done about it.
+func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 	n.out, n.at = nil, now
 	if n.phase == nodeLeft {
 		return nil
 	}
-	switch ev.(type) {
-	case *Restore, *Introduce, *Recall, *Assign, *Go, *Beat, *Control, *Snapshot, *Stored, *End:
+	if _, ok := ev.(Message); ok { // all of them are the coordinator's
 		n.heard = now
 	}
 	switch e := ev.(type) {
-	case Tick:
+	case tick:
 		n.tick()
 	case Loaded:
 		n.loaded(e)
@@ -186,7 +93,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.failed(e)
 	case Listens:
 		if n.phase == nodeForming && e.Generation == n.assign.Group.Generation {
-			n.phase = nodeFormed
+			n.becomeFormed()
 			n.say()
 		}
 	case Caught:
@@ -203,7 +110,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.broke(e)
 	case HaltedNow:
 		if n.phase == nodeHalting {
-			n.phase, n.digest, n.state = nodeResting, e.Digest, n.state && e.Digest != ""
+			n.digest, n.state = e.Digest, n.state && e.Digest != ""
 			if r := n.reload; r != nil {
 				n.reload, n.pending = nil, nil
 				n.load(r)
@@ -211,6 +118,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 				n.pending = nil
 				n.form(a)
 			} else {
+				n.becomeResting()
 				n.say()
 			}
 		}
@@ -224,7 +132,7 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.tell(&e.Stall)
 	case Retimed:
 		n.cfg.Heartbeat, n.cfg.Patience = e.Heartbeat, e.Patience
-	case Depart:
+	case depart:
 		n.tell(&Leave{Worker: n.cfg.Worker, Reason: e.Reason})
 		n.exit(End{Outcome: Released, Reason: e.Reason}, false)
 	case *Restore:
@@ -237,7 +145,8 @@ func (n *Node) Step(now time.Time, ev any) []any {
 		n.assigned(e)
 	case *Go:
 		if n.phase == nodeFormed && e.Generation == n.assign.Group.Generation {
-			n.phase, n.words = nodeStepping, ""
+			n.becomeStepping()
+			n.words = ""
 			n.act(Run{n.assign})
 		}
 	case *Control:
@@ -257,11 +166,11 @@ func (n *Node) Step(now time.Time, ev any) []any {
 	return n.out
 }
 
-func (n *Node) act(a any)    { n.out = append(n.out, a) }
-func (n *Node) tell(msg any) { n.act(Tell{msg}) }
+func (n *Node) act(a NodeAction) { n.out = append(n.out, a) }
+func (n *Node) tell(msg Message) { n.act(Tell{msg}) }
 
 func (n *Node) exit(e End, rescue bool) {
-	n.phase = nodeLeft
+	n.becomeLeft()
 	n.act(Exit{e, rescue})
 }
 
@@ -269,7 +178,8 @@ func (n *Node) loaded(e Loaded) {
 	if n.phase != nodeLoading {
 		return
 	}
-	n.phase, n.state, n.step, n.digest = nodeResting, e.State, e.Step, e.Digest
+	n.becomeResting()
+	n.state, n.step, n.digest = e.State, e.Step, e.Digest
 	n.say()
 }
 
@@ -300,7 +210,8 @@ func (n *Node) restore(e *Restore) {
 		if e.Generation <= n.generation {
 			return
 		}
-		n.phase, n.fault, n.reload, n.pending = nodeHalting, nil, e, nil
+		n.becomeHalting()
+		n.fault, n.reload, n.pending = nil, e, nil
 		n.act(Halt{"the job goes back to the state on the disk"})
 	default:
 		return
@@ -311,7 +222,8 @@ func (n *Node) restore(e *Restore) {
 // load takes the coordinator's state: what is here is as good as overwritten,
 // and the steps after that one are run again.
 func (n *Node) load(r *Restore) {
-	n.phase, n.fault, n.state = nodeLoading, nil, false
+	n.becomeLoading()
+	n.fault, n.state = nil, false
 	n.reports = slices.DeleteFunc(n.reports, func(o *Report) bool { return o.Step > r.StartStep })
 	n.act(Load{*r})
 }
@@ -332,7 +244,8 @@ func (n *Node) say() {
 }
 
 func (n *Node) rest(digest string) {
-	n.phase, n.digest = nodeResting, digest
+	n.becomeResting()
+	n.digest = digest
 	n.say()
 }
 
@@ -386,7 +299,7 @@ func (n *Node) broke(e LoopBroke) {
 		return
 	}
 	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal, Unshared: e.Unshared}
-	n.phase = nodeResting
+	n.becomeResting()
 	n.digest, n.state = e.Digest, n.state && e.Digest != ""
 	n.say()
 }
@@ -414,7 +327,7 @@ func (n *Node) recall(e *Recall) {
 	n.fault, n.pending = nil, nil
 	switch n.phase {
 	case nodeForming, nodeFormed, nodeStepping: // the answer comes with HaltedNow
-		n.phase = nodeHalting
+		n.becomeHalting()
 		n.act(Halt{e.Reason})
 	case nodeResting:
 		n.say()
@@ -443,13 +356,14 @@ func (n *Node) assigned(a *Assign) {
 		n.pending = a
 	default: // it was given up as lost, and another generation went on without it
 		n.pending = a
-		n.phase = nodeHalting
+		n.becomeHalting()
 		n.act(Halt{"assigned to a newer generation"})
 	}
 }
 
 func (n *Node) form(a *Assign) {
-	n.assign, n.phase = a, nodeForming
+	n.becomeForming()
+	n.assign = a
 	n.act(Form{a})
 }
 
@@ -466,7 +380,7 @@ func (n *Node) introduce() {
 }
 
 func (n *Node) snapshot(e *Snapshot) {
-	if n.phase != nodeResting || !n.state || e.Step != n.step || e.Parts < 1 || e.Parts > MaxMembers || e.Part < 0 || e.Part >= e.Parts {
+	if n.phase != nodeResting || !n.state || e.Step != n.step || e.Parts < 1 || e.Parts > limits.Workers || e.Part < 0 || e.Part >= e.Parts {
 		return
 	}
 	for _, o := range n.offers {
@@ -492,7 +406,7 @@ func (n *Node) stored(step uint64) {
 func (n *Node) tick() {
 	if n.at.Sub(n.beat) >= n.cfg.Heartbeat {
 		n.beat = n.at
-		n.tell(&Heartbeat{Worker: n.cfg.Worker, Generation: n.generation, Coordinator: n.coordinator, Step: n.step, Phase: n.Phase()})
+		n.tell(&Heartbeat{Worker: n.cfg.Worker, Generation: n.generation, Coordinator: n.coordinator, Step: n.step, At: n.phase, Phase: n.Phase()})
 	}
 	again := 3 * n.cfg.Heartbeat
 	if n.at.Sub(n.said) >= again {

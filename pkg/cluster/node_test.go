@@ -29,7 +29,7 @@ func (s *nodeScenario) state() string {
 }
 
 func (s *nodeScenario) event(c command) (out []string) {
-	for _, a := range s.n.Step(s.now, s.parse(c)) {
+	for _, a := range s.n.Handle(s.now, s.parse(c)) {
 		if t, ok := a.(Tell); ok {
 			if _, ok := t.Msg.(*Heartbeat); ok {
 				continue
@@ -40,7 +40,7 @@ func (s *nodeScenario) event(c command) (out []string) {
 	return out
 }
 
-func (s *nodeScenario) parse(c command) any {
+func (s *nodeScenario) parse(c command) NodeEvent {
 	step := uint64(c.num("step", int(s.n.step)))
 	digest := digestOf(step)
 	switch d := c.args["digest"]; d {
@@ -55,7 +55,7 @@ func (s *nodeScenario) parse(c command) any {
 	switch c.verb {
 	case "after":
 		s.now = s.now.Add(c.duration(c.who[0]))
-		return Tick{}
+		return tick{}
 	case "loaded":
 		return Loaded{Step: step, State: c.args["state"] == "true", Digest: digest}
 	case "loadfailed":
@@ -81,7 +81,7 @@ func (s *nodeScenario) parse(c command) any {
 	case "waiting":
 		return Waiting{Stall{Step: step + 1, Peer: "b", Seconds: 5}}
 	case "depart":
-		return Depart{"a signal"}
+		return depart{"a signal"}
 	case "assign":
 		m := c.message().(*Assign)
 		if m.Coordinator == "" {
@@ -108,5 +108,5 @@ func (s *nodeScenario) parse(c command) any {
 	if g, ok := m.(*Go); ok && g.Generation == 0 {
 		g.Generation = s.n.generation
 	}
-	return m
+	return m.(NodeEvent)
 }

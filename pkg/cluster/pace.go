@@ -79,7 +79,7 @@ func speeds(l []*pace) []float64 {
 }
 
 // watchPace looks for members that stay slow, after each step.
-func (m *Machine) watchPace(reports []*Report) {
+func (m *machine) watchPace(reports []*Report) {
 	if m.phase != Running {
 		return
 	}
@@ -129,12 +129,12 @@ func medianBut(all []float64, x float64, in bool) (median float64, ok bool) {
 	return all[k], true
 }
 
-func (m *Machine) straggler(w *Member) {
+func (m *machine) straggler(w *Member) {
 	m.note("straggler: worker %s%s takes %.1f times as long a micro-batch as the others; policy: %s", w.Worker, m.rankText(w.Worker), w.Slowdown, m.cfg.Straggler)
 	switch {
 	case m.cfg.Straggler == DropStraggler && len(m.members)-1 >= max(m.cfg.MinWorkers, 1):
-		m.act(Send{w.Worker, &End{Outcome: Released, Reason: "it is a straggler, and cluster.straggler is drop"}})
-		m.act(Dropped{w.Worker})
+		m.act(send{w.Worker, &End{Outcome: Released, Reason: "it is a straggler, and cluster.straggler is drop"}})
+		m.act(unwanted{w.Worker})
 		m.lose(w, "it is a straggler")
 	case m.cfg.Straggler == ShedStraggler:
 		for _, o := range m.members {
@@ -146,7 +146,7 @@ func (m *Machine) straggler(w *Member) {
 }
 
 // reshare says whether micro-batches are to be divided anew.
-func (m *Machine) reshare() bool {
+func (m *machine) reshare() bool {
 	if m.reshares {
 		m.reshares = false
 		return true

@@ -21,7 +21,7 @@ type prober struct {
 
 	mu     sync.Mutex
 	seen   map[string]*probed
-	clock  *Clock // a pause of our own is nobody's absence
+	clock  *clock // a pause of our own is nobody's absence
 	pardon time.Time
 }
 
@@ -43,7 +43,7 @@ func newProber(c *Coordinator, deadline time.Duration) *prober {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &prober{c: c, absence: deadline * 2 / 5, cancel: cancel, seen: map[string]*probed{}}
 	period := max(p.absence/probesPerAbsence, time.Millisecond)
-	p.clock = NewClock(time.Now(), 2*period)
+	p.clock = newClock(time.Now(), 2*period)
 	p.wg.Go(func() {
 		t := time.NewTicker(period)
 		defer t.Stop()
@@ -105,7 +105,7 @@ func (p *prober) round(ctx context.Context) {
 		p.wg.Go(func() {
 			try, cancel := context.WithTimeout(ctx, 2*p.absence)
 			defer cancel()
-			_, err := p.c.bus.Request(try, WorkerSubject(p.c.job, id), nil)
+			_, err := p.c.bus.Request(try, workerSubject(p.c.job, id), nil)
 			p.answered(id, w, errors.Is(err, ErrNoResponder))
 		})
 	}

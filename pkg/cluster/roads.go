@@ -30,15 +30,15 @@ type Memory struct {
 }
 
 // shares says whether two members may go on one host of the ring.
-func (m *Machine) shares(a, b *Member) bool {
+func (m *machine) shares(a, b *Member) bool {
 	return m.cfg.Road != NATSRoad && m.cfg.Road != "" && a.Memory != nil && b.Memory != nil && a.unshared == "" && b.unshared == "" && a.Memory.Host == b.Memory.Host
 }
 
 // together brings members that share memory next to each other, in the order in
 // which their hosts first come: only ranks that follow each other can fold
 // together.
-func (m *Machine) together(places []Place) []Place {
-	var out []Place
+func (m *machine) together(places []place) []place {
+	var out []place
 	taken := make([]bool, len(places))
 	for i, p := range places {
 		if taken[i] {
@@ -56,7 +56,7 @@ func (m *Machine) together(places []Place) []Place {
 }
 
 // hosts are the runs of ranks that share memory; nil where none do.
-func (m *Machine) hosts() allreduce.Hosts {
+func (m *machine) hosts() allreduce.Hosts {
 	h := allreduce.Hosts{0}
 	for r := 1; r < len(m.places); r++ {
 		if !m.shares(m.members[m.places[r-1].Worker], m.members[m.places[r].Worker]) {
@@ -71,7 +71,7 @@ func (m *Machine) hosts() allreduce.Hosts {
 
 // roads says how the gradients of this generation travel, and why, where that is
 // news.
-func (m *Machine) roads() {
+func (m *machine) roads() {
 	if m.cfg.Road == "" || len(m.places) < 2 {
 		return
 	}
@@ -82,7 +82,7 @@ func (m *Machine) roads() {
 	}
 }
 
-func (m *Machine) roadText() string {
+func (m *machine) roadText() string {
 	if m.cfg.Road == NATSRoad {
 		return "nats between all workers (cluster.road is nats)"
 	}
@@ -127,7 +127,7 @@ func (m *Machine) roadText() string {
 
 // mustShare says why a worker cannot join a job whose ring is shared memory
 // alone; empty: it can.
-func (m *Machine) mustShare(j *Join) string {
+func (m *machine) mustShare(j *Join) string {
 	if m.cfg.Road != ShmRoad {
 		return ""
 	}
@@ -144,7 +144,7 @@ func (m *Machine) mustShare(j *Join) string {
 
 // unshare goes on without the memory of a worker that cannot reach a peer's. The
 // first time it may be that the peer is dead, which is not known yet.
-func (m *Machine) unshare(w *Member, e *Fault) {
+func (m *machine) unshare(w *Member, e *Fault) {
 	why := e.Error
 	if w.unreached++; w.unreached < 2 {
 		m.recall(fmt.Sprintf("worker %s%s cannot reach the memory of %s: %s", w.Worker, m.rankText(w.Worker), m.named(e.Peer), why))
@@ -161,7 +161,7 @@ func (m *Machine) unshare(w *Member, e *Fault) {
 
 // memories are the addresses of those that share memory with rank, by rank, and
 // empty for all others: an assignment of the most members must fit a message.
-func (m *Machine) memories(rank int) []string {
+func (m *machine) memories(rank int) []string {
 	if m.start.hosts == nil {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (m *Machine) memories(rank int) []string {
 // streams are where those take direct connections with whom rank may have one,
 // by rank, and empty for all others; and the secret of the generation. There are
 // none where there are to be no direct connections.
-func (m *Machine) streams(rank int) (l []string, secret string) {
+func (m *machine) streams(rank int) (l []string, secret string) {
 	if m.cfg.Road != DirectRoad || len(m.places) < 2 {
 		return nil, ""
 	}
@@ -192,7 +192,7 @@ func (m *Machine) streams(rank int) (l []string, secret string) {
 // neighbours are the ranks before and after rank in its ring, the last one's
 // being the first; where hosts share memory that ring is the lane of the ranks
 // with its place on their hosts.
-func (m *Machine) neighbours(rank int) []int {
+func (m *machine) neighbours(rank int) []int {
 	h := m.start.hosts
 	if h == nil {
 		n := len(m.places)

@@ -147,7 +147,7 @@ func play(t *testing.T, s scenario, in string) string {
 }
 
 // message makes one of the kinds of message of a line, or nil.
-func (c command) message() any {
+func (c command) message() Message {
 	typ, ok := kinds[c.verb]
 	if !ok {
 		return nil
@@ -158,7 +158,7 @@ func (c command) message() any {
 			c.t.Fatalf("%q: %v", c.line, err)
 		}
 	}
-	return m.Interface()
+	return m.Interface().(Message)
 }
 
 // setField sets a field by its name on the wire; a.b is field b of field a.
@@ -223,32 +223,32 @@ func setValue(f reflect.Value, val string) error {
 // show is an action in words.
 func show(a any) string {
 	switch a := a.(type) {
-	case Answer:
+	case answer:
 		if a.Refused != "" {
 			return "answer: refused, " + a.Refused
 		}
 		return "answer: welcome, state from " + [...]string{"the coordinator", "its peers", "itself"}[a.Source]
-	case Send:
+	case send:
 		return a.To + " <- " + showMessage(a.Msg)
 	case Tell:
 		return "tell " + showMessage(a.Msg)
-	case StepDone:
+	case stepDone:
 		var who []string
 		for _, r := range a.Reports {
 			who = append(who, r.Worker)
 		}
 		return fmt.Sprintf("step %d is done, say %s", a.Reports[0].Step, strings.Join(who, ", "))
-	case Save:
+	case save:
 		var who []string
 		for _, p := range a.Parts {
 			who = append(who, p.Worker)
 		}
 		return fmt.Sprintf("save step %d from %s", a.Step, strings.Join(who, ", "))
-	case Rewind:
+	case rewind:
 		return "rewind to the disk"
-	case Dropped:
+	case unwanted:
 		return a.Worker + " is not wanted back"
-	case Note:
+	case note:
 		if a.Bad {
 			return "warning: " + a.Text
 		}
@@ -271,7 +271,7 @@ func show(a any) string {
 	return fmt.Sprintf("%s %+v", strings.ToLower(reflect.TypeOf(a).Name()), a)
 }
 
-func showMessage(m any) string {
+func showMessage(m Message) string {
 	v := reflect.Indirect(reflect.ValueOf(m))
 	name := strings.ToLower(v.Type().Name())
 	switch m := m.(type) {
@@ -311,7 +311,7 @@ func TestMachineScenarios(t *testing.T) {
 	})
 }
 
-// machineScenario plays on a Machine. Verbs beside the messages:
+// machineScenario plays on a machine. Verbs beside the messages:
 //
 //	config [key=number …] [straggler=…] [divergence=…] [takeover=true]
 //	running WORKER …          those join, load, form and run
@@ -319,7 +319,7 @@ func TestMachineScenarios(t *testing.T) {
 //	stand WORKER …            those answer a recall, or have left their loop, at their step, or step= of digest=
 //	gone, stop, hopeless, scale, saved, restored    the driver's events
 type machineScenario struct {
-	m   *Machine
+	m   *machine
 	now time.Time
 }
 
@@ -331,8 +331,8 @@ func (s *machineScenario) state() string {
 	return fmt.Sprintf("%s, generation %d, step %d: %s", s.m.Phase(), s.m.Generation(), s.m.Committed(), strings.Join(l, ", "))
 }
 
-func (s *machineScenario) step(ev any) (out []string) {
-	for _, a := range s.m.Step(s.now, ev) {
+func (s *machineScenario) step(ev Event) (out []string) {
+	for _, a := range s.m.Handle(s.now, ev) {
 		out = append(out, show(a))
 	}
 	return out
@@ -342,7 +342,7 @@ func (s *machineScenario) step(ev any) (out []string) {
 func digestOf(step uint64) string { return fmt.Sprintf("d%d", step) }
 
 func (s *machineScenario) event(c command) (out []string) {
-	do := func(ev any) { out = append(out, s.step(ev)...) }
+	do := func(ev Event) { out = append(out, s.step(ev)...) }
 	m := s.m
 	switch c.verb {
 	case "config":
@@ -360,7 +360,7 @@ func (s *machineScenario) event(c command) (out []string) {
 		if d := c.args["store_wait"]; d != "" {
 			cfg.StoreWait = c.duration(d)
 		}
-		s.m = NewMachine(cfg, s.now)
+		s.m = newMachine(cfg, s.now)
 	case "after":
 		s.now = s.now.Add(c.duration(c.who[0]))
 		for _, id := range c.who[1:] {
@@ -369,14 +369,14 @@ func (s *machineScenario) event(c command) (out []string) {
 				if c.args["phase"] != "" {
 					phase = c.args["phase"]
 				}
-				for _, a := range s.m.Step(s.now, &Heartbeat{Worker: id, Generation: m.generation, Coordinator: "lead", Step: w.Step, Phase: phase}) {
-					if b, ok := a.(Send); !ok || reflect.TypeOf(b.Msg) != reflect.TypeFor[*Beat]() {
+				for _, a := range s.m.Handle(s.now, &Heartbeat{Worker: id, Generation: m.generation, Coordinator: "lead", Step: w.Step, At: phaseOf(phase), Phase: phase}) {
+					if b, ok := a.(send); !ok || reflect.TypeOf(b.Msg) != reflect.TypeFor[*Beat]() {
 						out = append(out, show(a))
 					}
 				}
 			}
 		}
-		do(Tick{})
+		do(tick{})
 	case "running":
 		for _, id := range c.who {
 			do(&Join{Protocol: Protocol, Worker: id, Host: "host", PID: 1})
@@ -421,7 +421,7 @@ func (s *machineScenario) event(c command) (out []string) {
 	case "hopeless":
 		do(Hopeless{"every worker process ends as soon as it begins"})
 	case "scale":
-		do(Scale{c.num("workers", 0)})
+		do(scaleTo{c.num("workers", 0)})
 	case "saved":
 		var err error
 		if c.args["err"] != "" {
@@ -430,15 +430,15 @@ func (s *machineScenario) event(c command) (out []string) {
 		if c.args["bad"] != "" {
 			err = &PartError{strings.Split(c.args["bad"], ","), "its files make another state"}
 		}
-		do(Saved{uint64(c.num("step", 0)), err})
+		do(saved{uint64(c.num("step", 0)), err})
 	case "restored":
 		var err error
 		if c.args["err"] != "" {
 			err = errors.New(c.args["err"])
 		}
-		do(Restored{Step: uint64(c.num("step", 0)), Err: err})
+		do(restored{Step: uint64(c.num("step", 0)), Err: err})
 	case "lead":
-		do(c.message())
+		do(c.message().(*Lead))
 	default:
 		if kinds[c.verb] == nil || len(c.who) == 0 {
 			c.t.Fatalf("unknown event, or no worker, in %q", c.line)
@@ -450,8 +450,17 @@ func (s *machineScenario) event(c command) (out []string) {
 	return out
 }
 
+// phaseOf is where a node stands that says so: the words of its step loop where
+// they are not a phase's name, as Node.Phase has it.
+func phaseOf(words string) nodePhase {
+	if i := slices.Index(nodePhases[:], words); i >= 0 {
+		return nodePhase(i)
+	}
+	return nodeStepping
+}
+
 // fromWorker is a message with what a worker says of itself filled in.
-func (s *machineScenario) fromWorker(c command, id string) any {
+func (s *machineScenario) fromWorker(c command, id string) Event {
 	msg := c.message()
 	v := reflect.ValueOf(msg).Elem()
 	v.FieldByName("Worker").SetString(strings.TrimPrefix(id, "@")) // @ is nobody
@@ -478,6 +487,7 @@ func (s *machineScenario) fromWorker(c command, id string) any {
 			e.Digest = digestOf(e.Step)
 		}
 	case *Heartbeat:
+		e.At = phaseOf(e.Phase)
 		if c.args["coordinator"] == "" {
 			e.Coordinator = "lead"
 		}
@@ -502,5 +512,5 @@ func (s *machineScenario) fromWorker(c command, id string) any {
 			}
 		}
 	}
-	return msg
+	return msg.(Event)
 }

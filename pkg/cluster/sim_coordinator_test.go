@@ -26,8 +26,8 @@ type simCoordinator struct {
 	*simDisk
 	name   string
 	idle   map[string]time.Time // members that have loaded, and are taken for loading
-	m      *Machine
-	clock  *Clock
+	m      *machine
+	clock  *clock
 	dead   bool
 	frozen bool
 	stash  []func()
@@ -61,19 +61,19 @@ func (s *sim) startCoordinator(takeover bool) {
 	if n := len(c.metrics); n > 0 {
 		reported = c.metrics[n-1]
 	}
-	c.m = NewMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: s.most, Micro: s.micro, Steps: uint64(s.steps),
+	c.m = newMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: s.most, Micro: s.micro, Steps: uint64(s.steps),
 		StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover, Deadline: time.Second, JoinTimeout: 20 * time.Second, Straggler: KeepStraggler, Divergence: s.divergence, MaxDivergences: s.strikes}, s.now)
 	s.coord = c
-	c.clock = NewClock(s.now, 2*tickPeriod(time.Second))
-	var tick func()
-	tick = func() {
+	c.clock = newClock(s.now, 2*tickPeriod(time.Second))
+	var beat func()
+	beat = func() {
 		if !c.dead {
-			c.do(func() { c.step(Tick{}) })
+			c.do(func() { c.step(tick{}) })
 			c.watchIdle()
-			s.after(simPeriod, tick)
+			s.after(simPeriod, beat)
 		}
 	}
-	s.after(simPeriod, tick)
+	s.after(simPeriod, beat)
 }
 
 // receive is what the bus brings for the coordinator, whoever that is.
@@ -87,9 +87,14 @@ func (s *sim) receive(b []byte, reply func([]byte)) {
 			s.fail("%v", err)
 			return
 		}
+		ev, ok := msg.(Event)
+		if !ok {
+			s.fail("a worker sends a %T", msg)
+			return
+		}
 		c.do(func() {
-			for _, a := range c.step(msg) {
-				if ans, ok := a.(Answer); ok && reply != nil {
+			for _, a := range c.step(ev) {
+				if ans, ok := a.(answer); ok && reply != nil {
 					w := &Welcome{Refused: ans.Refused, Source: ans.Source, StartStep: c.newest()}
 					reply(Encode(w))
 				}
@@ -98,13 +103,13 @@ func (s *sim) receive(b []byte, reply func([]byte)) {
 	}
 }
 
-func (c *simCoordinator) step(ev any) []any {
+func (c *simCoordinator) step(ev Event) []action {
 	s := c.s
 	if c.dead {
 		return nil
 	}
 	before := c.m.phase
-	acts := c.m.StepAt(c.clock, s.now, ev)
+	acts := c.m.HandleAt(c.clock, s.now, ev)
 	if c.m.phase != before {
 		s.logf("%s is %v", c.name, c.m.phase)
 		if c.m.phase == Settling {
@@ -113,29 +118,29 @@ func (c *simCoordinator) step(ev any) []any {
 	}
 	for _, a := range acts {
 		switch a := a.(type) {
-		case Send:
+		case send:
 			b := Encode(a.Msg)
 			s.carry(c.name, a.To, b, false, func(b []byte) {
 				if w := s.procs[a.To]; w != nil {
 					w.hear(b)
 				}
 			})
-		case Dropped:
+		case unwanted:
 			s.dropped[a.Worker] = true
-		case Note:
+		case note:
 			s.logf("%s: %s", c.name, a.Text)
 			c.lost(a.Text)
-		case StepDone:
+		case stepDone:
 			c.stepDone(a.Reports)
-		case Save:
+		case save:
 			s.after(s.between(time.Millisecond, 80*time.Millisecond), func() { c.do(func() { c.save(a) }) })
-		case Rewind:
+		case rewind:
 			s.rewinds++
 			step, slow := c.newest(), time.Millisecond
 			if s.rng.IntN(3) == 0 { // the disk is verified at leisure, and may be overtaken
 				slow = s.between(time.Millisecond, 1500*time.Millisecond)
 			}
-			s.after(slow, func() { c.do(func() { c.step(Restored{Step: step}) }) })
+			s.after(slow, func() { c.do(func() { c.step(restored{Step: step}) }) })
 		case Finish:
 			s.logf("%s finishes: %+v", c.name, a)
 			if a.Outcome == Superseded {
@@ -160,7 +165,7 @@ func (c *simCoordinator) step(ev any) []any {
 }
 
 // save fetches the parts of a checkpoint from the workers that offer them.
-func (c *simCoordinator) save(a Save) {
+func (c *simCoordinator) save(a save) {
 	s := c.s
 	if c.dead {
 		return
@@ -169,7 +174,7 @@ func (c *simCoordinator) save(a Save) {
 	for i, o := range a.Parts {
 		w := s.procs[o.Worker]
 		if w == nil || w.frozen || s.cut[w.id] || w.offers[o.Step] == nil {
-			c.step(Saved{a.Step, fmt.Errorf("part %d of worker %s is not there", i, o.Worker)})
+			c.step(saved{a.Step, fmt.Errorf("part %d of worker %s is not there", i, o.Worker)})
 			return
 		}
 		for j := i; j < len(state); j += len(a.Parts) {
@@ -180,5 +185,5 @@ func (c *simCoordinator) save(a Save) {
 		s.fail("the checkpoint of step %d is not the state after it", a.Step)
 	}
 	c.states[a.Step] = state
-	c.step(Saved{Step: a.Step})
+	c.step(saved{Step: a.Step})
 }

@@ -169,7 +169,7 @@ func (s *sim) disturb() {
 		if s.coord != nil && s.rng.IntN(2) == 0 {
 			s.logf("fault: scale to %d", n)
 			c := s.coord
-			c.do(func() { c.step(Scale{n}) })
+			c.do(func() { c.step(scaleTo{n}) })
 		}
 	case 9:
 		if s.coord != nil && !s.coord.frozen && s.rng.IntN(3) == 0 {

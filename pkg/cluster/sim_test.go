@@ -14,7 +14,7 @@ import (
 )
 
 // The simulation runs whole clusters in one goroutine on a virtual clock: the
-// real Machine, Nodes and ring Cores, with a toy model, over a network that
+// real machine, Nodes and ring Cores, with a toy model, over a network that
 // drops, repeats, delays, reorders, corrupts and parts, while processes are
 // killed, frozen and started. Everything that happens is a function of the
 // seed, so a seed that fails is run again with

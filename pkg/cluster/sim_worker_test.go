@@ -20,7 +20,7 @@ type simWorker struct {
 	harmed time.Time // when it was last started, frozen, or cut off
 	stash  []func()  // what happened while frozen
 	node   *Node
-	clock  *Clock
+	clock  *clock
 	state  []float32 // weights and momentum
 	step   uint64
 	have   bool
@@ -28,7 +28,7 @@ type simWorker struct {
 	losses map[int]float64
 	offers map[uint64][]float32
 
-	lane    Lane
+	lane    lane
 	run     int  // counts tasks; an older one's events are void
 	stopped bool // the task has been told to end
 	waits   bool // it waits for others; what computes cannot be interrupted
@@ -41,7 +41,7 @@ type simWorker struct {
 func (s *sim) startWorker(id string) {
 	s.nonce++
 	w := &simWorker{s: s, id: id, pid: s.nonce, harmed: s.now, offers: map[uint64][]float32{}}
-	w.lane = NewLane(w.task, w.cancel)
+	w.lane = newLane(w.task, w.cancel)
 	s.procs[id] = w
 	w.join()
 }
@@ -107,11 +107,11 @@ func (w *simWorker) join() {
 			return
 		}
 		w.node = NewNode(NodeConfig{Join: w.me(), Heartbeat: 200 * time.Millisecond}, w.s.now)
-		var tick func()
-		tick = func() { w.input(Tick{}); w.s.after(simPeriod, func() { w.do(tick) }) }
-		w.after(0, tick)
-		w.clock = NewClock(w.s.now, 200*time.Millisecond)
-		w.lane.Do(a)
+		var beat func()
+		beat = func() { w.input(tick{}); w.s.after(simPeriod, func() { w.do(beat) }) }
+		w.after(0, beat)
+		w.clock = newClock(w.s.now, 200*time.Millisecond)
+		w.lane.Do(Prepare{a})
 	})
 	w.after(300*time.Millisecond, w.join)
 }
@@ -166,26 +166,26 @@ func (w *simWorker) hear(b []byte) {
 			return
 		}
 		if w.node != nil {
-			w.input(msg)
+			w.input(msg.(NodeEvent))
 		}
 	})
 }
 
-func (w *simWorker) input(ev any) {
+func (w *simWorker) input(ev NodeEvent) {
 	s := w.s
 	if w.core != nil {
-		if _, ok := ev.(Tick); ok {
+		if _, ok := ev.(tick); ok {
 			w.core.Tick(s.now)
 			w.pump()
 		}
 	}
-	for _, a := range w.node.Step(w.clock.At(s.now), ev) {
+	for _, a := range w.node.Handle(w.clock.At(s.now), ev) {
 		switch a := a.(type) {
 		case Tell:
 			s.carry(w.id, "coordinator", Encode(a.Msg), false, func(b []byte) { s.receive(b, nil) })
 		case Introduced:
 			w.ask(a.Join, func(*Welcome) {})
-		case Load, Form, Run, Halt:
+		case Task:
 			w.lane.Do(a)
 		case Raise:
 			w.flags |= a.Flags
@@ -211,16 +211,16 @@ func (w *simWorker) input(ev any) {
 
 // task begins what takes time; end is its end. Only its own events count: it may
 // be told to stop, and then goes on until it can.
-func (w *simWorker) task(task any) {
+func (w *simWorker) task(task Task) {
 	s := w.s
 	w.run++
 	w.stopped, w.waits = false, false
 	run := w.run
 	switch a := task.(type) {
-	case *Welcome:
+	case Prepare:
 		w.after(s.between(time.Millisecond, 60*time.Millisecond), func() {
-			if a.Source == FromCoordinator {
-				w.load(a.StartStep)
+			if a.Welcome.Source == FromCoordinator {
+				w.load(a.Welcome.StartStep)
 			}
 			w.end(run, Loaded{Step: w.step, State: w.have, Digest: w.digest()})
 		})
@@ -248,7 +248,7 @@ func (w *simWorker) task(task any) {
 }
 
 // end tells of the end of a task.
-func (w *simWorker) end(run int, result any) {
+func (w *simWorker) end(run int, result NodeEvent) {
 	if run != w.run {
 		w.s.fail("%s: a task goes on after its end", w.id)
 		return

@@ -228,17 +228,17 @@ func TestStallsOfManyAreOneLine(t *testing.T) {
 // Heartbeats of those that wait for a job to begin, or for others to come to
 // rest, are answered without a look at all of them.
 func TestHeartbeatsAtRestLookAtNobodyElse(t *testing.T) {
-	m := NewMachine(Config{Workers: 9, Steps: 9, Micro: 9, Deadline: time.Minute, JoinTimeout: time.Minute}, simStart)
+	m := newMachine(Config{Workers: 9, Steps: 9, Micro: 9, Deadline: time.Minute, JoinTimeout: time.Minute}, simStart)
 	now := simStart
 	for _, id := range []string{"a", "b"} {
-		m.Step(now, &Join{Protocol: Protocol, Worker: id, Host: "host", PID: 1})
-		m.Step(now, &Ready{Worker: id, State: true, Digest: "d0"})
+		m.Handle(now, &Join{Protocol: Protocol, Worker: id, Host: "host", PID: 1})
+		m.Handle(now, &Ready{Worker: id, State: true, Digest: "d0"})
 	}
 	m.cfg.Workers = 2 // whoever looks begins now
-	if m.Step(now, &Heartbeat{Worker: "a"}); m.Phase() != Gathering {
+	if m.Handle(now, &Heartbeat{Worker: "a"}); m.Phase() != Gathering {
 		t.Errorf("a heartbeat made the job %v", m.Phase())
 	}
-	if m.Step(now, Tick{}); m.Phase() != Forming {
+	if m.Handle(now, tick{}); m.Phase() != Forming {
 		t.Errorf("after the next tick it is %v", m.Phase())
 	}
 }

@@ -67,7 +67,7 @@ func (w *Worker) serveState() error {
 
 // load takes state from the coordinator: a checkpoint's files, the init file,
 // or none where the seed decides.
-func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) any {
+func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) cluster.NodeEvent {
 	files := map[string]*safetensors.File{}
 	for _, b := range state {
 		if b.Size < 0 || b.Size > maxStateBytes {
@@ -114,7 +114,7 @@ func fileOf(blob string) string {
 func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d", file, step) }
 
 // form takes a place in a new generation: it listens on the ring before anyone sends.
-func (w *Worker) form(ctx context.Context, a *cluster.Assign) any {
+func (w *Worker) form(ctx context.Context, a *cluster.Assign) cluster.NodeEvent {
 	w.settled(ctx)
 	w.leaveRing() // of the generation before, in which all stand
 	if got := w.trainer.Digest(); len(a.Sources) == 0 && got != a.Digest {

@@ -396,9 +396,9 @@ func TestRescue(t *testing.T) {
 }
 
 // hears has what a worker says come to the test instead of to a driver.
-func hears(w *Worker) <-chan any {
-	said := make(chan any, 16)
-	w.say = func(ev any) { said <- ev }
+func hears(w *Worker) <-chan cluster.NodeEvent {
+	said := make(chan cluster.NodeEvent, 16)
+	w.say = func(ev cluster.NodeEvent) { said <- ev }
 	return said
 }
 

@@ -44,7 +44,7 @@ type Worker struct {
 	Log          *zap.Logger
 
 	agent   *cluster.Agent
-	say     func(ev any) // of the driver
+	say     func(cluster.NodeEvent) // of the driver
 	job     *job.Job
 	rt      *tensor.Runtime
 	trainer *Trainer // of Do, but for what its lock guards
@@ -66,9 +66,6 @@ type Worker struct {
 }
 
 var _ cluster.Work = (*Worker)(nil)
-
-// prepare is the first task of a worker: the job as the coordinator has it.
-type prepare struct{ welcome *cluster.Welcome }
 
 // Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
@@ -110,7 +107,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	driver := cluster.NewDriver(node, agent.Inbox(), w)
 	w.say = driver.Say
 	running, cancel := context.WithCancel(ctx)
-	exit := driver.Run(running, prepare{welcome})
+	exit := driver.Run(running, welcome)
 	defer func() { // before the runtime that it uses
 		cancel()
 		w.behind.Wait()
@@ -125,7 +122,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 
 // Do carries out what takes time. A panic is an event: a worker that is at
 // fault says so.
-func (w *Worker) Do(ctx context.Context, action any) (ev any) {
+func (w *Worker) Do(ctx context.Context, task cluster.Task) (ev cluster.NodeEvent) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.Log.Error("panic", zap.Any("value", p), zap.ByteString("stack", debug.Stack()))
@@ -139,15 +136,15 @@ func (w *Worker) Do(ctx context.Context, action any) (ev any) {
 			w.Log.Error("cannot load", zap.Error(l.Err))
 		}
 	}()
-	switch a := action.(type) {
-	case prepare:
-		if err := w.prepare(ctx, a.welcome); err != nil {
+	switch a := task.(type) {
+	case cluster.Prepare:
+		if err := w.prepare(ctx, a.Welcome); err != nil {
 			return cluster.LoadFailed{Err: err}
 		}
-		if a.welcome.Source != cluster.FromCoordinator {
+		if a.Welcome.Source != cluster.FromCoordinator {
 			return cluster.Loaded{}
 		}
-		return w.load(ctx, a.welcome.StartStep, a.welcome.State)
+		return w.load(ctx, a.Welcome.StartStep, a.Welcome.State)
 	case cluster.Load:
 		return w.load(ctx, a.Restore.StartStep, a.Restore.State)
 	case cluster.Form:
@@ -160,11 +157,11 @@ func (w *Worker) Do(ctx context.Context, action any) (ev any) {
 		w.leaveRing()
 		return cluster.HaltedNow{Digest: w.trainer.Digest()}
 	}
-	panic(fmt.Sprintf("train: %T is no task", action))
+	panic(fmt.Sprintf("train: %T is no task", task))
 }
 
 // Act carries out what is done at once.
-func (w *Worker) Act(ctx context.Context, action any) {
+func (w *Worker) Act(ctx context.Context, action cluster.NodeAction) {
 	switch a := action.(type) {
 	case cluster.Tell:
 		if err := w.agent.Tell(a.Msg); err != nil { // what matters is said again
@@ -190,7 +187,7 @@ func (w *Worker) Act(ctx context.Context, action any) {
 
 // Look says what the step loop is doing, and what the ring has waited for
 // beyond the stated time, every so often.
-func (w *Worker) Look() (words string, ev any) {
+func (w *Worker) Look() (words string, ev cluster.NodeEvent) {
 	if p := w.words.Load(); p != nil {
 		words = *p
 	}
@@ -307,7 +304,7 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 
 // steps is the step loop of one generation. It ends with the job's last step,
 // with the step that the ring's flags name, with the generation, or at fault.
-func (w *Worker) steps(ctx context.Context, a *cluster.Assign) any {
+func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent {
 	err := w.loop(ctx, a)
 	t := w.trainer
 	if err == nil {
