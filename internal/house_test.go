@@ -40,6 +40,7 @@ var may = map[string][]string{
 	"pkg/eval":             {"internal/plain", "pkg/tensor", "pkg/models", "pkg/data"},
 	"pkg/train":            {"pkg/weights", "internal/limits", "internal/machine", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
 	"pkg/natsbus":          {"internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
+	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/natsbus", "pkg/tensor", "pkg/train", "pkg/weights"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
 	"internal/bench":       {"internal/picture", "internal/plain", "internal/safetensors", "internal/usage", "pkg/tensor", "pkg/models", "pkg/allreduce", "pkg/allreduce/shm", "pkg/natsbus", "pkg/train", "pkg/job"},
@@ -66,6 +67,7 @@ var may = map[string][]string{
 		"pkg/job",
 		"pkg/models",
 		"pkg/natsbus",
+		"pkg/run",
 		"pkg/tensor",
 		"pkg/train",
 		"pkg/weights",
@@ -79,7 +81,7 @@ var may = map[string][]string{
 var owners = map[string][]string{
 	"github.com/nats-io/": {"pkg/natsbus"},
 	"github.com/spf13/":   {"internal/cli"},
-	"go.uber.org/zap":     {"internal/cli", "pkg/train"},
+	"go.uber.org/zap":     {"internal/cli", "pkg/run", "pkg/train"},
 	"gonum.org/v1/plot":   {"internal/picture"},
 }
 

@@ -34,8 +34,4 @@ func TestCommandLineIsTheOneThatWasGiven(t *testing.T) {
 			t.Errorf("--%s is %q again, want %q", name, got, want)
 		}
 	}
-	hint := joinHint("--nats nats://h:1", "j", "my run/token", true, "")
-	if want := "worker --nats nats://h:1 --job j --token-file 'my run/token' --tls-ca CA.pem"; hint != want {
-		t.Errorf("the join hint is %s, want %s", hint, want)
-	}
 }

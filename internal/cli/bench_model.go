@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
 	"github.com/vlaring/vlaring/internal/bench"
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 func newBenchModel() *cobra.Command {
@@ -61,7 +63,7 @@ func printModel(out io.Writer, r *bench.ModelReport) error {
 		cost bench.RoadCost
 	}{{"broker", r.Broker}, {"mesh", r.Mesh}} {
 		c := t.cost
-		fmt.Fprintf(out, "%-6s  %.0f µs a message, %.0f µs of processor time; %.2f CPU-seconds a GB sent; chunks of %s\n", t.name, 1e6*c.Alpha, 1e6*c.Message, 1e9*c.Byte, bytesText(int64(c.Chunk)))
+		fmt.Fprintf(out, "%-6s  %.0f µs a message, %.0f µs of processor time; %.2f CPU-seconds a GB sent; chunks of %s\n", t.name, 1e6*c.Alpha, 1e6*c.Message, 1e9*c.Byte, plain.Bytes(int64(c.Chunk)))
 	}
 	if r.Memory > 0 {
 		fmt.Fprintf(out, "shm     %.2f GB/s within a host, of the slowest measured\n", r.Memory/1e9)
@@ -74,7 +76,7 @@ func printModel(out io.Writer, r *bench.ModelReport) error {
 			if b.Gbps == 0 {
 				limit, link = "-", "-"
 			}
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%d\t\n", b.Topology, b.Ranks, bytesText(int64(b.Bytes)), limit, b.MS, b.Model, b.MS/b.Model, link, b.Bound, b.Repeats)
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%d\t\n", b.Topology, b.Ranks, plain.Bytes(int64(b.Bytes)), limit, b.MS, b.Model, b.MS/b.Model, link, b.Bound, b.Repeats)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -89,7 +91,7 @@ func printModel(out io.Writer, r *bench.ModelReport) error {
 		if b.Until == bench.MostHosts {
 			until = fmt.Sprintf(">%d", b.Until)
 		}
-		fmt.Fprintf(w, "%s\t%g\t%d\t%.3f\t%.3f\t%s\t%s\t%.3f\t%.3f\t%.3f\t%.3f\t\n", bytesText(int64(b.Bytes)), b.Gbps, b.Hosts, b.Floor, b.Ring, b.Bound, until, b.Broker, b.Tree, b.Exchange, b.Levels)
+		fmt.Fprintf(w, "%s\t%g\t%d\t%.3f\t%.3f\t%s\t%s\t%.3f\t%.3f\t%.3f\t%.3f\t\n", plain.Bytes(int64(b.Bytes)), b.Gbps, b.Hosts, b.Floor, b.Ring, b.Bound, until, b.Broker, b.Tree, b.Exchange, b.Levels)
 	}
 	if err := w.Flush(); err != nil {
 		return err

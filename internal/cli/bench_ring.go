@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
 	"github.com/vlaring/vlaring/internal/bench"
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/job"
 )
 
@@ -68,7 +70,7 @@ measures between hosts, on which this program must lie at the same path.`,
 }
 
 func printRing(out io.Writer, r *bench.RingReport, window int) error {
-	fmt.Fprintf(out, "%s; window %s\n\n", &r.Host, bytesText(int64(window)))
+	fmt.Fprintf(out, "%s; window %s\n\n", &r.Host, plain.Bytes(int64(window)))
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "ROAD\tRANKS\tBYTES\tCHUNK\tMS\tGB/s\tCPU s/GB\tOF SENT\tREPEATED\t\n")
 	for _, b := range r.Rows {
@@ -82,7 +84,7 @@ func printRing(out io.Writer, r *bench.RingReport, window int) error {
 				perSent = fmt.Sprintf("%.2f", b.PerSent)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.3f\t%s\t%s\t%s\t%d\t\n", strings.TrimSpace(b.Road+" "+b.Topology), b.Ranks, bytesText(int64(b.Bytes)), bytesText(int64(b.Chunk)), b.MS, rate, perGB, perSent, b.Repeats)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.3f\t%s\t%s\t%s\t%d\t\n", strings.TrimSpace(b.Road+" "+b.Topology), b.Ranks, plain.Bytes(int64(b.Bytes)), plain.Bytes(int64(b.Chunk)), b.MS, rate, perGB, perSent, b.Repeats)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
 	"github.com/vlaring/vlaring/internal/bench"
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 func newBenchStep() *cobra.Command {
@@ -110,11 +112,11 @@ func printStep(out io.Writer, r *bench.StepReport) error {
 	}
 	fmt.Fprintf(out, "%-18s %8d a step, %d bytes\n", "Go allocations", r.Allocs, r.AllocBytes)
 	if r.Resident > 0 {
-		fmt.Fprintf(out, "%-18s %s peak resident\n", "memory", bytesText(r.Resident))
+		fmt.Fprintf(out, "%-18s %s peak resident\n", "memory", plain.Bytes(r.Resident))
 	}
 	p := r.Plan
-	fmt.Fprintf(out, "%-18s %s: parameters %s, gradients %s, moments %s, activations %s, batch %s\n\n", "memory planned", bytesText(p.Total), bytesText(p.Parameters), bytesText(p.Gradients),
-		bytesText(p.Moments), bytesText(p.Activations), bytesText(p.Batch))
+	fmt.Fprintf(out, "%-18s %s: parameters %s, gradients %s, moments %s, activations %s, batch %s\n\n", "memory planned", plain.Bytes(p.Total), plain.Bytes(p.Parameters), plain.Bytes(p.Gradients),
+		plain.Bytes(p.Moments), plain.Bytes(p.Activations), plain.Bytes(p.Batch))
 	var l []string
 	for _, p := range r.Phases {
 		l = append(l, fmt.Sprintf("%s %.1f ms (%s)", p.Name, p.MS, percent(p.Share)))

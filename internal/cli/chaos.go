@@ -25,6 +25,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 type chaosFlags struct {
@@ -247,7 +248,7 @@ func (r *chaosReport) sum() {
 		case f.Worker == "":
 		case f.Workers == 1: // with it goes all state: back to the last checkpoint
 			f.Kind += ", the only one"
-		case !local(f.Worker):
+		case !run.Local(f.Worker):
 			f.Kind += ", from elsewhere"
 		}
 		by[f.Kind] = append(by[f.Kind], f.Seconds)
@@ -418,7 +419,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		return "", nil, err
 	}
 	defer func() { broker.Shutdown() }()
-	port, token := portOf(broker.URL()), broker.Token()
+	port, token := run.PortOf(broker.URL()), broker.Token()
 	args := x.args(dir, "--nats", broker.URL(), "--set", "cluster.topology=broker") // one that can be restarted
 	if coord, err = x.start(ctx, dir, args, token); err != nil {
 		return "", nil, err
@@ -441,16 +442,16 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 		}
 	}()
 	watch := &commits{path: filepath.Join(dir, "metrics.jsonl")}
-	var last jobStatus
+	var last run.Status
 	status := func() bool {
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		b, err := cluster.AskJob(try, conn.Bus(), x.job.Name, cluster.Ask{What: "status"})
 		return err == nil && json.Unmarshal(b, &last) == nil
 	}
-	worker := func() (workerStatus, bool) {
+	worker := func() (run.WorkerStatus, bool) {
 		if len(last.Workers) == 0 {
-			return workerStatus{}, false
+			return run.WorkerStatus{}, false
 		}
 		return last.Workers[x.rng.IntN(len(last.Workers))], true
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -33,7 +34,7 @@ func newCheckpoint() *cobra.Command {
 
 // checkpointsDir accepts a run directory or its checkpoints directory.
 func checkpointsDir(dir string) string {
-	if sub := filepath.Join(dir, "checkpoints"); isDir(sub) {
+	if sub := filepath.Join(dir, "checkpoints"); run.IsDir(sub) {
 		return sub
 	}
 	return dir
@@ -48,7 +49,7 @@ func newCheckpointLs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, e := os.Stat(filepath.Join(args[0], "run.json")); len(list) == 0 && e != nil && !isDir(filepath.Join(args[0], "checkpoints")) {
+			if _, e := os.Stat(filepath.Join(args[0], "run.json")); len(list) == 0 && e != nil && !run.IsDir(filepath.Join(args[0], "checkpoints")) {
 				return noCheckpoint(args[0])
 			}
 			if asJSON {
@@ -57,7 +58,7 @@ func newCheckpointLs() *cobra.Command {
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "STEP\tSIZE\tCREATED\tSTATE\tDIRECTORY")
 			for _, e := range list {
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Step, bytesText(e.Size), e.Created.Format("2006-01-02 15:04:05"), e.State, e.Dir)
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Step, plain.Bytes(e.Size), e.Created.Format("2006-01-02 15:04:05"), e.State, e.Dir)
 			}
 			return w.Flush()
 		},
@@ -86,7 +87,7 @@ func newCheckpointShow() *cobra.Command {
 			fmt.Fprintf(out, "%s\njob %s, step %d, next sample %d, seed %d\nsaved %s by %s with %d worker(s)\n", dir, m.Job, m.Step, m.Cursor, m.Seed,
 				m.Created.Format("2006-01-02 15:04:05"), m.Software, m.World)
 			for _, f := range m.Files {
-				fmt.Fprintf(out, "%-24s %10s  sha256 %s\n", f.Name, bytesText(f.Size), f.SHA256)
+				fmt.Fprintf(out, "%-24s %10s  sha256 %s\n", f.Name, plain.Bytes(f.Size), f.SHA256)
 			}
 			f, err := safetensors.Open(filepath.Join(dir, train.ModelFile))
 			if err != nil {
@@ -135,7 +136,7 @@ func newCheckpointVerify() *cobra.Command {
 				} else if err := rep.Err(); err != nil {
 					fmt.Fprintf(c.OutOrStdout(), "BAD  %v\n", err)
 				} else {
-					fmt.Fprintf(c.OutOrStdout(), "ok   %s: step %d, %s\n", d, rep.Step, bytesText(rep.Bytes))
+					fmt.Fprintf(c.OutOrStdout(), "ok   %s: step %d, %s\n", d, rep.Step, plain.Bytes(rep.Bytes))
 				}
 				if err := rep.Err(); err != nil && bad == nil {
 					bad = err
@@ -147,5 +148,3 @@ func newCheckpointVerify() *cobra.Command {
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a checkpoint")
 	return c
 }
-
-func bytesText(n int64) string { return plain.Bytes(n) }

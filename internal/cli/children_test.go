@@ -1,123 +1,23 @@
 package cli
 
 import (
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/vlaring/vlaring/pkg/run"
 )
-
-// Which processes are started, for what there is: ids with = are members, with
-// ! orphans, with + run, with . wait, with x have given up.
-func TestMissingChildren(t *testing.T) {
-	for _, c := range []struct {
-		there string
-		want  int
-		all   bool
-		start string
-	}{
-		{"", 3, false, "w0 w1 w2"},
-		{"=w0 +w0 =w1 +w1", 2, false, ""},
-		{"=w0 +w0 =w2 +w2", 3, false, "w1"},
-		{"=w1 !w1", 1, false, ""}, // an id below that of the one alive is free
-		{"=w1 !w1", 2, false, "w0"},
-		{"!w5", 2, false, "w0"}, // lost for a while, but alive
-		{".w0", 2, false, "w1"},
-		{"=x7 =w0 +w0", 2, false, "w1"},
-		{"=x7 =w0 +w0", 2, true, ""}, // once the job is scaled, those from elsewhere count
-		{"xw0", 2, false, "w1"},
-		{"xw0 xw1", 2, false, ""},
-		{"xw4 =w0 +w0", 2, false, "w1"},
-		{"=w0 =w1 =w2", 1, false, ""},
-	} {
-		k := &children{want: c.want, all: c.all, slots: map[string]*slot{}, members: map[string]bool{}, orphans: map[string]int{}}
-		place := func(id string) *slot {
-			if k.slots[id] == nil {
-				k.slots[id] = &slot{}
-			}
-			return k.slots[id]
-		}
-		for _, f := range strings.Fields(c.there) {
-			switch id := f[1:]; f[0] {
-			case '=':
-				k.members[id] = true
-			case '!':
-				k.orphans[id] = 1
-			case '+':
-				place(id).cmd = &exec.Cmd{}
-			case '.':
-				place(id).waiting = true
-			case 'x':
-				place(id).gaveUp = true
-			}
-		}
-		ids, _, _ := k.missing()
-		if got := strings.Join(ids, " "); got != c.start {
-			t.Errorf("%q with %d wanted (all: %v): started %q, want %q", c.there, c.want, c.all, got, c.start)
-		}
-	}
-}
-
-// One of this machine's workers that was let go as a straggler is not replaced;
-// one from elsewhere is not this machine's to replace.
-func TestDroppedChild(t *testing.T) {
-	k := &children{want: 3, slots: map[string]*slot{}, members: map[string]bool{"w0": true, "w1": true, "x7": true}, orphans: map[string]int{"w1": 1}}
-	for _, id := range []string{"w0", "w2"} {
-		k.slots[id] = &slot{cmd: &exec.Cmd{}}
-	}
-	k.dropped("x7")
-	k.dropped("w2")
-	k.slots["w2"].cmd = nil
-	if ids, _, _ := k.missing(); len(ids) > 0 {
-		t.Errorf("%v is to replace a straggler", ids)
-	}
-	k.dropped("w1")
-	delete(k.orphans, "w1")
-	delete(k.members, "w1")
-	if ids, _, _ := k.missing(); len(ids) > 0 {
-		t.Errorf("%v is to replace a straggler that another coordinator had started", ids)
-	}
-	k.want = 2
-	if ids, _, _ := k.missing(); len(ids) != 1 {
-		t.Errorf("once more are wanted %v are started", ids)
-	}
-}
-
-// A process that has ended does not run, though its parent has not asked yet.
-func TestRunning(t *testing.T) {
-	cmd := exec.Command("sleep", "60")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if !running(cmd.Process.Pid) {
-		t.Error("a process that sleeps does not run")
-	}
-	cmd.Process.Kill()
-	if runtime.GOOS == "linux" {
-		for end := time.Now().Add(30 * time.Second); running(cmd.Process.Pid); runtime.Gosched() {
-			if time.Now().After(end) {
-				t.Fatal("a process that was killed runs")
-			}
-		}
-	}
-	cmd.Wait()
-	if running(cmd.Process.Pid) {
-		t.Error("a process that is gone runs")
-	}
-}
 
 // A lone worker that is killed again and again, before the job gets beyond where
 // it was, is not started for ever: the job ends, and says what became of it.
 func TestLoneWorkerKilledAgainAndAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--set", "train.steps=1000000", "--set", "schedule.min_lr=null", "--set", "checkpoint.every=0")
-	for i := range maxEnds { // it comes less far each time: not beyond the first
+	for i := range 5 { // it comes less far each time: not beyond the first
 		pid := int(p.event("joined")["pid"].(float64))
 		if i == 0 {
-			until(t, "30 steps", func() bool { return lineCount(filepath.Join(dir, metricsFile)) > 30 })
+			until(t, "30 steps", func() bool { return lineCount(filepath.Join(dir, run.MetricsFile)) > 30 })
 		} else {
 			until(t, "a place for it", func() bool { return strings.Count(p.errText(), "1 workers from step") > i })
 		}

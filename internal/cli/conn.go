@@ -7,12 +7,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 )
 
 // tokenEnv holds the broker's token where no --token-file is given.
 const tokenEnv = "VLARING_TOKEN"
+
+// childEnv marks a worker process that a coordinator started, and says whose
+// the server is: what else has taken the port of a broker of ours must not be
+// shown the token.
+const (
+	childEnv      = "VLARING_CHILD"
+	childOfServer = "1"
+	childOfBroker = "broker"
+)
 
 // connFlags say how to reach a NATS server and how to prove who one is.
 type connFlags struct {
@@ -61,7 +71,7 @@ func (f *connFlags) credentials(warn func(text string)) (natsbus.Credentials, er
 			return c, usagef("--token-file: %w", err)
 		}
 		if i, err := os.Stat(f.tokenFile); err == nil && i.Mode().IsRegular() && i.Mode().Perm()&0o004 != 0 {
-			warn(fmt.Sprintf("every user of this machine can read the token in %s (mode %04o), and may stop the job with it: chmod 600 %s", f.tokenFile, i.Mode().Perm(), shellWord(f.tokenFile)))
+			warn(fmt.Sprintf("every user of this machine can read the token in %s (mode %04o), and may stop the job with it: chmod 600 %s", f.tokenFile, i.Mode().Perm(), plain.ShellWord(f.tokenFile)))
 		}
 		if secret = strings.TrimSpace(string(b)); secret == "" {
 			return c, usagef("--token-file %s is empty", f.tokenFile)
@@ -78,15 +88,16 @@ func (f *connFlags) credentials(warn func(text string)) (natsbus.Credentials, er
 	return c, nil
 }
 
-// joinHint is the command that a worker elsewhere would type.
-// tlsName is what it has to ask for, where the address does not say it.
-func joinHint(where, job, tokenFile string, tls bool, tlsName string) string {
-	s := fmt.Sprintf("worker %s --job %s --token-file %s", where, job, shellWord(tokenFile))
-	if tls {
-		s += " --tls-ca CA.pem"
+func withoutEnv(env []string, names ...string) []string {
+	var out []string
+next:
+	for _, e := range env {
+		for _, n := range names {
+			if strings.HasPrefix(e, n+"=") {
+				continue next
+			}
+		}
+		out = append(out, e)
 	}
-	if tlsName != "" {
-		s += " --tls-server-name " + shellWord(tlsName)
-	}
-	return s
+	return out
 }

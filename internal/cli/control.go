@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -20,78 +19,8 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/run"
 )
-
-// jobStatus is what a coordinator says of its running job.
-type jobStatus struct {
-	Job        string         `json:"job"`
-	Phase      string         `json:"phase"`
-	Step       uint64         `json:"step"`
-	Steps      uint64         `json:"steps"`
-	Stored     uint64         `json:"stored"` // newest step on the disk
-	Generation uint64         `json:"generation"`
-	Loss       float64        `json:"loss"`
-	Refused    string         `json:"refused,omitempty"` // why the last step made no update; then there is no loss
-	SamplesSec float64        `json:"samples_per_s"`
-	ETA        string         `json:"eta"`
-	Workers    []workerStatus `json:"workers"`
-	Omitted    int            `json:"omitted,omitempty"` // workers beyond what one message holds
-	Note       string         `json:"note,omitempty"`    // of scale: what so many workers do
-}
-
-type workerStatus struct {
-	Worker   string  `json:"worker"`
-	Rank     int     `json:"rank"` // -1: none yet
-	Host     string  `json:"host"`
-	PID      int     `json:"pid"`
-	Threads  int     `json:"threads"`
-	CPU      string  `json:"cpu"`
-	Step     uint64  `json:"step"`
-	Phase    string  `json:"phase"`
-	Spare    bool    `json:"spare,omitempty"`
-	Slowdown float64 `json:"slowdown,omitempty"` // its time a micro-batch over the others' median
-}
-
-// status runs on the coordinator's goroutine.
-func (r *run) status(p cluster.Phase, members []cluster.Member) any {
-	s := jobStatus{Job: r.job.Name, Phase: p.String(), Step: r.last.Step, Steps: uint64(r.job.Train.Steps), Generation: r.last.Generation,
-		Loss: r.last.Loss, Refused: r.last.Refused, SamplesSec: r.last.SamplesSec, Workers: []workerStatus{}}
-	s.Stored, s.ETA = r.view.standing()
-	s.Note, r.word = r.word, ""
-	size := 0
-	for i, m := range members {
-		w := workerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown}
-		b, err := json.Marshal(w)
-		if size += len(b) + 1; err != nil || size > limits.Message/2 {
-			s.Omitted = len(members) - i
-			break
-		}
-		s.Workers = append(s.Workers, w)
-	}
-	return s
-}
-
-// scaled is told that somebody wants n workers. What that does is told to both
-// who asks and who reads the log.
-func (r *run) scaled(n int) {
-	if r.word = scaleWord(n, r.job.Groups(), r.local, r.threads, runtime.GOMAXPROCS(0)); r.word != "" {
-		r.log.Warn(r.word)
-	}
-	r.aside.do(func() { r.children.scale(n) })
-}
-
-// scaleWord says what of n workers is of no use to a job with so many
-// micro-batches a step, whose workers of this machine compute with threads each.
-func scaleWord(n, micro, local, threads, cores int) string {
-	var words []string
-	if n > micro {
-		words = append(words, fmt.Sprintf("a step has %d micro-batches, so %d of %d workers will compute nothing: they follow each step and step in where one is lost; a smaller batch.micro has work for more", micro, n-micro, n))
-	}
-	if local > 0 && n > local && n*threads > cores {
-		words = append(words, fmt.Sprintf("%d workers of %d thread(s) share the %d core(s) of this machine", n, threads, cores))
-	}
-	return strings.Join(words, "; ")
-}
 
 // controlFlags say which running job is meant: by its run directory, or by
 // server and name.
@@ -122,10 +51,10 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 		if ended, err := f.ended(c, dir, q); ended || err != nil {
 			return err
 		}
-		a, err := readAddress(dir)
+		a, err := run.ReadAddress(dir)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			return usagef("%s is not the directory of a run that goes on: it has no %s\ngive the directory that train was given by --run-dir, or --nats URL and --job NAME", dir, addressFile)
+			return usagef("%s is not the directory of a run that goes on: it has no %s\ngive the directory that train was given by --run-dir, or --nats URL and --job NAME", dir, run.AddressFile)
 		case err != nil:
 			return err
 		}
@@ -157,26 +86,26 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 		fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
 		return nil
 	}
-	var s jobStatus
+	var s run.Status
 	if err := json.Unmarshal(b, &s); err != nil {
 		return fmt.Errorf("the coordinator's status: %w", err)
 	}
-	s.print(c.OutOrStdout())
+	printStatus(c.OutOrStdout(), &s)
 	return nil
 }
 
 // ended answers for the run of a directory that has come to its end, which
 // nobody else does any more; it is false for one that goes on.
 func (f *controlFlags) ended(c *cobra.Command, dir string, q cluster.Ask) (bool, error) {
-	o, err := readOrigin(dir)
-	if errors.Is(err, os.ErrNotExist) || err == nil && o.State == stateRunning {
+	o, err := run.ReadOrigin(dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && o.State == run.StateRunning {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
 	name := filepath.Base(dir)
-	if a, err := readAddress(dir); err == nil {
+	if a, err := run.ReadAddress(dir); err == nil {
 		name = a.Job
 	}
 	text := fmt.Sprintf("the run in %s has ended: %s at step %d", dir, o.State, o.Step)
@@ -184,7 +113,7 @@ func (f *controlFlags) ended(c *cobra.Command, dir string, q cluster.Ask) (bool,
 		return false, fmt.Errorf("%s: there is nothing to scale", text)
 	}
 	if f.asJSON {
-		return true, json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"job": name, "phase": cluster.Ended.String(), "outcome": o.State, "step": o.Step, "workers": []workerStatus{}})
+		return true, json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"job": name, "phase": cluster.Ended.String(), "outcome": o.State, "step": o.Step, "workers": []run.WorkerStatus{}})
 	}
 	_, err = fmt.Fprintln(c.OutOrStdout(), text)
 	return true, err
@@ -204,7 +133,7 @@ func died(dir string, err error) error {
 	return fmt.Errorf("the coordinator of the run in %s has died, and its workers may live on: start it again with the command that it was started with (%w)", dir, err)
 }
 
-func (s *jobStatus) print(out io.Writer) {
+func printStatus(out io.Writer, s *run.Status) {
 	loss := fmt.Sprintf("loss %.5f", s.Loss)
 	if s.Refused != "" {
 		loss = "no update"

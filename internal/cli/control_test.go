@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // long is a job that ends only when it is told to.
@@ -20,7 +22,7 @@ func TestStatusScaleStop(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, long(dir, "--workers", "2")...)
 	p.event("step")
-	status := func(args ...string) (s jobStatus) {
+	status := func(args ...string) (s run.Status) {
 		t.Helper()
 		code, stdout, stderr := call(t, bin.coordinator, append(args, dir, "--json")...)
 		if code != 0 {
@@ -89,7 +91,7 @@ func TestWorkerJoinsAndLeaves(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, long(dir, "--workers", "1")...)
 	p.event("step")
-	a, err := readAddress(dir)
+	a, err := run.ReadAddress(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +115,7 @@ func TestSecondCoordinator(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, long(dir, "--workers", "1")...)
 	p.event("step")
-	a, err := readAddress(dir)
+	a, err := run.ReadAddress(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,29 +151,5 @@ func TestHandover(t *testing.T) {
 	call(t, bin.coordinator, "stop", dir)
 	if code, _ := p.wait(); code != exitResume {
 		t.Errorf("exit code %d\n%s", code, p.errText())
-	}
-}
-
-// Who asks for more workers than there is work or room for hears what they do.
-func TestScaleWord(t *testing.T) {
-	for _, c := range []struct {
-		n, micro, local, threads, cores int
-		want                            []string // in what is said; none: nothing is
-	}{
-		{40, 6, 3, 1, 2, []string{"a step has 6 micro-batches, so 34 of 40 workers will compute nothing", "40 workers of 1 thread(s) share the 2 core(s)"}},
-		{6, 6, 3, 1, 8, nil},
-		{2, 6, 3, 4, 2, nil}, // fewer than before
-		{8, 6, 0, 1, 2, []string{"2 of 8 workers"}},
-		{6, 6, 3, 2, 8, []string{"6 workers of 2 thread(s) share the 8 core(s)"}},
-	} {
-		got := scaleWord(c.n, c.micro, c.local, c.threads, c.cores)
-		for _, w := range c.want {
-			if !strings.Contains(got, w) {
-				t.Errorf("%+v: %q", c, got)
-			}
-		}
-		if (got == "") != (c.want == nil) {
-			t.Errorf("%+v: %q", c, got)
-		}
 	}
 }

@@ -15,8 +15,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // dataFlags are the flags of data check and data info.
@@ -229,7 +231,7 @@ func checkData(c *cobra.Command, arg string, f *dataFlags) (err error) {
 			if !f.asJSON {
 				fmt.Fprintf(out, "stopped: %s in what was checked\n", counted(l.n, "fault"))
 			}
-			return errors.Join(l.err, resumableError{"stopped by Ctrl-C before everything was checked"})
+			return errors.Join(l.err, run.ResumableError{Text: "stopped by Ctrl-C before everything was checked"})
 		case err != nil && f.asJSON, err != nil && l.n > 0: // what the records left out have led to
 			l.add(data.Fault{Kind: "data", What: err.Error()})
 		case err != nil:
@@ -288,9 +290,9 @@ func infoData(c *cobra.Command, arg string, f *dataFlags) error {
 		}}, data.Watch{})
 		switch {
 		case ctx.Err() != nil:
-			return resumableError{"stopped by Ctrl-C"}
+			return run.ResumableError{Text: "stopped by Ctrl-C"}
 		case err != nil:
-			return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, shellWord(arg))
+			return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(arg))
 		case f.asJSON:
 			if err := json.NewEncoder(out).Encode(sum); err != nil {
 				return err
@@ -300,7 +302,7 @@ func infoData(c *cobra.Command, arg string, f *dataFlags) error {
 		}
 	}
 	if faults > 0 {
-		return fmt.Errorf("%s cannot be used; the first: %s\nlist all that is wrong: coordinator data check %s", counted(faults, "sample"), first, shellWord(arg))
+		return fmt.Errorf("%s cannot be used; the first: %s\nlist all that is wrong: coordinator data check %s", counted(faults, "sample"), first, plain.ShellWord(arg))
 	}
 	return nil
 }

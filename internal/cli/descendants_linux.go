@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/machine"
 )
 
 // prSetChildSubreaper has Linux give this process the orphans of its descendants.
@@ -73,7 +75,7 @@ func killMarked(name, value string) {
 			if err != nil || !bytes.Contains(append([]byte{0}, b...), []byte("\x00"+name+"="+value+"\x00")) {
 				continue
 			}
-			if pid, err := strconv.Atoi(strings.Split(path, "/")[2]); err == nil && pid != os.Getpid() && running(pid) {
+			if pid, err := strconv.Atoi(strings.Split(path, "/")[2]); err == nil && pid != os.Getpid() && machine.Running(pid) {
 				found = true
 				syscall.Kill(pid, syscall.SIGKILL)
 			}

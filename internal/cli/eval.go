@@ -14,15 +14,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
-	"github.com/vlaring/vlaring/pkg/weights"
 )
 
 func newEval() *cobra.Command {
@@ -165,9 +164,9 @@ func noCheckpoint(dir string) error {
 	_, err := os.Stat(filepath.Join(dir, "run.json"))
 	switch {
 	case len(steps) > 0:
-		return fmt.Errorf("%s holds no checkpoint that verifies\nwhat is wrong with the newest: coordinator checkpoint verify %s", dir, shellWord(slices.Max(steps)))
+		return fmt.Errorf("%s holds no checkpoint that verifies\nwhat is wrong with the newest: coordinator checkpoint verify %s", dir, plain.ShellWord(slices.Max(steps)))
 	case err == nil:
-		return fmt.Errorf("the run in %s has stored no checkpoint yet\ncoordinator status %s says how far it is", dir, shellWord(dir))
+		return fmt.Errorf("the run in %s has stored no checkpoint yet\ncoordinator status %s says how far it is", dir, plain.ShellWord(dir))
 	}
 	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
 }
@@ -178,50 +177,11 @@ func loadTrained(dir string) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	if rep := checkpoint.Verify(dir); rep.Err() != nil {
-		return nil, rep.Err()
-	}
-	man, err := checkpoint.ReadManifest(dir)
+	t, err := run.Load(dir)
 	if err != nil {
 		return nil, err
 	}
-	t, err := parseTrained(dir, man)
-	if err != nil {
-		return nil, err
-	}
-	if t.model, _, err = train.Build(t.job, t.meta); err != nil {
-		return nil, err
-	}
-	if err := t.loadWeights(); err != nil {
-		t.Close()
-		return nil, err
-	}
-	return t, nil
-}
-
-func (t *trained) loadWeights() error {
-	f, err := safetensors.Open(filepath.Join(t.dir, train.ModelFile))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := weights.Load(t.model.Params(), f); err != nil {
-		return err
-	}
-	return weights.CheckFinite(t.model.Params(), f.Name())
-}
-
-// parseTrained reads what the manifest of the checkpoint in dir says of job and data.
-func parseTrained(dir string, man checkpoint.Manifest) (*trained, error) {
-	t := &trained{dir: dir, step: man.Step}
-	var err error
-	if t.job, err = job.Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(man.Data, &t.meta); err != nil {
-		return nil, fmt.Errorf("%s: manifest: data: %w", dir, err)
-	}
-	return t, nil
+	return &trained{dir: t.Dir, step: t.Step, job: t.Job, model: t.Model, meta: t.Meta}, nil
 }
 
 // openTrained also opens the data, at path where it is given.
@@ -248,7 +208,7 @@ func (t *trained) openData(path string) (err error) {
 		if d.Data.Path, err = filepath.Abs(path); err != nil {
 			return err
 		}
-	} else if b, err := runBase(t.dir); err == nil {
+	} else if b, err := run.RunBase(t.dir); err == nil {
 		base = b
 	}
 	if t.set, err = train.OpenData(&d, base, &t.meta); err != nil {
@@ -275,11 +235,11 @@ func openToMeasure(dir, path, split string) (*trained, error) {
 func (t *trained) openToMeasure(path, split string) error {
 	err := t.openData(path)
 	if errors.Is(err, data.ErrOtherData) && path == "" {
-		base, e := runBase(t.dir)
+		base, e := run.RunBase(t.dir)
 		if e != nil {
 			base = "."
 		}
-		return fmt.Errorf("%w\nto measure it on the data as it is now, name it as other data: --data %s", err, shellWord(abs(base, t.job.Data.Path)))
+		return fmt.Errorf("%w\nto measure it on the data as it is now, name it as other data: --data %s", err, plain.ShellWord(run.Abs(base, t.job.Data.Path)))
 	}
 	if err == nil || path == "" {
 		return err
@@ -344,9 +304,6 @@ func (t *trained) source(split string) (data.Source, string, error) {
 }
 
 func (t *trained) evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
-	rt := tensor.NewRuntime(max(threads, 1))
-	defer rt.Close()
-	rep, err := eval.Evaluate(ctx, rt, t.model, t.meta, t.job.Loss, src, split)
-	rep.Step = t.step
-	return rep, err
+	of := run.Trained{Dir: t.dir, Step: t.step, Job: t.job, Model: t.model, Meta: t.meta}
+	return of.Evaluate(ctx, src, split, threads)
 }

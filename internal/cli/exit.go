@@ -10,8 +10,8 @@ import (
 
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/usage"
-	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // Exit codes, the same for both commands.
@@ -32,16 +32,11 @@ A crash of the program itself ends by SIGABRT (134), never with 2.`
 
 func usagef(f string, args ...any) error { return usage.Errorf(f, args...) }
 
-// resumableError ends a run that --resume can continue.
-type resumableError struct{ msg string }
-
-func (e resumableError) Error() string { return e.msg }
-
 // exitCode is the one table from kinds of error to codes.
 func exitCode(err error) int {
 	var misuse usage.Error
 	var bad *job.Error
-	var resume resumableError
+	var resume run.ResumableError
 	switch {
 	case err == nil:
 		return exitDone
@@ -83,20 +78,4 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// endError turns a job's end into the command's error. hint is what to type
-// where the last step is stored, and newest what there is where it is not.
-func endError(f cluster.Finish, hint, newest string) error {
-	switch {
-	case f.Outcome == cluster.Done:
-		return nil
-	case f.Outcome == cluster.Failed && !f.Stored:
-		return fmt.Errorf("%s\n%s", f.Reason, newest)
-	case f.Outcome == cluster.Failed:
-		return fmt.Errorf("%s\n%s", f.Reason, hint)
-	case !f.Stored:
-		return fmt.Errorf("%s; no step was committed\n%s", f.Reason, newest)
-	}
-	return resumableError{fmt.Sprintf("%s at step %d\n%s", f.Reason, f.Step, hint)}
 }

@@ -15,9 +15,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -99,7 +101,7 @@ In PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE)).`,
 				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"checkpoint": dir, "step": e.m.Step, "files": files})
 			}
 			for _, f := range files {
-				fmt.Fprintf(c.OutOrStdout(), "%s  %s  sha256 %s\n", f.Path, bytesText(f.Size), f.SHA256)
+				fmt.Fprintf(c.OutOrStdout(), "%s  %s  sha256 %s\n", f.Path, plain.Bytes(f.Size), f.SHA256)
 			}
 			return nil
 		},
@@ -184,20 +186,20 @@ func (e *exporter) run() ([]exportedFile, error) {
 
 // config is config.json.
 func (e *exporter) config() ([]byte, error) {
-	t, err := parseTrained(e.dir, e.m)
+	t, err := run.Parse(e.dir, e.m)
 	if err != nil {
 		return nil, err
 	}
-	x := exported{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.meta.Spec, Vocabulary: t.meta.Vocab, Actions: t.meta.Actions,
+	x := exported{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions,
 		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256}}
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}
 	}
-	if t.meta.Spec.Image[0] > 0 {
-		x.Images = &imageScale{t.meta.ImageMean, t.meta.ImageStd}
+	if t.Meta.Spec.Image[0] > 0 {
+		x.Images = &imageScale{t.Meta.ImageMean, t.Meta.ImageStd}
 	}
 	if x.Model == nil { // a checkpoint that a worker rescued
-		if x.Model, err = json.Marshal(train.ModelConfig(t.job, t.meta)); err != nil {
+		if x.Model, err = json.Marshal(train.ModelConfig(t.Job, t.Meta)); err != nil {
 			return nil, err
 		}
 	}

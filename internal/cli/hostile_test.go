@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // A client that has the token sends junk on every subject of a running job, as
@@ -79,7 +80,7 @@ type hostile struct {
 
 func newHostile(t *testing.T, dir, job string, workers ...string) *hostile {
 	t.Helper()
-	a, err := readAddress(dir)
+	a, err := run.ReadAddress(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func TestSecretsOnDisk(t *testing.T) {
 	const secret = "the-token-of-this-test"
 	p := start(t, []string{tokenEnv + "=" + secret}, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "0", "--set", "cluster.workers=1")
 	p.event("waiting")
-	for _, name := range []string{"token", addressFile} {
+	for _, name := range []string{"token", run.AddressFile} {
 		i, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -209,7 +210,7 @@ func TestSecretsOnDisk(t *testing.T) {
 		t.Errorf("the token is in the output:\n%s%s", out, p.errText())
 	}
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == "token" || d.Name() == addressFile {
+		if err != nil || d.IsDir() || d.Name() == "token" || d.Name() == run.AddressFile {
 			return err
 		}
 		b, err := os.ReadFile(path)

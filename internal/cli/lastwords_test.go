@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // endless are the arguments of a run that goes on until it is stopped.
@@ -96,7 +97,7 @@ func TestClosedTerminalAndClosedPipeEndARun(t *testing.T) {
 			if n := workersOf(t, dir); n > 0 {
 				t.Errorf("%d workers live on", n)
 			}
-			if o, err := readOrigin(dir); err != nil || o.State != "stopped" || o.Step != found.Manifest.Step {
+			if o, err := run.ReadOrigin(dir); err != nil || o.State != "stopped" || o.Step != found.Manifest.Step {
 				t.Errorf("run.json says %+v (%v), want stopped at step %d", o, err, found.Manifest.Step)
 			}
 		})
@@ -254,7 +255,7 @@ func TestSecondSignal(t *testing.T) {
 	if code != exitFailed || !strings.HasPrefix(lines[len(lines)-1], "resume with: coordinator train ") || !strings.HasPrefix(lines[len(lines)-2], "coordinator: ended at once by a second Ctrl-C; the newest checkpoint is of step ") {
 		t.Errorf("exit code %d, the last lines are\n%s", code, strings.Join(lines[max(0, len(lines)-3):], "\n"))
 	}
-	if o, err := readOrigin(dir); err != nil || o.State != stateAbandoned {
+	if o, err := run.ReadOrigin(dir); err != nil || o.State != run.StateAbandoned {
 		t.Errorf("run.json says %+v (%v)", o, err)
 	}
 	if n := workersOf(t, dir); n > 0 {
@@ -309,7 +310,7 @@ func freeAddress(t *testing.T) string {
 func TestHangUpUnderNohup(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, "sh", append([]string{"-c", `trap '' HUP; exec "$@"`, "sh", bin.coordinator}, endless(dir)...)...)
-	metrics := filepath.Join(dir, metricsFile)
+	metrics := filepath.Join(dir, run.MetricsFile)
 	until(t, "a step", func() bool { return lineCount(metrics) > 0 })
 	p.cmd.Process.Signal(syscall.SIGHUP)
 	n := lineCount(metrics)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 func exists(path string) bool {
@@ -31,7 +32,7 @@ func TestFailedStartLeavesNoRun(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stderr, "in use") {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
-	for _, name := range []string{originFile, jobCopy, addressFile} {
+	for _, name := range []string{run.OriginFile, run.JobCopy, run.AddressFile} {
 		if exists(filepath.Join(dir, name)) {
 			t.Errorf("it leaves %s", name)
 		}
@@ -50,12 +51,12 @@ func TestFailedStartLeavesNoRun(t *testing.T) {
 	p.event("step")
 	p.cmd.Process.Signal(os.Interrupt)
 	p.wait()
-	was, err := os.ReadFile(filepath.Join(dir, originFile))
+	was, err := os.ReadFile(filepath.Join(dir, run.OriginFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	call(t, bin.coordinator, endless(dir, "--resume", "--listen", taken.Addr().String())...)
-	if is, err := os.ReadFile(filepath.Join(dir, originFile)); err != nil || string(is) != string(was) {
+	if is, err := os.ReadFile(filepath.Join(dir, run.OriginFile)); err != nil || string(is) != string(was) {
 		t.Errorf("run.json says %s, and said %s (%v)", is, was, err)
 	}
 }
@@ -72,7 +73,7 @@ func TestSecondCoordinatorTouchesNothing(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stderr, "has a coordinator on this server") {
 		t.Errorf("the second: exit code %d\n%s", code, stderr)
 	}
-	for _, name := range []string{originFile, jobCopy, addressFile, "logs"} {
+	for _, name := range []string{run.OriginFile, run.JobCopy, run.AddressFile, "logs"} {
 		if exists(filepath.Join(other, name)) {
 			t.Errorf("the second leaves %s", name)
 		}
@@ -92,7 +93,7 @@ func TestMovedRunDir(t *testing.T) {
 	base := t.TempDir()
 	dir, moved := filepath.Join(base, "run"), filepath.Join(base, "elsewhere")
 	p := start(t, nil, bin.coordinator, endless(dir, "--set", "checkpoint.every=3")...)
-	until(t, "a step", func() bool { return lineCount(filepath.Join(dir, metricsFile)) > 0 })
+	until(t, "a step", func() bool { return lineCount(filepath.Join(dir, run.MetricsFile)) > 0 })
 	if err := os.Rename(dir, moved); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestMovedRunDir(t *testing.T) {
 	if code, _ := p.wait(); code != exitResume {
 		t.Errorf("exit code %d\n%s", code, p.errText())
 	}
-	if steps := stepsIn(t, dir); len(steps) == 0 || int(steps[len(steps)-1]) != lineCount(filepath.Join(dir, metricsFile)) {
+	if steps := stepsIn(t, dir); len(steps) == 0 || int(steps[len(steps)-1]) != lineCount(filepath.Join(dir, run.MetricsFile)) {
 		t.Errorf("checkpoints of steps %v", steps)
 	}
 }
@@ -141,7 +142,7 @@ func TestFallbackWhileTheRunDirIsGone(t *testing.T) {
 	base := t.TempDir()
 	dir, moved, other := filepath.Join(base, "run"), filepath.Join(base, "elsewhere"), filepath.Join(base, "spare")
 	p := start(t, nil, bin.coordinator, endless(dir, "--set", "checkpoint.every=3", "--set", "checkpoint.fallback_dir="+other)...)
-	until(t, "a step", func() bool { return lineCount(filepath.Join(dir, metricsFile)) > 0 })
+	until(t, "a step", func() bool { return lineCount(filepath.Join(dir, run.MetricsFile)) > 0 })
 	if err := os.Rename(dir, moved); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // oddsJob writes the files of a job whose model names token y of 4 with odds
@@ -78,13 +79,13 @@ func TestStepsAreMeansOverTargets(t *testing.T) {
 		file := oddsJob(t, [][4]int64{ones, ones}, c.labels, "", "")
 		hashes := map[string]bool{}
 		for _, args := range [][]string{{"batch.micro=2"}, {"batch.micro=1"}, {"batch.micro=1", "cluster.workers=2"}} {
-			run := filepath.Join(t.TempDir(), "run")
-			cmd := []string{"--run-dir", run}
+			dir := filepath.Join(t.TempDir(), "run")
+			cmd := []string{"--run-dir", dir}
 			for _, a := range args {
 				cmd = append(cmd, "--set", a)
 			}
 			hashes[trainDone(t, file, cmd...)] = true
-			m := readMetrics(t, filepath.Join(run, "metrics.jsonl"))
+			m := readMetrics(t, filepath.Join(dir, "metrics.jsonl"))
 			if len(m) != 1 || m[0].Targets != c.targets {
 				t.Fatalf("%s, %v: %+v", name, args, m)
 			}
@@ -126,14 +127,14 @@ func TestHeldoutIsAMeanOverTargets(t *testing.T) {
 		"33 samples": {oddsJob(t, tokens, labels, `, holdout: {episodes: [`+strings.Trim(strings.Join(strings.Fields(fmt.Sprint(count(2, 35))), ", "), "[]")+`]}`, ""), (128*math.Log(10) + math.Log(2.5)) / 129, 1.0 / 129, 129},
 		"padding":    {oddsJob(t, [][4]int64{{3, 3, 3, 3}, {3, 3, 3, 3}, {3, 3, 0, 0}}, nil, ", holdout: {episodes: [2]}", ", pad_token: 0"), math.Log(2.5), 1, 2},
 	} {
-		run := filepath.Join(t.TempDir(), "run")
-		trainDone(t, c.file, "--run-dir", run)
-		r := evalOf(t, run).Tokens
+		dir := filepath.Join(t.TempDir(), "run")
+		trainDone(t, c.file, "--run-dir", dir)
+		r := evalOf(t, dir).Tokens
 		near(t, name+": loss", r.Loss, c.loss, 1e-6)
 		if r.Accuracy != c.accuracy || r.Targets != c.targets {
 			t.Errorf("%s: accuracy %v over %d targets, want %v over %d", name, r.Accuracy, r.Targets, c.accuracy, c.targets)
 		}
-		lines, _, err := readEval(run, 1)
+		lines, _, err := run.ReadEval(dir, 1)
 		if err != nil || len(lines) != 1 || lines[0].Loss != r.Loss || *lines[0].Accuracy != r.Accuracy {
 			t.Errorf("%s: eval.jsonl has %+v, %v", name, lines, err)
 		}

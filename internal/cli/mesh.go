@@ -4,10 +4,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/run"
 )
-
-// topologyMesh is the value of cluster.topology with a broker in every worker.
-const topologyMesh = "mesh"
 
 // meshFlags say how a worker's own broker meets the others.
 type meshFlags struct {
@@ -27,34 +25,14 @@ func (f *meshFlags) start(job string, creds natsbus.Credentials, event func(stri
 		return nil, usagef("--mesh wants the job's token, by --token-file or the environment's %s, and no other credentials", tokenEnv)
 	}
 	routes := &natsbus.Routes{Join: []string{f.join}}
-	if _, _, err := hostPort("--mesh", f.join); err != nil {
+	if _, _, err := run.HostPort("--mesh", f.join); err != nil {
 		return nil, err
 	}
 	if f.listen != "" {
 		var err error
-		if routes.Host, routes.Port, err = hostPort("--mesh-listen", f.listen); err != nil {
+		if routes.Host, routes.Port, err = run.HostPort("--mesh-listen", f.listen); err != nil {
 			return nil, err
 		}
 	}
 	return natsbus.StartBroker(natsbus.BrokerOptions{Job: job, Token: creds.Token, TLS: creds.TLS, Routes: routes, Event: event})
-}
-
-// routes is where the coordinator's broker of a mesh listens for the workers':
-// where it was, else where --routes says, else beside --listen.
-func (r *run) routesOf(o natsbus.BrokerOptions, was address) (*natsbus.Routes, error) {
-	if r.job.Cluster.Topology != topologyMesh {
-		if r.routes != "" {
-			return nil, usagef("--routes is for jobs with cluster.topology mesh, and this one's is %s", r.job.Cluster.Topology)
-		}
-		return nil, nil
-	}
-	routes := &natsbus.Routes{Host: o.Host}
-	var err error
-	switch {
-	case r.routes != "":
-		routes.Host, routes.Port, err = hostPort("--routes", r.routes)
-	case was.Routes != "":
-		_, routes.Port, err = hostPort(addressFile, was.Routes)
-	}
-	return routes, err
 }

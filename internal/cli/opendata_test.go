@@ -11,6 +11,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // pictureJob writes a job file that trains on dir/data in the order of its lines.
@@ -56,7 +57,7 @@ func TestResumeAfterRepair(t *testing.T) {
 	if err := os.Rename(pictureFolder(t, 48), folder); err != nil {
 		t.Fatal(err)
 	}
-	path, run := pictureJob(t, dir), filepath.Join(dir, "run")
+	path, into := pictureJob(t, dir), filepath.Join(dir, "run")
 	code, out, errOut := call(t, bin.coordinator, "train", path, "--json", "--workers", "1", "--run-dir", filepath.Join(dir, "sound"))
 	if code != exitDone {
 		t.Fatalf("%d\n%s", code, errOut)
@@ -69,14 +70,14 @@ func TestResumeAfterRepair(t *testing.T) {
 		t.Fatal(err)
 	}
 	flip(t, bad, -len(sound)/2)
-	args := []string{"train", path, "--json", "--workers", "1", "--run-dir", run}
+	args := []string{"train", path, "--json", "--workers", "1", "--run-dir", into}
 	code, _, errOut = call(t, bin.coordinator, args...)
 	for _, w := range []string{"manifest.jsonl:38", "37.png", "does not decode", "data.skip: [37]", "--accept-data-change", "resume with: "} {
 		if code != exitFailed || !strings.Contains(errOut, w) {
 			t.Fatalf("exit code %d, lacks %q:\n%s", code, w, errOut)
 		}
 	}
-	if lines := strings.Split(strings.TrimSpace(errOut), "\n"); !strings.HasSuffix(lines[len(lines)-1], " --resume "+acceptFlag) {
+	if lines := strings.Split(strings.TrimSpace(errOut), "\n"); !strings.HasSuffix(lines[len(lines)-1], " --resume "+run.AcceptFlag) {
 		t.Errorf("the last line does not say what to type once the picture is repaired: %s", lines[len(lines)-1])
 	}
 	damaged, err := os.ReadFile(bad)
@@ -92,7 +93,7 @@ func TestResumeAfterRepair(t *testing.T) {
 		}
 	}
 	left := filepath.Join(dir, "left") // the same run, to leave the picture out
-	if err := os.CopyFS(left, os.DirFS(run)); err != nil {
+	if err := os.CopyFS(left, os.DirFS(into)); err != nil {
 		t.Fatal(err)
 	}
 	code, out, errOut = call(t, bin.coordinator, append(args, "--accept-data-change")...)
@@ -102,7 +103,7 @@ func TestResumeAfterRepair(t *testing.T) {
 	if got := endOf(t, out); got != want {
 		t.Errorf("the weights are %s; a run with the repaired picture from the start has %s", got, want)
 	}
-	meta := metaOf(t, run)
+	meta := metaOf(t, into)
 	if c := meta.Changes; len(c) != 1 || c[0].Step == 0 || c[0].Differ != 1 || c[0].Epoch || c[0].To != meta.Fingerprint || c[0].From == c[0].To || meta.Start != nil {
 		t.Errorf("%+v", c)
 	}
@@ -142,10 +143,10 @@ func TestWorkersOfTheOldDataAreNotTakenOver(t *testing.T) {
 	if err := os.Rename(pictureFolder(t, 24), folder); err != nil {
 		t.Fatal(err)
 	}
-	run := filepath.Join(dir, "run")
-	args := []string{"train", pictureJob(t, dir), "--workers", "1", "--run-dir", run, "--set", "train.steps=1000000", "--set", "checkpoint.every=20"}
+	into := filepath.Join(dir, "run")
+	args := []string{"train", pictureJob(t, dir), "--workers", "1", "--run-dir", into, "--set", "train.steps=1000000", "--set", "checkpoint.every=20"}
 	p := start(t, nil, bin.coordinator, args...)
-	until(t, "60 steps", func() bool { return lineCount(filepath.Join(run, "metrics.jsonl")) > 60 })
+	until(t, "60 steps", func() bool { return lineCount(filepath.Join(into, "metrics.jsonl")) > 60 })
 	p.cmd.Process.Kill()
 	p.wait()
 	other, err := os.ReadFile(filepath.Join(folder, "7.png"))
@@ -158,13 +159,13 @@ func TestWorkersOfTheOldDataAreNotTakenOver(t *testing.T) {
 		t.Fatalf("without --resume: %d\n%s", code, errOut)
 	}
 	p = start(t, nil, bin.coordinator, append(args, "--resume")...)
-	began := lineCount(filepath.Join(run, "metrics.jsonl"))
-	until(t, "steps on the changed data", func() bool { return lineCount(filepath.Join(run, "metrics.jsonl")) > began+20 })
+	began := lineCount(filepath.Join(into, "metrics.jsonl"))
+	until(t, "steps on the changed data", func() bool { return lineCount(filepath.Join(into, "metrics.jsonl")) > began+20 })
 	p.cmd.Process.Signal(os.Interrupt)
 	if code, out := p.wait(); code != exitResume || !strings.Contains(p.errText(), "refused worker w0") {
 		t.Errorf("%d\n%s\n%s", code, out, p.errText())
 	}
-	for i, m := range readMetrics(t, filepath.Join(run, "metrics.jsonl")) {
+	for i, m := range readMetrics(t, filepath.Join(into, "metrics.jsonl")) {
 		if m.Step != uint64(i+1) {
 			t.Fatalf("line %d is of step %d", i+1, m.Step)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
@@ -59,7 +60,7 @@ func newPresets() *cobra.Command {
 			fmt.Fprintln(w, "PRESET\tLAYERS\tD_MODEL\tHEADS\tIMAGE\tPATCH\tPARAMETERS\tTRAINING GFLOP/SAMPLE\tACTIVATIONS/SAMPLE\tSTATE")
 			for _, r := range rows {
 				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%.2f\t%s\t%s\n", r.Preset, r.Layers, r.DModel, r.Heads, r.Image, r.Patch, r.Parameters,
-					float64(r.Cost.TrainFLOPs)/1e9, bytesText(r.Cost.ActivationBytes), bytesText(20*int64(r.Parameters)))
+					float64(r.Cost.TrainFLOPs)/1e9, plain.Bytes(r.Cost.ActivationBytes), plain.Bytes(20*int64(r.Parameters)))
 			}
 			if err := w.Flush(); err != nil {
 				return err

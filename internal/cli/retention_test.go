@@ -12,7 +12,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/eval"
-	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // stepsIn are the steps of a run's checkpoints, all of which must verify.
@@ -42,9 +42,9 @@ func TestRetentionJob(t *testing.T) {
 	if got != plain {
 		t.Errorf("measured, the run ends at %s, and otherwise at %s", got, plain)
 	}
-	lines, torn, err := readEval(dir, math.MaxUint64)
+	lines, torn, err := run.ReadEval(dir, math.MaxUint64)
 	if err != nil || torn {
-		t.Fatalf("%s: torn %v, %v", evalFile, torn, err)
+		t.Fatalf("%s: torn %v, %v", run.EvalFile, torn, err)
 	}
 	best, last := uint64(0), uint64(0)
 	l1 := map[uint64]float64{}
@@ -99,14 +99,14 @@ func TestResumedMetrics(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	args := []string{"testdata/small.yaml", "--run-dir", dir, "--set", "checkpoint.every=4", "--set", "train.eval_every=4", "--set", "schedule.min_lr=null"}
 	trainDone(t, args[0], append(args[1:], "--set", "train.steps=8")...)
-	f, err := os.OpenFile(filepath.Join(dir, evalFile), os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(filepath.Join(dir, run.EvalFile), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.WriteString(`{"step":12,"samples":1,"loss":9}` + "\n" + `{"step":13,`) // of a checkpoint that is not there any more, and torn
 	f.Close()
 	trainDone(t, args[0], append(args[1:], "--resume")...)
-	lines, torn, err := readEval(dir, math.MaxUint64)
+	lines, torn, err := run.ReadEval(dir, math.MaxUint64)
 	var steps []uint64
 	for _, h := range lines {
 		steps = append(steps, h.Step)
@@ -127,32 +127,6 @@ func TestResumedMetrics(t *testing.T) {
 	}
 	if m.Training == nil || m.Training.Steps != 4 || m.Training.Loss != sum/4 {
 		t.Errorf("training loss %+v, want %v", m.Training, sum/4)
-	}
-}
-
-func TestLosses(t *testing.T) {
-	l := newLosses(3)
-	if got := l.mean(0); got != nil {
-		t.Errorf("before the first step: %+v", got)
-	}
-	for s := uint64(1); s <= 100; s++ {
-		l.add(s, float64(s), 7, s == 98)
-	}
-	for step, want := range map[uint64]*checkpoint.Training{100: {Loss: 99.5, Steps: 2}, 97: {Loss: 96, Steps: 3}, 92: {Loss: 91, Steps: 3}, 10: nil} {
-		if got := l.mean(step); (got == nil) != (want == nil) || got != nil && *got != *want {
-			t.Errorf("mean at %d is %+v, want %+v", step, got, want)
-		}
-	}
-	l.add(100, 1, 21, false) // of three times as many targets: the mean is over these
-	if got, want := l.mean(100), (checkpoint.Training{Loss: (99*7 + 1*21) / 28.0, Steps: 2}); got == nil || math.Abs(got.Loss-want.Loss) > 1e-12 || got.Steps != want.Steps {
-		t.Errorf("of unequal numbers of targets: %+v, want %+v", got, want)
-	}
-	l.add(101, math.Inf(1), 7, false)
-	if got := l.mean(101); got != nil {
-		t.Errorf("of an infinite loss: %+v", got)
-	}
-	if len(l.by) > 12 {
-		t.Errorf("%d losses are held for a window of 3", len(l.by))
 	}
 }
 
@@ -241,31 +215,5 @@ func TestPrune(t *testing.T) {
 		if code != exitUsage || !strings.Contains(stderr, c.want) {
 			t.Errorf("prune %v: exit code %d\n%s", c.args, code, stderr)
 		}
-	}
-}
-
-// A line that a full disk has torn is no measurement, and the next one does not
-// stick to it.
-func TestTornEvalLineIsRepaired(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, evalFile)
-	if err := os.WriteFile(path, []byte("{\"step\":2,\"samples\":4,\"loss\":1,\"seconds\":1}\n{\"step\":4,\"sam"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	r := &run{dir: dir, start: 4, job: &job.Job{}}
-	r.job.Train.EvalEvery, r.job.Train.Steps = 0, 8
-	if err := r.openEvaluator(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.eval.record(eval.Report{Step: 6, Actions: &eval.ActionReport{Samples: 4, MSE: 0.5}}, 1); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.eval.record(eval.Report{Step: 8, Actions: &eval.ActionReport{Samples: 4, MSE: math.NaN()}}, 1); err == nil {
-		t.Error("a loss that is no number is recorded")
-	}
-	r.eval.finish(true)
-	lines, torn, err := readEval(dir, math.MaxUint64)
-	if err != nil || torn || len(lines) != 2 || lines[0].Step != 2 || lines[1].Step != 6 || lines[1].Loss != 0.5 {
-		t.Errorf("it has %+v, torn %v (%v)", lines, torn, err)
 	}
 }

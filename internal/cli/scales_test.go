@@ -13,6 +13,7 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // A dimension that is 0.5 in training and 0.7 when held out: it is told before
@@ -60,8 +61,8 @@ cluster: {workers: 1}
 	if err := os.WriteFile(jobFile, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run := filepath.Join(dir, "run")
-	code, _, stderr := call(t, bin.coordinator, "train", jobFile, "--run-dir", run)
+	into := filepath.Join(dir, "run")
+	code, _, stderr := call(t, bin.coordinator, "train", jobFile, "--run-dir", into)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
@@ -75,7 +76,7 @@ cluster: {workers: 1}
 		}
 	}
 
-	code, out, stderr := call(t, bin.coordinator, "eval", "--checkpoint", run, "--json")
+	code, out, stderr := call(t, bin.coordinator, "eval", "--checkpoint", into, "--json")
 	var rep eval.Report
 	if err := json.Unmarshal([]byte(out), &rep); code != 0 || err != nil {
 		t.Fatalf("eval: exit code %d, %v\n%s", code, err, stderr)
@@ -97,7 +98,7 @@ cluster: {workers: 1}
 	if d := a.DoF[0]; d.Name != "wrist" || d.Unit != "rad" || math.Abs(d.MAE/std-a.L1) > 1e-6 {
 		t.Errorf("%+v, and a total of %v; want the error divided by the std %v", d, a.L1, std)
 	}
-	lines, _, err := readEval(run, 4)
+	lines, _, err := run.ReadEval(into, 4)
 	if err != nil || len(lines) == 0 {
 		t.Fatal(lines, err)
 	}
@@ -105,7 +106,7 @@ cluster: {workers: 1}
 		t.Errorf("eval.jsonl has l1 %v, loss %v; eval says %v, %v", *last.L1, last.Loss, a.L1, a.MSE)
 	}
 
-	code, _, stderr = call(t, bin.coordinator, "checkpoint", "export", run, "--out", filepath.Join(dir, "out"))
+	code, _, stderr = call(t, bin.coordinator, "checkpoint", "export", into, "--out", filepath.Join(dir, "out"))
 	if code != 0 {
 		t.Fatal(stderr)
 	}
@@ -119,7 +120,7 @@ cluster: {workers: 1}
 	}
 
 	// The names may be set anew, for a run that was made without.
-	code, _, stderr = call(t, bin.coordinator, "train", jobFile, "--run-dir", run, "--resume", "--set", "data.action_names=[hinge, cover]", "--set", "train.steps=6")
+	code, _, stderr = call(t, bin.coordinator, "train", jobFile, "--run-dir", into, "--resume", "--set", "data.action_names=[hinge, cover]", "--set", "train.steps=6")
 	if code != 0 || !strings.Contains(stderr, "cover") || strings.Contains(stderr, "lid") {
 		t.Errorf("resumed with other names: exit code %d\n%s", code, stderr)
 	}

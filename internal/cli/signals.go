@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // endSignals are the signals that ask a command to end: Ctrl-C, SIGTERM, and
@@ -36,7 +38,7 @@ type heed struct {
 func (h *heed) signal(s os.Signal) {
 	switch {
 	case h.handover && s != os.Interrupt:
-		h.end(errHandover)
+		h.end(run.ErrHandover)
 	case h.asked && s == syscall.SIGHUP:
 	case h.asked && h.waits():
 		h.stop("stopped by " + name(s))

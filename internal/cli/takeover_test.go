@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // orphans trains until some steps beyond the last checkpoint are committed, and
@@ -21,7 +22,7 @@ func orphans(t *testing.T, args []string) {
 	p := start(t, nil, bin.coordinator, args...)
 	for p.event("step")["step"].(float64) < 8 {
 	}
-	lines := filepath.Join(args[slices.Index(args, "--run-dir")+1], metricsFile)
+	lines := filepath.Join(args[slices.Index(args, "--run-dir")+1], run.MetricsFile)
 	for end := time.Now().Add(time.Minute); lineCount(lines) < 8; time.Sleep(time.Millisecond) { // written behind what is shown
 		if time.Now().After(end) {
 			t.Fatal("the lines of 8 steps do not come")
@@ -79,11 +80,11 @@ func TestTakeoverOfAnotherComputation(t *testing.T) {
 	if code, _ := p.wait(); code != exitDone || end["model_sha256"] != want {
 		t.Fatalf("exit code %d, %v, want %s\n%s", code, end, want, p.errText())
 	}
-	if aside["file"] != metricsFile || aside["as"] != "metrics-1.jsonl" || lineCount(filepath.Join(dir, "metrics-1.jsonl")) < 8 {
+	if aside["file"] != run.MetricsFile || aside["as"] != "metrics-1.jsonl" || lineCount(filepath.Join(dir, "metrics-1.jsonl")) < 8 {
 		t.Errorf("set aside: %v", aside)
 	}
 	wantSteps(t, dir, 12)
-	for _, m := range readMetrics(t, filepath.Join(dir, metricsFile)) {
+	for _, m := range readMetrics(t, filepath.Join(dir, run.MetricsFile)) {
 		if m.LR > 0.01 || m.Step > 3 && m.LR != 0.01 {
 			t.Errorf("step %d has the rate %v of another computation", m.Step, m.LR)
 		}
@@ -166,7 +167,7 @@ func TestRefusedSteps(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "some")
 	code, _, stderr := call(t, bin.coordinator, append([]string{"train", "--run-dir", dir}, hugeTargets(t, 1)...)...)
-	metrics, err := os.ReadFile(filepath.Join(dir, metricsFile))
+	metrics, err := os.ReadFile(filepath.Join(dir, run.MetricsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestRefusedSteps(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stderr, "coordinator: no update was made: all 30 of 30 steps were refused") || !strings.Contains(lastLine(stderr), "--run-dir") || strings.Contains(stderr, "done:") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
-	if o, err := readOrigin(dir); err != nil || o.State != "failed" {
+	if o, err := run.ReadOrigin(dir); err != nil || o.State != "failed" {
 		t.Errorf("run.json says %+v (%v)", o, err)
 	}
 
@@ -213,7 +214,7 @@ func TestLongerRunSaysTheBend(t *testing.T) {
 	if code, _ := p.wait(); code != exitDone {
 		t.Fatalf("exit code %d\n%s", code, p.errText())
 	}
-	l := readMetrics(t, filepath.Join(dir, metricsFile))
+	l := readMetrics(t, filepath.Join(dir, run.MetricsFile))
 	if bend["step"] != 11.0 || bend["lr"] != l[10].LR || math.Abs(bend["lr_before"].(float64)-0.0001) > 1e-12 || bend["steps"] != 20.0 || bend["steps_before"] != 10.0 {
 		t.Errorf("it says %v; step 11 has %v", bend, l[10].LR)
 	}
@@ -223,7 +224,7 @@ func TestLongerRunSaysTheBend(t *testing.T) {
 func TestRateIsOfTheStep(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--workers", "2")
-	for _, m := range readMetrics(t, filepath.Join(dir, metricsFile)) {
+	for _, m := range readMetrics(t, filepath.Join(dir, run.MetricsFile)) {
 		x := m.Time
 		if math.Abs(m.SamplesSec*x.Step-12) > 1e-6 || x.Step < x.Forward || x.Step < x.Backward || x.Step > 60 {
 			t.Errorf("step %d: %v samples/s in %+v", m.Step, m.SamplesSec, x)

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 type trainFlags struct {
@@ -91,7 +94,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if f.conn.url != "" && f.listen != "" {
 		return usagef("--nats uses a server that runs elsewhere and --listen starts one here: give one of them")
 	}
-	if f.conn.url != "" && j.Cluster.Topology == topologyMesh {
+	if f.conn.url != "" && j.Cluster.Topology == run.TopologyMesh {
 		return usagef("cluster.topology is mesh, which the coordinator's own broker is a part of, and --nats uses one that runs elsewhere: give one of them")
 	}
 	if f.threads < 0 || f.threads > 1024 {
@@ -108,15 +111,20 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if err != nil {
 		return err
 	}
-	r := &run{job: j, jobPath: path, again: resumeCommand(c, []string{path}, f.runDir), baseDir: base, dir: f.runDir, resume: f.resume, acceptData: f.accept, check: checkCommand(path, f.set), local: local, threads: threads,
-		listen: f.listen, routes: f.routes, conn: f.conn, logs: f.logFlags, asJSON: f.asJSON}
+	worker, err := f.worker()
+	if err != nil {
+		return err
+	}
+	show := &screens{job: j, asJSON: f.asJSON, logs: f.logFlags}
+	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
+		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(),
+		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show})
 
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
 	outlivePipes()
-	r.stop = make(chan string, 2)
 	unread := func(what string) func() {
-		return func() { r.askStop("stopped since nobody reads its standard " + what + " any more") }
+		return func() { r.Stop("stopped since nobody reads its standard " + what + " any more") }
 	}
 	missing := missingText
 	if f.asJSON {
@@ -126,11 +134,11 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	errOut := newOutlet(&watched{w: c.ErrOrStderr(), gone: unread("error")}, outletMost, missingText)
 	defer errOut.close(ctx)
 	defer out.close(ctx)
-	r.out, r.errOut = out, errOut
+	show.out, show.errOut = out, errOut
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)
-	h := heed{stop: r.askStop, end: cancel, handover: f.handover, newest: r.newest, waits: r.waitsForDisk}
+	h := heed{stop: r.Stop, end: cancel, handover: f.handover, newest: r.Newest, waits: r.WaitsForDisk}
 	finished := make(chan struct{})
 	defer close(finished)
 	go func() {
@@ -143,11 +151,46 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 			}
 		}
 	}()
-	err = r.train(ctx)
+	err = r.Train(ctx)
 	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {
 		err = context.Cause(ctx)
 	}
 	return placed(err, path, f.set)
+}
+
+// worker is the command of a local worker: this program's own, with the logs and
+// the server of this one.
+func (f *trainFlags) worker() (func(run.Place) *exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return func(p run.Place) *exec.Cmd {
+		how, where := "--nats", p.URL
+		if p.Mesh != "" {
+			how, where = "--mesh", p.Mesh
+		}
+		args := []string{"worker", how, where, "--job", p.Job, "--id", p.ID, "--threads", strconv.Itoa(p.Threads), "--log-format", f.format, "--rescue-dir", p.RescueDir}
+		k := p.Credentials
+		for _, x := range [][2]string{{"--tls-ca", k.TLS.CA}, {"--tls-cert", k.TLS.Cert}, {"--tls-key", k.TLS.Key}, {"--user", k.User}, {"--creds", k.CredsFile}, {"--tls-server-name", k.TLS.Name}} {
+			if x[1] != "" {
+				args = append(args, x[0], x[1])
+			}
+		}
+		if f.verbose {
+			args = append(args, "--verbose")
+		}
+		cmd := exec.Command(self, args...)
+		secret, parent := k.Token, childOfServer
+		if k.User != "" {
+			secret = k.Password
+		}
+		if p.Own {
+			parent = childOfBroker
+		}
+		cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"="+parent)
+		return cmd
+	}, nil
 }
 
 // placed puts before an error about a key of the job file where the key stands.
@@ -158,6 +201,3 @@ func placed(err error, path string, set []string) error {
 	}
 	return fmt.Errorf("%s%w", job.Where(path, set, at.Key), err)
 }
-
-// errHandover ends a coordinator whose job goes on.
-var errHandover = resumableError{"left the job to the next coordinator; its workers wait for cluster.orphan_timeout"}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"image"
 	"image/png"
@@ -76,45 +75,5 @@ cluster: {workers: 2}
 	code, _, stderr := call(t, bin.coordinator, "train", path, "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "cluster.join_timeout=20s")
 	if code != 0 {
 		t.Errorf("exit code %d:\n%s", code, stderr)
-	}
-}
-
-// A server in a process that may not open enough files for the job's workers is
-// refused before it starts, with the number to type.
-func TestConnectionsThatCannotBe(t *testing.T) {
-	k := job.Cluster{Workers: 1000, Topology: "broker"}
-	if err := roomForConnections(k, 4096); err != nil {
-		t.Error(err)
-	}
-	k.Workers = 2000
-	if err := roomForConnections(k, 4096); err == nil || !strings.Contains(err.Error(), "ulimit -n 6067") {
-		t.Errorf("2000 workers and 4096 files: %v", err)
-	}
-	k.Topology = "mesh" // each has a server of its own
-	if err := roomForConnections(k, 4096); err != nil {
-		t.Error(err)
-	}
-}
-
-// What status says of many workers fits a message.
-func TestStatusOfManyWorkersFitsAMessage(t *testing.T) {
-	r := &run{job: &job.Job{Name: "job"}, view: newView(&strings.Builder{}, false, "job", 0, 9)}
-	var members []cluster.Member
-	for i := range limits.Workers {
-		members = append(members, cluster.Member{Join: cluster.Join{Worker: fmt.Sprintf("w%d", i), Host: strings.Repeat("h", 200)}, Phase: strings.Repeat("p", 500)})
-	}
-	b, err := json.Marshal(r.status(cluster.Running, members))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := len(cluster.Encode(&cluster.Answered{Status: b})); n > limits.Message {
-		t.Fatalf("it has %d bytes", n)
-	}
-	var s jobStatus
-	if err := json.Unmarshal(b, &s); err != nil {
-		t.Fatal(err)
-	}
-	if len(s.Workers) < 100 || s.Omitted+len(s.Workers) != len(members) {
-		t.Errorf("it tells of %d workers and leaves %d of %d out", len(s.Workers), s.Omitted, len(members))
 	}
 }

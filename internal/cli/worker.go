@@ -22,6 +22,7 @@ import (
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -121,7 +122,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	// left is the error of one that was told to leave by a signal, whatever it was busy with.
 	left := func(err error) error {
 		if ctx.Err() != nil && c.Context().Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
-			return resumableError{"told to leave by a signal before the job ended"}
+			return run.ResumableError{Text: "told to leave by a signal before the job ended"}
 		}
 		return err
 	}
@@ -159,11 +160,11 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	defer blobs.Close()
 	if f.direct == "" {
 		f.direct = net.JoinHostPort(natsbus.LocalAddr(cmp.Or(f.conn.url, f.mesh.join)), "0")
-	} else if _, _, err := hostPort("--direct-listen", f.direct); err != nil {
+	} else if _, _, err := run.HostPort("--direct-listen", f.direct); err != nil {
 		return err
 	}
 	w := &train.Worker{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, RescueDir: f.rescue, Bus: conn.Bus(), Net: ring, Blobs: blobAdapter{blobs}, Log: log}
+		DataDir: f.dataDir, RescueDir: f.rescue, Bus: conn.Bus(), Net: ring, Blobs: blobs, Log: log}
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		return left(err)
@@ -173,9 +174,9 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	case cluster.Done:
 		return nil
 	case cluster.Stopped:
-		return resumableError{"the job ended early: " + end.Reason}
+		return run.ResumableError{Text: "the job ended early: " + end.Reason}
 	case cluster.Released:
-		return resumableError{"released: " + end.Reason}
+		return run.ResumableError{Text: "released: " + end.Reason}
 	}
 	return fmt.Errorf("the job failed: %s", end.Reason)
 }

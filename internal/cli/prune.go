@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/run"
+)
+
+type pruneFlags struct {
+	keep, keepEvery, best int
+	metric                string
+	dryRun, asJSON        bool
+}
+
+// prunePlan is what prune prints.
+type prunePlan struct {
+	DryRun      bool          `json:"dry_run"`
+	Keep        int           `json:"keep"`
+	KeepEvery   int           `json:"keep_every"`
+	Best        int           `json:"best"`
+	Metric      string        `json:"metric"`
+	Checkpoints []prunedEntry `json:"checkpoints"`
+	Freed       int64         `json:"freed"` // bytes of those that are removed
+}
+
+type prunedEntry struct {
+	checkpoint.Decision
+	Size  int64    `json:"size"`
+	Dir   string   `json:"dir"`
+	Score *float64 `json:"score,omitempty"`
+}
+
+func newCheckpointPrune() *cobra.Command {
+	var f pruneFlags
+	c := &cobra.Command{
+		Use:   "prune RUN-DIR",
+		Short: "Remove the checkpoints that a run's retention does not keep; says which and why first",
+		Long: `Remove the checkpoints that retention does not keep. The rules are those of the
+run's job file (checkpoint.keep, .keep_every, .best); options replace them one
+by one. The whole plan, with reasons, is printed before anything is removed.
+
+Kept are the newest --keep complete checkpoints, those of steps that
+--keep-every divides, the --best ones by --metric, the one committed last, and
+every damaged one. A run that is going on is not touched: it prunes itself.`,
+		Example: "  coordinator checkpoint prune runs/bridge --dry-run\n  coordinator checkpoint prune runs/bridge --keep 2 --keep-every 1000 --best 1 --metric heldout_l1",
+		Args:    exactArgs("RUN-DIR"),
+		RunE:    func(c *cobra.Command, args []string) error { return prune(c, args[0], &f) },
+	}
+	fl := c.Flags()
+	fl.IntVar(&f.keep, "keep", 0, "newest complete checkpoints to keep")
+	fl.IntVar(&f.keepEvery, "keep-every", 0, "keep those of every so many steps too")
+	fl.IntVar(&f.best, "best", 0, "keep so many of the best too")
+	fl.StringVar(&f.metric, "metric", "loss", "what is best: loss, heldout_loss, heldout_l1 or heldout_accuracy")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and remove nothing")
+	fl.BoolVar(&f.asJSON, "json", false, "print the plan as one JSON object")
+	return c
+}
+
+func prune(c *cobra.Command, dir string, f *pruneFlags) error {
+	b, err := regular.Read(filepath.Join(dir, run.JobCopy), 1<<20)
+	if err != nil {
+		return usagef("%s is not the directory of a run: %w", dir, err)
+	}
+	j, err := job.Parse(filepath.Join(dir, run.JobCopy), b, nil)
+	if err != nil {
+		return err
+	}
+	p, err := f.policy(c, run.PolicyOf(j.Checkpoint))
+	if err != nil {
+		return err
+	}
+	if !f.dryRun {
+		lock, err := checkpoint.LockRunDir(dir)
+		if err != nil {
+			return fmt.Errorf("%w\n(--dry-run looks without changing anything)", err)
+		}
+		defer lock.Unlock()
+	}
+	entries, err := checkpoint.List(filepath.Join(dir, "checkpoints"))
+	if err != nil {
+		return err
+	}
+	lines, _, err := run.ReadEval(dir, math.MaxUint64)
+	if err != nil {
+		return err
+	}
+	scores := run.ScoresOf(p.Metric, entries, lines)
+	plan := prunePlan{DryRun: f.dryRun, Keep: p.Keep, KeepEvery: p.KeepEvery, Best: p.Best, Metric: p.Metric, Checkpoints: []prunedEntry{}}
+	for i, d := range checkpoint.Retain(entries, p, scores, nil) {
+		e := prunedEntry{Decision: d, Size: entries[i].Size, Dir: entries[i].Dir}
+		if s, ok := scores[d.Step]; ok {
+			e.Score = &s
+		}
+		if !d.Keep {
+			plan.Freed += e.Size
+		}
+		plan.Checkpoints = append(plan.Checkpoints, e)
+	}
+	if err := plan.print(c, f.asJSON); err != nil || f.dryRun {
+		return err
+	}
+	store, err := checkpoint.OpenDisk(filepath.Join(dir, "checkpoints"))
+	if err != nil {
+		return err
+	}
+	for _, line := range store.Cleaned() {
+		fmt.Fprintln(c.ErrOrStderr(), line)
+	}
+	for _, e := range plan.Checkpoints {
+		if !e.Keep {
+			if err := store.Remove(e.Step); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// policy is the run's, with what the options replace.
+func (f *pruneFlags) policy(c *cobra.Command, p checkpoint.Policy) (checkpoint.Policy, error) {
+	given := c.Flags().Changed
+	for _, x := range []struct {
+		flag string
+		v    int
+		to   *int
+	}{{"keep", f.keep, &p.Keep}, {"keep-every", f.keepEvery, &p.KeepEvery}, {"best", f.best, &p.Best}} {
+		if given(x.flag) {
+			if x.v < 0 {
+				return p, usagef("--%s %d: want 0 or more", x.flag, x.v)
+			}
+			*x.to = x.v
+		}
+	}
+	if given("metric") || p.Metric == "" {
+		switch f.metric {
+		case "loss", "heldout_loss", "heldout_l1", "heldout_accuracy":
+			p.Metric, p.Higher = f.metric, f.metric == "heldout_accuracy"
+		default:
+			return p, usagef("--metric %q: want loss, heldout_loss, heldout_l1 or heldout_accuracy", f.metric)
+		}
+	}
+	if p.Keep == 0 && (given("keep-every") || given("best")) {
+		return p, usagef("the run keeps all its checkpoints (checkpoint.keep 0): give --keep too")
+	}
+	return p, nil
+}
+
+func (p *prunePlan) print(c *cobra.Command, asJSON bool) error {
+	out := c.OutOrStdout()
+	if asJSON {
+		return json.NewEncoder(out).Encode(p)
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "STEP\tSIZE\t\tREASON")
+	removed := 0
+	for _, e := range p.Checkpoints {
+		word := "keep"
+		if !e.Keep {
+			word = "remove"
+			removed++
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", e.Step, plain.Bytes(e.Size), word, e.Reason)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	verb := "removing"
+	if p.DryRun {
+		verb = "would remove"
+	}
+	_, err := fmt.Fprintf(out, "%s %d of %d checkpoints, %s\n", verb, removed, len(p.Checkpoints), plain.Bytes(p.Freed))
+	return err
+}

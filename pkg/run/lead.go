@@ -1,0 +1,130 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// lead is what a coordinator does once the job is its own. Before, one that is
+// turned away has been seen by nobody: it serves no blob, starts no worker, and
+// its directory does not say that a run goes on.
+func (r *Run) lead(coord *cluster.Coordinator, first *firstState, host string) (err error) {
+	l := r.link
+	if l.blobs, err = l.conn.Blobs(); err != nil {
+		return err
+	}
+	if err := r.offerState(l, first); err != nil {
+		return err
+	}
+	if err := r.offerTeacher(l); err != nil {
+		return err
+	}
+	if err := r.offerDescription(l); err != nil {
+		return err
+	}
+	serve, err := r.serveMicro()
+	if err != nil {
+		return err
+	}
+	if err := l.blobs.OfferFunc(train.MicroPrefix, serve); err != nil {
+		return err
+	}
+	undo, err := r.announce()
+	if err != nil {
+		return err
+	}
+	children, err := startWorkers(r, l, coord, host, r.takeover)
+	if err != nil {
+		undo() // the reason is the workers'
+		return err
+	}
+	r.children = children
+	go r.watchDir()
+	if r.local == 0 {
+		r.view.Event("waiting", fmt.Sprintf("waiting for %d worker(s); on each machine: %s", r.job.Cluster.Workers, l.hint),
+			map[string]any{"workers": r.job.Cluster.Workers, "url": l.url})
+	}
+	return nil
+}
+
+// announce has the run directory say that the run goes on, and of which job. If
+// it cannot, or undo is called, the directory says what it said before.
+func (r *Run) announce() (undo func() error, err error) {
+	if err := writeAddress(r.dir, r.link); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(r.dir, OriginFile)
+	was, err := regular.Read(path, 1<<20)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	undo = func() error {
+		if was == nil {
+			return os.Remove(path)
+		}
+		return atomicfile.Write(path, was, 0o644)
+	}
+	if err := writeOrigin(r.dir, Origin{r.jobPath, r.baseDir, StateRunning, r.start, r.meta.Fingerprint}); err != nil {
+		return nil, err
+	}
+	if err := atomicfile.Write(filepath.Join(r.dir, JobCopy), r.job.YAML(), 0o644); err != nil {
+		undo() // the reason is that of job.yaml
+		return nil, err
+	}
+	return undo, nil
+}
+
+// conclude has the run directory say how the run ended.
+func (r *Run) conclude(fin cluster.Finish) error {
+	if err := r.lock.Check(); err != nil {
+		return err
+	}
+	return writeOrigin(r.dir, Origin{r.jobPath, r.baseDir, fin.Outcome.String(), fin.Step, r.meta.Fingerprint})
+}
+
+// abandon has the run directory say that nobody goes on with the run, where the
+// workers were ended with it: the next start need not look for them.
+func (r *Run) abandon() {
+	if r.lock.Check() == nil && r.children.alone() {
+		step := r.start
+		if r.last.Step > step {
+			step = r.last.Step
+		}
+		writeOrigin(r.dir, Origin{r.jobPath, r.baseDir, StateAbandoned, step, r.meta.Fingerprint}) // if not, the next start looks for them
+	}
+}
+
+// watchDir says, once a change, when the run directory is not where it was any
+// more, and when it is back.
+func (r *Run) watchDir() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	said := ""
+	for {
+		select {
+		case <-r.children.done:
+			return
+		case <-t.C:
+		}
+		is := ""
+		if err := r.lock.Check(); err != nil {
+			is = err.Error()
+		}
+		switch {
+		case is == said:
+		case is == "":
+			r.log.Info("the run directory " + r.dir + " is back")
+		default:
+			r.log.Error("no checkpoint is stored until this is mended: " + is)
+		}
+		said = is
+	}
+}

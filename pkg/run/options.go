@@ -1,0 +1,53 @@
+package run
+
+import (
+	"os/exec"
+
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/natsbus"
+)
+
+// Options say what is to be run, and where.
+type Options struct {
+	Job        *job.Job
+	JobPath    string // of the job file
+	BaseDir    string // where the job's relative paths start
+	Dir        string // the run directory
+	Resume     bool   // go on from the newest checkpoint
+	AcceptData bool   // with Resume: other data than the checkpoint's is meant
+	Local      int    // worker processes to keep up on this machine; 0: all come from elsewhere
+	Threads    int    // of each
+	Server     Server
+	Worker     func(Place) *exec.Cmd // the command that is a local worker; its output is the run's to set
+	Version    string                // of this program, for manifests
+	Again      string                // the command that resumes this run
+	Check      string                // the command that checks all of the data
+	UI         UI
+}
+
+// Server says where the job's NATS server is: it runs elsewhere, or is part of
+// the coordinator.
+type Server struct {
+	URL         string // of one that runs elsewhere
+	Listen      string // host:port for workers from elsewhere, of the coordinator's own; empty: loopback
+	Routes      string // host:port for the workers' brokers, where the topology is a mesh
+	Credentials func(warn func(text string)) (natsbus.Credentials, error)
+}
+
+// Place is what a local worker has to know: who it is, and how it reaches the
+// coordinator.
+type Place struct {
+	ID, Job     string
+	URL         string // of the server
+	Mesh        string // host:port that the worker's own broker joins, instead; empty: no mesh
+	Own         bool   // the server is part of the coordinator: whoever else has taken its port must not be shown the token
+	Credentials natsbus.Credentials
+	Threads     int
+	RescueDir   string
+}
+
+// New returns a run that has not begun. Whoever wants it to end calls Stop.
+func New(o Options) *Run {
+	return &Run{job: o.Job, jobPath: o.JobPath, again: o.Again, baseDir: o.BaseDir, dir: o.Dir, resume: o.Resume, acceptData: o.AcceptData, check: o.Check,
+		local: o.Local, threads: o.Threads, server: o.Server, worker: o.Worker, version: o.Version, ui: o.UI, stop: make(chan string, 2)}
+}

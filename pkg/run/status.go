@@ -1,0 +1,82 @@
+package run
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/pkg/cluster"
+)
+
+// Status is what a coordinator says of its running job.
+type Status struct {
+	Job        string         `json:"job"`
+	Phase      string         `json:"phase"`
+	Step       uint64         `json:"step"`
+	Steps      uint64         `json:"steps"`
+	Stored     uint64         `json:"stored"` // newest step on the disk
+	Generation uint64         `json:"generation"`
+	Loss       float64        `json:"loss"`
+	Refused    string         `json:"refused,omitempty"` // why the last step made no update; then there is no loss
+	SamplesSec float64        `json:"samples_per_s"`
+	ETA        string         `json:"eta"`
+	Workers    []WorkerStatus `json:"workers"`
+	Omitted    int            `json:"omitted,omitempty"` // workers beyond what one message holds
+	Note       string         `json:"note,omitempty"`    // of scale: what so many workers do
+}
+
+type WorkerStatus struct {
+	Worker   string  `json:"worker"`
+	Rank     int     `json:"rank"` // -1: none yet
+	Host     string  `json:"host"`
+	PID      int     `json:"pid"`
+	Threads  int     `json:"threads"`
+	CPU      string  `json:"cpu"`
+	Step     uint64  `json:"step"`
+	Phase    string  `json:"phase"`
+	Spare    bool    `json:"spare,omitempty"`
+	Slowdown float64 `json:"slowdown,omitempty"` // its time a micro-batch over the others' median
+}
+
+// status runs on the coordinator's goroutine.
+func (r *Run) status(p cluster.Phase, members []cluster.Member) any {
+	s := Status{Job: r.job.Name, Phase: p.String(), Step: r.last.Step, Steps: uint64(r.job.Train.Steps), Generation: r.last.Generation,
+		Loss: r.last.Loss, Refused: r.last.Refused, SamplesSec: r.last.SamplesSec, Workers: []WorkerStatus{}}
+	s.Stored, s.ETA = r.view.Standing()
+	s.Note, r.word = r.word, ""
+	size := 0
+	for i, m := range members {
+		w := WorkerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown}
+		b, err := json.Marshal(w)
+		if size += len(b) + 1; err != nil || size > limits.Message/2 {
+			s.Omitted = len(members) - i
+			break
+		}
+		s.Workers = append(s.Workers, w)
+	}
+	return s
+}
+
+// scaled is told that somebody wants n workers. What that does is told to both
+// who asks and who reads the log.
+func (r *Run) scaled(n int) {
+	if r.word = scaleWord(n, r.job.Groups(), r.local, r.threads, runtime.GOMAXPROCS(0)); r.word != "" {
+		r.log.Warn(r.word)
+	}
+	r.aside.do(func() { r.children.scale(n) })
+}
+
+// scaleWord says what of n workers is of no use to a job with so many
+// micro-batches a step, whose workers of this machine compute with threads each.
+func scaleWord(n, micro, local, threads, cores int) string {
+	var words []string
+	if n > micro {
+		words = append(words, fmt.Sprintf("a step has %d micro-batches, so %d of %d workers will compute nothing: they follow each step and step in where one is lost; a smaller batch.micro has work for more", micro, n-micro, n))
+	}
+	if local > 0 && n > local && n*threads > cores {
+		words = append(words, fmt.Sprintf("%d workers of %d thread(s) share the %d core(s) of this machine", n, threads, cores))
+	}
+	return strings.Join(words, "; ")
+}

@@ -1,0 +1,96 @@
+package run
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// findTeacher looks at the teacher's checkpoint and writes into the job what
+// workers, and later readers of this run, need to know of it.
+func (r *Run) findTeacher() error {
+	d := &r.job.Distill
+	if !d.Active() {
+		return nil
+	}
+	t, err := Load(Abs(r.baseDir, d.Teacher))
+	if err != nil {
+		return fmt.Errorf("distill.teacher: %w", err)
+	}
+	defer t.Close() // its weights are the workers' to load
+	man, err := checkpoint.ReadManifest(t.Dir)
+	if err != nil {
+		return fmt.Errorf("distill.teacher: %w", err)
+	}
+	m := t.Job.Model
+	if m.VocabSize == 0 {
+		m.VocabSize = t.Meta.VocabSize
+	}
+	m.Preset = "" // its sizes stand there
+	d.Model, d.SHA256 = &m, man.File(train.ModelFile).SHA256
+	r.teacher = t
+	return nil
+}
+
+// checkTeacher refuses a teacher whose numbers mean something else than the
+// student's: tokens, actions or pictures.
+func (r *Run) checkTeacher() error {
+	if r.teacher == nil {
+		return nil
+	}
+	was, is := r.teacher.Meta, r.meta
+	bad := func(what, hint string) error {
+		return fmt.Errorf("distill.teacher %s: the teacher's %s are not this job's: %s", r.job.Distill.Teacher, what, hint)
+	}
+	if was.Spec.Image != is.Spec.Image || was.ImageMean != is.ImageMean || was.ImageStd != is.ImageStd {
+		return bad("pictures", fmt.Sprintf("%v against %v; both see the same micro-batch, so give both one model.image_size", was.Spec.Image, is.Spec.Image))
+	}
+	if !slices.Equal(was.Vocab, is.Vocab) {
+		return bad("words", fmt.Sprintf("%d against %d; train it on the same data", len(was.Vocab), len(is.Vocab)))
+	}
+	if is.Actions == nil || was.Actions == nil {
+		return nil
+	}
+	if !slices.Equal(was.Actions.Names, is.Actions.Names) || !slices.Equal(was.Actions.Units, is.Actions.Units) {
+		return bad("actions", fmt.Sprintf("%v in %v against %v in %v; if they mean the same, set data.action_names and data.action_units as the teacher's", was.Actions.Names, was.Actions.Units, is.Actions.Names, is.Actions.Units))
+	}
+	d := &r.job.Distill
+	d.Scale, d.Shift = between(was.Actions, is.Actions)
+	return nil
+}
+
+// between returns what turns actions normalised by one data set's statistics
+// into those of another's, scale·action + shift.
+func between(from, to *data.Stats) (scale, shift []float64) {
+	at := func(x float32) []float32 {
+		v := make([]float32, from.Dim())
+		for i := range v {
+			v[i] = x
+		}
+		from.Denormalize(v, v)
+		to.Normalize(v, v)
+		return v
+	}
+	zero, one := at(0), at(1)
+	for i := range zero {
+		scale, shift = append(scale, float64(one[i])-float64(zero[i])), append(shift, float64(zero[i]))
+	}
+	return scale, shift
+}
+
+// offerTeacher lets workers fetch the teacher's weights.
+func (r *Run) offerTeacher(l *link) error {
+	if r.teacher == nil {
+		return nil
+	}
+	f, size, err := regular.Open(filepath.Join(r.teacher.Dir, train.ModelFile))
+	if err != nil {
+		return err
+	}
+	return l.blobs.Offer(train.TeacherFile, size, r.job.Distill.SHA256, f)
+}
