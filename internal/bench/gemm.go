@@ -3,9 +3,9 @@ package bench
 import (
 	"context"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
 // GemmRow is one product C [M, N] = A [M, K]·B [K, N].

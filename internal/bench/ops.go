@@ -4,9 +4,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
 // OpRow is a kernel on its own, or a pass of an operation of a tape. One of

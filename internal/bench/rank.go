@@ -8,11 +8,11 @@ import (
 	"io"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/allreduce/shm"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/natsbus"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
 // ranks are the members of a ring that is measured, and their broker.

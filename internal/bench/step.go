@@ -4,8 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
 // StepReport is what a training step costs on this machine.

@@ -12,9 +12,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
 // GateReady is the line that a process of --scaling prints when it is warm.

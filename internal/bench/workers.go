@@ -16,9 +16,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/internal/usage"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 

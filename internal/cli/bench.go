@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/bench"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
+	"github.com/vlaring/vlaring/internal/bench/measure"
 )
 
 func newBench() *cobra.Command {

@@ -6,9 +6,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/measure"
 )
 
 // BenchmarkRing reduces a gradient of 32 MiB over loopback, all members in this

@@ -3,7 +3,7 @@ package tensor
 import (
 	"math"
 
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 type attention struct {

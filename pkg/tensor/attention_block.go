@@ -4,7 +4,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 // headView is one (sample, head) of a matrix of tokens: rows stride apart.

@@ -1,6 +1,6 @@
 package tensor
 
-import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+import "github.com/vlaring/vlaring/internal/kernel"
 
 // NarrowBF16 rounds src to bfloat16, to nearest with ties to even; NaN stays
 // NaN. dst is as long as src. It is for what travels in half the bytes.

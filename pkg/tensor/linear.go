@@ -1,6 +1,6 @@
 package tensor
 
-import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+import "github.com/vlaring/vlaring/internal/kernel"
 
 // Activation is a function fused behind a linear layer.
 type Activation int

@@ -1,7 +1,7 @@
 package tensor
 
 import (
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 // Loss is a scalar at the end of a tape: a mean over what counts, which is known

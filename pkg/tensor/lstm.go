@@ -1,6 +1,6 @@
 package tensor
 
-import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+import "github.com/vlaring/vlaring/internal/kernel"
 
 // lstm is a whole layer over a whole sequence. The products with the input
 // have no order in time and are one matrix product each; the recurrence is one

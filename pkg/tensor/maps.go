@@ -1,6 +1,6 @@
 package tensor
 
-import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+import "github.com/vlaring/vlaring/internal/kernel"
 
 // Operations on feature maps, [B, H, W, C], and on the tokens [B, H·W, C] that
 // they are by another name.

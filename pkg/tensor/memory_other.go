@@ -2,7 +2,7 @@
 
 package tensor
 
-import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+import "github.com/vlaring/vlaring/internal/kernel"
 
 type region struct{}
 

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 // mapFrom is the size from which memory is mapped rather than taken from the

@@ -1,8 +1,8 @@
 package tensor
 
 import (
+	"github.com/vlaring/vlaring/internal/kernel"
 	"github.com/vlaring/vlaring/internal/philox"
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
 )
 
 // normChunk is about how many elements of rows are worked on at a time.

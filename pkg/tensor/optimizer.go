@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 // AdamW are an optimizer's hyper-parameters, named as in PyTorch.

@@ -1,6 +1,6 @@
 package tensor
 
-import "github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+import "github.com/vlaring/vlaring/internal/kernel"
 
 // cut returns the i-th of n nearly equal parts of total, in multiples of unit.
 func cut(i, n, total, unit int) (lo, hi int) {

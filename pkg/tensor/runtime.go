@@ -5,7 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 // Task is work that falls into tiles which may be done in any order and at the

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 // counter is a task that knows what was done.

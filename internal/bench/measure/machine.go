@@ -4,8 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/kernel"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
 )
 
 // Bench measures with one runtime, in memory that it keeps.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/kernel"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
 )
 
 // Orientation is one of the three products of training a linear layer.

@@ -1,4 +1,4 @@
-module github.com/vlaring/vlaring/pkg/tensor/internal/kernel/_gen
+module github.com/vlaring/vlaring/internal/kernel/_gen
 
 go 1.26.0
 

@@ -3,8 +3,8 @@ package measure
 import (
 	"time"
 
+	"github.com/vlaring/vlaring/internal/kernel"
 	"github.com/vlaring/vlaring/internal/philox"
-	"github.com/vlaring/vlaring/pkg/tensor/internal/kernel"
 )
 
 // KernelTime is how fast one kernel was on its own.
