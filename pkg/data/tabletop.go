@@ -84,12 +84,16 @@ func openTabletop(o *opening) (*set, error) {
 			return nil, err
 		}
 	}
+	var camera *tabletop.Camera
+	if size > 0 {
+		camera = tabletop.NewCamera(size)
+	}
 	get := func(i int) (Sample, error) {
 		f := scene.NewEpisode(o.seed, uint64(episode(i))).Frame(i % tabletop.Frames)
 		s := Sample{ID: uint64(i), Origin: place(episode(i), i%tabletop.Frames)}
 		if size > 0 {
 			s.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}
-			f.Render(s.Image.RGB, size)
+			f.Render(camera, s.Image.RGB)
 		}
 		if tok != nil {
 			s.Tokens = tok.Encode(f.Text)

@@ -5,7 +5,7 @@
 //
 //	e := tabletop.Cluttered.NewEpisode(seed, 17)  // objects and instruction
 //	f := e.Frame(2)                               // one state of it, and the expert's action
-//	f.Render(rgb, 64)                             // what the camera sees
+//	f.Render(NewCamera(64), rgb)                  // what the camera sees
 //
 // The robot's frame: x forward, away from the camera; y to the left; z up;
 // metres and radians. The camera stands where the robot does, so left and

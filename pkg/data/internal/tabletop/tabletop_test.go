@@ -54,12 +54,12 @@ func TestSameBitsEverywhere(t *testing.T) {
 		Simple:    "87b43a659515f9bb8885f712aace7d9e44bd4341a5d113095d010953053dfed7",
 	} {
 		h := sha256.New()
-		pix := make([]byte, 48*48*3)
+		camera, pix := NewCamera(48), make([]byte, 48*48*3)
 		for id := uint64(0); id < 60; id++ {
 			e := scene.NewEpisode(7, id)
 			for k := 0; k < Frames; k++ {
 				f := e.Frame(k)
-				f.Render(pix, 48)
+				f.Render(camera, pix)
 				h.Write(pix)
 				h.Write([]byte(f.Text))
 				for _, a := range f.Expert() {
@@ -205,18 +205,18 @@ func (f *Frame) advance(a Action) {
 // their marks, at any size, and an action is what it says it may be.
 func TestRenderAndLimits(t *testing.T) {
 	for _, size := range []int{16, 33, 64, 224} {
-		pix := make([]byte, size*size*3)
+		camera, pix := NewCamera(size), make([]byte, size*size*3)
 		f := Cluttered.NewEpisode(1, 3).Frame(1)
-		f.Render(pix, size)
+		f.Render(camera, pix)
 		first := slices.Clone(pix)
 		f.Gripper.X += 0.05
-		f.Render(pix, size)
+		f.Render(camera, pix)
 		if slices.Equal(first, pix) {
 			t.Errorf("size %d: moving the gripper does not show", size)
 		}
 		f.Gripper.X -= 0.05
 		f.Objects[0].Colour = (f.Objects[0].Colour + 1) % colours
-		f.Render(pix, size)
+		f.Render(camera, pix)
 		if slices.Equal(first, pix) {
 			t.Errorf("size %d: recolouring an object does not show", size)
 		}
@@ -235,32 +235,42 @@ func TestRenderAndLimits(t *testing.T) {
 	}
 }
 
-// Outlines only skip work: a body must never stick out of its own.
+// Outlines, and what a camera keeps, only save work: a picture is that of every
+// ray asking every body.
 func TestOutlinesHoldTheirBodies(t *testing.T) {
-	for id := uint64(0); id < 40; id++ {
-		f := Cluttered.NewEpisode(4, id).Frame(int(id % Frames))
-		bodies := f.bodies()
-		all := []int{0, 1, 2, 3, 4, 5, 6, 7}[:len(bodies)]
-		const size = 32
-		pix := make([]byte, size*size*3)
-		f.Render(pix, size)
-		for i := range bodies {
-			bodies[i].sr2 = math.Inf(1)
-		}
-		step := 2 / float64(samples*size)
-		for p := 0; p < size*size; p++ {
-			var sum rgb
-			for s := 0; s < samples*samples; s++ {
-				u := mul(float64(p%size*samples+s%samples)+0.5, step) - 1
-				v := 1 - mul(float64(p/size*samples+s/samples)+0.5, step)
-				c := f.trace(u, v, bodies, all)
-				for k := range sum {
-					sum[k] += c[k]
-				}
+	for _, scene := range []Scene{Cluttered, Simple} {
+		for id := uint64(0); id < 60; id++ {
+			size := []int{16, 32, 37, keptGloss + 1}[id%4]
+			c, pix := NewCamera(size), make([]byte, size*size*3)
+			f := scene.NewEpisode(4, id).Frame(int(id / 4 % Frames))
+			f.Render(c, pix)
+			bodies := f.bodies(new([maxBodies]body))
+			var shadows []shadow
+			for i := range bodies {
+				shadows = append(shadows, shadow{span{0, 1}, &bodies[i]})
 			}
-			for k := range sum {
-				if want := byte(mul(clamp(sum[k]/(samples*samples), 0, 1), 255) + 0.5); pix[p*3+k] != want {
-					t.Fatalf("episode %d pixel %d: %d with outlines, %d without", id, p, pix[p*3+k], want)
+			for p := range size * size {
+				var sum rgb
+				for s := range samples * samples {
+					d := c.ray(p%size*samples+s%samples, p/size*samples+s/samples)
+					l := line{t: []float64{math.Inf(1)}, face: make([]*face, 1), own: make([]face, 1)}
+					one := Camera{columns: []vec{d}, rows: []vec{{}}}
+					for i := range bodies {
+						l.cross(&one, 0, span{0, 1}, &bodies[i])
+					}
+					var seen rgb
+					switch {
+					case l.t[0] < math.Inf(1):
+						seen = l.face[0].shine(halfway(d))
+					case scene == Simple:
+						seen = grey
+					default:
+						seen = f.backdrop(d, 0, shadows)
+					}
+					sum = sum.add(seen)
+				}
+				if want := sum.pixel(); [3]byte(pix[p*3:]) != want {
+					t.Fatalf("%s, size %d, episode %d, pixel %d: %v with outlines, %v without", scene, size, id, p, pix[p*3:p*3+3], want)
 				}
 			}
 		}
@@ -268,22 +278,22 @@ func TestOutlinesHoldTheirBodies(t *testing.T) {
 }
 
 func BenchmarkRender64(b *testing.B) {
-	pix := make([]byte, 64*64*3)
+	camera, pix := NewCamera(64), make([]byte, 64*64*3)
 	f := Cluttered.NewEpisode(1, 3).Frame(0)
 	for b.Loop() {
-		f.Render(pix, 64)
+		f.Render(camera, pix)
 	}
 }
 
 func BenchmarkRenderSimple32(b *testing.B) {
-	pix := make([]byte, 32*32*3)
+	camera, pix := NewCamera(32), make([]byte, 32*32*3)
 	var frames []*Frame
 	for id := range uint64(16) {
 		frames = append(frames, Simple.NewEpisode(1, id).Frame(int(id%Frames)))
 	}
 	i := 0
 	for b.Loop() {
-		frames[i%len(frames)].Render(pix, 32)
+		frames[i%len(frames)].Render(camera, pix)
 		i++
 	}
 }
