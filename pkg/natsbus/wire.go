@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"unicode/utf8"
+
+	"github.com/vlaring/vlaring/pkg/bulk"
 )
 
 // Blobs on the wire. A request is a NATS request on the owner's blob subject:
@@ -40,11 +41,6 @@ const (
 	replyMagic   = "VLBR"
 	requestBytes = 24
 	replyBytes   = 64
-
-	maxBlobName  = 256
-	maxBlobChunk = 512 << 10
-	maxBlobSize  = 1 << 50
-	maxBlobText  = 1 << 10
 )
 
 type blobStatus uint16
@@ -74,13 +70,6 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 	errWire    = errors.New("not a message of this protocol")
 )
-
-func validBlobName(name string) error {
-	if len(name) < 1 || len(name) > maxBlobName || !utf8.ValidString(name) {
-		return fmt.Errorf("blob name %.80q: want 1 to %d bytes of UTF-8", name, maxBlobName)
-	}
-	return nil
-}
 
 // checksum is the CRC of b with the four bytes at i taken as zero.
 func checksum(b []byte, i int) uint32 {
@@ -124,11 +113,11 @@ func decodeRequest(b []byte) (q blobRequest, err error) {
 	}
 	le := binary.LittleEndian
 	offset, length := le.Uint64(b[8:]), le.Uint32(b[16:])
-	if int(le.Uint16(b[6:])) != len(b)-requestBytes || offset > maxBlobSize || length < 1 || length > maxBlobChunk {
+	if int(le.Uint16(b[6:])) != len(b)-requestBytes || offset > bulk.MaxBytes || length < 1 || length > bulk.ChunkBytes {
 		return q, fmt.Errorf("%w: name of %d bytes in %d, %d bytes at %d", errWire, le.Uint16(b[6:]), len(b)-requestBytes, length, offset)
 	}
 	q = blobRequest{string(b[requestBytes:]), int64(offset), int(length)}
-	return q, validBlobName(q.name)
+	return q, bulk.ValidName(q.name)
 }
 
 // seal completes a reply in place: buf is replyBytes of room and then the payload.
@@ -153,7 +142,7 @@ func decodeReply(b []byte) (r blobReply, err error) {
 	total, offset, length := le.Uint64(b[8:]), le.Uint64(b[16:]), int(le.Uint32(b[24:]))
 	r = blobReply{status: blobStatus(le.Uint16(b[6:])), total: int64(total), offset: int64(offset), data: b[replyBytes:]}
 	copy(r.sha256[:], b[32:])
-	if length != len(r.data) || length > maxBlobChunk || total > maxBlobSize || offset > maxBlobSize || r.status > blobBadRequest ||
+	if length != len(r.data) || length > bulk.ChunkBytes || total > bulk.MaxBytes || offset > bulk.MaxBytes || r.status > blobBadRequest ||
 		r.status == blobOK && (offset > total || uint64(length) > total-offset) {
 		return r, fmt.Errorf("%w: status %d, %d bytes at %d of %d", errWire, r.status, len(r.data), offset, total)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/vlaring/vlaring/pkg/bulk"
 )
 
 func sealed(r blobReply) []byte {
@@ -16,7 +18,7 @@ func sealed(r blobReply) []byte {
 
 // TestWireGolden pins the bytes: both ends of a transfer may be of different builds.
 func TestWireGolden(t *testing.T) {
-	got := hex.EncodeToString(blobRequest{"ab", 0x80000, maxBlobChunk}.encode())
+	got := hex.EncodeToString(blobRequest{"ab", 0x80000, bulk.ChunkBytes}.encode())
 	if want := "564c425101000200" + "0000080000000000" + "00000800" + requestCRC + "6162"; got != want {
 		t.Errorf("request\n got %s\nwant %s", got, want)
 	}
@@ -59,14 +61,14 @@ func TestWireDamage(t *testing.T) {
 
 // TestWireLimits: well-sealed messages that lie.
 func TestWireLimits(t *testing.T) {
-	for _, q := range []blobRequest{{"", 0, 1}, {strings.Repeat("n", maxBlobName+1), 0, 1}, {"\xff", 0, 1}, {"n", -1, 1}, {"n", maxBlobSize + 1, 1}, {"n", 0, 0}, {"n", 0, maxBlobChunk + 1}} {
+	for _, q := range []blobRequest{{"", 0, 1}, {strings.Repeat("n", bulk.MaxName+1), 0, 1}, {"\xff", 0, 1}, {"n", -1, 1}, {"n", bulk.MaxBytes + 1, 1}, {"n", 0, 0}, {"n", 0, bulk.ChunkBytes + 1}} {
 		if _, err := decodeRequest(q.encode()); err == nil {
 			t.Errorf("request %.40q at %d, %d bytes was taken", q.name, q.offset, q.length)
 		}
 	}
 	for _, r := range []blobReply{
 		{total: 1, data: []byte("ab")}, {total: 2, offset: 1, data: []byte("ab")}, {total: -1, data: []byte("a")}, {total: 1, offset: 2},
-		{total: 1, offset: -1, data: []byte("a")}, {status: 4}, {total: maxBlobSize + 1}, {total: maxBlobSize, data: make([]byte, maxBlobChunk+1)},
+		{total: 1, offset: -1, data: []byte("a")}, {status: 4}, {total: bulk.MaxBytes + 1}, {total: bulk.MaxBytes, data: make([]byte, bulk.ChunkBytes+1)},
 	} {
 		if _, err := decodeReply(sealed(r)); !errors.Is(err, errWire) {
 			t.Errorf("reply of status %d, %d bytes at %d of %d: %v", r.status, len(r.data), r.offset, r.total, err)
@@ -85,7 +87,7 @@ func reseal(b []byte, size, crc int) []byte {
 }
 
 func FuzzDecodeRequest(f *testing.F) {
-	f.Add(blobRequest{"snapshot/1/model.safetensors", 1 << 20, maxBlobChunk}.encode())
+	f.Add(blobRequest{"snapshot/1/model.safetensors", 1 << 20, bulk.ChunkBytes}.encode())
 	f.Add([]byte(requestMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		decodeRequest(b)

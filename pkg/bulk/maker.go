@@ -1,4 +1,4 @@
-package natsbus
+package bulk
 
 import (
 	"container/list"
