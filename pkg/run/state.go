@@ -17,11 +17,8 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/train"
 )
-
-var _ train.Blobs = (*natsbus.Blobs)(nil)
 
 // peekInit refuses an init file that is none before the data is opened, which
 // may take an hour.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/machine"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -164,7 +165,7 @@ func (d *workerData) Close() {
 }
 
 // busFeed asks the coordinator for the samples of each micro-batch.
-type busFeed struct{ blobs Blobs }
+type busFeed struct{ blobs bulk.Blobs }
 
 func (f busFeed) Micro(ctx context.Context, step uint64, m int) ([]data.Sample, error) {
 	b, err := f.blobs.Get(ctx, CoordinatorPeer, fmt.Sprintf("%s%d/%d", MicroPrefix, step, m), maxMicroBytes)

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
@@ -59,7 +60,7 @@ func BenchmarkCheckpointPause(b *testing.B) {
 	for i := range batch.Tokens {
 		batch.Tokens[i] = 1
 	}
-	blobs := newMemBlobs().join("w")
+	blobs := bulk.NewMemory().Join("w")
 	w := &Worker{ID: "w", Blobs: blobs, Log: zap.NewNop(), job: j, trainer: t}
 	w.offer.init(blobs)
 	said := hears(w)

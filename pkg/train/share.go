@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -13,23 +12,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
-
-// Blobs moves bulk state between members. The receiver pulls; the owner only
-// holds still. NATS implements it.
-type Blobs interface {
-	// Offer lets peers fetch size bytes of r under name until Withdraw.
-	Offer(name string, size int64, sha256 string, r io.ReaderAt) error
-	Withdraw(name string)
-	// Fetch copies the blob that peer offers as name to dst and checks its
-	// length and hash; an empty hash leaves it to the transfer's own.
-	Fetch(ctx context.Context, peer, name string, size int64, sha256 string, dst io.WriterAt) error
-	// Get fetches a blob of unknown size, of at most limit bytes, whole.
-	Get(ctx context.Context, peer, name string, limit int64) ([]byte, error)
-	// OfferFunc answers for all names that begin with prefix.
-	OfferFunc(prefix string, f func(ctx context.Context, name string) ([]byte, error)) error
-}
 
 // CoordinatorPeer is the coordinator's name among the owners of blobs.
 const CoordinatorPeer = "coordinator"
@@ -280,7 +265,7 @@ func (w *Worker) coordinated() bool {
 // offers are the parts of checkpoints that are on offer: at most one step's,
 // whose memory is used again.
 type offers struct {
-	blobs Blobs
+	blobs bulk.Blobs
 	mu    sync.Mutex
 	step  uint64
 	held  []statePart   // of step, on offer
@@ -316,7 +301,7 @@ func (o *offers) failed(d division) {
 	}
 }
 
-func (o *offers) init(b Blobs) {
+func (o *offers) init(b bulk.Blobs) {
 	o.blobs, o.token = b, make(chan struct{}, 1)
 	o.token <- struct{}{}
 }

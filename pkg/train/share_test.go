@@ -3,15 +3,12 @@ package train
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,115 +17,10 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
-
-// memBlobs are the blobs of the members of one process.
-type memBlobs struct {
-	mu    sync.Mutex
-	peers map[string]*memOwner
-}
-
-type memOwner struct {
-	hub   *memBlobs
-	blobs map[string]memBlob
-	funcs map[string]func(context.Context, string) ([]byte, error)
-}
-
-type memBlob struct {
-	size int64
-	r    io.ReaderAt
-}
-
-var _ Blobs = (*memOwner)(nil)
-
-var errNoBlob = errors.New("no such blob")
-
-func newMemBlobs() *memBlobs { return &memBlobs{peers: map[string]*memOwner{}} }
-
-func (h *memBlobs) join(name string) *memOwner {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	o := &memOwner{hub: h, blobs: map[string]memBlob{}, funcs: map[string]func(context.Context, string) ([]byte, error){}}
-	h.peers[name] = o
-	return o
-}
-
-func (o *memOwner) Offer(name string, size int64, _ string, r io.ReaderAt) error {
-	o.hub.mu.Lock()
-	defer o.hub.mu.Unlock()
-	if _, twice := o.blobs[name]; twice {
-		return fmt.Errorf("%s is on offer already", name)
-	}
-	o.blobs[name] = memBlob{size, r}
-	return nil
-}
-
-func (o *memOwner) Withdraw(name string) {
-	o.hub.mu.Lock()
-	defer o.hub.mu.Unlock()
-	delete(o.blobs, name)
-}
-
-func (o *memOwner) OfferFunc(prefix string, f func(context.Context, string) ([]byte, error)) error {
-	o.hub.mu.Lock()
-	defer o.hub.mu.Unlock()
-	o.funcs[prefix] = f
-	return nil
-}
-
-func (o *memOwner) Get(ctx context.Context, peer, name string, limit int64) ([]byte, error) {
-	o.hub.mu.Lock()
-	var f func(context.Context, string) ([]byte, error)
-	var b memBlob
-	if p := o.hub.peers[peer]; p != nil {
-		b = p.blobs[name]
-		for prefix, x := range p.funcs {
-			if strings.HasPrefix(name, prefix) {
-				f = x
-			}
-		}
-	}
-	o.hub.mu.Unlock()
-	if f != nil {
-		return f(ctx, name)
-	}
-	if b.r == nil {
-		return nil, fmt.Errorf("blob %s of %s: %w", name, peer, errNoBlob)
-	}
-	if b.size > limit {
-		return nil, fmt.Errorf("blob %s of %s: %d bytes, want at most %d", name, peer, b.size, limit)
-	}
-	buf := make([]byte, b.size)
-	if _, err := b.r.ReadAt(buf, 0); err != nil && err != io.EOF {
-		return nil, err
-	}
-	return buf, nil
-}
-
-func (o *memOwner) Fetch(ctx context.Context, peer, name string, size int64, hash string, dst io.WriterAt) error {
-	b, err := o.Get(ctx, peer, name, size)
-	if err != nil {
-		return err
-	}
-	if sum := sha256.Sum256(b); int64(len(b)) != size || hash != "" && hex.EncodeToString(sum[:]) != hash {
-		return fmt.Errorf("blob %s of %s: %d bytes of another hash", name, peer, len(b))
-	}
-	_, err = dst.WriteAt(b, 0)
-	return err
-}
-
-// names are those of the blobs on offer.
-func (o *memOwner) names() (l []string) {
-	o.hub.mu.Lock()
-	defer o.hub.mu.Unlock()
-	for n := range o.blobs {
-		l = append(l, n)
-	}
-	slices.Sort(l)
-	return l
-}
 
 // However many parts a checkpoint has, together they are its two files, each
 // byte once; memory that is used again leaves nothing behind.
@@ -271,9 +163,9 @@ func TestDigest(t *testing.T) {
 }
 
 // sharer is a worker as far as its state goes.
-func sharer(t *testing.T, s *squad, hub *memBlobs, name string) (*Worker, *rank) {
+func sharer(t *testing.T, s *squad, hub *bulk.Memory, name string) (*Worker, *rank) {
 	r := s.rank(name)
-	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.join(name), Log: zap.NewNop()}
+	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.Join(name), Log: zap.NewNop()}
 	w.knobs.Store(s.job)
 	w.offer.init(w.Blobs)
 	if err := w.serveState(); err != nil {
@@ -286,7 +178,7 @@ func sharer(t *testing.T, s *squad, hub *memBlobs, name string) (*Worker, *rank)
 // next step gives the bits of an undisturbed run.
 func TestStateFromPeers(t *testing.T) {
 	want, _ := alone(t, 3)
-	s, hub := newSquad(t), newMemBlobs()
+	s, hub := newSquad(t), bulk.NewMemory()
 	a, ra := sharer(t, s, hub, "a")
 	s.form([]int{0, 8}, ra)
 	s.step([]int{0, 8}, ra)
@@ -332,9 +224,10 @@ func TestStateFromPeers(t *testing.T) {
 	if _, err := b.fetchState(t.Context(), assign(want[2], "a")); err == nil {
 		t.Error("the state of step 3 was taken for that of step 2")
 	}
+	defer hub.Join("z").Close()
 	_, err = b.fetchState(t.Context(), assign(want[1], "z"))
 	var source *sourceError
-	if !errors.As(err, &source) || source.peer != "z" || !errors.Is(err, errNoBlob) {
+	if !errors.As(err, &source) || source.peer != "z" || !errors.Is(err, bulk.ErrUnknown) {
 		t.Errorf("from a peer that has nothing: %v", err)
 	}
 }
@@ -355,7 +248,7 @@ func (w *Worker) pieces(t *testing.T, o cluster.Offer) (n int64) {
 // Orphans of one machine keep their states at the same moment and in the same
 // place: each leaves a checkpoint that verifies and holds its state.
 func TestRescue(t *testing.T) {
-	s, hub, dir := newSquad(t), newMemBlobs(), t.TempDir()
+	s, hub, dir := newSquad(t), bulk.NewMemory(), t.TempDir()
 	a, ra := sharer(t, s, hub, "a")
 	b, rb := sharer(t, s, hub, "b")
 	bounds := []int{0, 4, 8}
@@ -406,12 +299,12 @@ func hears(w *Worker) <-chan cluster.NodeEvent {
 // step's copy gives way to another division of the same step, and to the next
 // step once it is stored.
 func TestOffers(t *testing.T) {
-	s, hub := newSquad(t), newMemBlobs()
+	s, hub := newSquad(t), bulk.NewMemory()
 	w, r := sharer(t, s, hub, "a")
 	defer w.behind.Wait()
 	said := hears(w) // and the coordinator lives
-	living := w.Blobs.(*memOwner).names()
-	held := func() int { return len(w.Blobs.(*memOwner).names()) - len(living) }
+	living := w.Blobs.(*bulk.MemoryEnd).Offered()
+	held := func() int { return len(w.Blobs.(*bulk.MemoryEnd).Offered()) - len(living) }
 	offer := func(step uint64, part, parts int) cluster.Offer {
 		t.Helper()
 		w.makeOffer(t.Context(), step, 1, part, parts)
@@ -467,8 +360,8 @@ func TestOffers(t *testing.T) {
 
 // An offer that is withdrawn while its copy is hashed never stays.
 func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
-	o, hub := offers{}, newMemBlobs()
-	b := hub.join("a")
+	o, hub := offers{}, bulk.NewMemory()
+	b := hub.Join("a")
 	o.init(b)
 	if !o.room(t.Context(), 4, func() bool { return true }) {
 		t.Fatal("no room")
@@ -478,7 +371,7 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.hold(division{step: 4}, []statePart{{file: ModelFile, data: memory{1}}})
-	if n := b.names(); len(n) != 0 {
+	if n := b.Offered(); len(n) != 0 {
 		t.Errorf("still on offer: %v", n)
 	}
 	if !o.room(t.Context(), 5, func() bool { return true }) || len(o.spare) != 1 {
@@ -489,7 +382,7 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 // The copy is of the step that it was asked for, though the next step runs
 // meanwhile: its commit waits for whoever holds the state.
 func TestOfferBesideTheNextStep(t *testing.T) {
-	s, hub := newSquad(t), newMemBlobs()
+	s, hub := newSquad(t), bulk.NewMemory()
 	w, r := sharer(t, s, hub, "a")
 	said := hears(w)
 	s.form([]int{0, 8}, r)
@@ -538,12 +431,12 @@ func TestOfferBesideTheNextStep(t *testing.T) {
 // A part that is asked for again and again while it is made, as a coordinator
 // does where making it takes longer than it waits, is made once and stays on offer.
 func TestOfferAskedForAgain(t *testing.T) {
-	s, hub := newSquad(t), newMemBlobs()
+	s, hub := newSquad(t), bulk.NewMemory()
 	w, r := sharer(t, s, hub, "a")
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
 	said := hears(w)
-	living := len(w.Blobs.(*memOwner).names())
+	living := len(w.Blobs.(*bulk.MemoryEnd).Offered())
 	var asking sync.WaitGroup
 	for range 5 {
 		asking.Go(func() { w.makeOffer(t.Context(), 1, 1, 0, 2) })
@@ -557,7 +450,7 @@ func TestOfferAskedForAgain(t *testing.T) {
 	}
 	w.pieces(t, (<-said).(cluster.OfferReady).Offer)
 	w.offer.withdraw(1)
-	if n := len(w.Blobs.(*memOwner).names()); n != living {
+	if n := len(w.Blobs.(*bulk.MemoryEnd).Offered()); n != living {
 		t.Errorf("%d blobs are on offer once it is withdrawn, %d before", n, living)
 	}
 	w.makeOffer(t.Context(), 1, 1, 0, 2) // and then it is made again

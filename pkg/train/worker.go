@@ -16,6 +16,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -40,7 +41,7 @@ type Worker struct {
 	DirectListen string // host:port where direct connections are taken, port 0 for any; empty: none are
 	Bus          cluster.Bus
 	Net          allreduce.Network
-	Blobs        Blobs
+	Blobs        bulk.Blobs
 	Log          *zap.Logger
 
 	agent   *cluster.Agent

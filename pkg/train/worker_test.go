@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 )
@@ -26,7 +27,7 @@ type run struct {
 	meta  []byte
 	bus   *cluster.MemBus
 	net   *allreduce.MemNetwork
-	blobs *memBlobs
+	blobs *bulk.Memory
 	wg    sync.WaitGroup
 
 	mu     sync.Mutex
@@ -38,7 +39,7 @@ type run struct {
 func (r *run) worker(ctx context.Context, id string) {
 	net := r.net.Join(id)
 	w := &Worker{Job: r.job.Name, ID: id, Host: "host", PID: 1, Version: "test", Threads: 1, CPU: "any", RescueDir: r.t.TempDir(),
-		Bus: r.bus, Net: net, Blobs: r.blobs.join(id), Log: zap.NewNop()}
+		Bus: r.bus, Net: net, Blobs: r.blobs.Join(id), Log: zap.NewNop()}
 	r.wg.Go(func() {
 		defer net.Close()
 		if end, err := w.Run(ctx, ctx); err != nil && !errors.Is(err, context.Canceled) || err == nil && end.Outcome != cluster.Done && end.Outcome != cluster.Released {
@@ -64,8 +65,8 @@ func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{t: t, job: j, meta: meta, bus: cluster.NewMemBus(), net: allreduce.NewMemNetwork(allreduce.Faults{}), blobs: newMemBlobs(), saved: map[uint64]string{}}
-	mine := r.blobs.join(CoordinatorPeer)
+	r := &run{t: t, job: j, meta: meta, bus: cluster.NewMemBus(), net: allreduce.NewMemNetwork(allreduce.Faults{}), blobs: bulk.NewMemory(), saved: map[uint64]string{}}
+	mine := r.blobs.Join(CoordinatorPeer)
 	coord := cluster.NewCoordinator(r.bus, j.Name, "host", 1, cluster.Hooks{
 		Welcome: func(*cluster.Join) *cluster.Welcome { return &cluster.Welcome{Job: string(j.YAML()), Data: meta} },
 		StepDone: func(reports []*cluster.Report) {
