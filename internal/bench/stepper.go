@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/usage"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -77,7 +76,7 @@ func (f *StepChoice) open() (*benched, error) {
 		adam: tensor.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}}
 	m, ok := benchModels[f.Model]
 	names := "default, small"
-	for _, p := range job.Presets() {
+	for _, p := range models.Presets() {
 		names += ", " + p.Name
 		if p.Name == f.Model {
 			m, ok = benchModels["default"], true
@@ -102,7 +101,7 @@ func (f *StepChoice) open() (*benched, error) {
 }
 
 func (f *StepChoice) openJob() (*benched, error) {
-	j, err := job.Load(f.Job, nil)
+	j, err := train.Kinds().Load(f.Job, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // What bench scaling prepares is what it says: jobs with a micro-batch for each
@@ -16,11 +17,11 @@ func TestPreparedJobs(t *testing.T) {
 		t.Fatalf("%+v, %v", l, err)
 	}
 	for i, want := range []struct{ global, micro, size, d, layers, vocab int }{{128, 32, 64, 128, 4, 1000}, {32, 8, 224, 512, 6, 10000}} {
-		j, err := job.Load(l[i].file, l[i].set)
+		j, err := train.Kinds().Load(l[i].file, l[i].set)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := j.Model
+		m := j.Model.Options.(models.Config)
 		if j.Batch.Global != want.global || j.Batch.Micro != want.micro || m.ImageSize != want.size || m.DModel != want.d || m.NLayers != want.layers || m.VocabSize != want.vocab {
 			t.Errorf("%s: %+v, %+v", l[i].name, j.Batch, m)
 		}

@@ -73,7 +73,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
-			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Loss: m.job.Loss}, b, spec)
+			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Loss: m.job.Loss.Kind}, b, spec)
 			if err != nil {
 				return err
 			}

@@ -16,7 +16,6 @@ import (
 	"github.com/vlaring/vlaring/internal/picture"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -24,7 +23,7 @@ import (
 // weights set may change, and returns its directory.
 func storeCheckpoint(t *testing.T, text string, set func(name string, w []float32)) string {
 	t.Helper()
-	j, err := job.Parse("job.yaml", []byte(text), nil)
+	j, err := train.Kinds().Parse("job.yaml", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,13 +11,13 @@ import (
 
 	"github.com/vlaring/vlaring/internal/bench"
 	"github.com/vlaring/vlaring/internal/plain"
-	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newBenchRing() *cobra.Command {
 	var f bench.RingOptions
 	var asRank, asJSON bool
-	d := job.Default("vla", "tensors").Cluster
+	d := train.Kinds().Default("vla", "tensors").Cluster
 	c := &cobra.Command{
 		Use:   "ring",
 		Short: "Time the all-reduce of a gradient between processes, over each road",

@@ -26,6 +26,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 type chaosFlags struct {
@@ -131,7 +132,7 @@ type chaosFault struct {
 }
 
 func runChaos(c *cobra.Command, path string, f *chaosFlags) error {
-	j, err := job.Load(path, f.set)
+	j, err := train.Kinds().Load(path, f.set)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // dataFlags are the flags of data check and data info.
@@ -110,12 +111,12 @@ func (f *dataFlags) targets(arg string) ([]target, error) {
 		return nil, usagef("--threads %d: want 1 to 1024", f.threads)
 	}
 	if ext := filepath.Ext(arg); ext == ".yaml" || ext == ".yml" {
-		j, err := job.Load(arg, f.set)
+		j, err := train.Kinds().Load(arg, f.set)
 		if err != nil {
 			return nil, err
 		}
 		base, err := filepath.Abs(filepath.Dir(arg))
-		return []target{{j.Data, data.NeedsOf(j.Model), j.Seed, base, false}}, err
+		return []target{{j.Data, data.NeedsOf(j.Model.Options), j.Seed, base, false}}, err
 	}
 	if len(f.set) > 0 {
 		return nil, usagef("--set overrides keys of a job file, and %s is not one (.yaml)", arg)

@@ -20,7 +20,7 @@ import (
 func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	return eval.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss, src, split, samples)
+	return eval.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss.Kind, src, split, samples)
 }
 
 // exitsText is the table of accuracy against latency.
@@ -79,7 +79,7 @@ func plotExits(path string, r eval.ExitReport, title string) error {
 // predictExits runs the samples of b one at a time as deep as depth wants, and
 // writes the outputs with the layers that each took.
 func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, spec models.Spec, depth eval.Depth, out string) (string, error) {
-	s, err := eval.NewStager(rt, t.model, spec, t.job.Loss)
+	s, err := eval.NewStager(rt, t.model, spec, t.job.Loss.Kind)
 	if err != nil {
 		return "", err
 	}

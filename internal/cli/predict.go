@@ -63,7 +63,7 @@ output also has layers I64 [N].`,
 				fmt.Fprintln(c.OutOrStdout(), said)
 				return nil
 			}
-			prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss, Forward: true})
+			prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss.Kind, Forward: true})
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ output also has layers I64 [N].`,
 // is odd about them. Targets, which the file need not have, stay zero.
 func (t *trained) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, models.Spec, error) {
 	cfg := t.model.Config()
-	needs := data.NeedsOf(t.job.Model)
+	needs := data.NeedsOf(t.job.Model.Options)
 	needs.VocabSize, needs.VisionDim, needs.LanguageDim = cfg.VocabSize, cfg.VisionDim, cfg.LanguageDim
 	in, err := data.ReadInputs(ctx, path, needs, t.job.Data.Layout, t.meta)
 	if err != nil {

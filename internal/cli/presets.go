@@ -9,7 +9,6 @@ import (
 
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -39,9 +38,9 @@ func newPresets() *cobra.Command {
 				Cost       models.Cost `json:"cost"`
 			}
 			var rows []row
-			for _, p := range job.Presets() {
+			for _, p := range models.Presets() {
 				name := p.Name
-				j, err := job.Parse("preset "+name, []byte(fmt.Sprintf("name: preset\nmodel: {preset: %s, kind: vla, vocab_size: %d}\ndata: {kind: tabletop, episodes: 1}\nbatch: {global: 1, micro: 1}\ntrain: {steps: 1}\n", name, presetVocab)), nil)
+				j, err := train.Kinds().Parse("preset "+name, []byte(fmt.Sprintf("name: preset\nmodel: {preset: %s, kind: vla, vocab_size: %d}\ndata: {kind: tabletop, episodes: 1}\nbatch: {global: 1, micro: 1}\ntrain: {steps: 1}\n", name, presetVocab)), nil)
 				if err != nil {
 					return err
 				}
@@ -49,7 +48,8 @@ func newPresets() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				rows = append(rows, row{name, p.Use, j.Model.NLayers, j.Model.DModel, j.Model.NHeads, j.Model.ImageSize, j.Model.PatchSize,
+				c := m.Config()
+				rows = append(rows, row{name, p.Use, c.NLayers, c.DModel, c.NHeads, c.ImageSize, c.PatchSize,
 					m.Params().Count(), m.Cost(m.Spec(presetTokens))})
 				m.Close()
 			}

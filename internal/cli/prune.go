@@ -12,8 +12,8 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 type pruneFlags struct {
@@ -71,7 +71,7 @@ func prune(c *cobra.Command, dir string, f *pruneFlags) error {
 	if err != nil {
 		return usagef("%s is not the directory of a run: %w", dir, err)
 	}
-	j, err := job.Parse(filepath.Join(dir, run.JobCopy), b, nil)
+	j, err := train.Kinds().Parse(filepath.Join(dir, run.JobCopy), b, nil)
 	if err != nil {
 		return err
 	}

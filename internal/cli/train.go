@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 type trainFlags struct {
@@ -78,7 +78,7 @@ output that nobody reads any more (| head) do the same.
 }
 
 func runTrain(c *cobra.Command, path string, f *trainFlags) error {
-	j, err := job.Load(path, f.set)
+	j, err := train.Kinds().Load(path, f.set)
 	if err != nil {
 		return err
 	}
@@ -199,5 +199,5 @@ func placed(err error, path string, set []string) error {
 	if !errors.As(err, &at) {
 		return err
 	}
-	return fmt.Errorf("%s%w", job.Where(path, set, at.Key), err)
+	return fmt.Errorf("%s%w", train.Kinds().Where(path, set, at.Key), err)
 }

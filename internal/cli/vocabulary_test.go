@@ -11,7 +11,6 @@ import (
 
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -53,7 +52,7 @@ cluster: {workers: 2}
 `), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	j, err := job.Load(path, nil)
+	j, err := train.Kinds().Load(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

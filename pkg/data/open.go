@@ -12,43 +12,14 @@ import (
 	"sync"
 
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
-// Needs is what a model wants of its data. Fields that are zero though wanted
-// (VocabSize, ActionDim, VisionDim, LanguageDim, MaxTokens) take what the data has.
-type Needs struct {
-	Image       [3]int // C, H, W; zero: the model takes no images
-	Tokens      bool   // instruction tokens
-	MaxTokens   int    // the most tokens a row may have; 0: no limit
-	VocabSize   int    // tokens must be below this
-	Labels      bool   // a target token for each token
-	Actions     bool   // a regression target
-	ActionDim   int    // its width
-	Features    bool   // given vision and language features (cross_modal)
-	VisionDim   int
-	LanguageDim int
-}
+// Needs is what a model wants of its data.
+type Needs = models.Needs
 
-// NeedsOf returns the needs of a job's model.
-func NeedsOf(m job.Model) Needs {
-	image := [3]int{m.Channels, m.ImageSize, m.ImageSize}
-	if image[0] == 0 {
-		image[0] = 3
-	}
-	switch m.Kind {
-	case "encoder", "lstm":
-		return Needs{Tokens: true, Labels: true, MaxTokens: m.MaxLen, VocabSize: m.VocabSize}
-	case "cross_modal":
-		return Needs{Features: true, VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Actions: true, ActionDim: m.ActionDim}
-	case "vit":
-		return Needs{Image: image, Actions: true, ActionDim: m.ActionDim}
-	default:
-		return Needs{Image: image, Tokens: true, MaxTokens: m.MaxLen, VocabSize: m.VocabSize, Actions: true, ActionDim: m.ActionDim}
-	}
-}
-
-// Kinds lists the kinds of data that Open knows.
-func Kinds() []string { return []string{"tabletop", "copy", "tensors", "rlds", "folder", "recall"} }
+// NeedsOf returns the needs of a job's model, by its options.
+func NeedsOf(model job.Options) Needs { return model.(models.Options).Needs() }
 
 // Open opens the data that cfg names for a model with the given needs. Paths
 // that are not absolute are relative to baseDir. seed is the job's: synthetic
@@ -79,7 +50,7 @@ func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, ba
 		"tabletop": openTabletop, "copy": openCopy, "tensors": openTensors, "rlds": openRLDS, "folder": openFolder, "recall": openRecall,
 	}[cfg.Kind]
 	if !ok {
-		return nil, fmt.Errorf("data.kind is %q; it can be %s", cfg.Kind, strings.Join(Kinds(), ", "))
+		return nil, fmt.Errorf("data.kind is %q; it can be %s", cfg.Kind, strings.Join(kindNames(), ", "))
 	}
 	if meta != nil {
 		if err := meta.Check(); err != nil {

@@ -72,7 +72,7 @@ func checkErrors(t *testing.T, cfg job.Data, needs Needs, cases map[string]error
 
 func TestCopy(t *testing.T) {
 	cfg := job.Data{Kind: "copy", Episodes: 50, SeqLen: 6, Holdout: job.Holdout{Fraction: 0.1}}
-	needs := NeedsOf(job.Model{Kind: "encoder", VocabSize: 9, MaxLen: 6})
+	needs := NeedsOf(models.Config{Kind: "encoder", VocabSize: 9, MaxLen: 6})
 	d, err := Open(cfg, needs, 3, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -108,14 +108,14 @@ func TestCopy(t *testing.T) {
 		"seq_len":     {func(c *job.Data, n *Needs) { c.SeqLen = -2 }, []string{"data.seq_len is -2"}},
 		"max_len":     {func(c *job.Data, n *Needs) { c.SeqLen = 7 }, []string{"seq_len is 7", "max_len is 6"}},
 		"vocabulary":  {func(c *job.Data, n *Needs) { n.VocabSize = 1 }, []string{"vocab_size is 1"}},
-		"other model": {func(c *job.Data, n *Needs) { *n = NeedsOf(job.Model{Kind: "vla"}) }, []string{"images"}},
+		"other model": {func(c *job.Data, n *Needs) { *n = NeedsOf(models.Config{Kind: "vla"}) }, []string{"images"}},
 		"holdout":     {func(c *job.Data, n *Needs) { c.Holdout.Fraction = 2 }, []string{"holdout.fraction"}},
 	})
 }
 
 func TestTabletop(t *testing.T) {
 	cfg := job.Data{Kind: "tabletop", Episodes: 40, Holdout: job.Holdout{Fraction: 0.25}}
-	needs := NeedsOf(job.Model{Kind: "vla", ImageSize: 24, MaxLen: 16, ActionDim: 7})
+	needs := NeedsOf(models.Config{Kind: "vla", ImageSize: 24, MaxLen: 16, ActionDim: 7})
 	d, err := Open(cfg, needs, 3, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestTabletop(t *testing.T) {
 	if !reflect.DeepEqual(x, y) {
 		t.Error("the same Meta gives other samples")
 	}
-	vit, err := Open(cfg, NeedsOf(job.Model{Kind: "vit", ImageSize: 24}), 3, "", nil)
+	vit, err := Open(cfg, NeedsOf(models.Config{Kind: "vit", ImageSize: 24}), 3, "", nil)
 	if err != nil || vit.Meta().Spec.Tokens != 0 {
 		t.Error(err)
 	}
@@ -222,7 +222,7 @@ func TestTensors(t *testing.T) {
 	vision := safetensors.Tensor{Name: "vision_features", Shape: []int{4, 5, 2}, Data: ramp(40)}
 	language := safetensors.Tensor{Name: "language_features", Shape: []int{4, 2, 3}, Data: ramp(24)}
 	cfg := job.Data{Kind: "tensors", Path: writeTensors(t, images, tokens, actions, vision, language)}
-	vla := NeedsOf(job.Model{Kind: "vla", ImageSize: 2, VocabSize: 10, ActionDim: 2})
+	vla := NeedsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 10, ActionDim: 2})
 	d, err := Open(cfg, vla, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func TestTensors(t *testing.T) {
 		t.Error("a sample of a closed file")
 	}
 
-	cross, err := Open(cfg, NeedsOf(job.Model{Kind: "cross_modal", VisionDim: 2, LanguageDim: 3, ActionDim: 2}), 1, "", nil)
+	cross, err := Open(cfg, NeedsOf(models.Config{Kind: "cross_modal", VisionDim: 2, LanguageDim: 3, ActionDim: 2}), 1, "", nil)
 	if err != nil || cross.Meta().Spec != (models.Spec{Action: 2, Vision: [2]int{5, 2}, Language: [2]int{2, 3}}) {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestTensors(t *testing.T) {
 	if s, _ := cross.Train().Sample(1); !reflect.DeepEqual(s.Vision, ramp(40)[10:20]) || !reflect.DeepEqual(s.Language, ramp(24)[6:12]) {
 		t.Error(s)
 	}
-	enc, err := Open(cfg, NeedsOf(job.Model{Kind: "encoder"}), 1, "", nil)
+	enc, err := Open(cfg, NeedsOf(models.Config{Kind: "encoder"}), 1, "", nil)
 	if err != nil || enc.Meta().VocabSize != 10 || !enc.Meta().Spec.Labels {
 		t.Fatal(err)
 	}
@@ -419,7 +419,7 @@ func TestFolderBadInput(t *testing.T) {
 }
 
 func TestMetaCheck(t *testing.T) {
-	d, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, NeedsOf(job.Model{Kind: "vla", ImageSize: 16}), 1, "", nil)
+	d, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, NeedsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +442,7 @@ func TestMetaCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 		f(&m)
-		if _, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, NeedsOf(job.Model{Kind: "vla", ImageSize: 16}), 1, "", &m); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, NeedsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", &m); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}

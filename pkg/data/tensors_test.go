@@ -13,6 +13,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // Every type and layout that Python writes trains on what PyTorch makes of it
@@ -47,7 +48,7 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			needs := NeedsOf(job.Model{Kind: "vla", ImageSize: 4, Channels: pic.Shape[1], VocabSize: 9, ActionDim: 2})
+			needs := NeedsOf(models.Config{Kind: "vla", ImageSize: 4, Channels: pic.Shape[1], VocabSize: 9, ActionDim: 2})
 			d, err := Open(job.Data{Kind: "tensors", Path: path, Holdout: job.Holdout{Episodes: []int{200}}}, needs, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -98,7 +99,7 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 				t.Errorf("predict reads %d rows (%v), images equal: %v", in.N, err, slices.Equal(in.Images, images))
 			}
 
-			cross := NeedsOf(job.Model{Kind: "cross_modal", VisionDim: 3, LanguageDim: 2, ActionDim: 2})
+			cross := NeedsOf(models.Config{Kind: "cross_modal", VisionDim: 3, LanguageDim: 2, ActionDim: 2})
 			c, err := Open(job.Data{Kind: "tensors", Path: path}, cross, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -166,8 +167,8 @@ func TestTensorsMustBeFinite(t *testing.T) {
 	actions := safetensors.Tensor{Name: "actions", Shape: []int{4, 2}, Data: ramp(8)}
 	vision := safetensors.Tensor{Name: "vision_features", Shape: []int{4, 1, 2}, Data: ramp(8)}
 	language := safetensors.Tensor{Name: "language_features", Shape: []int{4, 1, 2}, Data: ramp(8)}
-	vla := NeedsOf(job.Model{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 2})
-	cross := NeedsOf(job.Model{Kind: "cross_modal", VisionDim: 2, LanguageDim: 2, ActionDim: 2})
+	vla := NeedsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 2})
+	cross := NeedsOf(models.Config{Kind: "cross_modal", VisionDim: 2, LanguageDim: 2, ActionDim: 2})
 	spoil := func(x safetensors.Tensor, dtype string, v float64, at ...int) safetensors.Tensor {
 		n := 1
 		for _, d := range x.Shape {
@@ -285,7 +286,7 @@ func TestRangeOfPictures(t *testing.T) {
 		{values(0, 1), ""}, {values(-1, 1), ""}, {values(-2.2, 2.7), ""}, {bytes, ""},
 	} {
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 3, 2, 2}, Data: c.data}, tokens, actions)
-		needs := NeedsOf(job.Model{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 1})
+		needs := NeedsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 1})
 		d, err := Open(job.Data{Kind: "tensors", Path: path}, needs, 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -317,7 +318,7 @@ func TestLayoutOfPictures(t *testing.T) {
 		return writeTensors(t, safetensors.Tensor{Name: "images", Shape: shape, Data: ramp(n)}, tokens, actions)
 	}
 	needs := func(channels, size int) Needs {
-		return NeedsOf(job.Model{Kind: "vla", ImageSize: size, Channels: channels, VocabSize: 9, ActionDim: 1})
+		return NeedsOf(models.Config{Kind: "vla", ImageSize: size, Channels: channels, VocabSize: 9, ActionDim: 1})
 	}
 	for _, c := range []struct {
 		path, layout string
@@ -388,7 +389,7 @@ func TestTokensOverflow(t *testing.T) {
 		{safetensors.Raw{DType: "U64", Bytes: slices.Concat(make([]byte, 24), []byte{255, 255, 255, 255, 255, 255, 255, 255})}, `tensor "instruction_tokens": the value at [1 1] is 18446744073709551615, beyond int64`},
 	} {
 		path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{2, 2}, Data: c.data}, labels)
-		if _, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "encoder"}), 1, "", nil); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "encoder"}), 1, "", nil); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v\nwant %s", err, c.says)
 		}
 		row := 1
@@ -398,7 +399,7 @@ func TestTokensOverflow(t *testing.T) {
 		if _, isRaw := c.data.(safetensors.Raw); isRaw {
 			continue // the tensor as a whole is not read
 		}
-		if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{row}}, NeedsOf(job.Model{Kind: "encoder"}), 1, "", nil); err != nil || d.Meta().VocabSize > 2 {
+		if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{row}}, NeedsOf(models.Config{Kind: "encoder"}), 1, "", nil); err != nil || d.Meta().VocabSize > 2 {
 			t.Errorf("with row %d left out: %v", row, err)
 		}
 	}
@@ -414,7 +415,7 @@ func TestLabelOfNoTarget(t *testing.T) {
 		2:    "is 2, outside the vocabulary [0, 2) of model.vocab_size",
 	} {
 		path := writeTensors(t, tokens, safetensors.Tensor{Name: "labels", Shape: []int{2, 2}, Data: []int64{0, -1, 1, label}})
-		_, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "encoder", VocabSize: 2}), 1, "", nil)
+		_, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "encoder", VocabSize: 2}), 1, "", nil)
 		var key *KeyError
 		if err == nil || !strings.HasSuffix(err.Error(), says) || errors.As(err, &key) != (label > 0) {
 			t.Errorf("label %d: %v, of key %v", label, err, key)
@@ -426,7 +427,7 @@ func TestLabelOfNoTarget(t *testing.T) {
 func TestTokenFaults(t *testing.T) {
 	path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{3, 2}, Data: []int64{0, 1, 9, 9, -1, 0}})
 	var rows []int
-	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "encoder", VocabSize: 5}), 1, "", nil,
+	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "encoder", VocabSize: 5}), 1, "", nil,
 		Watch{Fault: func(f Fault) { rows = append(rows, *f.Sample) }})
 	if err != nil {
 		t.Fatal(err)
@@ -442,7 +443,7 @@ func TestTensorsScanIsWatched(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	units := map[string]bool{}
 	path := "testdata/tensors/f32.safetensors"
-	needs := NeedsOf(job.Model{Kind: "vit", ImageSize: 4, ActionDim: 2})
+	needs := NeedsOf(models.Config{Kind: "vit", ImageSize: 4, ActionDim: 2})
 	_, err := OpenContext(ctx, job.Data{Kind: "tensors", Path: path}, needs, 1, "", nil, Watch{Progress: func(p Progress) {
 		if units[p.Unit] = true; p.Unit == "values" {
 			cancel()
@@ -461,7 +462,7 @@ func TestTensorsEndInZeros(t *testing.T) {
 			v[i] = 0.5
 		}
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{8, 3, 32, 32}, Data: v}, safetensors.Tensor{Name: "actions", Shape: []int{8, 1}, Data: ramp(8)})
-		d, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(job.Model{Kind: "vit", ImageSize: 32, ActionDim: 1}), 1, "", nil)
+		d, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "vit", ImageSize: 32, ActionDim: 1}), 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

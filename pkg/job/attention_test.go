@@ -1,14 +1,18 @@
-package job
+package job_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/vlaring/vlaring/pkg/models"
+)
 
 func TestAttention(t *testing.T) {
-	j, err := Parse("j.yaml", []byte(onTabletop+"model: {attention: {kind: strided, window: 8, stride: 32}}"), []string{"model.attention.window=16"})
+	j, err := kinds.Parse("j.yaml", []byte(onTabletop+"model: {attention: {kind: strided, window: 8, stride: 32}}"), []string{"model.attention.window=16"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if j.Model.Attention != (Attention{"strided", 16, 32}) {
-		t.Errorf("%+v", j.Model.Attention)
+	if conf(j).Attention != (models.Attention{Kind: "strided", Window: 16, Stride: 32}) {
+		t.Errorf("%+v", conf(j).Attention)
 	}
 	sameAgain(t, j)
 	for _, c := range []struct{ text, want string }{
@@ -19,12 +23,12 @@ func TestAttention(t *testing.T) {
 		{"{window: 4}", "j.yaml:3:29: model.attention.window: has no meaning for model.attention without a kind; leave it out"},
 		{"{windw: 4}", "j.yaml:3:21: model.attention.windw: unknown key; did you mean model.attention.window?"},
 	} {
-		_, err := Parse("j.yaml", []byte(onTabletop+"model: {attention: "+c.text+"}"), nil)
+		_, err := kinds.Parse("j.yaml", []byte(onTabletop+"model: {attention: "+c.text+"}"), nil)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s:\n%v, want\n%s", c.text, err, c.want)
 		}
 	}
-	_, err = Parse("j.yaml", []byte("name: a\nmodel: {kind: lstm, attention: {kind: full}}\ndata: {kind: copy}"), nil)
+	_, err = kinds.Parse("j.yaml", []byte("name: a\nmodel: {kind: lstm, attention: {kind: full}}\ndata: {kind: copy}"), nil)
 	if want := "j.yaml:2:32: model.attention: has no meaning for model.kind lstm; leave it out"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

@@ -1,9 +1,11 @@
-package job
+package job_test
 
 import (
 	"bytes"
 	"strings"
 	"testing"
+
+	. "github.com/vlaring/vlaring/pkg/job"
 )
 
 // What changes the Computation and the Result is what changes a step, no knob.
@@ -11,7 +13,7 @@ func TestComputation(t *testing.T) {
 	base := []byte("name: a\nmodel: {kind: vla}\ndata: {kind: tabletop}\nschedule: {min_lr: 0.00001}\n")
 	parse := func(set ...string) *Job {
 		t.Helper()
-		j, err := Parse("a.yaml", base, set)
+		j, err := kinds.Parse("a.yaml", base, set)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,11 +62,11 @@ func TestComputation(t *testing.T) {
 // bfloat16 on the wire gives up the bits that exact promises: both must be said.
 func TestWireWantsFast(t *testing.T) {
 	text := []byte("name: j\nmodel: {kind: vit}\ndata: {kind: tabletop}\ntrain: {steps: 1}\ncluster:\n  wire: bf16\n")
-	_, err := Parse("j.yaml", text, nil)
+	_, err := kinds.Parse("j.yaml", text, nil)
 	if err == nil || !strings.Contains(err.Error(), "j.yaml:6:9: cluster.wire: bf16 rounds sums on their way") || !strings.Contains(err.Error(), "want float32, or cluster.reduce fast") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Parse("j.yaml", text, []string{"cluster.reduce=fast"}); err != nil {
+	if _, err := kinds.Parse("j.yaml", text, []string{"cluster.reduce=fast"}); err != nil {
 		t.Error(err)
 	}
 }

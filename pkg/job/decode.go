@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -12,9 +11,11 @@ import (
 // decoder reads YAML nodes into a Job by the yaml tags of its fields. It goes
 // on after a mistake, to report all of them, and remembers where each key was.
 type decoder struct {
+	kinds    Kinds
 	source   string // of the nodes being read
 	set      bool   // the nodes are of a --set option: they have no lines
 	problems []Problem
+	strays   []finding          // keys of other kinds
 	at       map[string]Problem // key → place of its value, without text
 }
 
@@ -42,47 +43,6 @@ func join(section, key string) string {
 	return section + "." + key
 }
 
-// fields returns the keys of a section, in the order of the type, and their
-// indices.
-func fields(t reflect.Type) (keys []string, omitEmpty []bool) {
-	for i := range t.NumField() {
-		key, opt, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
-		keys, omitEmpty = append(keys, key), append(omitEmpty, strings.Contains(opt, "omitempty"))
-	}
-	return keys, omitEmpty
-}
-
-// allKeys lists every dotted key of a section and below, sections included.
-func allKeys(t reflect.Type, section string) (out []string) {
-	keys, _ := fields(t)
-	for i, k := range keys {
-		out = append(out, join(section, k))
-		if f := t.Field(i).Type; f.Kind() == reflect.Struct {
-			out = append(out, allKeys(f, join(section, k))...)
-		}
-	}
-	return out
-}
-
-// unknown is the message for a key that the section does not have: the nearest
-// of the section, else the same key where another section has it, else all.
-func unknown(t reflect.Type, section, key string) string {
-	keys, _ := fields(t)
-	where := "the job file"
-	if section != "" {
-		where = section
-	}
-	if n, ok := nearest(key, keys); ok {
-		return fmt.Sprintf("unknown key; did you mean %s?", join(section, n))
-	}
-	for _, k := range allKeys(reflect.TypeFor[Job](), "") {
-		if k == key || strings.HasSuffix(k, "."+key) {
-			return fmt.Sprintf("unknown key; did you mean %s?", k)
-		}
-	}
-	return fmt.Sprintf("unknown key; %s has %s", where, strings.Join(keys, ", "))
-}
-
 func deref(n *yaml.Node) *yaml.Node {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -97,7 +57,9 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, section string) {
 		d.bad(n, section, "want a section of keys, found %s", found(n))
 		return
 	}
-	keys, _ := fields(v.Type())
+	d.choose(n, v)
+	own, done := fields(v)
+	defer done()
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, val := n.Content[i], n.Content[i+1]
@@ -111,22 +73,14 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, section string) {
 			continue
 		}
 		seen[k.Value] = k.Line
-		field := index(keys, k.Value)
-		if field < 0 {
-			d.bad(k, name, "%s", unknown(v.Type(), section, k.Value))
+		f, ok := d.field(v, own, section, k.Value)
+		if !ok {
+			d.bad(k, name, "%s", d.unknown(v.Type(), own, section, k.Value))
 			continue
 		}
-		d.value(val, v.Field(field), name)
+		d.value(val, f.v, name)
+		d.noted(f, name)
 	}
-}
-
-func index(keys []string, key string) int {
-	for i, k := range keys {
-		if k == key {
-			return i
-		}
-	}
-	return -1
 }
 
 // value reads one node into v.

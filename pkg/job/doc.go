@@ -3,13 +3,20 @@
 // default written out, is what each worker is sent, what the run directory
 // keeps and what a checkpoint records.
 //
-//	j, err := job.Load("examples/bridge.yaml", []string{"train.steps=50"})
+//	kinds := train.Kinds() // what this program knows
+//	j, err := kinds.Load("examples/bridge.yaml", []string{"train.steps=50"})
 //	var bad *job.Error
 //	if errors.As(err, &bad) { … } // every mistake found, each with its line
 //
+// The sections model, data, loss and optimizer have kinds, of which this package
+// knows none: Kinds hands them in, and each kind brings the keys of its section,
+// their defaults and their checks (see Kind and Options). The keys are read here,
+// with line and column, and so are the messages about keys that are unknown, of
+// another kind or of a wrong type the same for all kinds.
+//
 // Where a value comes from, the later winning:
 //
-//	Default(model.kind, data.kind) → model.preset → the file → --set key=value
+//	the kinds' defaults → model.preset → the file → --set key=value
 //
 // and what still is not given follows from what is (d_ff from d_model,
 // max_workers from workers, …; docs/formats.md lists every key).

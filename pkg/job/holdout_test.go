@@ -1,4 +1,4 @@
-package job
+package job_test
 
 import (
 	"strings"
@@ -20,7 +20,7 @@ func TestHeldoutSetOfItsOwn(t *testing.T) {
 		{folder, "split: val", "data.holdout.split: has no meaning for data.kind folder"},
 		{"name: a\ndata: {kind: tabletop, holdout: {%}}", "path: y", "data.holdout.path: has no meaning for data.kind tabletop"},
 	} {
-		j, err := Parse("job.yaml", []byte(strings.Replace(c.job, "%", c.holdout, 1)), nil)
+		j, err := kinds.Parse("job.yaml", []byte(strings.Replace(c.job, "%", c.holdout, 1)), nil)
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s: %v", c.holdout, err)
@@ -30,11 +30,11 @@ func TestHeldoutSetOfItsOwn(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.holdout, err, c.want)
 		}
 	}
-	j, err := Parse("job.yaml", []byte("name: a\ndata: {kind: rlds, path: x, holdout: {split: val}}\ntrain: {eval_every: 100}"), nil)
+	j, err := kinds.Parse("job.yaml", []byte("name: a\ndata: {kind: rlds, path: x, holdout: {split: val}}\ntrain: {eval_every: 100}"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Parse("job.yaml", j.YAML(), nil)
+	again, err := kinds.Parse("job.yaml", j.YAML(), nil)
 	if err != nil || again.Data.Holdout.Split != "val" || again.Data.Holdout.Fraction != 0 {
 		t.Errorf("the resolved job holds out %+v: %v", again.Data.Holdout, err)
 	}

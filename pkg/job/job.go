@@ -1,6 +1,3 @@
-// Package job is the job file: its types, defaults, validation and strict reader.
-// One YAML file describes one training run; the resolved form is what every
-// worker is sent and what the run directory keeps.
 package job
 
 // Job is one training run. Fields not given in the file take Default's values.
@@ -10,7 +7,7 @@ type Job struct {
 	Model      Model      `yaml:"model"`
 	Data       Data       `yaml:"data"`
 	Batch      Batch      `yaml:"batch"`
-	Loss       string     `yaml:"loss"` // mse | cross_entropy; empty: the model kind's own
+	Loss       Loss       `yaml:"loss"` // left out: the first that fits what the model answers
 	Optimizer  Optimizer  `yaml:"optimizer"`
 	Schedule   Schedule   `yaml:"schedule"`
 	Train      Train      `yaml:"train"`
@@ -18,49 +15,34 @@ type Job struct {
 	Distill    Distill    `yaml:"distill,omitempty"`
 	Checkpoint Checkpoint `yaml:"checkpoint"`
 	Cluster    Cluster    `yaml:"cluster"`
+
+	kinds Kinds // that it was read with
 }
 
-// Model describes the network. A preset fills the sizes that the file leaves out.
+// Model describes the network: its kind and the keys of that kind. A preset
+// fills those that the file leaves out.
 type Model struct {
-	Preset       string    `yaml:"preset,omitempty"`     // low | mid | high
-	Kind         string    `yaml:"kind"`                 // vla | vit | cross_modal | encoder | lstm
-	VocabSize    int       `yaml:"vocab_size,omitempty"` // 0: as many as the data's vocabulary has
-	ImageSize    int       `yaml:"image_size,omitempty"`
-	PatchSize    int       `yaml:"patch_size,omitempty"`
-	Channels     int       `yaml:"channels,omitempty"`
-	DModel       int       `yaml:"d_model"`
-	NHeads       int       `yaml:"n_heads,omitempty"`
-	NLayers      int       `yaml:"n_layers"`
-	DFF          int       `yaml:"d_ff,omitempty"` // 0: 4·d_model
-	ActionDim    int       `yaml:"action_dim,omitempty"`
-	MaxLen       int       `yaml:"max_len,omitempty"`       // rows of the positional table
-	VisionDim    int       `yaml:"vision_dim,omitempty"`    // cross_modal: width of the given vision features
-	LanguageDim  int       `yaml:"language_dim,omitempty"`  // cross_modal: width of the given language features
-	Vision       string    `yaml:"vision,omitempty"`        // vit | cnn: what looks at the images
-	VisionTokens string    `yaml:"vision_tokens,omitempty"` // cls | patches: what of it the fusion of a vla sees
-	Exits        []int     `yaml:"exits,omitempty"`         // layers after which an output stands beside the last one's
-	ExitWeights  []float64 `yaml:"exit_weights,omitempty"`  // of their losses; nil: 1 each
-	Attention    Attention `yaml:"attention,omitempty"`     // what tokens see of each other
-	Dropout      float32   `yaml:"dropout"`
-	PadToken     int       `yaml:"pad_token"`           // token id that marks padding; -1: none
-	Recompute    bool      `yaml:"recompute,omitempty"` // compute activations anew in backward: the same bits in less memory
+	Preset    string  `yaml:"preset,omitempty"` // one of the kind's
+	Kind      string  `yaml:"kind"`
+	Options   Options `yaml:",inline"`             // the kind's ModelOptions
+	Recompute bool    `yaml:"recompute,omitempty"` // compute activations anew in backward: the same bits in less memory
 }
 
-// Attention is what a model's tokens see of each other: all, or those at most
-// Window places away in their sequence and, strided, every Stride-th one.
-type Attention struct {
-	Kind   string `yaml:"kind,omitempty"` // full | local | strided; empty: full
-	Window int    `yaml:"window,omitempty"`
-	Stride int    `yaml:"stride,omitempty"`
+// Loss is what is learned from: a kind, and the keys of that kind. In a job
+// file it is the bare name where there are none.
+type Loss struct {
+	Kind    string  `yaml:"kind"`
+	Options Options `yaml:",inline"` // the kind's LossOptions
 }
 
 // Data says where samples come from. See pkg/data for each kind.
 type Data struct {
-	Kind        string   `yaml:"kind"` // tabletop | copy | recall | tensors | rlds | folder
+	Kind        string   `yaml:"kind"`
 	Path        string   `yaml:"path,omitempty"`
 	Shuffle     bool     `yaml:"shuffle"`
 	Delivery    string   `yaml:"delivery,omitempty"` // local | bus | auto
 	Holdout     Holdout  `yaml:"holdout,omitempty"`
+	Options     Options  `yaml:",inline"`                // the kind's DataOptions
 	Split       string   `yaml:"split,omitempty"`        // rlds: split of the data set, or parts of splits: train[:90%]
 	Camera      string   `yaml:"camera,omitempty"`       // rlds: image feature, e.g. image_0
 	Action      []string `yaml:"action,omitempty"`       // rlds: the features that the action is made of, in order; nil: steps/action
@@ -96,13 +78,12 @@ type Batch struct {
 func (j *Job) Groups() int { return j.Batch.Global / j.Batch.Micro / j.Batch.Group }
 
 type Optimizer struct {
-	Kind        string     `yaml:"kind"` // adamw | adam
-	LR          float64    `yaml:"lr"`
-	Betas       [2]float64 `yaml:"betas,flow"`
-	Eps         float64    `yaml:"eps"`
-	WeightDecay float64    `yaml:"weight_decay"`
-	ClipNorm    float64    `yaml:"clip_norm"` // 0: no clipping
-	Groups      []Group    `yaml:"groups,omitempty"`
+	Kind        string  `yaml:"kind"`
+	LR          float64 `yaml:"lr"`
+	Options     Options `yaml:",inline"` // the kind's
+	WeightDecay float64 `yaml:"weight_decay"`
+	ClipNorm    float64 `yaml:"clip_norm"` // 0: no clipping
+	Groups      []Group `yaml:"groups,omitempty"`
 }
 
 // Schedule is linear warm-up, then cosine to MinLR at Train.Steps (design: s counts from 0).
@@ -132,7 +113,7 @@ type Checkpoint struct {
 
 // Best are the checkpoints that are kept for their quality.
 type Best struct {
-	Metric string `yaml:"metric,omitempty"` // loss | heldout_loss | heldout_l1 | heldout_accuracy
+	Metric string `yaml:"metric,omitempty"` // loss | heldout_loss | heldout_ and one of the loss's metrics
 	Count  int    `yaml:"count,omitempty"`  // 0: none
 }
 

@@ -1,4 +1,4 @@
-package job
+package job_test
 
 import (
 	"bytes"
@@ -9,7 +9,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/limits"
+	. "github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/train"
 )
+
+// kinds are those of the product: the messages of a job file are theirs and the
+// job's together.
+var kinds = train.Kinds()
+
+func conf(j *Job) models.Config { return j.Model.Options.(models.Config) }
 
 // design is the example of design.md, section 8.
 const design = `name: bridge
@@ -27,13 +38,16 @@ cluster:  {workers: 2, min_workers: 1, max_workers: 8}
 `
 
 func TestDesignExample(t *testing.T) {
-	j, err := Parse("bridge.yaml", []byte(design), nil)
+	j, err := kinds.Parse("bridge.yaml", []byte(design), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	min := 3e-5
-	want := Default("vla", "rlds")
-	want.Name, want.Seed, want.Init, want.Model.VocabSize = "bridge", 7, Init{Path: "weights.safetensors"}, 10000
+	want := kinds.Default("vla", "rlds")
+	want.Name, want.Seed, want.Init = "bridge", 7, Init{Path: "weights.safetensors"}
+	c := conf(&want)
+	c.VocabSize = 10000
+	want.Model.Options = c
 	want.Data.Path = "data/bridge"
 	want.Schedule = Schedule{WarmupSteps: 100, MinLR: &min}
 	want.Cluster.MaxWorkers = 8
@@ -49,26 +63,26 @@ func TestDefaults(t *testing.T) {
 		check      func(j *Job) bool
 	}{
 		{"smallest", "name: a\ndata: {kind: tabletop}", nil, func(j *Job) bool {
-			return j.Model.Kind == "vla" && j.Model.DFF == 2048 && j.Loss == "mse" && j.Model.PadToken == 0 && j.Data.Holdout.Fraction == 0.1 &&
+			return j.Model.Kind == "vla" && conf(j).DFF == 2048 && j.Loss.Kind == "mse" && conf(j).PadToken == 0 && j.Data.Holdout.Fraction == 0.1 &&
 				j.Schedule.MinLR == nil && j.Cluster.Workers == 2 && j.Cluster.MaxWorkers == 8 && j.Cluster.Deadline == Duration(time.Second)
 		}},
 		{"copy", "name: a\nmodel: {kind: encoder}\ndata: {kind: copy}", nil, func(j *Job) bool {
-			return j.Loss == "cross_entropy" && j.Model.VocabSize == 100 && j.Model.DFF == 512 && j.Data.SeqLen == 16 && j.Model.PadToken == -1 && j.Data.Normalize == ""
+			return j.Loss.Kind == "cross_entropy" && conf(j).VocabSize == 100 && conf(j).DFF == 512 && j.Data.SeqLen == 16 && conf(j).PadToken == -1 && j.Data.Normalize == ""
 		}},
 		{"tensors take actions and tokens as they are", "name: a\ndata: {kind: tensors, path: x.safetensors}", nil, func(j *Job) bool {
-			return j.Data.Normalize == "none" && j.Model.PadToken == -1 && j.Data.Holdout.Fraction == 0
+			return j.Data.Normalize == "none" && conf(j).PadToken == -1 && j.Data.Holdout.Fraction == 0
 		}},
 		{"preset, then the file", "name: a\nmodel: {preset: low, n_layers: 2}\ndata: {kind: tabletop}", nil, func(j *Job) bool {
-			return j.Model.DModel == 128 && j.Model.ImageSize == 64 && j.Model.NLayers == 2 && j.Model.DFF == 512
+			return conf(j).DModel == 128 && conf(j).ImageSize == 64 && conf(j).NLayers == 2 && conf(j).DFF == 512
 		}},
 		{"preset by option", "name: a\nmodel: {n_layers: 2}\ndata: {kind: tabletop}", []string{"model.preset=high"}, func(j *Job) bool {
-			return j.Model.DModel == 768 && j.Model.NLayers == 2 && j.Model.DFF == 3072
+			return conf(j).DModel == 768 && conf(j).NLayers == 2 && conf(j).DFF == 3072
 		}},
 		{"preset without images", "name: a\nmodel: {kind: encoder, preset: mid}\ndata: {kind: copy}", nil, func(j *Job) bool {
-			return j.Model.DModel == 512 && j.Model.ImageSize == 0
+			return conf(j).DModel == 512 && conf(j).ImageSize == 0
 		}},
 		{"kind by option", "name: a\ndata: {kind: tabletop}", []string{"model.kind=encoder", "data.kind=copy"}, func(j *Job) bool {
-			return j.Loss == "cross_entropy" && j.Model.ActionDim == 0
+			return j.Loss.Kind == "cross_entropy" && conf(j).ActionDim == 0
 		}},
 		{"micro follows global", "name: a\ndata: {kind: tabletop}\nbatch: {global: 6}", nil, func(j *Job) bool { return j.Batch.Micro == 6 }},
 		{"micro of a prime", "name: a\ndata: {kind: tabletop}\nbatch: {global: 13}", nil, func(j *Job) bool { return j.Batch.Micro == 1 }},
@@ -87,12 +101,12 @@ func TestDefaults(t *testing.T) {
 		{"anchors", "name: a\ndata: &d {kind: tabletop}\nbatch: {global: &n 16, micro: *n}", nil, func(j *Job) bool { return j.Batch.Micro == 16 }},
 		{"options", design, []string{"seed=18446744073709551615", "name=2024", "train.steps=50", "schedule.min_lr=null", "optimizer.betas=[0.5, 0.6]",
 			"schedule.warmup_steps=0", "cluster={heartbeat: 50ms}", "init=", "data.shuffle=false"}, func(j *Job) bool {
-			return j.Seed == 1<<64-1 && j.Name == "2024" && j.Train.Steps == 50 && j.Schedule.MinLR == nil && j.Optimizer.Betas == [2]float64{0.5, 0.6} &&
+			return j.Seed == 1<<64-1 && j.Name == "2024" && j.Train.Steps == 50 && j.Schedule.MinLR == nil && j.Optimizer.Options.(train.Adam).Betas == [2]float64{0.5, 0.6} &&
 				j.Cluster.Heartbeat == Duration(50*time.Millisecond) && j.Cluster.MaxWorkers == 8 && j.Init.Path == "" && !j.Data.Shuffle
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			j, err := Parse("job.yaml", []byte(c.file), c.set)
+			j, err := kinds.Parse("job.yaml", []byte(c.file), c.set)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +121,7 @@ func TestDefaults(t *testing.T) {
 // sameAgain holds the resolved form to parsing to the same job.
 func sameAgain(t *testing.T, j *Job) {
 	t.Helper()
-	back, err := Parse("resolved.yaml", j.YAML(), nil)
+	back, err := kinds.Parse("resolved.yaml", j.YAML(), nil)
 	if err != nil {
 		t.Fatalf("%v\nin the resolved job\n%s", err, j.YAML())
 	}
@@ -120,7 +134,7 @@ func sameAgain(t *testing.T, j *Job) {
 }
 
 func TestYAMLForm(t *testing.T) {
-	j, err := Parse("job.yaml", []byte("name: a\nmodel: {kind: encoder}\ndata: {kind: copy, holdout: {fraction: 0}}\nschedule: {min_lr: 1e-5}"), nil)
+	j, err := kinds.Parse("job.yaml", []byte("name: a\nmodel: {kind: encoder}\ndata: {kind: copy, holdout: {fraction: 0}}\nschedule: {min_lr: 1e-5}"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +260,7 @@ func TestMistakes(t *testing.T) {
 			"j.yaml:3:32: model.n_heads: 7 does not divide model.d_model 512; want one of 1, 2, 4, 8, 16, 32, 64, 128, 256, 512"},
 		{"default heads", ok + "model: {d_model: 36}", nil, "j.yaml:3:18: model.n_heads: 8 does not divide model.d_model 36; want one of 1, 2, 3, 4, 6, 9, 12, 18, 36"},
 		{"odd d_model", ok + "model: {d_model: 35, n_heads: 5}", nil,
-			"j.yaml:3:18: model.d_model: 35 is odd; the positional table pairs sines with cosines, so want an even number"},
+			"j.yaml:3:18: model.d_model: 35 is odd; the positional table pairs sines with cosines, so want an even number such as 36"},
 		{"patch does not divide image", ok + "model: {image_size: 225, patch_size: 16}", nil,
 			"j.yaml:3:38: model.patch_size: 16 does not divide model.image_size 225; want one of 1, 3, 5, 9, 15, 25, 45, 75, 225"},
 		{"dropout", ok + "model: {dropout: 1}", nil, "j.yaml:3:18: model.dropout: 1 is outside 0 ≤ dropout < 1"},
@@ -306,7 +320,7 @@ func TestMistakes(t *testing.T) {
 		{"all of them, in order", "nmae: x\nmodel: {d_model: 7, n_heads: [], dropout: 2}\ndata: {kind: rlds}\ncluster: {workers: 0}", []string{"sead=1"},
 			`8 problems in the job:
   j.yaml:1:1: nmae: unknown key; did you mean name?
-  j.yaml:2:18: model.d_model: 7 is odd; the positional table pairs sines with cosines, so want an even number
+  j.yaml:2:18: model.d_model: 7 is odd; the positional table pairs sines with cosines, so want an even number such as 8
   j.yaml:2:30: model.n_heads: want a whole number, found a list
   j.yaml:2:43: model.dropout: 2 is outside 0 ≤ dropout < 1
   j.yaml:4:20: cluster.workers: 0 is too small; want at least 1
@@ -315,7 +329,7 @@ func TestMistakes(t *testing.T) {
   --set sead=1: sead: unknown key; did you mean seed?`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			j, err := Parse("j.yaml", []byte(c.file), c.set)
+			j, err := kinds.Parse("j.yaml", []byte(c.file), c.set)
 			if err == nil {
 				t.Fatalf("accepted:\n%s", j.YAML())
 			}
@@ -335,7 +349,7 @@ func TestManyProblems(t *testing.T) {
 	for _, k := range strings.Split("abcdefghijklm", "") {
 		file += k + "zzzzzz: 1\n"
 	}
-	_, err := Parse("j.yaml", []byte(file), nil)
+	_, err := kinds.Parse("j.yaml", []byte(file), nil)
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) != 12 || lines[11] != "  … and 3 more" {
 		t.Errorf("message\n%s", err)
@@ -345,7 +359,7 @@ func TestManyProblems(t *testing.T) {
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.yaml")
-	_, err := Load(path, nil)
+	_, err := kinds.Load(path, nil)
 	if !errors.Is(err, os.ErrNotExist) || err.Error() != path+": cannot read the job file: no such file or directory" {
 		t.Errorf("missing file: %v", err)
 	}
@@ -353,72 +367,62 @@ func TestLoad(t *testing.T) {
 	if !errors.As(err, &bad) {
 		t.Errorf("missing file: %T", err)
 	}
-	if _, err := Load(dir, nil); err == nil || err.Error() != dir+": cannot read the job file: it is a folder; give the job file itself" {
+	if _, err := kinds.Load(dir, nil); err == nil || err.Error() != dir+": cannot read the job file: it is a folder; give the job file itself" {
 		t.Errorf("a folder: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "job.yaml"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(dir, nil); err == nil || !strings.HasSuffix(err.Error(), "give the job file itself, such as "+filepath.Join(dir, "job.yaml")) {
+	if _, err := kinds.Load(dir, nil); err == nil || !strings.HasSuffix(err.Error(), "give the job file itself, such as "+filepath.Join(dir, "job.yaml")) {
 		t.Errorf("a folder with a job file: %v", err)
 	}
 	if err := os.WriteFile(path, []byte(design), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	j, err := Load(path, []string{"train.steps=200"})
+	j, err := kinds.Load(path, []string{"train.steps=200"})
 	if err != nil || j.Train.Steps != 200 || j.Data.Path != "data/bridge" {
 		t.Errorf("Load = %+v, %v", j, err)
 	}
 	for name, text := range map[string]string{"a byte order mark": "\ufeff" + design, "CRLF": strings.ReplaceAll(design, "\n", "\r\n")} {
-		if got, err := Parse(path, []byte(text), []string{"train.steps=200"}); err != nil || !reflect.DeepEqual(got, j) {
+		if got, err := kinds.Parse(path, []byte(text), []string{"train.steps=200"}); err != nil || !reflect.DeepEqual(got, j) {
 			t.Errorf("with %s: %+v, %v", name, got, err)
 		}
 	}
-	if err := os.WriteFile(path, bytes.Repeat([]byte("#"), maxFile+1), 0o644); err != nil {
+	if err := os.WriteFile(path, bytes.Repeat([]byte("#"), limits.JobFile+1), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path, nil); err == nil || !strings.Contains(err.Error(), "not a job file") {
+	if _, err := kinds.Load(path, nil); err == nil || !strings.Contains(err.Error(), "not a job file") {
 		t.Errorf("huge file: %v", err)
 	}
 }
 
 // Every default of every pair of kinds that go together is a valid job.
 func TestDefaultsAreValid(t *testing.T) {
-	for _, m := range modelKinds {
-		for _, d := range dataKinds {
-			j := Default(m, d)
+	for _, m := range kinds.Models {
+		for _, d := range kinds.Data {
+			j := kinds.Default(m.Name, d.Name)
 			j.Name = "a"
-			if d == "tensors" || d == "rlds" || d == "folder" {
+			if d.Name == "tensors" || d.Name == "rlds" || d.Name == "folder" {
 				j.Data.Path = "x"
 			}
 			if err := j.Validate(); err != nil {
-				if !strings.Contains(err.Error(), "data.kind: "+d+" has no") {
-					t.Errorf("%s on %s: %v", m, d, err)
+				if !strings.Contains(err.Error(), "data.kind: "+d.Name+" has no") {
+					t.Errorf("%s on %s: %v", m.Name, d.Name, err)
 				}
 				continue
 			}
 			sameAgain(t, &j)
-			for _, p := range Presets() {
-				k := j
-				p.apply(&k.Model)
-				if m != "lstm" {
-					k.Model.DFF = 4 * k.Model.DModel
+			for _, p := range m.Presets {
+				text := "name: a\nmodel: {kind: " + m.Name + ", preset: " + p.Name + "}\ndata: {kind: " + d.Name + ", path: " + j.Data.Path + "}\n"
+				if j.Data.Path == "" {
+					text = strings.Replace(text, ", path: ", "", 1)
 				}
-				if err := k.Validate(); err != nil {
-					t.Errorf("preset %s of %s on %s: %v", p.Name, m, d, err)
+				if k, err := kinds.Parse("j.yaml", []byte(text), nil); err != nil {
+					t.Errorf("preset %s of %s on %s: %v", p.Name, m.Name, d.Name, err)
+				} else if got := conf(k).DModel; got != p.Options.(models.Config).DModel {
+					t.Errorf("preset %s of %s: d_model %d", p.Name, m.Name, got)
 				}
 			}
-		}
-	}
-}
-
-func TestDistance(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"abc", "abc", 0}, {"abc", "acb", 1}, {"kitten", "sitting", 3}, {"d_modl", "d_model", 1}} {
-		if got := distance(c.a, c.b); got != c.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
 		}
 	}
 }
@@ -429,7 +433,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("name: a\ndata: {kind: tabletop, holdout: {episodes: []}}"), "model={preset: low}")
 	f.Add([]byte("a: &a [*a]\nname: *a"), "=")
 	f.Fuzz(func(t *testing.T, file []byte, option string) {
-		j, err := Parse("f", file, []string{option})
+		j, err := kinds.Parse("f", file, []string{option})
 		if err != nil {
 			var bad *Error
 			if !errors.As(err, &bad) || err.Error() == "" {
@@ -437,7 +441,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		back, err := Parse("again", j.YAML(), nil)
+		back, err := kinds.Parse("again", j.YAML(), nil)
 		if err != nil || !reflect.DeepEqual(j, back) {
 			t.Fatalf("%v\n%s\nbecame\n%+v", err, j.YAML(), back)
 		}

@@ -24,7 +24,7 @@ const maxFile = limits.JobFile
 
 // Load reads the job file at path and applies the --set options to it, each
 // "dotted.key=value". Mistakes are returned together, as an *Error.
-func Load(path string, set []string) (*Job, error) {
+func (k Kinds) Load(path string, set []string) (*Job, error) {
 	f, _, err := regular.Open(path)
 	if err != nil {
 		return nil, unreadable(path, err)
@@ -34,7 +34,7 @@ func Load(path string, set []string) (*Job, error) {
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
-	return Parse(path, data, set)
+	return k.Parse(path, data, set)
 }
 
 func unreadable(path string, err error) error {
@@ -72,7 +72,7 @@ func insteadOfJob(data []byte) string {
 
 // Parse is Load for a file's content; name stands for it in messages. The Job
 // is complete: every default is filled in.
-func Parse(name string, data []byte, set []string) (*Job, error) {
+func (k Kinds) Parse(name string, data []byte, set []string) (*Job, error) {
 	if len(data) > maxFile {
 		return nil, &Error{Problems: []Problem{{Source: name, Text: fmt.Sprintf("is over %d bytes: not a job file", maxFile)}}}
 	}
@@ -91,19 +91,9 @@ func Parse(name string, data []byte, set []string) (*Job, error) {
 	}
 	// Once to learn which defaults apply, and once over them.
 	var probe Job
-	read(name, root, set, &probe)
-	kind, source := probe.Model.Kind, probe.Data.Kind
-	if !slices.Contains(modelKinds, kind) {
-		kind = modelKinds[0]
-	}
-	if !slices.Contains(dataKinds, source) {
-		source = ""
-	}
-	j := Default(kind, source)
-	if p, ok := findPreset(probe.Model.Preset); ok {
-		p.apply(&j.Model)
-	}
-	d := read(name, root, set, &j)
+	k.read(name, root, set, &probe)
+	j := k.start(choice{probe.Model.Kind, probe.Model.Preset, probe.Data.Kind, probe.Loss.Kind, probe.Optimizer.Kind})
+	d := k.read(name, root, set, &j)
 	j.derive(d.given)
 
 	problems := d.problems
@@ -111,7 +101,7 @@ func Parse(name string, data []byte, set []string) (*Job, error) {
 	for _, p := range problems {
 		unread[p.Key], faulty[p.Key] = true, true
 	}
-	for _, f := range j.check() {
+	for _, f := range append(d.strays, j.check().found...) {
 		if slices.ContainsFunc(f.keys, func(k string) bool { return unread[k] }) {
 			continue // said already, and the value checked is not the one written
 		}
@@ -136,8 +126,8 @@ func Parse(name string, data []byte, set []string) (*Job, error) {
 }
 
 // read decodes the file and then the options over j.
-func read(name string, root *yaml.Node, set []string, j *Job) *decoder {
-	d := &decoder{source: name, at: map[string]Problem{}}
+func (k Kinds) read(name string, root *yaml.Node, set []string, j *Job) *decoder {
+	d := &decoder{kinds: k, source: name, at: map[string]Problem{}}
 	if root != nil {
 		d.section(root, reflect.ValueOf(j).Elem(), "")
 	}
@@ -155,28 +145,40 @@ func (d *decoder) option(option string, j *Job) {
 		d.bad(nil, "", "want key=value, e.g. --set train.steps=50")
 		return
 	}
-	v, section := reflect.ValueOf(j).Elem(), ""
-	for _, part := range strings.Split(key, ".") {
-		if v.Kind() != reflect.Struct {
-			d.bad(nil, key, "unknown key; %s has no keys below it", section)
-			return
-		}
-		keys, _ := fields(v.Type())
-		i := index(keys, part)
-		if i < 0 {
-			d.bad(nil, key, "%s", unknown(v.Type(), section, part))
-			return
-		}
-		v, section = v.Field(i), join(section, part)
+	d.within(reflect.ValueOf(j).Elem(), "", strings.Split(key, "."), text)
+}
+
+// within reads the text of an option into the value that path leads to from v.
+func (d *decoder) within(v reflect.Value, section string, path []string, text string) {
+	if len(path) == 0 {
+		d.text(v, section, text)
+		return
 	}
+	if v.Kind() != reflect.Struct {
+		d.bad(nil, join(section, strings.Join(path, ".")), "unknown key; %s has no keys below it", section)
+		return
+	}
+	own, done := fields(v)
+	defer done()
+	f, ok := d.field(v, own, section, path[0])
+	if !ok {
+		d.bad(nil, join(section, strings.Join(path, ".")), "%s", d.unknown(v.Type(), own, section, path[0]))
+		return
+	}
+	name := join(section, path[0])
+	d.within(f.v, name, path[1:], text)
+	d.noted(f, name)
+}
+
+// text reads the text of an option into v.
+func (d *decoder) text(v reflect.Value, key, text string) {
 	if v.Kind() == reflect.String { // as it stands: names need no quotes here
 		d.at[key] = d.place(nil, key)
 		v.SetString(text)
 		return
 	}
-	if v.Type() == reflect.TypeFor[Init]() && !strings.HasPrefix(text, "{") {
+	if !strings.HasPrefix(text, "{") && d.bare(v, text) {
 		d.at[key] = d.place(nil, key)
-		v.Set(reflect.ValueOf(Init{Path: text}))
 		return
 	}
 	var doc yaml.Node

@@ -1,8 +1,10 @@
-package job
+package job_test
 
 import (
 	"strings"
 	"testing"
+
+	. "github.com/vlaring/vlaring/pkg/job"
 )
 
 func TestRetentionKeys(t *testing.T) {
@@ -25,7 +27,7 @@ func TestRetentionKeys(t *testing.T) {
 		{"train: {eval_every: 150}", "train.eval_every: 150 is no multiple of checkpoint.every 100: not all of these steps are stored", Best{}},
 		{"train: {eval_every: 100}\nmodel: {kind: vla}\n", "", Best{}},
 	} {
-		j, err := Parse("j.yaml", []byte(ok+c.text), nil)
+		j, err := kinds.Parse("j.yaml", []byte(ok+c.text), nil)
 		if c.want != "" {
 			if err == nil || !strings.HasSuffix(err.Error(), c.want) {
 				t.Errorf("%s: error %v\nwant %s", c.text, err, c.want)
@@ -41,7 +43,7 @@ func TestRetentionKeys(t *testing.T) {
 		}
 		sameAgain(t, j)
 	}
-	_, err := Parse("j.yaml", []byte("name: a\ndata: {kind: tabletop, holdout: {fraction: 0}}\ntrain: {eval_every: 100}"), nil)
+	_, err := kinds.Parse("j.yaml", []byte("name: a\ndata: {kind: tabletop, holdout: {fraction: 0}}\ntrain: {eval_every: 100}"), nil)
 	if err == nil || !strings.Contains(err.Error(), "there is no held-out split to measure on") {
 		t.Errorf("without a held-out split: %v", err)
 	}

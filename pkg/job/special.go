@@ -7,7 +7,21 @@ import (
 )
 
 // The values whose written form is not their Go type's: an init that is a bare
-// path, and renames, which are a mapping in the order of the file.
+// path, a loss that is a bare name, and renames, which are a mapping in the order
+// of the file.
+
+// bare reads text into v if v is a section that may be a bare word.
+func (d *decoder) bare(v reflect.Value, text string) bool {
+	switch v.Type() {
+	case reflect.TypeFor[Init]():
+		v.Set(reflect.ValueOf(Init{Path: text}))
+	case reflect.TypeFor[Loss]():
+		v.Set(reflect.ValueOf(Loss{text, find(d.kinds.Losses, text).Options}))
+	default:
+		return false
+	}
+	return true
+}
 
 // special reads n into v if v is one of those.
 func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
@@ -15,11 +29,21 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 	case reflect.TypeFor[Init]():
 		switch {
 		case isText(n):
-			v.Set(reflect.ValueOf(Init{Path: n.Value}))
+			d.bare(v, n.Value)
 		case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
 			v.SetZero()
 		case n.Kind != yaml.MappingNode:
 			d.bad(n, key, "want a path, or path, map, partial and at_least, found %s%s", found(n), quoteHint(n))
+		default:
+			return false
+		}
+		return true
+	case reflect.TypeFor[Loss]():
+		switch {
+		case isText(n):
+			d.bare(v, n.Value)
+		case n.Kind != yaml.MappingNode:
+			d.bad(n, key, "want text, found %s%s", found(n), quoteHint(n))
 		default:
 			return false
 		}

@@ -1,8 +1,10 @@
-package job
+package job_test
 
 import (
 	"reflect"
 	"testing"
+
+	. "github.com/vlaring/vlaring/pkg/job"
 )
 
 const onTabletop = "name: a\ndata: {kind: tabletop}\n"
@@ -14,15 +16,15 @@ func TestVariants(t *testing.T) {
 		set        []string
 		check      func(j *Job) bool
 	}{
-		{"vision", onTabletop, nil, func(j *Job) bool { return j.Model.Vision == "vit" && j.Model.VisionTokens == "cls" }},
-		{"cnn", onTabletop + "model: {vision: cnn, vision_tokens: patches}", nil, func(j *Job) bool { return j.Model.Vision == "cnn" && j.Model.VisionTokens == "patches" }},
+		{"vision", onTabletop, nil, func(j *Job) bool { return conf(j).Vision == "vit" && conf(j).VisionTokens == "cls" }},
+		{"cnn", onTabletop + "model: {vision: cnn, vision_tokens: patches}", nil, func(j *Job) bool { return conf(j).Vision == "cnn" && conf(j).VisionTokens == "patches" }},
 		{"lstm", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy}", nil, func(j *Job) bool {
-			return j.Loss == "cross_entropy" && j.Model.NHeads == 0 && j.Model.DFF == 0 && j.Model.ActionDim == 0
+			return j.Loss.Kind == "cross_entropy" && conf(j).NHeads == 0 && conf(j).DFF == 0 && conf(j).ActionDim == 0
 		}},
 		{"recall over a distance", "name: a\nmodel: {kind: lstm}\ndata: {kind: recall, distance: 40}", nil, func(j *Job) bool { return j.Data.SeqLen == 41 }},
 		{"recall in a sequence", "name: a\nmodel: {kind: encoder}\ndata: {kind: recall, seq_len: 9}", nil, func(j *Job) bool { return j.Data.Distance == 8 }},
 		{"exits weigh 1", onTabletop + "model: {n_layers: 8, exits: [1, 3]}", nil, func(j *Job) bool {
-			return reflect.DeepEqual(j.Model.ExitWeights, []float64{1, 1})
+			return reflect.DeepEqual(conf(j).ExitWeights, []float64{1, 1})
 		}},
 		{"init by name", onTabletop + "init: {path: w.safetensors, partial: true, map: {\"b.*.w\": \"a.*.weight\", head.*: }}", nil, func(j *Job) bool {
 			return reflect.DeepEqual(j.Init, Init{Path: "w.safetensors", Map: Renames{{"b.*.w", "a.*.weight"}, {"head.*", ""}}, Partial: true})
@@ -39,7 +41,7 @@ func TestVariants(t *testing.T) {
 		{"distill by the teacher alone", onTabletop + "distill: {teacher: runs/big, alpha: 1}", nil, func(j *Job) bool { return j.Distill.Alpha == 1 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			j, err := Parse("job.yaml", []byte(c.file), c.set)
+			j, err := kinds.Parse("job.yaml", []byte(c.file), c.set)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,11 +51,11 @@ func TestVariants(t *testing.T) {
 			sameAgain(t, j)
 		})
 	}
-	j, err := Parse("job.yaml", []byte(onTabletop+"distill: {teacher: runs/big}"), nil)
+	j, err := kinds.Parse("job.yaml", []byte(onTabletop+"distill: {teacher: runs/big}"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	teacher := Default("vla", "tabletop").Model
+	teacher := kinds.Default("vla", "tabletop").Model
 	j.Distill.Model, j.Distill.SHA256 = &teacher, "00ff"
 	j.Distill.Scale, j.Distill.Shift = []float64{0.1, 3}, []float64{1e-9, -2}
 	sameAgain(t, j) // what the coordinator adds
@@ -90,7 +92,7 @@ func TestVariantMistakes(t *testing.T) {
 		{"alpha", onTabletop + "distill: {teacher: x, alpha: 1.5}", "j.yaml:3:30: distill.alpha: 1.5 is outside 0 ≤ alpha ≤ 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			j, err := Parse("j.yaml", []byte(c.file), nil)
+			j, err := kinds.Parse("j.yaml", []byte(c.file), nil)
 			if err == nil {
 				t.Fatalf("accepted:\n%s", j.YAML())
 			}

@@ -10,7 +10,7 @@ import (
 // --set options, for a mistake that shows only later, when the data is open: a
 // Problem without text. It has no line where the key is a default, and no source
 // where the file cannot be read any more.
-func Where(path string, set []string, key string) Problem {
+func (k Kinds) Where(path string, set []string, key string) Problem {
 	none := Problem{Key: key}
 	f, _, err := regular.Open(path)
 	if err != nil {
@@ -26,7 +26,7 @@ func Where(path string, set []string, key string) Problem {
 		return none
 	}
 	var j Job
-	if p, ok := read(path, root, set, &j).at[key]; ok {
+	if p, ok := k.read(path, root, set, &j).at[key]; ok {
 		return p
 	}
 	return Problem{Source: path, Key: key}

@@ -1,4 +1,4 @@
-package job
+package job_test
 
 import (
 	"os"
@@ -23,7 +23,7 @@ func TestWhere(t *testing.T) {
 		{path, "model.image_size", nil, path + ": model.image_size: "},
 		{path + ".gone", "model.channels", nil, "model.channels: "},
 	} {
-		if got := Where(c.path, c.set, c.key).String(); got != c.want {
+		if got := kinds.Where(c.path, c.set, c.key).String(); got != c.want {
 			t.Errorf("%s is at %q, want %q", c.key, got, c.want)
 		}
 	}

@@ -10,8 +10,9 @@ import (
 // YAML is the resolved job as a job file: parsing it gives the same Job. Keys
 // that the job's kinds have no use for are left out.
 func (j *Job) YAML() []byte {
-	base := Default(j.Model.Kind, j.Data.Kind)
-	root := section(reflect.ValueOf(j).Elem(), reflect.ValueOf(&base).Elem())
+	base := j.kinds.start(choice{j.Model.Kind, "", j.Data.Kind, j.Loss.Kind, j.Optimizer.Kind})
+	base.derive(func(string) bool { return false })
+	root := j.kinds.section(reflect.ValueOf(j).Elem(), reflect.ValueOf(&base).Elem())
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
@@ -23,31 +24,50 @@ func (j *Job) YAML() []byte {
 
 // section writes a struct's fields. One with omitempty is left out where it is
 // zero and a reader would find zero too.
-func section(v, base reflect.Value) *yaml.Node {
+func (k Kinds) section(v, base reflect.Value) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	keys, omitEmpty := fields(v.Type())
-	for i, key := range keys {
-		f, b := v.Field(i), base.Field(i)
-		if omitEmpty[i] && empty(f) && empty(b) {
+	list, _ := fields(v)
+	defaults, _ := fields(base)
+	for i, f := range list {
+		b := reflect.Zero(f.v.Type())
+		if i < len(defaults) && defaults[i].key == f.key {
+			b = defaults[i].v
+		}
+		if f.omitEmpty && empty(f.v) && empty(b) {
 			continue
 		}
-		var val *yaml.Node
-		if i, ok := f.Interface().(Init); ok && i.short() {
-			val = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: i.Path}
-		} else if f.Kind() == reflect.Struct {
-			val = section(f, b)
-		} else {
-			val = new(yaml.Node)
-			if err := val.Encode(f.Interface()); err != nil {
-				panic("job: " + key + " cannot be written: " + err.Error())
-			}
-			if val.Kind == yaml.SequenceNode {
-				val.Style = yaml.FlowStyle
-			}
-		}
-		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, val)
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: f.key}, k.node(f, b))
 	}
 	return n
+}
+
+// node writes the value of a key.
+func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
+	word := func(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+	switch x := f.v.Interface().(type) {
+	case Init:
+		if x.short() {
+			return word(x.Path)
+		}
+	case Loss:
+		if reflect.DeepEqual(x.Options, find(k.Losses, x.Kind).Options) {
+			return word(x.Kind)
+		}
+	case *Model:
+		base := Model{Kind: x.Kind, Options: find(k.Models, x.Kind).Options}
+		return k.section(f.v.Elem(), reflect.ValueOf(base))
+	}
+	if f.v.Kind() == reflect.Struct {
+		return k.section(f.v, base)
+	}
+	val := new(yaml.Node)
+	if err := val.Encode(f.v.Interface()); err != nil {
+		panic("job: " + f.key + " cannot be written: " + err.Error())
+	}
+	if val.Kind == yaml.SequenceNode {
+		val.Style = yaml.FlowStyle
+	}
+	return val
 }
 
 func empty(v reflect.Value) bool {

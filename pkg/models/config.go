@@ -1,9 +1,10 @@
 package models
 
 import (
-	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/pkg/job"
 )
 
 // The kinds of model.
@@ -15,53 +16,43 @@ const (
 	LSTM       = "lstm"        // the same by recurrence
 )
 
-// Kinds lists the kinds of model.
-func Kinds() []string { return []string{VLA, ViT, CrossModal, Encoder, LSTM} }
-
 // actionHidden is the width inside the reference's action head.
 const actionHidden = 256
 
-// Config is the shape of a model. Fields that a kind has no use for are
-// ignored; names in messages are those of the job file.
+// Bounds on sizes: far above what anyone trains, low enough that no product of
+// them overflows.
+const (
+	maxDim    = 1 << 16
+	maxLayers = 1 << 10
+	maxVocab  = limits.Vocabulary
+)
+
+// Config is the options of the kinds of model that are made of this package's
+// layers: the keys of a job file's model section. Fields that a kind has no use
+// for are ignored.
 type Config struct {
-	Kind        string  `json:"kind"`
-	VocabSize   int     `json:"vocab_size,omitempty"`   // V; vla, encoder
-	ImageSize   int     `json:"image_size,omitempty"`   // S; vla, vit
-	PatchSize   int     `json:"patch_size,omitempty"`   // P, divides S
-	Channels    int     `json:"channels,omitempty"`     // C
-	DModel      int     `json:"d_model"`                // D, even
-	NHeads      int     `json:"n_heads"`                // H, divides D
-	NLayers     int     `json:"n_layers"`               // blocks; a vla has half of them in each of its three parts
-	DFF         int     `json:"d_ff,omitempty"`         // F; 0: 4·D
-	ActionDim   int     `json:"action_dim,omitempty"`   // A; not encoder
-	MaxLen      int     `json:"max_len,omitempty"`      // most tokens; 0: 5000, the reference's
-	VisionDim   int     `json:"vision_dim,omitempty"`   // cross_modal
-	LanguageDim int     `json:"language_dim,omitempty"` // cross_modal
-	Dropout     float32 `json:"dropout"`                // 0 ≤ p < 1, in every place where the reference has one
-	PadToken    int     `json:"pad_token"`              // id that marks padding; negative: none
+	Kind        string `json:"kind"`
+	VocabSize   int    `json:"vocab_size,omitempty" yaml:"vocab_size,omitempty"`     // V; of a job, 0: as many as the data's vocabulary has
+	ImageSize   int    `json:"image_size,omitempty" yaml:"image_size,omitempty"`     // S
+	PatchSize   int    `json:"patch_size,omitempty" yaml:"patch_size,omitempty"`     // P, divides S
+	Channels    int    `json:"channels,omitempty" yaml:"channels,omitempty"`         // C
+	DModel      int    `json:"d_model" yaml:"d_model"`                               // D, even
+	NHeads      int    `json:"n_heads" yaml:"n_heads,omitempty"`                     // H, divides D
+	NLayers     int    `json:"n_layers" yaml:"n_layers"`                             // blocks; a vla has half of them in each of its three parts
+	DFF         int    `json:"d_ff,omitempty" yaml:"d_ff,omitempty"`                 // F; 0: 4·D
+	ActionDim   int    `json:"action_dim,omitempty" yaml:"action_dim,omitempty"`     // A
+	MaxLen      int    `json:"max_len,omitempty" yaml:"max_len,omitempty"`           // most tokens: rows of the positional table; 0: 5000, the reference's
+	VisionDim   int    `json:"vision_dim,omitempty" yaml:"vision_dim,omitempty"`     // of given vision features
+	LanguageDim int    `json:"language_dim,omitempty" yaml:"language_dim,omitempty"` // of given language features
 
-	Vision       string    `json:"vision,omitempty"`        // vit, the default, or cnn: what looks at images
-	VisionTokens string    `json:"vision_tokens,omitempty"` // vla: cls, the default, or patches, the whole sequence
-	Exits        []int     `json:"exits,omitempty"`         // layers below the last with an output of their own, ascending; a vla's are the fusion's
-	Attention    Attention `json:"attention,omitzero"`      // what tokens see of each other; zero: all
-	HintDim      int       `json:"hint_dim,omitempty"`      // width of a teacher's features that distillation compares with; 0: none
-}
-
-// ConfigError is one thing that is wrong with a Config.
-type ConfigError struct {
-	Field string // as in the job file's model section
-	Text  string // what is wrong and what is wanted
-}
-
-func (e *ConfigError) Error() string { return "model." + e.Field + ": " + e.Text }
-
-func sprintf(format string, a ...any) string { return fmt.Sprintf(format, a...) }
-
-func oddWidth(d int) error {
-	if d < 1 {
-		return &ConfigError{"d_model", sprintf("%d is too small; want an even number, at least 2", d)}
-	}
-	return &ConfigError{"d_model", sprintf("%d is odd; the positional table pairs sines with cosines, so want an even number such as %d", d, d+1)}
+	Vision       string    `json:"vision,omitempty" yaml:"vision,omitempty"`               // vit, the default, or cnn: what looks at images
+	VisionTokens string    `json:"vision_tokens,omitempty" yaml:"vision_tokens,omitempty"` // what of it a vla's fusion sees: cls, the default, or patches, the whole sequence
+	Exits        []int     `json:"exits,omitempty" yaml:"exits,omitempty"`                 // layers below the last with an output of their own, ascending; a vla's are the fusion's
+	ExitWeights  []float64 `json:"-" yaml:"exit_weights,omitempty"`                        // of their losses, which concern training alone; nil: 1 each
+	Attention    Attention `json:"attention,omitzero" yaml:"attention,omitempty"`          // what tokens see of each other; zero: all
+	Dropout      float32   `json:"dropout" yaml:"dropout"`                                 // 0 ≤ p < 1, in every place where the reference has one
+	PadToken     int       `json:"pad_token" yaml:"pad_token"`                             // id that marks padding; negative: none
+	HintDim      int       `json:"hint_dim,omitempty"`                                     // width of a teacher's features that distillation compares with; 0: none
 }
 
 // withDefaults fills the sizes that follow from others.
@@ -77,14 +68,18 @@ func (c Config) withDefaults() Config {
 
 // The values of Vision and VisionTokens.
 const (
-	VisionViT    = "vit"
-	VisionCNN    = "cnn"
-	TokensCLS    = "cls"
-	TokensPatch  = "patches"
-	visionHint   = "want vit or cnn"
-	patchesHint  = "want cls or patches"
-	exitsOfStack = "want layers from 1 to %d, ascending"
+	VisionViT   = "vit"
+	VisionCNN   = "cnn"
+	TokensCLS   = "cls"
+	TokensPatch = "patches"
 )
+
+func (c Config) namesTokens() bool { return c.Kind == Encoder || c.Kind == LSTM }
+
+func (c Config) hasImages() bool { return c.Kind == VLA || c.Kind == ViT }
+func (c Config) hasTokens() bool { return c.Kind == VLA || c.namesTokens() }
+
+func sprintf(format string, a ...any) string { return fmt.Sprintf(format, a...) }
 
 // Stack is the number of blocks that exits may stand in: a vla's are the fusion's.
 func (c Config) Stack() int {
@@ -94,137 +89,144 @@ func (c Config) Stack() int {
 	return c.NLayers
 }
 
-func (c Config) namesTokens() bool { return c.Kind == Encoder || c.Kind == LSTM }
-
-func (c Config) hasImages() bool { return c.Kind == VLA || c.Kind == ViT }
-func (c Config) hasTokens() bool { return c.Kind == VLA || c.namesTokens() }
-
-// Validate returns nil, or every mistake found, each a *ConfigError, joined.
+// Validate returns nil, or a *job.Error with every mistake in c as a model that
+// is to be built, with all of its sizes.
 func (c Config) Validate() error {
-	var found []error
-	bad := func(field, format string, a ...any) {
-		found = append(found, &ConfigError{field, sprintf(format, a...)})
+	k := &job.Checker{}
+	f := familyOf(c.Kind)
+	if !k.OneOf("model.kind", c.Kind, kindNames()) {
+		return k.Err()
 	}
-	positive := func(field string, v int) bool {
-		if v < 1 {
-			bad(field, "%d is too small; want at least 1", v)
-		}
-		return v > 0
+	c = c.withDefaults()
+	if c.Vision == "" {
+		c.Vision = f.options.Vision
 	}
-	known := false
-	for _, k := range Kinds() {
-		known = known || c.Kind == k
+	if c.VisionTokens == "" {
+		c.VisionTokens = f.options.VisionTokens
 	}
-	if !known {
-		hint := "want one of " + strings.Join(Kinds(), ", ")
-		if n := nearest(c.Kind, Kinds()); n != "" {
-			hint = "did you mean " + n + "?"
-		}
-		return &ConfigError{"kind", sprintf("%q is unknown; %s", c.Kind, hint)}
-	}
-	d := c.DModel > 0 && c.DModel%2 == 0
-	if !d {
-		found = append(found, oddWidth(c.DModel))
-	}
-	if c.Kind != LSTM && positive("n_heads", c.NHeads) && d && c.DModel%c.NHeads != 0 {
-		bad("n_heads", "%d does not divide d_model %d; want one of %s", c.NHeads, c.DModel, divisors(c.DModel))
-	}
-	if positive("n_layers", c.NLayers) && c.Kind == VLA && c.NLayers < 2 {
-		bad("n_layers", "%d is too small; a vla has n_layers/2 blocks in each encoder and in the fusion, so want at least 2", c.NLayers)
-	}
-	if c.DFF < 0 {
-		bad("d_ff", "%d is too small; want at least 1, or 0 for 4·d_model", c.DFF)
-	}
-	if c.hasImages() {
-		s, p := positive("image_size", c.ImageSize), positive("patch_size", c.PatchSize)
-		if s && p && c.ImageSize%c.PatchSize != 0 {
-			bad("patch_size", "%d does not divide image_size %d; want one of %s", c.PatchSize, c.ImageSize, divisors(c.ImageSize))
-		}
-		positive("channels", c.Channels)
+	if c.ExitWeights == nil {
+		c.ExitWeights = ones(len(c.Exits))
 	}
 	if c.hasTokens() {
-		if positive("vocab_size", c.VocabSize) && c.PadToken >= c.VocabSize {
-			bad("pad_token", "%d is outside the vocabulary of %d; want 0 to %d, or -1 for no padding", c.PadToken, c.VocabSize, c.VocabSize-1)
-		}
-		if c.MaxLen < 0 {
-			bad("max_len", "%d is too small; want at least 1, or 0 for 5000", c.MaxLen)
-		}
+		k.Within("model.vocab_size", c.VocabSize, 1, maxVocab)
 	}
-	if c.Kind == CrossModal {
-		positive("vision_dim", c.VisionDim)
-		positive("language_dim", c.LanguageDim)
+	if c.HintDim < 0 {
+		k.Bad("model.hint_dim", "%d is below 0", c.HintDim)
 	}
-	if !c.namesTokens() {
-		positive("action_dim", c.ActionDim)
-	}
-	c.validateVariants(bad)
-	c.Attention.validate(bad)
-	if !(c.Dropout >= 0 && c.Dropout < 1) { // not a NaN either
-		bad("dropout", "%v is outside 0 ≤ dropout < 1", c.Dropout)
-	}
-	return errors.Join(found...)
+	c.Check(k)
+	return k.Err()
 }
 
-// validateVariants checks the choices within a kind.
-func (c Config) validateVariants(bad func(field, format string, a ...any)) {
-	if v := c.Vision; v != "" && v != VisionViT && v != VisionCNN {
-		bad("vision", "%q is unknown; "+visionHint, v)
+// Check is job.Options'. A vocabulary of 0 is the data's.
+func (c Config) Check(k *job.Checker) { familyOf(c.Kind).check(c, k) }
+
+// Resolve is job.Options'.
+func (c Config) Resolve(j *job.Job, given func(key string) bool) job.Options {
+	f := familyOf(c.Kind)
+	if !given("model.d_ff") && f.uses("d_ff") {
+		c.DFF = 4 * c.DModel
 	}
-	if c.hasImages() && c.Vision == VisionCNN && (c.PatchSize < 2 || c.PatchSize&(c.PatchSize-1) != 0) {
-		bad("patch_size", "%d is no power of 2; a cnn halves the picture until a pixel stands for patch_size of them", c.PatchSize)
+	if len(c.Exits) > 0 && !given("model.exit_weights") {
+		c.ExitWeights = ones(len(c.Exits))
 	}
-	if v := c.VisionTokens; v != "" && v != TokensCLS && v != TokensPatch {
-		bad("vision_tokens", "%q is unknown; "+patchesHint, v)
+	if d, ok := j.Data.Options.(job.DataOptions); ok && f.uses("pad_token") && !given("model.pad_token") {
+		c.PadToken = d.Padding()
 	}
-	if len(c.Exits) > 0 && (c.Kind == LSTM || c.Kind == ViT && c.Vision == VisionCNN) {
-		bad("exits", "stand behind transformer layers, and this model has none")
+	return c
+}
+
+func ones(n int) (w []float64) {
+	for range n {
+		w = append(w, 1)
+	}
+	return w
+}
+
+// Takes is job.ModelOptions'.
+func (c Config) Takes() []string { return c.Needs().FeatureNames() }
+
+// Answers is job.ModelOptions'.
+func (c Config) Answers() string { return familyOf(c.Kind).answers }
+
+// The checks of what kinds share.
+
+func (c Config) checkImages(k *job.Checker) {
+	s, p := k.Within("model.image_size", c.ImageSize, 1, maxDim), k.Within("model.patch_size", c.PatchSize, 1, maxDim)
+	if s && p && c.ImageSize%c.PatchSize != 0 {
+		k.Bad("model.patch_size model.image_size", "%d does not divide model.image_size %d; want one of %s", c.PatchSize, c.ImageSize, job.Divisors(c.ImageSize))
+	}
+	k.Within("model.channels", c.Channels, 1, maxDim)
+	if k.OneOf("model.vision", c.Vision, []string{VisionViT, VisionCNN}) && c.Vision == VisionCNN && (c.PatchSize < 2 || c.PatchSize&(c.PatchSize-1) != 0) {
+		k.Bad("model.patch_size model.vision", "%d is no power of 2; a cnn halves the picture until a pixel stands for patch_size of them", c.PatchSize)
+	}
+}
+
+func (c Config) checkTokens(k *job.Checker) {
+	v := k.Within("model.vocab_size", c.VocabSize, 0, maxVocab)
+	k.Within("model.max_len", c.MaxLen, 1, maxVocab)
+	if k.Within("model.pad_token", c.PadToken, -1, maxVocab) && v && c.VocabSize > 0 && c.PadToken >= c.VocabSize {
+		k.Bad("model.pad_token model.vocab_size", "%d is outside the vocabulary of %d; want 0 to %d, or -1 for no padding", c.PadToken, c.VocabSize, c.VocabSize-1)
+	}
+}
+
+func (c Config) checkActions(k *job.Checker) { k.Within("model.action_dim", c.ActionDim, 1, maxDim) }
+
+// checkLayers checks a stack of at least so many layers of any make.
+func (c Config) checkLayers(k *job.Checker, least int) {
+	if k.Within("model.d_model", c.DModel, 1, maxDim) && c.DModel%2 != 0 {
+		k.Bad("model.d_model", "%s", oddWidth(c.DModel))
+	}
+	k.Within("model.n_layers", c.NLayers, least, maxLayers)
+	if !(c.Dropout >= 0 && c.Dropout < 1) { // not a NaN either
+		k.Bad("model.dropout", "%v is outside 0 ≤ dropout < 1", c.Dropout)
+	}
+}
+
+func oddWidth(d int) string {
+	return sprintf("%d is odd; the positional table pairs sines with cosines, so want an even number such as %d", d, d+1)
+}
+
+// checkBlocks checks a stack of transformer blocks.
+func (c Config) checkBlocks(k *job.Checker, least int) {
+	c.checkLayers(k, least)
+	h := k.Within("model.n_heads", c.NHeads, 1, maxDim)
+	k.Within("model.d_ff model.d_model", c.DFF, 1, 8*maxDim)
+	if h && c.DModel > 0 && c.DModel <= maxDim && c.DModel%c.NHeads != 0 {
+		k.Bad("model.n_heads model.d_model", "%d does not divide model.d_model %d; want one of %s", c.NHeads, c.DModel, job.Divisors(c.DModel))
+	}
+	c.Attention.check(k)
+	c.checkExits(k)
+}
+
+func (c Config) checkExits(k *job.Checker) {
+	if len(c.Exits) == 0 {
+		k.Unused("model.exit_weights", len(c.ExitWeights) == 0, "a model without exits")
 		return
 	}
 	for i, e := range c.Exits {
-		if e < 1 || e >= c.Stack() || i > 0 && e <= c.Exits[i-1] {
-			bad("exits", "%v; "+exitsOfStack, c.Exits, c.Stack()-1)
-			return
+		key := fmt.Sprintf("model.exits[%d] model.exits model.n_layers", i)
+		switch {
+		case e < 1 || e >= c.Stack():
+			k.Bad(key, "%d is not a layer below the last; want 1 to %d (a vla counts the fusion's n_layers/2)", e, c.Stack()-1)
+		case i > 0 && e <= c.Exits[i-1]:
+			k.Bad(key, "%d does not come after %d; list the exits from the first layer on", e, c.Exits[i-1])
 		}
 	}
-	if c.HintDim < 0 {
-		bad("hint_dim", "%d is below 0", c.HintDim)
+	if len(c.ExitWeights) != len(c.Exits) {
+		k.Bad("model.exit_weights model.exits", "%d weights for %d exits", len(c.ExitWeights), len(c.Exits))
+	}
+	for i, w := range c.ExitWeights {
+		if !(w >= 0) {
+			k.Bad(fmt.Sprintf("model.exit_weights[%d] model.exit_weights", i), "%v is below 0", w)
+		}
 	}
 }
 
-// divisors lists those of n.
-func divisors(n int) string {
-	var d []string
-	for i := 1; i <= n; i++ {
-		if n%i == 0 {
-			d = append(d, fmt.Sprint(i))
-		}
+// noExits refuses exits of a model that has no transformer blocks for them.
+func (c Config) noExits(k *job.Checker) {
+	if len(c.Exits) > 0 {
+		k.Bad("model.exits", "stand behind transformer layers, and this model has none; leave them out")
+		return
 	}
-	return strings.Join(d, ", ")
-}
-
-// nearest returns the word with the fewest insertions, deletions and
-// substitutions from s, or "" where none is near enough to have been meant.
-func nearest(s string, words []string) string {
-	best, least := "", 1+max(2, len(s)/3)
-	for _, w := range words {
-		row := make([]int, len(w)+1)
-		for j := range row {
-			row[j] = j
-		}
-		for i := range len(s) {
-			diagonal := row[0]
-			row[0] = i + 1
-			for j := range len(w) {
-				d := diagonal
-				if s[i] != w[j] {
-					d = 1 + min(diagonal, row[j], row[j+1])
-				}
-				diagonal, row[j+1] = row[j+1], d
-			}
-		}
-		if d := row[len(w)]; d < least && d < max(len(s), len(w)) {
-			best, least = w, d
-		}
-	}
-	return best
+	c.checkExits(k)
 }

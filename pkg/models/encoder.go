@@ -3,8 +3,29 @@ package models
 import (
 	"math"
 
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
+
+// encoderKind is the kind of CopyModel; its defaults are the reference's copy task.
+func encoderKind() family {
+	return family{
+		name:    Encoder,
+		about:   "tokens to tokens",
+		answers: Tokens,
+		useful:  "vocab_size d_model n_heads n_layers d_ff max_len exits exit_weights attention dropout pad_token",
+		options: Config{VocabSize: 100, DModel: 128, NHeads: 4, NLayers: 2, MaxLen: 5000, Dropout: 0.1, PadToken: -1},
+		needs:   Config.needsTokens,
+		check: func(c Config, k *job.Checker) {
+			c.checkTokens(k)
+			c.checkBlocks(k, 1)
+		},
+	}
+}
+
+func (c Config) needsTokens() Needs {
+	return Needs{Tokens: true, Labels: true, MaxTokens: c.MaxLen, VocabSize: c.VocabSize}
+}
 
 // TransformerEncoder turns tokens into features: embedding·√D + positions,
 // dropout, blocks.

@@ -4,8 +4,26 @@ import (
 	"math"
 	"strconv"
 
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
+
+// lstmKind is the kind of RecurrentModel.
+func lstmKind() family {
+	return family{
+		name:    LSTM,
+		about:   "tokens to tokens by recurrence",
+		answers: Tokens,
+		useful:  "vocab_size d_model n_layers max_len exits exit_weights dropout pad_token",
+		options: Config{VocabSize: 100, DModel: 128, NLayers: 2, MaxLen: 5000, Dropout: 0.1, PadToken: -1},
+		needs:   Config.needsTokens,
+		check: func(c Config, k *job.Checker) {
+			c.checkTokens(k)
+			c.checkLayers(k, 1)
+			c.noExits(k)
+		},
+	}
+}
 
 // LSTMEncoder turns tokens into features by nn.Embedding and nn.LSTM: the
 // recurrence that the reference sets against its attention. It reads from left

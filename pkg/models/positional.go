@@ -1,6 +1,11 @@
 package models
 
-import "github.com/vlaring/vlaring/pkg/tensor"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
 
 // PositionalEncoding is the fixed table of sines and cosines,
 //
@@ -17,10 +22,10 @@ type PositionalEncoding struct {
 // for up to maxLen positions.
 func NewPositionalEncoding(d, maxLen int) (*PositionalEncoding, error) {
 	if d < 2 || d%2 != 0 {
-		return nil, oddWidth(d)
+		return nil, errors.New(oddWidth(d))
 	}
 	if maxLen < 1 {
-		return nil, &ConfigError{"max_len", sprintf("%d is too small; want at least 1", maxLen)}
+		return nil, fmt.Errorf("%d positions; want at least 1", maxLen)
 	}
 	return &PositionalEncoding{d, maxLen}, nil
 }

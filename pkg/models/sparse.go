@@ -1,8 +1,7 @@
 package models
 
 import (
-	"strings"
-
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
@@ -16,9 +15,9 @@ import (
 // with, a vision transformer's class token or a vla's image in the fusion,
 // keeps that token's sight: it sees all and is seen by all.
 type Attention struct {
-	Kind   string `json:"kind,omitempty"` // empty: full
-	Window int    `json:"window,omitempty"`
-	Stride int    `json:"stride,omitempty"`
+	Kind   string `json:"kind,omitempty" yaml:"kind,omitempty"` // empty: full
+	Window int    `json:"window,omitempty" yaml:"window,omitempty"`
+	Stride int    `json:"stride,omitempty" yaml:"stride,omitempty"`
 
 	lead int // first tokens that see all
 }
@@ -65,17 +64,22 @@ func (a Attention) pairs(t int64, lead int) int64 {
 	return n
 }
 
-func (a Attention) validate(bad func(field, format string, a ...any)) {
-	known := a.Kind == ""
-	for _, k := range AttentionKinds() {
-		known = known || a.Kind == k
+func (a Attention) check(k *job.Checker) {
+	what := "model.attention without a kind"
+	if a.Kind != "" {
+		what = "model.attention.kind " + a.Kind
+		if !k.OneOf("model.attention.kind model.attention", a.Kind, AttentionKinds()) {
+			return
+		}
 	}
-	switch {
-	case !known:
-		bad("attention.kind", "%q is unknown; want one of %s", a.Kind, strings.Join(AttentionKinds(), ", "))
-	case a.sparse() && a.Window < 1:
-		bad("attention.window", "%d is too small; want at least 1", a.Window)
-	case a.Kind == AttentionStrided && a.Stride < 1:
-		bad("attention.stride", "%d is too small; want at least 1", a.Stride)
+	if a.sparse() {
+		k.Within("model.attention.window model.attention", a.Window, 1, maxVocab)
+	} else {
+		k.Unused("model.attention.window", a.Window == 0, what)
+	}
+	if a.Kind == AttentionStrided {
+		k.Within("model.attention.stride model.attention", a.Stride, 1, maxVocab)
+	} else {
+		k.Unused("model.attention.stride", a.Stride == 0, what)
 	}
 }

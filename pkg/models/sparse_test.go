@@ -1,7 +1,6 @@
 package models
 
 import (
-	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -110,8 +109,7 @@ func TestAttentionMistakes(t *testing.T) {
 		c := small
 		c.Attention = x.a
 		_, err := New(c)
-		var bad *ConfigError
-		if !errors.As(err, &bad) || bad.Field != x.field {
+		if mistake(err, x.field) == nil {
 			t.Errorf("%+v: %v, want a mistake in %s", x.a, err, x.field)
 		}
 	}

@@ -1,6 +1,30 @@
 package models
 
-import "github.com/vlaring/vlaring/pkg/tensor"
+import (
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// vitKind is the kind of VisionPolicy.
+func vitKind() family {
+	return family{
+		name:    ViT,
+		about:   "images to actions",
+		answers: Actions,
+		useful:  "image_size patch_size channels d_model n_heads n_layers d_ff action_dim vision exits exit_weights attention dropout",
+		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Vision: VisionViT, Dropout: 0.1, PadToken: -1},
+		needs:   func(c Config) Needs { return Needs{Image: c.image(), Actions: true, ActionDim: c.ActionDim} },
+		check: func(c Config, k *job.Checker) {
+			c.checkImages(k)
+			c.checkActions(k)
+			if c.Vision == VisionCNN {
+				c.noExits(k)
+				c.Exits, c.ExitWeights = nil, nil
+			}
+			c.checkBlocks(k, 1)
+		},
+	}
+}
 
 // VisionEncoder is what looks at images: a vision transformer or a cnn.
 type VisionEncoder interface {

@@ -1,6 +1,52 @@
 package models
 
-import "github.com/vlaring/vlaring/pkg/tensor"
+import (
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// vlaKind is the kind of VLATransformer.
+func vlaKind() family {
+	return family{
+		name:    VLA,
+		about:   "images and instructions to actions",
+		answers: Actions,
+		useful: "vocab_size image_size patch_size channels d_model n_heads n_layers d_ff action_dim max_len vision vision_tokens " +
+			"exits exit_weights attention dropout pad_token",
+		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, MaxLen: 5000,
+			Vision: VisionViT, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
+		needs: func(c Config) Needs {
+			return Needs{Image: c.image(), Tokens: true, MaxTokens: c.MaxLen, VocabSize: c.VocabSize, Actions: true, ActionDim: c.ActionDim}
+		},
+		check: func(c Config, k *job.Checker) {
+			c.checkImages(k)
+			k.OneOf("model.vision_tokens", c.VisionTokens, []string{TokensCLS, TokensPatch})
+			c.checkTokens(k)
+			c.checkActions(k)
+			c.checkBlocks(k, 2) // halved between its encoders and the fusion
+		},
+	}
+}
+
+// crossModalKind is the kind of CrossModalTransformer alone.
+func crossModalKind() family {
+	return family{
+		name:    CrossModal,
+		about:   "given vision and language features to actions",
+		answers: Actions,
+		useful:  "d_model n_heads n_layers d_ff action_dim vision_dim language_dim exits exit_weights attention dropout",
+		options: Config{DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, VisionDim: 768, LanguageDim: 512, Dropout: 0.1, PadToken: -1},
+		needs: func(c Config) Needs {
+			return Needs{Features: true, VisionDim: c.VisionDim, LanguageDim: c.LanguageDim, Actions: true, ActionDim: c.ActionDim}
+		},
+		check: func(c Config, k *job.Checker) {
+			k.Within("model.vision_dim", c.VisionDim, 1, maxDim)
+			k.Within("model.language_dim", c.LanguageDim, 1, maxDim)
+			c.checkActions(k)
+			c.checkBlocks(k, 1)
+		},
+	}
+}
 
 // CrossModalTransformer joins vision and language features and predicts
 // actions from their mean.

@@ -1,7 +1,6 @@
 package models
 
 import (
-	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -239,8 +238,7 @@ func TestVariantConfigErrors(t *testing.T) {
 		cfg := variants[c.base]
 		c.edit(&cfg)
 		_, err := New(cfg)
-		var e *ConfigError
-		if !errors.As(err, &e) || e.Field != c.field {
+		if e := mistake(err, c.field); e == nil {
 			t.Errorf("%s: the error is %v, want one of %s", name, err, c.field)
 		}
 	}

@@ -10,13 +10,14 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Of several stores the newest state that verifies and is of this computation
 // is taken, whatever else lies about.
 func TestNewestGood(t *testing.T) {
 	base := t.TempDir()
-	j, err := job.Load("testdata/small.yaml", []string{"checkpoint.fallback_dir=" + filepath.Join(base, "spare")})
+	j, err := train.Kinds().Load("testdata/small.yaml", []string{"checkpoint.fallback_dir=" + filepath.Join(base, "spare")})
 	if err != nil {
 		t.Fatal(err)
 	}

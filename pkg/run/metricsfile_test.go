@@ -9,6 +9,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Torn lines go, wherever they are; whole ones stay, also behind them.
@@ -98,7 +99,7 @@ func TestFullDiskIsSaidOnce(t *testing.T) {
 func TestPlanOf(t *testing.T) {
 	load := func(set ...string) *job.Job {
 		t.Helper()
-		j, err := job.Load("testdata/small.yaml", set)
+		j, err := train.Kinds().Load("testdata/small.yaml", set)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,7 +41,7 @@ func (r *Run) nothingToDo(from *checkpoint.Found) error {
 
 // jobOf is the job that made a checkpoint.
 func jobOf(from *checkpoint.Found) (*job.Job, error) {
-	return job.Parse(from.Dir+"/"+checkpoint.ManifestFile, from.Manifest.Config, nil)
+	return train.Kinds().Parse(from.Dir+"/"+checkpoint.ManifestFile, from.Manifest.Config, nil)
 }
 
 // plan is what of an earlier coordinator's run goes on under this one's job.
@@ -79,7 +79,7 @@ func (r *Run) prior() (*job.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	was, err := job.Parse(path, b, nil)
+	was, err := train.Kinds().Parse(path, b, nil)
 	if err != nil { // of another release, or torn: nothing can be said of it
 		r.early("prior", fmt.Sprintf("%s cannot be read, so what it says of the run counts for nothing: %v", path, err), map[string]any{"file": path})
 		return nil, nil

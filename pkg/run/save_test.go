@@ -19,7 +19,6 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -80,7 +79,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	defer c.conn.Close()
 
 	dir := filepath.Join(t.TempDir(), "run")
-	j, err := job.Load("testdata/small.yaml", []string{"checkpoint={every: 5, keep: 1}"})
+	j, err := train.Kinds().Load("testdata/small.yaml", []string{"checkpoint={every: 5, keep: 1}"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,9 +28,7 @@ func (r *Run) findTeacher() error {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}
 	m := t.Job.Model
-	if m.VocabSize == 0 {
-		m.VocabSize = t.Meta.VocabSize
-	}
+	m.Options = train.Sized(m, t.Meta)
 	m.Preset = "" // its sizes stand there
 	d.Model, d.SHA256 = &m, man.File(train.ModelFile).SHA256
 	r.teacher = t

@@ -73,7 +73,7 @@ func (t *Trained) loadWeights() error {
 func Parse(dir string, man checkpoint.Manifest) (*Trained, error) {
 	t := &Trained{Dir: dir, Step: man.Step}
 	var err error
-	if t.Job, err = job.Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
+	if t.Job, err = train.Kinds().Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(man.Data, &t.Meta); err != nil {
@@ -86,7 +86,7 @@ func Parse(dir string, man checkpoint.Manifest) (*Trained, error) {
 func (t *Trained) Evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	rep, err := eval.Evaluate(ctx, rt, t.Model, t.Meta, t.Job.Loss, src, split)
+	rep, err := eval.Evaluate(ctx, rt, t.Model, t.Meta, t.Job.Loss.Kind, src, split)
 	rep.Step = t.Step
 	return rep, err
 }

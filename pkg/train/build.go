@@ -21,19 +21,17 @@ import (
 // ModelConfig is the job's model in the models' own terms. A vocabulary size
 // that the job leaves open is the data's.
 func ModelConfig(j *job.Job, meta data.Meta) models.Config {
-	c := modelConfig(j.Model, meta)
+	c := Sized(j.Model, meta)
 	if d := j.Distill; d.Features > 0 && d.Model != nil {
-		c.HintDim = d.Model.DModel
+		c.HintDim = d.Model.Options.(models.Config).DModel
 	}
 	return c
 }
 
-func modelConfig(m job.Model, meta data.Meta) models.Config {
-	c := models.Config{Kind: m.Kind, VocabSize: m.VocabSize, ImageSize: m.ImageSize, PatchSize: m.PatchSize, Channels: m.Channels,
-		DModel: m.DModel, NHeads: m.NHeads, NLayers: m.NLayers, DFF: m.DFF, ActionDim: m.ActionDim, MaxLen: m.MaxLen,
-		VisionDim: m.VisionDim, LanguageDim: m.LanguageDim, Dropout: m.Dropout, PadToken: m.PadToken,
-		Vision: m.Vision, VisionTokens: m.VisionTokens, Exits: m.Exits,
-		Attention: models.Attention{Kind: m.Attention.Kind, Window: m.Attention.Window, Stride: m.Attention.Stride}}
+// Sized is a model's options with a vocabulary of the data's size where they
+// leave it open.
+func Sized(m job.Model, meta data.Meta) models.Config {
+	c := m.Options.(models.Config)
 	if c.VocabSize == 0 {
 		c.VocabSize = meta.VocabSize
 	}
@@ -63,8 +61,9 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if err := model.Accepts(meta.Spec); err != nil {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
-	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss, Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, Fast: j.Cluster.Reduce == "fast", ClipNorm: j.Optimizer.ClipNorm,
-		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: j.Optimizer.Betas[0], Beta2: j.Optimizer.Betas[1], Eps: j.Optimizer.Eps, WeightDecay: j.Optimizer.WeightDecay,
+	adam := j.Optimizer.Options.(Adam)
+	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss.Kind, Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, Fast: j.Cluster.Reduce == "fast", ClipNorm: j.Optimizer.ClipNorm,
+		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: adam.Betas[0], Beta2: adam.Betas[1], Eps: adam.Eps, WeightDecay: j.Optimizer.WeightDecay,
 			L2: j.Optimizer.Kind == "adam"},
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
 		Schedule: ScheduleOf(j)}
@@ -74,7 +73,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if o.Updates, err = planUpdates(model.Params(), j.Optimizer); err != nil {
 		return nil, Options{}, err
 	}
-	o.ExitWeights = j.Model.ExitWeights
+	o.ExitWeights = c.ExitWeights
 	return model, o, nil
 }
 
@@ -109,7 +108,7 @@ func OpenData(j *job.Job, baseDir string, meta *data.Meta) (data.Dataset, error)
 
 // OpenDataContext is OpenData that ends when ctx does, and is watched.
 func OpenDataContext(ctx context.Context, j *job.Job, baseDir string, meta *data.Meta, watch data.Watch) (data.Dataset, error) {
-	return data.OpenContext(ctx, j.Data, data.NeedsOf(j.Model), j.Seed, baseDir, meta, watch)
+	return data.OpenContext(ctx, j.Data, data.NeedsOf(j.Model.Options), j.Seed, baseDir, meta, watch)
 }
 
 // MicroPrefix begins the blob names under which the coordinator serves samples.

@@ -11,7 +11,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -26,7 +25,7 @@ import (
 //	go test ./pkg/train -run '^$' -bench CheckpointPause -benchtime 5x
 func BenchmarkCheckpointPause(b *testing.B) {
 	ctx := b.Context()
-	j, err := job.Parse("job.yaml", []byte("name: bench\nmodel: {kind: vla, vocab_size: 10000}\ndata: {kind: tabletop, episodes: 20}\n"), nil)
+	j, err := Kinds().Parse("job.yaml", []byte("name: bench\nmodel: {kind: vla, vocab_size: 10000}\ndata: {kind: tabletop, episodes: 20}\n"), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

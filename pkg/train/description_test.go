@@ -9,7 +9,6 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/job"
 )
 
 func wordy(n, letters int) data.Meta {
@@ -24,7 +23,7 @@ func wordy(n, letters int) data.Meta {
 // Whatever the size of the vocabulary, the answer to a join fits a message; what
 // does not fit is fetched, and comes out the same.
 func TestDescription(t *testing.T) {
-	j, err := job.Parse("tiny.yaml", []byte(tinyJob), nil)
+	j, err := Kinds().Parse("tiny.yaml", []byte(tinyJob), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

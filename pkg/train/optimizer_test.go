@@ -42,7 +42,7 @@ func (x trained) moved(name string) float64 {
 // trainJob trains a job in process, alone on its ring. teacher may be nil.
 func trainJob(t *testing.T, steps int, teacher *models.Distillation, set ...string) trained {
 	t.Helper()
-	j, err := job.Parse("tiny.yaml", []byte(tinyJob), set)
+	j, err := Kinds().Parse("tiny.yaml", []byte(tinyJob), set)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestFreeze(t *testing.T) {
 
 func mustParse(t *testing.T, set ...string) *job.Job {
 	t.Helper()
-	j, err := job.Parse("tiny.yaml", []byte(tinyJob), set)
+	j, err := Kinds().Parse("tiny.yaml", []byte(tinyJob), set)
 	if err != nil {
 		t.Fatal(err)
 	}

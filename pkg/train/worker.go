@@ -86,7 +86,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	if err := w.introduced(joinCtx, welcome); err != nil {
 		return cluster.End{}, err
 	}
-	if w.job, err = job.Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
+	if w.job, err = Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
 		return cluster.End{}, err
 	}
 	w.knobs.Store(w.job)
@@ -245,7 +245,7 @@ func (w *Worker) rejoin(ctx context.Context, me cluster.Join) {
 		w.unheard.Store(&me)
 	default:
 		w.unheard.Store(nil)
-		j, err := job.Parse("the coordinator's job file", []byte(welcome.Job), nil)
+		j, err := Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil)
 		if err != nil {
 			w.Log.Error("the coordinator's job", zap.Error(err))
 			return

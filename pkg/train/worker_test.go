@@ -51,7 +51,7 @@ func (r *run) worker(ctx context.Context, id string) {
 // play runs a job on workers w0, w1, … ; at is called after each step.
 func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string) *run {
 	t.Helper()
-	j, err := job.Parse("tiny.yaml", []byte(tinyJob), append([]string{"batch.global=8", "batch.micro=1", "train.steps=12", "checkpoint.every=5",
+	j, err := Kinds().Parse("tiny.yaml", []byte(tinyJob), append([]string{"batch.global=8", "batch.micro=1", "train.steps=12", "checkpoint.every=5",
 		fmt.Sprintf("cluster.workers=%d", workers)}, set...))
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/vlaring/vlaring/internal/cli"
-	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 const base = "../../k8s/base"
@@ -196,7 +196,7 @@ func TestCommands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			j, err := job.Load(filepath.Join(base, "job.yaml"), set)
+			j, err := train.Kinds().Load(filepath.Join(base, "job.yaml"), set)
 			if err != nil {
 				t.Fatalf("the job: %v", err)
 			}

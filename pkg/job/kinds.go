@@ -1,0 +1,148 @@
+package job
+
+import "slices"
+
+// Kinds is what the sections of a job file may name: the kinds of model, data,
+// loss and optimizer that this program has. It is a value that is handed in, so
+// that a test or another program adds one of its own by appending to a list,
+// and nothing depends on which packages happen to be linked:
+//
+//	kinds := train.Kinds()
+//	kinds.Models = append(kinds.Models, job.Kind{Name: "mine", Options: mine{Width: 64}})
+//	j, err := kinds.Load("job.yaml", nil)
+//
+// The first model and the first optimizer are those of a job file that names none.
+// A job file lists kinds in this order.
+type Kinds struct {
+	Models     []Kind // their Options are ModelOptions
+	Data       []Kind // DataOptions
+	Losses     []Kind // LossOptions
+	Optimizers []Kind
+}
+
+// Kind is one kind of a section: a name and the keys that come with it. Package
+// job reads them, with their line and column, and knows nothing else of it.
+type Kind struct {
+	Name    string
+	About   string   // what it is, in one line
+	Options Options  // with its defaults
+	Keys    []string // the keys of Options that it has a use for, where kinds share a type; nil: all
+	Presets []Preset // model.preset: other defaults, by name
+}
+
+// Preset is a set of defaults with a name.
+type Preset struct {
+	Name    string
+	Use     string // what it is for, in one line
+	Options Options
+}
+
+// Options are the keys that a kind adds to its section: a struct, kept by value,
+// whose fields have yaml tags as those of Job do. Package job fills it from the
+// defaults, the preset, the file and --set; it names unknown keys, nearest ones,
+// wrong types and keys of other kinds by itself. What is left to the kind:
+type Options interface {
+	// Resolve returns the options with what is not given, by its dotted key,
+	// filled from what is. j is the job with everything that was given; its
+	// other sections are not resolved yet.
+	Resolve(j *Job, given func(key string) bool) Options
+	// Check reports every mistake to c, each under its dotted key. It sees the
+	// whole job as c.Job, and is the only place where the options are checked.
+	Check(c *Checker)
+}
+
+// ModelOptions are the options of a kind of model.
+type ModelOptions interface {
+	Options
+	Takes() []string // features that it wants of a sample, the most telling first
+	Answers() string // what it gives for a sample, which its loss judges
+}
+
+// DataOptions are the options of a kind of data.
+type DataOptions interface {
+	Options
+	Gives() []string // features that its samples can have
+	Padding() int    // the token that is padding in its instructions; -1: none
+}
+
+// LossOptions are the options of a kind of loss.
+type LossOptions interface {
+	Options
+	Judges() string    // what it is a loss of: what a model Answers
+	Metrics() []Metric // measured on held-out data, beside the loss
+}
+
+// Metric is a number that says how good a model is.
+type Metric struct {
+	Name           string // as in checkpoint.best.metric, without heldout_
+	HigherIsBetter bool
+}
+
+// names lists the kinds' names.
+func names(kinds []Kind) (out []string) {
+	for _, k := range kinds {
+		out = append(out, k.Name)
+	}
+	return out
+}
+
+// find returns the kind of that name; a Kind without name where there is none.
+func find(kinds []Kind, name string) Kind {
+	if i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name }); i >= 0 {
+		return kinds[i]
+	}
+	return Kind{}
+}
+
+// Model returns the kind of model of that name.
+func (k Kinds) Model(name string) (Kind, bool) { m := find(k.Models, name); return m, m.Name != "" }
+
+// Loss returns the kind of loss of that name.
+func (k Kinds) Loss(name string) (Kind, bool) { l := find(k.Losses, name); return l, l.Name != "" }
+
+// fitting returns the kinds of loss that judge what a model answers, the one
+// of a job file that names none first.
+func (k Kinds) fitting(answers string) (out []Kind) {
+	for _, l := range k.Losses {
+		if l.Options.(LossOptions).Judges() == answers {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// giving returns the names of the kinds of data that have all of these features,
+// those that have little else first.
+func (k Kinds) giving(features []string) (out []string) {
+	var able []Kind
+	for _, d := range k.Data {
+		if lacking(d.Options.(DataOptions), features) == "" {
+			able = append(able, d)
+		}
+	}
+	size := func(d Kind) int { return len(d.Options.(DataOptions).Gives()) }
+	slices.SortStableFunc(able, func(a, b Kind) int { return size(a) - size(b) })
+	return names(able)
+}
+
+// lacking returns the first of the features that data has not; "": none.
+func lacking(d DataOptions, features []string) string {
+	gives := d.Gives()
+	for _, f := range features {
+		if !slices.Contains(gives, f) {
+			return f
+		}
+	}
+	return ""
+}
+
+// presets returns the preset of that name, and the names of all.
+func (k Kind) preset(name string) (p Preset, all []string) {
+	for _, x := range k.Presets {
+		all = append(all, x.Name)
+		if x.Name == name {
+			p = x
+		}
+	}
+	return p, all
+}
