@@ -1,8 +1,6 @@
 package run
 
 import (
-	"fmt"
-
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -22,18 +20,4 @@ func (r *Run) fits() error {
 		return err
 	}
 	return need.Workers(r.local, here)
-}
-
-// killedForMemory says what to do where a process was killed because its
-// control group was out of memory: kills were so many when it began.
-func killedForMemory(kills int64) string {
-	now, ok := machine.Kills()
-	if !ok || now <= kills {
-		return ""
-	}
-	limit := ""
-	if here, ok := machine.Memory(); ok {
-		limit = fmt.Sprintf(" (%v)", here)
-	}
-	return fmt.Sprintf("the kernel killed it because memory ran out%s: a smaller batch.micro, model.recompute: true, fewer workers here (--workers), or more memory", limit)
 }

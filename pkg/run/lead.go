@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -41,18 +42,32 @@ func (r *Run) lead(coord *cluster.Coordinator, first *firstState, host string) (
 	if err != nil {
 		return err
 	}
-	children, err := startWorkers(r, l, coord, host, r.takeover)
-	if err != nil {
-		undo() // the reason is the workers'
-		return err
+	logs := filepath.Join(r.dir, "logs")
+	if r.local > 0 {
+		if err := os.MkdirAll(logs, 0o755); err != nil {
+			undo() // the reason is the workers'
+			return err
+		}
 	}
-	r.children = children
+	r.children = newSupervisor(machineWorkers{logs, r.workerCommand}, tells{coord.Tell, func(text string) { r.log.Warn(text) }, func(text string) { r.log.Error(text) }},
+		host, r.local, time.Duration(r.job.Cluster.Deadline), r.takeover)
 	go r.watchDir()
 	if r.local == 0 {
 		r.view.Event("waiting", fmt.Sprintf("waiting for %d worker(s); on each machine: %s", r.job.Cluster.Workers, l.hint),
 			map[string]any{"workers": r.job.Cluster.Workers, "url": l.url})
 	}
 	return nil
+}
+
+// workerCommand is the command of a local worker that joins this job.
+func (r *Run) workerCommand(id string) *exec.Cmd {
+	l := r.link
+	p := Place{ID: id, Job: r.job.Name, URL: l.url, Own: l.broker != nil, Credentials: l.creds, Threads: r.threads, RescueDir: filepath.Join(r.dir, "rescue")}
+	p.Credentials.TLS.Name = l.tlsName
+	if l.broker != nil {
+		p.Mesh = l.broker.RouteAddr()
+	}
+	return r.worker(p)
 }
 
 // announce has the run directory say that the run goes on, and of which job. If

@@ -29,6 +29,10 @@ import (
 	"github.com/vlaring/vlaring/pkg/weights"
 )
 
+// maxEnds is how many processes of one worker may end one after another, after
+// they had taken part, while the job gets no further.
+const maxEnds = 5
+
 // Run is one coordinator's run of a job.
 type Run struct {
 	job        *job.Job
@@ -73,7 +77,7 @@ type Run struct {
 	noted      atomic.Uint64        // newest step whose line the disk has
 	aside      *clerk               // starts processes
 	roll       atomic.Pointer[roll] // not told to children yet
-	children   *children
+	children   *supervisor
 	eval       *evaluator
 
 	retaining sync.Mutex // one round of retention at a time
