@@ -91,9 +91,11 @@ type Dataset interface {
 }
 
 // Feed yields the samples of a micro-batch, wherever they are.
-// LocalFeed reads a Source; the bus feed asks the coordinator. A Feed is safe
+// LocalFeed reads a Source; Delivered asks the coordinator. A Feed is safe
 // for concurrent use.
 type Feed interface {
-	// Micro returns the samples of micro-batch m of step (0-based), in order.
+	// Micro returns the samples of micro-batch m of step (0-based), in order. It
+	// may be asked for any, in any order, and again. An error is of this try: it
+	// says which sample could not be had, or that ctx has ended.
 	Micro(ctx context.Context, step uint64, m int) ([]Sample, error)
 }

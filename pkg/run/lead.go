@@ -11,6 +11,7 @@ import (
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -31,11 +32,12 @@ func (r *Run) lead(coord *cluster.Coordinator, first *firstState, host string) (
 	if err := r.offerDescription(l); err != nil {
 		return err
 	}
-	serve, err := r.serveMicro()
+	feed, err := data.NewLocalFeed(r.dataset.Train(), train.Order(r.job, r.meta))
 	if err != nil {
 		return err
 	}
-	if err := l.blobs.OfferFunc(train.MicroPrefix, serve); err != nil {
+	deliver := data.Deliver(feed, uint64(r.job.Train.Steps), r.job.Batch.Global/r.job.Batch.Micro) // to workers that do not hold the data
+	if err := l.blobs.OfferFunc(data.DeliveryPrefix, deliver); err != nil {
 		return err
 	}
 	undo, err := r.announce()

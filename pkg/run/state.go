@@ -8,14 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -201,28 +198,4 @@ func (f *fetching) check() {
 			f.cancel(fmt.Errorf("worker %s was lost before its part was stored", w))
 		}
 	}
-}
-
-// serveMicro answers workers that do not hold the data: the samples of one
-// micro-batch by the name micro/<step>/<m>.
-func (r *Run) serveMicro() (func(ctx context.Context, name string) ([]byte, error), error) {
-	feed, err := data.NewLocalFeed(r.dataset.Train(), train.Order(r.job, r.meta))
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, name string) ([]byte, error) {
-		parts := strings.Split(strings.TrimPrefix(name, train.MicroPrefix), "/")
-		if len(parts) == 2 {
-			step, err1 := strconv.ParseUint(parts[0], 10, 64)
-			m, err2 := strconv.Atoi(parts[1])
-			if err1 == nil && err2 == nil && m >= 0 && m < r.job.Batch.Global/r.job.Batch.Micro && step < uint64(r.job.Train.Steps) {
-				samples, err := feed.Micro(ctx, step, m)
-				if err != nil {
-					return nil, err
-				}
-				return data.EncodeSamples(nil, step, m, samples), nil
-			}
-		}
-		return nil, fmt.Errorf("no such micro-batch: %.80q", name)
-	}, nil
 }

@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/machine"
-	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -111,12 +110,6 @@ func OpenDataContext(ctx context.Context, j *job.Job, baseDir string, meta *data
 	return data.OpenContext(ctx, j.Data, data.NeedsOf(j.Model.Options), j.Seed, baseDir, meta, watch)
 }
 
-// MicroPrefix begins the blob names under which the coordinator serves samples.
-const MicroPrefix = "micro/"
-
-// maxMicroBytes bounds one micro-batch on its way from the coordinator.
-const maxMicroBytes = 1 << 30
-
 // workerData is where a worker's samples come from.
 type workerData struct {
 	meta data.Meta
@@ -153,7 +146,9 @@ func (w *Worker) openData(welcome *cluster.Welcome) (*workerData, error) {
 		}
 		w.Log.Info("the data is not on this machine: the coordinator sends the samples", zap.Error(err))
 	}
-	d.feed = busFeed{w.Blobs}
+	d.feed = data.Delivered{Get: func(ctx context.Context, name string, limit int64) ([]byte, error) {
+		return w.Blobs.Get(ctx, CoordinatorPeer, name, limit)
+	}}
 	return d, nil
 }
 
@@ -161,21 +156,6 @@ func (d *workerData) Close() {
 	if d.set != nil {
 		d.set.Close()
 	}
-}
-
-// busFeed asks the coordinator for the samples of each micro-batch.
-type busFeed struct{ blobs bulk.Blobs }
-
-func (f busFeed) Micro(ctx context.Context, step uint64, m int) ([]data.Sample, error) {
-	b, err := f.blobs.Get(ctx, CoordinatorPeer, fmt.Sprintf("%s%d/%d", MicroPrefix, step, m), maxMicroBytes)
-	if err != nil {
-		return nil, fmt.Errorf("samples from the coordinator: %w", err)
-	}
-	gotStep, gotM, samples, err := data.DecodeSamples(b)
-	if err == nil && (gotStep != step || gotM != m) {
-		err = fmt.Errorf("the coordinator sent micro-batch %d of step %d for %d of %d", gotM, gotStep, m, step)
-	}
-	return samples, err
 }
 
 // ahead is how many micro-batches are read before they are needed.
