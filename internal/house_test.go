@@ -51,6 +51,7 @@ var may = map[string][]string{
 		"internal/attention",
 		"internal/bench",
 		"internal/bench/measure",
+		"internal/chaos",
 		"internal/compare",
 		"internal/limits",
 		"internal/machine",
@@ -75,6 +76,7 @@ var may = map[string][]string{
 		"pkg/train",
 		"pkg/weights",
 	},
+	"internal/chaos":         {"internal/machine", "internal/usage", "pkg/cluster", "pkg/job", "pkg/natsbus", "pkg/run"},
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
 
 	"cmd/coordinator": {"internal/cli"},

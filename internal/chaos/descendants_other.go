@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cli
+package chaos
 
 // Elsewhere orphans cannot be found: workers whose coordinator was killed end by
 // themselves, when their server has been away for cluster.orphan_timeout.
