@@ -75,7 +75,7 @@ func (c *Checker) kind(key, name string, kinds []Kind, o Options) bool {
 	defaults, _ := fields(copyOf(k.Options))
 	for i, f := range own {
 		if !k.uses(f.key) {
-			c.Unused(join(section, f.key), empty(f.v) || reflect.DeepEqual(f.v.Interface(), defaults[i].v.Interface()), key+" "+name)
+			c.Unused(join(section, f.key), empty(f.v) && empty(defaults[i].v) || reflect.DeepEqual(f.v.Interface(), defaults[i].v.Interface()), key+" "+name)
 		}
 	}
 	o.Check(c)

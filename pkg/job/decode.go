@@ -75,7 +75,7 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, section string) {
 		seen[k.Value] = k.Line
 		f, ok := d.field(v, own, section, k.Value)
 		if !ok {
-			d.bad(k, name, "%s", d.unknown(v.Type(), own, section, k.Value))
+			d.bad(k, name, "%s", d.unknown(v, own, section, k.Value))
 			continue
 		}
 		d.value(val, f.v, name)

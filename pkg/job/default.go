@@ -65,7 +65,7 @@ func (k Kinds) start(of choice) Job {
 
 // derive fills what is not given from what is.
 func (j *Job) derive(given func(key string) bool) {
-	if m, ok := j.Model.Options.(ModelOptions); ok && j.Loss.Kind == "" {
+	if m, ok := j.Model.Options.(ModelOptions); ok && !given("loss") && !given("loss.kind") {
 		if fit := j.kinds.fitting(m.Answers()); len(fit) > 0 {
 			j.Loss = Loss{fit[0].Name, fit[0].Options}
 		}

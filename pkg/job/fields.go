@@ -3,6 +3,7 @@ package job
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -169,15 +170,24 @@ func (k Kinds) allKeys(t reflect.Type, section string) (out []string) {
 
 // unknown is the message for a key that the section does not have: the nearest
 // of the section, else the same key where another section has it, else all.
-func (d *decoder) unknown(t reflect.Type, own []field, section, key string) string {
+func (d *decoder) unknown(v reflect.Value, own []field, section, key string) string {
 	where := "the job file"
 	if section != "" {
 		where = section
 	}
-	keys := keysOf(own)
-	near := keys
-	for _, k := range d.kinds.of(t) {
+	var keys []string // those to show
+	kinds := d.kinds.of(v.Type())
+	for _, f := range own {
+		if kinds == nil || !unusedBy(kinds, v, f.key) {
+			keys = append(keys, f.key)
+		}
+	}
+	near := slices.Clone(keys)
+	for _, k := range kinds {
 		near = append(near, keysOf(k.options())...)
+	}
+	if kinds != nil && v.FieldByName("Options").IsNil() { // of an unknown kind
+		keys = unique(near)
 	}
 	if n, ok := nearest(key, near); ok {
 		return fmt.Sprintf("unknown key; did you mean %s?", join(section, n))
@@ -188,4 +198,24 @@ func (d *decoder) unknown(t reflect.Type, own []field, section, key string) stri
 		}
 	}
 	return fmt.Sprintf("unknown key; %s has %s", where, strings.Join(keys, ", "))
+}
+
+// unusedBy says that key is of the Options of a section v, whose kind has no use for it.
+func unusedBy(kinds []Kind, v reflect.Value, key string) bool {
+	k := find(kinds, v.FieldByName("Kind").String())
+	if k.Options == nil || k.uses(key) {
+		return false
+	}
+	all, _ := fields(copyOf(k.Options))
+	_, ok := named(all, key)
+	return ok
+}
+
+func unique(words []string) (out []string) {
+	for _, w := range words {
+		if !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	}
+	return out
 }

@@ -162,7 +162,7 @@ func (d *decoder) within(v reflect.Value, section string, path []string, text st
 	defer done()
 	f, ok := d.field(v, own, section, path[0])
 	if !ok {
-		d.bad(nil, join(section, strings.Join(path, ".")), "%s", d.unknown(v.Type(), own, section, path[0]))
+		d.bad(nil, join(section, strings.Join(path, ".")), "%s", d.unknown(v, own, section, path[0]))
 		return
 	}
 	name := join(section, path[0])

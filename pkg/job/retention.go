@@ -43,7 +43,7 @@ func (j *Job) checkCheckpoint(c *Checker) {
 	if !c.OneOf("checkpoint.best.metric", b.Metric, all) {
 		return
 	}
-	c.Unused("checkpoint.best.metric model.kind", slices.Contains(own, b.Metric), "model.kind "+j.Model.Kind)
+	c.Unused("checkpoint.best.metric model.kind", j.Loss.Options == nil || j.Model.Options == nil || slices.Contains(own, b.Metric), "model.kind "+j.Model.Kind)
 	if strings.HasPrefix(b.Metric, "heldout_") && j.Train.EvalEvery == 0 {
 		c.Bad("checkpoint.best.metric train.eval_every", "%s is measured every train.eval_every steps, which is not set", b.Metric)
 	}
