@@ -50,7 +50,7 @@ func newCheckpointLs() *cobra.Command {
 				return err
 			}
 			if _, e := os.Stat(filepath.Join(args[0], "run.json")); len(list) == 0 && e != nil && !run.IsDir(filepath.Join(args[0], "checkpoints")) {
-				return noCheckpoint(args[0])
+				return run.NoCheckpoint(args[0])
 			}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(list)

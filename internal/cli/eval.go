@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/plain"
-	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -134,41 +131,7 @@ func checkpointDir(dir string) (string, error) {
 	if dir == "" {
 		return "", usagef("--checkpoint DIR is missing: a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest")
 	}
-	if _, err := checkpoint.ReadManifest(dir); err == nil {
-		return dir, nil
-	} else if strings.HasPrefix(filepath.Base(dir), "step-") {
-		return "", err
-	}
-	for _, d := range []string{filepath.Join(dir, "checkpoints"), dir} {
-		if found, err := checkpoint.LatestGood(d); err == nil {
-			return found.Dir, nil
-		}
-	}
-	return "", noCheckpoint(dir)
-}
-
-// noCheckpoint says why dir has none to open, and what to give or do instead.
-func noCheckpoint(dir string) error {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no %s\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
-	}
-	var steps []string
-	for _, pattern := range []string{"checkpoints", "."} {
-		entries, _ := os.ReadDir(filepath.Join(dir, pattern))
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), "step-") {
-				steps = append(steps, filepath.Join(dir, pattern, e.Name()))
-			}
-		}
-	}
-	_, err := os.Stat(filepath.Join(dir, "run.json"))
-	switch {
-	case len(steps) > 0:
-		return fmt.Errorf("%s holds no checkpoint that verifies\nwhat is wrong with the newest: coordinator checkpoint verify %s", dir, plain.ShellWord(slices.Max(steps)))
-	case err == nil:
-		return fmt.Errorf("the run in %s has stored no checkpoint yet\ncoordinator status %s says how far it is", dir, plain.ShellWord(dir))
-	}
-	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
+	return run.CheckpointDir(dir)
 }
 
 // loadTrained opens a checkpoint's model, verified, without its data.

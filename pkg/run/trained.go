@@ -3,9 +3,15 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -34,8 +40,52 @@ func (t *Trained) Close() {
 	}
 }
 
-// Load opens the model of the checkpoint in dir, verified, without its data.
+// CheckpointDir is the directory of the checkpoint that dir means: dir itself, or
+// the newest that verifies of a run directory or its checkpoints.
+func CheckpointDir(dir string) (string, error) {
+	if _, err := checkpoint.ReadManifest(dir); err == nil {
+		return dir, nil
+	} else if strings.HasPrefix(filepath.Base(dir), "step-") {
+		return "", err
+	}
+	for _, d := range []string{filepath.Join(dir, "checkpoints"), dir} {
+		if found, err := checkpoint.LatestGood(d); err == nil {
+			return found.Dir, nil
+		}
+	}
+	return "", NoCheckpoint(dir)
+}
+
+// NoCheckpoint says why dir has none to open, and what to give or do instead.
+func NoCheckpoint(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no %s\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
+	}
+	var steps []string
+	for _, pattern := range []string{"checkpoints", "."} {
+		entries, _ := os.ReadDir(filepath.Join(dir, pattern))
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "step-") {
+				steps = append(steps, filepath.Join(dir, pattern, e.Name()))
+			}
+		}
+	}
+	_, err := os.Stat(filepath.Join(dir, "run.json"))
+	switch {
+	case len(steps) > 0:
+		return fmt.Errorf("%s holds no checkpoint that verifies\nwhat is wrong with the newest: coordinator checkpoint verify %s", dir, plain.ShellWord(slices.Max(steps)))
+	case err == nil:
+		return fmt.Errorf("the run in %s has stored no checkpoint yet\ncoordinator status %s says how far it is", dir, plain.ShellWord(dir))
+	}
+	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
+}
+
+// Load opens the model of the checkpoint that dir means, verified, without its data.
 func Load(dir string) (*Trained, error) {
+	dir, err := CheckpointDir(dir)
+	if err != nil {
+		return nil, err
+	}
 	if rep := checkpoint.Verify(dir); rep.Err() != nil {
 		return nil, rep.Err()
 	}
