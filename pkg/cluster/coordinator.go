@@ -147,7 +147,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 			if finish != nil {
 				return *finish, nil
 			}
-			return Finish{Outcome: Failed, Step: m.committed, Stored: m.storedAll(), Reason: "abandoned"}, context.Cause(ctx)
+			return Finish{Outcome: Failed, Step: m.ledger.committed, Stored: m.saves.has(m.ledger.committed), Reason: "abandoned"}, context.Cause(ctx)
 		}
 		var reply func([]byte) error
 		if a, ok := ev.(asking); ok {
@@ -209,12 +209,12 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 				linger = time.After(min(cfg.Deadline, 2*time.Second))
 			}
 		}
-		c.waits.Store(m.waits())
+		c.waits.Store(m.waitsForDisk())
 		if shown.due(m, ev, len(c.events) > 0) {
-			c.hooks.Members(m.Phase(), m.Members())
-			probes.watch(m.Expected())
+			c.hooks.Members(m.phase, m.roster.byRank())
+			probes.watch(m.roster.expected())
 		}
-		if finish != nil && (len(m.members) == 0 || finish.Outcome == Superseded) {
+		if finish != nil && (len(m.roster.members) == 0 || finish.Outcome == Superseded) {
 			return *finish, nil
 		}
 	}
@@ -235,12 +235,12 @@ type showing struct {
 // and with each tick, where anything happened at all.
 func (s *showing) due(m *machine, ev Event, more bool) bool {
 	_, tick := ev.(tick)
-	changed := !s.ever || m.Phase() != s.phase || m.People() != s.people && !more
+	changed := !s.ever || m.phase != s.phase || m.roster.changes != s.people && !more
 	if !changed && !(tick && s.stale) {
 		s.stale = s.stale || !tick
 		return false
 	}
-	*s = showing{ever: true, phase: m.Phase(), people: m.People()}
+	*s = showing{ever: true, phase: m.phase, people: m.roster.changes}
 	return true
 }
 
@@ -305,7 +305,7 @@ func (c *Coordinator) ask(m *machine, a *Ask, reply func([]byte) error) Event {
 		out.Error = fmt.Sprintf("want status, stop, or scale with 1 to %d workers", limits.Workers)
 	}
 	if out.Error == "" {
-		b, err := json.Marshal(c.hooks.Status(m.Phase(), m.Members()))
+		b, err := json.Marshal(c.hooks.Status(m.phase, m.roster.byRank()))
 		if err != nil {
 			out.Error = err.Error()
 		}

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/vlaring/vlaring/internal/limits"
@@ -12,9 +11,9 @@ import (
 // form makes a new generation of all members at rest, or ends the job where
 // there is nothing left to run.
 func (m *machine) form() {
-	m.flush(true) // whoever has committed a step has said so before it said that it stands
+	m.flush(true) // a member reports its commits before it reports that it is at rest
 	var live []*Member
-	for _, w := range m.roster {
+	for _, w := range m.roster.list {
 		if w.Status == AtRest {
 			live = append(live, w)
 		}
@@ -22,13 +21,12 @@ func (m *machine) form() {
 	if !m.agree(live) {
 		return
 	}
-	m.diverged = ""
-	// what is run again is compared again; what has been told, and is not, need not be
-	m.reported = min(max(m.reported, m.told), m.committed)
-	if m.failing != "" || m.stopping != "" || m.committed >= m.cfg.Steps {
+	m.trust.broken = ""
+	m.ledger.runAgain()
+	if m.failing != "" || m.orders.stop != "" || m.ledger.committed >= m.cfg.Steps {
 		m.becomeSaving()
 		for _, w := range live {
-			w.nagged = m.at // the last step's offers come by themselves; else they are asked for
+			w.nagged = m.at // the last step's offers come by themselves; else nag asks for them
 		}
 		m.conclude()
 		return
@@ -42,80 +40,47 @@ func (m *machine) form() {
 		return
 	}
 	m.place(live)
-	if m.phase == Gathering { // what was offered to a coordinator before this one may lack parts
-		m.voidOffers(m.generation + 1)
-	}
-	m.generation++
-	m.raise = 0
-	m.start = beginning{step: m.committed, digest: m.digest, hosts: m.hosts()}
-	m.becomeForming()
-	clear(m.ring)
-	m.people++
-	clear(m.struck)
-	var names, behind []string
-	for r, p := range m.places {
-		w := m.members[p.Worker]
-		m.ring[p.Worker] = true
-		w.Rank, w.Status, w.nagged = r, Assigned, m.at
-		names = append(names, p.Worker)
-		if w.behind = !m.upToDate(w); w.behind {
-			behind = append(behind, p.Worker)
-		} else {
-			m.start.sources = append(m.start.sources, p.Worker)
-		}
-	}
-	text := fmt.Sprintf("generation %d: %d workers from step %d (%s)", m.generation, len(names), m.committed, listed(names))
-	if len(behind) > 0 {
-		text += "; " + listed(behind) + " get the state from the others"
-	}
-	m.act(note{Text: text})
-	m.roads()
-	for _, p := range m.places {
-		m.act(send{p.Worker, m.assignment(m.members[p.Worker])})
-	}
+	m.assignAll()
 }
 
-// agree finds the newest state among those at rest: the step, and what most
-// say that it is. It is false where there is none, or no majority.
+// agree finds the newest state among those at rest: the step, and what most of
+// them say that it is. It is false where there is none, or no majority; what
+// follows from that is under way then.
 func (m *machine) agree(live []*Member) bool {
-	if m.torn != "" {
-		m.mistrust(m.torn)
+	if m.trust.torn != "" {
+		m.mistrust(m.trust.torn)
 		return false
 	}
-	if m.distrust {
+	if m.rollback.total {
 		return false
 	}
-	votes, best, found := map[string][]string{}, uint64(0), false
+	best, found := uint64(0), false
 	for _, w := range live {
 		if w.State && (!found || w.Step > best) {
 			best, found = w.Step, true
 		}
 	}
-	if !found || m.hasStored && best < m.stored {
-		if !m.rewinds {
-			m.rewinds = true
-			m.note("nobody holds the job's newest state any more: going back to the disk's")
-			if m.phase == Running { // they are at rest, and behind a checkpoint that was stored late
-				m.becomeSettling()
-			}
-			m.act(rewind{})
-		}
+	if !found || m.saves.hasStored && best < m.saves.stored {
+		m.rollBack()
 		return false
 	}
+	said := votes{}
 	for _, w := range live {
 		if w.State && w.Step == best && w.Digest != "" {
-			votes[w.Digest] = append(votes[w.Digest], w.Worker)
+			said.add(w.Digest, w.Worker)
 		}
 	}
-	if len(votes) == 0 { // only such as came back, and have not said what they hold
+	if len(said) == 0 { // those that hold it came back, and have not said what they hold
 		m.recall("those who hold the newest state have to say what it is")
 		return false
 	}
-	begins := m.phase == Gathering && best == m.base.Step // nothing was computed with it yet
-	if len(votes) > 1 {
-		if m.strike(votes); len(m.outcasts) > 0 {
-			if m.cfg.Divergence == RewindDivergence && !begins {
-				m.torn = fmt.Sprintf("workers disagree about the state after step %d: %s", best, ballots(votes))
+	begins := m.phase == Gathering && best == m.rollback.base.Step // nothing was computed with it yet
+	rewinds := len(said) > 1 && m.cfg.Divergence == RewindDivergence && !begins
+	disagree := fmt.Sprintf("workers disagree about the state after step %d: %v", best, said)
+	if len(said) > 1 {
+		if m.trust.strike(said, m.cfg.MaxDivergences); len(m.trust.outcasts) > 0 {
+			if rewinds {
+				m.trust.torn = disagree
 			}
 			if m.phase == Running { // they are at rest
 				m.becomeSettling()
@@ -124,30 +89,44 @@ func (m *machine) agree(live []*Member) bool {
 			return false
 		}
 	}
-	digest, tie := majority(votes)
-	if tie || len(votes) > 1 && m.cfg.Divergence == RewindDivergence && !begins {
-		m.mistrust(fmt.Sprintf("workers disagree about the state after step %d: %s", best, ballots(votes)))
+	digest, tie := said.majority()
+	if tie || rewinds {
+		m.mistrust(disagree)
 		return false
 	}
-	if known, ok := m.known[best]; ok && known != digest {
-		m.mistrust(fmt.Sprintf("after step %d %s, but all had agreed on %s", best, ballots(votes), known))
+	if known, other := m.trust.contradicts(best, digest); other {
+		m.mistrust(fmt.Sprintf("after step %d %v, but all had agreed on %s", best, said, known))
 		return false
 	}
-	m.name(best, votes)
-	m.committed, m.digest = best, digest
-	m.learn(best, digest)
+	m.suspect(best, said)
+	m.ledger.committed, m.digest = best, digest
+	m.trust.learn(best, digest)
 	return true
+}
+
+// rollBack goes back to the disk's state, because no member holds the newest one.
+func (m *machine) rollBack() {
+	if m.rollback.underway {
+		return
+	}
+	m.rollback.underway = true
+	m.note("nobody holds the job's newest state any more: going back to the disk's")
+	if m.phase == Running { // they are at rest, and behind a checkpoint that was stored late
+		m.becomeSettling()
+	}
+	m.act(rewind{})
 }
 
 // upToDate says whether a member holds the state after the committed step.
 func (m *machine) upToDate(w *Member) bool {
-	return w.State && w.Step == m.committed && w.Digest == m.digest
+	return w.State && w.Step == m.ledger.committed && w.Digest == m.digest
 }
 
 // release lets go of members beyond the number that was asked for: first those
 // that are behind, then the highest ranks.
 func (m *machine) release(live []*Member) []*Member {
-	for m.target > 0 && len(live) > m.target {
+	most := m.orders.members
+	for most > 0 && len(live) > most {
 		worst := 0
 		for i, w := range live {
 			if m.behindBefore(w, live[worst]) {
@@ -155,11 +134,11 @@ func (m *machine) release(live []*Member) []*Member {
 			}
 		}
 		w := live[worst]
-		m.note("worker %s%s is released: the job is to have %d workers", w.Worker, m.rankText(w.Worker), m.target)
-		m.act(send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", m.target)}})
-		m.strikeOff(w.Worker)
+		m.note("%s is released: the job is to have %d workers", m.roster.named(w.Worker), most)
+		m.act(send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", most)}})
+		m.roster.strikeOff(w.Worker)
 		live = slices.Delete(live, worst, worst+1)
-		m.voidOffers(m.generation + 1) // of this generation it may have had parts
+		m.voidOffers(m.generation + 1) // it may have had parts of this generation
 	}
 	return live
 }
@@ -173,22 +152,63 @@ func (m *machine) behindBefore(a, b *Member) bool {
 
 // place decides ranks, the micro-batches of the step in progress and those of
 // later steps.
+//
+//	places   ranks, and the micro-batches of the first step: survivors go on with what they have
+//	bounds   the micro-batches of all later steps: by speed, standbys with none
 func (m *machine) place(live []*Member) {
+	places := m.ranks(live)
+	active := len(places)
+	if m.cfg.MaxWorkers > 0 {
+		active = min(active, m.cfg.MaxWorkers)
+	}
+	paces := make([]*pace, active)
+	for r := range paces {
+		paces[r] = &m.roster.members[places[r].Worker].pace
+	}
+	weights := append(speeds(paces), make([]float64, len(places)-active)...)
+	later := weightedBounds(m.cfg.Micro, weights)
+	if later[1] == 0 { // rank 0 begins the fold, so it needs one
+		later = append(evenBounds(m.cfg.Micro, active), slices.Repeat([]int{m.cfg.Micro}, len(places)-active)...)
+	}
+	first := later
+	if m.upToDate(m.roster.members[places[0].Worker]) { // a member that is behind has the first step to catch up in
+		for r, p := range places {
+			if !m.upToDate(m.roster.members[p.Worker]) {
+				weights[r] = 0
+			}
+		}
+		if b := weightedBounds(m.cfg.Micro, weights); b[1] > 0 {
+			first = b
+		}
+	}
+	covered := places[0].Lo == 0 && places[0].Hi > 0 && places[len(places)-1].Hi == m.cfg.Micro
+	for r := range places {
+		m.roster.members[places[r].Worker].Spare = r >= active
+		if !m.midStep || !covered {
+			places[r].Lo, places[r].Hi = first[r], first[r+1]
+		}
+	}
+	m.roster.places, m.roster.bounds = places, later
+}
+
+// ranks are the places of a new generation: arrange says who keeps which.
+func (m *machine) ranks(live []*Member) []place {
 	alive := map[string]bool{}
 	for _, w := range live {
 		alive[w.Worker] = true
 	}
-	if m.midStep && m.committed > m.start.step && len(m.bounds) == len(m.places)+1 { // in that step they compute what is theirs in all later ones
-		for r := range m.places {
-			m.places[r].Lo, m.places[r].Hi = m.bounds[r], m.bounds[r+1]
+	was, bounds := m.roster.places, m.roster.bounds
+	if m.midStep && m.ledger.committed > m.start.step && len(bounds) == len(was)+1 { // the step in progress is a later one
+		for r := range was {
+			was[r].Lo, was[r].Hi = bounds[r], bounds[r+1]
 		}
 	}
 	var old []place
 	var fresh []string
 	had := map[string]bool{}
-	for _, p := range m.places { // spares are the most welcome, in their order
+	for _, p := range was { // standbys are the most welcome, in their order: they hold the state
 		had[p.Worker] = true
-		if w := m.members[p.Worker]; w != nil && w.Spare && alive[p.Worker] {
+		if w := m.roster.members[p.Worker]; w != nil && w.Spare && alive[p.Worker] {
 			fresh = append(fresh, p.Worker)
 		} else if w == nil || !w.Spare {
 			old = append(old, p)
@@ -203,54 +223,56 @@ func (m *machine) place(live []*Member) {
 	if !m.midStep { // within a step they keep their micro-batches, which follow the ranks
 		places = m.together(places)
 	}
-	active := len(places)
-	if m.cfg.MaxWorkers > 0 {
-		active = min(active, m.cfg.MaxWorkers)
-	}
-	paces := make([]*pace, active)
-	for r := range paces {
-		paces[r] = &m.members[places[r].Worker].pace
-	}
-	weights := append(speeds(paces), make([]float64, len(places)-active)...)
-	m.bounds = weightedBounds(m.cfg.Micro, weights)
-	if m.bounds[1] == 0 { // rank 0 begins the fold, so it has one
-		m.bounds = append(evenBounds(m.cfg.Micro, active), slices.Repeat([]int{m.cfg.Micro}, len(places)-active)...)
-	}
-	first := m.bounds
-	if m.upToDate(m.members[places[0].Worker]) { // who is behind has the first step to catch up in
-		for r, p := range places {
-			if !m.upToDate(m.members[p.Worker]) {
-				weights[r] = 0
-			}
-		}
-		if b := weightedBounds(m.cfg.Micro, weights); b[1] > 0 {
-			first = b
-		}
-	}
-	covered := places[0].Lo == 0 && places[0].Hi > 0 && places[len(places)-1].Hi == m.cfg.Micro
-	for r := range places {
-		m.members[places[r].Worker].Spare = r >= active
-		if !m.midStep || !covered {
-			places[r].Lo, places[r].Hi = first[r], first[r+1]
-		}
-	}
-	m.places = places
+	return places
 }
 
 // beginning is what a generation begins with.
 type beginning struct {
-	step    uint64
-	digest  string
-	sources []string // members that have it
-	hosts   allreduce.Hosts
+	step    uint64          // committed
+	digest  string          // of the state after it
+	sources []string        // members that have it
+	hosts   allreduce.Hosts // runs of ranks that share memory; nil: none do
+}
+
+// assignAll begins a generation: it tells each member its place.
+func (m *machine) assignAll() {
+	if m.phase == Gathering { // what was offered to a coordinator before this one may lack parts
+		m.voidOffers(m.generation + 1)
+	}
+	m.generation++
+	m.orders.flags = 0
+	m.start = beginning{step: m.ledger.committed, digest: m.digest, hosts: m.hosts()}
+	m.becomeForming()
+	m.roster.closeRing()
+	clear(m.trust.struck)
+	var names, behind []string
+	for r, p := range m.roster.places {
+		w := m.roster.members[p.Worker]
+		w.Rank, w.Status, w.nagged = r, Assigned, m.at
+		names = append(names, p.Worker)
+		if w.behind = !m.upToDate(w); w.behind {
+			behind = append(behind, p.Worker)
+		} else {
+			m.start.sources = append(m.start.sources, p.Worker)
+		}
+	}
+	text := fmt.Sprintf("generation %d: %d workers from step %d (%s)", m.generation, len(names), m.ledger.committed, listed(names))
+	if len(behind) > 0 {
+		text += "; " + listed(behind) + " get the state from the others"
+	}
+	m.note("%s", text)
+	m.roads()
+	for _, p := range m.roster.places {
+		m.act(send{p.Worker, m.assignment(m.roster.members[p.Worker])})
+	}
 }
 
 // assignment is a member's in the current generation.
 func (m *machine) assignment(w *Member) *Assign {
-	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.fence, Step: m.start.step, Digest: m.start.digest,
-		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.bounds}, Hosts: m.start.hosts, Memory: m.memories(w.Rank)}
+	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.trust.fence, Step: m.start.step, Digest: m.start.digest,
+		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.roster.bounds}, Hosts: m.start.hosts, Memory: m.memories(w.Rank)}
 	a.First = append(a.First, 0)
-	for _, p := range m.places {
+	for _, p := range m.roster.places {
 		a.Group.Members = append(a.Group.Members, p.Worker)
 		a.First = append(a.First, p.Hi)
 	}
@@ -271,57 +293,18 @@ func someOf(l []string, rank int) []string {
 	return slices.Concat(l[at:], l[:at])[:limits.Sources]
 }
 
-// places are those of a worker that lived on without its coordinator.
-func (s *Seat) places() (l []place) {
-	for r, id := range s.Members {
-		p := place{Worker: id}
-		if len(s.Micro) == len(s.Members)+1 {
-			p.Lo, p.Hi = s.Micro[r], s.Micro[r+1]
-		}
-		l = append(l, p)
+// run starts the step loops: all members listen on the ring.
+func (m *machine) run() {
+	m.becomeRunning()
+	for _, p := range m.roster.places {
+		m.act(send{p.Worker, &Go{Generation: m.generation}})
 	}
-	return l
-}
-
-// rewound goes back to the disk's state, or the job's beginning: those that
-// wait for state get it from there.
-func (m *machine) rewound(e restored) {
-	m.rewinds = false
-	if m.phase != Settling && m.phase != Paused && m.phase != Gathering {
-		return // meanwhile somebody came back who had not lost it
+	if m.orders.stop != "" { // somebody asked before there was a ring to carry it
+		m.flag(allreduce.FlagStop)
 	}
-	if e.Err != nil {
-		m.finish(Failed, fmt.Sprintf("the job has to go back to the state on the disk, which cannot be read: %v", e.Err))
-		return
+	if m.saves.owed {
+		m.saves.owed = false
+		// Once: if it is lost, the next checkpoint that is due will do.
+		m.broadcast(&Control{Generation: m.generation, Flags: allreduce.FlagCheckpoint})
 	}
-	m.base, m.again = e, true
-	m.committed = e.Step
-	m.stored, m.hasStored = e.Step, e.Step > 0
-	clear(m.reports)
-	maps.Copy(m.abandoned, m.saving)
-	clear(m.saving)
-	m.doubted = 0
-	clear(m.offers)
-	m.places, m.midStep, m.gaveUp = nil, false, 0
-	clear(m.ring)
-	m.people++
-	m.generation++ // whoever still runs an older one is to leave it
-	m.void = m.generation
-	m.wary = m.distrust
-	if m.distrust {
-		m.fence = m.generation
-	}
-	m.becomeGathering()
-	for _, w := range m.roster {
-		w.Rank, w.Spare = -1, false
-		w.State = w.State && !m.distrust
-		lives := w.State && w.Status == Stepping && w.Seat != nil && w.Step >= e.Step // it came back, and is recalled
-		holds := w.State && w.Status == AtRest && w.Step == e.Step
-		loads := w.Status == Loading && !w.restoring
-		if !lives && !holds && !loads {
-			m.restore(w)
-		}
-	}
-	m.distrust, m.torn, m.diverged = false, "", ""
-	clear(m.known)
 }

@@ -22,17 +22,17 @@ func TestMostMembersFitMessages(t *testing.T) {
 		m.start.digest = long(0, 64)
 		for i := range n {
 			w := &Member{Join: Join{Worker: long(i, limits.Name), Host: "host", Stream: long(i, limits.Address), Memory: &Memory{Host: long(i/perHost, limits.Address), Address: long(i, limits.Address)}}, Rank: i, State: true, behind: true}
-			m.enlist(w)
-			m.places = append(m.places, place{w.Worker, 0, limits.Samples})
+			m.roster.enlist(w)
+			m.roster.places = append(m.roster.places, place{w.Worker, 0, limits.Samples})
 			m.start.sources = append(m.start.sources, w.Worker)
 		}
-		m.bounds = evenBounds(limits.Samples, n)
-		for r := range m.places {
-			m.places[r].Lo, m.places[r].Hi = m.bounds[r], m.bounds[r+1]
+		m.roster.bounds = evenBounds(limits.Samples, n)
+		for r := range m.roster.places {
+			m.roster.places[r].Lo, m.roster.places[r].Hi = m.roster.bounds[r], m.roster.bounds[r+1]
 		}
 		m.start.hosts = m.hosts()
 		for _, rank := range []int{0, 1, n / 2, n - 1} {
-			a := m.assignment(m.members[m.places[rank].Worker])
+			a := m.assignment(m.roster.members[m.roster.places[rank].Worker])
 			got, err := Decode(Encode(a))
 			if err != nil {
 				t.Fatalf("%s: the assignment of rank %d: %v", name, rank, err)
@@ -41,11 +41,11 @@ func TestMostMembersFitMessages(t *testing.T) {
 				t.Errorf("%s: the assignment of rank %d cannot be carried out", name, rank)
 			}
 		}
-		seat := &Seat{Job: long(0, 64), Generation: maxGeneration, Step: 9, Micro: m.bounds}
-		for _, p := range m.places {
+		seat := &Seat{Job: long(0, 64), Generation: maxGeneration, Step: 9, Micro: m.roster.bounds}
+		for _, p := range m.roster.places {
 			seat.Members = append(seat.Members, p.Worker)
 		}
-		j := m.roster[0].Join
+		j := m.roster.list[0].Join
 		j.Seat = seat
 		got, err := Decode(Encode(&j))
 		if err != nil {
@@ -63,8 +63,8 @@ func TestAssignmentsHoldWhatIsNeeded(t *testing.T) {
 	m := newMachine(Config{Road: DirectRoad, Micro: 8, Secret: []byte("s")}, time.Unix(1000, 0))
 	for i, host := range []string{"a", "a", "a", "b", "b", "c", "c"} {
 		w := &Member{Join: Join{Worker: fmt.Sprintf("w%d", i), Stream: fmt.Sprintf("s%d", i), Memory: &Memory{Host: host, Address: fmt.Sprintf("m%d", i)}}, Rank: i}
-		m.enlist(w)
-		m.places = append(m.places, place{Worker: w.Worker})
+		m.roster.enlist(w)
+		m.roster.places = append(m.roster.places, place{Worker: w.Worker})
 	}
 	check := func(rank int, memory, streams string) {
 		t.Helper()

@@ -158,7 +158,7 @@ func FuzzDecode(f *testing.F) {
 			if ev, ok := m.(Event); ok {
 				s.m.Handle(s.now, ev)
 			}
-			if n := len(s.m.members); n > 4 {
+			if n := len(s.m.roster.members); n > 4 {
 				t.Fatalf("%d members", n)
 			}
 			s.event(parseCommand(t, "after 100ms"))

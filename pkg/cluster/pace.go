@@ -78,23 +78,31 @@ func speeds(l []*pace) []float64 {
 	return out
 }
 
+// shares are the looks at who should compute how much.
+type shares struct {
+	again   bool      // micro-batches are to be divided anew
+	looks   bool      // a step has passed since it was looked whether the slow ones have recovered
+	members uint64    // roster.changes at that look
+	paces   []float64 // memory of watchPace
+}
+
 // watchPace looks for members that stay slow, after each step.
 func (m *machine) watchPace(reports []*Report) {
 	if m.phase != Running {
 		return
 	}
-	m.recovers = true // one may have
-	all := m.paces[:0]
-	for _, o := range m.roster {
-		if o.pace.known() && m.ring[o.Worker] && !o.Spare {
+	m.shares.looks = true
+	all := m.shares.paces[:0]
+	for _, o := range m.roster.list {
+		if o.pace.known() && m.roster.ring[o.Worker] && !o.Spare {
 			all = append(all, o.pace.typical())
 		}
 	}
-	m.paces = all
+	m.shares.paces = all
 	slices.Sort(all)
 	for _, r := range reports {
-		w := m.members[r.Worker]
-		if w == nil || !w.pace.known() || !m.ring[w.Worker] {
+		w := m.roster.members[r.Worker]
+		if w == nil || !w.pace.known() || !m.roster.ring[w.Worker] {
 			continue
 		}
 		median, ok := medianBut(all, w.pace.typical(), !w.Spare)
@@ -110,8 +118,8 @@ func (m *machine) watchPace(reports []*Report) {
 	}
 }
 
-// medianBut is the median of all, which are sorted, but for one that is x, where
-// x is one of them; ok is false where none are left.
+// medianBut is the median of all, which are sorted, without one that is x, where
+// x is one of them (in). ok is false where none are left.
 func medianBut(all []float64, x float64, in bool) (median float64, ok bool) {
 	if !in {
 		if len(all) == 0 {
@@ -129,39 +137,44 @@ func medianBut(all []float64, x float64, in bool) (median float64, ok bool) {
 	return all[k], true
 }
 
+// straggler carries out cluster.straggler for a member that stays slow.
 func (m *machine) straggler(w *Member) {
-	m.note("straggler: worker %s%s takes %.1f times as long a micro-batch as the others; policy: %s", w.Worker, m.rankText(w.Worker), w.Slowdown, m.cfg.Straggler)
+	m.note("straggler: %s takes %.1f times as long a micro-batch as the others; policy: %s",
+		m.roster.named(w.Worker), w.Slowdown, m.cfg.Straggler)
 	switch {
-	case m.cfg.Straggler == DropStraggler && len(m.members)-1 >= max(m.cfg.MinWorkers, 1):
+	case m.cfg.Straggler == DropStraggler && len(m.roster.members)-1 >= max(m.cfg.MinWorkers, 1):
 		m.act(send{w.Worker, &End{Outcome: Released, Reason: "it is a straggler, and cluster.straggler is drop"}})
 		m.act(unwanted{w.Worker})
 		m.lose(w, "it is a straggler")
 	case m.cfg.Straggler == ShedStraggler:
-		for _, o := range m.members {
-			o.pace.shed = true // all by their pace
+		for _, o := range m.roster.members {
+			o.pace.shed = true // the shares of all follow their pace
 		}
 		w.pace.slow = 0
-		m.reshares = true
+		m.shares.again = true
 	}
 }
 
-// reshare says whether micro-batches are to be divided anew.
+// reshare says whether micro-batches are to be divided anew: because a member has
+// been found slow, or because all of them are as quick as each other again, and
+// get even shares.
 func (m *machine) reshare() bool {
-	if m.reshares {
-		m.reshares = false
+	s := &m.shares
+	if s.again {
+		s.again = false
 		return true
 	}
-	if m.cfg.Straggler != ShedStraggler || !m.recovers {
+	if m.cfg.Straggler != ShedStraggler || !s.looks && s.members == m.roster.changes {
 		return false
 	}
-	m.recovers = false
-	for _, w := range m.members { // the slow one has recovered: even shares again
+	s.looks, s.members = false, m.roster.changes
+	for _, w := range m.roster.members {
 		if !w.pace.shed || w.pace.quick < recoverSteps {
 			return false
 		}
 	}
-	for _, w := range m.members {
+	for _, w := range m.roster.members {
 		w.pace.shed, w.pace.quick = false, 0
 	}
-	return len(m.members) > 0
+	return len(m.roster.members) > 0
 }

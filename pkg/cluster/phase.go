@@ -3,7 +3,6 @@ package cluster
 import (
 	"fmt"
 	"slices"
-	"time"
 )
 
 // Phase is where a job stands.
@@ -56,5 +55,5 @@ func (m *machine) become(p Phase, from ...Phase) {
 		panic(fmt.Sprintf("cluster: a job cannot go from %v to %v", m.phase, p))
 	}
 	m.phase, m.began = p, m.at
-	m.refused, m.waiting, m.giveUp = 0, time.Time{}, false
+	m.saves.last = diskWait{}
 }

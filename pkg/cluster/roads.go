@@ -29,8 +29,8 @@ type Memory struct {
 	Address string `json:"address"` // where peers ask for it
 }
 
-// shares says whether two members may go on one host of the ring.
-func (m *machine) shares(a, b *Member) bool {
+// shareMemory says whether two members may go on one host of the ring.
+func (m *machine) shareMemory(a, b *Member) bool {
 	return m.cfg.Road != NATSRoad && m.cfg.Road != "" && a.Memory != nil && b.Memory != nil && a.unshared == "" && b.unshared == "" && a.Memory.Host == b.Memory.Host
 }
 
@@ -46,7 +46,7 @@ func (m *machine) together(places []place) []place {
 		}
 		out = append(out, p)
 		for j := i + 1; j < len(places); j++ {
-			if !taken[j] && m.shares(m.members[p.Worker], m.members[places[j].Worker]) {
+			if !taken[j] && m.shareMemory(m.roster.members[p.Worker], m.roster.members[places[j].Worker]) {
 				taken[j] = true
 				out = append(out, places[j])
 			}
@@ -58,26 +58,26 @@ func (m *machine) together(places []place) []place {
 // hosts are the runs of ranks that share memory; nil where none do.
 func (m *machine) hosts() allreduce.Hosts {
 	h := allreduce.Hosts{0}
-	for r := 1; r < len(m.places); r++ {
-		if !m.shares(m.members[m.places[r-1].Worker], m.members[m.places[r].Worker]) {
+	for r := 1; r < len(m.roster.places); r++ {
+		if !m.shareMemory(m.roster.members[m.roster.places[r-1].Worker], m.roster.members[m.roster.places[r].Worker]) {
 			h = append(h, r)
 		}
 	}
-	if len(h) == len(m.places) {
+	if len(h) == len(m.roster.places) {
 		return nil
 	}
-	return append(h, len(m.places))
+	return append(h, len(m.roster.places))
 }
 
 // roads says how the gradients of this generation travel, and why, where that is
 // news.
 func (m *machine) roads() {
-	if m.cfg.Road == "" || len(m.places) < 2 {
+	if m.cfg.Road == "" || len(m.roster.places) < 2 {
 		return
 	}
 	text := m.roadText()
-	if text != m.roadsTold {
-		m.roadsTold = text
+	if text != m.waits.roads {
+		m.waits.roads = text
 		m.note("ring: %s", text)
 	}
 }
@@ -87,17 +87,17 @@ func (m *machine) roadText() string {
 		return "nats between all workers (cluster.road is nats)"
 	}
 	var shared, why []string
-	runs := len(m.places)
+	runs := len(m.roster.places)
 	if h := m.start.hosts; h != nil {
 		runs = len(h) - 1
 		for i := range runs {
 			if n := h[i+1] - h[i]; n > 1 {
-				shared = append(shared, fmt.Sprintf("shm within %s (%d workers)", m.members[m.places[h[i]].Worker].Host, n))
+				shared = append(shared, fmt.Sprintf("shm within %s (%d workers)", m.roster.members[m.roster.places[h[i]].Worker].Host, n))
 			}
 		}
 	}
-	for _, p := range m.places {
-		w := m.members[p.Worker]
+	for _, p := range m.roster.places {
+		w := m.roster.members[p.Worker]
 		switch {
 		case w.unshared != "":
 			why = append(why, fmt.Sprintf("worker %s cannot share memory: %s", w.Worker, w.unshared))
@@ -134,7 +134,7 @@ func (m *machine) mustShare(j *Join) string {
 	if j.Memory == nil {
 		return "cluster.road is shm, and it cannot share memory: set cluster.road to auto"
 	}
-	for _, w := range m.roster {
+	for _, w := range m.roster.list {
 		if w.Memory != nil && w.Worker != j.Worker && w.Memory.Host != j.Memory.Host {
 			return fmt.Sprintf("cluster.road is shm, and it cannot share memory with worker %s on %s: set cluster.road to auto", w.Worker, w.Host)
 		}
@@ -147,16 +147,15 @@ func (m *machine) mustShare(j *Join) string {
 func (m *machine) unshare(w *Member, e *Fault) {
 	why := e.Error
 	if w.unreached++; w.unreached < 2 {
-		m.recall(fmt.Sprintf("worker %s%s cannot reach the memory of %s: %s", w.Worker, m.rankText(w.Worker), m.named(e.Peer), why))
+		m.recall(fmt.Sprintf("%s cannot reach the memory of %s: %s", m.roster.named(w.Worker), m.roster.named(e.Peer), why))
 		return
 	}
 	w.unshared = why
 	if m.cfg.Road == ShmRoad {
-		m.failing = fmt.Sprintf("cluster.road is shm, but worker %s%s cannot share memory: %s", w.Worker, m.rankText(w.Worker), why)
-		m.recall(m.failing)
+		m.fail(fmt.Sprintf("cluster.road is shm, but %s cannot share memory: %s", m.roster.named(w.Worker), why))
 		return
 	}
-	m.recall(fmt.Sprintf("worker %s%s cannot share memory, its gradients go over nats: %s", w.Worker, m.rankText(w.Worker), why))
+	m.recall(fmt.Sprintf("%s cannot share memory, its gradients go over nats: %s", m.roster.named(w.Worker), why))
 }
 
 // memories are the addresses of those that share memory with rank, by rank, and
@@ -165,10 +164,10 @@ func (m *machine) memories(rank int) []string {
 	if m.start.hosts == nil {
 		return nil
 	}
-	l := make([]string, len(m.places))
+	l := make([]string, len(m.roster.places))
 	lo, hi := m.start.hosts.Run(rank)
 	for r := lo; r < hi && hi-lo > 1; r++ {
-		l[r] = m.members[m.places[r].Worker].Memory.Address
+		l[r] = m.roster.members[m.roster.places[r].Worker].Memory.Address
 	}
 	return l
 }
@@ -177,12 +176,12 @@ func (m *machine) memories(rank int) []string {
 // by rank, and empty for all others; and the secret of the generation. There are
 // none where there are to be no direct connections.
 func (m *machine) streams(rank int) (l []string, secret string) {
-	if m.cfg.Road != DirectRoad || len(m.places) < 2 {
+	if m.cfg.Road != DirectRoad || len(m.roster.places) < 2 {
 		return nil, ""
 	}
-	l = make([]string, len(m.places))
+	l = make([]string, len(m.roster.places))
 	for _, r := range m.neighbours(rank) {
-		l[r] = m.members[m.places[r].Worker].Stream
+		l[r] = m.roster.members[m.roster.places[r].Worker].Stream
 	}
 	h := hmac.New(sha256.New, m.cfg.Secret)
 	binary.Write(h, binary.LittleEndian, m.generation)
@@ -195,7 +194,7 @@ func (m *machine) streams(rank int) (l []string, secret string) {
 func (m *machine) neighbours(rank int) []int {
 	h := m.start.hosts
 	if h == nil {
-		n := len(m.places)
+		n := len(m.roster.places)
 		return []int{(rank + n - 1) % n, (rank + 1) % n}
 	}
 	n, run := len(h)-1, 0

@@ -325,10 +325,10 @@ type machineScenario struct {
 
 func (s *machineScenario) state() string {
 	l := []string{}
-	for _, w := range s.m.Members() {
+	for _, w := range s.m.roster.byRank() {
 		l = append(l, fmt.Sprintf("%s %s", w.Worker, w.Status))
 	}
-	return fmt.Sprintf("%s, generation %d, step %d: %s", s.m.Phase(), s.m.Generation(), s.m.Committed(), strings.Join(l, ", "))
+	return fmt.Sprintf("%s, generation %d, step %d: %s", s.m.phase, s.m.generation, s.m.ledger.committed, strings.Join(l, ", "))
 }
 
 func (s *machineScenario) step(ev Event) (out []string) {
@@ -364,7 +364,7 @@ func (s *machineScenario) event(c command) (out []string) {
 	case "after":
 		s.now = s.now.Add(c.duration(c.who[0]))
 		for _, id := range c.who[1:] {
-			if w := m.members[id]; w != nil {
+			if w := m.roster.members[id]; w != nil {
 				phase := w.Phase
 				if c.args["phase"] != "" {
 					phase = c.args["phase"]
@@ -380,31 +380,31 @@ func (s *machineScenario) event(c command) (out []string) {
 	case "running":
 		for _, id := range c.who {
 			do(&Join{Protocol: Protocol, Worker: id, Host: "host", PID: 1})
-			do(&Ready{Worker: id, Step: m.base.Step, State: true, Digest: digestOf(m.base.Step)})
+			do(&Ready{Worker: id, Step: m.rollback.base.Step, State: true, Digest: digestOf(m.rollback.base.Step)})
 		}
 		for _, id := range c.who {
 			do(&Formed{Worker: id, Generation: m.generation})
 		}
 	case "run":
 		for range c.num("steps", 1) {
-			step := m.committed + 1
-			for r, p := range m.places {
-				w := m.members[p.Worker]
+			step := m.ledger.committed + 1
+			for r, p := range m.roster.places {
+				w := m.roster.members[p.Worker]
 				if m.phase != Running || w == nil {
 					continue
 				}
-				micro := m.bounds[r+1] - m.bounds[r]
+				micro := m.roster.bounds[r+1] - m.roster.bounds[r]
 				slow := float64(c.num(p.Worker, 1))
-				do(&Report{Worker: p.Worker, Generation: m.generation, Rank: r, World: len(m.places), Step: step, Targets: m.cfg.Micro, Micro: micro,
+				do(&Report{Worker: p.Worker, Generation: m.generation, Rank: r, World: len(m.roster.places), Step: step, Targets: m.cfg.Micro, Micro: micro,
 					Times: Times{Forward: 0.1 * slow * float64(micro)}})
-				if w := m.members[p.Worker]; w != nil {
+				if w := m.roster.members[p.Worker]; w != nil {
 					w.LastSeen = s.now
 				}
 			}
 		}
 	case "stand":
 		for _, id := range c.who {
-			w := m.members[id]
+			w := m.roster.members[id]
 			e := &Standing{Worker: id, Generation: uint64(c.num("generation", int(m.generation))), Step: w.Step, State: w.State}
 			if c.args["step"] != "" {
 				e.Step = uint64(c.num("step", 0))
@@ -468,7 +468,7 @@ func (s *machineScenario) fromWorker(c command, id string) Event {
 		f.SetUint(s.m.generation)
 	}
 	step := uint64(0)
-	if w := s.m.members[id]; w != nil {
+	if w := s.m.roster.members[id]; w != nil {
 		step = w.Step
 	}
 	switch e := msg.(type) {
@@ -504,9 +504,9 @@ func (s *machineScenario) fromWorker(c command, id string) Event {
 			e.Targets = s.m.cfg.Micro
 		}
 		if c.args["world"] == "" {
-			e.World = len(s.m.places)
+			e.World = len(s.m.roster.places)
 		}
-		for r, p := range s.m.places {
+		for r, p := range s.m.roster.places {
 			if p.Worker == id && c.args["rank"] == "" {
 				e.Rank = r
 			}

@@ -22,8 +22,8 @@ func (s *sim) where() string {
 	var l []string
 	if s.coord != nil {
 		m := s.coord.m
-		l = append(l, fmt.Sprintf("coordinator %v, generation %d, committed %d, reported %d, stored %d", m.phase, m.generation, m.committed, m.reported, m.stored))
-		for _, w := range m.Members() {
+		l = append(l, fmt.Sprintf("coordinator %v, generation %d, committed %d, reported %d, stored %d", m.phase, m.generation, m.ledger.committed, m.ledger.reported, m.saves.stored))
+		for _, w := range m.roster.byRank() {
 			l = append(l, fmt.Sprintf("  member %s: %v, state %v, step %d", w.Worker, w.Status, w.State, w.Step))
 		}
 	}
@@ -105,7 +105,7 @@ func simDigest(state []float32) string {
 // watchIdle fails where a member that has loaded is never given anything to do.
 func (c *simCoordinator) watchIdle() {
 	s := c.s
-	for id, w := range c.m.members {
+	for id, w := range c.m.roster.members {
 		p := s.procs[id]
 		if !s.calm() || c != s.coord || c.m.phase == Ended || w.Status != Loading || p == nil || p.node == nil || p.node.phase == nodeLoading {
 			delete(c.idle, id)

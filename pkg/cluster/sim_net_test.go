@@ -81,8 +81,10 @@ func (s *sim) disturb() {
 		if s.coord == nil {
 			s.startCoordinator(true)
 		}
-		for _, w := range s.procs {
-			w.resume()
+		for _, id := range s.ids() {
+			if w := s.procs[id]; w != nil { // what was stashed may have ended it
+				w.resume()
+			}
 		}
 		s.coord.resume()
 		return

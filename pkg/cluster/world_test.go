@@ -235,10 +235,10 @@ func TestHeartbeatsAtRestLookAtNobodyElse(t *testing.T) {
 		m.Handle(now, &Ready{Worker: id, State: true, Digest: "d0"})
 	}
 	m.cfg.Workers = 2 // whoever looks begins now
-	if m.Handle(now, &Heartbeat{Worker: "a"}); m.Phase() != Gathering {
-		t.Errorf("a heartbeat made the job %v", m.Phase())
+	if m.Handle(now, &Heartbeat{Worker: "a"}); m.phase != Gathering {
+		t.Errorf("a heartbeat made the job %v", m.phase)
 	}
-	if m.Handle(now, tick{}); m.Phase() != Forming {
-		t.Errorf("after the next tick it is %v", m.Phase())
+	if m.Handle(now, tick{}); m.phase != Forming {
+		t.Errorf("after the next tick it is %v", m.phase)
 	}
 }

@@ -1,0 +1,61 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// stalls are those of about a second. Where one rank stands still all others
+// wait, each for its neighbour, and say so: a few lines are for people, one from
+// each of them is a flood. So the first ones are told of as they come, and the
+// rest together.
+type stalls struct {
+	began   time.Time // zero: none
+	told    int
+	longest float64         // seconds
+	waiting map[string]bool // who waits
+	peers   map[string]bool // for whom
+}
+
+const (
+	stallsTold  = 3
+	stallsEvery = time.Second
+)
+
+// add takes note of a stall, and says whether it is to be told of by itself.
+func (s *stalls) add(now time.Time, e *Stall) bool {
+	if s.began.IsZero() {
+		*s = stalls{began: now, waiting: map[string]bool{}, peers: map[string]bool{}}
+	}
+	s.waiting[e.Worker], s.peers[e.Peer] = true, true
+	s.longest = max(s.longest, e.Seconds)
+	s.told++
+	return s.told <= stallsTold
+}
+
+// over is what there is to say of those that were not told of, once they have
+// had the time to come; empty: nothing. Of a chain of ranks that wait, it names
+// the root: who is waited for and does not wait.
+func (s *stalls) over(now time.Time) string {
+	if s.began.IsZero() || now.Sub(s.began) < stallsEvery {
+		return ""
+	}
+	was := *s
+	*s = stalls{}
+	if was.told <= stallsTold {
+		return ""
+	}
+	var roots []string
+	for id := range was.peers {
+		if !was.waiting[id] {
+			roots = append(roots, "worker "+id)
+		}
+	}
+	slices.Sort(roots)
+	text := fmt.Sprintf("stall: %d workers wait, the longest %.1f s", len(was.waiting), was.longest)
+	if len(roots) == 0 {
+		return text + ", each for another one that waits"
+	}
+	return text + "; not waiting, and waited for: " + listed(roots)
+}
