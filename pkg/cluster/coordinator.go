@@ -11,39 +11,79 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 )
 
-// Hooks are what a Coordinator's owner does for it. All but Save and Rewind,
-// which have goroutines of their own, are called on the coordinator's goroutine:
-// they must not wait for a disk, a terminal or another process. Noted may be
-// nil; the others may not.
+// Hooks are what a Coordinator's owner does for it. All but Save and Rewind, which
+// have goroutines of their own, are called on the coordinator's goroutine: they
+// must not wait for a disk, a terminal or another process, for while they do no
+// worker is answered. Lead, Noted and Warn may be nil; the others may not.
 type Hooks struct {
-	Lead     func() error                                  // the job is this coordinator's: nothing that others see may be touched before
-	Welcome  func(*Join) *Welcome                          // the job for an accepted worker
-	StepDone func([]*Report)                               // a step is committed; by rank
-	Noted    func() uint64                                 // the newest step that StepDone told of whose record is safe; nil: each is at once
-	Members  func(Phase, []Member)                         // at once where somebody came or went or the phase is another; what they do, a few times a second
-	Save     func(context.Context, uint64, []*Offer) error // fetch a checkpoint's parts to the disk; one call at a time
-	Rewind   func(context.Context) (uint64, []Blob, error) // put the disk's newest state on offer: all that was in memory is lost
-	Note     func(text string)                             // a decision, in words
-	Warn     func(text string)                             // what somebody should look after, in words; nil: Note
-	Scaled   func(workers int)                             // somebody asked for so many workers
-	Dropped  func(worker string)                           // it was let go because it is slow
-	Status   func(Phase, []Member) any                     // what Ask{status} answers, as JSON
+	// Lead is called once the job is this coordinator's: nothing that others see
+	// may be touched before. Its error ends Run. Nil: there is nothing to do.
+	Lead func() error
+
+	// Welcome is the job for an accepted worker. The coordinator adds where the
+	// worker's state comes from.
+	Welcome func(*Join) *Welcome
+
+	// StepDone hears that a step is committed, once for each step and in order.
+	// The reports are by rank, of those that came, at least one. They are the
+	// owner's to keep and not to change.
+	StepDone func([]*Report)
+
+	// Noted is the newest step that StepDone told of whose record is safe on a
+	// disk: workers keep their reports of later ones. Nil: each is safe at once.
+	Noted func() uint64
+
+	// Members shows who takes part: at once where somebody came or went or the
+	// phase is another, and else with each tick in which anything happened.
+	Members func(Phase, []Member)
+
+	// Save fetches a checkpoint's parts and puts them on the disk, one call at a
+	// time. An error means that the checkpoint is not there. It is told of and
+	// given up, but for the job's last one, which is tried again. A *PartError
+	// names workers whose parts were wrong; an error with a method Lasting()
+	// string, which names a lasting state of the disk, is told of once in that
+	// state. ctx ends with Run.
+	Save func(ctx context.Context, step uint64, parts []*Offer) error
+
+	// Rewind puts the disk's newest good state on offer, and returns its step, 0
+	// and no files for the job's beginning: what members have in memory is lost
+	// or does not count. An error ends the job as Failed. ctx ends with Run.
+	Rewind func(ctx context.Context) (step uint64, state []Blob, err error)
+
+	// Note is told a decision, in words.
+	Note func(text string)
+
+	// Warn is Note for what somebody should look after. Nil: Note is told.
+	Warn func(text string)
+
+	// Scaled hears that somebody asked for so many workers, 1 or more: the
+	// machine makes room for them, the owner starts or stops them.
+	Scaled func(workers int)
+
+	// Dropped hears that a worker was let go because it is slow or wrong: its
+	// process is not to be started again.
+	Dropped func(worker string)
+
+	// Status is the answer to Ask{status}; it must be fit for JSON.
+	Status func(Phase, []Member) any
 }
 
-// Coordinator drives a machine over a Bus. It holds no decision of its own. Its
-// time is a Clock: however long it is held up, it takes nobody's silence for
-// longer than it listened.
+// Coordinator drives a job's machine over a Bus. What it decides itself is how to
+// answer those outside the job. Its time is a clock: however long it is held up,
+// it takes nobody's silence for longer than it listened.
 type Coordinator struct {
 	bus    Bus
 	job    string
 	hooks  Hooks
 	events chan Event
-	done   chan struct{}
+	done   chan struct{} // closed when nobody takes events any more
 	me     Lead
-	waits  atomic.Bool // the last state waits for a disk that does not take it
+	waits  atomic.Bool // see WaitsForDisk
 
-	dropped  int       // malformed messages since the last that was told of; of receive
-	nextTold time.Time // not before
+	// Of receive alone: malformed messages since the last one that was told of,
+	// and until when the next ones are only counted.
+	dropped  int
+	nextTold time.Time
 }
 
 // asking is a request that came over the bus: a Join or an Ask.
@@ -52,14 +92,17 @@ type asking struct {
 	reply func([]byte) error
 }
 
-// NewCoordinator returns a coordinator for job; Run starts it.
-// host and pid name its process to others.
+// NewCoordinator returns a coordinator for job; Run starts it. host and pid name
+// its process to others.
 func NewCoordinator(bus Bus, job, host string, pid int, hooks Hooks) *Coordinator {
-	return &Coordinator{bus: bus, job: job, me: Lead{Host: host, PID: pid}, hooks: hooks, events: make(chan Event, 256), done: make(chan struct{})}
+	return &Coordinator{bus: bus, job: job, me: Lead{Host: host, PID: pid}, hooks: hooks,
+		events: make(chan Event, 256), done: make(chan struct{})}
 }
 
-// Tell passes an event from outside the bus: WorkerGone, StopRequest, Scale or
-// Hopeless. It does nothing once the job has ended.
+// Tell passes an event from outside the bus: WorkerGone, StopRequest or Hopeless.
+// It waits until the coordinator takes it. It does nothing once the job has ended.
+// It may be called from any goroutine but the coordinator's, whose hooks would
+// wait for themselves.
 func (c *Coordinator) Tell(ev Event) {
 	select {
 	case c.events <- ev:
@@ -73,7 +116,8 @@ func (c *Coordinator) Tell(ev Event) {
 func (c *Coordinator) WaitsForDisk() bool { return c.waits.Load() }
 
 // Run serves the job until it ends or ctx does, which abandons it: workers
-// notice by themselves. It returns how the job finished.
+// notice by themselves. It returns how the job finished. An error says why the
+// job was not led, or is ctx's cause.
 func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	var once sync.Once
 	leave := func() { once.Do(func() { close(c.done) }) }
@@ -95,36 +139,33 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	if err := c.bus.Publish(CoordinatorSubject(c.job), Encode(&c.me)); err != nil {
 		return Finish{}, err
 	}
-
-	saves := make(chan save, 16)
-	saver := make(chan struct{})
-	saveCtx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer close(saver)
-		for s := range saves {
-			c.Tell(saved{Step: s.Step, Err: c.hooks.Save(saveCtx, s.Step, s.Parts)})
-		}
-	}()
-	var rewinds sync.WaitGroup
-	defer func() { // nobody takes events any more, so nobody may wait to tell one
-		leave()
-		cancel()
-		close(saves)
-		<-saver
-		rewinds.Wait()
-	}()
-
+	hands := c.newHands(ctx)
+	defer hands.end(leave)
 	probes := newProber(c, cfg.Deadline)
 	defer probes.stop()
+	s := service{c: c, m: newMachine(cfg, time.Now()), clock: newClock(time.Now(), 2*tickPeriod(cfg.Deadline)), hands: hands, probes: probes}
+	return s.run(ctx, cfg)
+}
+
+// service is one Run.
+type service struct {
+	c      *Coordinator
+	m      *machine
+	clock  *clock
+	hands  *hands
+	probes *prober
+	shown  showing
+	finish *Finish          // the machine's last action; nil: the job goes on
+	linger <-chan time.Time // how long workers that did not hear the end are waited for
+}
+
+func (s *service) run(ctx context.Context, cfg Config) (Finish, error) {
+	c, m := s.c, s.m
 	ticker := time.NewTicker(tickPeriod(cfg.Deadline))
 	defer ticker.Stop()
-	clock := newClock(time.Now(), 2*tickPeriod(cfg.Deadline))
-	m := newMachine(cfg, time.Now())
-	var shown showing
-	var finish *Finish
-	var linger <-chan time.Time // for workers that did not hear the end
-	queued := 0                 // events that came before the tick that is due
-	due := false
+	// When a tick is due, what was said while this process was held up is handled
+	// before the time that has passed: queued is the number of those events.
+	queued, due := 0, false
 	for {
 		var ev Event
 		if due && queued == 0 {
@@ -134,20 +175,21 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 			ev = <-c.events
 		} else {
 			select {
-			case <-ticker.C: // what was said while this process was held up comes before the time that has passed
+			case <-ticker.C:
 				due, queued = true, len(c.events)
 				continue
 			case ev = <-c.events:
-			case <-linger:
-				return *finish, nil
+			case <-s.linger:
+				return *s.finish, nil
 			case <-ctx.Done():
 			}
 		}
 		if ctx.Err() != nil {
-			if finish != nil {
-				return *finish, nil
+			if s.finish != nil {
+				return *s.finish, nil
 			}
-			return Finish{Outcome: Failed, Step: m.ledger.committed, Stored: m.saves.has(m.ledger.committed), Reason: "abandoned"}, context.Cause(ctx)
+			step := m.ledger.committed
+			return Finish{Outcome: Failed, Step: step, Stored: m.saves.has(step), Reason: "abandoned"}, context.Cause(ctx)
 		}
 		var reply func([]byte) error
 		if a, ok := ev.(asking); ok {
@@ -163,61 +205,107 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 		}
 		if msg, ok := ev.(fromWorker); ok {
 			id, _ := msg.from()
-			probes.heard(id)
+			s.probes.heard(id)
 		}
-		for _, a := range m.HandleAt(clock, time.Now(), ev) {
-			switch a := a.(type) {
-			case answer:
-				w := &Welcome{Refused: a.Refused}
-				if a.Refused == "" {
-					w = c.hooks.Welcome(ev.(*Join))
-					w.Source = a.Source
-					if a.Source != FromCoordinator {
-						w.State = nil
-					}
-				}
-				if err := reply(Encode(w)); err != nil {
-					c.hooks.Note("answering a join: " + err.Error())
-				}
-			case send:
-				if err := c.bus.Publish(workerSubject(c.job, a.To), Encode(c.acknowledge(a.Msg))); err != nil {
-					c.hooks.Note("sending to worker " + a.To + ": " + err.Error())
-				}
-			case stepDone:
-				c.hooks.StepDone(a.Reports)
-			case save:
-				select {
-				case saves <- a:
-				default:
-					go c.Tell(saved{Step: a.Step, Err: errTooManyOffers})
-				}
-			case rewind:
-				rewinds.Go(func() {
-					step, state, err := c.hooks.Rewind(saveCtx)
-					c.Tell(restored{Step: step, State: state, Err: err})
-				})
-			case unwanted:
-				c.hooks.Dropped(a.Worker)
-			case note:
-				if a.Bad && c.hooks.Warn != nil {
-					c.hooks.Warn(a.Text)
-				} else {
-					c.hooks.Note(a.Text)
-				}
-			case Finish:
-				finish = &a
-				linger = time.After(min(cfg.Deadline, 2*time.Second))
-			}
+		for _, a := range m.HandleAt(s.clock, time.Now(), ev) {
+			s.carryOut(ctx, a, ev, reply)
 		}
 		c.waits.Store(m.waitsForDisk())
-		if shown.due(m, ev, len(c.events) > 0) {
+		if s.shown.due(m, ev, len(c.events) > 0) {
 			c.hooks.Members(m.phase, m.roster.byRank())
-			probes.watch(m.roster.expected())
+			s.probes.watch(m.roster.expected())
 		}
-		if finish != nil && (len(m.roster.members) == 0 || finish.Outcome == Superseded) {
-			return *finish, nil
+		if s.finish != nil && (len(m.roster.members) == 0 || s.finish.Outcome == Superseded) {
+			return *s.finish, nil
 		}
 	}
+}
+
+// carryOut does what the machine says about ev. reply answers ev where it is a Join.
+func (s *service) carryOut(ctx context.Context, a action, ev Event, reply func([]byte) error) {
+	c := s.c
+	switch a := a.(type) {
+	case answer:
+		w := &Welcome{Refused: a.Refused}
+		if a.Refused == "" {
+			w = c.hooks.Welcome(ev.(*Join))
+			w.Source = a.Source
+			if a.Source != FromCoordinator {
+				w.State = nil
+			}
+		}
+		if err := reply(Encode(w)); err != nil {
+			c.hooks.Note("answering a join: " + err.Error())
+		}
+	case send:
+		if err := c.bus.Publish(workerSubject(c.job, a.To), Encode(c.acknowledge(a.Msg))); err != nil {
+			c.hooks.Note("sending to worker " + a.To + ": " + err.Error())
+		}
+	case stepDone:
+		c.hooks.StepDone(a.Reports)
+	case save:
+		s.hands.save(a)
+	case rewind:
+		s.hands.rewind()
+	case unwanted:
+		c.hooks.Dropped(a.Worker)
+	case note:
+		if a.Bad && c.hooks.Warn != nil {
+			c.hooks.Warn(a.Text)
+		} else {
+			c.hooks.Note(a.Text)
+		}
+	case Finish:
+		s.finish = &a
+		s.linger = time.After(min(s.m.cfg.Deadline, 2*time.Second))
+	}
+}
+
+// hands do what takes time, beside the coordinator's goroutine.
+type hands struct {
+	c       *Coordinator
+	ctx     context.Context // ends with Run
+	cancel  context.CancelFunc
+	saves   chan save
+	saver   chan struct{} // closed when no save runs any more
+	rewinds sync.WaitGroup
+}
+
+func (c *Coordinator) newHands(ctx context.Context) *hands {
+	h := &hands{c: c, saves: make(chan save, 16), saver: make(chan struct{})}
+	h.ctx, h.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(h.saver)
+		for s := range h.saves {
+			c.Tell(saved{Step: s.Step, Err: c.hooks.Save(h.ctx, s.Step, s.Parts)})
+		}
+	}()
+	return h
+}
+
+func (h *hands) save(s save) {
+	select {
+	case h.saves <- s:
+	default:
+		go h.c.Tell(saved{Step: s.Step, Err: errTooManyOffers})
+	}
+}
+
+func (h *hands) rewind() {
+	h.rewinds.Go(func() {
+		step, state, err := h.c.hooks.Rewind(h.ctx)
+		h.c.Tell(restored{Step: step, State: state, Err: err})
+	})
+}
+
+// end waits for what runs. leave comes first: nobody takes events any more, so
+// nobody may wait to tell one.
+func (h *hands) end(leave func()) {
+	leave()
+	h.cancel()
+	close(h.saves)
+	<-h.saver
+	h.rewinds.Wait()
 }
 
 // showing is what was last shown of the members. Each look at them costs as much
@@ -226,18 +314,18 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 type showing struct {
 	ever   bool
 	phase  Phase
-	people uint64
-	stale  bool // something has happened since
+	people uint64 // roster.changes
+	stale  bool   // something has happened since
 }
 
 // due says whether the members are to be shown after ev: at once where the phase
-// changed, or who they are and no other event waits, which may change that too;
-// and with each tick, where anything happened at all.
+// has changed, or who they are and no other event waits, which may change that
+// too; and with each tick, where anything has happened at all.
 func (s *showing) due(m *machine, ev Event, more bool) bool {
-	_, tick := ev.(tick)
+	_, ticks := ev.(tick)
 	changed := !s.ever || m.phase != s.phase || m.roster.changes != s.people && !more
-	if !changed && !(tick && s.stale) {
-		s.stale = s.stale || !tick
+	if !changed && !(ticks && s.stale) {
+		s.stale = s.stale || !ticks
 		return false
 	}
 	*s = showing{ever: true, phase: m.phase, people: m.roster.changes}
@@ -283,14 +371,16 @@ func (c *Coordinator) lead(ctx context.Context, patience time.Duration) error {
 	if err != nil {
 		return nil
 	}
+	const cure = "stop it first, or give this job another name"
 	msg, err := Decode(data)
 	if o, ok := msg.(*Lead); err == nil && ok {
-		return fmt.Errorf("job %q has a coordinator on this server: process %d on %s: stop it first, or give this job another name", c.job, o.PID, o.Host)
+		return fmt.Errorf("job %q has a coordinator on this server: process %d on %s: %s", c.job, o.PID, o.Host, cure)
 	}
-	return fmt.Errorf("job %q has a coordinator on this server, of another release: stop it first, or give this job another name", c.job)
+	return fmt.Errorf("job %q has a coordinator on this server, of another release: %s", c.job, cure)
 }
 
-// ask answers somebody outside the job, and returns the event that follows, if any.
+// ask answers somebody outside the job, and returns the event that follows, nil
+// where none does.
 func (c *Coordinator) ask(m *machine, a *Ask, reply func([]byte) error) Event {
 	var ev Event
 	out := &Answered{}
@@ -317,8 +407,8 @@ func (c *Coordinator) ask(m *machine, a *Ask, reply func([]byte) error) Event {
 	return ev
 }
 
-// malformed tells of a message that makes no sense, and of those after it a
-// second later: who floods the job with them does not flood its log.
+// malformed tells of a message that makes no sense, and a second later of how many
+// came after it: whoever floods the job with them does not flood its log.
 func (c *Coordinator) malformed(err error) {
 	c.dropped++
 	now := time.Now()
@@ -333,7 +423,8 @@ func (c *Coordinator) malformed(err error) {
 	c.Tell(malformed{err})
 }
 
-// receive runs on the bus's goroutine.
+// receive decodes what comes over the bus and queues it. It runs on the bus's
+// goroutine.
 func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 	msg, err := Decode(data)
 	if w, ok := msg.(fromWorker); ok {
@@ -345,11 +436,7 @@ func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 		return
 	}
 	switch msg := msg.(type) {
-	case *Join:
-		if reply != nil {
-			c.Tell(asking{msg, reply})
-		}
-	case *Ask:
+	case *Join, *Ask:
 		if reply != nil {
 			c.Tell(asking{msg, reply})
 		}
