@@ -61,6 +61,7 @@ var may = map[string][]string{
 		"internal/safetensors",
 		"internal/sniff",
 		"internal/usage",
+		"internal/view",
 		"pkg/allreduce",
 		"pkg/allreduce/shm",
 		"pkg/allreduce/stream",
@@ -76,6 +77,7 @@ var may = map[string][]string{
 		"pkg/train",
 		"pkg/weights",
 	},
+	"internal/view":          {"internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/run", "pkg/train"},
 	"internal/chaos":         {"internal/machine", "internal/usage", "pkg/cluster", "pkg/job", "pkg/natsbus", "pkg/run"},
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
 
@@ -88,7 +90,7 @@ var may = map[string][]string{
 var owners = map[string][]string{
 	"github.com/nats-io/": {"pkg/natsbus"},
 	"github.com/spf13/":   {"internal/cli"},
-	"go.uber.org/zap":     {"internal/cli", "pkg/run", "pkg/train"},
+	"go.uber.org/zap":     {"internal/view", "internal/cli", "pkg/run", "pkg/train"},
 	"gonum.org/v1/plot":   {"internal/picture"},
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -259,18 +260,18 @@ func checkData(c *cobra.Command, arg string, f *dataFlags) (err error) {
 
 // survey opens a target and looks at its samples.
 func (t target) survey(ctx context.Context, screen io.Writer, what string, s data.Survey, w data.Watch) (data.Summary, error) {
-	v := newScanView(screen, "scanning")
-	defer v.end()
-	w.Progress = v.progress
+	v := view.NewScan(screen, "scanning")
+	defer v.End()
+	w.Progress = v.Progress
 	d, err := data.OpenContext(ctx, t.cfg, t.needs, t.seed, t.base, nil, w)
 	if err != nil {
 		return data.Summary{}, err
 	}
 	defer d.Close()
-	v.end()
-	v = newScanView(screen, what)
-	defer v.end()
-	s.Progress, s.AnySize = v.progress, t.free
+	v.End()
+	v = view.NewScan(screen, what)
+	defer v.End()
+	s.Progress, s.AnySize = v.Progress, t.free
 	return d.Survey(ctx, s)
 }
 
@@ -313,7 +314,7 @@ func counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return fmt.Sprintf("%s %ss", grouped(int64(n)), what)
+	return fmt.Sprintf("%s %ss", view.Grouped(int64(n)), what)
 }
 
 func ptrOr(p *int, or int) int {

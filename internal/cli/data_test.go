@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vlaring/vlaring/pkg/data"
 )
@@ -134,18 +133,5 @@ func TestDataInfo(t *testing.T) {
 	damage(t, filepath.Join(dir, "4.png"))
 	if code, _, errOut = coordinator(t.Context(), "data", "info", dir); code != exitFailed || !strings.Contains(errOut, "4.png") || !strings.Contains(errOut, "data check "+dir) {
 		t.Errorf("%d %s", code, errOut)
-	}
-}
-
-// TestScanText guards what a long scan says.
-func TestScanText(t *testing.T) {
-	for want, p := range map[string]data.Progress{
-		"d: 12,000 of 50,000 records, 30 s left": {Path: "d", Done: 12000, Total: 50000, Unit: "records"},
-		"d: 1,234,567 lines":                     {Path: "d", Done: 1234567, Unit: "lines"},
-		"d: 0 of 5 lines":                        {Path: "d", Total: 5, Unit: "lines"},
-	} {
-		if got := scanText(p, 9474*time.Millisecond); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
 	}
 }

@@ -2,12 +2,9 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"github.com/vlaring/vlaring/pkg/run"
@@ -67,32 +64,3 @@ func name(s os.Signal) string {
 // It stays so: the last words may go into one. What Go delivers says not which
 // pipe or socket it was, so the writers tell.
 func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
-
-// watched is an output that says once that nobody can read it any more, and
-// then takes everything: what ends the run is that word, not a write.
-type watched struct {
-	w    io.Writer
-	gone func()
-	once sync.Once
-}
-
-func (o *watched) Write(p []byte) (int, error) {
-	n, err := o.w.Write(p)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrClosedPipe) {
-		o.once.Do(o.gone)
-		return len(p), nil
-	}
-	return n, err
-}
-
-// file is the file that w writes to, or nil.
-func file(w io.Writer) *os.File {
-	if o, ok := w.(*outlet); ok {
-		w = o.w
-	}
-	if o, ok := w.(*watched); ok {
-		w = o.w
-	}
-	f, _ := w.(*os.File)
-	return f
-}

@@ -13,13 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
 type trainFlags struct {
-	logFlags
+	log      view.Log
 	conn     connFlags
 	workers  int
 	threads  int
@@ -73,7 +74,7 @@ output that nobody reads any more (| head) do the same.
 	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere (default: loopback, random port)")
 	fl.StringVar(&f.routes, "routes", "", "host:port on which the embedded broker listens for those of the workers, where cluster.topology is mesh (default: --listen's host or loopback, a free port)")
 	f.conn.register(c)
-	f.logFlags.register(c)
+	logFlags(c, &f.log)
 	return c
 }
 
@@ -115,7 +116,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if err != nil {
 		return err
 	}
-	show := &screens{job: j, asJSON: f.asJSON, logs: f.logFlags}
+	show := &view.Screens{Job: j.Name, Steps: uint64(j.Train.Steps), JSON: f.asJSON, Log: f.log}
 	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
 		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(),
 		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show})
@@ -126,15 +127,15 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	unread := func(what string) func() {
 		return func() { r.Stop("stopped since nobody reads its standard " + what + " any more") }
 	}
-	missing := missingText
+	missing := view.MissingText
 	if f.asJSON {
-		missing = missingEvent
+		missing = view.MissingEvent
 	}
-	out := newOutlet(&watched{w: c.OutOrStdout(), gone: unread("output")}, outletMost, missing)
-	errOut := newOutlet(&watched{w: c.ErrOrStderr(), gone: unread("error")}, outletMost, missingText)
-	defer errOut.close(ctx)
-	defer out.close(ctx)
-	show.out, show.errOut = out, errOut
+	out := view.NewOutlet(view.NewWatched(c.OutOrStdout(), unread("output")), missing)
+	errOut := view.NewOutlet(view.NewWatched(c.ErrOrStderr(), unread("error")), view.MissingText)
+	defer errOut.Close(ctx)
+	defer out.Close(ctx)
+	show.Out, show.Err = out, errOut
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)
@@ -170,14 +171,14 @@ func (f *trainFlags) worker() (func(run.Place) *exec.Cmd, error) {
 		if p.Mesh != "" {
 			how, where = "--mesh", p.Mesh
 		}
-		args := []string{"worker", how, where, "--job", p.Job, "--id", p.ID, "--threads", strconv.Itoa(p.Threads), "--log-format", f.format, "--rescue-dir", p.RescueDir}
+		args := []string{"worker", how, where, "--job", p.Job, "--id", p.ID, "--threads", strconv.Itoa(p.Threads), "--log-format", f.log.Format, "--rescue-dir", p.RescueDir}
 		k := p.Credentials
 		for _, x := range [][2]string{{"--tls-ca", k.TLS.CA}, {"--tls-cert", k.TLS.Cert}, {"--tls-key", k.TLS.Key}, {"--user", k.User}, {"--creds", k.CredsFile}, {"--tls-server-name", k.TLS.Name}} {
 			if x[1] != "" {
 				args = append(args, x[0], x[1])
 			}
 		}
-		if f.verbose {
+		if f.log.Verbose {
 			args = append(args, "--verbose")
 		}
 		cmd := exec.Command(self, args...)

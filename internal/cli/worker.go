@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -28,7 +29,7 @@ import (
 )
 
 type workerFlags struct {
-	logFlags
+	log      view.Log
 	conn     connFlags
 	mesh     meshFlags
 	job      string
@@ -65,7 +66,7 @@ the coordinator sends the samples.
 	fl.DurationVar(&f.patience, "join-timeout", time.Minute, "how long to look for the server and the coordinator")
 	f.conn.register(c)
 	f.mesh.register(c)
-	f.logFlags.register(c)
+	logFlags(c, &f.log)
 	return c
 }
 
@@ -109,7 +110,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		signal.Ignore(os.Interrupt, syscall.SIGHUP)
 	}
 	outlivePipes()
-	log, err := f.logFlags.logger(&watched{w: c.ErrOrStderr(), gone: cancel})
+	log, err := f.log.Logger(view.NewWatched(c.ErrOrStderr(), cancel))
 	if err != nil {
 		return err
 	}

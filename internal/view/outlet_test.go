@@ -1,4 +1,4 @@
-package cli
+package view
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ func (g *gate) Write(p []byte) (int, error) {
 // somebody reads, all that was kept comes in order.
 func TestOutletNeverBlocks(t *testing.T) {
 	g := &gate{open: make(chan struct{})}
-	o := newOutlet(g, 100, missingText)
+	o := newOutlet(g, 100, MissingText)
 	fmt.Fprintln(o, "first")
 	for !o.behind() {
 		time.Sleep(time.Millisecond)
@@ -46,16 +46,16 @@ func TestOutletNeverBlocks(t *testing.T) {
 	for i := range 30 {
 		fmt.Fprintf(o, "line %02d\n", i)
 	}
-	o.keep([]byte("the end\n"))
+	o.Keep([]byte("the end\n"))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	o.close(ctx)
+	o.Close(ctx)
 	if d := time.Since(began); d > 5*time.Second {
 		t.Errorf("closing took %v after its context had ended", d)
 	}
 	close(g.open)
-	o.close(t.Context())
+	o.Close(t.Context())
 	var want strings.Builder
 	want.WriteString("first\n")
 	for i := range 12 { // of eight bytes each
@@ -70,9 +70,9 @@ func TestOutletNeverBlocks(t *testing.T) {
 // What was dropped last is told of at the end.
 func TestOutletTellsAtTheEnd(t *testing.T) {
 	var b bytes.Buffer
-	o := newOutlet(&b, 10, missingEvent)
+	o := newOutlet(&b, 10, MissingEvent)
 	fmt.Fprintln(o, "more than ten bytes")
-	o.close(t.Context())
+	o.Close(t.Context())
 	if got, want := b.String(), `{"event":"missing","lines":1}`+"\n"; got != want {
 		t.Errorf("written: %q, want %q", got, want)
 	}

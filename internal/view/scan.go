@@ -1,4 +1,4 @@
-package cli
+package view
 
 import (
 	"fmt"
@@ -7,32 +7,30 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/vlaring/vlaring/pkg/data"
 )
 
-// scanView tells how far a long look at a data set is: in place on a terminal,
+// Scan tells how far a long look at a data set is: in place on a terminal,
 // a line now and then elsewhere, nothing while it takes less than a second.
-type scanView struct {
+type Scan struct {
 	out      io.Writer
 	terminal bool
 	what     string // scanning | checking
+	now      func() time.Time
 	began    time.Time
 	said     time.Time
 	drawn    bool
 }
 
-func newScanView(out io.Writer, what string) *scanView {
-	v := &scanView{out: out, what: what, began: time.Now()}
-	f, ok := out.(*os.File)
-	v.terminal = ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
-	return v
+// NewScan tells out; what is the word for it: scanning, checking.
+func NewScan(out io.Writer, what string) *Scan {
+	f, _ := out.(*os.File) // that of an Outlet is drawn on by others
+	return &Scan{out: out, what: what, terminal: terminal(f), now: time.Now, began: time.Now()}
 }
 
-// progress is a data.Watch's.
-func (v *scanView) progress(p data.Progress) {
-	now := time.Now()
+// Progress is a data.Watch's.
+func (v *Scan) Progress(p data.Progress) {
+	now := v.now()
 	pause := 5 * time.Second
 	if v.terminal {
 		pause = 200 * time.Millisecond
@@ -50,8 +48,8 @@ func (v *scanView) progress(p data.Progress) {
 	v.drawn = true
 }
 
-// end leaves the line empty for what comes.
-func (v *scanView) end() {
+// End leaves the line empty for what comes.
+func (v *Scan) End() {
 	if v.drawn {
 		fmt.Fprint(v.out, "\r\x1b[K")
 		v.drawn = false
@@ -60,9 +58,9 @@ func (v *scanView) end() {
 
 // scanText is the state of a scan that has taken so long.
 func scanText(p data.Progress, took time.Duration) string {
-	s := fmt.Sprintf("%s: %s", p.Path, grouped(p.Done))
+	s := fmt.Sprintf("%s: %s", p.Path, Grouped(p.Done))
 	if p.Total > 0 {
-		s += " of " + grouped(p.Total)
+		s += " of " + Grouped(p.Total)
 	}
 	s += " " + p.Unit
 	if p.Total > 0 && p.Done > 0 {
@@ -83,8 +81,8 @@ func nearly(d time.Duration) string {
 	return fmt.Sprintf("%.1f h", d.Hours())
 }
 
-// grouped writes a number with commas between thousands.
-func grouped(n int64) string {
+// Grouped writes a number with commas between thousands.
+func Grouped(n int64) string {
 	s := fmt.Sprint(n)
 	var parts []string
 	for len(s) > 3 {

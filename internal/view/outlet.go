@@ -1,4 +1,4 @@
-package cli
+package view
 
 import (
 	"bytes"
@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// outlet passes what is said on to a terminal, pipe or file from a goroutine of
+// Outlet passes what is said on to a terminal, pipe or file from a goroutine of
 // its own, so that nobody who speaks ever waits for a reader: a pager that is
 // not paged, Ctrl-S, a disk that hangs. Up to most bytes wait here. What comes
 // beyond them is dropped whole, and counted where it is missing; what is said
-// with keep never is.
-type outlet struct {
+// with Keep never is.
+type Outlet struct {
 	w       io.Writer
 	most    int
 	missing func(lines int) []byte // says that so many lines were dropped here
@@ -32,14 +32,20 @@ type outlet struct {
 // a third of a second.
 const outletMost = 1 << 20
 
-func newOutlet(w io.Writer, most int, missing func(lines int) []byte) *outlet {
-	o := &outlet{w: w, most: most, missing: missing, wake: make(chan struct{}, 1), done: make(chan struct{})}
+// NewOutlet passes on to w. missing says, in a line of w's form, that so many
+// lines were dropped there: MissingText or MissingEvent.
+func NewOutlet(w io.Writer, missing func(lines int) []byte) *Outlet {
+	return newOutlet(w, outletMost, missing)
+}
+
+func newOutlet(w io.Writer, most int, missing func(lines int) []byte) *Outlet {
+	o := &Outlet{w: w, most: most, missing: missing, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go o.run()
 	return o
 }
 
 // Write takes whole lines. It never fails: what w says of them comes too late.
-func (o *outlet) Write(p []byte) (int, error) {
+func (o *Outlet) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.queue)+len(p) > o.most {
@@ -50,14 +56,14 @@ func (o *outlet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// keep is Write for what must not be missing, of which there is little.
-func (o *outlet) keep(p []byte) {
+// Keep is Write for what must not be missing, of which there is little.
+func (o *Outlet) Keep(p []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.take(p)
 }
 
-func (o *outlet) take(p []byte) {
+func (o *Outlet) take(p []byte) {
 	if o.dropped > 0 {
 		o.queue = append(o.queue, o.missing(o.dropped)...)
 		o.dropped = 0
@@ -70,13 +76,13 @@ func (o *outlet) take(p []byte) {
 }
 
 // behind says whether something waits: what is only of interest now can be left out.
-func (o *outlet) behind() bool {
+func (o *Outlet) behind() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.writing || len(o.queue) > 0
 }
 
-func (o *outlet) run() {
+func (o *Outlet) run() {
 	defer close(o.done)
 	for {
 		o.mu.Lock()
@@ -99,9 +105,9 @@ func (o *outlet) run() {
 	}
 }
 
-// close waits until all is written, for as long as ctx lasts and a moment
+// Close waits until all is written, for as long as ctx lasts and a moment
 // longer. Nothing may be said after it.
-func (o *outlet) close(ctx context.Context) {
+func (o *Outlet) Close(ctx context.Context) {
 	o.mu.Lock()
 	o.closed = true
 	o.mu.Unlock()
@@ -127,11 +133,11 @@ func drained(ctx context.Context, done <-chan struct{}) bool {
 	}
 }
 
-// missingText is what stands in the place of dropped lines, for people and for scripts.
-func missingText(lines int) []byte {
+// MissingText and MissingEvent are what stands in the place of dropped lines, for people and for scripts.
+func MissingText(lines int) []byte {
 	return fmt.Appendf(nil, "… %d lines are missing here: nobody read this output\n", lines)
 }
 
-func missingEvent(lines int) []byte {
+func MissingEvent(lines int) []byte {
 	return fmt.Appendf(nil, `{"event":"missing","lines":%d}`+"\n", lines)
 }
