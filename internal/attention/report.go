@@ -134,11 +134,11 @@ func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.La
 		return nil, fmt.Errorf("a model of kind %s has no attention to look at", cfg.Kind)
 	}
 	r := &Report{Checkpoint: t.Checkpoint, Step: t.Step, Kind: cfg.Kind, stacks: map[string]stack{}}
-	if spec.Tokens > 0 {
-		r.Tokens = b.Tokens[:spec.Tokens]
+	if n := spec.Len(models.Instruction, 0); n > 0 {
+		r.Tokens = b.Ints(models.Instruction)[:n]
 	}
-	if spec.Image[0] > 0 {
-		r.photo = photoOf(b.Images[:spec.Image[0]*spec.Image[1]*spec.Image[2]], spec.Image, t.Meta)
+	if f := spec.Find(models.Images); f != nil {
+		r.photo = photoOf(b.Floats(models.Images)[:f.Size()], [3]int(f.Shape), t.Meta)
 	}
 	var run []models.LayerAttention // the stack being collected
 	flush := func() {
@@ -176,7 +176,7 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 	switch {
 	case cfg.Kind == models.CrossModal:
 		for i := range n {
-			if v := spec.Vision[0]; i < v {
+			if v := spec.Len(models.VisionFeatures, 0); i < v {
 				add(fmt.Sprintf("vision %d", i), true)
 			} else {
 				add(fmt.Sprintf("language %d", i-v), true)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/bench/measure"
+	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
@@ -107,7 +108,7 @@ func Step(f StepOptions, ready func() error) (*StepReport, error) {
 		}
 	}
 	r := &StepReport{Machine: NewMachine(f.Threads), Model: x.name, Kind: x.model.Config().Kind, Parameters: x.model.Params().Count(), Batch: x.micro * x.micros, Micro: x.micro,
-		Tokens: x.spec.Tokens, Recompute: x.opt.Recompute}
+		Tokens: x.spec.Len(models.Instruction, 0), Recompute: x.opt.Recompute}
 	if r.Allocs, r.AllocBytes, err = s.allocations(5); err != nil {
 		return nil, err
 	}

@@ -181,14 +181,12 @@ func randomBatch(vocab, n int, spec models.Spec) *models.Batch {
 	for i := range b.IDs {
 		b.IDs[i] = uint64(i)
 	}
-	for _, x := range [][]float32{b.Images, b.Vision, b.Language, b.Actions} {
-		for i := range x {
-			x[i] = 2*r.Float32() - 1
+	for _, c := range b.Values {
+		for i := range c.Floats {
+			c.Floats[i] = 2*r.Float32() - 1
 		}
-	}
-	for _, x := range [][]int32{b.Tokens, b.Labels} {
-		for i := range x {
-			x[i] = min(1, int32(vocab)-1) + int32(r.IntN(max(1, vocab-1)))
+		for i := range c.Ints {
+			c.Ints[i] = min(1, int32(vocab)-1) + int32(r.IntN(max(1, vocab-1)))
 		}
 	}
 	return b
@@ -282,7 +280,7 @@ func (h *heapCount) lap(phase int) {
 func (s *stepper) plan() Plan {
 	slab := 4 * int64(len(s.grad))
 	p := Plan{Parameters: slab, Gradients: slab, Moments: 2 * slab, Activations: s.prog.MemoryBytes(),
-		Batch: 4 * int64(len(s.batch.Images)+len(s.batch.Tokens)+len(s.batch.Labels)+len(s.batch.Actions)+len(s.batch.Vision)+len(s.batch.Language))}
+		Batch: s.batch.Bytes()}
 	if s.micros > 1 {
 		p.Gradients += slab
 	}

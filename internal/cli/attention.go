@@ -62,18 +62,17 @@ DIR calls them attention.png and attention-picture.png.`,
 			}
 			defer m.Close()
 			var b *models.Batch
-			var spec models.Spec
 			if bySample {
-				b, spec, err = m.sampleInput(sample)
+				b, err = m.sampleInput(sample)
 			} else {
-				b, spec, err = m.input(c.Context(), c.ErrOrStderr(), input)
+				b, err = m.input(c.Context(), c.ErrOrStderr(), input)
 			}
 			if err != nil {
 				return err
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
-			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Loss: m.job.Loss.Kind}, b, spec)
+			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Loss: m.job.Loss.Kind}, b, b.Spec)
 			if err != nil {
 				return err
 			}
@@ -105,17 +104,16 @@ DIR calls them attention.png and attention-picture.png.`,
 const maxPhoto = 256 << 20
 
 // sampleInput is sample i of the held-out split.
-func (t *trained) sampleInput(i int) (*models.Batch, models.Spec, error) {
-	src, spec := t.set.Heldout(), t.meta.Spec
+func (t *trained) sampleInput(i int) (*models.Batch, error) {
+	src := t.set.Heldout()
 	if i < 0 || i >= src.Len() {
-		return nil, spec, usagef("--sample %d: the held-out split has %d samples, from 0", i, src.Len())
+		return nil, usagef("--sample %d: the held-out split has %d samples, from 0", i, src.Len())
 	}
 	s, err := src.Sample(i)
 	if err != nil {
-		return nil, spec, err
+		return nil, err
 	}
-	b, err := t.batchOf(s, spec)
-	return b, spec, err
+	return t.batchOf(s, t.meta.Spec)
 }
 
 // batchOf is a batch of one sample.
@@ -131,59 +129,61 @@ func (t *trained) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error
 }
 
 // input reads what --input names, and writes to warn what is odd about it.
-func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*models.Batch, models.Spec, error) {
-	spec := t.model.Spec(0)
+func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*models.Batch, error) {
 	var photo, words string
 	for _, a := range args {
 		switch ext := strings.ToLower(filepath.Ext(a)); {
 		case ext == ".safetensors":
 			if len(args) > 1 {
-				return nil, spec, usagef("--input %s holds everything: give no other --input beside it", a)
+				return nil, usagef("--input %s holds everything: give no other --input beside it", a)
 			}
 			return t.readInputs(ctx, warn, a)
 		case ext == ".png" || ext == ".jpg" || ext == ".jpeg":
 			if photo != "" {
-				return nil, spec, usagef("--input %s: %s is a picture already", a, photo)
+				return nil, usagef("--input %s: %s is a picture already", a, photo)
 			}
 			photo = a
 		case words != "":
-			return nil, spec, usagef("--input %q: %q is the instruction already", a, words)
+			return nil, usagef("--input %q: %q is the instruction already", a, words)
 		default:
 			words = a
 		}
 	}
-	kind := t.model.Config().Kind
-	wantsImage, wantsTokens := spec.Image[0] > 0, t.model.Spec(1).Tokens > 0
+	kind, wants := t.model.Config().Kind, t.model.Config().Wants().Inputs()
+	wantsImage, wantsTokens := wants.Has(models.Images), wants.Has(models.Instruction)
 	switch {
 	case !wantsImage && !wantsTokens:
-		return nil, spec, usagef("a %s model takes given features: --input FILE.safetensors or --sample N", kind)
+		return nil, usagef("a %s model takes given features: --input FILE.safetensors or --sample N", kind)
 	case wantsImage != (photo != ""):
-		return nil, spec, usagef("a %s model takes %s: --input FILE.png (or .jpg) is %s", kind, spec, givenOr(photo))
+		return nil, usagef("a %s model takes %s: --input FILE.png (or .jpg) is %s", kind, wants, givenOr(photo))
 	case wantsTokens != (words != ""):
-		return nil, spec, usagef("a %s model takes %s: an --input of words or token numbers is %s", kind, t.model.Spec(1), givenOr(words))
+		return nil, usagef("a %s model takes %s: an --input of words or token numbers is %s", kind, wants, givenOr(words))
 	}
-	s := data.Sample{Origin: "--input"}
+	var tokens []int32
 	if wantsTokens {
 		var err error
-		if s.Tokens, err = t.tokens(words); err != nil {
-			return nil, spec, err
+		if tokens, err = t.tokens(words); err != nil {
+			return nil, err
 		}
-		spec = t.model.Spec(len(s.Tokens))
 	}
-	if wantsImage {
-		var err error
-		if s.Image.Encoded, err = regular.Read(photo, maxPhoto); err != nil {
-			return nil, spec, err
+	spec := t.model.Spec(len(tokens))
+	s := data.Sample{Origin: "--input", Values: make([]data.Value, len(spec))}
+	for k, f := range spec {
+		v := &s.Values[k]
+		switch {
+		case f.Name == models.Images:
+			var err error
+			if v.Encoded, err = regular.Read(photo, maxPhoto); err != nil {
+				return nil, err
+			}
+			s.Origin = photo
+		case f.Type == models.Token: // labels too: targets do not touch the maps
+			v.Ints = tokens
+		default:
+			v.Floats = make([]float32, f.Size())
 		}
-		s.Origin = photo
 	}
-	// The targets do not touch the maps.
-	s.Action = make([]float32, spec.Action)
-	if spec.Labels {
-		s.Labels = s.Tokens
-	}
-	b, err := t.batchOf(s, spec)
-	return b, spec, err
+	return t.batchOf(s, spec)
 }
 
 func givenOr(s string) string {
@@ -206,10 +206,11 @@ func (t *trained) tokens(text string) ([]int32, error) {
 		}
 		return nil, usagef("--input %q: %w (the checkpoint has no vocabulary of words)", text, err)
 	}
-	if n := len(data.Words(text)); n > t.meta.Spec.Tokens {
-		return nil, usagef("--input %q: %d words; the model was trained on at most %d", text, n, t.meta.Spec.Tokens)
+	most := t.meta.Spec.Len(models.Instruction, 0)
+	if n := len(data.Words(text)); n > most {
+		return nil, usagef("--input %q: %d words; the model was trained on at most %d", text, n, most)
 	}
-	tok, err := data.NewTokenizer(t.meta.Vocab, t.meta.Spec.Tokens)
+	tok, err := data.NewTokenizer(t.meta.Vocab, most)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -100,7 +101,7 @@ func (f *dataFlags) register(c *cobra.Command) {
 // target is one data set to look at: of a job, or one camera of a path.
 type target struct {
 	cfg   job.Data
-	needs data.Needs
+	wants models.Spec
 	seed  uint64
 	base  string
 	free  bool // no model says what size pictures become
@@ -117,7 +118,7 @@ func (f *dataFlags) targets(arg string) ([]target, error) {
 			return nil, err
 		}
 		base, err := filepath.Abs(filepath.Dir(arg))
-		return []target{{j.Data, data.NeedsOf(j.Model.Options), j.Seed, base, false}}, err
+		return []target{{j.Data, data.WantsOf(j.Model.Options), j.Seed, base, false}}, err
 	}
 	if len(f.set) > 0 {
 		return nil, usagef("--set overrides keys of a job file, and %s is not one (.yaml)", arg)
@@ -125,7 +126,7 @@ func (f *dataFlags) targets(arg string) ([]target, error) {
 	found, err := data.Recognise(arg)
 	var out []target
 	for _, r := range found {
-		out = append(out, target{r.Data, r.Needs, 0, ".", true})
+		out = append(out, target{r.Data, r.Wants, 0, ".", true})
 	}
 	return out, err
 }
@@ -263,7 +264,7 @@ func (t target) survey(ctx context.Context, screen io.Writer, what string, s dat
 	v := view.NewScan(screen, "scanning")
 	defer v.End()
 	w.Progress = v.Progress
-	d, err := data.OpenContext(ctx, t.cfg, t.needs, t.seed, t.base, nil, w)
+	d, err := data.OpenContext(ctx, t.cfg, t.wants, t.seed, t.base, nil, w)
 	if err != nil {
 		return data.Summary{}, err
 	}

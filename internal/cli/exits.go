@@ -78,13 +78,13 @@ func plotExits(path string, r eval.ExitReport, title string) error {
 
 // predictExits runs the samples of b one at a time as deep as depth wants, and
 // writes the outputs with the layers that each took.
-func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, spec models.Spec, depth eval.Depth, out string) (string, error) {
-	s, err := eval.NewStager(rt, t.model, spec, t.job.Loss.Kind)
+func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, depth eval.Depth, out string) (string, error) {
+	s, err := eval.NewStager(rt, t.model, b.Spec, t.job.Loss.Kind)
 	if err != nil {
 		return "", err
 	}
 	defer s.Close()
-	one := models.NewBatch(1, spec)
+	one := models.NewBatch(1, b.Spec)
 	var values []float32
 	layers := make([]int64, b.N)
 	for i := range b.N {
@@ -98,8 +98,8 @@ func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, spec models.
 		values = append(values, last...)
 	}
 	name, shape := "actions", []int{b.N, len(values) / b.N}
-	if spec.Labels {
-		name, shape = "logits", []int{b.N, spec.Tokens, len(values) / b.N / spec.Tokens}
+	if n := b.Spec.Len(models.Labels, 0); n > 0 {
+		name, shape = "logits", []int{b.N, n, len(values) / b.N / n}
 	}
 	mean := 0.0
 	for _, l := range layers {
@@ -111,10 +111,9 @@ func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, spec models.
 
 // copySample makes dst, a batch of one, sample i of src.
 func copySample(dst, src *models.Batch, i int) {
-	part := func(d, s []float32) { copy(d, s[i*len(d):]) }
-	part(dst.Images, src.Images)
-	part(dst.Vision, src.Vision)
-	part(dst.Language, src.Language)
-	copy(dst.Tokens, src.Tokens[i*len(dst.Tokens):])
+	for k, d := range dst.Values {
+		copy(d.Floats, src.Values[k].Floats[i*len(d.Floats):])
+		copy(d.Ints, src.Values[k].Ints[i*len(d.Ints):])
+	}
 	dst.IDs[0] = src.IDs[i]
 }

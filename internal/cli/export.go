@@ -19,6 +19,7 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -195,7 +196,7 @@ func (e *exporter) config() ([]byte, error) {
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}
 	}
-	if t.Meta.Spec.Image[0] > 0 {
+	if t.Meta.Spec.Has(models.Images) {
 		x.Images = &imageScale{t.Meta.ImageMean, t.Meta.ImageStd}
 	}
 	if x.Model == nil { // a checkpoint that a worker rescued

@@ -93,7 +93,7 @@ func TestExport(t *testing.T) {
 	if err := json.Unmarshal(m.Data, &meta); err != nil {
 		t.Fatal(err)
 	}
-	if config.Format != exportFormat || config.DType != "float32" || config.Model.DModel != 32 || config.Model.VocabSize != meta.VocabSize || config.Inputs != meta.Spec ||
+	if config.Format != exportFormat || config.DType != "float32" || config.Model.DModel != 32 || config.Model.VocabSize != meta.VocabSize || !config.Inputs.Equal(meta.Spec) ||
 		strings.Join(config.Vocabulary, " ") != strings.Join(meta.Vocab, " ") || config.Actions == nil || config.Actions.Mode != "mean_std" || config.Images == nil ||
 		config.Checkpoint.Step != 4 || config.Checkpoint.SHA256 != trained {
 		t.Errorf("config.json:\n%s", b)

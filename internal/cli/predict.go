@@ -49,21 +49,21 @@ output also has layers I64 [N].`,
 			if sameFile(in, out) {
 				return usagef("--out %s is the file of --inputs, which it would replace: give another", out)
 			}
-			b, spec, err := t.readInputs(c.Context(), c.ErrOrStderr(), in)
+			b, err := t.readInputs(c.Context(), c.ErrOrStderr(), in)
 			if err != nil {
 				return err
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
 			if depth != (eval.Depth{}) {
-				said, err := t.predictExits(rt, b, spec, depth, out)
+				said, err := t.predictExits(rt, b, depth, out)
 				if err != nil {
 					return err
 				}
 				fmt.Fprintln(c.OutOrStdout(), said)
 				return nil
 			}
-			prog, err := t.model.Program(rt, b.N, spec, models.ProgramOptions{Loss: t.job.Loss.Kind, Forward: true})
+			prog, err := t.model.Program(rt, b.N, b.Spec, models.ProgramOptions{Loss: t.job.Loss.Kind, Forward: true})
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ output also has layers I64 [N].`,
 			prog.SetStep(0, 0, false)
 			prog.Forward()
 			name := "actions"
-			if spec.Labels {
+			if b.Spec.Has(models.Labels) {
 				name = "logits"
 			}
 			return writeOutputs(out, name, prog.Output())
@@ -92,30 +92,15 @@ output also has layers I64 [N].`,
 
 // readInputs makes one batch of all of a file's samples, and writes to warn what
 // is odd about them. Targets, which the file need not have, stay zero.
-func (t *trained) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, models.Spec, error) {
-	cfg := t.model.Config()
-	needs := data.NeedsOf(t.job.Model.Options)
-	needs.VocabSize, needs.VisionDim, needs.LanguageDim = cfg.VocabSize, cfg.VisionDim, cfg.LanguageDim
-	in, err := data.ReadInputs(ctx, path, needs, t.job.Data.Layout, t.meta)
+func (t *trained) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
+	b, findings, err := data.ReadInputs(ctx, path, t.model.Config().Wants(), t.job.Data.Layout, t.meta)
 	if err != nil {
-		return nil, models.Spec{}, fmt.Errorf("the inputs: %w", err)
+		return nil, fmt.Errorf("the inputs: %w", err)
 	}
-	for _, f := range in.Findings {
+	for _, f := range findings {
 		fmt.Fprintln(warn, "warning: the inputs: "+f.String())
 	}
-	spec := t.model.Spec(in.T)
-	if needs.Features {
-		spec.Vision, spec.Language = in.VisionShape, in.LanguageShape
-	}
-	b := models.NewBatch(in.N, spec)
-	copy(b.Images, in.Images)
-	copy(b.Tokens, in.Tokens)
-	copy(b.Vision, in.Vision)
-	copy(b.Language, in.Language)
-	for i := range b.IDs {
-		b.IDs[i] = uint64(i)
-	}
-	return b, spec, nil
+	return b, nil
 }
 
 // sameFile says that both paths name one file that is there.

@@ -140,7 +140,10 @@ func classify(rt *tensor.Runtime, m *models.Model, images, actions []float32) (f
 		return 0, err
 	}
 	defer p.Close()
-	if err := p.Load(&models.Batch{N: n, IDs: make([]uint64, n), Images: images, Actions: actions}); err != nil {
+	b := models.NewBatch(n, m.Spec(0))
+	copy(b.Floats(models.Images), images)
+	copy(b.Floats(models.Actions), actions)
+	if err := p.Load(b); err != nil {
 		return 0, err
 	}
 	p.SetStep(0, 0, false)

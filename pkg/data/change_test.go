@@ -16,6 +16,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // indexOf makes an index whose samples are letters: those in capitals are held out.
@@ -96,7 +97,7 @@ func FuzzDecodeIndex(f *testing.F) {
 }
 
 // reopen opens cfg as a run that was trained on was goes on with it.
-func reopen(t *testing.T, cfg job.Data, needs Needs, was Dataset) (Dataset, error) {
+func reopen(t *testing.T, cfg job.Data, needs models.Spec, was Dataset) (Dataset, error) {
 	t.Helper()
 	x, err := was.Index(context.Background())
 	if err != nil {
@@ -106,7 +107,7 @@ func reopen(t *testing.T, cfg job.Data, needs Needs, was Dataset) (Dataset, erro
 	return OpenContext(context.Background(), cfg, needs, 1, ".", &m, Watch{Other: true, Former: x})
 }
 
-func mustOpen(t *testing.T, cfg job.Data, needs Needs, meta *Meta) Dataset {
+func mustOpen(t *testing.T, cfg job.Data, needs models.Spec, meta *Meta) Dataset {
 	t.Helper()
 	d, err := Open(cfg, needs, 1, ".", meta)
 	if err != nil {
@@ -129,7 +130,7 @@ func TestHeldoutSplitSurvivesAChange(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out = append(out, x.Action[0])
+			out = append(out, actionOf(x)[0])
 		}
 		return out
 	}
@@ -261,7 +262,7 @@ func TestEveryHeldoutEpisodeIsGone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		held[s.Action[0]] = true
+		held[actionOf(s)[0]] = true
 	}
 	var kept []byte
 	for i, l := range lines {
@@ -314,7 +315,7 @@ func TestHeldNow(t *testing.T) {
 func TestChangedRows(t *testing.T) {
 	v := ramp(3 * 4)
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
-	cfg, needs := job.Data{Kind: "tensors", Path: path}, Needs{Image: [3]int{1, 2, 2}}
+	cfg, needs := job.Data{Kind: "tensors", Path: path}, models.Spec{pictures(1, 2, 2)}
 	was := mustOpen(t, cfg, needs, nil)
 	v[9]++
 	cfg.Path = writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
@@ -395,7 +396,7 @@ func TestSkip(t *testing.T) {
 	v := ramp(3 * 4)
 	v[5] = float32(nan())
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
-	if d := mustOpen(t, job.Data{Kind: "tensors", Path: path, Skip: []int{1}}, Needs{Image: [3]int{1, 2, 2}}, nil); d.Meta().Train != 2 {
+	if d := mustOpen(t, job.Data{Kind: "tensors", Path: path, Skip: []int{1}}, models.Spec{pictures(1, 2, 2)}, nil); d.Meta().Train != 2 {
 		t.Errorf("%d rows", d.Meta().Train)
 	}
 	c, err := reopen(t, job.Data{Kind: "rlds", Path: rlds.Path, Camera: "image_0", Skip: []int{1}}, vlaNeeds, a)

@@ -10,22 +10,33 @@ import (
 
 // The wire form of a micro-batch's samples, all integers little-endian:
 //
-//	"VLSB"  u16 version 2  u16 zero  u64 step  u32 micro-batch  u32 count
+//	"VLSB"  u16 version 3  u16 zero  u64 step  u32 micro-batch  u32 count
 //	count × sample:
-//	  u64 id  u32 image height  u32 image width
-//	  9 × (u32 number of elements, elements):
-//	     origin u8 · encoded u8 · rgb u8 · floats f32 · tokens i32 · action f32 · labels i32 · vision f32 · language f32
+//	  u64 id  u32 number of bytes, origin  u32 features
+//	  features × (u32 form  u32 height  u32 width  u32 number of elements, elements)
 //	u32 CRC-32C of all bytes before it
+//
+// Features stand in the order of the data's Spec. Height and width are of
+// pictures, and 0 elsewhere.
 const (
 	codecMagic   = "VLSB"
-	codecVersion = 2
+	codecVersion = 3
 	codecHeader  = 24
-	codecSample  = 16 + 4*codecFields
-	codecFields  = 9
+	codecSample  = 16 // least bytes of a sample
+	codecFeature = 16 // and of a feature
 
 	// MaxWireSamples and MaxWireBytes bound what DecodeSamples accepts.
 	MaxWireSamples = 1 << 16
 	MaxWireBytes   = 1 << 30
+)
+
+// The forms of a feature's elements.
+const (
+	formNothing uint32 = iota // no element
+	formEncoded               // u8, a picture's file
+	formRGB                   // u8, [H, W, 3]
+	formFloats                // f32
+	formInts                  // i32
 )
 
 // ErrCorrupt is wrapped by every error of DecodeSamples.
@@ -47,17 +58,11 @@ func EncodeSamples(dst []byte, step uint64, m int, samples []Sample) []byte {
 	for i := range samples {
 		s := &samples[i]
 		dst = le.AppendUint64(dst, s.ID)
-		dst = le.AppendUint32(dst, uint32(s.Image.H))
-		dst = le.AppendUint32(dst, uint32(s.Image.W))
-		dst = putBytes(dst, []byte(s.Origin))
-		dst = putBytes(dst, s.Image.Encoded)
-		dst = putBytes(dst, s.Image.RGB)
-		dst = putFloats(dst, s.Image.Floats)
-		dst = putInts(dst, s.Tokens)
-		dst = putFloats(dst, s.Action)
-		dst = putInts(dst, s.Labels)
-		dst = putFloats(dst, s.Vision)
-		dst = putFloats(dst, s.Language)
+		dst = putBytes(dst, s.Origin)
+		dst = le.AppendUint32(dst, uint32(len(s.Values)))
+		for k := range s.Values {
+			dst = s.Values[k].encode(dst)
+		}
 	}
 	return le.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }
@@ -77,7 +82,7 @@ func DecodeSamples(b []byte) (step uint64, m int, samples []Sample, err error) {
 		return bad("it begins with %q, not %q", b[:4], codecMagic)
 	}
 	if v := le.Uint16(b[4:]); v != codecVersion || le.Uint16(b[6:]) != 0 {
-		return bad("wire version %d; this program speaks %d", v, codecVersion)
+		return bad("wire version %d; this program speaks %d: run the same release on both sides", v, codecVersion)
 	}
 	body := b[:len(b)-4]
 	if got, want := crc32.Checksum(body, castagnoli), le.Uint32(b[len(b)-4:]); got != want {
@@ -90,23 +95,24 @@ func DecodeSamples(b []byte) (step uint64, m int, samples []Sample, err error) {
 		return bad("%d samples in %d bytes", n, len(b))
 	}
 	samples = make([]Sample, n)
+	var values []Value // of all samples, in one piece as long as they have the first's number of features
 	for i := range samples {
 		s := &samples[i]
 		s.ID = le.Uint64(r.take(8, 1))
-		h, w := le.Uint32(r.take(4, 1)), le.Uint32(r.take(4, 1))
-		if h > MaxImageSide || w > MaxImageSide {
-			return bad("sample %d has a picture of %d×%d", i, w, h)
+		s.Origin = string(r.take(r.count(), 1))
+		k := r.count()
+		if r.short || k > len(r.b)/codecFeature {
+			return bad("sample %d of %d runs past the end", i, n)
 		}
-		s.Image.H, s.Image.W = int(h), int(w)
-		s.Origin = string(r.bytes())
-		s.Image.Encoded = r.bytes()
-		s.Image.RGB = r.bytes()
-		s.Image.Floats = r.floats()
-		s.Tokens = r.ints()
-		s.Action = r.floats()
-		s.Labels = r.ints()
-		s.Vision = r.floats()
-		s.Language = r.floats()
+		if len(values) < k {
+			values = make([]Value, max(k, min((n-i)*k, len(r.b)/codecFeature)))
+		}
+		s.Values, values = values[:k:k], values[k:]
+		for j := range s.Values {
+			if err := s.Values[j].decode(&r); err != nil {
+				return bad("sample %d, feature %d: %v", i, j, err)
+			}
+		}
 		if r.short {
 			return bad("sample %d of %d runs past the end", i, n)
 		}
@@ -117,7 +123,61 @@ func DecodeSamples(b []byte) (step uint64, m int, samples []Sample, err error) {
 	return step, m, samples, nil
 }
 
-func putBytes(dst, v []byte) []byte {
+func (v *Value) encode(dst []byte) []byte {
+	le := binary.LittleEndian
+	form := formNothing
+	switch {
+	case len(v.Encoded) > 0:
+		form = formEncoded
+	case len(v.RGB) > 0:
+		form = formRGB
+	case len(v.Floats) > 0:
+		form = formFloats
+	case len(v.Ints) > 0:
+		form = formInts
+	}
+	dst = le.AppendUint32(le.AppendUint32(le.AppendUint32(dst, form), uint32(v.H)), uint32(v.W))
+	switch form {
+	case formEncoded:
+		return putBytes(dst, v.Encoded)
+	case formRGB:
+		return putBytes(dst, v.RGB)
+	case formFloats:
+		return putFloats(dst, v.Floats)
+	}
+	return putInts(dst, v.Ints)
+}
+
+func (v *Value) decode(r *reader) error {
+	form, h, w := uint32(r.count()), r.count(), r.count()
+	if h > MaxImageSide || w > MaxImageSide {
+		return fmt.Errorf("a picture of %d×%d", w, h)
+	}
+	v.H, v.W = h, w
+	switch form {
+	case formNothing:
+		if n := r.count(); n != 0 && !r.short {
+			return fmt.Errorf("%d elements of no form", n)
+		}
+		return nil
+	case formEncoded:
+		v.Encoded = r.bytes()
+	case formRGB:
+		v.RGB = r.bytes()
+	case formFloats:
+		v.Floats = r.floats()
+	case formInts:
+		v.Ints = r.ints()
+	default:
+		return fmt.Errorf("its form is %d; this program knows 0 to %d", form, formInts)
+	}
+	if !r.short && v.Encoded == nil && v.RGB == nil && v.Floats == nil && v.Ints == nil {
+		return fmt.Errorf("no elements of form %d", form)
+	}
+	return nil
+}
+
+func putBytes[T string | []byte](dst []byte, v T) []byte {
 	return append(binary.LittleEndian.AppendUint32(dst, uint32(len(v))), v...)
 }
 

@@ -12,10 +12,11 @@ import (
 
 func wireSamples() []Sample {
 	return []Sample{
-		{ID: 1 << 40, Origin: "a.jsonl:3", Image: Image{Encoded: []byte{1, 2, 3}}, Tokens: []int32{5, 0, -1}, Action: []float32{1.5, float32(math.Inf(-1)), math.SmallestNonzeroFloat32}},
-		{},
-		{ID: 2, Image: Image{RGB: []byte{9, 8, 7}, H: 1, W: 1}, Labels: []int32{math.MaxInt32}, Vision: []float32{0.1}, Language: []float32{-0.2, 3}},
-		{ID: 3, Image: Image{Floats: []float32{1, 2, 3, 4}, H: 2, W: 2}},
+		{ID: 1 << 40, Origin: "a.jsonl:3", Values: []Value{{Image: Image{Encoded: []byte{1, 2, 3}}}, {Ints: []int32{5, 0, -1}}, {Floats: []float32{1.5, float32(math.Inf(-1)), math.SmallestNonzeroFloat32}}}},
+		{Values: make([]Value, 3)},
+		{ID: 2, Values: []Value{{Image: Image{RGB: []byte{9, 8, 7}, H: 1, W: 1}}, {Ints: []int32{math.MaxInt32}}, {Floats: []float32{0.1}}, {Floats: []float32{-0.2, 3}}}},
+		{ID: 3, Values: []Value{{Floats: []float32{1, 2, 3, 4}, Image: Image{H: 2, W: 2}}}},
+		{ID: 4, Values: []Value{}},
 	}
 }
 
@@ -64,12 +65,17 @@ func reseal(b []byte) []byte {
 
 func TestCodecLimits(t *testing.T) {
 	b := EncodeSamples(nil, 1, 2, wireSamples())
+	first := codecHeader + 8 + 4 + len("a.jsonl:3") + 4 // feature of the first sample
 	for name, f := range map[string]func(b []byte){
 		"count too large":  func(b []byte) { binary.LittleEndian.PutUint32(b[20:], math.MaxUint32) },
 		"count too small":  func(b []byte) { binary.LittleEndian.PutUint32(b[20:], 1) },
-		"length too large": func(b []byte) { binary.LittleEndian.PutUint32(b[codecHeader+16:], math.MaxUint32) },
-		"huge picture":     func(b []byte) { binary.LittleEndian.PutUint32(b[codecHeader+8:], 1<<30) },
-		"version":          func(b []byte) { b[4] = 1 },
+		"origin too long":  func(b []byte) { binary.LittleEndian.PutUint32(b[codecHeader+8:], math.MaxUint32) },
+		"many features":    func(b []byte) { binary.LittleEndian.PutUint32(b[first-4:], math.MaxUint32) },
+		"no such form":     func(b []byte) { binary.LittleEndian.PutUint32(b[first:], 5) },
+		"nothing in it":    func(b []byte) { binary.LittleEndian.PutUint32(b[first:], formNothing) },
+		"huge picture":     func(b []byte) { binary.LittleEndian.PutUint32(b[first+4:], 1<<30) },
+		"length too large": func(b []byte) { binary.LittleEndian.PutUint32(b[first+12:], math.MaxUint32) },
+		"version":          func(b []byte) { b[4] = 2 },
 	} {
 		c := bytes.Clone(b)
 		f(c)

@@ -7,27 +7,34 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
-// Collator turns samples into batches: it decodes, resizes and normalises the
-// pictures, normalises the actions and copies the rest, checking every shape. It keeps scratch space
-// and is not safe for concurrent use.
+// Collator turns samples into batches, a feature at a time: it decodes, resizes
+// and normalises pictures, normalises numbers by their statistics and copies the
+// rest, checking every shape. It keeps scratch space and is not safe for
+// concurrent use.
 type Collator struct {
-	spec    models.Spec
-	resize  *Resizer // nil: no images, or given as floats
-	actions *Stats   // nil: they are used as they are
+	spec   models.Spec
+	resize []*Resizer // of each feature; nil: no picture, or given as values
+	stats  []*Stats   // of each feature; nil: used as it is
 }
 
 // NewCollator makes the Collator of a data set.
 func NewCollator(meta Meta) (*Collator, error) {
-	c := &Collator{spec: meta.Spec, actions: meta.Actions}
-	if im := meta.Spec.Image; im[0] > 0 {
+	c := &Collator{spec: meta.Spec, resize: make([]*Resizer, len(meta.Spec)), stats: make([]*Stats, len(meta.Spec))}
+	for i, f := range meta.Spec {
+		if f.Normalise {
+			c.stats[i] = meta.StatsOf(f.Name)
+		}
+		if f.Type != models.Image {
+			continue
+		}
 		if err := checkImageScale(meta.ImageMean, meta.ImageStd); err != nil {
 			return nil, err
 		}
-		if meta.Kind == "tensors" && im[0] != 3 && im[0] != 1 {
-			return c, nil // given as floats, of any number of channels
+		if meta.Kind == "tensors" && f.Shape[0] != 3 && f.Shape[0] != 1 {
+			continue // given as values, of any number of channels
 		}
 		var err error
-		if c.resize, err = NewResizer(im[0], im[1], im[2], meta.ImageMean, meta.ImageStd); err != nil {
+		if c.resize[i], err = NewResizer(f.Shape[0], f.Shape[1], f.Shape[2], meta.ImageMean, meta.ImageStd); err != nil {
 			return nil, err
 		}
 	}
@@ -37,37 +44,48 @@ func NewCollator(meta Meta) (*Collator, error) {
 // Collate fills b, which models.NewBatch made for len(samples) samples of the
 // data's Spec. Errors name the sample.
 func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
-	if len(samples) != b.N {
-		return fmt.Errorf("collate: %d samples for a batch of %d", len(samples), b.N)
+	if len(samples) != b.N || len(b.Values) != len(c.spec) {
+		return fmt.Errorf("collate: %d samples of %s for a batch of %d of %s", len(samples), c.spec, b.N, b.Spec)
 	}
-	s := c.spec
 	for i := range samples {
 		x := &samples[i]
 		b.IDs[i] = x.ID
-		if s.Image[0] > 0 {
-			size := s.Image[0] * s.Image[1] * s.Image[2]
-			if err := c.image(b.Images[i*size:(i+1)*size], x.Image); err != nil {
+		if len(x.Values) != len(c.spec) {
+			return &SampleError{x.ID, x.name(), fmt.Errorf("%d features; expected %s", len(x.Values), c.spec)}
+		}
+		for k := range c.spec {
+			if err := c.place(b, i, k, &x.Values[k]); err != nil {
 				return &SampleError{x.ID, x.name(), err}
 			}
 		}
-		labels := 0
-		if s.Labels {
-			labels = s.Tokens
+	}
+	return nil
+}
+
+// place writes feature k of sample i.
+func (c *Collator) place(b *models.Batch, i, k int, v *Value) error {
+	f := &c.spec[k]
+	n := f.Size()
+	switch f.Type {
+	case models.Token:
+		if len(v.Ints) != n {
+			return fmt.Errorf("%s has %d tokens, expected %d", f.Called(), len(v.Ints), n)
 		}
-		for _, err := range [...]error{
-			place(b.Tokens, i, x.Tokens, s.Tokens, "instruction tokens"),
-			place(b.Labels, i, x.Labels, labels, "labels"),
-			place(b.Actions, i, x.Action, s.Action, "action values"),
-			place(b.Vision, i, x.Vision, s.Vision[0]*s.Vision[1], "vision feature values"),
-			place(b.Language, i, x.Language, s.Language[0]*s.Language[1], "language feature values"),
-		} {
-			if err != nil {
-				return &SampleError{x.ID, x.name(), err}
-			}
+		copy(b.Values[k].Ints[i*n:(i+1)*n], v.Ints)
+	case models.Image:
+		return c.image(b.Values[k].Floats[i*n:(i+1)*n], k, v)
+	default:
+		if len(v.Floats) != n {
+			return fmt.Errorf("%s has %d values, expected %d", f.Called(), len(v.Floats), n)
 		}
-		if c.actions != nil && s.Action > 0 {
-			row := b.Actions[i*s.Action : (i+1)*s.Action]
-			c.actions.Normalize(row, row)
+		row := b.Values[k].Floats[i*n : (i+1)*n]
+		s := c.stats[k]
+		if s == nil {
+			copy(row, v.Floats)
+			return nil
+		}
+		for d := s.Dim(); len(row) > 0; row = row[d:] {
+			s.Normalize(row[:d], v.Floats[n-len(row):])
 		}
 	}
 	return nil
@@ -107,33 +125,23 @@ func withWayOn(err error) error {
 	return fmt.Errorf("%w; repair or replace it, or leave it out by data.skip: [%d]; then resume with --accept-data-change", err, e.ID)
 }
 
-// place copies row i of n values; a batch without the field takes none.
-func place[T any](dst []T, i int, src []T, n int, what string) error {
-	if n == 0 {
-		return nil
-	}
-	if len(src) != n {
-		return fmt.Errorf("%d %s, expected %d", len(src), what, n)
-	}
-	copy(dst[i*n:(i+1)*n], src)
-	return nil
-}
-
-func (c *Collator) image(dst []float32, img Image) error {
+func (c *Collator) image(dst []float32, k int, v *Value) error {
+	shape := c.spec[k].Shape
+	img := v.Image
 	switch {
-	case img.Floats != nil:
-		if im := c.spec.Image; img.H != im[1] || img.W != im[2] || len(img.Floats) != len(dst) {
-			return &ImageError{fmt.Errorf("%d values of a %d×%d picture, expected [%d, %d, %d]", len(img.Floats), img.W, img.H, im[0], im[1], im[2])}
+	case v.Floats != nil:
+		if img.H != shape[1] || img.W != shape[2] || len(v.Floats) != len(dst) {
+			return &ImageError{fmt.Errorf("%d values of a %d×%d picture, expected [%d, %d, %d]", len(v.Floats), img.W, img.H, shape[0], shape[1], shape[2])}
 		}
-		copy(dst, img.Floats)
+		copy(dst, v.Floats)
 		return nil
-	case c.resize == nil:
-		return &ImageError{fmt.Errorf("a picture file for a model of %d channels, which are given as values", c.spec.Image[0])}
+	case c.resize[k] == nil:
+		return &ImageError{fmt.Errorf("a picture file for a model of %d channels, which are given as values", shape[0])}
 	case img.Encoded != nil:
 		var err error
 		if img, err = DecodeImage(img.Encoded); err != nil {
 			return err
 		}
 	}
-	return c.resize.Apply(dst, img)
+	return c.resize[k].Apply(dst, img)
 }

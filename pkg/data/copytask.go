@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/vlaring/vlaring/internal/philox"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // The copy task: sequences of seq_len tokens, uniform in 1 … vocab-1 (0 is
@@ -17,10 +18,11 @@ const (
 )
 
 func openCopy(o *opening) (*set, error) {
-	if err := o.lacks("images", "actions", "features"); err != nil {
+	if err := o.has(models.Instruction, models.Labels); err != nil {
 		return nil, err
 	}
-	n, length, vocab := o.cfg.Episodes, o.cfg.SeqLen, o.needs.VocabSize
+	n, length, vocab := o.cfg.Episodes, o.cfg.SeqLen, o.vocabSize()
+	most := o.longest()
 	if n == 0 {
 		n = defaultCopyEpisodes
 	}
@@ -32,8 +34,8 @@ func openCopy(o *opening) (*set, error) {
 		return nil, fmt.Errorf("data.episodes is %d; it can be 1 to %d", n, maxEpisodes)
 	case length < 1 || length > 1<<20:
 		return nil, fmt.Errorf("data.seq_len is %d; it can be 1 to %d", length, 1<<20)
-	case o.needs.MaxTokens > 0 && length > o.needs.MaxTokens:
-		return nil, fmt.Errorf("data.seq_len is %d, model.max_len is %d", length, o.needs.MaxTokens)
+	case most > 0 && length > most:
+		return nil, fmt.Errorf("data.seq_len is %d, model.max_len is %d", length, most)
 	case vocab < 2:
 		return nil, fmt.Errorf("model.vocab_size is %d; the copy task needs it, and at least 2 (token 0 is padding)", vocab)
 	}
@@ -46,15 +48,19 @@ func openCopy(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta.Spec.Tokens, meta.Spec.Labels, meta.VocabSize = length, o.needs.Labels, vocab
+	meta.VocabSize = vocab
+	for i := range meta.Spec { // both are tokens
+		meta.Spec[i].Shape = []int{length}
+	}
 	get := func(i int) (Sample, error) {
-		s := Sample{ID: uint64(i), Tokens: make([]int32, length)}
+		tokens := make([]int32, length)
 		st := philox.Stream{Seed: o.seed, Purpose: philox.CopyTask, Sample: uint64(i)}
-		for t := range s.Tokens {
-			s.Tokens[t] = int32(1 + st.Intn(uint32(t), vocab-1))
+		for t := range tokens {
+			tokens[t] = int32(1 + st.Intn(uint32(t), vocab-1))
 		}
-		if meta.Spec.Labels {
-			s.Labels = append([]int32(nil), s.Tokens...)
+		s := Sample{ID: uint64(i), Values: make([]Value, len(meta.Spec))}
+		for k := range s.Values { // tokens, and labels that are the same
+			s.Values[k].Ints = tokens
 		}
 		return s, nil
 	}

@@ -2,6 +2,7 @@ package data
 
 import (
 	"context"
+	"maps"
 
 	"github.com/vlaring/vlaring/pkg/models"
 )
@@ -10,16 +11,17 @@ import (
 // checkpoint keeps: it makes another machine, another day or an evaluation
 // turn the same raw sample into the same numbers.
 type Meta struct {
-	Kind        string      `json:"kind"`
-	Fingerprint string      `json:"fingerprint"` // SHA-256 of the content (files) or of the recipe (synthetic)
-	Spec        models.Spec `json:"spec"`
-	Train       int         `json:"train"`           // samples in the training split
-	Heldout     int         `json:"heldout"`         // samples in the held-out split
-	Vocab       []string    `json:"vocab,omitempty"` // token id → word; 0 is padding, 1 unknown; nil where tokens are given as numbers
-	VocabSize   int         `json:"vocab_size"`      // tokens are in [0, VocabSize)
-	Actions     *Stats      `json:"actions,omitempty"`
-	ImageMean   [3]float32  `json:"image_mean"`
-	ImageStd    [3]float32  `json:"image_std"`
+	Kind        string            `json:"kind"`
+	Fingerprint string            `json:"fingerprint"` // SHA-256 of the content (files) or of the recipe (synthetic)
+	Spec        models.Spec       `json:"spec"`
+	Train       int               `json:"train"`           // samples in the training split
+	Heldout     int               `json:"heldout"`         // samples in the held-out split
+	Vocab       []string          `json:"vocab,omitempty"` // token id → word; 0 is padding, 1 unknown; nil where tokens are given as numbers
+	VocabSize   int               `json:"vocab_size"`      // tokens are in [0, VocabSize)
+	Actions     *Stats            `json:"actions,omitempty"`
+	Stats       map[string]*Stats `json:"stats,omitempty"` // of other features that are normalised, by name; see StatsOf
+	ImageMean   [3]float32        `json:"image_mean"`
+	ImageStd    [3]float32        `json:"image_std"`
 
 	// Of a run that went on with changed data; see Accept.
 	Held    []int    `json:"held,omitzero"`     // the held-out episodes, from 0, where the job's choice would be another now; empty, not nil, where nobody is left
@@ -27,7 +29,30 @@ type Meta struct {
 	Changes []Change `json:"changes,omitempty"` // oldest first
 }
 
-// Stats are the training split's action statistics, in physical units, [A] each.
+// StatsOf returns the statistics of the feature called name; nil where there
+// are none, and its numbers are used as they are.
+func (m *Meta) StatsOf(name string) *Stats {
+	if name == models.Actions {
+		return m.Actions
+	}
+	return m.Stats[name]
+}
+
+// setStats keeps the statistics of the feature called name.
+func (m *Meta) setStats(name string, s *Stats) {
+	if name == models.Actions {
+		m.Actions = s
+		return
+	}
+	m.Stats = maps.Clone(m.Stats) // a given Meta may share it
+	if m.Stats == nil {
+		m.Stats = map[string]*Stats{}
+	}
+	m.Stats[name] = s
+}
+
+// Stats are the training split's statistics of a feature of numbers, such as
+// the actions: in physical units, one value for each place of its last axis.
 type Stats struct {
 	Mode  string    `json:"mode"` // none | mean_std | min_max | quantile
 	Names []string  `json:"names"`
@@ -43,25 +68,26 @@ type Stats struct {
 
 // Sample is one sample on its way to a batch: compact, and the unit that the
 // coordinator delivers to workers that do not hold the data. EncodeSamples and
-// DecodeSamples are the wire form. A Sample and its slices belong to whoever
-// asked for it.
+// DecodeSamples are the wire form. Its values are to be read only: several
+// samples may share them.
 type Sample struct {
-	ID       uint64 // place in the whole data set, both splits; names the sample's random numbers
-	Origin   string // file and record or line, for messages
-	Image    Image
-	Tokens   []int32   // padded to Spec.Tokens
-	Action   []float32 // in physical units; the Collator normalises it
-	Labels   []int32
-	Vision   []float32
-	Language []float32
+	ID     uint64  // place in the whole data set, both splits; names the sample's random numbers
+	Origin string  // file and record or line, for messages
+	Values []Value // of Meta.Spec's features, in their order
 }
 
-// Image is a picture in one of three forms.
+// Value is one feature of a sample, in one of these forms.
+type Value struct {
+	Image            // a picture
+	Floats []float32 // numbers in physical units, which the Collator normalises; or a picture's C·H·W values, used as they are
+	Ints   []int32   // tokens, padded to the feature's length
+}
+
+// Image is a picture in one of two forms.
 type Image struct {
-	Encoded []byte    // PNG or JPEG file bytes, or
-	RGB     []byte    // H·W·3 bytes, or
-	Floats  []float32 // C·H·W values, used as they are (tensors source)
-	H, W    int       // of RGB and Floats
+	Encoded []byte // PNG or JPEG file bytes, or
+	RGB     []byte // H·W·3 bytes
+	H, W    int    // of RGB, and of a picture that is given as values
 }
 
 // Source is one split of a data set. Implementations are safe for concurrent

@@ -9,11 +9,12 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/data/feedtest"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 func copySamples(t *testing.T) data.Source {
 	t.Helper()
-	d, err := data.Open(job.Data{Kind: "copy", Episodes: 50, SeqLen: 6}, data.Needs{Tokens: true, Labels: true, VocabSize: 10}, 5, "", nil)
+	d, err := data.Open(job.Data{Kind: "copy", Episodes: 50, SeqLen: 6}, models.Config{Kind: models.Encoder, VocabSize: 10}.Wants(), 5, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

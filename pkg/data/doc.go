@@ -11,7 +11,7 @@
 //
 // The smallest use:
 //
-//	d, err := data.Open(job.Data, data.NeedsOf(job.Model.Options), job.Seed, dir, nil)
+//	d, err := data.Open(job.Data, data.WantsOf(job.Model.Options), job.Seed, dir, nil)
 //	order := data.Order{Seed: job.Seed, N: d.Meta().Train, Global: 64, Micro: 8, Shuffle: true}
 //	feed, err := data.NewLocalFeed(d.Train(), order)
 //	p, err := data.NewPrefetcher(feed, d.Meta(), order.Micro, 4, data.Range{Start: step, Lo: 0, Hi: order.Micros()})

@@ -35,7 +35,7 @@ type column struct {
 }
 
 // measureColumns looks at both splits.
-func measureColumns(dim int, train, held actionRows) []column {
+func measureColumns(dim int, train, held floatRows) []column {
 	out := make([]column, dim)
 	col := make([]float32, train.n)
 	for d := range out {
@@ -166,7 +166,7 @@ func farther(from, lo float64, loAt int, hi float64, hiAt int) (float64, int) {
 
 // findScales notes them as findings. Dimensions that are one value each, as
 // those that pad an action are, share one.
-func (o *opening) findScales(s *Stats, train, held actionRows) {
+func (o *opening) findScales(s *Stats, train, held floatRows) {
 	if train.n == 0 { // which is refused elsewhere
 		return
 	}

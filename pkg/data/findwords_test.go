@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // wordsFolder is a folder whose eight instructions are one café in two forms,
@@ -34,8 +35,8 @@ func findingsOf(d Dataset, kind string) (out []string) {
 }
 
 func TestFindingsOfWords(t *testing.T) {
-	n := vlaNeeds
-	n.ActionDim = 1
+	n := vlaNeeds.Clone()
+	n.Find(models.Actions).Shape[0] = 1
 	d, err := Open(job.Data{Kind: "folder", Path: wordsFolder(t)}, n, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)

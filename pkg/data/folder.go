@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"path/filepath"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // ManifestName is the file that lists a folder's samples, one JSON object a line:
@@ -26,8 +28,11 @@ const (
 )
 
 func openFolder(o *opening) (*set, error) {
-	if err := o.lacks("labels", "features"); err != nil {
+	if err := o.has(models.Images, models.Instruction, models.Actions); err != nil {
 		return nil, err
+	}
+	for _, f := range manifestWants() {
+		o.calls(f.Name, manifestKey(f.Name))
 	}
 	dir, err := o.file()
 	if err != nil {
@@ -109,7 +114,7 @@ func (o *opening) readManifest(root *folderRoot, path string) (*table, string, e
 		}
 		return s
 	}
-	t.image = func(i int) (Image, error) {
+	t.picture(models.Images).read = func(i int) (Image, error) {
 		file, err := root.read(images[i])
 		if err == nil {
 			_, _, err = CheckImage(file)
@@ -139,7 +144,7 @@ type manifestScan struct {
 // line adds the sample of a line. All of it is read before any of it is kept.
 func (s *manifestScan) line(line int, text []byte) error {
 	o, t := s.o, s.table
-	l, err := parseManifestLine(text, o.needs)
+	l, err := parseManifestLine(text, o.wants)
 	if err != nil {
 		return err
 	}
@@ -150,14 +155,15 @@ func (s *manifestScan) line(line int, text []byte) error {
 	if i >= maxSamples {
 		return fmt.Errorf("more than %d samples", maxSamples)
 	}
-	if o.needs.Actions && i > 0 && len(l.action) != t.dim {
-		return fmt.Errorf("action has %d values, the first line's has %d", len(l.action), t.dim)
+	if n := t.float(models.Actions).dim; o.wants.Has(models.Actions) && i > 0 && len(l.action) != n {
+		return fmt.Errorf("action has %d values, the first line's has %d", len(l.action), n)
 	}
-	if o.needs.Image[0] > 0 {
+	if o.wants.Has(models.Images) {
+		p := t.picture(models.Images)
 		switch {
 		case o.lenient():
 		case o.skips(i):
-			t.sums = append(t.sums, 0)
+			p.sums = append(p.sums, 0)
 		default:
 			file, err := s.root.read(l.image)
 			if err == nil {
@@ -168,7 +174,7 @@ func (s *manifestScan) line(line int, text []byte) error {
 			}
 			s.fp.h.Write(file)
 			s.fp.add("size", len(file))
-			t.sums = append(t.sums, crc32.Checksum(file, castagnoli))
+			p.sums = append(p.sums, crc32.Checksum(file, castagnoli))
 		}
 		s.images = append(s.images, l.image)
 	}
@@ -186,12 +192,12 @@ func (s *manifestScan) line(line int, text []byte) error {
 	}
 	t.episode = append(t.episode, ep)
 	s.lines = append(s.lines, line)
-	if o.needs.Tokens {
+	if o.wants.Has(models.Instruction) {
 		t.text = append(t.text, s.texts.add(l.instruction))
 	}
-	if o.needs.Actions {
-		t.dim = len(l.action)
-		t.actions = append(t.actions, l.action...)
+	if o.wants.Has(models.Actions) {
+		a := t.float(models.Actions)
+		a.dim, a.rows = len(l.action), append(a.rows, l.action...)
 	}
 	return nil
 }

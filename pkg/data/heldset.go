@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vlaring/vlaring/pkg/job"
@@ -177,13 +178,19 @@ func join(train, held *set, fingerprint string) *set {
 
 // joinTables is what two tables know, for summaries; it reads no pictures.
 func joinTables(a, b *table) *table {
-	t := &table{eps: a.eps + b.eps, dim: a.dim, labels: a.labels, camera: a.camera,
-		episode: append([]int32(nil), a.episode...), actions: append(append([]float32(nil), a.actions...), b.actions...)}
+	t := &table{eps: a.eps + b.eps, camera: a.camera, episode: append([]int32(nil), a.episode...)}
+	for name, x := range a.floats {
+		if y := b.floats[name]; y != nil {
+			*t.float(name) = floatColumn{x.dim, slices.Concat(x.rows, y.rows), x.labels}
+		}
+	}
+	for name, x := range a.pictures {
+		if y := b.pictures[name]; y != nil && len(x.sums) > 0 && len(y.sums) > 0 {
+			t.picture(name).sums = slices.Concat(x.sums, y.sums)
+		}
+	}
 	for _, e := range b.episode {
 		t.episode = append(t.episode, int32(a.eps)+e)
-	}
-	if len(a.sums) > 0 && len(b.sums) > 0 {
-		t.sums = append(append([]uint32(nil), a.sums...), b.sums...)
 	}
 	if a.numbers != nil || b.numbers != nil {
 		for _, x := range []*table{a, b} {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // physical are the first action values of a source, in physical units.
@@ -23,7 +24,7 @@ func physical(t *testing.T, s Source) (out []float32) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, x.Action[0])
+		out = append(out, actionOf(x)[0])
 	}
 	return out
 }
@@ -104,11 +105,11 @@ func TestHeldoutSplit(t *testing.T) {
 		t.Errorf("held out %v", got)
 	}
 	checkErrors(t, cfg, formNeeds, map[string]errorCase{
-		"unknown":    {func(c *job.Data, _ *Needs) { c.Holdout.Split = "test" }, []string{`data.holdout.split: data.split is "test"`, "names the splits train, val"}},
-		"the same":   {func(c *job.Data, _ *Needs) { c.Holdout.Split = "train" }, []string{"data.split and data.holdout.split together", "has some episodes of split train twice"}},
-		"overlap":    {func(c *job.Data, _ *Needs) { c.Split, c.Holdout.Split = "train[:2]", "train[1:]" }, []string{"has some episodes of split train twice"}},
-		"and a part": {func(c *job.Data, _ *Needs) { c.Holdout.Fraction = 0.1 }, []string{"give one of them"}},
-		"itself":     {func(c *job.Data, _ *Needs) { c.Holdout = job.Holdout{Path: path} }, []string{"twice"}},
+		"unknown":    {func(c *job.Data, _ *models.Spec) { c.Holdout.Split = "test" }, []string{`data.holdout.split: data.split is "test"`, "names the splits train, val"}},
+		"the same":   {func(c *job.Data, _ *models.Spec) { c.Holdout.Split = "train" }, []string{"data.split and data.holdout.split together", "has some episodes of split train twice"}},
+		"overlap":    {func(c *job.Data, _ *models.Spec) { c.Split, c.Holdout.Split = "train[:2]", "train[1:]" }, []string{"has some episodes of split train twice"}},
+		"and a part": {func(c *job.Data, _ *models.Spec) { c.Holdout.Fraction = 0.1 }, []string{"give one of them"}},
+		"itself":     {func(c *job.Data, _ *models.Spec) { c.Holdout = job.Holdout{Path: path} }, []string{"twice"}},
 	})
 }
 
@@ -123,7 +124,7 @@ func TestHeldoutPath(t *testing.T) {
 	other := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1}}, "test": {{2}}})
 	for name, c := range map[string]struct {
 		cfg         job.Data
-		needs       Needs
+		needs       models.Spec
 		train, held []float32
 	}{
 		"rlds": {job.Data{Kind: "rlds", Path: formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2}}}), Holdout: job.Holdout{Path: other}},
@@ -132,7 +133,7 @@ func TestHeldoutPath(t *testing.T) {
 			formNeeds, []float32{0, 1}, []float32{0, 1}},
 		"folder": {job.Data{Kind: "folder", Path: folderOf(t, 3), Holdout: job.Holdout{Path: folderOf(t, 2)}}, folderNeeds, []float32{0, 1, 2}, []float32{0, 1}},
 		"tensors": {job.Data{Kind: "tensors", Path: tensorsOf("a", 5, 6), Holdout: job.Holdout{Path: tensorsOf("b", 7)}},
-			Needs{Image: [3]int{3, 2, 2}, Actions: true}, []float32{5, 6}, []float32{7}},
+			models.Spec{pictures(3, 2, 2), acts(0)}, []float32{5, 6}, []float32{7}},
 	} {
 		d, err := Open(c.cfg, c.needs, 1, base, nil)
 		if err != nil {
@@ -164,8 +165,8 @@ func TestHeldoutPath(t *testing.T) {
 	write(t, wide, ManifestName, []byte(`{"image": "0.png", "instruction": "go", "action": [1, 2, 3]}`))
 	train := folderOf(t, 2)
 	rel, _ := filepath.Rel(base, train)
-	at := func(path string) func(*job.Data, *Needs) {
-		return func(c *job.Data, _ *Needs) { c.Holdout.Path = path }
+	at := func(path string) func(*job.Data, *models.Spec) {
+		return func(c *job.Data, _ *models.Spec) { c.Holdout.Path = path }
 	}
 	checkErrors(t, job.Data{Kind: "folder", Path: train}, folderNeeds, map[string]errorCase{
 		"other features": {at(wide), []string{"the held-out set (data.holdout.path " + wide + "), which must have the training set's features: actions have 3 dimensions, the statistics of the training set are of 2"}},

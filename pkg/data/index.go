@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"slices"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // Index is what a run keeps of the samples that it is trained on, so that a
@@ -155,8 +158,16 @@ func (d *set) Index(ctx context.Context) (*Index, error) {
 	var b []byte
 	for i := range x.Entries {
 		e := &x.Entries[i]
-		if t.sums != nil {
-			e.Picture = t.sums[i]
+		first := true
+		for _, f := range d.meta.Spec {
+			p := t.pictures[f.Name]
+			switch {
+			case p == nil || p.sums == nil:
+			case first:
+				e.Picture, first = p.sums[i], false
+			default:
+				e.Picture = crc32.Update(e.Picture, castagnoli, binary.LittleEndian.AppendUint32(nil, p.sums[i]))
+			}
 		}
 		b = b[:0]
 		if t.text != nil {
@@ -165,8 +176,10 @@ func (d *set) Index(ctx context.Context) (*Index, error) {
 		if t.numbers != nil {
 			b = binary.LittleEndian.AppendUint64(append(b, 0), uint64(t.numbers[t.episode[i]]))
 		}
-		if t.dim > 0 {
-			b = putFloats(b, t.action(i))
+		for _, f := range d.meta.Spec {
+			if c := t.floats[f.Name]; c != nil {
+				b = putFloats(b, c.row(i))
+			}
 		}
 		e.Rest = crc32.Checksum(b, castagnoli)
 		e.Place = t.short(i, t.frame(i))
@@ -177,6 +190,17 @@ func (d *set) Index(ctx context.Context) (*Index, error) {
 // indexRows reads every sample of a source without a table.
 func (d *set) indexRows(ctx context.Context, x *Index) error {
 	name := filepath.Base(d.about.path)
+	pictures := []string{models.Images, models.VisionFeatures, models.LanguageFeatures}
+	rest := []string{models.Actions, models.Instruction, models.Labels}
+	for _, f := range d.meta.Spec {
+		switch {
+		case slices.Contains(pictures, f.Name) || slices.Contains(rest, f.Name):
+		case f.Role == models.Input && f.Type != models.Token:
+			pictures = append(pictures, f.Name)
+		default:
+			rest = append(rest, f.Name)
+		}
+	}
 	var b []byte
 	for i := range x.Entries {
 		if ctx.Err() != nil {
@@ -187,11 +211,28 @@ func (d *set) indexRows(ctx context.Context, x *Index) error {
 			return err
 		}
 		e := &x.Entries[i]
-		b = putFloats(putFloats(putFloats(b[:0], s.Image.Floats), s.Vision), s.Language)
+		b = putFeatures(b[:0], d.meta.Spec, s, pictures)
 		e.Picture = crc32.Checksum(b, castagnoli)
-		b = putInts(putInts(putFloats(b[:0], s.Action), s.Tokens), s.Labels)
+		b = putFeatures(b[:0], d.meta.Spec, s, rest)
 		e.Rest = crc32.Checksum(b, castagnoli)
 		e.Place = fmt.Sprintf("%s row %d", name, i)
 	}
 	return nil
+}
+
+// putFeatures adds the values of features to b, and an empty list of those that
+// the data does not have.
+func putFeatures(b []byte, spec models.Spec, s Sample, names []string) []byte {
+	for _, name := range names {
+		var v Value
+		if i := spec.Index(name); i >= 0 {
+			v = s.Values[i]
+		}
+		if v.Ints != nil {
+			b = putInts(b, v.Ints)
+		} else {
+			b = putFloats(b, v.Floats)
+		}
+	}
+	return b
 }

@@ -3,97 +3,111 @@ package data
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
-// Inputs are the samples of a file for a trained model, without targets.
-type Inputs struct {
-	N                int
-	Images           []float32 // [N, C, H, W]
-	Tokens           []int32   // [N, T]
-	T                int
-	Vision, Language []float32 // [N, P, Dv], [N, Tl, Dl]
-	VisionShape      [2]int    // P, Dv
-	LanguageShape    [2]int    // Tl, Dl
-	Findings         []Finding
-}
-
-// ReadInputs reads the inputs that a model needs from a safetensors file: the
+// ReadInputs reads the inputs that a model wants from a safetensors file: the
 // tensors of a tensors source, in the same types, checked and converted the
 // same way. Bytes of pictures are normalised as meta says that training did;
 // float values are used as they are. layout decides where the layout of pictures
-// is ambiguous.
-func ReadInputs(ctx context.Context, path string, needs Needs, layout string, meta Meta) (in Inputs, err error) {
-	o := &opening{ctx: ctx, cfg: job.Data{Kind: "tensors", Path: path, Layout: layout}, needs: needs, path: path}
-	o.needs.Actions, o.needs.Labels = false, false // targets are not read
+// is ambiguous. The batch has all samples of the file, numbered from 0; targets,
+// which the file need not have, are zeros.
+func ReadInputs(ctx context.Context, path string, wants models.Spec, layout string, meta Meta) (*models.Batch, []Finding, error) {
+	o := &opening{ctx: ctx, cfg: job.Data{Kind: "tensors", Path: path, Layout: layout}, path: path}
+	for _, f := range wants {
+		if f.Role == models.Input {
+			o.wants = append(o.wants, f)
+		}
+	}
 	t, err := openTensorFile(path)
 	if err != nil {
-		return in, err
+		return nil, nil, err
 	}
 	t.fixed = true
 	defer t.f.Close()
-	read := func(x *tensorRows) ([]float32, error) {
-		r, err := o.scan(x, nil)
+	spec, values := wants.Clone(), make([]models.Column, len(wants))
+	for k, f := range wants {
+		if f.Role != models.Input {
+			continue
+		}
+		values[k], err = o.input(t, f, meta)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if x.c > 0 {
-			o.findRange(x, r, meta.ImageMean, meta.ImageStd)
+		info, _ := t.f.Tensor(f.Name)
+		if f.Type != models.Image { // those are as the model wants them, whatever the layout
+			spec[k].Shape = slices.Clone(info.Shape[1:])
 		}
-		all := make([]float32, 0, t.n*x.size)
-		for i := range t.n {
-			row, err := x.read(i)
-			if err != nil {
-				return nil, fmt.Errorf("%s: row %d: %w", path, i, err)
-			}
-			all = append(all, row...)
-		}
-		return all, nil
 	}
-	if im := needs.Image; im[0] > 0 {
-		x, ambiguous, err := t.images(im, layout)
-		if err != nil && layout != "" { // the job's is of another file
-			x, ambiguous, err = t.images(im, "")
+	if f := spec.Find(models.Labels); f != nil {
+		f.Shape = []int{spec.Len(models.Instruction, 0)}
+	}
+	b := &models.Batch{N: t.n, IDs: make([]uint64, t.n), Spec: spec, Values: values}
+	for i := range b.IDs {
+		b.IDs[i] = uint64(i)
+	}
+	for k, f := range spec {
+		if f.Role == models.Target {
+			b.Values[k] = models.NewBatch(t.n, spec[k:k+1]).Values[0]
+		}
+	}
+	return b, o.findings, nil
+}
+
+// input reads all rows of a feature.
+func (o *opening) input(t *tensorFile, f models.Feature, meta Meta) (c models.Column, err error) {
+	var x *tensorRows
+	switch f.Type {
+	case models.Token:
+		s, err := t.shape(f.Name, "[N, T]", wholeTypes(), -1, -1)
+		if err != nil {
+			return c, err
+		}
+		tokens, err := t.whole(f.Name, s[1])
+		if err == nil {
+			_, err = o.vocab(t, f.Name, tokens, s[1], f.Vocab, 0)
+		}
+		return models.Column{Ints: narrow(tokens)}, err
+	case models.Image:
+		var ambiguous bool
+		x, ambiguous, err = t.images(f, o.cfg.Layout)
+		if err != nil && o.cfg.Layout != "" { // the job's is of another file
+			x, ambiguous, err = t.images(f, "")
 		}
 		if err != nil {
-			return in, err
+			return c, err
 		}
-		if ambiguous && layout == "" {
-			o.find("layout", path, "give pictures as [N, C, H, W]", "images %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", x.info.Shape)
+		if ambiguous && o.cfg.Layout == "" {
+			o.find("layout", t.path, "give pictures as [N, C, H, W]", "%s %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", f.Name, x.info.Shape)
 		}
 		x.mean, x.std = meta.ImageMean, meta.ImageStd
-		if in.Images, err = read(x); err != nil {
-			return in, err
+	default:
+		if x, err = t.values(f.Name, axes(f), append([]int{-1}, open(f.Shape)...)...); err != nil {
+			return c, err
 		}
 	}
-	if needs.Tokens {
-		s, err := t.shape("instruction_tokens", "[N, T]", wholeTypes(), -1, -1)
-		if err != nil {
-			return in, err
-		}
-		tokens, err := t.whole("instruction_tokens", s[1])
-		if err != nil {
-			return in, err
-		}
-		if _, err := o.vocab(t, "instruction_tokens", tokens, s[1], needs.VocabSize, 0); err != nil {
-			return in, err
-		}
-		in.Tokens, in.T = narrow(tokens), s[1]
+	r, err := o.scan(x, nil)
+	if err != nil {
+		return c, err
 	}
-	if needs.Features {
-		vision, language, err := t.features(needs)
+	if f.Type == models.Image {
+		o.findRange(x, r, meta.ImageMean, meta.ImageStd)
+	}
+	c.Floats = make([]float32, 0, t.n*x.size)
+	for i := range t.n {
+		row, err := x.read(i)
 		if err != nil {
-			return in, err
+			return c, fmt.Errorf("%s: row %d: %w", t.path, i, err)
 		}
-		in.VisionShape, in.LanguageShape = [2]int(vision.info.Shape[1:]), [2]int(language.info.Shape[1:])
-		if in.Vision, err = read(vision); err != nil {
-			return in, err
-		}
-		if in.Language, err = read(language); err != nil {
-			return in, err
+		c.Floats = append(c.Floats, row...)
+	}
+	if s := meta.StatsOf(f.Name); f.Normalise && s != nil {
+		for row := c.Floats; len(row) > 0; row = row[s.Dim():] {
+			s.Normalize(row[:s.Dim()], row)
 		}
 	}
-	in.N, in.Findings = t.n, o.findings
-	return in, nil
+	return c, nil
 }

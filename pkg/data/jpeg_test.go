@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/data/internal/tfrecord"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // pillowFile is the file of a picture of tools/make_pictures.py.
@@ -227,7 +228,7 @@ func TestFindingsOfPictures(t *testing.T) {
 			t.Errorf("%s: %q, want %q", kind, got, want)
 		}
 	}
-	if d, err := Open(job.Data{Kind: "folder", Path: wordsFolder(t)}, Needs{Image: [3]int{3, 8, 8}, Actions: true}, 1, "", nil); err != nil || len(findingsOf(d, "exif_orientation"))+len(findingsOf(d, "deep_greyscale")) > 0 {
+	if d, err := Open(job.Data{Kind: "folder", Path: wordsFolder(t)}, models.Spec{pictures(3, 8, 8), acts(0)}, 1, "", nil); err != nil || len(findingsOf(d, "exif_orientation"))+len(findingsOf(d, "deep_greyscale")) > 0 {
 		t.Error(err, d.Findings())
 	}
 }

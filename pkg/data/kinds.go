@@ -32,8 +32,8 @@ func kindNames() (names []string) {
 
 // features of robot data, and of sequences.
 var (
-	robotFeatures    = []string{models.FeatureImages, models.FeatureTokens, models.FeatureActions}
-	sequenceFeatures = []string{models.FeatureTokens, models.FeatureLabels}
+	robotFeatures    = []string{models.Images, models.Instruction, models.Actions}
+	sequenceFeatures = []string{models.Instruction, models.Labels}
 )
 
 // normalisation lists the ways of data.normalize.
@@ -107,7 +107,7 @@ func (recallOptions) Check(c *job.Checker) {
 type tensorsOptions struct{}
 
 func (tensorsOptions) Gives() []string {
-	return append([]string{models.FeatureLabels, models.FeatureGiven}, robotFeatures...)
+	return append([]string{models.Labels, models.VisionFeatures, models.LanguageFeatures}, robotFeatures...)
 }
 func (tensorsOptions) Padding() int { return -1 }
 
@@ -213,24 +213,24 @@ func checkFiles(c *job.Checker) {
 
 // checkSequence checks a synthetic kind of sequences against the model's words.
 func checkSequence(c *job.Checker, least int, why string) {
-	d, n := c.Job.Data, needsOf(c)
+	d, w := c.Job.Data, WantsOf(c.Job.Model.Options)
 	c.Within("data.episodes", d.Episodes, 1, limits.Vocabulary)
 	c.Within("data.seq_len", d.SeqLen, 1, limits.Samples)
-	if n.Labels && n.VocabSize >= 0 && n.VocabSize < least {
-		c.Bad("model.vocab_size data.kind", "%d is too small; %s", n.VocabSize, why)
+	if f := w.Find(models.Labels); f != nil && f.Vocab >= 0 && f.Vocab < least {
+		c.Bad("model.vocab_size data.kind", "%d is too small; %s", f.Vocab, why)
 	}
-	if n.MaxTokens > 0 && d.SeqLen > n.MaxTokens {
-		c.Bad("data.seq_len model.max_len", "%d is longer than model.max_len %d", d.SeqLen, n.MaxTokens)
+	if f := w.Find(models.Instruction); f != nil && f.Max > 0 && d.SeqLen > f.Max {
+		c.Bad("data.seq_len model.max_len", "%d is longer than model.max_len %d", d.SeqLen, f.Max)
 	}
 }
 
 func checkChannels(c *job.Checker) {
-	if n := needsOf(c).Image; n[0] != 1 && n[0] != 3 && n[0] > 0 {
-		c.Bad("model.channels data.kind", "is %d, and data.kind %s gives pictures of 3 channels (RGB) or 1 (grey); data.kind tensors takes any number", n[0], c.Job.Data.Kind)
+	for _, f := range WantsOf(c.Job.Model.Options).Of(models.Image) {
+		if n := f.Shape[0]; n != 1 && n != 3 && n > 0 {
+			c.Bad("model.channels data.kind", "is %d, and data.kind %s gives pictures of 3 channels (RGB) or 1 (grey); data.kind tensors takes any number", n, c.Job.Data.Kind)
+		}
 	}
 }
-
-func needsOf(c *job.Checker) Needs { return NeedsOf(c.Job.Model.Options) }
 
 // maxActionName bounds the name or unit of an action's dimension: it heads a
 // line of every table.
@@ -238,8 +238,8 @@ const maxActionName = 40
 
 // checkActions checks what the job calls the dimensions of its actions.
 func checkActions(c *job.Checker) {
-	d, n := c.Job.Data, needsOf(c)
-	if !n.Actions || d.Kind == "tabletop" {
+	d, f := c.Job.Data, WantsOf(c.Job.Model.Options).Find(models.Actions)
+	if f == nil || d.Kind == "tabletop" {
 		kind := "model.kind " + c.Job.Model.Kind
 		if d.Kind == "tabletop" {
 			kind = "data.kind tabletop, which has names and units of its own"
@@ -252,8 +252,8 @@ func checkActions(c *job.Checker) {
 		key, what string
 		v         []string
 	}{{"data.action_names", "names", d.ActionNames}, {"data.action_units", "units", d.ActionUnits}} {
-		if k := len(l.v); k > 0 && n.ActionDim > 0 && k != n.ActionDim {
-			c.Bad(l.key+" model.action_dim", "%d %s for actions of model.action_dim %d; want one for each dimension, in order", k, l.what, n.ActionDim)
+		if k, n := len(l.v), f.Shape[0]; k > 0 && n > 0 && k != n {
+			c.Bad(l.key+" model.action_dim", "%d %s for actions of model.action_dim %d; want one for each dimension, in order", k, l.what, n)
 		}
 		seen := map[string]int{}
 		for i, s := range l.v {

@@ -9,7 +9,19 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
+
+// manifestKey is the key of a line that holds a feature; empty: none does.
+func manifestKey(name string) string {
+	return map[string]string{models.Images: "image", models.Instruction: "instruction", models.Actions: "action"}[name]
+}
+
+// manifestWants are all features that a manifest can have.
+func manifestWants() models.Spec {
+	return models.Spec{models.Known(models.Images, 3, unresized, unresized), models.Known(models.Instruction, 0), models.Known(models.Actions, 0)}
+}
 
 // manifestLine is what a model needs of one line of a manifest; what it does
 // not need is not looked at.
@@ -20,13 +32,13 @@ type manifestLine struct {
 	episode     *int64 // nil: the line has none
 }
 
-// parseManifestLine reads one line for a model with the given needs.
-func parseManifestLine(line []byte, needs Needs) (l manifestLine, err error) {
+// parseManifestLine reads one line for a model of those wants.
+func parseManifestLine(line []byte, wants models.Spec) (l manifestLine, err error) {
 	members, err := parseJSONLine(line)
 	if err != nil {
 		return l, err
 	}
-	known := map[string]bool{"image": needs.Image[0] > 0, "instruction": needs.Tokens, "action": needs.Actions, "episode": true}
+	known := map[string]bool{"image": wants.Has(models.Images), "instruction": wants.Has(models.Instruction), "action": wants.Has(models.Actions), "episode": true}
 	have := map[string]bool{}
 	for _, m := range members {
 		needed, isKnown := known[m.key]

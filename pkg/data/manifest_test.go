@@ -12,6 +12,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // manifestFolder is a folder with r.png, img/r.png, café.png in decomposed
@@ -28,7 +29,7 @@ func manifestFolder(t *testing.T, manifest string) string {
 	return dir
 }
 
-var manifestNeeds = Needs{Image: [3]int{3, 8, 8}, Tokens: true, MaxTokens: 32, Actions: true}
+var manifestNeeds = models.Spec{pictures(3, 8, 8), words(32), acts(0)}
 
 const plainLine = `{"image": "r.png", "instruction": "go", "action": [1, 10]}`
 
@@ -110,7 +111,7 @@ func TestManifestRefused(t *testing.T) {
 		"a pointer for picture": {`{"image": "lfs.png", "instruction": "go", "action": [1.0]}`, `:1: image "lfs.png": image: neither PNG nor JPEG: it is a Git LFS pointer, not the file itself: run "git lfs pull"`},
 	} {
 		checkErrors(t, job.Data{Kind: "folder", Path: manifestFolder(t, c.manifest)}, manifestNeeds,
-			map[string]errorCase{name: {func(*job.Data, *Needs) {}, []string{ManifestName, c.want}}})
+			map[string]errorCase{name: {func(*job.Data, *models.Spec) {}, []string{ManifestName, c.want}}})
 	}
 }
 
@@ -139,13 +140,13 @@ func TestManifestAccepted(t *testing.T) {
 		if m.Train != 2 || !reflect.DeepEqual(m.Actions.Mean, []float64{2, 20}) || !reflect.DeepEqual(m.Vocab, []string{"<pad>", "<unk>", "go", "stop"}) {
 			t.Errorf("%s: %d samples, mean %v, vocabulary %q", name, m.Train, m.Actions.Mean, m.Vocab)
 		}
-		if s, err := d.Train().Sample(0); err != nil || len(s.Image.Encoded) == 0 {
+		if s, err := d.Train().Sample(0); err != nil || len(pictureOf(s).Encoded) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
 		d.Close()
 	}
 	// What the model does not need is not looked at.
-	d, err := Open(job.Data{Kind: "folder", Path: manifestFolder(t, `{"image": "r.png", "instruction": null, "action": [1, 2]}`)}, Needs{Image: [3]int{3, 8, 8}, Actions: true}, 1, "", nil)
+	d, err := Open(job.Data{Kind: "folder", Path: manifestFolder(t, `{"image": "r.png", "instruction": null, "action": [1, 2]}`)}, models.Spec{pictures(3, 8, 8), acts(0)}, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +190,7 @@ func TestFolderInHubCache(t *testing.T) {
 		if d.Meta().Fingerprint != want {
 			t.Errorf("%s: links make other data of the same files", dir)
 		}
-		if s, err := d.Train().Sample(0); err != nil || !bytes.HasPrefix(s.Image.Encoded, pngMagic) {
+		if s, err := d.Train().Sample(0); err != nil || !bytes.HasPrefix(pictureOf(s).Encoded, pngMagic) {
 			t.Error(err)
 		}
 		d.Close()

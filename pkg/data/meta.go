@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"math"
+	"slices"
 )
 
 // ErrOtherData says that a checkpoint's data is not the data that was opened:
@@ -24,12 +25,15 @@ func (m *Meta) Check() error {
 		return fmt.Errorf("description of the data (kind %q): %s", m.Kind, fmt.Sprintf(format, a...))
 	}
 	s := m.Spec
-	for _, v := range []int{m.Train, m.Heldout, m.VocabSize, s.Image[0], s.Image[1], s.Image[2], s.Tokens, s.Action, s.Vision[0], s.Vision[1], s.Language[0], s.Language[1]} {
+	for _, v := range []int{m.Train, m.Heldout, m.VocabSize} {
 		if v < 0 || v > maxSamples {
 			return bad("a size is %d", v)
 		}
 	}
-	if s.Image[0] > 0 {
+	if err := s.Check(maxSamples); err != nil {
+		return bad("%v", err)
+	}
+	if slices.ContainsFunc(s, isImage) {
 		if err := checkImageScale(m.ImageMean, m.ImageStd); err != nil {
 			return bad("%v", err)
 		}
@@ -40,15 +44,19 @@ func (m *Meta) Check() error {
 	if err := m.checkChange(); err != nil {
 		return bad("%v", err)
 	}
-	if s.Action > 0 {
-		if m.Actions == nil {
-			return bad("it has actions, but no statistics of them")
+	for _, f := range s {
+		if !f.Normalise {
+			continue
 		}
-		if err := m.Actions.check(); err != nil {
-			return bad("action statistics: %v", err)
+		stats, dim := m.StatsOf(f.Name), f.Shape[len(f.Shape)-1]
+		if stats == nil {
+			return bad("it has %s, but no statistics of them", f.Name)
 		}
-		if m.Actions.Dim() != s.Action {
-			return bad("statistics of %d action dimensions for actions of %d", m.Actions.Dim(), s.Action)
+		if err := stats.check(); err != nil {
+			return bad("statistics of %s: %v", f.Name, err)
+		}
+		if stats.Dim() != dim {
+			return bad("statistics of %d dimensions for %s of %d", stats.Dim(), f.Name, dim)
 		}
 	}
 	return nil

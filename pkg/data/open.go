@@ -15,13 +15,11 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
-// Needs is what a model wants of its data.
-type Needs = models.Needs
+// WantsOf returns the features that a job's model wants, by its options.
+func WantsOf(model job.Options) models.Spec { return model.(models.Options).Wants() }
 
-// NeedsOf returns the needs of a job's model, by its options.
-func NeedsOf(model job.Options) Needs { return model.(models.Options).Needs() }
-
-// Open opens the data that cfg names for a model with the given needs. Paths
+// Open opens the data that cfg names for a model that wants the given features
+// (models.Config.Wants); what is open in them takes what the data has. Paths
 // that are not absolute are relative to baseDir. seed is the job's: synthetic
 // data and the choice of held-out episodes follow it.
 //
@@ -33,14 +31,17 @@ func NeedsOf(model job.Options) Needs { return model.(models.Options).Needs() }
 //
 // Open reads and checks the whole of a file source but the pixels of its
 // pictures, of which it checks the header; errors name file, record or line.
-func Open(cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta) (Dataset, error) {
-	return OpenContext(context.Background(), cfg, needs, seed, baseDir, meta, Watch{})
+func Open(cfg job.Data, wants models.Spec, seed uint64, baseDir string, meta *Meta) (Dataset, error) {
+	return OpenContext(context.Background(), cfg, wants, seed, baseDir, meta, Watch{})
 }
 
 // OpenContext is Open that ends early when ctx does, with an error that wraps
 // ctx's, and that is watched.
-func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, baseDir string, meta *Meta, watch Watch) (Dataset, error) {
-	o := &opening{ctx: ctx, watch: watch, cfg: cfg, needs: needs, seed: seed, given: meta}
+func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint64, baseDir string, meta *Meta, watch Watch) (Dataset, error) {
+	o := &opening{ctx: ctx, watch: watch, cfg: cfg, wants: wants, seed: seed, given: meta}
+	if meta != nil {
+		o.wants = inOrderOf(wants, meta.Spec)
+	}
 	o.skip = slices.Compact(slices.Sorted(slices.Values(cfg.Skip)))
 	o.path = cfg.Path
 	if o.path != "" && !filepath.IsAbs(o.path) {
@@ -71,7 +72,11 @@ func OpenContext(ctx context.Context, cfg job.Data, needs Needs, seed uint64, ba
 		}
 		return o.findings
 	})
-	if err := o.finish(d); err != nil {
+	err = settled(d.meta)
+	if err == nil {
+		err = o.finish(d)
+	}
+	if err != nil {
 		d.Close()
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
@@ -83,16 +88,17 @@ type opening struct {
 	ctx   context.Context
 	watch Watch
 	cfg   job.Data
-	needs Needs
+	wants models.Spec // of the model, in the order of the given Meta's where there is one
 	seed  uint64
 	path  string
 	skip  []int // data.skip, ascending
 	given *Meta
 	held  bool // a held-out set of its own, for which given is the training set's
 
-	findings []Finding    // see find
-	later    []func()     // finds what costs a while to find, when somebody asks: workers do not
-	pictures pictureTally // see picture
+	called   map[string]string // what the data calls features, by name; see calls
+	findings []Finding         // see find
+	later    []func()          // finds what costs a while to find, when somebody asks: workers do not
+	pictures pictureTally      // see picture
 }
 
 // owner is whose data given describes.
@@ -114,27 +120,66 @@ func (o *opening) file() (string, error) {
 	return o.path, nil
 }
 
-// lacks refuses needs that a source cannot meet.
-func (o *opening) lacks(what ...string) error {
-	for _, w := range what {
-		bad := false
-		switch w {
-		case "images":
-			bad = o.needs.Image[0] > 0
-		case "instruction tokens":
-			bad = o.needs.Tokens
-		case "labels":
-			bad = o.needs.Labels
-		case "actions":
-			bad = o.needs.Actions
-		case "features":
-			bad = o.needs.Features
-		}
-		if bad {
-			return fmt.Errorf("the model needs %s, which this kind of data does not have", w)
+// has refuses a model that wants a feature which a source does not have.
+func (o *opening) has(names ...string) error {
+	for _, f := range o.wants {
+		if !slices.Contains(names, f.Name) {
+			return fmt.Errorf("the model needs %s, which this kind of data does not have", f.Name)
 		}
 	}
 	return nil
+}
+
+// calls notes what the data calls a feature.
+func (o *opening) calls(name, data string) {
+	if o.called == nil {
+		o.called = map[string]string{}
+	}
+	o.called[name] = data
+}
+
+// image is the shape of the pictures that the model wants; zeros: none.
+func (o *opening) image() (shape [3]int) {
+	for _, f := range o.wants {
+		if f.Type == models.Image {
+			copy(shape[:], f.Shape)
+			return shape
+		}
+	}
+	return shape
+}
+
+// vocabSize is the size of the vocabulary that the model's tokens have; 0: open.
+func (o *opening) vocabSize() int {
+	if f := o.wants.Find(models.Instruction); f != nil {
+		return f.Vocab
+	}
+	return 0
+}
+
+// longest is the most tokens that the model takes; 0: no limit.
+func (o *opening) longest() int {
+	if f := o.wants.Find(models.Instruction); f != nil {
+		return f.Max
+	}
+	return 0
+}
+
+// inOrderOf returns wants in the order of a given Spec of the same names, as a
+// checkpoint's samples have it.
+func inOrderOf(wants, given models.Spec) models.Spec {
+	out := make(models.Spec, 0, len(wants))
+	for _, f := range given {
+		if w := wants.Find(f.Name); w != nil {
+			out = append(out, *w)
+		}
+	}
+	for _, w := range wants {
+		if !given.Has(w.Name) {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 // same compares a computed fingerprint with the given Meta's.
@@ -145,23 +190,33 @@ func (o *opening) same(fingerprint string) error {
 	return nil
 }
 
-// base begins a Meta: fingerprint, image shape and scale.
+// base begins a Meta: fingerprint, features as the model wants them, and the
+// scale of pictures. Lengths that the model leaves open are the source's to
+// settle.
 func (o *opening) base(fingerprint string) (Meta, error) {
 	if err := o.same(fingerprint); err != nil {
 		return Meta{}, err
 	}
-	m := Meta{Kind: o.cfg.Kind, Fingerprint: fingerprint}
-	m.Spec.Image = o.needs.Image
-	if o.needs.Image[0] > 0 {
+	m := Meta{Kind: o.cfg.Kind, Fingerprint: fingerprint, Spec: o.wants.Clone()}
+	for i := range m.Spec {
+		f := &m.Spec[i]
+		f.Source, f.Max, f.Vocab, f.Axes = o.called[f.Name], 0, 0, ""
+		if f.Type != models.Image {
+			continue
+		}
 		m.ImageMean, m.ImageStd = imageMean, imageStd
 		if g := o.given; g != nil {
-			if g.Spec.Image != o.needs.Image {
-				return m, fmt.Errorf("the model takes images of %v (channels, height, width), %s gave %v", o.needs.Image, o.owner(), g.Spec.Image)
-			}
 			m.ImageMean, m.ImageStd = g.ImageMean, g.ImageStd
+			if was := g.Spec.Find(f.Name); was == nil || !slices.Equal(was.Shape, f.Shape) {
+				has := "none"
+				if was != nil {
+					has = fmt.Sprint(was.Shape)
+				}
+				return m, fmt.Errorf("the model takes %s of %v (channels, height, width), %s gave %s", f.Called(), f.Shape, o.owner(), has)
+			}
 		}
 		if o.cfg.Kind != "tensors" { // those are never resized
-			if _, err := NewResizer(m.Spec.Image[0], m.Spec.Image[1], m.Spec.Image[2], m.ImageMean, m.ImageStd); err != nil {
+			if _, err := NewResizer(f.Shape[0], f.Shape[1], f.Shape[2], m.ImageMean, m.ImageStd); err != nil {
 				return m, err
 			}
 		}
@@ -169,91 +224,128 @@ func (o *opening) base(fingerprint string) (Meta, error) {
 	return m, nil
 }
 
+// settled refuses a Meta in which the source left the length of a feature open.
+func settled(m Meta) error {
+	for _, f := range m.Spec {
+		if f.Size() < 1 {
+			return fmt.Errorf("the model needs %s, which this data does not have", f)
+		}
+	}
+	return nil
+}
+
 // words settles tokens and vocabulary. vocab and longest (tokens of the longest
 // instruction) are of the training split, and asked for only where they count.
 func (o *opening) words(m *Meta, vocab func() []string, longest func() int) error {
-	if !o.needs.Tokens {
+	f := m.Spec.Find(models.Instruction)
+	if f == nil {
 		return nil
 	}
+	n := o.cfg.MaxTokens
 	if g := o.given; g != nil {
-		if g.Spec.Tokens < 1 || len(g.Vocab) == 0 {
+		if n = g.Spec.Len(models.Instruction, 0); n < 1 || len(g.Vocab) == 0 {
 			return fmt.Errorf("the model takes instructions, but %s has no vocabulary", o.owner())
 		}
-		m.Spec.Tokens, m.Vocab, m.VocabSize = g.Spec.Tokens, g.Vocab, g.VocabSize
+		m.Vocab, m.VocabSize = g.Vocab, g.VocabSize
 	} else {
 		m.Vocab = vocab()
 		m.VocabSize = len(m.Vocab)
-		m.Spec.Tokens = o.cfg.MaxTokens
-		if m.Spec.Tokens == 0 {
-			m.Spec.Tokens = max(longest(), 1)
+		if n == 0 {
+			n = max(longest(), 1)
 		}
 	}
-	if n := o.needs.VocabSize; n > 0 {
-		if len(m.Vocab) > n {
-			return keyError("model.vocab_size", "the instructions' vocabulary has %d words (with padding and unknown), model.vocab_size is %d: raise it, or leave it out to take the data's", len(m.Vocab), n)
+	f.Shape = []int{n}
+	if size := o.vocabSize(); size > 0 {
+		if len(m.Vocab) > size {
+			return keyError("model.vocab_size", "the instructions' vocabulary has %d words (with padding and unknown), model.vocab_size is %d: raise it, or leave it out to take the data's", len(m.Vocab), size)
 		}
-		m.VocabSize = n
+		m.VocabSize = size
 	}
-	return o.limitTokens(m.Spec.Tokens)
+	return o.limitTokens(n)
 }
 
 func (o *opening) limitTokens(n int) error {
 	if o.cfg.MaxTokens < 0 {
 		return fmt.Errorf("data.max_tokens is %d; it must be at least 1, or 0 for the longest of the training split", o.cfg.MaxTokens)
 	}
-	if o.needs.MaxTokens > 0 && n > o.needs.MaxTokens {
-		return keyError("model.max_len", "instructions have up to %d tokens, model.max_len is %d: raise it, or set data.max_tokens to cut them", n, o.needs.MaxTokens)
+	if most := o.longest(); most > 0 && n > most {
+		return keyError("model.max_len", "instructions have up to %d tokens, model.max_len is %d: raise it, or set data.max_tokens to cut them", n, most)
 	}
 	return nil
 }
 
-// actionRows are the physical actions of one split.
-type actionRows struct {
+// floatRows are the physical values of a feature of numbers in one split.
+type floatRows struct {
 	n     int
 	at    func(i int) []float32
 	place func(i int) string // file and line, or episode and frame
 }
 
-// actions settles what the actions' dimensions are called and their statistics,
-// and notes what is odd about their scales. own is what the data itself calls
-// them, and read returns both splits; a synthetic source is read for its
-// statistics alone.
-func (o *opening) actions(m *Meta, dim int, own labels, read func() (train, held actionRows)) error {
-	if !o.needs.Actions {
+// numbers settles a feature of numbers, such as the actions, of which the data
+// has the shape: what the places of its last axis are called and their
+// statistics. read gives the rows of that axis in both splits, and is asked only
+// where they count.
+func (o *opening) numbers(m *Meta, name string, shape []int, own labels, read func() (train, held floatRows)) error {
+	f := m.Spec.Find(name)
+	if f == nil {
 		return nil
 	}
-	if n := o.needs.ActionDim; n > 0 && n != dim {
-		return keyError("model.action_dim", "actions have %d dimensions, model.action_dim is %d", dim, n)
-	}
-	m.Spec.Action = dim
-	if g := o.given; g != nil {
-		if g.Spec.Action != dim {
-			return fmt.Errorf("actions have %d dimensions, the statistics of %s are of %d", dim, o.owner(), g.Spec.Action)
+	dim := shape[len(shape)-1]
+	for i, n := range f.Shape {
+		switch {
+		case len(shape) == len(f.Shape) && (n == 0 || n == shape[i]):
+		case name == models.Actions && len(shape) == 1:
+			return keyError("model.action_dim", "actions have %d dimensions, model.action_dim is %d", dim, n)
+		default:
+			return fmt.Errorf("%s has the shape %v, the model takes %s", f.Called(), shape, f)
 		}
-		s := *g.Actions
-		m.Actions = &s
+	}
+	f.Shape = shape
+	if !f.Normalise {
+		return nil
+	}
+	var stats *Stats
+	if g := o.given; g != nil {
+		was := g.StatsOf(name)
+		if was == nil || was.Dim() != dim {
+			of := 0
+			if was != nil {
+				of = was.Dim()
+			}
+			return fmt.Errorf("%s have %d dimensions, the statistics of %s are of %d", name, dim, o.owner(), of)
+		}
+		s := *was
+		stats = &s
 		own = labels{s.Names, s.Units}
 	}
-	l, err := labelled(dim, labels{o.cfg.ActionNames, o.cfg.ActionUnits}, own)
+	var jobs labels
+	if name == models.Actions {
+		jobs = labelsIn(o.cfg)
+	}
+	l, err := labelled(dim, jobs, own)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if stats != nil {
+			stats.Names, stats.Units = l.names, l.units
+			m.setStats(name, stats)
+		}
+	}()
 	if o.given != nil && o.path == "" {
-		m.Actions.Names, m.Actions.Units = l.names, l.units
 		return nil
 	}
 	train, held := read()
-	if m.Actions == nil {
+	if stats == nil {
 		mode := o.cfg.Normalize
 		if mode == "" && o.cfg.Kind == "tensors" {
 			mode = None
 		}
-		if m.Actions, err = ComputeStats(mode, train.n, dim, train.at); err != nil {
+		if stats, err = ComputeStats(mode, train.n, dim, train.at); err != nil {
 			return err
 		}
 	}
-	m.Actions.Names, m.Actions.Units = l.names, l.units
-	o.later = append(o.later, func() { o.findScales(m.Actions, train, held) })
+	o.later = append(o.later, func() { o.findScales(stats, train, held) })
 	return nil
 }
 

@@ -39,7 +39,7 @@ func collateAll(t *testing.T, d Dataset) {
 			if err := c.Collate(wire, b); err != nil {
 				t.Fatal(err)
 			}
-			for j, v := range b.Tokens {
+			for j, v := range b.Ints(models.Instruction) {
 				if v < 0 || int(v) >= d.Meta().VocabSize {
 					t.Fatalf("sample %d token %d is %d", i, j, v)
 				}
@@ -49,14 +49,14 @@ func collateAll(t *testing.T, d Dataset) {
 }
 
 type errorCase struct {
-	change func(cfg *job.Data, n *Needs)
+	change func(cfg *job.Data, n *models.Spec)
 	want   []string
 }
 
-func checkErrors(t *testing.T, cfg job.Data, needs Needs, cases map[string]errorCase) {
+func checkErrors(t *testing.T, cfg job.Data, needs models.Spec, cases map[string]errorCase) {
 	t.Helper()
 	for name, c := range cases {
-		cfg, needs := cfg, needs
+		cfg, needs := cfg, needs.Clone()
 		c.change(&cfg, &needs)
 		d, err := Open(cfg, needs, 1, "", nil)
 		if d != nil {
@@ -72,13 +72,13 @@ func checkErrors(t *testing.T, cfg job.Data, needs Needs, cases map[string]error
 
 func TestCopy(t *testing.T) {
 	cfg := job.Data{Kind: "copy", Episodes: 50, SeqLen: 6, Holdout: job.Holdout{Fraction: 0.1}}
-	needs := NeedsOf(models.Config{Kind: "encoder", VocabSize: 9, MaxLen: 6})
+	needs := wantsOf(models.Config{Kind: "encoder", VocabSize: 9, MaxLen: 6})
 	d, err := Open(cfg, needs, 3, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := d.Meta()
-	if m.Train != 45 || m.Heldout != 5 || m.VocabSize != 9 || m.Spec != (models.Spec{Tokens: 6, Labels: true}) || m.Actions != nil {
+	if m.Train != 45 || m.Heldout != 5 || m.VocabSize != 9 || !m.Spec.Equal(models.Spec{models.Known(models.Instruction, 6), models.Known(models.Labels, 6)}) || m.Actions != nil {
 		t.Errorf("%+v", m)
 	}
 	collateAll(t, d)
@@ -86,10 +86,10 @@ func TestCopy(t *testing.T) {
 	for i := 0; i < 45; i++ {
 		s, _ := d.Train().Sample(i)
 		again, _ := d.Train().Sample(i)
-		if !reflect.DeepEqual(s, again) || !reflect.DeepEqual(s.Tokens, s.Labels) {
+		if !reflect.DeepEqual(s, again) || !reflect.DeepEqual(tokensOf(s), targetsOf(s)) {
 			t.Fatal("a sample is not a pure function, or labels are not the tokens")
 		}
-		for _, x := range s.Tokens {
+		for _, x := range tokensOf(s) {
 			count[x]++
 		}
 	}
@@ -103,25 +103,25 @@ func TestCopy(t *testing.T) {
 		t.Error(err)
 	}
 	checkErrors(t, cfg, needs, map[string]errorCase{
-		"kind":        {func(c *job.Data, n *Needs) { c.Kind = "csv" }, []string{`"csv"`, "tabletop, copy, tensors, rlds, folder"}},
-		"episodes":    {func(c *job.Data, n *Needs) { c.Episodes = -1 }, []string{"data.episodes is -1"}},
-		"seq_len":     {func(c *job.Data, n *Needs) { c.SeqLen = -2 }, []string{"data.seq_len is -2"}},
-		"max_len":     {func(c *job.Data, n *Needs) { c.SeqLen = 7 }, []string{"seq_len is 7", "max_len is 6"}},
-		"vocabulary":  {func(c *job.Data, n *Needs) { n.VocabSize = 1 }, []string{"vocab_size is 1"}},
-		"other model": {func(c *job.Data, n *Needs) { *n = NeedsOf(models.Config{Kind: "vla"}) }, []string{"images"}},
-		"holdout":     {func(c *job.Data, n *Needs) { c.Holdout.Fraction = 2 }, []string{"holdout.fraction"}},
+		"kind":        {func(c *job.Data, n *models.Spec) { c.Kind = "csv" }, []string{`"csv"`, "tabletop, copy, tensors, rlds, folder"}},
+		"episodes":    {func(c *job.Data, n *models.Spec) { c.Episodes = -1 }, []string{"data.episodes is -1"}},
+		"seq_len":     {func(c *job.Data, n *models.Spec) { c.SeqLen = -2 }, []string{"data.seq_len is -2"}},
+		"max_len":     {func(c *job.Data, n *models.Spec) { c.SeqLen = 7 }, []string{"seq_len is 7", "max_len is 6"}},
+		"vocabulary":  {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Vocab = 1 }, []string{"vocab_size is 1"}},
+		"other model": {func(c *job.Data, n *models.Spec) { *n = wantsOf(models.Config{Kind: "vla"}) }, []string{"images"}},
+		"holdout":     {func(c *job.Data, n *models.Spec) { c.Holdout.Fraction = 2 }, []string{"holdout.fraction"}},
 	})
 }
 
 func TestTabletop(t *testing.T) {
 	cfg := job.Data{Kind: "tabletop", Episodes: 40, Holdout: job.Holdout{Fraction: 0.25}}
-	needs := NeedsOf(models.Config{Kind: "vla", ImageSize: 24, MaxLen: 16, ActionDim: 7})
+	needs := wantsOf(models.Config{Kind: "vla", ImageSize: 24, MaxLen: 16, ActionDim: 7})
 	d, err := Open(cfg, needs, 3, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := d.Meta()
-	if m.Train != 120 || m.Heldout != 40 || m.Spec != (models.Spec{Image: [3]int{3, 24, 24}, Tokens: 12, Action: 7}) || m.VocabSize != len(m.Vocab) || m.Actions.Count != 120 {
+	if m.Train != 120 || m.Heldout != 40 || !m.Spec.Equal(models.Spec{pictures(3, 24, 24), models.Known(models.Instruction, 12), acts(7)}) || m.VocabSize != len(m.Vocab) || m.Actions.Count != 120 {
 		t.Errorf("%+v", m)
 	}
 	collateAll(t, d)
@@ -132,12 +132,12 @@ func TestTabletop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Actions.Normalize(s.Action, s.Action)
-		for k, v := range s.Action {
+		m.Actions.Normalize(actionOf(s), actionOf(s))
+		for k, v := range actionOf(s) {
 			sum[k] += float64(v) / 120
 			sq[k] += float64(v*v) / 120
 		}
-		for _, tok := range s.Tokens {
+		for _, tok := range tokensOf(s) {
 			if tok == UnknownToken {
 				t.Fatal("an instruction has a word outside the vocabulary")
 			}
@@ -174,20 +174,20 @@ func TestTabletop(t *testing.T) {
 	if !reflect.DeepEqual(x, y) {
 		t.Error("the same Meta gives other samples")
 	}
-	vit, err := Open(cfg, NeedsOf(models.Config{Kind: "vit", ImageSize: 24}), 3, "", nil)
-	if err != nil || vit.Meta().Spec.Tokens != 0 {
+	vit, err := Open(cfg, wantsOf(models.Config{Kind: "vit", ImageSize: 24}), 3, "", nil)
+	if err != nil || vit.Meta().Spec.Len(models.Instruction, 0) != 0 {
 		t.Error(err)
 	}
 	collateAll(t, vit)
 	checkErrors(t, cfg, needs, map[string]errorCase{
-		"size":       {func(c *job.Data, n *Needs) { n.Image = [3]int{3, 8, 8} }, []string{"8×8"}},
-		"channels":   {func(c *job.Data, n *Needs) { n.Image[0] = 2 }, []string{"channels"}},
-		"action_dim": {func(c *job.Data, n *Needs) { n.ActionDim = 4 }, []string{"action_dim is 4"}},
-		"max_len":    {func(c *job.Data, n *Needs) { n.MaxTokens = 5 }, []string{"max_len is 5"}},
-		"max_tokens": {func(c *job.Data, n *Needs) { c.MaxTokens = -1 }, []string{"max_tokens is -1"}},
-		"vocab_size": {func(c *job.Data, n *Needs) { n.VocabSize = 10 }, []string{"vocab_size is 10"}},
-		"normalize":  {func(c *job.Data, n *Needs) { c.Normalize = "std" }, []string{`"std"`, "mean_std"}},
-		"features":   {func(c *job.Data, n *Needs) { n.Features = true }, []string{"features"}},
+		"size":       {func(c *job.Data, n *models.Spec) { n.Find(models.Images).Shape = []int{3, 8, 8} }, []string{"8×8"}},
+		"channels":   {func(c *job.Data, n *models.Spec) { n.Find(models.Images).Shape[0] = 2 }, []string{"channels"}},
+		"action_dim": {func(c *job.Data, n *models.Spec) { n.Find(models.Actions).Shape[0] = 4 }, []string{"action_dim is 4"}},
+		"max_len":    {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Max = 5 }, []string{"max_len is 5"}},
+		"max_tokens": {func(c *job.Data, n *models.Spec) { c.MaxTokens = -1 }, []string{"max_tokens is -1"}},
+		"vocab_size": {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Vocab = 10 }, []string{"vocab_size is 10"}},
+		"normalize":  {func(c *job.Data, n *models.Spec) { c.Normalize = "std" }, []string{`"std"`, "mean_std"}},
+		"features":   {func(c *job.Data, n *models.Spec) { *n = append(*n, models.Known(models.VisionFeatures, 0, 0)) }, []string{"features"}},
 	})
 }
 
@@ -222,18 +222,18 @@ func TestTensors(t *testing.T) {
 	vision := safetensors.Tensor{Name: "vision_features", Shape: []int{4, 5, 2}, Data: ramp(40)}
 	language := safetensors.Tensor{Name: "language_features", Shape: []int{4, 2, 3}, Data: ramp(24)}
 	cfg := job.Data{Kind: "tensors", Path: writeTensors(t, images, tokens, actions, vision, language)}
-	vla := NeedsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 10, ActionDim: 2})
+	vla := wantsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 10, ActionDim: 2})
 	d, err := Open(cfg, vla, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := d.Meta()
-	if m.Spec != (models.Spec{Image: [3]int{3, 2, 2}, Tokens: 3, Action: 2}) || m.Train != 4 || m.VocabSize != 10 || m.Actions.Mode != None {
+	if !m.Spec.Equal(models.Spec{pictures(3, 2, 2), models.Known(models.Instruction, 3), acts(2)}) || m.Train != 4 || m.VocabSize != 10 || m.Actions.Mode != None {
 		t.Errorf("%+v", m)
 	}
 	collateAll(t, d)
 	s, err := d.Train().Sample(2)
-	if err != nil || !reflect.DeepEqual(s.Image.Floats, ramp(48)[24:36]) || !reflect.DeepEqual(s.Tokens, []int32{7, 8, 9}) || !reflect.DeepEqual(s.Action, []float32{2, 2.5}) {
+	if err != nil || !reflect.DeepEqual(pictureOf(s).Floats, ramp(48)[24:36]) || !reflect.DeepEqual(tokensOf(s), []int32{7, 8, 9}) || !reflect.DeepEqual(actionOf(s), []float32{2, 2.5}) {
 		t.Error(s, err)
 	}
 	again, err := Open(cfg, vla, 1, "", &m)
@@ -247,16 +247,16 @@ func TestTensors(t *testing.T) {
 		t.Error("a sample of a closed file")
 	}
 
-	cross, err := Open(cfg, NeedsOf(models.Config{Kind: "cross_modal", VisionDim: 2, LanguageDim: 3, ActionDim: 2}), 1, "", nil)
-	if err != nil || cross.Meta().Spec != (models.Spec{Action: 2, Vision: [2]int{5, 2}, Language: [2]int{2, 3}}) {
+	cross, err := Open(cfg, wantsOf(models.Config{Kind: "cross_modal", VisionDim: 2, LanguageDim: 3, ActionDim: 2}), 1, "", nil)
+	if err != nil || !cross.Meta().Spec.Equal(models.Spec{models.Known(models.VisionFeatures, 5, 2), models.Known(models.LanguageFeatures, 2, 3), acts(2)}) {
 		t.Fatal(err)
 	}
 	collateAll(t, cross)
-	if s, _ := cross.Train().Sample(1); !reflect.DeepEqual(s.Vision, ramp(40)[10:20]) || !reflect.DeepEqual(s.Language, ramp(24)[6:12]) {
+	if s, _ := cross.Train().Sample(1); !reflect.DeepEqual(s.Values[0].Floats, ramp(40)[10:20]) || !reflect.DeepEqual(s.Values[1].Floats, ramp(24)[6:12]) {
 		t.Error(s)
 	}
-	enc, err := Open(cfg, NeedsOf(models.Config{Kind: "encoder"}), 1, "", nil)
-	if err != nil || enc.Meta().VocabSize != 10 || !enc.Meta().Spec.Labels {
+	enc, err := Open(cfg, wantsOf(models.Config{Kind: "encoder"}), 1, "", nil)
+	if err != nil || enc.Meta().VocabSize != 10 || !enc.Meta().Spec.Has(models.Labels) {
 		t.Fatal(err)
 	}
 	collateAll(t, enc)
@@ -273,9 +273,9 @@ func TestTensors(t *testing.T) {
 		t.Error(s.ID)
 	}
 
-	with := func(tensors ...safetensors.Tensor) func(*job.Data, *Needs) {
+	with := func(tensors ...safetensors.Tensor) func(*job.Data, *models.Spec) {
 		p := writeTensors(t, tensors...)
-		return func(c *job.Data, _ *Needs) { c.Path = p }
+		return func(c *job.Data, _ *models.Spec) { c.Path = p }
 	}
 	bad := func(x safetensors.Tensor, shape []int, data any) safetensors.Tensor {
 		x.Shape, x.Data = shape, data
@@ -289,23 +289,25 @@ func TestTensors(t *testing.T) {
 	nan := ramp(8)
 	nan[3] = float32(math.NaN())
 	checkErrors(t, cfg, vla, map[string]errorCase{
-		"no file":      {func(c *job.Data, _ *Needs) { c.Path = "/nowhere/x.safetensors" }, []string{"/nowhere/x.safetensors"}},
-		"truncated":    {func(c *job.Data, _ *Needs) { c.Path = cut }, []string{cut}},
-		"no images":    {with(tokens, actions), []string{"needs the tensor images", "actions, instruction_tokens"}},
-		"no tokens":    {with(images, actions), []string{"needs the tensor instruction_tokens"}},
-		"no actions":   {with(images, tokens), []string{"needs the tensor actions"}},
-		"dtype":        {with(bad(images, []int{4, 3, 2, 2}, safetensors.Raw{DType: "F8_E4M3", Bytes: make([]byte, 48)}), tokens, actions), []string{"images is F8_E4M3, expected one of F32, F16, ", "save it as float32"}},
-		"token dtype":  {with(images, bad(tokens, []int{4, 3}, make([]float32, 12)), actions), []string{"instruction_tokens is F32, expected one of I64, I32, ", "save it as int64"}},
-		"rank":         {with(bad(images, []int{4, 12}, ramp(48)), tokens, actions), []string{"images is F32 [4 12]", "[any, 3, 2, 2]"}},
-		"size":         {func(c *job.Data, n *Needs) { n.Image = [3]int{3, 4, 4} }, []string{"images is F32 [4 3 2 2], that is pictures of 2×2, and model.image_size is 4"}},
-		"rows":         {with(images, tokens, bad(actions, []int{3, 2}, ramp(6))), []string{"actions has 3 rows, the tensors before it 4"}},
-		"no rows":      {with(bad(images, []int{0, 3, 2, 2}, ramp(0)), tokens, actions), []string{"images has no rows: its shape is [0 3 2 2]"}},
-		"width":        {func(c *job.Data, n *Needs) { n.ActionDim = 7 }, []string{"actions is F32 [4 2], that is 2 dimensions, and model.action_dim is 7"}},
-		"vocabulary":   {func(c *job.Data, n *Needs) { n.VocabSize = 6 }, []string{"token 2 of row 1 is 6", "[0, 6)"}},
-		"negative":     {with(images, bad(tokens, []int{4, 3}, []int64{0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0}), actions), []string{"token 1 of row 1 is -1"}},
-		"max_len":      {func(c *job.Data, n *Needs) { n.MaxTokens = 2 }, []string{"max_len is 2"}},
-		"NaN":          {with(images, tokens, bad(actions, []int{4, 2}, nan)), []string{"NaN"}},
-		"vision width": {func(c *job.Data, n *Needs) { *n = Needs{Features: true, VisionDim: 8} }, []string{"vision_features is F32 [4 5 2]"}},
+		"no file":     {func(c *job.Data, _ *models.Spec) { c.Path = "/nowhere/x.safetensors" }, []string{"/nowhere/x.safetensors"}},
+		"truncated":   {func(c *job.Data, _ *models.Spec) { c.Path = cut }, []string{cut}},
+		"no images":   {with(tokens, actions), []string{"needs the tensor images", "actions, instruction_tokens"}},
+		"no tokens":   {with(images, actions), []string{"needs the tensor instruction_tokens"}},
+		"no actions":  {with(images, tokens), []string{"needs the tensor actions"}},
+		"dtype":       {with(bad(images, []int{4, 3, 2, 2}, safetensors.Raw{DType: "F8_E4M3", Bytes: make([]byte, 48)}), tokens, actions), []string{"images is F8_E4M3, expected one of F32, F16, ", "save it as float32"}},
+		"token dtype": {with(images, bad(tokens, []int{4, 3}, make([]float32, 12)), actions), []string{"instruction_tokens is F32, expected one of I64, I32, ", "save it as int64"}},
+		"rank":        {with(bad(images, []int{4, 12}, ramp(48)), tokens, actions), []string{"images is F32 [4 12]", "[any, 3, 2, 2]"}},
+		"size":        {func(c *job.Data, n *models.Spec) { n.Find(models.Images).Shape = []int{3, 4, 4} }, []string{"images is F32 [4 3 2 2], that is pictures of 2×2, and model.image_size is 4"}},
+		"rows":        {with(images, tokens, bad(actions, []int{3, 2}, ramp(6))), []string{"actions has 3 rows, the tensors before it 4"}},
+		"no rows":     {with(bad(images, []int{0, 3, 2, 2}, ramp(0)), tokens, actions), []string{"images has no rows: its shape is [0 3 2 2]"}},
+		"width":       {func(c *job.Data, n *models.Spec) { n.Find(models.Actions).Shape[0] = 7 }, []string{"actions is F32 [4 2], that is 2 dimensions, and model.action_dim is 7"}},
+		"vocabulary":  {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Vocab = 6 }, []string{"token 2 of row 1 is 6", "[0, 6)"}},
+		"negative":    {with(images, bad(tokens, []int{4, 3}, []int64{0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0}), actions), []string{"token 1 of row 1 is -1"}},
+		"max_len":     {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Max = 2 }, []string{"max_len is 2"}},
+		"NaN":         {with(images, tokens, bad(actions, []int{4, 2}, nan)), []string{"NaN"}},
+		"vision width": {func(c *job.Data, n *models.Spec) {
+			*n = models.Spec{models.Known(models.VisionFeatures, 0, 8), models.Known(models.LanguageFeatures, 0, 0)}
+		}, []string{"vision_features is F32 [4 5 2]"}},
 	})
 }
 
@@ -332,19 +334,19 @@ var folderLines = []string{
 func TestFolder(t *testing.T) {
 	dir := writeFolder(t, folderLines...)
 	cfg := job.Data{Kind: "folder", Path: filepath.Base(dir), Holdout: job.Holdout{Episodes: []int{30}}, Normalize: None}
-	needs := Needs{Image: [3]int{3, 6, 6}, Tokens: true, Actions: true}
+	needs := models.Spec{pictures(3, 6, 6), words(0), acts(0)}
 	d, err := Open(cfg, needs, 1, filepath.Dir(dir), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
 	m := d.Meta()
-	if m.Train != 3 || m.Heldout != 1 || m.Spec.Action != 2 || !reflect.DeepEqual(m.Vocab, []string{"<pad>", "<unk>", "box", "close", "open", "the"}) {
+	if m.Train != 3 || m.Heldout != 1 || m.Spec.Len(models.Actions, 0) != 2 || !reflect.DeepEqual(m.Vocab, []string{"<pad>", "<unk>", "box", "close", "open", "the"}) {
 		t.Errorf("%+v", m)
 	}
 	collateAll(t, d)
 	s, err := d.Heldout().Sample(0)
-	if err != nil || s.ID != 3 || !reflect.DeepEqual(s.Tokens, []int32{4, 5, 1}) || !reflect.DeepEqual(s.Action, []float32{-0.01, 0}) || !strings.Contains(s.Origin, ManifestName+":5, image ") {
+	if err != nil || s.ID != 3 || !reflect.DeepEqual(tokensOf(s), []int32{4, 5, 1}) || !reflect.DeepEqual(actionOf(s), []float32{-0.01, 0}) || !strings.Contains(s.Origin, ManifestName+":5, image ") {
 		t.Error(s, err)
 	}
 	// A changed picture is other data.
@@ -395,18 +397,18 @@ func TestFolderBadInput(t *testing.T) {
 		if err := os.Symlink(filepath.Join(outside, "secret.png"), filepath.Join(dir, "link.png")); err != nil {
 			t.Fatal(err)
 		}
-		checkErrors(t, job.Data{Kind: "folder", Path: dir}, Needs{Image: [3]int{3, 6, 6}, Tokens: true, Actions: true},
-			map[string]errorCase{name: {func(*job.Data, *Needs) {}, c.want}})
+		checkErrors(t, job.Data{Kind: "folder", Path: dir}, models.Spec{pictures(3, 6, 6), words(0), acts(0)},
+			map[string]errorCase{name: {func(*job.Data, *models.Spec) {}, c.want}})
 	}
-	checkErrors(t, job.Data{Kind: "folder", Path: t.TempDir()}, Needs{}, map[string]errorCase{"no manifest": {func(*job.Data, *Needs) {}, []string{ManifestName}}})
-	checkErrors(t, job.Data{Kind: "folder", Path: "/nowhere"}, Needs{}, map[string]errorCase{"no folder": {func(*job.Data, *Needs) {}, []string{"/nowhere"}}})
+	checkErrors(t, job.Data{Kind: "folder", Path: t.TempDir()}, models.Spec{}, map[string]errorCase{"no manifest": {func(*job.Data, *models.Spec) {}, []string{ManifestName}}})
+	checkErrors(t, job.Data{Kind: "folder", Path: "/nowhere"}, models.Spec{}, map[string]errorCase{"no folder": {func(*job.Data, *models.Spec) {}, []string{"/nowhere"}}})
 
 	// Pixels that do not decode are found by the collator, which names the line.
 	dir := writeFolder(t, folderLines...)
 	b, _ := os.ReadFile(filepath.Join(dir, "img/2.png"))
 	b[len(b)/2] ^= 0xff
 	write(t, dir, "img/2.png", b)
-	d, err := Open(job.Data{Kind: "folder", Path: dir}, Needs{Image: [3]int{3, 6, 6}}, 1, "", nil)
+	d, err := Open(job.Data{Kind: "folder", Path: dir}, models.Spec{pictures(3, 6, 6)}, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,22 +421,22 @@ func TestFolderBadInput(t *testing.T) {
 }
 
 func TestMetaCheck(t *testing.T) {
-	d, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, NeedsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", nil)
+	d, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, wantsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for want, f := range map[string]func(m *Meta){
-		"a size is -1":          func(m *Meta) { m.Spec.Tokens = -1 },
-		"image_std":             func(m *Meta) { m.ImageStd[1] = 0 },
-		"vocab_size is 3":       func(m *Meta) { m.VocabSize = 3 },
-		"no statistics":         func(m *Meta) { m.Actions = nil },
-		"mode is":               func(m *Meta) { m.Actions.Mode = "x" },
-		"std has 2 values":      func(m *Meta) { m.Actions.Std = m.Actions.Std[:2] },
-		"min of dimension 0":    func(m *Meta) { m.Actions.Min[0] = math.NaN() },
-		"7 action dimensions":   func(m *Meta) { m.Spec.Action = 3 },
-		"6 names and 7 units":   func(m *Meta) { m.Actions.Names = m.Actions.Names[:6] },
-		"the checkpoint's data": func(m *Meta) { m.Spec.Image[1] = 32; m.Fingerprint = "" },
-		"no vocabulary":         func(m *Meta) { m.Vocab = nil; m.Fingerprint = "" },
+		"a size is -1":                  func(m *Meta) { m.Spec.Find(models.Instruction).Shape[0] = -1 },
+		"image_std":                     func(m *Meta) { m.ImageStd[1] = 0 },
+		"vocab_size is 3":               func(m *Meta) { m.VocabSize = 3 },
+		"no statistics":                 func(m *Meta) { m.Actions = nil },
+		"mode is":                       func(m *Meta) { m.Actions.Mode = "x" },
+		"std has 2 values":              func(m *Meta) { m.Actions.Std = m.Actions.Std[:2] },
+		"min of dimension 0":            func(m *Meta) { m.Actions.Min[0] = math.NaN() },
+		"7 dimensions for actions of 3": func(m *Meta) { m.Spec.Find(models.Actions).Shape[0] = 3 },
+		"6 names and 7 units":           func(m *Meta) { m.Actions.Names = m.Actions.Names[:6] },
+		"the checkpoint's data":         func(m *Meta) { m.Spec.Find(models.Images).Shape[1] = 32; m.Fingerprint = "" },
+		"no vocabulary":                 func(m *Meta) { m.Vocab = nil; m.Fingerprint = "" },
 	} {
 		b, _ := json.Marshal(d.Meta())
 		var m Meta
@@ -442,7 +444,7 @@ func TestMetaCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 		f(&m)
-		if _, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, NeedsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", &m); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, wantsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", &m); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image/color"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +17,7 @@ import (
 
 func openCopyTask(t *testing.T, n int) Dataset {
 	t.Helper()
-	d, err := Open(job.Data{Kind: "copy", Episodes: n, SeqLen: 3}, Needs{Tokens: true, Labels: true, VocabSize: 10}, 5, "", nil)
+	d, err := Open(job.Data{Kind: "copy", Episodes: n, SeqLen: 3}, copyTask(10), 5, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestPrefetcherOrder(t *testing.T) {
 				if !reflect.DeepEqual(b.IDs, ids) {
 					t.Fatalf("step %d micro %d: samples %v, want %v", step, m, b.IDs, ids)
 				}
-				if !reflect.DeepEqual(b.Labels, b.Tokens) {
+				if !reflect.DeepEqual(b.Ints(models.Labels), b.Ints(models.Instruction)) {
 					t.Fatal("labels are not the tokens")
 				}
 				last = b
@@ -241,32 +242,37 @@ func TestLocalFeedErrors(t *testing.T) {
 }
 
 func TestCollateChecksShapes(t *testing.T) {
-	meta := Meta{Spec: models.Spec{Image: [3]int{3, 2, 2}, Tokens: 2, Action: 1}, ImageMean: imageMean, ImageStd: imageStd}
+	meta := Meta{Spec: models.Spec{pictures(3, 2, 2), models.Known(models.Instruction, 2), acts(1)}, ImageMean: imageMean, ImageStd: imageStd}
 	c, err := NewCollator(meta)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := models.NewBatch(1, meta.Spec)
-	good := Sample{ID: 9, Origin: "x.jsonl:4", Image: Image{RGB: make([]byte, 12), H: 2, W: 2}, Tokens: []int32{1, 0}, Action: []float32{0.5}}
-	if err := c.Collate([]Sample{good}, b); err != nil || b.IDs[0] != 9 || b.Images[0] != -1 || b.Actions[0] != 0.5 || b.Tokens[0] != 1 {
+	picture := func(v Value) Sample {
+		return Sample{ID: 9, Origin: "x.jsonl:4", Values: []Value{v, {Ints: []int32{1, 0}}, {Floats: []float32{0.5}}}}
+	}
+	good := picture(Value{Image: Image{RGB: make([]byte, 12), H: 2, W: 2}})
+	if err := c.Collate([]Sample{good}, b); err != nil || b.IDs[0] != 9 || b.Floats(models.Images)[0] != -1 || b.Floats(models.Actions)[0] != 0.5 || b.Ints(models.Instruction)[0] != 1 {
 		t.Fatal(b, err)
 	}
-	good.Image = Image{Floats: []float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, H: 2, W: 2}
-	if err := c.Collate([]Sample{good}, b); err != nil || b.Images[11] != 12 {
+	good = picture(Value{Floats: []float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, Image: Image{H: 2, W: 2}})
+	if err := c.Collate([]Sample{good}, b); err != nil || b.Floats(models.Images)[11] != 12 {
 		t.Fatal(err)
 	}
-	good.Image = Image{Encoded: encodePNG(t, testPicture(5, 5, color.RGBA{1, 1, 1, 255}))}
+	good = picture(Value{Image: Image{Encoded: encodePNG(t, testPicture(5, 5, color.RGBA{1, 1, 1, 255}))}})
 	if err := c.Collate([]Sample{good}, b); err != nil {
 		t.Fatal(err)
 	}
 	for want, f := range map[string]func(s *Sample){
-		"3 instruction tokens, expected 2": func(s *Sample) { s.Tokens = make([]int32, 3) },
-		"0 action values, expected 1":      func(s *Sample) { s.Action = nil },
-		"neither PNG nor JPEG":             func(s *Sample) { s.Image = Image{Encoded: []byte("??")} },
-		"expected [3, 2, 2]":               func(s *Sample) { s.Image = Image{Floats: []float32{1}, H: 1, W: 1} },
-		"0 bytes of RGB":                   func(s *Sample) { s.Image = Image{} },
+		"instruction_tokens has 3 tokens, expected 2": func(s *Sample) { s.Values[1].Ints = make([]int32, 3) },
+		"actions has 0 values, expected 1":            func(s *Sample) { s.Values[2].Floats = nil },
+		"2 features; expected images 3×2×2":           func(s *Sample) { s.Values = s.Values[:2] },
+		"neither PNG nor JPEG":                        func(s *Sample) { s.Values[0].Image = Image{Encoded: []byte("??")} },
+		"expected [3, 2, 2]":                          func(s *Sample) { s.Values[0] = Value{Floats: []float32{1}, Image: Image{H: 1, W: 1}} },
+		"0 bytes of RGB":                              func(s *Sample) { s.Values[0] = Value{} },
 	} {
 		s := good
+		s.Values = slices.Clone(s.Values)
 		f(&s)
 		if err := c.Collate([]Sample{s}, b); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "sample 9 (x.jsonl:4)") {
 			t.Errorf("%v, want %q", err, want)

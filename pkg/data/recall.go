@@ -23,10 +23,11 @@ const question = 1
 func recallKeys(vocab int) int { return (vocab - 2) / 2 }
 
 func openRecall(o *opening) (*set, error) {
-	if err := o.lacks("images", "actions", "features"); err != nil {
+	if err := o.has(models.Instruction, models.Labels); err != nil {
 		return nil, err
 	}
-	n, length, distance, vocab := o.cfg.Episodes, o.cfg.SeqLen, o.cfg.Distance, o.needs.VocabSize
+	n, length, distance, vocab := o.cfg.Episodes, o.cfg.SeqLen, o.cfg.Distance, o.vocabSize()
+	most := o.longest()
 	switch {
 	case n < 1 || n > maxEpisodes:
 		return nil, fmt.Errorf("data.episodes is %d; it can be 1 to %d", n, maxEpisodes)
@@ -34,8 +35,8 @@ func openRecall(o *opening) (*set, error) {
 		return nil, fmt.Errorf("data.seq_len is %d; it can be 2 to %d", length, 1<<20)
 	case distance < 1 || distance >= length:
 		return nil, fmt.Errorf("data.distance is %d; it can be 1 to data.seq_len-1 = %d", distance, length-1)
-	case o.needs.MaxTokens > 0 && length > o.needs.MaxTokens:
-		return nil, fmt.Errorf("data.seq_len is %d, model.max_len is %d", length, o.needs.MaxTokens)
+	case most > 0 && length > most:
+		return nil, fmt.Errorf("data.seq_len is %d, model.max_len is %d", length, most)
 	case vocab < 6:
 		return nil, fmt.Errorf("model.vocab_size is %d; the recall task needs it, and at least 6 (padding, the question, two keys, two others)", vocab)
 	}
@@ -48,23 +49,31 @@ func openRecall(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta.Spec.Tokens, meta.Spec.Labels, meta.VocabSize = length, o.needs.Labels, vocab
+	meta.VocabSize = vocab
+	for i := range meta.Spec { // both are tokens
+		meta.Spec[i].Shape = []int{length}
+	}
 	keys := recallKeys(vocab)
 	get := func(i int) (Sample, error) {
-		s := Sample{ID: uint64(i), Tokens: make([]int32, length)}
+		tokens := make([]int32, length)
 		st := philox.Stream{Seed: o.seed, Purpose: philox.CopyTask, Site: 1, Sample: uint64(i)}
-		for t := range s.Tokens {
-			s.Tokens[t] = int32(2 + keys + st.Intn(uint32(t), vocab-2-keys))
+		for t := range tokens {
+			tokens[t] = int32(2 + keys + st.Intn(uint32(t), vocab-2-keys))
 		}
 		at := length - 1 - distance
-		s.Tokens[at] = int32(2 + st.Intn(uint32(at), keys))
-		s.Tokens[length-1] = question
-		if meta.Spec.Labels {
-			s.Labels = make([]int32, length)
-			for t := range s.Labels {
-				s.Labels[t] = models.NoLabel
+		tokens[at] = int32(2 + st.Intn(uint32(at), keys))
+		tokens[length-1] = question
+		s := Sample{ID: uint64(i), Values: make([]Value, len(meta.Spec))}
+		for k, f := range meta.Spec {
+			v := tokens
+			if f.Role == models.Target {
+				v = make([]int32, length)
+				for t := range v {
+					v[t] = models.NoLabel
+				}
+				v[length-1] = tokens[at]
 			}
-			s.Labels[length-1] = s.Tokens[at]
+			s.Values[k].Ints = v
 		}
 		return s, nil
 	}

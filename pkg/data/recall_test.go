@@ -13,7 +13,7 @@ import (
 func TestRecall(t *testing.T) {
 	const length, distance, vocab = 9, 5, 12
 	keys := recallKeys(vocab)
-	d, err := Open(job.Data{Kind: "recall", Episodes: 500, SeqLen: length, Distance: distance}, Needs{Tokens: true, Labels: true, VocabSize: vocab}, 3, "", nil)
+	d, err := Open(job.Data{Kind: "recall", Episodes: 500, SeqLen: length, Distance: distance}, copyTask(vocab), 3, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestRecall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for p, tok := range s.Tokens {
+		for p, tok := range tokensOf(s) {
 			want := tok >= int32(2+keys) && tok < vocab // one of the others
 			switch p {
 			case length - 1 - distance:
@@ -35,13 +35,13 @@ func TestRecall(t *testing.T) {
 				want = tok == question
 			}
 			if !want {
-				t.Fatalf("sample %d has token %d at %d: %v", i, tok, p, s.Tokens)
+				t.Fatalf("sample %d has token %d at %d: %v", i, tok, p, tokensOf(s))
 			}
 		}
-		for p, l := range s.Labels {
+		for p, l := range targetsOf(s) {
 			want := int32(models.NoLabel)
 			if p == length-1 {
-				want = s.Tokens[length-1-distance]
+				want = tokensOf(s)[length-1-distance]
 			}
 			if l != want {
 				t.Fatalf("sample %d has label %d at %d, want %d", i, l, p, want)
@@ -53,7 +53,7 @@ func TestRecall(t *testing.T) {
 		t.Errorf("%d of %d keys occur in 500 sequences", len(seen), keys)
 	}
 	again, _ := d.Train().Sample(7)
-	if !slices.Equal(again.Tokens, all[7].Tokens) || slices.Equal(all[7].Tokens, all[8].Tokens) {
+	if !slices.Equal(tokensOf(again), tokensOf(all[7])) || slices.Equal(tokensOf(all[7]), tokensOf(all[8])) {
 		t.Error("a sample is not a function of its number, or two are the same")
 	}
 	_, _, back, err := DecodeSamples(EncodeSamples(nil, 1, 2, all[:3]))
@@ -68,11 +68,11 @@ func TestRecall(t *testing.T) {
 	if err := c.Collate(back, b); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(b.Labels[2*length:], all[2].Labels) {
-		t.Errorf("labels %v became %v", all[2].Labels, b.Labels[2*length:])
+	if !slices.Equal(b.Ints(models.Labels)[2*length:], targetsOf(all[2])) {
+		t.Errorf("labels %v became %v", targetsOf(all[2]), b.Ints(models.Labels)[2*length:])
 	}
 	for _, bad := range []job.Data{{Kind: "recall", Episodes: 5, SeqLen: 4, Distance: 4}, {Kind: "recall", Episodes: 5, SeqLen: 4}, {Kind: "recall", SeqLen: 4, Distance: 1}} {
-		if _, err := Open(bad, Needs{Tokens: true, Labels: true, VocabSize: vocab}, 3, "", nil); err == nil {
+		if _, err := Open(bad, copyTask(vocab), 3, "", nil); err == nil {
 			t.Errorf("%+v is opened", bad)
 		}
 	}

@@ -16,13 +16,15 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/internal/sniff"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // Recognised is a data set that a path was found to hold, as a job would name
-// it, with all that it has as needs. An RLDS data set has one for each camera.
+// it, with all that it has as what is wanted. An RLDS data set has one for each
+// camera.
 type Recognised struct {
 	Data  job.Data
-	Needs Needs
+	Wants models.Spec
 }
 
 // unresized stands where pictures are looked at and no model sets their size.
@@ -37,13 +39,13 @@ func Recognise(path string) ([]Recognised, error) {
 	if err != nil {
 		return nil, err
 	}
-	image := [3]int{3, unresized, unresized}
+	image := models.Known(models.Images, 3, unresized, unresized)
 	switch {
 	case !info.IsDir() && filepath.Base(path) == ManifestName:
 		return Recognise(filepath.Dir(path))
 	case !info.IsDir() && (strings.HasSuffix(path, ".safetensors") || isTensors(path)):
-		n, err := tensorNeeds(path)
-		return []Recognised{{job.Data{Kind: "tensors", Path: path, Normalize: None}, n}}, err
+		w, err := tensorWants(path)
+		return []Recognised{{job.Data{Kind: "tensors", Path: path, Normalize: None}, w}}, err
 	case !info.IsDir():
 		s := fmt.Sprintf("%s: not a data set that is known: it can be a folder with %s, an RLDS folder with dataset_info.json, or a safetensors file", path, ManifestName)
 		if what := sniff.Instead(headOf(path), sniff.Tensors); what != "" {
@@ -52,11 +54,8 @@ func Recognise(path string) ([]Recognised, error) {
 		return nil, errors.New(s)
 	}
 	if _, err := os.Stat(filepath.Join(path, ManifestName)); err == nil {
-		n, err := keysOfManifest(filepath.Join(path, ManifestName))
-		if n.Image[0] > 0 {
-			n.Image = image
-		}
-		return []Recognised{{job.Data{Kind: "folder", Path: path}, n}}, err
+		w, err := keysOfManifest(filepath.Join(path, ManifestName))
+		return []Recognised{{job.Data{Kind: "folder", Path: path}, w}}, err
 	}
 	dir, err := rldsDir(path)
 	if err != nil {
@@ -70,31 +69,33 @@ func Recognise(path string) ([]Recognised, error) {
 	if err != nil {
 		return nil, err
 	}
-	var n Needs
-	for _, name := range rldsTexts {
-		n.Tokens = n.Tokens || features[name].is("text")
+	var rest models.Spec
+	if slices.ContainsFunc(rldsTexts, func(name string) bool { return features[name].is("text") }) {
+		rest = append(rest, models.Known(models.Instruction, 0))
 	}
 	for name, f := range features {
-		n.Actions = n.Actions || f.is("numbers") && (name == rldsAction || strings.HasPrefix(name, rldsAction+"/"))
+		if f.is("numbers") && (name == rldsAction || strings.HasPrefix(name, rldsAction+"/")) {
+			rest = append(rest, models.Known(models.Actions, 0))
+			break
+		}
 	}
 	var out []Recognised
 	for _, name := range slices.Sorted(maps.Keys(features)) {
 		if features[name].kind == "image" && strings.HasPrefix(name, "steps/") {
-			n.Image = image
-			out = append(out, Recognised{job.Data{Kind: "rlds", Path: path, Camera: name}, n})
+			out = append(out, Recognised{job.Data{Kind: "rlds", Path: path, Camera: name}, append(models.Spec{image}, rest...)})
 		}
 	}
 	if len(out) == 0 {
-		out = []Recognised{{job.Data{Kind: "rlds", Path: path}, n}}
+		out = []Recognised{{job.Data{Kind: "rlds", Path: path}, rest}}
 	}
 	return out, nil
 }
 
 // keysOfManifest are the keys that the first line of a manifest has.
-func keysOfManifest(path string) (n Needs, err error) {
+func keysOfManifest(path string) (w models.Spec, err error) {
 	f, _, err := regular.Open(path)
 	if err != nil {
-		return n, err
+		return w, err
 	}
 	defer f.Close()
 	sc := bufio.NewScanner(f)
@@ -104,16 +105,11 @@ func keysOfManifest(path string) (n Needs, err error) {
 		if err != nil {
 			continue // a fault that Check tells of
 		}
-		has := func(k string) bool {
-			return slices.ContainsFunc(members, func(m jsonMember) bool { return m.key == k })
-		}
-		if has("image") {
-			n.Image[0] = 3
-		}
-		n.Tokens, n.Actions = has("instruction"), has("action")
-		return n, nil
+		return slices.DeleteFunc(manifestWants(), func(f models.Feature) bool {
+			return !slices.ContainsFunc(members, func(m jsonMember) bool { return m.key == manifestKey(f.Name) })
+		}), nil
 	}
-	return Needs{Image: [3]int{3}, Tokens: true, Actions: true}, sc.Err()
+	return manifestWants(), sc.Err()
 }
 
 // isTensors tells a safetensors file by its content, whatever its name.
@@ -132,25 +128,28 @@ func headOf(path string) []byte {
 	return sniff.Head(f, sniff.HeadSize)
 }
 
-// tensorNeeds are the tensors that a file has.
-func tensorNeeds(path string) (n Needs, err error) {
+// tensorWants are the tensors that a file has.
+func tensorWants(path string) (w models.Spec, err error) {
 	f, err := safetensors.Open(path)
 	if err != nil {
-		return n, err
+		return w, err
 	}
 	defer f.Close()
-	if t, ok := f.Tensor("images"); ok {
+	if t, ok := f.Tensor(models.Images); ok {
 		if len(t.Shape) != 4 {
-			return n, fmt.Errorf("%s: images has the shape %v, expected [N, C, H, W] or [N, H, W, C]", path, t.Shape)
+			return w, fmt.Errorf("%s: images has the shape %v, expected [N, C, H, W] or [N, H, W, C]", path, t.Shape)
 		}
-		n.Image = [3]int(t.Shape[1:])
+		image := models.Known(models.Images, slices.Clone(t.Shape[1:])...)
 		if c := t.Shape[3]; c < t.Shape[1] && c < t.Shape[2] { // no model says how many channels there are: fewer than rows and columns
-			n.Image = [3]int{c, t.Shape[1], t.Shape[2]}
+			image.Shape = []int{c, t.Shape[1], t.Shape[2]}
+		}
+		w = append(w, image)
+	}
+	for _, x := range []models.Feature{models.Known(models.Instruction, 0), models.Known(models.VisionFeatures, 0, 0), models.Known(models.LanguageFeatures, 0, 0),
+		models.Known(models.Labels, 0), models.Known(models.Actions, 0)} {
+		if _, ok := f.Tensor(x.Name); ok {
+			w = append(w, x)
 		}
 	}
-	_, n.Tokens = f.Tensor("instruction_tokens")
-	_, n.Actions = f.Tensor("actions")
-	_, n.Labels = f.Tensor("labels")
-	_, n.Features = f.Tensor("vision_features")
-	return n, nil
+	return w, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 	"github.com/vlaring/vlaring/pkg/data/internal/tfrecord"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // The rlds source reads a data set of robot episodes as TFDS writes them
@@ -34,7 +35,7 @@ type picture struct {
 }
 
 func openRLDS(o *opening) (*set, error) {
-	if err := o.lacks("labels", "features"); err != nil {
+	if err := o.has(models.Images, models.Instruction, models.Actions); err != nil {
 		return nil, err
 	}
 	path, err := o.file()
@@ -73,7 +74,12 @@ func openRLDS(o *opening) (*set, error) {
 	for _, p := range parts {
 		shards = append(shards, p.files()...)
 	}
-	s := &rldsScan{o: o, fields: fields, table: table{dim: fields.dim, labels: labels{names: fields.names()}}}
+	s := &rldsScan{o: o, fields: fields, table: table{}}
+	actions := s.table.float(models.Actions)
+	actions.dim, actions.labels.names = fields.dim, fields.names()
+	o.calls(models.Images, fields.camera)
+	o.calls(models.Instruction, fields.text)
+	o.calls(models.Actions, fields.actionName())
 	for _, sh := range shards {
 		s.total += int64(sh.episodes)
 	}
@@ -96,10 +102,12 @@ func openRLDS(o *opening) (*set, error) {
 		return nil, fmt.Errorf("%s: split %s has no steps", dir, name)
 	}
 	s.table.texts = s.texts.texts
-	s.table.image, s.table.origin, s.table.place, s.table.short = s.image, s.origin, s.place, s.short
+	s.table.origin, s.table.place, s.table.short = s.origin, s.place, s.short
+	camera := s.table.picture(models.Images)
+	camera.read = s.image
 	s.table.camera = fields.camera[strings.LastIndexByte(fields.camera, '/')+1:]
 	for _, p := range s.pictures {
-		s.table.sums = append(s.table.sums, p.crc)
+		camera.sums = append(camera.sums, p.crc)
 	}
 	return o.dataset(fp.sum(), &s.table)
 }
@@ -280,7 +288,8 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 			}
 		}
 	}
-	t.actions = append(t.actions, actions...)
+	column := t.float(models.Actions)
+	column.rows = append(column.rows, actions...)
 	for _, x := range texts {
 		t.text = append(t.text, s.texts.add(string(x.Of(record))))
 	}

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write the fixtures under testdata again")
 
-var vlaNeeds = Needs{Image: [3]int{3, 8, 8}, Tokens: true, MaxTokens: 32, Actions: true, ActionDim: 7}
+var vlaNeeds = models.Spec{pictures(3, 8, 8), words(32), acts(7)}
 
 // tinyEpisode is one record of the fixture: steps steps, two cameras of 12×10.
 func tinyEpisode(t testing.TB, e, steps int) []byte {
@@ -132,7 +132,7 @@ func TestRLDS(t *testing.T) {
 	if want := []string{"<pad>", "<unk>", "ball", "blue", "cube", "left", "pick", "push", "red", "the", "up"}; !reflect.DeepEqual(m.Vocab, want) {
 		t.Errorf("vocabulary %q", m.Vocab)
 	}
-	if want := (models.Spec{Image: [3]int{3, 8, 8}, Tokens: 5, Action: 7}); m.Spec != want {
+	if want := (models.Spec{pictures(3, 8, 8), models.Known(models.Instruction, 5), acts(7)}); !m.Spec.Equal(want) {
 		t.Errorf("spec %+v", m.Spec)
 	}
 	if m.Actions.Count != 14 || m.Actions.Names[6] != "gripper" || m.Actions.Units[5] != "rad" || m.Actions.Mode != MeanStd {
@@ -142,21 +142,21 @@ func TestRLDS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.ID != 3 || !reflect.DeepEqual(s.Tokens, []int32{7, 9, 3, 2, 5}) || !strings.Contains(s.Origin, "00000-of-00002 episode 1 step 0") {
-		t.Errorf("sample %d %v %s", s.ID, s.Tokens, s.Origin)
+	if s.ID != 3 || !reflect.DeepEqual(tokensOf(s), []int32{7, 9, 3, 2, 5}) || !strings.Contains(s.Origin, "00000-of-00002 episode 1 step 0") {
+		t.Errorf("sample %d %v %s", s.ID, tokensOf(s), s.Origin)
 	}
-	for i, v := range s.Action {
+	for i, v := range actionOf(s) {
 		if want := 0.1 + float64(i)*0.001; math.Abs(float64(v)-want) > 1e-6 {
-			t.Errorf("action %v", s.Action)
+			t.Errorf("action %v", actionOf(s))
 		}
 	}
-	img, err := DecodeImage(s.Image.Encoded)
+	img, err := DecodeImage(pictureOf(s).Encoded)
 	if err != nil || img.H != 10 || img.W != 12 {
 		t.Error(img.H, img.W, err)
 	}
 	h, err := d.Heldout().Sample(0)
-	if err != nil || h.ID != 7 || !reflect.DeepEqual(h.Tokens, []int32{1, 9, 1, 0, 0}) || !strings.Contains(h.Origin, "00001-of-00002 episode 2 step 0") {
-		t.Error(h.ID, h.Tokens, h.Origin, err)
+	if err != nil || h.ID != 7 || !reflect.DeepEqual(tokensOf(h), []int32{1, 9, 1, 0, 0}) || !strings.Contains(h.Origin, "00001-of-00002 episode 2 step 0") {
+		t.Error(h.ID, tokensOf(h), h.Origin, err)
 	}
 
 	// The other camera, by its whole name, is another fingerprint and other pictures.
@@ -166,7 +166,7 @@ func TestRLDS(t *testing.T) {
 		t.Fatal(err)
 	}
 	ws, err := w.Train().Sample(3)
-	if err != nil || bytes.Equal(ws.Image.Encoded, s.Image.Encoded) || w.Meta().Fingerprint == m.Fingerprint {
+	if err != nil || bytes.Equal(pictureOf(ws).Encoded, pictureOf(s).Encoded) || w.Meta().Fingerprint == m.Fingerprint {
 		t.Error("the camera does not matter", err)
 	}
 
@@ -201,8 +201,8 @@ func TestRLDS(t *testing.T) {
 func TestRLDSBadInput(t *testing.T) {
 	src := tinyRLDS(t)
 	shard0, shard1 := "tiny-train.tfrecord-00000-of-00002", "tiny-train.tfrecord-00001-of-00002"
-	replaceIn := func(name, old, new string) func(*testing.T, string, *job.Data, *Needs) {
-		return func(t *testing.T, dir string, _ *job.Data, _ *Needs) {
+	replaceIn := func(name, old, new string) func(*testing.T, string, *job.Data, *models.Spec) {
+		return func(t *testing.T, dir string, _ *job.Data, _ *models.Spec) {
 			b, err := os.ReadFile(filepath.Join(dir, name))
 			if err != nil || !strings.Contains(string(b), old) {
 				t.Fatal(old, err)
@@ -210,8 +210,8 @@ func TestRLDSBadInput(t *testing.T) {
 			write(t, dir, name, []byte(strings.ReplaceAll(string(b), old, new)))
 		}
 	}
-	records := func(r ...[]byte) func(*testing.T, string, *job.Data, *Needs) {
-		return func(t *testing.T, dir string, _ *job.Data, _ *Needs) {
+	records := func(r ...[]byte) func(*testing.T, string, *job.Data, *models.Spec) {
+		return func(t *testing.T, dir string, _ *job.Data, _ *models.Spec) {
 			var file []byte
 			for _, x := range r {
 				file = tfrecord.Append(file, x)
@@ -228,25 +228,25 @@ func TestRLDSBadInput(t *testing.T) {
 	text := func(b *tfrecord.Builder) { b.Strings("steps/language_instruction", []byte("a"), []byte("a")) }
 	act := func(b *tfrecord.Builder) { b.Floats("steps/action", make([]float32, 14)...) }
 	for name, c := range map[string]struct {
-		break_ func(t *testing.T, dir string, cfg *job.Data, n *Needs)
+		break_ func(t *testing.T, dir string, cfg *job.Data, n *models.Spec)
 		want   []string
 	}{
-		"no folder":      {func(_ *testing.T, dir string, cfg *job.Data, _ *Needs) { cfg.Path = dir + "/nowhere" }, []string{"nowhere"}},
-		"not a data set": {func(t *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Path = t.TempDir() }, []string{"no dataset_info.json"}},
-		"no path":        {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Path = "" }, []string{"data.path is not set"}},
-		"two versions": {func(t *testing.T, dir string, cfg *job.Data, _ *Needs) {
+		"no folder":      {func(_ *testing.T, dir string, cfg *job.Data, _ *models.Spec) { cfg.Path = dir + "/nowhere" }, []string{"nowhere"}},
+		"not a data set": {func(t *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Path = t.TempDir() }, []string{"no dataset_info.json"}},
+		"no path":        {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Path = "" }, []string{"data.path is not set"}},
+		"two versions": {func(t *testing.T, dir string, cfg *job.Data, _ *models.Spec) {
 			cfg.Path = t.TempDir()
 			write(t, cfg.Path, "1.0.0/dataset_info.json", nil)
 			write(t, cfg.Path, "2.0.0/dataset_info.json", nil)
 		}, []string{"several", "2.0.0"}},
 		"info is not JSON":  {replaceIn("dataset_info.json", `"splits"`, `splits`), []string{"dataset_info.json"}},
 		"features not JSON": {replaceIn("features.json", `"action"`, `action`), []string{"features.json"}},
-		"no camera":         {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Camera = "" }, []string{"data.camera is not set", "image_0, wrist"}},
-		"wrong camera":      {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Camera = "image_9" }, []string{`"image_9"`, "image_0, wrist"}},
-		"wrong split":       {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Split = "test" }, []string{`"test"`, "train, val"}},
-		"split not there":   {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Split = "val" }, []string{"tiny-val.tfrecord-00000-of-00001", "are all there: train"}},
-		"no dataset":        {func(_ *testing.T, _ string, cfg *job.Data, _ *Needs) { cfg.Split = "train[" }, []string{`data.split is "train["`, "train[:90%]"}},
-		"shard not there": {func(t *testing.T, dir string, _ *job.Data, _ *Needs) {
+		"no camera":         {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Camera = "" }, []string{"data.camera is not set", "image_0, wrist"}},
+		"wrong camera":      {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Camera = "image_9" }, []string{`"image_9"`, "image_0, wrist"}},
+		"wrong split":       {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Split = "test" }, []string{`"test"`, "train, val"}},
+		"split not there":   {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Split = "val" }, []string{"tiny-val.tfrecord-00000-of-00001", "are all there: train"}},
+		"no dataset":        {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Split = "train[" }, []string{`data.split is "train["`, "train[:90%]"}},
+		"shard not there": {func(t *testing.T, dir string, _ *job.Data, _ *models.Spec) {
 			if err := os.Remove(filepath.Join(dir, shard1)); err != nil {
 				t.Fatal(err)
 			}
@@ -261,21 +261,23 @@ func TestRLDSBadInput(t *testing.T) {
 		"action of other shape":      {replaceIn("features.json", `["7"]`, `["7", "2"]`), []string{"[7 2]"}},
 		"no action":                  {replaceIn("features.json", `"action"`, `"actions"`), []string{"there is no steps/action; set data.action to features of numbers: actions, is_first"}},
 		"no instruction":             {replaceIn("features.json", `"language_instruction"`, `"goal"`), []string{"no instruction", "steps/goal"}},
-		"action_dim":                 {func(_ *testing.T, _ string, _ *job.Data, n *Needs) { n.ActionDim = 6 }, []string{"7 dimensions", "action_dim is 6"}},
-		"max_len":                    {func(_ *testing.T, _ string, _ *job.Data, n *Needs) { n.MaxTokens = 4 }, []string{"up to 5 tokens", "max_len is 4"}},
-		"vocab_size":                 {func(_ *testing.T, _ string, _ *job.Data, n *Needs) { n.VocabSize = 5 }, []string{"vocab_size is 5"}},
-		"labels":                     {func(_ *testing.T, _ string, _ *job.Data, n *Needs) { n.Labels = true }, []string{"labels"}},
-		"bad data CRC": {func(t *testing.T, dir string, _ *job.Data, _ *Needs) {
+		"action_dim":                 {func(_ *testing.T, _ string, _ *job.Data, n *models.Spec) { n.Find(models.Actions).Shape[0] = 6 }, []string{"7 dimensions", "action_dim is 6"}},
+		"max_len":                    {func(_ *testing.T, _ string, _ *job.Data, n *models.Spec) { n.Find(models.Instruction).Max = 4 }, []string{"up to 5 tokens", "max_len is 4"}},
+		"vocab_size":                 {func(_ *testing.T, _ string, _ *job.Data, n *models.Spec) { n.Find(models.Instruction).Vocab = 5 }, []string{"vocab_size is 5"}},
+		"labels": {func(_ *testing.T, _ string, _ *job.Data, n *models.Spec) {
+			*n = append(*n, models.Known(models.Labels, 0))
+		}, []string{"labels"}},
+		"bad data CRC": {func(t *testing.T, dir string, _ *job.Data, _ *models.Spec) {
 			b, _ := os.ReadFile(filepath.Join(dir, shard1))
 			b[len(b)-100] ^= 1
 			write(t, dir, shard1, b)
 		}, []string{shard1 + ": record 2 at byte ", "checksum of its"}},
-		"bad length CRC": {func(t *testing.T, dir string, _ *job.Data, _ *Needs) {
+		"bad length CRC": {func(t *testing.T, dir string, _ *job.Data, _ *models.Spec) {
 			b, _ := os.ReadFile(filepath.Join(dir, shard0))
 			b[2] ^= 1
 			write(t, dir, shard0, b)
 		}, []string{shard0 + ": record 0 at byte 0", "checksum of its length"}},
-		"truncated": {func(t *testing.T, dir string, _ *job.Data, _ *Needs) {
+		"truncated": {func(t *testing.T, dir string, _ *job.Data, _ *models.Spec) {
 			b, _ := os.ReadFile(filepath.Join(dir, shard0))
 			write(t, dir, shard0, b[:len(b)-9])
 		}, []string{shard0 + ": record 1 at byte ", "truncated"}},
@@ -300,7 +302,7 @@ func TestRLDSBadInput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := copyDir(t, src)
-			cfg, needs := job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds
+			cfg, needs := job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds.Clone()
 			c.break_(t, dir, &cfg, &needs)
 			_, err := Open(cfg, needs, 1, "", nil)
 			for _, w := range c.want {
@@ -357,13 +359,13 @@ func TestBridge(t *testing.T) {
 		t.Skip("VLARING_BRIDGE is not set: give it the folder of the BridgeData V2 RLDS fixture (with dataset_info.json) to read real episodes")
 	}
 	cfg := job.Data{Kind: "rlds", Path: path, Camera: "image_0", Holdout: job.Holdout{Fraction: 0.2}}
-	d, err := Open(cfg, Needs{Image: [3]int{3, 64, 64}, Tokens: true, Actions: true}, 7, "", nil)
+	d, err := Open(cfg, models.Spec{pictures(3, 64, 64), words(0), acts(0)}, 7, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
 	m := d.Meta()
-	if m.Train+m.Heldout != 250 || m.Heldout != 50 || m.Spec.Action != 7 {
+	if m.Train+m.Heldout != 250 || m.Heldout != 50 || m.Spec.Len(models.Actions, 0) != 7 {
 		t.Errorf("%+v", m)
 	}
 	c, err := NewCollator(m)
@@ -379,13 +381,13 @@ func TestBridge(t *testing.T) {
 		if err := c.Collate([]Sample{s}, b); err != nil {
 			t.Fatal(err)
 		}
-		for d, x := range b.Actions {
+		for d, x := range b.Floats(models.Actions) {
 			if x-x != 0 || math.Abs(float64(x)) > 100 {
 				t.Errorf("held-out sample %d, dimension %d: %v after scaling", i, d, x)
 			}
 		}
 	}
-	t.Logf("vocabulary of %d: %v; %d tokens", len(m.Vocab), m.Vocab, m.Spec.Tokens)
+	t.Logf("vocabulary of %d: %v; %d tokens", len(m.Vocab), m.Vocab, m.Spec.Len(models.Instruction, 0))
 	cfg.Split = "val"
 	if _, err := Open(cfg, vlaNeeds, 7, "", nil); err == nil || !strings.Contains(err.Error(), "are there: train") {
 		t.Error(err)
@@ -399,12 +401,12 @@ func FuzzRLDS(f *testing.F) {
 	f.Add(tinyEpisode(f, 0, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := &rldsScan{o: &opening{ctx: context.Background()}, fields: rldsFields{camera: "steps/observation/image_0", text: rldsTexts[0], dim: 7}, files: []string{"x"}}
-		s.table.dim = 7
+		s.table.float(models.Actions).dim = 7
 		if err := s.episode(b, 12); err != nil {
 			return
 		}
 		n := len(s.table.episode)
-		if len(s.table.actions) != 7*n || len(s.table.text) != n || len(s.pictures) != n {
+		if len(s.table.float(models.Actions).rows) != 7*n || len(s.table.text) != n || len(s.pictures) != n {
 			t.Fatal("steps differ in number")
 		}
 		for _, p := range s.pictures {

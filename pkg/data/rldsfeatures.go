@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // What features.json says of the steps, and which of it is read.
@@ -33,13 +35,18 @@ type rldsVector struct {
 	ints bool // declared as whole numbers or truth values, which records hold as int64
 }
 
-// label names the parts of the action in a fingerprint; empty for the one usual feature.
-func (f rldsFields) label() string {
+// actionName is the action's feature, or its features.
+func (f rldsFields) actionName() string {
 	var names []string
 	for _, v := range f.action {
 		names = append(names, v.name)
 	}
-	if l := strings.Join(names, "+"); l != rldsAction {
+	return strings.Join(names, "+")
+}
+
+// label names the parts of the action in a fingerprint; empty for the one usual feature.
+func (f rldsFields) label() string {
+	if l := f.actionName(); l != rldsAction {
 		return l
 	}
 	return ""
@@ -74,7 +81,7 @@ func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rl
 		}
 		return out
 	}
-	if o.needs.Image[0] > 0 {
+	if o.wants.Has(models.Images) {
 		cams := leaves("image")
 		var short, match []string
 		for _, c := range cams {
@@ -99,7 +106,7 @@ func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rl
 			f.camera = match[0]
 		}
 	}
-	if o.needs.Tokens {
+	if o.wants.Has(models.Instruction) {
 		for _, name := range rldsTexts {
 			if features[name].is("text") && f.text == "" {
 				f.text = name
@@ -109,7 +116,7 @@ func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rl
 			return f, fmt.Errorf("%s: no instruction: none of %s is a text or a tensor of one string; those of a step are: %s", file, strings.Join(rldsTexts, ", "), listOr(leaves("text"), "none"))
 		}
 	}
-	if o.needs.Actions {
+	if o.wants.Has(models.Actions) {
 		if f.action, err = o.rldsActions(features, leaves("numbers")); err != nil {
 			return f, fmt.Errorf("%s: %w", file, err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/data/internal/tfrecord"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // formEpisode is a record of steps steps whose first action value is 10·e + step.
@@ -83,7 +84,7 @@ func formSet(t testing.TB, features string, splits map[string][][]int) string {
 	return dir
 }
 
-var formNeeds = Needs{Image: [3]int{3, 8, 8}, Tokens: true, MaxTokens: 32, Actions: true}
+var formNeeds = models.Spec{pictures(3, 8, 8), words(32), acts(0)}
 
 // firstActions opens a data set and returns the first action value of each
 // training sample, in physical units.
@@ -100,7 +101,7 @@ func firstActions(t *testing.T, cfg job.Data) (out []float32, d Dataset) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, s.Action[0])
+		out = append(out, actionOf(s)[0])
 	}
 	return out, d
 }
@@ -131,7 +132,7 @@ func TestRLDSActionForms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return d, s.Action
+		return d, actionOf(s)
 	}
 	d, got := open()
 	if want := []float32{7, 0, 1, 1, 1, 1, 2}; !reflect.DeepEqual(got, want) {
@@ -151,9 +152,9 @@ func TestRLDSActionForms(t *testing.T) {
 		t.Errorf("whole numbers: %v", got)
 	}
 	checkErrors(t, job.Data{Kind: "rlds", Path: path}, formNeeds, map[string]errorCase{
-		"unknown": {func(c *job.Data, _ *Needs) { c.Action = []string{"grip"} }, []string{`data.action has "grip"; the numbers of a step are gripper, terminate, world_vector, is_first`}},
-		"twice":   {func(c *job.Data, _ *Needs) { c.Action = []string{"gripper", "action/gripper"} }, []string{"data.action has steps/action/gripper twice"}},
-		"picture": {func(c *job.Data, _ *Needs) { c.Action = []string{"observation/image"} }, []string{`data.action has "observation/image", which is a picture`}},
+		"unknown": {func(c *job.Data, _ *models.Spec) { c.Action = []string{"grip"} }, []string{`data.action has "grip"; the numbers of a step are gripper, terminate, world_vector, is_first`}},
+		"twice":   {func(c *job.Data, _ *models.Spec) { c.Action = []string{"gripper", "action/gripper"} }, []string{"data.action has steps/action/gripper twice"}},
+		"picture": {func(c *job.Data, _ *models.Spec) { c.Action = []string{"observation/image"} }, []string{`data.action has "observation/image", which is a picture`}},
 	})
 }
 
@@ -198,7 +199,9 @@ func TestRLDSPartsOfSplits(t *testing.T) {
 	// Shards of other parts need not be there.
 	os.Remove(filepath.Join(path, "d-train.tfrecord-00002-of-00003"))
 	firstActions(t, job.Data{Path: path, Split: "train[:4]"})
-	at := func(spec string) func(*job.Data, *Needs) { return func(c *job.Data, _ *Needs) { c.Split = spec } }
+	at := func(spec string) func(*job.Data, *models.Spec) {
+		return func(c *job.Data, _ *models.Spec) { c.Split = spec }
+	}
 	checkErrors(t, job.Data{Kind: "rlds", Path: path}, formNeeds, map[string]errorCase{
 		"unknown":   {at("test[:5]"), []string{`data.split is "test[:5]"`, "names the splits train, val"}},
 		"grammar":   {at("train[5]"), []string{`data.split is "train[5]"; want the name of a split, or a part of one such as train[:90%]`}},
@@ -366,8 +369,8 @@ func TestRLDSFolderNames(t *testing.T) {
 func TestRLDSEmptyEpisodes(t *testing.T) {
 	path := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{0, 1, 2}}})
 	checkErrors(t, job.Data{Kind: "rlds", Path: path}, formNeeds, map[string]errorCase{
-		"by number":  {func(c *job.Data, _ *Needs) { c.Holdout.Episodes = []int{0} }, []string{"held-out episode 0 has no steps: hold out others with data.holdout.episodes"}},
-		"one of two": {func(c *job.Data, _ *Needs) { c.Holdout.Episodes = []int{0, 1} }, []string{"held-out episode 0 has no steps"}},
+		"by number":  {func(c *job.Data, _ *models.Spec) { c.Holdout.Episodes = []int{0} }, []string{"held-out episode 0 has no steps: hold out others with data.holdout.episodes"}},
+		"one of two": {func(c *job.Data, _ *models.Spec) { c.Holdout.Episodes = []int{0, 1} }, []string{"held-out episode 0 has no steps"}},
 	})
 	refused := 0
 	for seed := range uint64(12) { // one of three episodes, whichever the seed draws

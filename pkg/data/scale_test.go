@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // columns makes rows of an action from functions of the row's number.
@@ -170,7 +171,7 @@ func TestScaleFindings(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := actionFolder(t, columns(c.n, c.of...), itself)
-			d, err := Open(job.Data{Kind: "folder", Path: dir, Normalize: c.mode, Holdout: job.Holdout{Episodes: c.held}}, Needs{Actions: true}, 1, "", nil)
+			d, err := Open(job.Data{Kind: "folder", Path: dir, Normalize: c.mode, Holdout: job.Holdout{Episodes: c.held}}, models.Spec{acts(0)}, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +191,7 @@ func TestScaleFindings(t *testing.T) {
 			}
 			// A resumed run hears the same.
 			m := d.Meta()
-			again, err := Open(job.Data{Kind: "folder", Path: dir, Normalize: c.mode, Holdout: job.Holdout{Episodes: c.held}}, Needs{Actions: true}, 1, "", &m)
+			again, err := Open(job.Data{Kind: "folder", Path: dir, Normalize: c.mode, Holdout: job.Holdout{Episodes: c.held}}, models.Spec{acts(0)}, 1, "", &m)
 			if err != nil || !reflect.DeepEqual(again.Findings(), d.Findings()) {
 				t.Errorf("opened again it says %v, %v", again.Findings(), err)
 			}
@@ -202,7 +203,7 @@ func TestScaleFindings(t *testing.T) {
 // are no end effector.
 func TestActionLabels(t *testing.T) {
 	open := func(cfg job.Data, dim int, meta *Meta) (Dataset, error) {
-		return Open(cfg, Needs{Actions: true, ActionDim: dim}, 1, "", meta)
+		return Open(cfg, models.Spec{acts(dim)}, 1, "", meta)
 	}
 	joints := job.Data{Kind: "folder", Path: actionFolder(t, columns(4, make7()...), itself)}
 	d, err := open(joints, 7, nil)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // Summary says what a data set holds, for people and scripts.
@@ -96,10 +98,10 @@ func (d *set) Survey(ctx context.Context, s Survey) (Summary, error) {
 	if sum.Findings == nil {
 		sum.Findings = []Finding{}
 	}
-	if d.meta.Spec.Image[0] > 0 {
+	if slices.ContainsFunc(d.meta.Spec, isImage) {
 		sum.camera(d, facts, s.AnySize)
 	}
-	if a.table != nil && d.meta.Spec.Tokens > 0 {
+	if a.table != nil && d.meta.Spec.Has(models.Instruction) {
 		sum.instructions(d)
 	}
 	if st := d.meta.Actions; st != nil {
@@ -111,6 +113,8 @@ func (d *set) Survey(ctx context.Context, s Survey) (Summary, error) {
 	return sum, err
 }
 
+func isImage(f models.Feature) bool { return f.Type == models.Image }
+
 func (s *Summary) find(kind, where, advice, what string, args ...any) {
 	s.Findings = append(s.Findings, Finding{Kind: kind, Where: where, What: fmt.Sprintf(what, args...), Advice: advice})
 }
@@ -121,7 +125,8 @@ const muchSqueezed = 1.6
 
 // camera sums up the pictures and tells what is odd about them.
 func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
-	c := &Camera{Name: d.about.camera, Input: d.meta.Spec.Image, Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
+	first := d.meta.Spec[slices.IndexFunc(d.meta.Spec, isImage)]
+	c := &Camera{Name: d.about.camera, Input: [3]int(first.Shape), Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
 	s.Camera = c
 	if anySize {
 		c.Input = [3]int{}
@@ -137,9 +142,9 @@ func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
 		return fmt.Sprintf("all %d pictures that were looked at, of %d,", n, s.Samples)
 	}
 	all := several(f.looked)
-	if t := d.about.table; t != nil && len(t.sums) > 0 { // known of every picture
-		ids := d.all()
-		c.Equal, all = len(ids) > 1 && !slices.ContainsFunc(ids, func(i int32) bool { return t.sums[i] != t.sums[ids[0]] }), several(len(ids))
+	if t := d.about.table; t != nil && t.pictures[first.Name] != nil && len(t.pictures[first.Name].sums) > 0 { // known of every picture
+		ids, sums := d.all(), t.pictures[first.Name].sums
+		c.Equal, all = len(ids) > 1 && !slices.ContainsFunc(ids, func(i int32) bool { return sums[i] != sums[ids[0]] }), several(len(ids))
 	}
 	switch {
 	case f.looked == 0:
@@ -189,7 +194,7 @@ func narrower(q float64) string {
 // instructions sums up the words and tells what the model cannot see of them.
 func (s *Summary) instructions(d *set) {
 	t, m := d.about.table, d.meta
-	in := &Instructions{Tokens: m.Spec.Tokens, Vocabulary: len(m.Vocab), Unknown: []string{}}
+	in := &Instructions{Tokens: m.Spec.Len(models.Instruction, 0), Vocabulary: len(m.Vocab), Unknown: []string{}}
 	s.Instructions = in
 	used := make([]int, len(t.texts)) // samples
 	for _, i := range d.all() {

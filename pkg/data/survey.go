@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // Survey says how Dataset.Survey looks at the samples.
@@ -104,18 +106,21 @@ func (d *set) lookAt(id int, facts *pictureFacts) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, x := range []struct {
-		what string
-		v    []float32
-	}{{"image", s.Image.Floats}, {"action", s.Action}, {"vision feature", s.Vision}, {"language feature", s.Language}} {
-		for i, v := range x.v {
+	for k, f := range d.meta.Spec {
+		for i, v := range s.Values[k].Floats {
 			if v-v != 0 { // NaN or infinite
-				return valueError{fmt.Errorf("%s: %s value %d is %v; it must be finite", s.name(), x.what, i, v)}
+				return valueError{fmt.Errorf("%s: %s: value %d is %v; it must be finite", s.name(), f.Called(), i, v)}
 			}
 		}
 	}
-	if err := facts.add(s.Image); err != nil {
-		return fmt.Errorf("%s: %w", s.name(), err)
+	for k, f := range d.meta.Spec {
+		if f.Type != models.Image {
+			continue
+		}
+		if err := facts.add(s.Values[k]); err != nil {
+			return fmt.Errorf("%s: %w", s.name(), err)
+		}
+		facts = new(pictureFacts) // the summary is of the first camera; the others are decoded
 	}
 	return nil
 }
@@ -156,13 +161,14 @@ type pictureFacts struct {
 	floats               bool
 }
 
-func (p *pictureFacts) add(img Image) error {
+func (p *pictureFacts) add(v Value) error {
 	var sum uint32
+	img := v.Image
 	switch {
-	case img.Floats != nil:
-		b := make([]byte, 4*len(img.Floats))
+	case v.Floats != nil:
+		b := make([]byte, 4*len(v.Floats))
 		lo, hi := float32(math.Inf(1)), float32(math.Inf(-1))
-		for i, v := range img.Floats {
+		for i, v := range v.Floats {
 			lo, hi = min(lo, v), max(hi, v)
 			binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(v))
 		}

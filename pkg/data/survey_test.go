@@ -14,10 +14,11 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // faultsOf opens leniently, looks at everything on two threads and returns all faults.
-func faultsOf(t *testing.T, cfg job.Data, needs Needs) (out []Fault, sum Summary) {
+func faultsOf(t *testing.T, cfg job.Data, needs models.Spec) (out []Fault, sum Summary) {
 	t.Helper()
 	add := func(f Fault) { out = append(out, f) }
 	d, err := OpenContext(context.Background(), cfg, needs, 1, ".", nil, Watch{Fault: add})
@@ -113,7 +114,7 @@ func TestCheckFindsNumbers(t *testing.T) {
 	v := ramp(3 * 4)
 	v[5] = float32(nan())
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
-	faults, _ := faultsOf(t, job.Data{Kind: "tensors", Path: path}, Needs{Image: [3]int{1, 2, 2}})
+	faults, _ := faultsOf(t, job.Data{Kind: "tensors", Path: path}, models.Spec{pictures(1, 2, 2)})
 	if len(faults) != 1 || faults[0].Kind != "value" || *faults[0].Sample != 1 || !strings.Contains(faults[0].What, "row 1") {
 		t.Errorf("%+v", faults)
 	}
@@ -195,7 +196,7 @@ func TestFloatsOf255(t *testing.T) {
 			v[i] = float32(i) / 7 * most
 		}
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 1, 2, 2}, Data: v})
-		_, sum := faultsOf(t, job.Data{Kind: "tensors", Path: path}, Needs{Image: [3]int{1, 2, 2}})
+		_, sum := faultsOf(t, job.Data{Kind: "tensors", Path: path}, models.Spec{pictures(1, 2, 2)})
 		told := 0
 		for _, f := range sum.Findings {
 			if f.Kind == "range_255" {
@@ -218,7 +219,7 @@ func TestWhatIsSaidOfInstructions(t *testing.T) {
 	}
 	write(t, dir, ManifestName, []byte(b.String()))
 	cfg := job.Data{Kind: "folder", Path: dir, MaxTokens: 3, Holdout: job.Holdout{Episodes: []int{5}}}
-	_, sum := faultsOf(t, cfg, Needs{Tokens: true, Actions: true})
+	_, sum := faultsOf(t, cfg, models.Spec{words(0), acts(0)})
 	in := *sum.Instructions
 	if in.Different != 5 || in.Empty != 1 || in.Longest != 4 || in.Tokens != 3 || in.Cut != 2 || in.Merged != 1 || in.UnknownIn != 1 || !slices.Equal(in.Unknown, []string{"lift", "zebra"}) {
 		t.Errorf("%+v", in)
@@ -240,23 +241,23 @@ func TestWhatIsSaidOfInstructions(t *testing.T) {
 func TestRecognise(t *testing.T) {
 	tiny := tinyRLDS(t)
 	got, err := Recognise(filepath.Dir(tiny))
-	if err != nil || len(got) < 1 || got[0].Data.Kind != "rlds" || !got[0].Needs.Tokens || !got[0].Needs.Actions {
+	if err != nil || len(got) < 1 || got[0].Data.Kind != "rlds" || !got[0].Wants.Has(models.Instruction) || !got[0].Wants.Has(models.Actions) {
 		t.Errorf("%+v %v", got, err)
 	}
 	for _, path := range []string{folderOf(t, 2), filepath.Join(folderOf(t, 2), ManifestName)} {
-		if got, err = Recognise(path); err != nil || got[0].Data.Kind != "folder" || got[0].Needs.Image[0] != 3 {
+		if got, err = Recognise(path); err != nil || got[0].Data.Kind != "folder" || got[0].Wants.Len(models.Images, 0) != 3 {
 			t.Errorf("%+v %v", got, err)
 		}
 	}
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 1, 2, 2}, Data: ramp(8)})
-	if got, err = Recognise(path); err != nil || got[0].Data.Kind != "tensors" || got[0].Needs.Image != [3]int{1, 2, 2} {
+	if got, err = Recognise(path); err != nil || got[0].Data.Kind != "tensors" || !got[0].Wants.Equal(models.Spec{pictures(1, 2, 2)}) {
 		t.Errorf("%+v %v", got, err)
 	}
 	plain := filepath.Join(t.TempDir(), "data") // a name without an ending
 	if err := os.Rename(path, plain); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = Recognise(plain); err != nil || got[0].Data.Kind != "tensors" || got[0].Needs.Image != [3]int{1, 2, 2} {
+	if got, err = Recognise(plain); err != nil || got[0].Data.Kind != "tensors" || !got[0].Wants.Equal(models.Spec{pictures(1, 2, 2)}) {
 		t.Errorf("%+v %v", got, err)
 	}
 	write(t, filepath.Dir(plain), "data", []byte("\x93NUMPY\x01\x00"))
@@ -267,7 +268,7 @@ func TestRecognise(t *testing.T) {
 		t.Error(err)
 	}
 	path = writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 4, 4, 3}, Data: ramp(96)})
-	if got, err = Recognise(path); err != nil || got[0].Needs.Image != [3]int{3, 4, 4} {
+	if got, err = Recognise(path); err != nil || !got[0].Wants.Equal(models.Spec{pictures(3, 4, 4)}) {
 		t.Errorf("%+v %v", got, err)
 	}
 	if _, err := Recognise(t.TempDir()); err == nil || !strings.Contains(err.Error(), ManifestName) {

@@ -1,34 +1,67 @@
 package data
 
 import (
-	"slices"
 	"sync"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // table is what a file source knows of every sample but its pixels. Episodes
 // are counted 0, 1, … in order of appearance.
 type table struct {
-	episode []int32 // [n] episode of each sample
-	numbers []int64 // [episodes] what the data calls each episode; nil: its index
-	eps     int     // number of episodes
-	text    []int32 // [n] index into texts
-	texts   []string
-	dim     int
-	actions []float32                  // [n, dim] physical
-	labels  labels                     // what the data calls its dimensions, if it does
-	image   func(i int) (Image, error) // pixels of sample i
-	origin  func(i int) string         // file and line or record
-	place   func(i int) Fault          // the same, for scripts
-	short   func(i, frame int) string  // the same in a few words
-	camera  string                     // what the data calls it
-	sums    []uint32                   // [n] CRC-32C of each picture's file; nil: none were read
-	close   func() error
+	episode  []int32 // [n] episode of each sample
+	numbers  []int64 // [episodes] what the data calls each episode; nil: its index
+	eps      int     // number of episodes
+	text     []int32 // [n] index into texts
+	texts    []string
+	floats   map[string]*floatColumn   // features of numbers, by name
+	pictures map[string]*pictureColumn // features that are pictures, by name
+	origin   func(i int) string        // file and line or record
+	place    func(i int) Fault         // the same, for scripts
+	short    func(i, frame int) string // the same in a few words
+	camera   string                    // what the data calls it
+	close    func() error
 
 	counting sync.Once
 	frames   []int32 // see frame
 }
 
-func (t *table) action(i int) []float32 { return t.actions[i*t.dim : (i+1)*t.dim] }
+// floatColumn is a feature of numbers, in physical units.
+type floatColumn struct {
+	dim    int
+	rows   []float32 // [n, dim]
+	labels labels    // what the data calls its dimensions, if it does
+}
+
+func (c *floatColumn) row(i int) []float32 { return c.rows[i*c.dim : (i+1)*c.dim] }
+
+// pictureColumn is a feature that is pictures.
+type pictureColumn struct {
+	read func(i int) (Image, error) // of sample i
+	sums []uint32                   // [n] CRC-32C of each one's file; nil: none were read
+}
+
+// float returns the column of the feature called name.
+func (t *table) float(name string) *floatColumn {
+	if t.floats == nil {
+		t.floats = map[string]*floatColumn{}
+	}
+	if t.floats[name] == nil {
+		t.floats[name] = &floatColumn{}
+	}
+	return t.floats[name]
+}
+
+// picture returns the column of the feature called name.
+func (t *table) picture(name string) *pictureColumn {
+	if t.pictures == nil {
+		t.pictures = map[string]*pictureColumn{}
+	}
+	if t.pictures[name] == nil {
+		t.pictures[name] = &pictureColumn{}
+	}
+	return t.pictures[name]
+}
 
 // frame is the place of sample i in its episode, whose samples stand together
 // or not, from 0. All are counted the first time that somebody asks.
@@ -78,7 +111,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 		return nil, err
 	}
 	used := make([]bool, len(t.texts))
-	if o.needs.Tokens {
+	if o.wants.Has(models.Instruction) {
 		for _, i := range train {
 			used[t.text[i]] = true
 		}
@@ -98,20 +131,26 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = o.actions(&meta, t.dim, t.labels, func() (actionRows, actionRows) {
-		of := func(index []int32) actionRows {
-			return actionRows{len(index), func(i int) []float32 { return t.action(int(index[i])) }, func(i int) string { return t.origin(int(index[i])) }}
+	for _, f := range o.wants {
+		c := t.floats[f.Name]
+		if c == nil {
+			continue
 		}
-		return of(train), of(rest)
-	})
-	if err != nil {
-		return nil, err
+		err = o.numbers(&meta, f.Name, []int{c.dim}, c.labels, func() (floatRows, floatRows) {
+			of := func(index []int32) floatRows {
+				return floatRows{len(index), func(i int) []float32 { return c.row(int(index[i])) }, func(i int) string { return t.origin(int(index[i])) }}
+			}
+			return of(train), of(rest)
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	o.findPictures()
-	var tokens [][]int32
-	if o.needs.Tokens {
+	var tokens [][]int32 // of each text
+	if n := meta.Spec.Len(models.Instruction, 0); n > 0 {
 		o.findWords(t)
-		tok, err := NewTokenizer(meta.Vocab, meta.Spec.Tokens)
+		tok, err := NewTokenizer(meta.Vocab, n)
 		if err != nil {
 			return nil, err
 		}
@@ -120,17 +159,19 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 		}
 	}
 	get := func(i int) (Sample, error) {
-		s := Sample{ID: uint64(i), Origin: t.origin(i)}
-		if meta.Spec.Tokens > 0 {
-			s.Tokens = slices.Clone(tokens[t.text[i]])
-		}
-		if meta.Spec.Action > 0 {
-			s.Action = slices.Clone(t.action(i))
-		}
-		if meta.Spec.Image[0] > 0 {
-			var err error
-			if s.Image, err = t.image(i); err != nil {
-				return Sample{}, err
+		s := Sample{ID: uint64(i), Origin: t.origin(i), Values: make([]Value, len(meta.Spec))}
+		for k := range s.Values {
+			v, name := &s.Values[k], meta.Spec[k].Name
+			switch meta.Spec[k].Type {
+			case models.Token:
+				v.Ints = tokens[t.text[i]]
+			case models.Image:
+				var err error
+				if v.Image, err = t.pictures[name].read(i); err != nil {
+					return Sample{}, err
+				}
+			default:
+				v.Floats = t.floats[name].row(i)
 			}
 		}
 		return s, nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/vlaring/vlaring/pkg/data/internal/tabletop"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // The tabletop source: synthetic robot episodes, made on the fly. Sample i is
@@ -21,7 +22,7 @@ const (
 )
 
 func openTabletop(o *opening) (*set, error) {
-	if err := o.lacks("labels", "features"); err != nil {
+	if err := o.has(models.Images, models.Instruction, models.Actions); err != nil {
 		return nil, err
 	}
 	episodes := o.cfg.Episodes
@@ -36,8 +37,8 @@ func openTabletop(o *opening) (*set, error) {
 	default:
 		return nil, fmt.Errorf("data.scene is %q; want simple or cluttered", o.cfg.Scene)
 	}
-	size := o.needs.Image[1]
-	switch im := o.needs.Image; {
+	size := o.image()[1]
+	switch im := o.image(); {
 	case episodes < 1 || episodes > maxEpisodes:
 		return nil, fmt.Errorf("data.episodes is %d; it can be 1 to %d", episodes, maxEpisodes)
 	case im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage):
@@ -61,7 +62,7 @@ func openTabletop(o *opening) (*set, error) {
 	n := episodes * tabletop.Frames
 	episode := func(i int) int { return i / tabletop.Frames }
 	place := func(e, k int) string { return fmt.Sprintf("tabletop episode %d frame %d", e, k) }
-	err = o.actions(&meta, len(tabletop.Action{}), tabletopActions(), func() (train, held actionRows) {
+	err = o.numbers(&meta, models.Actions, []int{len(tabletop.Action{})}, tabletopActions(), func() (train, held floatRows) {
 		var actions [][]float32
 		var of []int
 		for e := 0; e < episodes && len(actions) < tabletopStats; e++ {
@@ -70,17 +71,19 @@ func openTabletop(o *opening) (*set, error) {
 			}
 			ep := scene.NewEpisode(o.seed, uint64(e))
 			for k := 0; k < tabletop.Frames; k++ {
-				actions, of = append(actions, float32s(ep.Frame(k).Expert())), append(of, e)
+				a := make([]float32, len(tabletop.Action{}))
+				copyFloats(a, ep.Frame(k).Expert())
+				actions, of = append(actions, a), append(of, e)
 			}
 		}
-		return actionRows{len(actions), func(i int) []float32 { return actions[i] }, func(i int) string { return place(of[i], i%tabletop.Frames) }}, actionRows{}
+		return floatRows{len(actions), func(i int) []float32 { return actions[i] }, func(i int) string { return place(of[i], i%tabletop.Frames) }}, floatRows{}
 	})
 	if err != nil {
 		return nil, err
 	}
 	var tok *Tokenizer
-	if o.needs.Tokens {
-		if tok, err = NewTokenizer(meta.Vocab, meta.Spec.Tokens); err != nil {
+	if n := meta.Spec.Len(models.Instruction, 0); n > 0 {
+		if tok, err = NewTokenizer(meta.Vocab, n); err != nil {
 			return nil, err
 		}
 	}
@@ -90,16 +93,22 @@ func openTabletop(o *opening) (*set, error) {
 	}
 	get := func(i int) (Sample, error) {
 		f := scene.NewEpisode(o.seed, uint64(episode(i))).Frame(i % tabletop.Frames)
-		s := Sample{ID: uint64(i), Origin: place(episode(i), i%tabletop.Frames)}
-		if size > 0 {
-			s.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}
-			f.Render(camera, s.Image.RGB)
-		}
-		if tok != nil {
-			s.Tokens = tok.Encode(f.Text)
-		}
-		if meta.Spec.Action > 0 {
-			s.Action = float32s(f.Expert())
+		x := new(struct { // all in one piece
+			values [3]Value
+			action [len(tabletop.Action{})]float32
+		})
+		s := Sample{ID: uint64(i), Origin: place(episode(i), i%tabletop.Frames), Values: x.values[:len(meta.Spec)]}
+		for k, want := range meta.Spec {
+			switch v := &s.Values[k]; want.Name {
+			case models.Images:
+				v.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}
+				f.Render(camera, v.RGB)
+			case models.Instruction:
+				v.Ints = tok.Encode(f.Text)
+			case models.Actions:
+				v.Floats = x.action[:]
+				copyFloats(v.Floats, f.Expert())
+			}
 		}
 		return s, nil
 	}
@@ -111,10 +120,8 @@ func tabletopActions() labels {
 	return labels{[]string{"x", "y", "z", "roll", "pitch", "yaw", "gripper"}, []string{"m", "m", "m", "rad", "rad", "rad", "open"}}
 }
 
-func float32s(a tabletop.Action) []float32 {
-	out := make([]float32, len(a))
+func copyFloats(dst []float32, a tabletop.Action) {
 	for i, v := range a {
-		out[i] = float32(v)
+		dst[i] = float32(v)
 	}
-	return out
 }

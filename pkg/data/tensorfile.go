@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // tensorFile is a safetensors file of which row i of each tensor is of sample i.
@@ -25,6 +26,12 @@ func openTensorFile(path string) (*tensorFile, error) {
 		return nil, err
 	}
 	return &tensorFile{f: f, path: path, n: -1}, nil
+}
+
+// has reports whether there is a tensor called name.
+func (t *tensorFile) has(name string) bool {
+	_, ok := t.f.Tensor(name)
+	return ok
 }
 
 // wholeTypes are the types of tokens, labels and episodes.
@@ -128,10 +135,10 @@ func (t *tensorFile) values(name, names string, want ...int) (*tensorRows, error
 	return &tensorRows{t: t, info: info, size: size}, nil
 }
 
-// images finds the pictures for a model that takes [C, H, W]. layout is nchw,
-// nhwc, or empty for the one that fits. ambiguous says that both would.
-func (t *tensorFile) images(im [3]int, layout string) (x *tensorRows, ambiguous bool, err error) {
-	const name = "images"
+// images finds the pictures of a feature [C, H, W]. layout is nchw, nhwc, or
+// empty for the one that fits. ambiguous says that both would.
+func (t *tensorFile) images(f models.Feature, layout string) (x *tensorRows, ambiguous bool, err error) {
+	name, im := f.Name, [3]int(f.Shape)
 	info, err := t.tensor(name, "[N, C, H, W] or [N, H, W, C]", safetensors.Numbers())
 	if err != nil {
 		return nil, false, err
@@ -154,7 +161,7 @@ func (t *tensorFile) images(im [3]int, layout string) (x *tensorRows, ambiguous 
 // misfit says why pictures do not fit the model, by the key that would change
 // it. other says that they fit in the other layout.
 func (t *tensorFile) misfit(info safetensors.Info, im [3]int, layout string, other bool) error {
-	what := fmt.Sprintf("%s: images is %s %v", t.path, info.DType, info.Shape)
+	what := fmt.Sprintf("%s: %s is %s %v", t.path, info.Name, info.DType, info.Shape)
 	if other {
 		return keyError("data.layout", "%s, which does not fit data.layout %s; without the key the layout that fits is taken", what, layout)
 	}
@@ -285,7 +292,7 @@ func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 	if len(r.bad) > 1 {
 		what = "mend them, or leave them out of the file"
 	}
-	if o.needs.Actions || o.needs.Labels { // not predict's inputs
+	if o.wants.Target() != nil { // not predict's inputs
 		what = fmt.Sprintf("mend it, or leave it out by data.skip: [%d]", row)
 		if len(r.bad) > 1 {
 			what = "mend them, or leave them out by data.skip (coordinator data check lists them)"
@@ -313,7 +320,7 @@ func (o *opening) findRange(x *tensorRows, r valueRange, mean, std [3]float32) {
 			advice = fmt.Sprintf("the model was trained on (value/255 - mean)/std with mean %v and std %v: save them as uint8, which is brought to that when it is read", mean, std)
 		}
 		o.find("range_255", x.t.path, advice,
-			"the values of images go from %v to %v and are used as they are", r.lo, r.hi)
+			"the values of %s go from %v to %v and are used as they are", x.info.Name, r.lo, r.hi)
 	}
 }
 

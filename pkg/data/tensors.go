@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/vlaring/vlaring/internal/regular"
@@ -21,6 +22,7 @@ import (
 //	labels              [N, T]       whole    targets of the tokens; without it, the tokens themselves
 //	vision_features     [N, P, Dv]   numbers
 //	language_features   [N, T, Dl]   numbers
+//	any other name      [N, …]       as the model that wants a feature of it says
 //	episode             [N]          whole    optional: groups rows for the held-out split
 //
 // Numbers are of any float or integer type and become float32; whole numbers
@@ -55,91 +57,53 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		return nil, err
 	}
 	fp := newPrint("tensors").add("file", sum).add("holdout", o.holdoutLabel())
-	var images, vision, language *tensorRows
-	if im := o.needs.Image; im[0] > 0 {
-		var ambiguous bool
-		if images, ambiguous, err = t.images(im, o.cfg.Layout); err != nil {
+	columns := make([]tensorColumn, len(o.wants))
+	for k, f := range o.wants {
+		if f.Type != models.Image {
+			continue
+		}
+		x, ambiguous, err := t.images(f, o.cfg.Layout)
+		if err != nil {
 			return nil, err
 		}
-		if ambiguous && images.last {
+		if ambiguous && x.last {
 			fp.add("layout", o.cfg.Layout)
 		} else if ambiguous && o.cfg.Layout == "" {
-			o.find("layout", t.path, "set data.layout to nchw or nhwc", "images %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", images.info.Shape)
+			o.find("layout", t.path, "set data.layout to nchw or nhwc", "%s %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", f.Name, x.info.Shape)
 		}
+		columns[k].values = x
 	}
 	meta, err := o.base(fp.sum())
 	if err != nil {
 		return nil, err
 	}
 	meta.ImageMean, meta.ImageStd = [3]float32{}, [3]float32{1, 1, 1} // as they are
-	var actions []float32
-	var tokens, labels []int64
-	if o.needs.Tokens {
-		s, err := t.shape("instruction_tokens", "[N, T]", wholeTypes(), -1, -1)
-		if err != nil {
-			return nil, err
-		}
-		meta.Spec.Tokens = s[1]
-		if err := o.limitTokens(s[1]); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.path, err)
-		}
-		if tokens, err = t.whole("instruction_tokens", s[1]); err != nil {
-			return nil, err
-		}
-		if meta.VocabSize, err = o.vocab(t, "instruction_tokens", tokens, s[1], o.needs.VocabSize, 0); err != nil {
-			return nil, o.vocabulary(err)
-		}
-		if o.needs.Labels {
-			meta.Spec.Labels, labels = true, tokens
-			if _, ok := t.f.Tensor("labels"); ok {
-				if _, err = t.shape("labels", "[N, T]", wholeTypes(), -1, s[1]); err != nil {
-					return nil, err
-				}
-				if labels, err = t.whole("labels", s[1]); err != nil {
-					return nil, err
-				}
-				if _, err = o.vocab(t, "labels", labels, s[1], meta.VocabSize, models.NoLabel); err != nil {
-					return nil, o.vocabulary(err)
-				}
-			}
-		}
-	}
-	if o.needs.Features {
-		if vision, language, err = t.features(o.needs); err != nil {
-			return nil, err
-		}
-		meta.Spec.Vision = [2]int(vision.info.Shape[1:])
-		meta.Spec.Language = [2]int(language.info.Shape[1:])
-	}
 	own, err := labelsOf(t.f.Metadata())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}
-	dim := 0
 	bad := map[int]bool{} // rows that a lenient opening goes on over
-	if o.needs.Actions {
-		x, err := t.values("actions", "[N, A]", -1, -1)
+	for k, f := range o.wants {
+		c := &columns[k]
+		switch {
+		case f.Name == models.Labels && !t.has(models.Labels): // then the tokens themselves
+			i := meta.Spec.Index(models.Instruction)
+			*c, meta.Spec[k].Shape = columns[i], meta.Spec[i].Shape
+		case f.Type == models.Token:
+			err = o.tensorTokens(t, &meta, f.Name, c)
+		case f.Type == models.Float && f.Normalise:
+			err = o.tensorNumbers(t, f, own, c, bad)
+		case f.Type == models.Float:
+			if c.values, err = t.values(f.Name, axes(f), append([]int{-1}, open(f.Shape)...)...); err == nil {
+				meta.Spec[k].Shape = slices.Clone(c.values.info.Shape[1:])
+			}
+		}
 		if err != nil {
-			return nil, err
-		}
-		if dim = x.size; o.needs.ActionDim > 0 && dim != o.needs.ActionDim {
-			return nil, keyError("model.action_dim", "%s: actions is %s %v, that is %d dimensions, and model.action_dim is %d", t.path, x.info.DType, x.info.Shape, dim, o.needs.ActionDim)
-		}
-		names, err := labelled(dim, labelsIn(o.cfg), own)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", t.path, err)
-		}
-		r, err := o.scan(x, names.names)
-		if err != nil {
-			return nil, err
-		}
-		bad = r.bad
-		actions = make([]float32, t.n*dim)
-		if err := t.f.Values("actions", 0, actions); err != nil {
 			return nil, err
 		}
 	}
-	for _, x := range []*tensorRows{images, vision, language} {
+	for k, f := range o.wants {
+		x := columns[k].values
 		if x == nil {
 			continue
 		}
@@ -147,7 +111,7 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		if err != nil {
 			return nil, err
 		}
-		if x == images {
+		if f.Type == models.Image {
 			o.findRange(x, r, meta.ImageMean, meta.ImageStd)
 		}
 	}
@@ -186,70 +150,159 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	}
 	episode := func(i int) int { return int(of[i]) }
 	train, rest := o.split(n, episodes, held, episode)
-	action := func(i int) []float32 { return actions[i*dim : (i+1)*dim] }
 	place := func(i int) string { return fmt.Sprintf("%s row %d", t.path, i) }
-	err = o.actions(&meta, dim, own, func() (actionRows, actionRows) {
-		of := func(index []int32) actionRows {
-			return actionRows{len(index), func(i int) []float32 { return action(int(index[i])) }, func(i int) string { return place(int(index[i])) }}
+	for k, f := range o.wants {
+		c := &columns[k]
+		if c.floats == nil {
+			continue
 		}
-		sound := func(index []int32) (out []int32) {
-			for _, i := range index {
-				if !bad[int(i)] {
-					out = append(out, i)
-				}
+		labels := labels{}
+		if f.Name == models.Actions {
+			labels = own
+		}
+		err = o.numbers(&meta, f.Name, c.shape, labels, func() (floatRows, floatRows) {
+			d := c.shape[len(c.shape)-1]
+			per := c.size / d
+			of := func(index []int32) floatRows {
+				return floatRows{per * len(index), func(i int) []float32 { return c.float(int(index[i/per]))[i%per*d:][:d] }, func(i int) string { return place(int(index[i/per])) }}
 			}
-			return out
+			sound := func(index []int32) (out []int32) {
+				for _, i := range index {
+					if !bad[int(i)] {
+						out = append(out, i)
+					}
+				}
+				return out
+			}
+			return of(sound(train)), of(sound(rest))
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.path, err)
 		}
-		return of(sound(train)), of(sound(rest))
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}
 
 	get := func(i int) (Sample, error) {
-		s := Sample{ID: uint64(i), Origin: place(i)}
-		for _, x := range []struct {
-			from *tensorRows
-			to   *[]float32
-		}{{images, &s.Image.Floats}, {vision, &s.Vision}, {language, &s.Language}} {
-			if x.from == nil {
-				continue
+		s := Sample{ID: uint64(i), Origin: place(i), Values: make([]Value, len(columns))}
+		for k := range columns {
+			c, v := &columns[k], &s.Values[k]
+			switch {
+			case c.values != nil:
+				var err error
+				if v.Floats, err = c.values.read(i); err != nil {
+					return Sample{}, fmt.Errorf("%s: row %d: %w", t.path, i, err)
+				}
+				v.H, v.W = c.values.h, c.values.w
+			case c.floats != nil:
+				v.Floats = c.float(i)
+			default:
+				v.Ints = c.int(i)
 			}
-			var err error
-			if *x.to, err = x.from.read(i); err != nil {
-				return Sample{}, fmt.Errorf("%s: row %d: %w", t.path, i, err)
-			}
-		}
-		if images != nil {
-			s.Image.H, s.Image.W = o.needs.Image[1], o.needs.Image[2]
-		}
-		tl := meta.Spec.Tokens
-		if tokens != nil {
-			s.Tokens = narrow(tokens[i*tl : (i+1)*tl])
-		}
-		if labels != nil {
-			s.Labels = narrow(labels[i*tl : (i+1)*tl])
-		}
-		if dim > 0 {
-			s.Action = slices.Clone(action(i))
 		}
 		return s, nil
 	}
 	return newSet(meta, n, episodes, held, episode, get, t.f.Close)
 }
 
-// features finds the given features of a model that takes them.
-func (t *tensorFile) features(needs Needs) (vision, language *tensorRows, err error) {
-	if vision, err = t.values("vision_features", "[N, P, Dv]", -1, -1, orAny(needs.VisionDim)); err != nil {
-		return nil, nil, err
+// tensorColumn is a feature in a file of tensors. One of the first three is set.
+type tensorColumn struct {
+	values *tensorRows // of values that are read row by row, or
+	floats []float32   // all of them, [N, shape…], or
+	ints   []int32     // all tokens, [N, shape…]
+	shape  []int       // of floats and ints, a row
+	size   int         // values of a row
+}
+
+func (c *tensorColumn) float(i int) []float32 { return c.floats[i*c.size : (i+1)*c.size] }
+func (c *tensorColumn) int(i int) []int32     { return c.ints[i*c.size : (i+1)*c.size] }
+
+// tensorTokens reads a feature of tokens.
+func (o *opening) tensorTokens(t *tensorFile, m *Meta, name string, c *tensorColumn) error {
+	length, least, size := -1, int64(0), o.vocabSize()
+	if name == models.Labels {
+		length, least, size = orAny(m.Spec.Len(models.Instruction, 0)), models.NoLabel, m.VocabSize
 	}
-	language, err = t.values("language_features", "[N, T, Dl]", -1, -1, orAny(needs.LanguageDim))
-	return vision, language, err
+	s, err := t.shape(name, "[N, T]", wholeTypes(), -1, length)
+	if err != nil {
+		return err
+	}
+	if name == models.Instruction {
+		if err := o.limitTokens(s[1]); err != nil {
+			return fmt.Errorf("%s: %w", t.path, err)
+		}
+	}
+	all, err := t.whole(name, s[1])
+	if err != nil {
+		return err
+	}
+	if size, err = o.vocab(t, name, all, s[1], size, least); err != nil {
+		return o.vocabulary(err)
+	}
+	if name == models.Instruction {
+		m.VocabSize = size
+	}
+	m.Spec.Find(name).Shape = s[1:2]
+	c.ints, c.shape, c.size = narrow(all), s[1:2], s[1]
+	return nil
+}
+
+// tensorNumbers reads a feature of numbers that are normalised.
+func (o *opening) tensorNumbers(t *tensorFile, f models.Feature, own labels, c *tensorColumn, bad map[int]bool) error {
+	any := make([]int, 1+len(f.Shape))
+	for i := range any {
+		any[i] = -1
+	}
+	x, err := t.values(f.Name, axes(f), any...)
+	if err != nil {
+		return err
+	}
+	c.shape, c.size = slices.Clone(x.info.Shape[1:]), x.size
+	dim := c.shape[len(c.shape)-1]
+	jobs := labels{}
+	if f.Name == models.Actions {
+		jobs = labelsIn(o.cfg)
+		if n := f.Shape[0]; n > 0 && dim != n {
+			return keyError("model.action_dim", "%s: actions is %s %v, that is %d dimensions, and model.action_dim is %d", t.path, x.info.DType, x.info.Shape, dim, n)
+		}
+	} else {
+		own = labels{}
+	}
+	names, err := labelled(dim, jobs, own)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.path, err)
+	}
+	r, err := o.scan(x, names.names)
+	if err != nil {
+		return err
+	}
+	maps.Copy(bad, r.bad)
+	c.floats = make([]float32, t.n*x.size)
+	return t.f.Values(f.Name, 0, c.floats)
+}
+
+// axes is the shape of a feature's tensor in messages, such as [N, P, Dv].
+func axes(f models.Feature) string {
+	if f.Axes != "" {
+		return "[N, " + f.Axes + "]"
+	}
+	s := "[N"
+	for i := range f.Shape {
+		s += fmt.Sprintf(", D%d", i+1)
+	}
+	return s + "]"
+}
+
+// open is a shape with -1 where the model leaves a length open.
+func open(shape []int) []int {
+	out := slices.Clone(shape)
+	for i, n := range out {
+		out[i] = orAny(n)
+	}
+	return out
 }
 
 // vocabulary is an error about tokens, with the key that says how many there are.
 func (o *opening) vocabulary(err error) error {
-	if bad := (*tokenError)(nil); o.needs.VocabSize == 0 || errors.As(err, &bad) && bad.token < 0 { // no size would hold it
+	if bad := (*tokenError)(nil); o.vocabSize() == 0 || errors.As(err, &bad) && bad.token < 0 { // no size would hold it
 		return err
 	}
 	return keyError("model.vocab_size", "%w of model.vocab_size", err)

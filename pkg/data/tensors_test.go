@@ -48,7 +48,7 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			needs := NeedsOf(models.Config{Kind: "vla", ImageSize: 4, Channels: pic.Shape[1], VocabSize: 9, ActionDim: 2})
+			needs := wantsOf(models.Config{Kind: "vla", ImageSize: 4, Channels: pic.Shape[1], VocabSize: 9, ActionDim: 2})
 			d, err := Open(job.Data{Kind: "tensors", Path: path, Holdout: job.Holdout{Episodes: []int{200}}}, needs, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -72,34 +72,34 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 			}
 			images, actions := want("images"), want("actions")
 			all(func(row int, s Sample) {
-				if !slices.Equal(s.Image.Floats, images[row*size:(row+1)*size]) {
-					t.Errorf("row %d: the image is %v, PyTorch has %v", row, s.Image.Floats, images[row*size:(row+1)*size])
+				if !slices.Equal(pictureOf(s).Floats, images[row*size:(row+1)*size]) {
+					t.Errorf("row %d: the image is %v, PyTorch has %v", row, pictureOf(s).Floats, images[row*size:(row+1)*size])
 				}
-				if !slices.Equal(s.Action, actions[2*row:2*row+2]) {
-					t.Errorf("row %d: the action is %v, PyTorch has %v", row, s.Action, actions[2*row:2*row+2])
+				if !slices.Equal(actionOf(s), actions[2*row:2*row+2]) {
+					t.Errorf("row %d: the action is %v, PyTorch has %v", row, actionOf(s), actions[2*row:2*row+2])
 				}
-				if !slices.Equal(s.Tokens, narrow(tokens[3*row:3*row+3])) {
-					t.Errorf("row %d: the tokens are %v", row, s.Tokens)
+				if !slices.Equal(tokensOf(s), narrow(tokens[3*row:3*row+3])) {
+					t.Errorf("row %d: the tokens are %v", row, tokensOf(s))
 				}
 			})
 			collateAll(t, d)
 			meta := d.Meta()
 			for model, want := range map[[3]int]string{
-				{7, needs.Image[1], needs.Image[2]}: "and the model was trained on 7",
-				{needs.Image[0], 16, 16}:            "and the model was trained on 16×16: resize them to that",
+				{7, 4, 4}:              "and the model was trained on 7",
+				{pic.Shape[1], 16, 16}: "and the model was trained on 16×16: resize them to that",
 			} {
-				other := needs
-				other.Image = model
-				if _, err := ReadInputs(context.Background(), path, other, "", meta); err == nil || !strings.Contains(err.Error(), want) {
+				other := needs.Clone()
+				other.Find(models.Images).Shape = model[:]
+				if _, _, err := ReadInputs(context.Background(), path, other, "", meta); err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("inputs of another shape: %v, want %q", err, want)
 				}
 			}
-			in, err := ReadInputs(context.Background(), path, needs, "", meta)
-			if err != nil || in.N != 6 || !slices.Equal(in.Images, images) || !slices.Equal(in.Tokens, narrow(tokens)) {
-				t.Errorf("predict reads %d rows (%v), images equal: %v", in.N, err, slices.Equal(in.Images, images))
+			in, _, err := ReadInputs(context.Background(), path, needs, "", meta)
+			if err != nil || in.N != 6 || !slices.Equal(in.Floats(models.Images), images) || !slices.Equal(in.Ints(models.Instruction), narrow(tokens)) {
+				t.Errorf("predict reads %d rows (%v), images equal: %v", in.N, err, slices.Equal(in.Floats(models.Images), images))
 			}
 
-			cross := NeedsOf(models.Config{Kind: "cross_modal", VisionDim: 3, LanguageDim: 2, ActionDim: 2})
+			cross := wantsOf(models.Config{Kind: "cross_modal", VisionDim: 3, LanguageDim: 2, ActionDim: 2})
 			c, err := Open(job.Data{Kind: "tensors", Path: path}, cross, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -107,11 +107,11 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 			defer c.Close()
 			vision, language := want("vision_features"), want("language_features")
 			for i := range 6 {
-				if s, err := c.Train().Sample(i); err != nil || !slices.Equal(s.Vision, vision[6*i:6*i+6]) || !slices.Equal(s.Language, language[6*i:6*i+6]) {
-					t.Errorf("row %d (%v): the features are %v and %v", i, err, s.Vision, s.Language)
+				if s, err := c.Train().Sample(i); err != nil || !slices.Equal(s.Values[0].Floats, vision[6*i:6*i+6]) || !slices.Equal(s.Values[1].Floats, language[6*i:6*i+6]) {
+					t.Errorf("row %d (%v): the features are %v and %v", i, err, s.Values[0].Floats, s.Values[1].Floats)
 				}
 			}
-			if in, err := ReadInputs(context.Background(), path, cross, "", Meta{}); err != nil || !slices.Equal(in.Vision, vision) || !slices.Equal(in.Language, language) || in.VisionShape != [2]int{2, 3} || in.LanguageShape != [2]int{3, 2} {
+			if in, _, err := ReadInputs(context.Background(), path, cross, "", Meta{}); err != nil || !slices.Equal(in.Floats(models.VisionFeatures), vision) || !slices.Equal(in.Floats(models.LanguageFeatures), language) || !in.Spec.Equal(models.Spec{models.Known(models.VisionFeatures, 2, 3), models.Known(models.LanguageFeatures, 3, 2), acts(2)}) {
 				t.Errorf("predict's features (%v): %+v", err, in)
 			}
 		})
@@ -127,7 +127,7 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 func TestInputsOfBytesAreNormalised(t *testing.T) {
 	path := "testdata/tensors/u8.safetensors"
 	meta := Meta{ImageMean: [3]float32{0.5, 0.25, 0}, ImageStd: [3]float32{0.5, 2, 1}}
-	in, err := ReadInputs(context.Background(), path, Needs{Image: [3]int{3, 4, 4}}, "", meta)
+	in, _, err := ReadInputs(context.Background(), path, models.Spec{pictures(3, 4, 4)}, "", meta)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestInputsOfBytesAreNormalised(t *testing.T) {
 		if err := r.Apply(want, img); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(in.Images[row*48:(row+1)*48], want) {
+		if !slices.Equal(in.Floats(models.Images)[row*48:(row+1)*48], want) {
 			t.Errorf("row %d is not what the same picture in a folder gives", row)
 		}
 	}
@@ -167,8 +167,8 @@ func TestTensorsMustBeFinite(t *testing.T) {
 	actions := safetensors.Tensor{Name: "actions", Shape: []int{4, 2}, Data: ramp(8)}
 	vision := safetensors.Tensor{Name: "vision_features", Shape: []int{4, 1, 2}, Data: ramp(8)}
 	language := safetensors.Tensor{Name: "language_features", Shape: []int{4, 1, 2}, Data: ramp(8)}
-	vla := NeedsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 2})
-	cross := NeedsOf(models.Config{Kind: "cross_modal", VisionDim: 2, LanguageDim: 2, ActionDim: 2})
+	vla := wantsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 2})
+	cross := wantsOf(models.Config{Kind: "cross_modal", VisionDim: 2, LanguageDim: 2, ActionDim: 2})
 	spoil := func(x safetensors.Tensor, dtype string, v float64, at ...int) safetensors.Tensor {
 		n := 1
 		for _, d := range x.Shape {
@@ -196,7 +196,7 @@ func TestTensorsMustBeFinite(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	for _, c := range []struct {
 		what  string
-		needs Needs
+		needs models.Spec
 		bad   safetensors.Tensor
 		says  string
 	}{
@@ -225,7 +225,7 @@ func TestTensorsMustBeFinite(t *testing.T) {
 		if c.bad.Name == "actions" {
 			continue // predict needs none
 		}
-		if _, err := ReadInputs(context.Background(), path, c.needs, "", Meta{ImageStd: [3]float32{1, 1, 1}}); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, _, err := ReadInputs(context.Background(), path, c.needs, "", Meta{ImageStd: [3]float32{1, 1, 1}}); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s, by predict: %v", c.what, err)
 		}
 	}
@@ -286,17 +286,17 @@ func TestRangeOfPictures(t *testing.T) {
 		{values(0, 1), ""}, {values(-1, 1), ""}, {values(-2.2, 2.7), ""}, {bytes, ""},
 	} {
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 3, 2, 2}, Data: c.data}, tokens, actions)
-		needs := NeedsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 1})
+		needs := wantsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 1})
 		d, err := Open(job.Data{Kind: "tensors", Path: path}, needs, 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d.Close()
-		in, err := ReadInputs(context.Background(), path, needs, "", d.Meta())
+		_, told, err := ReadInputs(context.Background(), path, needs, "", d.Meta())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range [][]Finding{d.Findings(), in.Findings} {
+		for _, found := range [][]Finding{d.Findings(), told} {
 			i := slices.IndexFunc(found, func(f Finding) bool { return f.Kind == "range_255" })
 			if (i >= 0) != (c.says != "") || i >= 0 && !strings.Contains(found[i].String(), c.says) {
 				t.Errorf("found %v, want %q", found, c.says)
@@ -317,12 +317,12 @@ func TestLayoutOfPictures(t *testing.T) {
 		}
 		return writeTensors(t, safetensors.Tensor{Name: "images", Shape: shape, Data: ramp(n)}, tokens, actions)
 	}
-	needs := func(channels, size int) Needs {
-		return NeedsOf(models.Config{Kind: "vla", ImageSize: size, Channels: channels, VocabSize: 9, ActionDim: 1})
+	needs := func(channels, size int) models.Spec {
+		return wantsOf(models.Config{Kind: "vla", ImageSize: size, Channels: channels, VocabSize: 9, ActionDim: 1})
 	}
 	for _, c := range []struct {
 		path, layout string
-		needs        Needs
+		needs        models.Spec
 		key, says    string
 	}{
 		{file(2, 4, 8, 8), "", needs(3, 8), "model.channels", "images is F32 [2 4 8 8], that is 4 channels, and model.channels is 3: set model.channels to 4"},
@@ -354,17 +354,17 @@ func TestLayoutOfPictures(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, err := d.Train().Sample(0)
-		if err != nil || !reflect.DeepEqual(s.Image.Floats[:4], want) {
-			t.Errorf("layout %q begins with %v (%v), want %v", layout, s.Image.Floats[:4], err, want)
+		if err != nil || !reflect.DeepEqual(pictureOf(s).Floats[:4], want) {
+			t.Errorf("layout %q begins with %v (%v), want %v", layout, pictureOf(s).Floats[:4], err, want)
 		}
 		told := slices.ContainsFunc(d.Findings(), func(f Finding) bool { return f.Kind == "layout" })
 		if told != (layout == "") {
 			t.Errorf("layout %q: findings %v", layout, d.Findings())
 		}
 		prints[d.Meta().Fingerprint] = true
-		in, err := ReadInputs(context.Background(), both, needs(3, 3), layout, d.Meta())
-		if err != nil || !slices.Equal(in.Images[:4], want) {
-			t.Errorf("predict with layout %q reads %v (%v)", layout, in.Images[:4], err)
+		in, _, err := ReadInputs(context.Background(), both, needs(3, 3), layout, d.Meta())
+		if err != nil || !slices.Equal(in.Floats(models.Images)[:4], want) {
+			t.Errorf("predict with layout %q reads %v (%v)", layout, in.Floats(models.Images)[:4], err)
 		}
 		d.Close()
 	}
@@ -372,7 +372,7 @@ func TestLayoutOfPictures(t *testing.T) {
 		t.Errorf("%d fingerprints for two readings", len(prints))
 	}
 	// A file of predict's may have the other layout than the job's data.
-	if in, err := ReadInputs(context.Background(), file(2, 3, 8, 8), needs(3, 8), "nhwc", Meta{ImageStd: [3]float32{1, 1, 1}}); err != nil || in.Images[1] != 0.5 {
+	if in, _, err := ReadInputs(context.Background(), file(2, 3, 8, 8), needs(3, 8), "nhwc", Meta{ImageStd: [3]float32{1, 1, 1}}); err != nil || in.Floats(models.Images)[1] != 0.5 {
 		t.Errorf("predict of another layout: %v", err)
 	}
 }
@@ -389,7 +389,7 @@ func TestTokensOverflow(t *testing.T) {
 		{safetensors.Raw{DType: "U64", Bytes: slices.Concat(make([]byte, 24), []byte{255, 255, 255, 255, 255, 255, 255, 255})}, `tensor "instruction_tokens": the value at [1 1] is 18446744073709551615, beyond int64`},
 	} {
 		path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{2, 2}, Data: c.data}, labels)
-		if _, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "encoder"}), 1, "", nil); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, err := Open(job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "encoder"}), 1, "", nil); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v\nwant %s", err, c.says)
 		}
 		row := 1
@@ -399,7 +399,7 @@ func TestTokensOverflow(t *testing.T) {
 		if _, isRaw := c.data.(safetensors.Raw); isRaw {
 			continue // the tensor as a whole is not read
 		}
-		if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{row}}, NeedsOf(models.Config{Kind: "encoder"}), 1, "", nil); err != nil || d.Meta().VocabSize > 2 {
+		if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{row}}, wantsOf(models.Config{Kind: "encoder"}), 1, "", nil); err != nil || d.Meta().VocabSize > 2 {
 			t.Errorf("with row %d left out: %v", row, err)
 		}
 	}
@@ -415,7 +415,7 @@ func TestLabelOfNoTarget(t *testing.T) {
 		2:    "is 2, outside the vocabulary [0, 2) of model.vocab_size",
 	} {
 		path := writeTensors(t, tokens, safetensors.Tensor{Name: "labels", Shape: []int{2, 2}, Data: []int64{0, -1, 1, label}})
-		_, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "encoder", VocabSize: 2}), 1, "", nil)
+		_, err := Open(job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "encoder", VocabSize: 2}), 1, "", nil)
 		var key *KeyError
 		if err == nil || !strings.HasSuffix(err.Error(), says) || errors.As(err, &key) != (label > 0) {
 			t.Errorf("label %d: %v, of key %v", label, err, key)
@@ -427,7 +427,7 @@ func TestLabelOfNoTarget(t *testing.T) {
 func TestTokenFaults(t *testing.T) {
 	path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{3, 2}, Data: []int64{0, 1, 9, 9, -1, 0}})
 	var rows []int
-	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "encoder", VocabSize: 5}), 1, "", nil,
+	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "encoder", VocabSize: 5}), 1, "", nil,
 		Watch{Fault: func(f Fault) { rows = append(rows, *f.Sample) }})
 	if err != nil {
 		t.Fatal(err)
@@ -443,7 +443,7 @@ func TestTensorsScanIsWatched(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	units := map[string]bool{}
 	path := "testdata/tensors/f32.safetensors"
-	needs := NeedsOf(models.Config{Kind: "vit", ImageSize: 4, ActionDim: 2})
+	needs := wantsOf(models.Config{Kind: "vit", ImageSize: 4, ActionDim: 2})
 	_, err := OpenContext(ctx, job.Data{Kind: "tensors", Path: path}, needs, 1, "", nil, Watch{Progress: func(p Progress) {
 		if units[p.Unit] = true; p.Unit == "values" {
 			cancel()
@@ -462,7 +462,7 @@ func TestTensorsEndInZeros(t *testing.T) {
 			v[i] = 0.5
 		}
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{8, 3, 32, 32}, Data: v}, safetensors.Tensor{Name: "actions", Shape: []int{8, 1}, Data: ramp(8)})
-		d, err := Open(job.Data{Kind: "tensors", Path: path}, NeedsOf(models.Config{Kind: "vit", ImageSize: 32, ActionDim: 1}), 1, "", nil)
+		d, err := Open(job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "vit", ImageSize: 32, ActionDim: 1}), 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

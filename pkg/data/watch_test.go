@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // folderOf writes a folder of n one-picture lines, two lines an episode, and returns it.
@@ -30,14 +31,14 @@ func folderOf(t *testing.T, n int) string {
 	return dir
 }
 
-var folderNeeds = Needs{Image: [3]int{3, 8, 8}, Tokens: true, Actions: true}
+var folderNeeds = models.Spec{pictures(3, 8, 8), words(0), acts(0)}
 
 // TestLongOpeningIsWatched guards that each scan tells how far it is and ends
 // soon after its context, for all kinds of files.
 func TestLongOpeningIsWatched(t *testing.T) {
 	for _, c := range []struct {
 		cfg   job.Data
-		needs Needs
+		needs models.Spec
 		unit  string
 	}{
 		{job.Data{Kind: "folder", Path: folderOf(t, 6)}, folderNeeds, "lines"},

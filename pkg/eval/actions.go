@@ -129,10 +129,11 @@ func evaluateActions(ctx context.Context, rt *tensor.Runtime, model *models.Mode
 		return nil, err
 	}
 	var target []float32 // in physical units
+	at := meta.Spec.Index(models.Actions)
 	if err := predict(ctx, rt, model, meta, loss, src, func(p predicted) error {
 		target = target[:0]
 		for i := range p.samples {
-			target = append(target, p.samples[i].Action...)
+			target = append(target, p.samples[i].Values[at].Floats...)
 		}
 		return sums.add(p.output, target)
 	}); err != nil {

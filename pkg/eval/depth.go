@@ -79,7 +79,7 @@ func NewStager(rt *tensor.Runtime, model *models.Model, spec models.Spec, loss s
 	}
 	s := &Stager{prog: prog, layers: append(slices.Clone(c.Exits), c.Stack())}
 	s.took, s.runs = make([]time.Duration, len(s.layers)), make([]int, len(s.layers))
-	if spec.Labels {
+	if spec.Has(models.Labels) {
 		s.words = c.VocabSize
 	}
 	return s, nil

@@ -26,7 +26,7 @@ func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta
 	}
 	r := Report{Split: split}
 	var err error
-	if meta.Spec.Labels {
+	if meta.Spec.Has(models.Labels) {
 		r.Tokens, err = evaluateTokens(ctx, rt, model, meta, loss, src)
 	} else {
 		r.Actions, err = evaluateActions(ctx, rt, model, meta, loss, src)

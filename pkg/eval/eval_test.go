@@ -33,24 +33,24 @@ func oddsModel(t *testing.T, pad int) *models.Model {
 	return m
 }
 
-var oddsMeta = data.Meta{Spec: models.Spec{Tokens: 4, Labels: true}, VocabSize: 4}
+var oddsMeta = data.Meta{Spec: models.Spec{models.Known(models.Instruction, 4), models.Known(models.Labels, 4)}, VocabSize: 4}
 
 // oddsSplit is n samples with 0 to 4 targets each: some labels are -1, some
 // stand at padding, token 0.
 func oddsSplit(n int) memorySplit {
 	s := make(memorySplit, n)
 	for i := range s {
-		x := data.Sample{ID: uint64(i), Origin: fmt.Sprint("sample ", i), Tokens: []int32{1, 2, 3, 1}, Labels: make([]int32, 4)}
-		for k := range x.Labels {
-			x.Labels[k] = int32((i + k*k + i/32*3) % 4)
+		tokens, labels := []int32{1, 2, 3, 1}, make([]int32, 4)
+		for k := range labels {
+			labels[k] = int32((i + k*k + i/32*3) % 4)
 			if (i*7+k*3)%5 < 2 && i != n-1 {
-				x.Labels[k] = models.NoLabel
+				labels[k] = models.NoLabel
 			}
 			if k > 0 && k >= 4-i%3 {
-				x.Tokens[k] = 0
+				tokens[k] = 0
 			}
 		}
-		s[i] = x
+		s[i] = data.Sample{ID: uint64(i), Origin: fmt.Sprint("sample ", i), Values: []data.Value{{Ints: tokens}, {Ints: labels}}}
 	}
 	return s
 }
@@ -66,8 +66,8 @@ func TestMeasuresAreOfTheWholeSplit(t *testing.T) {
 			src := oddsSplit(n)
 			sum, right, early, count := 0.0, 0, 0, 0
 			for _, x := range src {
-				for k, y := range x.Labels {
-					if y < 0 || pad == 0 && x.Tokens[k] == 0 {
+				for k, y := range x.Values[1].Ints {
+					if y < 0 || pad == 0 && x.Values[0].Ints[k] == 0 {
 						continue
 					}
 					count++
@@ -123,14 +123,14 @@ func TestActionMeasuresAreOfTheWholeSplit(t *testing.T) {
 	says := m.Params().ByName("action_head.bias").Value
 	says[0], says[1] = 0.5, -0.25
 	zero, one := []float64{0, 0}, []float64{1, 1}
-	meta := data.Meta{Spec: models.Spec{Image: [3]int{1, 4, 4}, Action: 2}, ImageStd: [3]float32{1, 1, 1}, Actions: &data.Stats{Mode: "none", Names: []string{"a", "b"}, Units: []string{"", ""},
+	meta := data.Meta{Spec: models.Spec{models.Known(models.Images, 1, 4, 4), models.Known(models.Actions, 2)}, ImageStd: [3]float32{1, 1, 1}, Actions: &data.Stats{Mode: "none", Names: []string{"a", "b"}, Units: []string{"", ""},
 		Mean: zero, Std: one, Min: zero, Max: one, Q01: zero, Q99: one}}
 	for _, n := range []int{1, 31, 32, 33, 1000} {
 		src := make(memorySplit, n)
 		mse, l1 := 0.0, 0.0
 		for i := range src {
 			a := []float32{float32(i%7) / 4, float32(i) / 512}
-			src[i] = data.Sample{ID: uint64(i), Image: data.Image{Floats: make([]float32, 16), H: 4, W: 4}, Action: a}
+			src[i] = data.Sample{ID: uint64(i), Values: []data.Value{{Floats: make([]float32, 16), Image: data.Image{H: 4, W: 4}}, {Floats: a}}}
 			for d, v := range a {
 				e := float64(says[d]) - float64(v)
 				mse, l1 = mse+e*e/float64(2*n), l1+math.Abs(e)/float64(2*n)
@@ -153,8 +153,9 @@ func TestSplitWithoutTarget(t *testing.T) {
 	src := oddsSplit(40)
 	for i := range src {
 		for k := range 4 {
-			if src[i].Labels[k] = models.NoLabel; k > 0 {
-				src[i].Tokens[k], src[i].Labels[k] = 0, 2
+			tokens, labels := src[i].Values[0].Ints, src[i].Values[1].Ints
+			if labels[k] = models.NoLabel; k > 0 {
+				tokens[k], labels[k] = 0, 2
 			}
 		}
 	}

@@ -78,7 +78,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 		count := 0
 		if err := s.Run(b, Depth{}, func(_ int, out []float32, doubt float64, spent time.Duration) {
 			var sum float64
-			sum, count = score.errors(out, b.Actions, s.prog.Targets())
+			sum, count = score.errors(out, b.Floats(models.Actions), s.prog.Targets())
 			records[i] = append(records[i], exitRecord{doubt, sum, spent})
 		}); err != nil {
 			return ExitReport{}, err

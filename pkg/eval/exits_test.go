@@ -9,8 +9,8 @@ import (
 // The error of an exit is over the dimensions that are learned, as that of the
 // whole report is; where none is, it is 0 and no NaN.
 func TestErrorOfLearnedDimensions(t *testing.T) {
-	b := models.NewBatch(1, models.Spec{Action: 3})
-	copy(b.Actions, []float32{1, 0, -2})
+	b := models.NewBatch(1, models.Spec{models.Known(models.Actions, 3)})
+	copy(b.Floats(models.Actions), []float32{1, 0, -2})
 	out := []float32{3, 100, -1}
 	for _, c := range []struct {
 		learned []bool
@@ -21,7 +21,7 @@ func TestErrorOfLearnedDimensions(t *testing.T) {
 		{[]bool{true, true, true}, 4.0 + 10000 + 1, 3},
 		{[]bool{false, false, false}, 0, 0},
 	} {
-		if got, n := (scorer{learned: c.learned}).errors(out, b.Actions, nil); got != c.want || n != c.count {
+		if got, n := (scorer{learned: c.learned}).errors(out, b.Floats(models.Actions), nil); got != c.want || n != c.count {
 			t.Errorf("learned %v: %v over %d, want %v over %d", c.learned, got, n, c.want, c.count)
 		}
 	}

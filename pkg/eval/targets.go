@@ -20,7 +20,7 @@ type scorer struct {
 }
 
 func newScorer(model *models.Model, meta data.Meta) scorer {
-	if meta.Spec.Labels {
+	if meta.Spec.Has(models.Labels) {
 		return scorer{words: model.Config().VocabSize}
 	}
 	return scorer{learned: meta.Actions.Learned()}
@@ -101,7 +101,7 @@ func (e *NoTargetError) Error() string {
 // target among them. It reads src up to the first target, and runs no model.
 func CheckTargets(ctx context.Context, c models.Config, meta data.Meta, src data.Source, split string) error {
 	n := src.Len()
-	if !meta.Spec.Labels || n == 0 {
+	if !meta.Spec.Has(models.Labels) || n == 0 {
 		return nil
 	}
 	collator, err := data.NewCollator(meta)
@@ -120,8 +120,9 @@ func CheckTargets(ctx context.Context, c models.Config, meta data.Meta, src data
 		if err := collator.Collate([]data.Sample{s}, b); err != nil {
 			return fmt.Errorf("%s: sample %d: %w", spoken(split), i, err)
 		}
-		c.Targets(b.Labels, b.Tokens, b.Labels)
-		if slices.ContainsFunc(b.Labels, func(y int32) bool { return y != models.NoLabel }) {
+		labels := b.Ints(models.Labels)
+		c.Targets(labels, b.Ints(models.Instruction), labels)
+		if slices.ContainsFunc(labels, func(y int32) bool { return y != models.NoLabel }) {
 			return nil
 		}
 	}

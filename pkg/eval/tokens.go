@@ -26,8 +26,8 @@ func evaluateTokens(ctx context.Context, rt *tensor.Runtime, model *models.Model
 	var entropy, right mean
 	err := predict(ctx, rt, model, meta, loss, src, func(p predicted) error {
 		if r.Input == nil {
-			for i, want := range p.targets[:meta.Spec.Tokens] {
-				r.Input, r.Expected = append(r.Input, p.batch.Tokens[i]), append(r.Expected, want)
+			for i, want := range p.targets[:meta.Spec.Len(models.Labels, 0)] {
+				r.Input, r.Expected = append(r.Input, p.batch.Ints(models.Instruction)[i]), append(r.Expected, want)
 				r.Output = append(r.Output, argmax(p.output[i*score.words:(i+1)*score.words]))
 			}
 		}

@@ -23,8 +23,8 @@ type parts struct {
 }
 
 func (m mlp) Takes() []string { return []string{"images"} }
-func (m mlp) Needs() models.Needs {
-	return models.Needs{Image: [3]int{3, 8, 8}, Actions: true}
+func (m mlp) Wants() models.Spec {
+	return models.Spec{models.Known(models.Images, 3, 8, 8), models.Known(models.Actions, 0)}
 }
 func (m mlp) Answers() string { return "actions" }
 func (m mlp) Resolve(_ *job.Job, given func(string) bool) job.Options {

@@ -1,54 +1,56 @@
 package models
 
-// Spec gives the shapes of one sample; a zero field means that the kind of
-// model or data has no such input. It is what a model wants and what a data
-// source has, and the two are compared before the first step.
-type Spec struct {
-	Image    [3]int `json:"image"`    // C, H, W of the image after resizing
-	Tokens   int    `json:"tokens"`   // T, instruction tokens (padded)
-	Action   int    `json:"action"`   // A, width of the regression target
-	Labels   bool   `json:"labels"`   // T target tokens (copy task)
-	Vision   [2]int `json:"vision"`   // P, Dv of given vision features (cross_modal)
-	Language [2]int `json:"language"` // T, Dl of given language features (cross_modal)
+// Batch is one micro-batch, ready for a model: N samples of the Spec's
+// features. A Batch is owned by whoever built it; a Program copies what it
+// needs in Load.
+type Batch struct {
+	N      int
+	IDs    []uint64 // [N] sample ids, the RNG's sample word
+	Spec   Spec
+	Values []Column // of the Spec's features, in their order
 }
 
-// NoLabel is the label of a token that is no target.
-const NoLabel = -1
-
-// Batch is one micro-batch, ready for a model: N samples, row-major. Fields
-// that the Spec lacks are nil. A Batch is owned by whoever built it; a Program
-// copies what it needs in Load.
-type Batch struct {
-	N        int
-	IDs      []uint64  // [N] sample ids, the RNG's sample word
-	Images   []float32 // [N, C, H, W]
-	Tokens   []int32   // [N, T]
-	Actions  []float32 // [N, A] normalised regression target
-	Labels   []int32   // [N, T] target tokens, or NoLabel
-	Vision   []float32 // [N, P, Dv]
-	Language []float32 // [N, T, Dl]
+// Column is one feature of all samples of a batch, row-major [N, shape…]. One
+// of the two is set: Ints of tokens, Floats of all else.
+type Column struct {
+	Floats []float32
+	Ints   []int32
 }
 
 // NewBatch allocates a batch of n samples of spec.
-func NewBatch(n int, s Spec) *Batch {
-	b := &Batch{N: n, IDs: make([]uint64, n)}
-	if s.Image[0] > 0 {
-		b.Images = make([]float32, n*s.Image[0]*s.Image[1]*s.Image[2])
-	}
-	if s.Tokens > 0 {
-		b.Tokens = make([]int32, n*s.Tokens)
-	}
-	if s.Action > 0 {
-		b.Actions = make([]float32, n*s.Action)
-	}
-	if s.Labels {
-		b.Labels = make([]int32, n*s.Tokens)
-	}
-	if s.Vision[0] > 0 {
-		b.Vision = make([]float32, n*s.Vision[0]*s.Vision[1])
-	}
-	if s.Language[0] > 0 {
-		b.Language = make([]float32, n*s.Language[0]*s.Language[1])
+func NewBatch(n int, spec Spec) *Batch {
+	b := &Batch{N: n, IDs: make([]uint64, n), Spec: spec, Values: make([]Column, len(spec))}
+	for i, f := range spec {
+		if f.Type == Token {
+			b.Values[i].Ints = make([]int32, n*f.Size())
+		} else {
+			b.Values[i].Floats = make([]float32, n*f.Size())
+		}
 	}
 	return b
+}
+
+// Bytes is the memory of the values.
+func (b *Batch) Bytes() (n int64) {
+	for _, c := range b.Values {
+		n += 4 * int64(len(c.Floats)+len(c.Ints))
+	}
+	return n
+}
+
+// Floats is the feature called name, of pictures or numbers; nil where the
+// batch has none.
+func (b *Batch) Floats(name string) []float32 {
+	if i := b.Spec.Index(name); i >= 0 {
+		return b.Values[i].Floats
+	}
+	return nil
+}
+
+// Ints is the feature called name, of tokens; nil where the batch has none.
+func (b *Batch) Ints(name string) []int32 {
+	if i := b.Spec.Index(name); i >= 0 {
+		return b.Values[i].Ints
+	}
+	return nil
 }

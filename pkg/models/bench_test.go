@@ -27,14 +27,14 @@ func randomBatch(m *Model, n int, spec Spec) *Batch {
 	for i := range b.IDs {
 		b.IDs[i] = uint64(i)
 	}
-	for i := range b.Images {
-		b.Images[i] = 2*r.Float32() - 1
+	for i := range b.Floats(Images) {
+		b.Floats(Images)[i] = 2*r.Float32() - 1
 	}
-	for i := range b.Tokens {
-		b.Tokens[i] = 1 + int32(r.IntN(m.Config().VocabSize-1))
+	for i := range b.Ints(Instruction) {
+		b.Ints(Instruction)[i] = 1 + int32(r.IntN(m.Config().VocabSize-1))
 	}
-	for i := range b.Actions {
-		b.Actions[i] = 2*r.Float32() - 1
+	for i := range b.Floats(Actions) {
+		b.Floats(Actions)[i] = 2*r.Float32() - 1
 	}
 	return b
 }

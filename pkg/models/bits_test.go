@@ -64,12 +64,12 @@ func trainedHash(t *testing.T, cfg Config, batch, tokens int, level string, thre
 	}
 	defer p.Close()
 	data := randomBatch(m, batch, spec)
-	for i := range data.Labels {
-		data.Labels[i] = data.Tokens[len(data.Tokens)-1-i]
+	for i := range data.Ints(Labels) {
+		data.Ints(Labels)[i] = data.Ints(Instruction)[len(data.Ints(Instruction))-1-i]
 	}
-	for i := range data.Tokens { // sample s ends in s padding tokens
+	for i := range data.Ints(Instruction) { // sample s ends in s padding tokens
 		if s := i / tokens; i%tokens >= tokens-s {
-			data.Tokens[i] = 0
+			data.Ints(Instruction)[i] = 0
 		}
 	}
 	ps := m.Params()

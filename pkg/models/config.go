@@ -143,7 +143,7 @@ func ones(n int) (w []float64) {
 }
 
 // Takes is job.ModelOptions'.
-func (c Config) Takes() []string { return c.Needs().FeatureNames() }
+func (c Config) Takes() []string { return c.Wants().Names() }
 
 // Answers is job.ModelOptions'.
 func (c Config) Answers() string { return familyOf(c.Kind).answers }

@@ -48,7 +48,7 @@ func (m *Model) Cost(spec Spec) Cost {
 		linear(1, d, actionHidden)
 		linear(1, actionHidden, int64(c.ActionDim))
 	}
-	t := int64(spec.Tokens)
+	t := int64(spec.Len(Instruction, 0))
 	switch c.Kind {
 	case VLA:
 		tv := vision(c.NLayers / 2)
@@ -68,7 +68,7 @@ func (m *Model) Cost(spec Spec) Cost {
 			linear(1, d, int64(c.ActionDim))
 		}
 	case CrossModal:
-		tv, tl := int64(spec.Vision[0]), int64(spec.Language[0])
+		tv, tl := int64(spec.Len(VisionFeatures, 0)), int64(spec.Len(LanguageFeatures, 0))
 		first += tv*int64(c.VisionDim)*d + tl*int64(c.LanguageDim)*d
 		fuse(c.NLayers, tv, tl, int64(c.VisionDim), int64(c.LanguageDim), 0)
 	case Encoder:

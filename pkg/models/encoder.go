@@ -15,7 +15,7 @@ func encoderKind() family {
 		answers: Tokens,
 		useful:  "vocab_size d_model n_heads n_layers d_ff max_len exits exit_weights attention dropout pad_token",
 		options: Config{VocabSize: 100, DModel: 128, NHeads: 4, NLayers: 2, MaxLen: 5000, Dropout: 0.1, PadToken: -1},
-		needs:   Config.needsTokens,
+		wants:   Config.labelled,
 		check: func(c Config, k *job.Checker) {
 			c.checkTokens(k)
 			c.checkBlocks(k, 1)
@@ -23,8 +23,14 @@ func encoderKind() family {
 	}
 }
 
-func (c Config) needsTokens() Needs {
-	return Needs{Tokens: true, Labels: true, MaxTokens: c.MaxLen, VocabSize: c.VocabSize}
+// labelled are tokens with a label each.
+func (c Config) labelled() Spec { return Spec{c.tokens(Instruction), c.tokens(Labels)} }
+
+// tokens is a feature of tokens within the limits of c.
+func (c Config) tokens(name string) Feature {
+	f := Known(name, 0)
+	f.Max, f.Vocab = c.withDefaults().MaxLen, c.VocabSize
+	return f
 }
 
 // TransformerEncoder turns tokens into features: embedding·√D + positions,

@@ -23,7 +23,7 @@ func TestForwardOnly(t *testing.T) {
 			m := build(t, c)
 			s := m.Spec(5)
 			if c.Kind == CrossModal {
-				s.Vision[0], s.Language[0] = 4, 5
+				s[0].Shape[0], s[1].Shape[0] = 4, 5
 			}
 			attends := c.Kind != LSTM
 			opt := ProgramOptions{Exits: true, KeepAttention: attends, features: true}

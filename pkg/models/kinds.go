@@ -25,7 +25,7 @@ type family struct {
 	name, about string
 	useful      string // the keys of a Config that it has a use for
 	options     Config // its defaults
-	needs       func(c Config) Needs
+	wants       func(c Config) Spec
 	answers     string
 	check       func(c Config, k *job.Checker)
 }
@@ -61,64 +61,17 @@ func (f family) config() Config {
 	return c
 }
 
-// What a model answers with for a sample.
-const (
-	Actions = "actions" // [A] values
-	Tokens  = "tokens"  // a word for each of T tokens
-)
+// What a model answers with for a sample: Actions, [A] values, or
+const Tokens = "tokens" // a word for each of T tokens
 
-// Needs is what a model wants of its data. Fields that are zero though wanted
-// (VocabSize, ActionDim, VisionDim, LanguageDim, MaxTokens) take what the data has.
-type Needs struct {
-	Image       [3]int // C, H, W; zero: the model takes no images
-	Tokens      bool   // instruction tokens
-	MaxTokens   int    // the most tokens a row may have; 0: no limit
-	VocabSize   int    // tokens must be below this
-	Labels      bool   // a target token for each token
-	Actions     bool   // a regression target
-	ActionDim   int    // its width
-	Features    bool   // given vision and language features
-	VisionDim   int
-	LanguageDim int
-}
-
-// The features of a sample that a model can take and data can give.
-const (
-	FeatureImages  = "images"
-	FeatureLabels  = "labels"
-	FeatureGiven   = "given features"
-	FeatureTokens  = "instruction tokens"
-	FeatureActions = "actions"
-)
-
-// FeatureNames names what n wants, the most telling first.
-func (n Needs) FeatureNames() (names []string) {
-	for _, f := range []struct {
-		name string
-		want bool
-	}{{FeatureImages, n.Image[0] > 0}, {FeatureLabels, n.Labels}, {FeatureGiven, n.Features}, {FeatureTokens, n.Tokens}, {FeatureActions, n.Actions}} {
-		if f.want {
-			names = append(names, f.name)
-		}
-	}
-	return names
-}
-
-// Needs returns what a model of c wants of its data.
-func (c Config) Needs() Needs { return familyOf(c.Kind).needs(c) }
-
-// image is the shape of the pictures that c wants.
-func (c Config) image() [3]int {
-	if c.Channels == 0 {
-		c.Channels = 3
-	}
-	return [3]int{c.Channels, c.ImageSize, c.ImageSize}
-}
+// Wants is the features of the samples that a model of c takes, with what is
+// open in them and their limits.
+func (c Config) Wants() Spec { return familyOf(c.Kind).wants(c) }
 
 // Options are the options of a kind of model.
 type Options interface {
 	job.ModelOptions
-	Needs() Needs // what a model of these options wants of its data
+	Wants() Spec // the features of the samples that a model of these options takes
 }
 
 var _ Options = Config{}

@@ -16,7 +16,7 @@ func lstmKind() family {
 		answers: Tokens,
 		useful:  "vocab_size d_model n_layers max_len exits exit_weights dropout pad_token",
 		options: Config{VocabSize: 100, DModel: 128, NLayers: 2, MaxLen: 5000, Dropout: 0.1, PadToken: -1},
-		needs:   Config.needsTokens,
+		wants:   Config.labelled,
 		check: func(c Config, k *job.Checker) {
 			c.checkTokens(k)
 			c.checkLayers(k, 1)

@@ -97,72 +97,49 @@ func (m *Model) Close() { m.Params().Close() }
 // Params returns the model's parameters.
 func (m *Model) Params() *tensor.Params { return m.b.Params() }
 
-// Spec is the samples that the model takes, with instructions of tokens tokens.
-// A cross_modal model takes features of any number of tokens: those two
-// numbers stay 0.
+// Spec is the samples that the model takes, with tokens of that number for
+// every open length of tokens. Other open lengths stay 0.
 func (m *Model) Spec(tokens int) Spec {
-	c := m.cfg
-	image := [3]int{c.Channels, c.ImageSize, c.ImageSize}
-	switch c.Kind {
-	case VLA:
-		return Spec{Image: image, Tokens: tokens, Action: c.ActionDim}
-	case ViT:
-		return Spec{Image: image, Action: c.ActionDim}
-	case CrossModal:
-		return Spec{Vision: [2]int{0, c.VisionDim}, Language: [2]int{0, c.LanguageDim}, Action: c.ActionDim}
+	s := m.cfg.Wants()
+	for i, f := range s {
+		if f.Type == Token && f.Shape[0] == 0 {
+			s[i].Shape[0] = tokens
+		}
 	}
-	return Spec{Tokens: tokens, Labels: true}
+	return s
 }
 
 // Accepts says why the model cannot take samples of s, or nil.
 func (m *Model) Accepts(s Spec) error {
-	want := m.Spec(s.Tokens)
-	if m.fusion != nil {
-		want.Vision[0], want.Language[0] = s.Vision[0], s.Language[0]
+	wants := m.cfg.Wants()
+	fits := len(wants) == len(s)
+	for _, w := range wants {
+		f := s.Find(w.Name)
+		if f == nil {
+			fits = false
+			continue
+		}
+		if len(f.Shape) == len(w.Shape) {
+			for i, d := range f.Shape {
+				if d > 0 && w.Shape[i] == 0 {
+					w.Shape[i] = d
+				}
+			}
+		}
+		fits = fits && f.same(w) && w.Size() > 0
 	}
-	if m.cfg.hasTokens() && s.Tokens < 1 {
-		return fmt.Errorf("a model of kind %s takes instruction tokens; these samples are of %s", m.cfg.Kind, s)
+	if t := s.Len(Labels, 0); t != 0 && t != s.Len(Instruction, 0) {
+		fits = false // a label for each token
 	}
-	if want != s || (m.fusion != nil && (s.Vision[0] < 1 || s.Language[0] < 1)) {
-		return fmt.Errorf("a model of kind %s takes samples of %s; these are of %s", m.cfg.Kind, want, s)
+	if !fits {
+		return fmt.Errorf("a model of kind %s takes samples of %s; these are of %s", m.cfg.Kind, m.cfg.Wants(), s)
 	}
-	if m.cfg.hasTokens() && s.Tokens > m.cfg.MaxLen {
-		return fmt.Errorf("instructions have %d tokens, and the model takes at most %d (model.max_len)", s.Tokens, m.cfg.MaxLen)
+	for _, w := range wants {
+		if n := s.Len(w.Name, 0); w.Max > 0 && n > w.Max {
+			return fmt.Errorf("%s has %d tokens, and the model takes at most %d (model.max_len)", w.Name, n, w.Max)
+		}
 	}
 	return nil
-}
-
-// String is a Spec in words.
-func (s Spec) String() string {
-	var b []byte
-	add := func(f string, args ...any) {
-		if len(b) > 0 {
-			b = append(b, ", "...)
-		}
-		b = fmt.Appendf(b, f, args...)
-	}
-	if s.Image[0] > 0 {
-		add("images %d×%d×%d", s.Image[0], s.Image[1], s.Image[2])
-	}
-	if s.Tokens > 0 {
-		add("%d tokens", s.Tokens)
-	}
-	if s.Labels {
-		add("a label a token")
-	}
-	if s.Vision[1] > 0 {
-		add("vision features %d×%d", s.Vision[0], s.Vision[1])
-	}
-	if s.Language[1] > 0 {
-		add("language features %d×%d", s.Language[0], s.Language[1])
-	}
-	if s.Action > 0 {
-		add("%d action values", s.Action)
-	}
-	if len(b) == 0 {
-		return "nothing"
-	}
-	return string(b)
 }
 
 // TokenError is a token outside the vocabulary.
@@ -171,15 +148,11 @@ type TokenError struct {
 	Position int
 	Token    int32
 	Vocab    int
-	Label    bool
+	Feature  string
 }
 
 func (e *TokenError) Error() string {
-	what := "token"
-	if e.Label {
-		what = "label"
-	}
-	return fmt.Sprintf("sample %d: %s %d at position %d is outside the vocabulary of %d (want 0 to %d)", e.Sample, what, e.Token, e.Position, e.Vocab, e.Vocab-1)
+	return fmt.Sprintf("sample %d: %s: %d at position %d is outside the vocabulary of %d (want 0 to %d)", e.Sample, e.Feature, e.Token, e.Position, e.Vocab, e.Vocab-1)
 }
 
 // ProgramOptions choose what a Program computes.
@@ -205,14 +178,15 @@ type Program struct {
 	spec  Spec
 	ids   []uint64
 
-	images, vision, language, actions *tensor.Var
-	tokens, labels                    *tensor.Ints
-	visible                           *tensor.Bytes
-	out                               *tensor.Var
-	losses                            []*tensor.Loss // means over different counts, added
-	pass                              *Pass
-	end                               tensor.Mark // behind the output, before the loss
-	teacher                           *teaching
+	in      inputs
+	actions *tensor.Var   // the target, of a model that predicts actions
+	labels  *tensor.Ints  // the target, of a model that names tokens
+	visible *tensor.Bytes // [n, T] instruction tokens that are no padding; nil: all
+	out     *tensor.Var
+	losses  []*tensor.Loss // means over different counts, added
+	pass    *Pass
+	end     tensor.Mark // behind the output, before the loss
+	teacher *teaching
 }
 
 // Program records the model and its loss for batches of n samples of spec.
@@ -232,28 +206,23 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		t.ForwardOnly()
 	}
 	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
-	if spec.Image[0] > 0 {
-		p.images = t.Input(n, spec.Image[0], spec.Image[1], spec.Image[2])
-	}
-	if spec.Tokens > 0 {
-		p.tokens = t.Ints(n, spec.Tokens)
-		if m.cfg.PadToken >= 0 {
-			p.visible = t.Bytes(n, spec.Tokens)
-		}
+	p.in.record(t, n, spec, Input)
+	tokens := p.in.ints(Instruction)
+	if tokens != nil && m.cfg.PadToken >= 0 {
+		p.visible = t.Bytes(tokens.Shape...)
 	}
 	var encoded *tensor.Var // [B, T, D] of the kinds that name tokens
 	switch {
 	case m.vla != nil:
-		p.out = m.vla.Forward(p.pass, p.images, p.tokens, p.visible)
+		p.out = m.vla.Forward(p.pass, p.in.floats(Images), tokens, p.visible)
 	case m.policy != nil:
-		p.out = m.policy.Forward(p.pass, p.images)
+		p.out = m.policy.Forward(p.pass, p.in.floats(Images))
 	case m.fusion != nil:
-		p.vision, p.language = t.Input(n, spec.Vision[0], spec.Vision[1]), t.Input(n, spec.Language[0], spec.Language[1])
-		p.out = m.fusion.Forward(p.pass, p.vision, p.language, nil)
+		p.out = m.fusion.Forward(p.pass, p.in.floats(VisionFeatures), p.in.floats(LanguageFeatures), nil)
 	case m.copier != nil:
-		encoded, p.out = m.copier.Forward(p.pass, p.tokens, tensor.Mask{Keys: p.visible})
+		encoded, p.out = m.copier.Forward(p.pass, tokens, tensor.Mask{Keys: p.visible})
 	case m.lstm != nil:
-		encoded, p.out = m.lstm.Forward(p.pass, p.tokens)
+		encoded, p.out = m.lstm.Forward(p.pass, tokens)
 	}
 	if encoded != nil && (opt.features || m.cfg.HintDim > 0) {
 		p.pass.feature = t.MeanPool(encoded, p.visible)
@@ -266,11 +235,8 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	for _, e := range p.pass.exits {
 		t.Keep(e.Out)
 	}
-	if m.cfg.namesTokens() {
-		p.labels = t.Ints(n, spec.Tokens)
-	} else {
-		p.actions = t.Input(n, spec.Action)
-	}
+	p.in.record(t, n, spec, Target)
+	p.labels, p.actions = p.in.ints(Labels), p.in.floats(Actions)
 	if err := p.recordLoss(rt, opt); err != nil {
 		if p.teacher != nil {
 			p.teacher.prog.Close()
@@ -293,34 +259,14 @@ func (p *Program) Load(b *Batch) error {
 			return fmt.Errorf("the teacher: %w", err)
 		}
 	}
-	for _, x := range []struct {
-		dst *tensor.Var
-		src []float32
-		was string
-	}{{p.images, b.Images, "images"}, {p.vision, b.Vision, "vision features"}, {p.language, b.Language, "language features"}, {p.actions, b.Actions, "actions"}} {
-		if x.dst == nil {
-			continue
-		}
-		if len(x.src) != len(x.dst.Data) {
-			return fmt.Errorf("a batch with %d values of %s; want %d", len(x.src), x.was, len(x.dst.Data))
-		}
-		copy(x.dst.Data, x.src)
-	}
-	if p.tokens != nil {
-		if err := p.loadTokens(p.tokens, b, b.Tokens, false); err != nil {
-			return err
-		}
-	}
-	if p.labels != nil {
-		if err := p.loadTokens(p.labels, b, b.Labels, true); err != nil {
-			return err
-		}
+	if err := p.in.load(b, p.model.cfg.VocabSize); err != nil {
+		return err
 	}
 	if p.visible != nil {
-		PaddingMask(p.visible.Data, p.tokens.Data, p.model.cfg.PadToken)
+		PaddingMask(p.visible.Data, p.in.ints(Instruction).Data, p.model.cfg.PadToken)
 	}
 	if p.labels != nil {
-		p.model.cfg.Targets(p.labels.Data, b.Tokens, b.Labels)
+		p.model.cfg.Targets(p.labels.Data, b.Ints(Instruction), b.Ints(Labels))
 	}
 	return nil
 }
@@ -341,19 +287,6 @@ func (p *Program) Visible() []uint8 {
 		return nil
 	}
 	return p.visible.Data
-}
-
-func (p *Program) loadTokens(dst *tensor.Ints, b *Batch, src []int32, label bool) error {
-	if len(src) != len(dst.Data) {
-		return fmt.Errorf("a batch with %d tokens; want %d", len(src), len(dst.Data))
-	}
-	for i, tok := range src {
-		if tok < 0 && !(label && tok == NoLabel) || int(tok) >= p.model.cfg.VocabSize {
-			return &TokenError{Sample: b.IDs[i/p.spec.Tokens], Position: i % p.spec.Tokens, Token: tok, Vocab: p.model.cfg.VocabSize, Label: label}
-		}
-	}
-	copy(dst.Data, src)
-	return nil
 }
 
 // SetStep names the dropout's random numbers: those of the loaded batch's

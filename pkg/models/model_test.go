@@ -157,12 +157,12 @@ func batchOf(n int, s Spec, vocab int) *Batch {
 	b := NewBatch(n, s)
 	x := uint32(1)
 	next := func() float32 { x = x*1664525 + 1013904223; return float32(x>>8)/(1<<23) - 1 }
-	for _, f := range [][]float32{b.Images, b.Actions, b.Vision, b.Language} {
+	for _, f := range [][]float32{b.Floats(Images), b.Floats(Actions), b.Floats(VisionFeatures), b.Floats(LanguageFeatures)} {
 		for i := range f {
 			f[i] = next()
 		}
 	}
-	for _, f := range [][]int32{b.Tokens, b.Labels} {
+	for _, f := range [][]int32{b.Ints(Instruction), b.Ints(Labels)} {
 		for i := range f {
 			f[i] = 1 + int32(float32(vocab-1)*(next()+1)/2)
 		}
@@ -199,16 +199,16 @@ func TestPaddingIsIgnored(t *testing.T) {
 	m := build(t, small)
 	s := m.Spec(6)
 	b := batchOf(3, s, small.VocabSize)
-	copy(b.Tokens, []int32{3, 4, 5, 0, 0, 0, 7, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6})
+	copy(b.Ints(Instruction), []int32{3, 4, 5, 0, 0, 0, 7, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6})
 	out, grads := outputs(t, m, b, s)
 
 	wide := m.Spec(9) // the same instructions with three more of padding
 	wb := batchOf(3, wide, small.VocabSize)
-	copy(wb.Images, b.Images)
-	copy(wb.Actions, b.Actions)
-	clear(wb.Tokens)
+	copy(wb.Floats(Images), b.Floats(Images))
+	copy(wb.Floats(Actions), b.Floats(Actions))
+	clear(wb.Ints(Instruction))
 	for i := range 3 {
-		copy(wb.Tokens[i*9:], b.Tokens[i*6:(i+1)*6])
+		copy(wb.Ints(Instruction)[i*9:], b.Ints(Instruction)[i*6:(i+1)*6])
 	}
 	wout, wgrads := outputs(t, m, wb, wide)
 	if !slices.Equal(out, wout) {
@@ -247,7 +247,7 @@ func TestLoadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := batchOf(2, s, small.VocabSize)
-	b.Tokens[5] = 11
+	b.Ints(Instruction)[5] = 11
 	var e *TokenError
 	if err := p.Load(b); !errors.As(err, &e) || e.Sample != 101 || e.Position != 1 || e.Token != 11 {
 		t.Errorf("a token outside the vocabulary gives %v", err)
@@ -258,7 +258,7 @@ func TestLoadRefuses(t *testing.T) {
 	if _, err := m.Program(rt, 2, m.Spec(10), ProgramOptions{}); err == nil || !strings.Contains(err.Error(), "max_len") {
 		t.Errorf("instructions beyond the positional table give %v", err)
 	}
-	if _, err := m.Program(rt, 2, Spec{Image: s.Image, Action: 5}, ProgramOptions{}); err == nil || !strings.Contains(err.Error(), "tokens") {
+	if _, err := m.Program(rt, 2, Spec{s[0], Known(Actions, 5)}, ProgramOptions{}); err == nil || !strings.Contains(err.Error(), "tokens") {
 		t.Errorf("samples without instructions give %v", err)
 	}
 	if _, err := m.Program(rt, 2, s, ProgramOptions{Loss: "cross_entropy"}); err == nil {
@@ -285,11 +285,11 @@ func TestDropoutFollowsTheSample(t *testing.T) {
 		b := batchOf(2, s, c.VocabSize)
 		if swap {
 			half := func(x []float32) { h := len(x) / 2; y := slices.Clone(x[:h]); copy(x, x[h:]); copy(x[h:], y) }
-			half(b.Images)
-			half(b.Actions)
-			y := slices.Clone(b.Tokens[:4])
-			copy(b.Tokens, b.Tokens[4:])
-			copy(b.Tokens[4:], y)
+			half(b.Floats(Images))
+			half(b.Floats(Actions))
+			y := slices.Clone(b.Ints(Instruction)[:4])
+			copy(b.Ints(Instruction), b.Ints(Instruction)[4:])
+			copy(b.Ints(Instruction)[4:], y)
 			b.IDs[0], b.IDs[1] = b.IDs[1], b.IDs[0]
 		}
 		if err := p.Load(b); err != nil {
@@ -332,7 +332,7 @@ func TestEveryKindLearns(t *testing.T) {
 			m := build(t, c)
 			s := m.Spec(5)
 			if c.Kind == CrossModal {
-				s.Vision[0], s.Language[0] = 2, 3
+				s[0].Shape[0], s[1].Shape[0] = 2, 3
 			}
 			rt := tensor.NewRuntime(1)
 			defer rt.Close()

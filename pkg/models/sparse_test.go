@@ -25,8 +25,8 @@ func TestLocalAttention(t *testing.T) {
 		}
 		defer p.Close()
 		b := batchOf(2, s, c.VocabSize)
-		for i := range b.Tokens {
-			b.Tokens[i] = 1 + int32(i)%10 // no padding
+		for i := range b.Ints(Instruction) {
+			b.Ints(Instruction)[i] = 1 + int32(i)%10 // no padding
 		}
 		if err := p.Load(b); err != nil {
 			t.Fatal(err)

@@ -13,7 +13,7 @@ func vitKind() family {
 		answers: Actions,
 		useful:  "image_size patch_size channels d_model n_heads n_layers d_ff action_dim vision exits exit_weights attention dropout",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Vision: VisionViT, Dropout: 0.1, PadToken: -1},
-		needs:   func(c Config) Needs { return Needs{Image: c.image(), Actions: true, ActionDim: c.ActionDim} },
+		wants:   func(c Config) Spec { return Spec{c.image(), Known(Actions, c.ActionDim)} },
 		check: func(c Config, k *job.Checker) {
 			c.checkImages(k)
 			c.checkActions(k)
@@ -25,6 +25,9 @@ func vitKind() family {
 		},
 	}
 }
+
+// image is the feature of the pictures that c takes.
+func (c Config) image() Feature { return Known(Images, c.Channels, c.ImageSize, c.ImageSize) }
 
 // VisionEncoder is what looks at images: a vision transformer or a cnn.
 type VisionEncoder interface {

@@ -15,8 +15,8 @@ func vlaKind() family {
 			"exits exit_weights attention dropout pad_token",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, MaxLen: 5000,
 			Vision: VisionViT, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
-		needs: func(c Config) Needs {
-			return Needs{Image: c.image(), Tokens: true, MaxTokens: c.MaxLen, VocabSize: c.VocabSize, Actions: true, ActionDim: c.ActionDim}
+		wants: func(c Config) Spec {
+			return Spec{c.image(), c.tokens(Instruction), Known(Actions, c.ActionDim)}
 		},
 		check: func(c Config, k *job.Checker) {
 			c.checkImages(k)
@@ -36,8 +36,8 @@ func crossModalKind() family {
 		answers: Actions,
 		useful:  "d_model n_heads n_layers d_ff action_dim vision_dim language_dim exits exit_weights attention dropout",
 		options: Config{DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, VisionDim: 768, LanguageDim: 512, Dropout: 0.1, PadToken: -1},
-		needs: func(c Config) Needs {
-			return Needs{Features: true, VisionDim: c.VisionDim, LanguageDim: c.LanguageDim, Actions: true, ActionDim: c.ActionDim}
+		wants: func(c Config) Spec {
+			return Spec{Known(VisionFeatures, 0, c.VisionDim), Known(LanguageFeatures, 0, c.LanguageDim), Known(Actions, c.ActionDim)}
 		},
 		check: func(c Config, k *job.Checker) {
 			k.Within("model.vision_dim", c.VisionDim, 1, maxDim)

@@ -90,7 +90,7 @@ func TestExits(t *testing.T) {
 	mse := func(out []float32) (sum float64) {
 		b := batchOf(3, s, m.cfg.VocabSize)
 		for i, x := range out {
-			sum += math.Pow(float64(x-b.Actions[i]), 2)
+			sum += math.Pow(float64(x-b.Floats(Actions)[i]), 2)
 		}
 		return sum / float64(len(out))
 	}
@@ -142,7 +142,7 @@ func TestConvolutionsMove(t *testing.T) {
 	y := e.Map(&Pass{Tape: tape}, x)
 	tape.Seal()
 	defer tape.Close()
-	noise := batchOf(1, Spec{Image: [3]int{1, side, side}}, 1).Images
+	noise := batchOf(1, Spec{Known(Images, 1, side, side)}, 1).Floats(Images)
 	for r := range side {
 		for k := range side {
 			x.Data[r*side+k] = noise[r*side+k]
@@ -251,9 +251,9 @@ func TestNoLabel(t *testing.T) {
 	s := m.Spec(4)
 	p := program(t, m, 2, s, ProgramOptions{})
 	b := batchOf(2, s, 9)
-	for i := range b.Labels {
+	for i := range b.Ints(Labels) {
 		if i != 5 {
-			b.Labels[i] = NoLabel
+			b.Ints(Labels)[i] = NoLabel
 		}
 	}
 	if err := p.Load(b); err != nil {
@@ -266,10 +266,10 @@ func TestNoLabel(t *testing.T) {
 	for _, x := range row {
 		sum += math.Exp(float64(x))
 	}
-	if want := math.Log(sum) - float64(row[b.Labels[5]]); math.Abs(got-want) > 1e-5 {
+	if want := math.Log(sum) - float64(row[b.Ints(Labels)[5]]); math.Abs(got-want) > 1e-5 {
 		t.Errorf("the loss is %v, that of the one target %v", got, want)
 	}
-	b.Labels[0] = -2
+	b.Ints(Labels)[0] = -2
 	if err := p.Load(b); err == nil {
 		t.Error("a label of -2 is taken")
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -45,8 +46,8 @@ func (r *Run) checkTeacher() error {
 	bad := func(what, hint string) error {
 		return fmt.Errorf("distill.teacher %s: the teacher's %s are not this job's: %s", r.job.Distill.Teacher, what, hint)
 	}
-	if was.Spec.Image != is.Spec.Image || was.ImageMean != is.ImageMean || was.ImageStd != is.ImageStd {
-		return bad("pictures", fmt.Sprintf("%v against %v; both see the same micro-batch, so give both one model.image_size", was.Spec.Image, is.Spec.Image))
+	if a, b := was.Spec.Of(models.Image), is.Spec.Of(models.Image); !a.Equal(b) || was.ImageMean != is.ImageMean || was.ImageStd != is.ImageStd {
+		return bad("pictures", fmt.Sprintf("%v against %v; both see the same micro-batch, so give both one model.image_size", a, b))
 	}
 	if !slices.Equal(was.Vocab, is.Vocab) {
 		return bad("words", fmt.Sprintf("%d against %d; train it on the same data", len(was.Vocab), len(is.Vocab)))

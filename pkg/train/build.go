@@ -50,7 +50,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 			return nil, Options{}, err
 		}
 	}
-	if meta.VocabSize > c.VocabSize && meta.Spec.Tokens > 0 {
+	if meta.VocabSize > c.VocabSize && meta.Spec.Has(models.Instruction) {
 		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d (leave it out to take the data's %d)", c.VocabSize, meta.VocabSize-1, meta.VocabSize)
 	}
 	model, err := models.New(c)
@@ -107,7 +107,7 @@ func OpenData(j *job.Job, baseDir string, meta *data.Meta) (data.Dataset, error)
 
 // OpenDataContext is OpenData that ends when ctx does, and is watched.
 func OpenDataContext(ctx context.Context, j *job.Job, baseDir string, meta *data.Meta, watch data.Watch) (data.Dataset, error) {
-	return data.OpenContext(ctx, j.Data, data.NeedsOf(j.Model.Options), j.Seed, baseDir, meta, watch)
+	return data.OpenContext(ctx, j.Data, data.WantsOf(j.Model.Options), j.Seed, baseDir, meta, watch)
 }
 
 // workerData is where a worker's samples come from.

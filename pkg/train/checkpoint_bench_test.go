@@ -56,8 +56,8 @@ func BenchmarkCheckpointPause(b *testing.B) {
 	}
 	defer ring.Close()
 	batch := models.NewBatch(opt.Micro, opt.Spec)
-	for i := range batch.Tokens {
-		batch.Tokens[i] = 1
+	for i := range batch.Ints(models.Instruction) {
+		batch.Ints(models.Instruction)[i] = 1
 	}
 	blobs := bulk.NewMemory().Join("w")
 	w := &Worker{ID: "w", Blobs: blobs, Log: zap.NewNop(), job: j, trainer: t}

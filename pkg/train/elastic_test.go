@@ -299,7 +299,7 @@ func TestNonFinite(t *testing.T) {
 			for _, r := range ranks {
 				r.spoil = func(b *models.Batch, m int) {
 					if m == 4 || m == 7 {
-						b.Actions[2] = float32(math.Inf(1))
+						b.Floats(models.Actions)[2] = float32(math.Inf(1))
 					}
 				}
 			}

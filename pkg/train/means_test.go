@@ -39,22 +39,22 @@ func meansCases(t *testing.T) map[string]*meansCase {
 	tokens := &meansCase{f: open(t, "testdata/means_tokens.safetensors"),
 		student: models.Config{Kind: models.Encoder, VocabSize: 7, DModel: 8, NHeads: 2, NLayers: 2, DFF: 16, MaxLen: 8, PadToken: 0},
 		teacher: models.Config{Kind: models.Encoder, VocabSize: 7, DModel: 12, NHeads: 2, NLayers: 1, DFF: 24, MaxLen: 8, PadToken: 0},
-		spec:    models.Spec{Tokens: 5, Labels: true}}
+		spec:    models.Spec{models.Known(models.Instruction, 5), models.Known(models.Labels, 5)}}
 	actions := &meansCase{f: open(t, "testdata/means_actions.safetensors"),
 		student: models.Config{Kind: models.ViT, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 2, NLayers: 2, DFF: 16, ActionDim: 3, PadToken: -1},
 		teacher: models.Config{Kind: models.ViT, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 12, NHeads: 2, NLayers: 1, DFF: 24, ActionDim: 3, PadToken: -1},
-		spec:    models.Spec{Image: [3]int{1, 8, 8}, Action: 3}}
+		spec:    models.Spec{models.Known(models.Images, 1, 8, 8), models.Known(models.Actions, 3)}}
 	for _, c := range []*meansCase{tokens, actions} {
 		c.whole = models.NewBatch(meansGlobal, c.spec)
 		for i := range c.whole.IDs {
 			c.whole.IDs[i] = uint64(i)
 		}
-		for name, dst := range map[string][]float32{"inputs.images": c.whole.Images, "inputs.actions": c.whole.Actions} {
+		for name, dst := range map[string][]float32{"inputs.images": c.whole.Floats(models.Images), "inputs.actions": c.whole.Floats(models.Actions)} {
 			if dst != nil {
 				copy(dst, c.floats(t, name))
 			}
 		}
-		for name, dst := range map[string][]int32{"inputs.tokens": c.whole.Tokens, "inputs.labels": c.whole.Labels} {
+		for name, dst := range map[string][]int32{"inputs.tokens": c.whole.Ints(models.Instruction), "inputs.labels": c.whole.Ints(models.Labels)} {
 			if dst == nil {
 				continue
 			}
@@ -118,11 +118,9 @@ type sliced struct {
 func (s *sliced) Next(_ context.Context, _ uint64, m int) (*models.Batch, error) {
 	n := s.part.N
 	copy(s.part.IDs, s.whole.IDs[m*n:])
-	for _, x := range [][2][]float32{{s.part.Images, s.whole.Images}, {s.part.Actions, s.whole.Actions}} {
-		copy(x[0], x[1][m*len(x[0]):])
-	}
-	for _, x := range [][2][]int32{{s.part.Tokens, s.whole.Tokens}, {s.part.Labels, s.whole.Labels}} {
-		copy(x[0], x[1][m*len(x[0]):])
+	for k, c := range s.part.Values {
+		copy(c.Floats, s.whole.Values[k].Floats[m*len(c.Floats):])
+		copy(c.Ints, s.whole.Values[k].Ints[m*len(c.Ints):])
 	}
 	return s.part, nil
 }
@@ -230,9 +228,9 @@ func (c *meansCase) compare(t *testing.T, x *Trainer, part, at string) {
 // A step of which no sample has a target changes nothing, and says so.
 func TestStepWithoutTarget(t *testing.T) {
 	c := meansCases(t)["tokens"]
-	for i := range c.whole.Labels {
-		if c.whole.Tokens[i] != 0 {
-			c.whole.Labels[i] = models.NoLabel // the rest is padding
+	for i := range c.whole.Ints(models.Labels) {
+		if c.whole.Ints(models.Instruction)[i] != 0 {
+			c.whole.Ints(models.Labels)[i] = models.NoLabel // the rest is padding
 		}
 	}
 	for _, part := range meansParts {

@@ -1,0 +1,49 @@
+package data
+
+import "github.com/vlaring/vlaring/pkg/models"
+
+// What tests want of data, and what they find in samples.
+
+func pictures(c, h, w int) models.Feature { return models.Known(models.Images, c, h, w) }
+
+// words are instructions of at most so many tokens; 0: any number.
+func words(most int) models.Feature {
+	f := models.Known(models.Instruction, 0)
+	f.Max = most
+	return f
+}
+
+// acts are actions of so many dimensions; 0: as many as the data has.
+func acts(dim int) models.Feature { return models.Known(models.Actions, dim) }
+
+// wantsOf are the wants of a model, of 3 channels where it does not say.
+func wantsOf(c models.Config) models.Spec {
+	if c.Channels == 0 {
+		c.Channels = 3
+	}
+	return c.Wants()
+}
+
+// copyTask are the wants of a model that names tokens of a vocabulary.
+func copyTask(vocab int) models.Spec {
+	return wantsOf(models.Config{Kind: models.Encoder, VocabSize: vocab})
+}
+
+// pictureOf is the picture of a sample, its first feature.
+func pictureOf(s Sample) Value { return s.Values[0] }
+
+// tokensOf are the first tokens of a sample.
+func tokensOf(s Sample) []int32 {
+	for _, v := range s.Values {
+		if v.Ints != nil {
+			return v.Ints
+		}
+	}
+	return nil
+}
+
+// targetsOf are the labels of a sample, its last feature.
+func targetsOf(s Sample) []int32 { return s.Values[len(s.Values)-1].Ints }
+
+// actionOf is the action of a sample, its last feature.
+func actionOf(s Sample) []float32 { return s.Values[len(s.Values)-1].Floats }

@@ -1,0 +1,89 @@
+package models
+
+import (
+	"fmt"
+
+	"github.com/vlaring/vlaring/pkg/tensor"
+)
+
+// inputs are a program's inputs: one of the tape's for each feature of its
+// samples, under the feature's name.
+type inputs []input
+
+type input struct {
+	Feature
+	at  *tensor.Var  // [n, shape…] of pictures and numbers, or
+	ids *tensor.Ints // [n, shape…] of tokens
+}
+
+// record adds the features of spec that have the role to the tape.
+func (in *inputs) record(t *tensor.Tape, n int, spec Spec, role Role) {
+	for _, f := range spec {
+		if f.Role != role {
+			continue
+		}
+		x, shape := input{Feature: f}, append([]int{n}, f.Shape...)
+		if f.Type == Token {
+			x.ids = t.Ints(shape...)
+		} else {
+			x.at = t.Input(shape...)
+		}
+		*in = append(*in, x)
+	}
+}
+
+// floats is the input of the feature called name, of pictures or numbers; nil:
+// there is none.
+func (in inputs) floats(name string) *tensor.Var {
+	for _, x := range in {
+		if x.Name == name {
+			return x.at
+		}
+	}
+	return nil
+}
+
+// ints is the input of the feature called name, of tokens; nil: there is none.
+func (in inputs) ints(name string) *tensor.Ints {
+	for _, x := range in {
+		if x.Name == name {
+			return x.ids
+		}
+	}
+	return nil
+}
+
+// load copies a batch in. All of it is checked first; tokens are below vocab, and
+// a target's may be NoLabel.
+func (in inputs) load(b *Batch, vocab int) error {
+	for _, x := range in {
+		i := b.Spec.Index(x.Name)
+		if i < 0 {
+			return fmt.Errorf("a batch without %s; the model takes %s", x.Name, x.Feature)
+		}
+		v := b.Values[i]
+		if x.ids == nil {
+			if len(v.Floats) != len(x.at.Data) {
+				return fmt.Errorf("a batch with %d values of %s; want %d", len(v.Floats), x.Name, len(x.at.Data))
+			}
+			continue
+		}
+		if len(v.Ints) != len(x.ids.Data) {
+			return fmt.Errorf("a batch with %d tokens of %s; want %d", len(v.Ints), x.Name, len(x.ids.Data))
+		}
+		for i, tok := range v.Ints {
+			if tok < 0 && !(x.Role == Target && tok == NoLabel) || int(tok) >= vocab {
+				return &TokenError{Sample: b.IDs[i/x.Size()], Position: i % x.Size(), Token: tok, Vocab: vocab, Feature: x.Name}
+			}
+		}
+	}
+	for _, x := range in {
+		v := b.Values[b.Spec.Index(x.Name)]
+		if x.ids != nil {
+			copy(x.ids.Data, v.Ints)
+		} else {
+			copy(x.at.Data, v.Floats)
+		}
+	}
+	return nil
+}
