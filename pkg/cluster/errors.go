@@ -23,14 +23,10 @@ func (e *RefusedError) Error() string { return "the coordinator refused this wor
 // ranks: 1 to 64 letters, digits, '-' and '_'. The coordinator's own name is
 // not for workers.
 func ValidID(id string) error {
-	ok := len(id) >= 1 && len(id) <= limits.Name
-	for _, c := range id {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
-	}
 	if id == "coordinator" {
 		return fmt.Errorf("worker id %q: it is the coordinator's: choose another", id)
 	}
-	if !ok {
+	if !limits.IsName(id) {
 		return fmt.Errorf("worker id %.80q: want 1 to %d letters, digits, '-' or '_'", id, limits.Name)
 	}
 	return nil

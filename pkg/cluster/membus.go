@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/vlaring/vlaring/internal/limits"
 )
 
 // ValidSubject says whether a subject can stand on any Bus: tokens of letters,
@@ -12,11 +14,8 @@ import (
 // no wildcards.
 func ValidSubject(s string) error {
 	ok := len(s) <= 256
-	for _, token := range strings.Split(s, ".") {
-		ok = ok && token != ""
-		for _, c := range token {
-			ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
-		}
+	for token := range strings.SplitSeq(s, ".") {
+		ok = ok && token != "" && !strings.ContainsFunc(token, func(r rune) bool { return !limits.NameRune(r) })
 	}
 	if !ok {
 		return fmt.Errorf("subject %.80q: want tokens of letters, digits, '-' or '_', joined by dots", s)

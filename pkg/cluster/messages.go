@@ -14,7 +14,8 @@ import (
 
 // Protocol is the version of everything that workers and the coordinator say
 // to each other: these messages, the ring's frames and the blobs. Both sides
-// must speak the same one; a worker of another version is refused by name.
+// must speak the same one; a worker of another version is refused by name. It
+// changes when a message does, and docs/formats.md with it.
 const Protocol = 5
 
 // maxMessage bounds a control message. What grows with the members (an Assign, a
@@ -25,9 +26,9 @@ const maxMessage = limits.Message
 // Message is one of the types of this file, by pointer.
 type Message interface{ message() }
 
-// Join asks for membership. It is the one request that is answered, by Welcome;
-// the rest is published, and whatever matters is sent again until its effect
-// is seen.
+// Join asks for membership, and Welcome answers it. It is a worker's only request:
+// its other messages are published, and those that matter are sent again until
+// their effect shows.
 type Join struct {
 	Protocol int     `json:"protocol"`
 	Version  string  `json:"version"` // of the program, for the message of a refusal
@@ -36,13 +37,14 @@ type Join struct {
 	PID      int     `json:"pid"`
 	Threads  int     `json:"threads"`
 	CPU      string  `json:"cpu"`              // kernel level: avx512, avx2, …
-	Seat     *Seat   `json:"seat,omitempty"`   // of a worker that holds the job's state already
+	Seat     *Seat   `json:"seat,omitempty"`   // of a worker that lived on with the job's state; nil: it has none
 	Memory   *Memory `json:"memory,omitempty"` // that it can share; nil: none
 	Stream   string  `json:"stream,omitempty"` // host:port where it takes direct connections; empty: it takes none
 }
 
-// Seat is where a worker stands that a coordinator does not know: one that
-// lived on while its coordinator died, or that was given up too early.
+// Seat is the lease of a worker that its coordinator does not know: one that lived
+// on while its coordinator died, or that was given up too early. With it the worker
+// registers again, and a new coordinator learns how the job stands.
 type Seat struct {
 	Job        string   `json:"job"` // hash of the resolved job file that it runs
 	Generation uint64   `json:"generation"`
@@ -52,10 +54,9 @@ type Seat struct {
 	Fence      uint64   `json:"fence,omitempty"` // newest that it has heard of
 }
 
-// Welcome answers Join. Where Refused is not empty the worker must leave, and
-// says why with it.
+// Welcome answers Join.
 type Welcome struct {
-	Refused   string          `json:"refused,omitempty"`
+	Refused   string          `json:"refused,omitempty"`                  // why the worker must leave; empty: it is a member
 	Job       string          `json:"job,omitempty" text:"verbatim"`      // resolved job file
 	BaseDir   string          `json:"base_dir,omitempty" text:"verbatim"` // where the job's relative paths start
 	Data      json.RawMessage `json:"data,omitempty"`                     // data.Meta
@@ -88,10 +89,12 @@ type Blob struct {
 // Restore tells a worker to take the state of the coordinator's disk: every
 // member that had a newer one is gone, or not to be trusted.
 type Restore struct {
-	Generation uint64 `json:"generation"` // newest when it was decided: who has joined a later one need not heed it
+	// Generation is the newest one when this was decided. A worker that has
+	// joined a later one since does not heed it.
+	Generation uint64 `json:"generation"`
 	StartStep  uint64 `json:"start_step"`
 	State      []Blob `json:"state,omitempty"`
-	Fence      uint64 `json:"fence,omitempty"` // what generations before it came to does not count
+	Fence      uint64 `json:"fence,omitempty"` // as of Assign
 }
 
 // Ready says that a worker has loaded the job and could start.
@@ -102,13 +105,14 @@ type Ready struct {
 	Digest string `json:"digest"` // of its state
 }
 
-// Introduce asks a worker that the coordinator does not know to Join.
+// Introduce asks a worker that the coordinator does not know to Join, with its
+// Seat if it has one.
 type Introduce struct {
 	Coordinator string `json:"coordinator"`
 }
 
-// Recall ends all older generations: the worker leaves its ring, keeps the
-// micro-gradients it has, and answers Standing.
+// Recall aborts all older generations: the worker leaves its ring, keeps the
+// micro-gradients that it has, and answers Standing.
 type Recall struct {
 	Generation  uint64 `json:"generation"`
 	Coordinator string `json:"coordinator"`
@@ -116,7 +120,8 @@ type Recall struct {
 	Reason      string `json:"reason"`
 }
 
-// Standing says that a worker is at rest, and where.
+// Standing says that a worker is at rest, and where: the answer to Recall, and
+// what a worker says whose step loop has ended.
 type Standing struct {
 	Worker     string `json:"worker"`
 	Generation uint64 `json:"generation"` // newest that it has heard of
@@ -127,20 +132,24 @@ type Standing struct {
 
 // Assign gives a worker its place in a new generation. It answers Formed, once
 // it listens on the ring. A worker that is behind takes the state of Step from
-// Sources while the others compute: none of them can commit the first step, and
-// so change what is being taken, before it has taken part in its sum.
+// Sources while the others compute. None of them can commit the first step before
+// this worker has taken part in its sum, so the state does not change meanwhile.
 type Assign struct {
 	Coordinator string          `json:"coordinator"`
 	Group       allreduce.Group `json:"group"`
-	First       []int           `json:"first"`             // bounds as Group.Micro, of the first step alone: survivors go on with what they have
-	Step        uint64          `json:"step"`              // committed steps; the next one is run first
-	Digest      string          `json:"digest"`            // of the state after Step
-	Sources     []string        `json:"sources,omitempty"` // members that have it, at most limits.Sources, for one that does not
-	Fence       uint64          `json:"fence,omitempty"`   // what generations before it came to does not count
-	Hosts       allreduce.Hosts `json:"hosts,omitempty"`   // runs of ranks that share memory
-	Memory      []string        `json:"memory,omitempty"`  // its addresses, by rank; empty for a rank that shares none
-	Streams     []string        `json:"streams,omitempty"` // where its neighbours take direct connections, by rank; empty: over NATS, or no neighbour
-	Secret      string          `json:"secret,omitempty"`  // which only members of the generation are told
+	// First are bounds as Group.Micro, of the first step alone: survivors go on
+	// with the micro-gradients that they have.
+	First   []int           `json:"first"`
+	Step    uint64          `json:"step"`              // committed steps; the next one is run first
+	Digest  string          `json:"digest"`            // of the state after Step
+	Sources []string        `json:"sources,omitempty"` // members that have it, at most limits.Sources, for one that does not
+	Fence   uint64          `json:"fence,omitempty"`   // what members of generations before this one hold does not count
+	Hosts   allreduce.Hosts `json:"hosts,omitempty"`   // runs of ranks that share memory
+	Memory  []string        `json:"memory,omitempty"`  // its addresses, by rank; empty for a rank that shares none
+	// Streams are where its neighbours in the ring take direct connections, by
+	// rank. Empty for a rank that is no neighbour, or is reached over NATS.
+	Streams []string `json:"streams,omitempty"`
+	Secret  string   `json:"secret,omitempty"` // for direct connections; only members of the generation are told it
 }
 
 // Formed says that a worker listens on the ring of a generation.
@@ -177,12 +186,14 @@ type Times struct {
 	Backward  float64 `json:"backward"`
 	Ring      float64 `json:"ring"` // waiting for the ring after backward ended: what overlap did not hide
 	Optimizer float64 `json:"optimizer"`
-	Step      float64 `json:"step"` // the whole: since the commit before by the worker's own clock, or since it began this generation's first step
+	// Step is the whole, by the worker's own clock: since the commit before, or
+	// since it began this generation's first step.
+	Step float64 `json:"step"`
 }
 
-// Report is what a worker says of a step it has committed. Losses, counts and
-// norms come out of the ring, so that each member knows those of the whole
-// global batch and any one report is enough.
+// Report is what a worker says of a step that it has committed. Loss, count and
+// norm come out of the ring, so that each member knows those of the whole global
+// batch and any one report is enough.
 type Report struct {
 	Worker     string  `json:"worker"`
 	Generation uint64  `json:"generation"`
@@ -213,8 +224,8 @@ type Stall struct {
 	Seconds    float64 `json:"seconds"`
 }
 
-// Notice is what a worker has to say to people: a trouble that it meets, which
-// is somebody's to mend.
+// Notice is what a worker has to say to people: a trouble that somebody has to
+// mend.
 type Notice struct {
 	Worker string `json:"worker"`
 	Text   string `json:"text"`
@@ -244,7 +255,7 @@ type Offer struct {
 	Parts      int    `json:"parts"`
 	Digest     string `json:"digest"` // of the state that it is a part of
 	// Sums are checksums of the part and of those after it, in turn, as this
-	// worker's state has them: who hands out something else is known by them.
+	// worker's state has them. They show which worker hands out something else.
 	Sums  []string `json:"sums"`
 	Files []Piece  `json:"files"`
 }
@@ -264,8 +275,8 @@ type Stored struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Fault says that a worker cannot go on in its generation, and why. It keeps
-// its committed state and its micro-gradients.
+// Fault says that a worker cannot go on in its generation, and why. Its committed
+// state and its micro-gradients are kept.
 type Fault struct {
 	Worker     string `json:"worker"`
 	Generation uint64 `json:"generation"`
@@ -289,9 +300,9 @@ type End struct {
 	Keep    bool    `json:"keep,omitempty"` // the last state is on no disk of the coordinator's: the worker keeps its own
 }
 
-// Lead is said by a coordinator that begins: first asking, which one that is
-// alive answers with its own Lead, and the newcomer goes; then, where none
-// has answered, telling. One that hears it told by another, because it was
+// Lead is what a coordinator says when it begins. First it asks: a coordinator
+// that is alive answers with its own Lead, and the newcomer goes. Where none
+// answers it tells. A coordinator that hears another one tell, because it was
 // frozen or cut off meanwhile, has been superseded.
 type Lead struct {
 	Coordinator string `json:"coordinator"` // random id of its process
@@ -347,7 +358,7 @@ type envelope struct {
 // Encode returns the wire form of a message.
 func Encode(m Message) []byte {
 	body, err := json.Marshal(m)
-	if err != nil { // the types hold nothing that JSON cannot say, but for NaN, which reports must not carry
+	if err != nil { // JSON can say all that the types hold but NaN, which reports must not carry
 		panic(fmt.Sprintf("cluster: encoding %T: %v", m, err))
 	}
 	out, _ := json.Marshal(envelope{strings.ToLower(reflect.TypeOf(m).Elem().Name()), body})

@@ -9,46 +9,58 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 )
 
-// Node decides what one worker does: the other half of machine, and as pure.
-// Its driver steps it with events and carries out the actions, in order.
-//
-//	loading ──Loaded──> resting ──Assign──> forming ──Formed──> formed ──Go──> stepping
-//	                       ▲  ▲                                                   │
-//	                       │  └──────── loop ended (flag, last step, fault) ──────┤
-//	                       └─ Halted <─ halting <────────── Recall ───────────────┘
+// Node decides what one worker does. It is the other half of the machine, and as
+// pure: its Driver passes it events, and carries out the actions that it returns.
+// Where it stands, and the moves that it makes, are drawn at nodePhase. It is not
+// safe for concurrent use.
 type Node struct {
 	cfg   NodeConfig
 	phase nodePhase
 
-	generation  uint64 // newest heard of
-	coordinator string // whose it is
-	fence       uint64 // for the next coordinator: what generations before it came to does not count
-	step        uint64 // committed
-	state       bool   // weights and moments are here
-	digest      string // of them, at rest
-	assign      *Assign
-	pending     *Assign  // to be formed once halted
-	reload      *Restore // to be loaded once halted
-	words       string   // of the step loop, for heartbeats
+	// Whom it follows.
+	generation  uint64 // the newest that it has heard of; 0: none yet
+	coordinator string // whose that is
+	fence       uint64 // the newest that it has heard of, for the next coordinator; see trust
 
-	reports  []*Report // committed, not known to be told
-	offers   []*Offer
-	fault    *Fault
-	heard    time.Time // of the coordinator
-	beat     time.Time // of the last heartbeat
-	said     time.Time // when what is waited on was last said
-	reported time.Time // since when the oldest report waits, or was sent again
-	offered  time.Time
-	out      []NodeAction
-	at       time.Time
+	// What it holds.
+	step   uint64 // the newest that is committed here
+	state  bool   // weights and moments are here
+	digest string // of them, as of when it last came to rest
+
+	// What it is to do.
+	assign  *Assign  // of its newest ring
+	pending *Assign  // to be formed once it has halted; nil: none
+	reload  *Restore // to be loaded once it has halted; nil: none
+	fault   *Fault   // why it stands still; nil: it does not
+
+	// What the coordinator may not have heard yet.
+	reports []*Report // of commits, oldest first
+	offers  []*Offer  // of checkpoint parts
+
+	words    string    // of the step loop, for heartbeats
+	heard    time.Time // when the coordinator last said something
+	beat     time.Time // when a heartbeat last went out
+	said     time.Time // when say last did
+	reported time.Time // since when the oldest report waits, or when it was last sent again
+	offered  time.Time // when the offers were last sent
+
+	// Of the event that is being handled.
+	out []NodeAction
+	at  time.Time
 }
 
 // NodeConfig fixes a node.
 type NodeConfig struct {
-	Join
-	Job       string // hash of the resolved job file
+	Join // how it introduces itself, but for the seat
+
+	Job string // JobHash of what it computes, for its seat
+
+	// Heartbeat is how often it says that it lives, several times in a
+	// coordinator's deadline. What has no effect is said again every few of them.
 	Heartbeat time.Duration
-	Patience  time.Duration // without a coordinator for so long, the node keeps what it has and leaves
+	// Patience is for how long it waits for a coordinator. Then it keeps what it
+	// has on its own disk and leaves. 0: for ever.
+	Patience time.Duration
 }
 
 // NewNode returns a node that has been welcomed and loads.
@@ -56,7 +68,8 @@ func NewNode(cfg NodeConfig, now time.Time) *Node {
 	return &Node{cfg: cfg, heard: now, at: now}
 }
 
-// Phase is what heartbeats say the node does.
+// Phase is what heartbeats say that the node does: the words of the step loop
+// where it runs and has said any, else where the node stands.
 func (n *Node) Phase() string {
 	if n.phase == nodeStepping && n.words != "" {
 		return n.words
@@ -68,14 +81,15 @@ func (n *Node) Phase() string {
 func (n *Node) Committed() uint64 { return n.step }
 
 // Reports are the commits that the coordinator may not have heard of. They go
-// with the state to a peer that asks for it, so that nobody need live for the
-// metrics' sake. They must not be changed.
+// with the state to a peer that takes it, so that they reach the metrics even if
+// this worker dies first. They must not be changed.
 func (n *Node) Reports() []*Report { return slices.Clone(n.reports) }
 
 // Busy sets what the step loop is doing, in words for heartbeats.
 func (n *Node) Busy(words string) { n.words = words }
 
-// Handle takes one event and returns what is to be done about it.
+// Handle takes one event and returns what is to be done about it. now never goes
+// back.
 func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 	n.out, n.at = nil, now
 	if n.phase == nodeLeft {
@@ -109,19 +123,7 @@ func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 	case LoopBroke:
 		n.broke(e)
 	case HaltedNow:
-		if n.phase == nodeHalting {
-			n.digest, n.state = e.Digest, n.state && e.Digest != ""
-			if r := n.reload; r != nil {
-				n.reload, n.pending = nil, nil
-				n.load(r)
-			} else if a := n.pending; a != nil {
-				n.pending = nil
-				n.form(a)
-			} else {
-				n.becomeResting()
-				n.say()
-			}
-		}
+		n.halted(e)
 	case OfferReady:
 		e.Offer.Worker = n.cfg.Worker
 		n.offers = append(n.offers, &e.Offer)
@@ -183,7 +185,8 @@ func (n *Node) loaded(e Loaded) {
 	n.say()
 }
 
-// failed ends a worker that cannot load the job, and a forming that cannot be.
+// failed stops a worker that cannot load the job, or make the ring of its
+// assignment.
 func (n *Node) failed(e LoadFailed) {
 	switch n.phase {
 	case nodeForming:
@@ -194,8 +197,8 @@ func (n *Node) failed(e LoadFailed) {
 	}
 }
 
-// restore goes back to the disk's state: nobody's newer one counts. A node that
-// is still in a generation before that, because it was given up, leaves it.
+// restore rolls back to the disk's state: no member's newer one counts. A node
+// that is still in a generation before the rollback, which was given up, leaves it.
 func (n *Node) restore(e *Restore) {
 	if !reachable(n.generation, e.Generation) || e.Fence > e.Generation {
 		return
@@ -219,8 +222,8 @@ func (n *Node) restore(e *Restore) {
 	n.generation, n.fence = max(n.generation, e.Generation), max(n.fence, e.Fence)
 }
 
-// load takes the coordinator's state: what is here is as good as overwritten,
-// and the steps after that one are run again.
+// load takes the coordinator's state. From here on the local one is considered
+// lost, and the steps after the coordinator's are run again.
 func (n *Node) load(r *Restore) {
 	n.becomeLoading()
 	n.fault, n.state = nil, false
@@ -228,7 +231,7 @@ func (n *Node) load(r *Restore) {
 	n.act(Load{*r})
 }
 
-// say tells the coordinator what it is waiting to hear; tick says it again.
+// say tells the coordinator what it waits to hear. tick says it again.
 func (n *Node) say() {
 	n.said = n.at
 	switch {
@@ -249,6 +252,27 @@ func (n *Node) rest(digest string) {
 	n.say()
 }
 
+// halted hears that nothing runs any more, and begins what waited for that.
+func (n *Node) halted(e HaltedNow) {
+	if n.phase != nodeHalting {
+		return
+	}
+	n.digest, n.state = e.Digest, n.state && e.Digest != ""
+	r, a := n.reload, n.pending
+	switch {
+	case r != nil:
+		n.reload, n.pending = nil, nil
+		n.load(r)
+	case a != nil:
+		n.pending = nil
+		n.form(a)
+	default:
+		n.becomeResting()
+		n.say()
+	}
+}
+
+// committed reports a step, and remembers the report until the coordinator has it.
 func (n *Node) committed(e Committed) {
 	r := e.Report
 	r.Worker, r.Generation = n.cfg.Worker, n.assign.Group.Generation
@@ -264,13 +288,16 @@ func (n *Node) committed(e Committed) {
 	n.tell(&r)
 }
 
-// maxReports is how many commits a worker remembers for a coordinator that is away.
-const maxReports = 4096
+const (
+	// maxReports is how many commits a worker remembers for a coordinator that is
+	// away, and for how many steps a coordinator collects reports.
+	maxReports = 4096
 
-// toldAtOnce bounds the reports that are sent again at once: more than a job of
-// quick steps gathers until they are sent again, or its metrics would fall
-// behind for good.
-const toldAtOnce = 1024
+	// toldAtOnce bounds the reports that are sent again at once. It is more than a
+	// job of quick steps gathers until then, or its metrics would fall behind for
+	// good.
+	toldAtOnce = 1024
+)
 
 // told forgets reports that the coordinator has.
 func (n *Node) told(step uint64) {
@@ -280,7 +307,8 @@ func (n *Node) told(step uint64) {
 }
 
 // tellReports sends the oldest of what the coordinator may not have again. What
-// comes with a peer's state was that peer's to tell: now it is everyone's.
+// came with a peer's state was that peer's to tell; now everyone who has it does,
+// in its own name.
 func (n *Node) tellReports() {
 	n.reported = n.at
 	for _, r := range n.reports[:min(len(n.reports), toldAtOnce)] {
@@ -290,31 +318,36 @@ func (n *Node) tellReports() {
 	}
 }
 
+// broke stops a worker whose step loop or forming cannot go on.
 func (n *Node) broke(e LoopBroke) {
-	if n.phase == nodeLoading { // a panic there
+	switch n.phase {
+	case nodeLoading: // a panic there
 		n.failed(LoadFailed{Err: e.Err})
 		return
-	}
-	if n.phase != nodeStepping && n.phase != nodeForming {
+	case nodeStepping, nodeForming:
+	default:
 		return
 	}
-	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal, Unshared: e.Unshared}
-	n.becomeResting()
-	n.digest, n.state = e.Digest, n.state && e.Digest != ""
-	n.say()
+	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step,
+		Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal, Unshared: e.Unshared}
+	n.state = n.state && e.Digest != ""
+	n.rest(e.Digest)
 }
 
 // newer says whether a generation of a coordinator is to be followed, and does
 // so. Two coordinators cannot both lead it: the first to name a generation has
 // it, and one that is behind has no say.
 func (n *Node) newer(generation uint64, coordinator string) bool {
-	if generation < n.generation || !reachable(n.generation, generation) || generation == n.generation && n.coordinator != "" && coordinator != n.coordinator {
+	rival := generation == n.generation && n.coordinator != "" && coordinator != n.coordinator
+	if generation < n.generation || rival || !reachable(n.generation, generation) {
 		return false
 	}
 	n.generation, n.coordinator = generation, coordinator
 	return true
 }
 
+// recall leaves the ring and says where the node stands; at once where it is at
+// rest, else when it has halted.
 func (n *Node) recall(e *Recall) {
 	again := e.Generation == n.generation
 	if n.phase == nodeLoading || !n.newer(e.Generation, e.Coordinator) {
@@ -326,7 +359,7 @@ func (n *Node) recall(e *Recall) {
 	}
 	n.fault, n.pending = nil, nil
 	switch n.phase {
-	case nodeForming, nodeFormed, nodeStepping: // the answer comes with HaltedNow
+	case nodeForming, nodeFormed, nodeStepping:
 		n.becomeHalting()
 		n.act(Halt{e.Reason})
 	case nodeResting:
@@ -334,6 +367,7 @@ func (n *Node) recall(e *Recall) {
 	}
 }
 
+// assigned takes a place in a new generation.
 func (n *Node) assigned(a *Assign) {
 	g := a.Group.Generation
 	if !a.sound() {
@@ -367,11 +401,14 @@ func (n *Node) form(a *Assign) {
 	n.act(Form{a})
 }
 
+// introduce asks a coordinator that does not know the worker to take it in. A
+// worker that has had a place, and holds its state, comes with a seat.
 func (n *Node) introduce() {
 	j := n.cfg.Join
 	if n.state && n.assign != nil {
-		s := &Seat{Job: n.cfg.Job, Fence: n.fence, Generation: n.generation, Step: n.step, Members: n.assign.Group.Members, Micro: n.assign.Group.Micro}
-		if n.step <= n.assign.Step { // below, while it catches up
+		g := n.assign.Group
+		s := &Seat{Job: n.cfg.Job, Fence: n.fence, Generation: n.generation, Step: n.step, Members: g.Members, Micro: g.Micro}
+		if n.step <= n.assign.Step { // the first step is in progress; below it the node catches up
 			s.Micro = n.assign.First
 		}
 		j.Seat = s
@@ -379,8 +416,10 @@ func (n *Node) introduce() {
 	n.act(Introduced{j})
 }
 
+// snapshot offers a part of the state at rest, if this is the state that is asked for.
 func (n *Node) snapshot(e *Snapshot) {
-	if n.phase != nodeResting || !n.state || e.Step != n.step || e.Parts < 1 || e.Parts > limits.Workers || e.Part < 0 || e.Part >= e.Parts {
+	sound := e.Parts >= 1 && e.Parts <= limits.Workers && e.Part >= 0 && e.Part < e.Parts
+	if n.phase != nodeResting || !n.state || e.Step != n.step || !sound {
 		return
 	}
 	for _, o := range n.offers {
@@ -392,6 +431,7 @@ func (n *Node) snapshot(e *Snapshot) {
 	n.act(MakeOffer{*e})
 }
 
+// stored ends the offers of steps up to one.
 func (n *Node) stored(step uint64) {
 	kept := n.offers[:0]
 	for _, o := range n.offers {
@@ -403,13 +443,15 @@ func (n *Node) stored(step uint64) {
 	n.act(Withdraw{step})
 }
 
+// tick sends what is due: a heartbeat, and again what has had no effect. Without a
+// coordinator for too long it leaves.
 func (n *Node) tick() {
 	if n.at.Sub(n.beat) >= n.cfg.Heartbeat {
 		n.beat = n.at
-		n.tell(&Heartbeat{Worker: n.cfg.Worker, Generation: n.generation, Coordinator: n.coordinator, Step: n.step, At: n.phase, Phase: n.Phase()})
+		n.tell(&Heartbeat{Worker: n.cfg.Worker, Generation: n.generation, Coordinator: n.coordinator,
+			Step: n.step, At: n.phase, Phase: n.Phase()})
 	}
-	again := 3 * n.cfg.Heartbeat
-	if n.at.Sub(n.said) >= again {
+	if n.at.Sub(n.said) >= 3*n.cfg.Heartbeat {
 		n.say()
 	}
 	if len(n.offers) > 0 && n.at.Sub(n.offered) >= 5*n.cfg.Heartbeat {
@@ -418,10 +460,14 @@ func (n *Node) tick() {
 			n.tell(o)
 		}
 	}
-	if n.at.Sub(n.reported) >= 2*n.cfg.Heartbeat && n.at.Sub(n.heard) <= 10*n.cfg.Heartbeat { // to nobody's ears they would only fill the way there; a beat tells every heartbeat which are there
+	silence := n.at.Sub(n.heard)
+	// A Beat tells every heartbeat which reports are there. Without any the
+	// coordinator is away, and reports would only fill the way there.
+	if n.at.Sub(n.reported) >= 2*n.cfg.Heartbeat && silence <= 10*n.cfg.Heartbeat {
 		n.tellReports()
 	}
-	if n.cfg.Patience > 0 && n.at.Sub(n.heard) > n.cfg.Patience {
-		n.exit(End{Outcome: Failed, Reason: fmt.Sprintf("no coordinator for %v; step %d was the last committed here", n.at.Sub(n.heard).Round(time.Second), n.step)}, n.state)
+	if n.cfg.Patience > 0 && silence > n.cfg.Patience {
+		n.exit(End{Outcome: Failed, Reason: fmt.Sprintf("no coordinator for %v; step %d was the last committed here",
+			silence.Round(time.Second), n.step)}, n.state)
 	}
 }

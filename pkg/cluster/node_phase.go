@@ -13,6 +13,9 @@ import (
 //	   └─────Restore─────┼─┼─┘                 │                   │               │
 //	                     │ └─── loop ended (flag, last step), at fault ────────────┤
 //	                     └─HaltedNow── halting <── Recall, Restore, newer Assign ──┘
+//
+// What halts because of a Restore goes on to loading, and because of an Assign to
+// forming.
 type nodePhase int
 
 const (

@@ -33,7 +33,7 @@ func (j *Job) check() *Checker {
 		c.Bad("name", "has %d characters; want at most %d", len(j.Name), maxName)
 	default:
 		for _, r := range j.Name {
-			if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+			if !limits.NameRune(r) {
 				c.Bad("name", "%q has %q in it; want letters, digits, - and _ (it is a directory's name and part of NATS subjects)", j.Name, r)
 				break
 			}

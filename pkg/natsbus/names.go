@@ -10,18 +10,11 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 )
 
-// maxName bounds what stands in a subject as one token.
-const maxName = limits.Name
-
 // ValidName says whether s can be a token of a subject: 1 to 64 letters,
 // digits, '-' and '_'. what says in the error what s names.
 func ValidName(what, s string) error {
-	ok := len(s) >= 1 && len(s) <= maxName
-	for _, c := range s {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
-	}
-	if !ok {
-		return fmt.Errorf("%s %.80q: want 1 to %d letters, digits, '-' or '_'", what, s, maxName)
+	if !limits.IsName(s) {
+		return fmt.Errorf("%s %.80q: want 1 to %d letters, digits, '-' or '_'", what, s, limits.Name)
 	}
 	return nil
 }
