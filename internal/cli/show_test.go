@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/picture"
+	"github.com/vlaring/vlaring/internal/view"
 )
 
 // The reference text's two demonstrations, by its own numbers.
@@ -19,7 +20,7 @@ func TestShowMasks(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, errs)
 	}
-	var m shownMasks
+	var m view.Masks
 	if err := json.Unmarshal([]byte(out), &m); err != nil {
 		t.Fatal(err)
 	}

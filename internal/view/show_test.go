@@ -1,0 +1,27 @@
+package view
+
+import (
+	"testing"
+
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// A query sees what came before, and no padding; True is visible.
+func TestMasksText(t *testing.T) {
+	golden(t, "masks.txt", NewMasks(2, 0, [][]int32{{7, 5, 0}}).Text())
+	if m := NewMasks(1, -1, [][]int32{{0, 0}}); !m.Padding[0].Visible[0] || !m.Padding[0].Combined[1][0] {
+		t.Errorf("without padding: %+v", m.Padding)
+	}
+}
+
+// The picture has a position a column and a dimension a row.
+func TestPositional(t *testing.T) {
+	enc, err := models.NewPositionalEncoding(4, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, h := Positional(enc, 4, 3).Size()
+	if w < 960 || h < 640 {
+		t.Errorf("%d×%d pixels", w, h)
+	}
+}
