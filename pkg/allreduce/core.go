@@ -207,7 +207,7 @@ func (c *Core) Begin(now time.Time, step uint64, buckets []Range, micro [][]floa
 
 // Gather starts the exchange of what each rank has made of its part: bucket b is
 // rank roots[b]'s alone, who has it in from[b] once Ready says so; nobody else
-// has one. Roots ascend. Each rank's out receives all buckets, and may be the
+// has one. Each rank's out receives all buckets, and may be the
 // memory that from lies in. The rest is as for Begin; no flags are carried.
 //
 //	a bucket of rank 1   r1 ──> r2 ──> r3 ──> r0      each link carries a bucket once at most
@@ -265,12 +265,12 @@ func checkGather(g Group, buckets []Range, roots []int, from [][]float32, out []
 	if len(roots) != len(buckets) || len(from) != len(buckets) {
 		panic(fmt.Sprintf("allreduce: %d buckets with %d roots and %d places", len(buckets), len(roots), len(from)))
 	}
-	end, last := 0, 0
+	end := 0
 	for i, b := range buckets {
-		if b.Hi < b.Lo || b.Lo < end || roots[i] < last || roots[i] >= len(g.Members) {
-			panic(fmt.Sprintf("allreduce: bucket %d of rank %d is %v: want ranges and ranks in ascending order", i, roots[i], b))
+		if b.Hi < b.Lo || b.Lo < end || roots[i] < 0 || roots[i] >= len(g.Members) {
+			panic(fmt.Sprintf("allreduce: bucket %d of rank %d is %v, and the one before it ends at %d: want ranges in ascending order, of %d ranks", i, roots[i], b, end, len(g.Members)))
 		}
-		if end, last = b.Hi, roots[i]; last == g.Rank && len(from[i]) < end {
+		if end = b.Hi; roots[i] == g.Rank && len(from[i]) < end {
 			panic(fmt.Sprintf("allreduce: bucket %d has %d elements, it ends at %d", i, len(from[i]), end))
 		}
 	}

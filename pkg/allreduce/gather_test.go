@@ -10,16 +10,17 @@ import (
 )
 
 // shards are the ranks' parts of floats, some of them empty, with gaps between them.
-func shards(world, floats int, step uint64) (l []Range) {
+func shards(world, floats int, step uint64) (l []Shard) {
 	rnd := rand.New(rand.NewPCG(step, uint64(world)))
 	at := 0
-	for r := range world {
+	n := 1 + rnd.IntN(2*world)
+	for i := range n {
 		lo := min(at+rnd.IntN(2), floats)
-		hi := max(lo, floats*(r+1)/world)
+		hi := max(lo, floats*(i+1)/n)
 		if rnd.IntN(4) == 0 {
 			hi = lo
 		}
-		l, at = append(l, Range{Lo: lo, Hi: hi}), hi
+		l, at = append(l, Shard{Range{Lo: lo, Hi: hi}, rnd.IntN(world)}), hi
 	}
 	return l
 }
@@ -41,8 +42,10 @@ func made(step uint64, i int) uint32 {
 func shard(t *testing.T, red Reducer, rank, world int, step uint64, floats int, own, out []float32) {
 	t.Helper()
 	l := shards(world, floats, step)
-	for i := l[rank].Lo; i < l[rank].Hi; i++ {
-		own[i] = math.Float32frombits(made(step, i))
+	for _, s := range l {
+		for i := s.Lo; i < s.Hi && s.Rank == rank; i++ {
+			own[i] = math.Float32frombits(made(step, i))
+		}
 	}
 	op := red.Gather(step, l, own, out)
 	flags, err := op.Wait(context.Background())
@@ -73,9 +76,9 @@ func TestGatherBytes(t *testing.T) {
 		nets = append(nets, net.Join(m))
 	}
 	rings := j.rings(t, nets, members, 1)
-	var l []Range
+	var l []Shard
 	for r := range world {
-		l = append(l, Range{Lo: floats * r / world, Hi: floats * (r + 1) / world})
+		l = append(l, Shard{Range{Lo: floats * r / world, Hi: floats * (r + 1) / world}, r})
 	}
 	errs := make(chan error)
 	for r, ring := range rings {
@@ -104,11 +107,12 @@ func TestGatherBytes(t *testing.T) {
 // TestGatherMistakesPanic: what cannot be gathered is the caller's mistake.
 func TestGatherMistakesPanic(t *testing.T) {
 	for name, call := range map[string]func(r *Ring, m []float32){
-		"shards that overlap":     func(r *Ring, m []float32) { r.Gather(0, []Range{{Lo: 0, Hi: 3}, {Lo: 2, Hi: 4}}, m, m) },
-		"a shard too few":         func(r *Ring, m []float32) { r.Gather(0, []Range{{Lo: 0, Hi: 3}}, m, m) },
-		"a shard too many":        func(r *Ring, m []float32) { r.Gather(0, []Range{{Hi: 1}, {Lo: 1, Hi: 2}, {Lo: 2, Hi: 3}}, m, m) },
-		"own memory is too short": func(r *Ring, m []float32) { r.Gather(0, []Range{{Lo: 0, Hi: 3}, {Lo: 3, Hi: 4}}, m[:1], m) },
-		"out is too short":        func(r *Ring, m []float32) { r.Gather(0, []Range{{Lo: 0, Hi: 3}, {Lo: 3, Hi: 4}}, m, m[:1]) },
+		"shards that overlap": func(r *Ring, m []float32) {
+			r.Gather(0, []Shard{{Range{Lo: 0, Hi: 3}, 0}, {Range{Lo: 2, Hi: 4}, 1}}, m, m)
+		},
+		"of a rank that is none":  func(r *Ring, m []float32) { r.Gather(0, []Shard{{Range{Lo: 0, Hi: 3}, 2}}, m, m) },
+		"own memory is too short": func(r *Ring, m []float32) { r.Gather(0, []Shard{{Range{Lo: 0, Hi: 3}, 0}}, m[:1], m) },
+		"out is too short":        func(r *Ring, m []float32) { r.Gather(0, []Shard{{Range{Lo: 0, Hi: 3}, 1}}, m, m[:1]) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			net := NewMemNetwork(Faults{})

@@ -145,14 +145,15 @@ func (r *HostRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 	}
 	plan, lanes := r.plan, r.lanes
 	r.mu.Unlock()
-	return r.begin(&hostOp{teamStep: teamStep{r.team, r.group, 0, lanes, step, buckets, false}, ring: r, plan: plan, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}, micro)
+	return r.begin(&hostOp{teamStep: teamStep{r.team, r.group, 0, lanes, step, buckets, nil}, ring: r, plan: plan, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}, micro)
 }
 
 // Gather exchanges the shards: see Reducer. own must be a slab of the team.
-func (r *HostRing) Gather(step uint64, shards []Range, own, _ []float32) Reduction {
-	lanes := lanesFor(shards, r.team.Len())
-	o := r.begin(&hostOp{teamStep: teamStep{r.team, r.group, 0, lanes, step, shards, true}, ring: r,
-		plan: pieces(shards, min(r.team.Self(), lanes-1), lanes), done: make(chan struct{})}, [][]float32{own})
+func (r *HostRing) Gather(step uint64, shards []Shard, own, _ []float32) Reduction {
+	buckets := ranges(shards)
+	lanes := lanesFor(buckets, r.team.Len())
+	o := r.begin(&hostOp{teamStep: teamStep{r.team, r.group, 0, lanes, step, buckets, shards}, ring: r,
+		plan: pieces(buckets, min(r.team.Self(), lanes-1), lanes), done: make(chan struct{})}, [][]float32{own})
 	o.raise(nil)
 	o.reach(o.written(0))
 	return o
@@ -275,8 +276,8 @@ func (o *hostOp) advance() (more bool, err error) {
 // micro-gradients from the left, or the one shard that there is.
 func (o *hostOp) fold(bucket int) {
 	sum, piece := o.team.Sum(), o.plan[bucket]
-	if o.gather {
-		copy(sum[piece.Lo:piece.Hi], o.micro[bucket][piece.Lo:piece.Hi])
+	if o.shards != nil {
+		copy(sum[piece.Lo:piece.Hi], o.micro[o.shards[bucket].Rank][piece.Lo:piece.Hi])
 		return
 	}
 	for lo := piece.Lo; lo < piece.Hi; lo += foldChunk {

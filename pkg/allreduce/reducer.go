@@ -14,12 +14,12 @@ type Reducer interface {
 	// to out, or to memory of the Reducer's own: Reduction.Sum says where.
 	Begin(step uint64, buckets []Range, micro [][]float32, out []float32, flags func() Flags) Reduction
 	// Gather exchanges what each rank has made of its part of a step's sum, after
-	// its reduction: shards[r] is rank r's alone, and stands in own, which may be
-	// what Reduction.Sum has given where that is this rank's own, and is a slab of
-	// the team where there is one. In the end all ranks have all shards, with the
-	// bits that they had: in out, or in memory of the Reducer's own. shards ascend,
-	// one for each rank, and are the same on all.
-	Gather(step uint64, shards []Range, own, out []float32) Reduction
+	// its reduction: this rank's shards stand in own, which may be what
+	// Reduction.Sum has given where that is this rank's own, and is a slab of the
+	// team where there is one. In the end all ranks have all shards, with the bits
+	// that they had: in out, or in memory of the Reducer's own. shards ascend and
+	// are the same on all ranks; a rank may have any number of them.
+	Gather(step uint64, shards []Shard, own, out []float32) Reduction
 	// KeepsSum says that the Reducer has memory for the sum: out may be nil.
 	KeepsSum() bool
 	// Stats returns what went over the network so far.
@@ -28,6 +28,21 @@ type Reducer interface {
 	Waiting() (*FaultError, time.Time)
 	// Close ends the generation here. An operation in progress fails with ErrClosed.
 	Close() error
+}
+
+// Shard is a part of the sum that one rank has made something of.
+type Shard struct {
+	Range
+	Rank int
+}
+
+// ranges are where shards lie.
+func ranges(shards []Shard) []Range {
+	l := make([]Range, len(shards))
+	for i, s := range shards {
+		l[i] = s.Range
+	}
+	return l
 }
 
 // Reduction is one step's. Until Wait or Abort has returned, the

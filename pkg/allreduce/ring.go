@@ -205,17 +205,17 @@ func (r *Ring) Begin(step uint64, buckets []Range, micro [][]float32, out []floa
 }
 
 // Gather exchanges the shards: see Reducer. out may be own.
-func (r *Ring) Gather(step uint64, shards []Range, own, out []float32) Reduction {
-	if n := len(r.world.Members); len(shards) != n {
-		panic(fmt.Sprintf("allreduce: %d shards of %d ranks", len(shards), n))
-	}
+func (r *Ring) Gather(step uint64, shards []Shard, own, out []float32) Reduction {
 	roots, from := make([]int, len(shards)), make([][]float32, len(shards))
-	for i := range shards {
-		roots[i], _, _ = r.hosts.of(i)
+	for i, s := range shards {
+		if roots[i], _, _ = r.hosts.of(s.Rank); s.Rank == r.world.Rank {
+			from[i] = own
+		}
 	}
-	from[r.world.Rank] = own
-	o := r.gather(step, shards, roots, from, out)
-	o.Ready(r.world.Rank)
+	o := r.gather(step, ranges(shards), roots, from, out)
+	for i := range shards {
+		o.Ready(i)
+	}
 	return o
 }
 

@@ -45,7 +45,7 @@ func (s *Solo) Begin(_ uint64, _ []Range, micro [][]float32, _ []float32, flags 
 }
 
 // Gather has nothing to do: own has all there is.
-func (s *Solo) Gather(_ uint64, _ []Range, own, _ []float32) Reduction {
+func (s *Solo) Gather(_ uint64, _ []Shard, own, _ []float32) Reduction {
 	return &soloOp{solo: s, micro: [][]float32{own}}
 }
 

@@ -270,7 +270,7 @@ type teamOp struct {
 // Begin starts the reduction of a step. micro must be slabs of the team, and the
 // sum is the team's: out is not used.
 func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []float32, flags func() Flags) Reduction {
-	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, buckets, false}, ring: r, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}
+	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, buckets, nil}, ring: r, flags: flags, list: newChecklist(len(buckets)), done: make(chan struct{})}
 	r.begin(o)
 	r.mu.Lock()
 	if !slices.Equal(r.whole, buckets) {
@@ -284,8 +284,8 @@ func (r *TeamRing) Begin(step uint64, buckets []Range, micro [][]float32, _ []fl
 }
 
 // Gather exchanges the shards: see Reducer. own must be a slab of the team.
-func (r *TeamRing) Gather(step uint64, shards []Range, own, _ []float32) Reduction {
-	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, shards, true}, ring: r, done: make(chan struct{})}
+func (r *TeamRing) Gather(step uint64, shards []Shard, own, _ []float32) Reduction {
+	o := &teamOp{teamStep: teamStep{r.team, r.group, r.first, r.lanes, step, ranges(shards), shards}, ring: r, done: make(chan struct{})}
 	r.begin(o)
 	o.publish([][]float32{own})
 	o.reach(o.begun())
@@ -390,14 +390,14 @@ func (o *teamOp) reduce() (Flags, error) {
 // lane begins this rank's part on the network.
 func (o *teamOp) lane(slabs [][]float32) Reduction {
 	r := o.ring
-	if !o.gather {
+	if o.shards == nil {
 		return r.ring.Begin(o.step, r.plan, slabs, o.team.Sum(), o.raised)
 	}
-	roots, from := make([]int, len(o.buckets)), make([][]float32, len(o.buckets))
-	for rank := range o.buckets {
-		roots[rank], _, _ = r.hosts.of(rank)
-		if local := rank - r.first; local >= 0 && local < len(slabs) {
-			from[rank] = slabs[local]
+	roots, from := make([]int, len(o.shards)), make([][]float32, len(o.shards))
+	for i, s := range o.shards {
+		roots[i], _, _ = r.hosts.of(s.Rank)
+		if local := s.Rank - r.first; local >= 0 && local < len(slabs) {
+			from[i] = slabs[local]
 		}
 	}
 	return r.ring.gather(o.step, pieces(o.buckets, r.lane, r.lanes), roots, from, o.team.Sum())

@@ -10,12 +10,12 @@ type teamStep struct {
 	lanes   int // ranks of the team that fold, the first ones
 	step    uint64
 	buckets []Range
-	gather  bool // buckets are the ranks' shards: each has written its own, all at once
+	shards  []Shard // of a Gather, which buckets are the ranges of: each rank writes its own, all at once
 }
 
 // turn is a number for each reduction and each gathering, from 1.
 func (s *teamStep) turn() uint64 {
-	if s.gather {
+	if s.shards != nil {
 		return 2*s.step + 2
 	}
 	return 2*s.step + 1
@@ -24,7 +24,7 @@ func (s *teamStep) turn() uint64 {
 // table is the first of the words that say where a rank's slabs are: behind one
 // for each bucket that is written.
 func (s *teamStep) table() int {
-	if s.gather {
+	if s.shards != nil {
 		return wordReady + 1
 	}
 	return wordReady + len(s.buckets)
@@ -59,7 +59,7 @@ type barrier struct {
 func (s *teamStep) begun() barrier { return barrier{s, wordBegun, 0, "did not begin the step"} }
 
 func (s *teamStep) written(bucket int) barrier {
-	if s.gather {
+	if s.shards != nil {
 		return barrier{s, wordReady, 0, "did not write its shard"}
 	}
 	return barrier{s, wordReady + bucket, bucket, "did not write its gradient"}
@@ -120,7 +120,7 @@ func (s *teamStep) slabs() (all [][]float32, err error) {
 			all = append(all, g)
 		}
 	}
-	if s.gather && len(all) != t.Len() {
+	if s.shards != nil && len(all) != t.Len() {
 		return nil, s.fault(FaultProtocol, 0, 0, fmt.Sprintf("%d shards of %d ranks", len(all), t.Len()))
 	}
 	return all, nil
