@@ -5,11 +5,12 @@ package job
 // and numbers, when checkpoints are stored and kept, when they are measured).
 // Workers of a dead coordinator go on under any job of the same Computation.
 // Some keys that compute nothing stay, because they decide how a worker is
-// built: the division of gradients into buckets and messages, the topology and the road.
+// built: the division of gradients into buckets and messages, the topology, the road, and
+// which moments a worker holds.
 func (j *Job) Computation() *Job {
 	c := *j
 	c.Checkpoint = Checkpoint{}
-	c.Cluster = Cluster{BucketBytes: j.Cluster.BucketBytes, ChunkBytes: j.Cluster.ChunkBytes, Topology: j.Cluster.Topology, Road: j.Cluster.Road, Reduce: j.Cluster.Reduce, Wire: j.Cluster.Wire}
+	c.Cluster = Cluster{BucketBytes: j.Cluster.BucketBytes, ChunkBytes: j.Cluster.ChunkBytes, Topology: j.Cluster.Topology, Road: j.Cluster.Road, Reduce: j.Cluster.Reduce, Wire: j.Cluster.Wire, Optimizer: j.Cluster.Optimizer}
 	c.Train.EvalEvery = 0
 	return &c
 }

@@ -15,6 +15,7 @@ var (
 	topologies  = []string{"broker", "mesh"}
 	wires       = []string{"float32", "bf16"}
 	reductions  = []string{"exact", "fast"}
+	moments     = []string{"replicated", "sharded"}
 	roads       = []string{"auto", "nats", "shm", "direct"}
 )
 
@@ -43,7 +44,7 @@ func (k Kinds) start(of choice) Job {
 		Cluster: Cluster{Workers: 2, MinWorkers: 1,
 			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
 			JoinTimeout: Duration(time.Minute), ChunkBytes: 512 << 10, WindowBytes: 8 << 20,
-			Topology: "broker", Road: "auto", Reduce: "exact", Wire: "float32", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
+			Topology: "broker", Road: "auto", Reduce: "exact", Wire: "float32", Optimizer: "replicated", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
 		kinds: k,
 	}
 	if j.Model.Kind == "" && len(k.Models) > 0 {

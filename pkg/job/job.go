@@ -132,6 +132,7 @@ type Cluster struct {
 	Road           string   `yaml:"road"`            // how gradients travel: auto (shared memory within a host, NATS between hosts) | nats | shm | direct
 	Reduce         string   `yaml:"reduce"`          // exact (bits of the job) | fast (each worker folds all that is its own: bits of the number of workers)
 	Wire           string   `yaml:"wire"`            // of gradients between hosts: float32 | bf16 (with reduce fast)
+	Optimizer      string   `yaml:"optimizer"`       // replicated (each worker holds all moments) | sharded (each holds those of its own shard and of the next worker's)
 	Straggler      string   `yaml:"straggler"`       // a worker that stays slow: keep | shed (fewer micro-batches) | drop
 	Divergence     string   `yaml:"divergence"`      // a worker whose state is not the others': resync (from the majority) | rewind (all, to the last checkpoint)
 	MaxDivergences int      `yaml:"max_divergences"` // a worker whose state was not the others' so often is put out for good; 0: never

@@ -170,6 +170,9 @@ func (j *Job) checkCluster(c *Checker) {
 	if c.OneOf("cluster.wire", k.Wire, wires) && k.Wire != "float32" && k.Reduce != "fast" {
 		c.Bad("cluster.wire cluster.reduce", "%s rounds sums on their way, and cluster.reduce %s gives the same bits for any number of workers; want float32, or cluster.reduce fast", k.Wire, k.Reduce)
 	}
+	if c.OneOf("cluster.optimizer", k.Optimizer, moments) && k.Optimizer == "sharded" && k.Reduce == "fast" {
+		c.Bad("cluster.optimizer cluster.reduce", "sharded moments have the bits of cluster.reduce exact; want cluster.reduce exact, or cluster.optimizer replicated")
+	}
 	c.OneOf("cluster.straggler", k.Straggler, stragglers)
 	c.OneOf("cluster.divergence", k.Divergence, divergences)
 	c.Within("cluster.max_divergences", k.MaxDivergences, 0, 1000)

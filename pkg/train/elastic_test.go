@@ -361,7 +361,8 @@ func TestNonFiniteGradient(t *testing.T) {
 		sum[r.gradients()+r.place(m, 0)+2] = 7
 	}
 	var res Result
-	err := r.commit(&res, allreduce.NewSolo(nil).Begin(0, nil, [][]float32{sum}, nil, nil))
+	solo := allreduce.NewSolo(nil)
+	err := r.commit(t.Context(), solo, &res, solo.Begin(0, nil, [][]float32{sum}, nil, nil))
 	var bad *NonFiniteError
 	if !errors.As(err, &bad) || bad.Micro != -1 || bad.Tensor != name || !strings.Contains(err.Error(), name) {
 		t.Errorf("got %v", err)

@@ -15,9 +15,10 @@ import (
 // Layout is where a model's parameters lie in a slab. With it whoever has no
 // model works out the digest of a state from a checkpoint's files.
 type Layout struct {
-	places []spot // by offset
-	floats int    // of a slab
-	count  int    // of parameters, gaps left out
+	places  []spot // by offset
+	floats  int    // of a slab
+	count   int    // of parameters, gaps left out
+	sharded bool   // moments are shared out: a digest is of weights alone
 }
 
 type spot struct {
@@ -25,9 +26,10 @@ type spot struct {
 	offset, size int // floats
 }
 
-// LayoutOf is the layout of ps, which is sealed.
-func LayoutOf(ps *tensor.Params) Layout {
-	l := Layout{floats: ps.Len(), count: ps.Count()}
+// LayoutOf is the layout of ps, which is sealed, in a job that shares out its
+// optimizer's moments or does not.
+func LayoutOf(ps *tensor.Params, sharded bool) Layout {
+	l := Layout{floats: ps.Len(), count: ps.Count(), sharded: sharded}
 	for _, p := range ps.List() {
 		l.places = append(l.places, spot{p.Name, p.Offset, p.Size()})
 	}
@@ -40,21 +42,29 @@ func (l Layout) Parameters() int { return l.count }
 
 // Digest is what Trainer.Digest says of the state of step that the files hold.
 func (l Layout) Digest(step uint64, model, optimizer *safetensors.File) (string, error) {
-	var sums [3]uint32
-	for i, s := range []struct {
+	var sums []uint32
+	for _, s := range []struct {
 		file   *safetensors.File
 		prefix string
 	}{{model, ""}, {optimizer, checkpoint.FirstMoment}, {optimizer, checkpoint.SecondMoment}} {
-		var err error
-		if sums[i], err = l.sum(s.file, s.prefix); err != nil {
+		if l.sharded && s.prefix != "" {
+			continue
+		}
+		sum, err := l.sum(s.file, s.prefix)
+		if err != nil {
 			return "", err
 		}
+		sums = append(sums, sum)
 	}
 	return stateDigest(step, sums), nil
 }
 
-func stateDigest(step uint64, sums [3]uint32) string {
-	return fmt.Sprintf("%d-%08x%08x%08x", step, sums[0], sums[1], sums[2])
+func stateDigest(step uint64, sums []uint32) string {
+	text := fmt.Sprintf("%d-", step)
+	for _, s := range sums {
+		text += fmt.Sprintf("%08x", s)
+	}
+	return text
 }
 
 // sum is the checksum of the slab that a file's tensors make.

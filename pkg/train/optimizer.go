@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 
+	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/weights"
@@ -88,19 +89,21 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 	return plan, nil
 }
 
-// apply does the optimizer's step with gradient g on every run that is trained. h.LR is the
-// schedule's rate.
-func (t *Trainer) apply(g []float32, h tensor.AdamW, scale float32) {
+// adam does the optimizer's step after t.step on a range of the slab, as far as
+// it is trained: w, g, m and v are weights, gradient and moments of it. h.LR is
+// the schedule's rate.
+func (t *Trainer) adam(r allreduce.Range, w, g, m, v []float32, h tensor.AdamW, scale float32) {
 	plan := t.opt.Updates
 	if plan == nil {
 		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: h.WeightDecay}}}
 	}
 	rate := h.LR
 	for _, u := range plan {
-		if u.frozen {
+		lo, hi := max(u.lo, r.Lo)-r.Lo, min(u.hi, r.Hi)-r.Lo
+		if u.frozen || lo >= hi {
 			continue
 		}
 		h.LR, h.WeightDecay = float64(rate*u.rate), u.decay
-		t.rt.AdamWStep(t.params.Values()[u.lo:u.hi], g[u.lo:u.hi], t.m[u.lo:u.hi], t.v[u.lo:u.hi], t.step+1, h, scale)
+		t.rt.AdamWStep(w[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], t.step+1, h, scale)
 	}
 }

@@ -73,7 +73,7 @@ func TestFilesTellTheirState(t *testing.T) {
 	r := s.rank("a")
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
-	layout := LayoutOf(r.params)
+	layout := LayoutOf(r.params, false)
 	whole, err := r.Part(0, 1, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/weights"
 )
 
@@ -120,7 +121,8 @@ func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error
 	return out, nil
 }
 
-// Digest names the state: checksums of weights and moments, and the step. It
+// Digest names the state: checksums of weights and, unless they are shared out,
+// moments, and the step. It
 // is for comparing what must be equal, not for security. It is empty where a
 // Restore failed: then there is no state.
 func (t *Trainer) Digest() string {
@@ -134,9 +136,13 @@ func (t *Trainer) Digest() string {
 
 // digest is Digest for whoever holds the state.
 func (t *Trainer) digest() string {
-	var sums [3]uint32
+	slabs := [][]float32{t.params.Values(), t.m, t.v}
+	if t.shards != nil { // nobody has all moments
+		slabs = slabs[:1]
+	}
+	sums := make([]uint32, len(slabs))
 	var all sync.WaitGroup
-	for i, slab := range [][]float32{t.params.Values(), t.m, t.v} {
+	for i, slab := range slabs {
 		all.Go(func() { sums[i] = checksum(slab) })
 	}
 	all.Wait()
@@ -216,12 +222,38 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 			}
 		}
 	}
+	if s := t.shards; s != nil {
+		s.restored(step)
+	}
+	return t.restored(step, digest)
+}
+
+// restored ends a Restore.
+func (t *Trainer) restored(step uint64, digest string) error {
 	t.step = step
 	if got := t.digest(); digest != "" && got != digest {
 		return fmt.Errorf("the state of step %d came as %s, want %s", step, got, digest)
 	}
 	t.void = false
 	return nil
+}
+
+// RestoreWeights is Restore where moments are shared out: those of step that are
+// here stay; from says where the others are to be had, nil: from other ranks.
+func (t *Trainer) restoreWeights(step uint64, model *safetensors.File, digest string, from *origin) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget()
+	t.void = true
+	if err := weights.Load(t.params, model); err != nil {
+		return err
+	}
+	if from != nil { // what is here is of other steps, or not to be trusted
+		t.shards.have, t.shards.next = nil, nil
+	}
+	t.settleAt(step)
+	t.shards.origin = from
+	return t.restored(step, digest)
 }
 
 // Reset sets the state to the job's beginning: weights from the seed or from
@@ -232,7 +264,14 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	t.forget()
 	t.step = 0
 	for _, slab := range [][]float32{t.m, t.v} {
-		inPieces(len(slab), func(lo, hi int) { clear(slab[lo:hi]) })
+		if t.shards != nil {
+			tensor.Discard(slab)
+		} else {
+			inPieces(len(slab), func(lo, hi int) { clear(slab[lo:hi]) })
+		}
+	}
+	if t.shards != nil {
+		t.shards.restored(0)
 	}
 	if init == nil {
 		t.model.Init(seed)

@@ -23,6 +23,7 @@ type Options struct {
 	Group       int  // micro-batches that are folded before the ring; 0: 1
 	Fast        bool // each rank folds all that is its own: the bits are the world size's
 	Adam        tensor.AdamW
+	Sharded     bool // the ranks share the moments out among them: see shards
 	ClipNorm    float64
 	Schedule    LRSchedule
 	BucketBytes int
@@ -71,6 +72,7 @@ type Trainer struct {
 	total  []float32 // gradients and tail, where the ring has no memory for them; nil until then
 	phase  func(step uint64, phase string)
 
+	shards   *shards // whose moments are here; nil: all are
 	slabs    slabs
 	buckets  []allreduce.Range
 	of       map[*tensor.Param]int
@@ -118,6 +120,10 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	t.left = make([]int, len(t.buckets)/t.losses())
 	t.buckets = append(t.buckets, allreduce.Range{Lo: t.gradients(), Hi: t.gradients() + t.tail()})
 	t.slabs = slabs{floats: t.gradients() + t.tail(), held: map[int][]float32{}, fast: opt.Fast}
+	if opt.Sharded {
+		t.shards = newShards(ps)
+		t.shards.restored(0)
+	}
 	t.prog.OnGrad(t.gradReady)
 	return t, nil
 }
@@ -242,10 +248,11 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 	}
 	res.Times.Ring = since(&start)
 	t.phase(t.step, "optimizer")
-	if err := t.commit(&res, op); err != nil {
+	waited := res.Times.Ring
+	if err := t.commit(ctx, ring, &res, op); err != nil {
 		return res, err
 	}
-	res.Times.Optimizer = since(&start)
+	res.Times.Optimizer = since(&start) - (res.Times.Ring - waited)
 	return res, nil
 }
 
@@ -441,7 +448,7 @@ func (t *Trainer) settle(res *Result, sum, mean []float32) (g []float32, void bo
 }
 
 // commit applies the reduced step, or refuses it.
-func (t *Trainer) commit(res *Result, op allreduce.Reduction) error {
+func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Result, op allreduce.Reduction) error {
 	sum, own := op.Sum()
 	mean := sum
 	if !own {
@@ -478,10 +485,15 @@ func (t *Trainer) commit(res *Result, op allreduce.Reduction) error {
 	if c := t.opt.ClipNorm; c > 0 { // as torch.nn.utils.clip_grad_norm_
 		scale = float32(min(c/(res.GradNorm+1e-6), 1))
 	}
+	if t.shards != nil {
+		t.update(g, h, scale)
+		t.phase(t.step, "gather")
+		return t.gather(ctx, ring, res, mean)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.void = true // should it panic
-	t.apply(g, h, scale)
+	t.adam(allreduce.Range{Hi: t.params.Len()}, t.params.Values(), g, t.m, t.v, h, scale)
 	t.void = false
 	t.forget()
 	t.step++
@@ -495,6 +507,9 @@ func (t *Trainer) pass(res *Result, why string) {
 	defer t.mu.Unlock()
 	t.forget()
 	t.step++
+	if t.shards != nil {
+		t.shards.passed(t.step, t.m, t.v)
+	}
 }
 
 // noTarget says why there is nothing to learn from a step.
