@@ -42,7 +42,7 @@ var may = map[string][]string{
 	"pkg/checkpoint":       {"internal/regular", "pkg/tensor", "internal/atomicfile", "internal/safetensors", "internal/sniff"},
 	"pkg/weights":          {"internal/safetensors", "pkg/tensor", "pkg/models", "pkg/checkpoint", "pkg/job"},
 	"pkg/eval":             {"internal/plain", "pkg/tensor", "pkg/models", "pkg/data"},
-	"pkg/train":            {"pkg/bulk", "pkg/weights", "internal/limits", "internal/machine", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
+	"pkg/train":            {"internal/atomicfile", "pkg/bulk", "pkg/weights", "internal/limits", "internal/machine", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
 	"pkg/natsbus":          {"pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster", "pkg/checkpoint"},
 	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/natsbus", "pkg/tensor", "pkg/train", "pkg/weights"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},

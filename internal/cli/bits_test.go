@@ -37,6 +37,20 @@ func TestSameBits(t *testing.T) {
 			}
 		})
 	}
+	for name, args := range map[string][]string{
+		"one":                {"--workers", "1"},
+		"four":               {"--workers", "4"},
+		"five, over NATS":    {"--workers", "5", "--set", "cluster.road=nats", "--set", "cluster.chunk_bytes=4096"},
+		"three, as a mesh":   {"--workers", "3", "--set", "cluster.topology=mesh", "--set", "cluster.road=nats"},
+		"three, hosts apart": {"--workers", "3", "--set", "cluster.road=direct"},
+	} {
+		t.Run("sharded: "+name, func(t *testing.T) {
+			got := trainDone(t, job, append(args, "--threads", "1", "--set", "cluster.optimizer=sharded", "--run-dir", filepath.Join(t.TempDir(), "run"))...)
+			if got != want {
+				t.Errorf("weights are %s, want %s", got, want)
+			}
+		})
+	}
 	t.Run("fast, of two workers", func(t *testing.T) { // their own bits, the same on every road
 		args := []string{"--workers", "2", "--threads", "1", "--set", "cluster.reduce=fast"}
 		one := trainDone(t, job, append(slices.Clone(args), "--set", "cluster.road=shm", "--run-dir", filepath.Join(t.TempDir(), "run"))...)
@@ -57,53 +71,59 @@ func TestSameBits(t *testing.T) {
 			p.wait()
 		})
 	}
-	t.Run("stopped and resumed", func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "run")
-		p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "2")
-		p.event("step")
-		p.event("step")
-		p.cmd.Process.Signal(os.Interrupt)
-		end := p.event("end")
-		if code, _ := p.wait(); code != exitResume {
-			t.Fatalf("exit code %d, want %d\n%s", code, exitResume, p.errText())
-		}
-		if s := end["step"].(float64); s < 2 || s >= 12 {
-			t.Fatalf("stopped at step %v", s)
-		}
-		if got := trainDone(t, job, "--run-dir", dir, "--resume", "--workers", "3"); got != want {
-			t.Errorf("weights are %s, want %s", got, want)
-		}
-		wantSteps(t, dir, 12)
-	})
-	t.Run("workers killed", func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "run")
-		p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "3")
-		pids := []int{int(p.event("joined")["pid"].(float64)), int(p.event("joined")["pid"].(float64))}
-		for _, pid := range pids { // each in the middle of some step
-			p.event("step")
-			p.event("step")
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-		}
-		end := p.event("end")
-		if code, _ := p.wait(); code != 0 || end["outcome"] != "done" {
-			t.Fatalf("exit code %d, %v\n%s", code, end, p.errText())
-		}
-		if got := end["model_sha256"]; got != want {
-			t.Errorf("weights are %s, want %s", got, want)
-		}
-		wantSteps(t, dir, 12)
-		if n := strings.Count(p.errText(), "lost worker"); n < 1 { // the second may die after the last step
-			t.Errorf("nothing says that a worker was lost:\n%s", p.errText())
-		}
-	})
+	for _, optimizer := range []string{"replicated", "sharded"} {
+		t.Run("stopped and resumed, "+optimizer, func(t *testing.T) { stopAndResume(t, job, want, "cluster.optimizer="+optimizer) })
+		t.Run("workers killed, "+optimizer, func(t *testing.T) { killTwo(t, job, want, "cluster.optimizer="+optimizer) })
+	}
 	t.Run("coordinator killed", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "run")
 		args := []string{"train", job, "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null", "--set", "schedule.warmup_steps=0"}
 		want := trainDone(t, job, append(slices.Clone(args[3:]), "--run-dir", filepath.Join(t.TempDir(), "run"))...)
 		outlives(t, dir, args, want)
 	})
+}
+
+func stopAndResume(t *testing.T, job, want, set string) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "4", "--set", set)
+	p.event("step")
+	p.event("step")
+	p.cmd.Process.Signal(os.Interrupt)
+	end := p.event("end")
+	if code, _ := p.wait(); code != exitResume {
+		t.Fatalf("exit code %d, want %d\n%s", code, exitResume, p.errText())
+	}
+	if s := end["step"].(float64); s < 2 || s >= 12 {
+		t.Fatalf("stopped at step %v", s)
+	}
+	if got := trainDone(t, job, "--run-dir", dir, "--resume", "--workers", "3", "--set", set); got != want {
+		t.Errorf("weights are %s, want %s", got, want)
+	}
+	wantSteps(t, dir, 12)
+}
+
+func killTwo(t *testing.T, job, want, set string) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "3", "--set", set)
+	pids := []int{int(p.event("joined")["pid"].(float64)), int(p.event("joined")["pid"].(float64))}
+	for _, pid := range pids { // each in the middle of some step
+		p.event("step")
+		p.event("step")
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end := p.event("end")
+	if code, _ := p.wait(); code != 0 || end["outcome"] != "done" {
+		t.Fatalf("exit code %d, %v\n%s", code, end, p.errText())
+	}
+	if got := end["model_sha256"]; got != want {
+		t.Errorf("weights are %s, want %s", got, want)
+	}
+	wantSteps(t, dir, 12)
+	if n := strings.Count(p.errText(), "lost worker"); n < 1 { // the second may die after the last step
+		t.Errorf("nothing says that a worker was lost:\n%s", p.errText())
+	}
 }
 
 // outlives kills a coordinator of two workers and 300 steps, starts it again

@@ -155,6 +155,9 @@ func NewView(tensors []Tensor, metadata map[string]string) (*View, error) {
 // Size is the length of the file in bytes.
 func (v *View) Size() int64 { return v.size }
 
+// DataStart is the length of the file's header: where its data begins.
+func (v *View) DataStart() int64 { return int64(len(v.prefix)) }
+
 // ReadAt is the file's io.ReaderAt.
 func (v *View) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {

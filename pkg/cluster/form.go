@@ -51,6 +51,10 @@ func (m *machine) agree(live []*Member) bool {
 		m.mistrust(m.trust.torn)
 		return false
 	}
+	if m.trust.forfeit != "" {
+		m.rollAllBack(m.trust.forfeit)
+		return false
+	}
 	if m.rollback.total {
 		return false
 	}

@@ -80,6 +80,12 @@ func (m *machine) fault(e *Fault) {
 		m.unshare(w, e)
 	case e.Fatal:
 		m.fail(text)
+	case e.Lost:
+		m.trust.forfeit = text
+		m.recall(text)
+	case e.Unlike:
+		m.trust.torn = text
+		m.recall(text)
 	case e.Peer != "":
 		m.blamePeer(e.Peer, text)
 	default: // the data, the disk, a panic

@@ -284,6 +284,8 @@ type Fault struct {
 	Error      string `json:"error"`
 	Peer       string `json:"peer,omitempty"`     // the member it blames, if any
 	Unshared   bool   `json:"unshared,omitempty"` // it cannot reach the memory of Peer, which it was to share
+	Lost       bool   `json:"lost,omitempty"`     // a part of the state that it needs is with nobody: all go back to the disk's
+	Unlike     bool   `json:"unlike,omitempty"`   // another has computed the same otherwise
 	Fatal      bool   `json:"fatal,omitempty"`    // every worker would fail alike: the job is at fault, not this machine
 }
 

@@ -329,7 +329,7 @@ func (n *Node) broke(e LoopBroke) {
 		return
 	}
 	n.fault = &Fault{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step,
-		Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal, Unshared: e.Unshared}
+		Error: e.Err.Error(), Peer: e.Peer, Fatal: e.Fatal, Unshared: e.Unshared, Lost: e.Lost, Unlike: e.Unlike}
 	n.state = n.state && e.Digest != ""
 	n.rest(e.Digest)
 }

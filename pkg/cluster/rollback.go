@@ -13,7 +13,13 @@ func (m *machine) mistrust(why string) {
 		m.finish(Failed, why)
 		return
 	}
+	m.rollAllBack(why)
+}
+
+// rollAllBack has every member take the disk's state, whatever it holds.
+func (m *machine) rollAllBack(why string) {
 	m.note("%s: all go back to the disk's", why)
+	m.trust.forfeit = ""
 	m.rollback.total, m.rollback.underway = true, true
 	clear(m.trust.known)
 	m.becomeSettling()

@@ -292,6 +292,9 @@ func showMessage(m Message) string {
 			s += fmt.Sprintf(", hosts %v with memory %q", m.Hosts, m.Memory)
 		}
 		return s
+	case *Fault: // of a state that is shared out alone
+		s := fmt.Sprintf("fault %+v", *m)
+		return strings.Replace(strings.Replace(s, " Lost:false", "", 1), " Unlike:false", "", 1)
 	case *Recall:
 		return fmt.Sprintf("recall to generation %d, reported %d: %s", m.Generation, m.Reported, m.Reason)
 	case *End:

@@ -27,6 +27,9 @@ type trust struct {
 	tied   bool   // the newest divergence had no majority
 	broken string // why the generation has to end: its members hold different states; empty: it need not
 	torn   string // why no member's state counts, so that the job has to roll back; empty: it need not
+	// forfeit is what of the state no member holds any more, so that the job has to
+	// roll back, though nobody has diverged; empty: nothing.
+	forfeit string
 	// rollbacks are those since the last checkpoint was stored for which nobody
 	// could be named.
 	rollbacks int
@@ -140,7 +143,7 @@ func (t *trust) mayRollBack(bounded bool) bool {
 // rolledBack takes note that the job has rolled back to the disk's state. fence:
 // where no member's state counted, the generation of the rollback; else 0.
 func (t *trust) rolledBack(fence uint64) {
-	t.torn, t.broken = "", ""
+	t.torn, t.broken, t.forfeit = "", "", ""
 	clear(t.known)
 	if fence > 0 {
 		t.fence = fence

@@ -195,6 +195,7 @@ cluster:
   road: auto
   reduce: exact
   wire: float32
+  optimizer: replicated
   straggler: keep
   divergence: resync
   max_divergences: 3

@@ -40,6 +40,9 @@ func LayoutOf(ps *tensor.Params, sharded bool) Layout {
 // Parameters is the number of the model's parameters.
 func (l Layout) Parameters() int { return l.count }
 
+// Sharded says that the layout's state has moments that ranks share out.
+func (l Layout) Sharded() bool { return l.sharded }
+
 // Digest is what Trainer.Digest says of the state of step that the files hold.
 func (l Layout) Digest(step uint64, model, optimizer *safetensors.File) (string, error) {
 	var sums []uint32
@@ -111,12 +114,19 @@ func (t *Trainer) witnesses(part, parts int) (sums []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for k := range min(parts, MaxWitnesses) {
+	most := MaxWitnesses
+	if t.shards != nil { // of others it holds the next one's
+		most = 2
+	}
+	for k := range min(parts, most) {
+		l, err := t.pieces(f, (part+k)%parts, parts)
+		if err != nil {
+			return nil, err
+		}
 		text := ""
-		for _, v := range []*safetensors.View{f.model, f.optimizer} {
-			offset, size := partOf(v.Size(), (part+k)%parts, parts)
+		for _, p := range l {
 			h := PartSum()
-			if _, err := io.Copy(h, io.NewSectionReader(v, offset, size)); err != nil {
+			if _, err := io.Copy(h, io.NewSectionReader(p.view, p.offset, p.size)); err != nil {
 				return nil, err
 			}
 			text += fmt.Sprintf("%08x", h.Sum32())
@@ -126,5 +136,6 @@ func (t *Trainer) witnesses(part, parts int) (sums []string, err error) {
 	return sums, nil
 }
 
-// MaxWitnesses is how many workers speak of each part, its own included.
+// MaxWitnesses is how many workers speak of each part, its own included; two of
+// one whose moments are shared out.
 const MaxWitnesses = 3

@@ -312,6 +312,24 @@ func (t *Trainer) promote() {
 	s.next = nil
 }
 
+// byteRun is a part of a file.
+type byteRun struct{ offset, size int64 }
+
+// runs are where a shard lies in the file of moments, of so many bytes of header:
+// the first moments and the second ones. The header goes with the first shard.
+func (s *shards) runs(header int64, part, parts int) []byteRun {
+	r := s.shard(part, parts)
+	lo, hi, half := header+4*int64(r.Lo), header+4*int64(r.Hi), 4*int64(s.total)
+	m, v := byteRun{lo, hi - lo}, byteRun{lo + half, hi - lo}
+	if part == 0 {
+		m = byteRun{0, hi}
+	}
+	if m.offset+m.size == v.offset {
+		return []byteRun{{m.offset, m.size + v.size}}
+	}
+	return []byteRun{m, v}
+}
+
 // settleAt has what is here of the moments of step, and no others: this rank has
 // missed the commit of step, or it goes on from another's state.
 func (t *Trainer) settleAt(step uint64) {
@@ -377,6 +395,18 @@ func sumOf(x []float32, l []fragment) (sum uint32) {
 		sum = sum*31 + checksum(x[f.Lo:f.Hi])
 	}
 	return sum
+}
+
+// littleEndian are the bytes of x.
+func littleEndian(x []float32) []byte {
+	if len(x) > 0 && binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
+	}
+	b := make([]byte, 0, 4*len(x))
+	for _, v := range x {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	return b
 }
 
 // putBytes writes bytes of little-endian floats to x, from a byte of it on.

@@ -36,7 +36,14 @@ func (w *Worker) serveState() error {
 	if err != nil {
 		return err
 	}
-	for name, v := range map[string]*safetensors.View{ModelFile: f.model, OptimizerFile: f.optimizer} {
+	state := map[string]*safetensors.View{ModelFile: f.model, OptimizerFile: f.optimizer}
+	if w.trainer.shards != nil {
+		delete(state, OptimizerFile)
+		if err := w.serveMoments(); err != nil {
+			return err
+		}
+	}
+	for name, v := range state {
 		if err := w.Blobs.Offer(stateBlob+name, v.Size(), "", steady{&w.trainer.mu, v}); err != nil {
 			return err
 		}
@@ -54,7 +61,12 @@ func (w *Worker) serveState() error {
 // or none where the seed decides.
 func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) cluster.NodeEvent {
 	files := map[string]*safetensors.File{}
+	var from *origin // of moments that are shared out: each takes its own where a generation begins
 	for _, b := range state {
+		if w.trainer.shards != nil && fileOf(b.Name) == OptimizerFile {
+			from = &origin{step, &b}
+			continue
+		}
 		if b.Size < 0 || b.Size > maxStateBytes {
 			return cluster.LoadFailed{Err: fmt.Errorf("%s of step %d has %d bytes: want 0 to %d", b.Name, step, b.Size, int64(maxStateBytes))}
 		}
@@ -69,7 +81,9 @@ func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) cl
 		files[fileOf(b.Name)] = f
 	}
 	var err error
-	if files[OptimizerFile] == nil { // the beginning
+	if from != nil {
+		err = w.trainer.restoreWeights(step, files[ModelFile], "", from)
+	} else if files[OptimizerFile] == nil { // the beginning
 		err = w.trainer.Reset(w.job.Seed, files[ModelFile])
 	} else {
 		err = w.trainer.Restore(step, files[ModelFile], files[OptimizerFile], "")
@@ -102,6 +116,7 @@ func StateBlobName(file string, step uint64) string { return fmt.Sprintf("%s@%d"
 func (w *Worker) form(ctx context.Context, a *cluster.Assign) cluster.NodeEvent {
 	w.settled(ctx)
 	w.leaveRing() // of the generation before, in which all stand
+	w.moments.form(a.Group.Members)
 	if got := w.trainer.Digest(); len(a.Sources) == 0 && got != a.Digest {
 		return cluster.LoadFailed{Err: fmt.Errorf("assigned from state %s, but the state here is %s", a.Digest, got), Digest: got}
 	}
@@ -179,8 +194,11 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 		return c
 	}
 	r := a.Group.Rank
-	m, o := fetch(r, ModelFile, f.model.Size()), fetch(r+1, OptimizerFile, f.optimizer.Size())
-	model, moments := <-m, <-o
+	m, moments := fetch(r, ModelFile, f.model.Size()), got{}
+	if w.trainer.shards == nil {
+		moments = <-fetch(r+1, OptimizerFile, f.optimizer.Size())
+	}
+	model := <-m
 	for _, err := range []error{model.err, moments.err} { // one is enough to say
 		if err != nil {
 			return nil, err
@@ -195,14 +213,22 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 	if err != nil {
 		return nil, &sourceError{peer, a.Step, err}
 	}
-	if err := w.trainer.Restore(a.Step, model.file, moments.file, a.Digest); err != nil {
+	if w.trainer.shards != nil {
+		err = w.trainer.restoreWeights(a.Step, model.file, a.Digest, nil)
+	} else {
+		err = w.trainer.Restore(a.Step, model.file, moments.file, a.Digest)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(reports, func(r *cluster.Report) bool { return r == nil || r.Step > a.Step }), nil
 }
 
-// pieceName is the blob name of this worker's part of a checkpoint's file.
-func pieceName(step uint64, file string) string { return fmt.Sprintf("snapshot/%d/%s", step, file) }
+// pieceName is the blob name of a piece of this worker's part of a checkpoint,
+// which begins at an offset of a file.
+func pieceName(step uint64, file string, offset int64) string {
+	return fmt.Sprintf("snapshot/%d/%s@%d", step, file, offset)
+}
 
 // makeOffer has one part of the committed state copied, hashed and put on offer
 // beside whatever goes on: the node is told. The state stays as it is until it
@@ -220,8 +246,13 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		o.failed(which)
 		return
 	}
+	err := w.stockPart(ctx, part, parts)
 	release, ok := w.trainer.hold(step)
-	if !ok {
+	if ok && err != nil {
+		w.Log.Error("gathering a part of a checkpoint", zap.Uint64("step", step), zap.Error(err))
+		release()
+	}
+	if !ok || err != nil {
 		o.failed(which)
 		o.give(nil)
 		return
@@ -242,7 +273,7 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		}
 		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest, Sums: sums}}
 		for _, p := range copies {
-			b := cluster.Blob{Name: pieceName(step, p.file), Size: p.size, SHA256: sha256Of(p.data)}
+			b := cluster.Blob{Name: pieceName(step, p.file, p.offset), Size: p.size, SHA256: sha256Of(p.data)}
 			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, p.data); err != nil {
 				w.Log.Error("offering a checkpoint", zap.Uint64("step", step), zap.Error(err))
 				o.failed(which)
@@ -362,7 +393,7 @@ func (o *offers) withdraw(step uint64) {
 
 func (o *offers) drop() {
 	for _, p := range o.held {
-		o.blobs.Withdraw(pieceName(o.step, p.file))
+		o.blobs.Withdraw(pieceName(o.step, p.file, p.offset))
 	}
 	if o.made != nil && *o.made == o.of {
 		o.made = nil

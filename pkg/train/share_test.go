@@ -367,7 +367,7 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 		t.Fatal("no room")
 	}
 	o.withdraw(4)
-	if err := b.Offer(pieceName(4, ModelFile), 1, "", memory{1}); err != nil {
+	if err := b.Offer(pieceName(4, ModelFile, 0), 1, "", memory{1}); err != nil {
 		t.Fatal(err)
 	}
 	o.hold(division{step: 4}, []statePart{{file: ModelFile, data: memory{1}}})

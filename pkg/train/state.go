@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/weights"
@@ -88,20 +89,45 @@ func (t *Trainer) hold(step uint64) (release func(), ok bool) {
 	return t.mu.RUnlock, true
 }
 
+// piece is a run of bytes of one file of the state.
+type piece struct {
+	file string
+	view *safetensors.View
+	byteRun
+}
+
+// pieces are part of parts of the state's files, in order: a run of each, or of
+// the moments of one shard two. What is shared out has to be here.
+func (t *Trainer) pieces(f stateFiles, part, parts int) (l []piece, err error) {
+	offset, size := partOf(f.model.Size(), part, parts)
+	l = append(l, piece{ModelFile, f.model, byteRun{offset, size}})
+	s := t.shards
+	if s == nil {
+		offset, size := partOf(f.optimizer.Size(), part, parts)
+		return append(l, piece{OptimizerFile, f.optimizer, byteRun{offset, size}}), nil
+	}
+	if n := s.missing([]allreduce.Range{s.shard(part, parts)}, t.step); len(n) > 0 {
+		return nil, fmt.Errorf("the moments %v are not here", n)
+	}
+	for _, r := range s.runs(f.optimizer.DataStart(), part, parts) {
+		l = append(l, piece{OptimizerFile, f.optimizer, r})
+	}
+	return l, nil
+}
+
 // copyPart is Part for whoever holds the state.
 func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error) {
 	f, err := t.files()
 	if err != nil {
 		return nil, err
 	}
+	pieces, err := t.pieces(f, part, parts)
+	if err != nil {
+		return nil, err
+	}
 	var out []statePart
-	for i, x := range []struct {
-		name string
-		view *safetensors.View
-	}{{ModelFile, f.model}, {OptimizerFile, f.optimizer}} {
-		n := x.view.Size()
-		p := statePart{file: x.name, total: n}
-		p.offset, p.size = partOf(n, part, parts)
+	for i, x := range pieces {
+		p := statePart{file: x.file, total: x.view.Size(), offset: x.offset, size: x.size}
 		if i < len(old) && int64(cap(old[i].data)) >= p.size {
 			p.data = old[i].data[:p.size]
 		} else {
@@ -114,7 +140,7 @@ func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error
 			}
 		})
 		if err != nil {
-			return nil, fmt.Errorf("copying %s: %w", x.name, err)
+			return nil, fmt.Errorf("copying %s: %w", x.file, err)
 		}
 		out = append(out, p)
 	}
@@ -204,12 +230,7 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 	if err := weights.Load(t.params, model); err != nil {
 		return err
 	}
-	var want []checkpoint.Want
-	for _, p := range t.params.List() {
-		want = append(want, checkpoint.Want{Name: checkpoint.FirstMoment + p.Name, Shape: p.Shape},
-			checkpoint.Want{Name: checkpoint.SecondMoment + p.Name, Shape: p.Shape})
-	}
-	if err := checkpoint.Match(optimizer, want); err != nil {
+	if err := checkpoint.Match(optimizer, t.wantMoments()); err != nil {
 		return err
 	}
 	for _, p := range t.params.List() {
@@ -226,6 +247,15 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 		s.restored(step)
 	}
 	return t.restored(step, digest)
+}
+
+// wantMoments are the tensors of a file of moments.
+func (t *Trainer) wantMoments() (want []checkpoint.Want) {
+	for _, p := range t.params.List() {
+		want = append(want, checkpoint.Want{Name: checkpoint.FirstMoment + p.Name, Shape: p.Shape},
+			checkpoint.Want{Name: checkpoint.SecondMoment + p.Name, Shape: p.Shape})
+	}
+	return want
 }
 
 // restored ends a Restore.

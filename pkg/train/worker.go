@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
@@ -14,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/bulk"
@@ -58,6 +61,7 @@ type Worker struct {
 	silence atomic.Int64                 // of the coordinator, in nanoseconds
 	words   atomic.Pointer[string]
 	reports atomic.Pointer[[]*cluster.Report]
+	moments shared // what this worker knows of the others' moments
 
 	ring    atomic.Pointer[ringRoad] // made by Do, looked at by Look
 	roads   roads
@@ -211,6 +215,9 @@ func (w *Worker) leaveRing() {
 }
 
 func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) {
+	if e.End.Outcome == cluster.Released && w.trainer != nil && w.trainer.shards != nil {
+		w.linger(ctx)
+	}
 	if !e.Rescue && !(w.refused.Load() && w.trainer != nil && w.trainer.CommittedStep() > 0 && w.trainer.Digest() != "") {
 		if ctx.Err() != nil {
 			return e.End, context.Cause(ctx)
@@ -218,6 +225,13 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 		return e.End, nil
 	}
 	dir, err := w.rescue()
+	if w.trainer.shards != nil { // others may need for theirs what is here
+		w.linger(context.Background())
+	}
+	var weights *weightsError
+	if errors.As(err, &weights) {
+		return e.End, fmt.Errorf("%s; %w", e.End.Reason, err)
+	}
 	if err != nil {
 		return e.End, fmt.Errorf("%s; the state of step %d is lost, for it could not be kept: %w\ngive --rescue-dir a directory that can be written and has room", e.End.Reason, w.trainer.CommittedStep(), err)
 	}
@@ -318,11 +332,17 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent
 	var ring *allreduce.FaultError
 	var bad *NonFiniteError
 	var source *sourceError
+	var lost *lostError
+	var unlike *unlikeError
 	switch {
 	case errors.As(err, &ring):
 		b.Peer = ring.Peer
 	case errors.As(err, &source):
 		b.Peer = source.peer
+	case errors.As(err, &lost):
+		b.Lost = true
+	case errors.As(err, &unlike):
+		b.Unlike = true
 	case errors.As(err, &bad), errors.Is(err, allreduce.ErrUnsendable):
 		b.Fatal = true
 	}
@@ -342,6 +362,12 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 			return err
 		}
 	}
+	if s := t.shards; s != nil {
+		if err := w.stock(ctx, s.held(g.Rank, len(g.Members))); err != nil {
+			return err
+		}
+		t.seat(g.Rank, len(g.Members))
+	}
 	steps, every, check := uint64(w.job.Train.Steps), uint64(w.knobs.Load().Checkpoint.Every), uint64(w.job.Train.CheckEvery)
 	bounds := a.First
 	committed := time.Now() // or begun
@@ -351,6 +377,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 			return err
 		}
 		bounds = g.Micro
+		w.moments.committed()
 		step := t.CommittedStep()
 		stop := res.Flags&allreduce.FlagStop != 0
 		w.flags.And(^uint32(allreduce.FlagCheckpoint)) // the others end the loop; this one has had its effect
@@ -392,6 +419,37 @@ func (w *Worker) stall() *cluster.Stall {
 	return &cluster.Stall{Step: f.Step + 1, Bucket: f.Bucket, Pass: f.Pass.String(), Chunk: f.Chunk, Peer: f.Peer, Seconds: now.Sub(since).Seconds()}
 }
 
+// rescueWeights keeps the weights alone, where the moments that belong to them
+// were with workers that are gone, and says so.
+func (w *Worker) rescueWeights(step uint64, why error) error {
+	f, err := w.trainer.files()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(w.RescueDir, w.ID)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, fmt.Sprintf("weights-%08d.safetensors", step))
+	if err := atomicfile.WriteFrom(path, 0o644, func(out io.Writer) error {
+		_, err := f.model.WriteTo(out)
+		return err
+	}); err != nil {
+		return err
+	}
+	return &weightsError{path, why}
+}
+
+// weightsError says that no more than the weights of a state could be kept.
+type weightsError struct {
+	path string
+	why  error
+}
+
+func (e *weightsError) Error() string {
+	return fmt.Sprintf("%v; the weights alone are in %s\nresume from the last checkpoint, or begin a new run from them (init.path: %s)", e.why, e.path, e.path)
+}
+
 // rescue keeps the committed state on this machine's disk as a checkpoint.
 func (w *Worker) rescue() (string, error) {
 	// a directory of its own: the workers of a machine are orphans at the same
@@ -405,6 +463,11 @@ func (w *Worker) rescue() (string, error) {
 		return "", err
 	}
 	step := w.trainer.CommittedStep()
+	if w.trainer.shards != nil {
+		if err := w.collect(); err != nil {
+			return "", w.rescueWeights(step, err)
+		}
+	}
 	parts, err := w.trainer.Part(0, 1, nil)
 	if err != nil {
 		return "", err
