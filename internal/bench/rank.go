@@ -11,9 +11,9 @@ import (
 	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/allreduce/shm"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // A rank of bench ring is told what to do by JSON objects on its standard
@@ -183,16 +183,16 @@ func (k *rank) open(ctx context.Context) (address string, err error) {
 // connect goes to the broker, or to one of its own that joins it.
 func (k *rank) connect(ctx context.Context) error {
 	s := &k.spec
-	opt := natsbus.ConnOptions{Job: benchJob, Member: rankName(s.Rank)}
+	nats := transport.NATS{}
+	var broker transport.Host
 	if s.Join != "" {
-		broker, err := natsbus.StartBroker(natsbus.BrokerOptions{Job: benchJob, Token: s.Token, Routes: &natsbus.Routes{Join: []string{s.Join}}})
-		if err != nil {
+		var err error
+		if broker, err = nats.Host(transport.HostOptions{Job: benchJob, Token: s.Token, Routes: &transport.Routes{Join: []string{s.Join}}}); err != nil {
 			return err
 		}
 		k.closers = append(k.closers, broker.Shutdown)
-		opt.Broker = broker
 	}
-	conn, err := natsbus.Connect(ctx, s.URL, natsbus.Credentials{Token: s.Token}, opt)
+	conn, err := transport.Connect(ctx, nats, broker, s.URL, transport.Credentials{Token: s.Token}, transport.Options{Job: benchJob, Member: rankName(s.Rank)})
 	if err != nil {
 		return err
 	}
@@ -201,9 +201,9 @@ func (k *rank) connect(ctx context.Context) error {
 		return err
 	}
 	end := time.Now().Add(meshWait)
-	for opt.Broker != nil && opt.Broker.Peers() < s.World { // the other ranks', and the one of whoever measures
+	for broker != nil && broker.Peers() < s.World { // the other ranks', and the one of whoever measures
 		if time.Now().After(end) {
-			return fmt.Errorf("its broker knows %d other(s) after %v, want %d", opt.Broker.Peers(), meshWait, s.World)
+			return fmt.Errorf("its broker knows %d other(s) after %v, want %d", broker.Peers(), meshWait, s.World)
 		}
 		select {
 		case <-ctx.Done():

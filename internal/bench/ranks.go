@@ -16,7 +16,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/pkg/allreduce"
-	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // ranks are the members of a ring that is measured, and their broker.
@@ -47,11 +47,11 @@ func startRanks(ctx context.Context, spec rankSpec, mesh bool, listen, through s
 		}
 	}()
 	if spec.Road == "nats" {
-		o := natsbus.BrokerOptions{Job: benchJob, Host: listen}
+		o := transport.HostOptions{Job: benchJob, Host: listen}
 		if mesh {
-			o.Routes = &natsbus.Routes{Host: listen}
+			o.Routes = &transport.Routes{Host: listen}
 		}
-		broker, err := natsbus.StartBroker(o)
+		broker, err := transport.NATS{}.Host(o)
 		if err != nil {
 			return l, err
 		}

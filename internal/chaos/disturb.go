@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // Times of a disturbed run.
@@ -26,10 +26,10 @@ const (
 type scene struct {
 	*chaos
 	dir    string
-	broker *natsbus.Broker
+	broker transport.Host
 	port   int
 	token  string
-	conn   *natsbus.Conn
+	conn   transport.Member
 	coord  *coordinator
 	joined []*exec.Cmd // workers from elsewhere
 	watch  commits
@@ -72,7 +72,7 @@ func (x *chaos) disturbed(ctx context.Context, dir string, most int) (hash strin
 
 // open starts the broker and the coordinator, connects, and makes the file of faults.
 func (s *scene) open(ctx context.Context) (notes *os.File, err error) {
-	if s.broker, err = natsbus.StartBroker(natsbus.BrokerOptions{}); err != nil {
+	if s.broker, err = (transport.NATS{}).Host(transport.HostOptions{}); err != nil {
 		return nil, err
 	}
 	s.port, s.token = run.PortOf(s.broker.URL()), s.broker.Token()
@@ -82,7 +82,7 @@ func (s *scene) open(ctx context.Context) (notes *os.File, err error) {
 	if notes, err = os.Create(s.dir + ".faults.jsonl"); err != nil {
 		return nil, err
 	}
-	s.conn, err = natsbus.Connect(ctx, s.broker.URL(), natsbus.Credentials{Token: s.token}, natsbus.ConnOptions{Job: s.Job.Name, Member: "chaos"})
+	s.conn, err = transport.NATS{}.Dial(ctx, s.broker.URL(), transport.Credentials{Token: s.token}, transport.Options{Job: s.Job.Name, Member: "chaos"})
 	if err != nil {
 		notes.Close()
 		return nil, err
@@ -227,9 +227,9 @@ func (s *scene) finish(ctx context.Context) (hash string, err error) {
 }
 
 // comeBack starts a broker where one was.
-func comeBack(ctx context.Context, port int, token string, patience time.Duration) (*natsbus.Broker, error) {
+func comeBack(ctx context.Context, port int, token string, patience time.Duration) (transport.Host, error) {
 	for end := time.Now().Add(patience); ; {
-		b, err := natsbus.StartBroker(natsbus.BrokerOptions{Port: port, Token: token})
+		b, err := transport.NATS{}.Host(transport.HostOptions{Port: port, Token: token})
 		if err == nil {
 			return b, nil
 		}

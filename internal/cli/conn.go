@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -9,7 +10,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/regular"
-	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // tokenEnv holds the broker's token where no --token-file is given.
@@ -51,16 +52,16 @@ func (f *connFlags) register(c *cobra.Command) {
 // credentials reads the secrets. None of them is taken from a flag: arguments
 // can be read by every user of a machine. warn is told of a file that others
 // can read.
-func (f *connFlags) credentials(warn func(text string)) (natsbus.Credentials, error) {
+func (f *connFlags) credentials(warn func(text string)) (transport.Credentials, error) {
 	if f.url != "" {
-		if natsbus.HasSecrets(f.url) {
-			return natsbus.Credentials{}, usagef("--nats has a secret in it, which every user of this machine can read: give it by --token-file, --user or --creds")
-		}
-		if err := natsbus.ValidServers(f.url); err != nil {
-			return natsbus.Credentials{}, usagef("--nats: %w", err)
+		switch err := transport.Of(f.url).Check(f.url); {
+		case errors.Is(err, transport.ErrSecrets):
+			return transport.Credentials{}, usagef("--nats has a secret in it, which every user of this machine can read: give it by --token-file, --user or --creds")
+		case err != nil:
+			return transport.Credentials{}, usagef("--nats: %w", err)
 		}
 	}
-	c := natsbus.Credentials{CredsFile: f.creds, TLS: natsbus.TLSFiles{CA: f.tlsCA, Cert: f.tlsCert, Key: f.tlsKey, Name: f.tlsName}, Prove: os.Getenv(childEnv) == childOfBroker}
+	c := transport.Credentials{CredsFile: f.creds, TLS: transport.TLSFiles{CA: f.tlsCA, Cert: f.tlsCert, Key: f.tlsKey, Name: f.tlsName}, Prove: os.Getenv(childEnv) == childOfBroker}
 	if (f.tlsCert == "") != (f.tlsKey == "") {
 		return c, usagef("--tls-cert and --tls-key go together")
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // controlFlags say which running job is meant: by its run directory, or by
@@ -70,7 +70,7 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), f.timeout)
 	defer cancel()
-	conn, err := natsbus.Connect(ctx, url, creds, natsbus.ConnOptions{Job: job, Member: "ask"})
+	conn, err := transport.Of(url).Dial(ctx, url, creds, transport.Options{Job: job, Member: "ask"})
 	if err != nil {
 		return died(dir, err)
 	}

@@ -3,8 +3,8 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // meshFlags say how a worker's own broker meets the others.
@@ -20,11 +20,11 @@ func (f *meshFlags) register(c *cobra.Command) {
 }
 
 // start starts a worker's broker.
-func (f *meshFlags) start(job string, creds natsbus.Credentials, event func(string)) (*natsbus.Broker, error) {
+func (f *meshFlags) start(job string, creds transport.Credentials, event func(string)) (transport.Host, error) {
 	if creds.Token == "" {
 		return nil, usagef("--mesh wants the job's token, by --token-file or the environment's %s, and no other credentials", tokenEnv)
 	}
-	routes := &natsbus.Routes{Join: []string{f.join}}
+	routes := &transport.Routes{Join: []string{f.join}}
 	if _, _, err := run.HostPort("--mesh", f.join); err != nil {
 		return nil, err
 	}
@@ -34,5 +34,5 @@ func (f *meshFlags) start(job string, creds natsbus.Credentials, event func(stri
 			return nil, err
 		}
 	}
-	return natsbus.StartBroker(natsbus.BrokerOptions{Job: job, Token: creds.Token, TLS: creds.TLS, Routes: routes, Event: event})
+	return transport.NATS{}.Host(transport.HostOptions{Job: job, Token: creds.Token, TLS: creds.TLS, Routes: routes, Event: event})
 }

@@ -19,13 +19,14 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 type workerFlags struct {
@@ -80,7 +81,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	case f.conn.url != "" && f.mesh.join != "":
 		return usagef("--nats connects to a server and --mesh starts one here: give one of them")
 	}
-	if err := natsbus.ValidName("job name", f.job); err != nil {
+	if err := cluster.ValidName("job name", f.job); err != nil {
 		return usage.Wrap(err)
 	}
 	if f.threads < 0 || f.threads > 1024 {
@@ -130,25 +131,26 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	joinCtx, cancelJoin := context.WithTimeout(ctx, f.patience)
 	defer cancelJoin()
 	event := func(text string) { log.Warn(text) }
-	var broker *natsbus.Broker
+	var bus atomic.Pointer[cluster.Bus] // of conn, once there is one
+	var broker transport.Host
 	if f.mesh.join != "" {
 		if broker, err = f.mesh.start(f.job, creds, event); err != nil {
 			return err
 		}
 		defer broker.Shutdown()
 	}
-	var control atomic.Pointer[natsbus.Conn] // conn, once there is one
-	conn, err := natsbus.Connect(joinCtx, f.conn.url, creds, natsbus.ConnOptions{Job: f.job, Member: f.id, Event: event, Broker: broker, Trouble: func(text string) {
+	conn, err := transport.Connect(joinCtx, transport.Of(f.conn.url), broker, f.conn.url, creds, transport.Options{Job: f.job, Member: f.id, Event: event, Trouble: func(text string) {
 		log.Error(text)
-		if c := control.Load(); c != nil { // who looks at the coordinator's log is to see it
-			c.Bus().Publish(cluster.CoordinatorSubject(f.job), cluster.Encode(&cluster.Notice{Worker: f.id, Text: text}))
+		if b := bus.Load(); b != nil { // who looks at the coordinator's log is to see it
+			(*b).Publish(cluster.CoordinatorSubject(f.job), cluster.Encode(&cluster.Notice{Worker: f.id, Text: text}))
 		}
 	}})
 	if err != nil {
 		return left(err)
 	}
 	defer conn.Close()
-	control.Store(conn)
+	control := conn.Bus()
+	bus.Store(&control)
 	ring, err := conn.Network()
 	if err != nil {
 		return err
@@ -160,12 +162,12 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	defer blobs.Close()
 	if f.direct == "" {
-		f.direct = net.JoinHostPort(natsbus.LocalAddr(cmp.Or(f.conn.url, f.mesh.join)), "0")
+		f.direct = net.JoinHostPort(netaddr.Local(cmp.Or(f.conn.url, f.mesh.join)), "0")
 	} else if _, _, err := run.HostPort("--direct-listen", f.direct); err != nil {
 		return err
 	}
 	w := &train.Worker{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, RescueDir: f.rescue, Bus: conn.Bus(), Net: ring, Blobs: blobs, Log: log}
+		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Log: log}
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		return left(err)

@@ -19,17 +19,22 @@ type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return "the coordinator refused this worker: " + e.Reason }
 
-// ValidID says whether a worker id can stand in a subject and in the order of
-// ranks: 1 to 64 letters, digits, '-' and '_'. The coordinator's own name is
-// not for workers.
+// ValidName says whether s can be a token of a subject: 1 to 64 letters,
+// digits, '-' and '_'. what says in the error what s names.
+func ValidName(what, s string) error {
+	if !limits.IsName(s) {
+		return fmt.Errorf("%s %.80q: want 1 to %d letters, digits, '-' or '_'", what, s, limits.Name)
+	}
+	return nil
+}
+
+// ValidID says whether a worker can have an id, by which ranks are ordered: any
+// valid name but the coordinator's own.
 func ValidID(id string) error {
 	if id == "coordinator" {
 		return fmt.Errorf("worker id %q: it is the coordinator's: choose another", id)
 	}
-	if !limits.IsName(id) {
-		return fmt.Errorf("worker id %.80q: want 1 to %d letters, digits, '-' or '_'", id, limits.Name)
-	}
-	return nil
+	return ValidName("worker id", id)
 }
 
 // JobHash names what a job computes, by its text (job.Computation): workers of

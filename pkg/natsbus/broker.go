@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/internal/plain"
 )
 
@@ -55,7 +56,7 @@ type Broker struct {
 // StartBroker starts a server and returns once it accepts connections.
 func StartBroker(o BrokerOptions) (*Broker, error) {
 	if o.Host == "" {
-		o.Host = loopback()
+		o.Host = netaddr.Loopback()
 	}
 	if o.Port < 0 || o.Port > 65535 {
 		return nil, fmt.Errorf("broker: port %d: want 1 to 65535, or 0 for a free one", o.Port)
@@ -120,7 +121,7 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	where := net.JoinHostPort(o.Host, strconv.Itoa(o.Port))
 	if fatal == nil {
 		if addr, ok := s.Addr().(*net.TCPAddr); ok {
-			for i, host := range reached(o.Host) {
+			for i, host := range netaddr.Reached(o.Host) {
 				url := scheme + "://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
 				if i > 0 {
 					b.others = append(b.others, url)
@@ -137,7 +138,7 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	}
 	if fatal == nil && o.Routes != nil {
 		if addr := s.ClusterAddr(); addr != nil {
-			b.routes = net.JoinHostPort(reached(opts.Cluster.Host)[0], strconv.Itoa(addr.Port))
+			b.routes = net.JoinHostPort(netaddr.Reached(opts.Cluster.Host)[0], strconv.Itoa(addr.Port))
 		} else {
 			fatal = errors.New("it has no address for other brokers")
 		}

@@ -95,10 +95,10 @@ type Conn struct {
 // that forbids the job's subjects or that does not let its messages through,
 // fails at once. url may list several servers, separated by commas.
 func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions) (*Conn, error) {
-	if err := ValidName("job name", opt.Job); err != nil {
+	if err := cluster.ValidName("job name", opt.Job); err != nil {
 		return nil, err
 	}
-	if err := ValidName("member name", opt.Member); err != nil {
+	if err := cluster.ValidName("member name", opt.Member); err != nil {
 		return nil, err
 	}
 	if opt.Event == nil {

@@ -151,12 +151,12 @@ func TestEventsOfARestart(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for _, good := range []string{"a", "job-1_x", strings.Repeat("a", 64)} {
-		if err := ValidName("job name", good); err != nil {
+		if err := cluster.ValidName("job name", good); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, bad := range []string{"", "a.b", "*", ">", "a b", "ä", strings.Repeat("a", 65)} {
-		if err := ValidName("job name", bad); err == nil || !strings.Contains(err.Error(), "job name") {
+		if err := cluster.ValidName("job name", bad); err == nil || !strings.Contains(err.Error(), "job name") {
 			t.Errorf("%q: %v", bad, err)
 		}
 		if _, err := Connect(context.Background(), "nats://127.0.0.1:1", Credentials{}, ConnOptions{Job: bad, Member: "m"}); err == nil {

@@ -36,7 +36,7 @@ func (b *Blobs) bound(ctx context.Context) (context.Context, func()) {
 
 // try asks once for one chunk.
 func (b *Blobs) try(ctx context.Context, peer, name string, offset int64) (bulk.Chunk, error) {
-	if err := ValidName("peer", peer); err != nil {
+	if err := cluster.ValidName("peer", peer); err != nil {
 		return bulk.Chunk{}, bulk.Final(err)
 	}
 	m, err := b.conn.bulkRequest(ctx, blobSubject(b.conn.opt.Job, peer), blobRequest{name, offset, bulk.ChunkBytes}.encode())

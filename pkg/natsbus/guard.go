@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
 // guard lets in whoever proves to have the token (proof.go), or shows it, and,
@@ -34,7 +36,7 @@ func newGuard(token, job string) (*guard, error) {
 		return nil, err
 	}
 	if job != "" {
-		if err := ValidName("job name", job); err != nil {
+		if err := cluster.ValidName("job name", job); err != nil {
 			return nil, err
 		}
 		may := func() *server.SubjectPermission {

@@ -6,18 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"github.com/vlaring/vlaring/internal/limits"
 )
-
-// ValidName says whether s can be a token of a subject: 1 to 64 letters,
-// digits, '-' and '_'. what says in the error what s names.
-func ValidName(what, s string) error {
-	if !limits.IsName(s) {
-		return fmt.Errorf("%s %.80q: want 1 to %d letters, digits, '-' or '_'", what, s, limits.Name)
-	}
-	return nil
-}
 
 // Members that are no workers: what they have to say is told apart by it.
 const (

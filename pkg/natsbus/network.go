@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
 // A frame that is sent while the server is away waits this long for it to come
@@ -297,7 +298,7 @@ func (l *ringLink) keep(ctx context.Context) {
 
 // Send implements allreduce.Network. It does not notice that a peer is absent.
 func (n *network) Send(ctx context.Context, peer string, frame []byte) error {
-	if err := ValidName("peer", peer); err != nil {
+	if err := cluster.ValidName("peer", peer); err != nil {
 		return err
 	}
 	var give <-chan time.Time

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/vlaring/vlaring/internal/netaddr"
 )
 
 // Routes join brokers with the same token to one cluster: whoever is connected
@@ -56,12 +58,12 @@ func (r *Routes) apply(opts *server.Options, token string, files TLSFiles) error
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: s, User: url.UserPassword(routeUser, routePassword(token))})
 	}
 	if c.Host == "" {
-		c.Host = loopback()
+		c.Host = netaddr.Loopback()
 		if len(r.Join) > 0 {
-			c.Host = localAddr(r.Join[0])
+			c.Host = netaddr.Leading(r.Join[0])
 		}
 	}
-	if host := reached(c.Host)[0]; host != c.Host {
+	if host := netaddr.Reached(c.Host)[0]; host != c.Host {
 		c.Advertise = host
 	}
 	if files.empty() {

@@ -14,8 +14,8 @@ import (
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // connect starts the broker, or finds the one that runs elsewhere.
@@ -48,7 +48,7 @@ func (r *Run) connect(ctx context.Context) (l *link, err error) {
 				return nil, err
 			}
 		}
-		o := natsbus.BrokerOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}
+		o := transport.HostOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}
 		was, err := ReadAddress(r.dir)
 		if err != nil || !r.takeover {
 			was = Address{}
@@ -64,7 +64,7 @@ func (r *Run) connect(ctx context.Context) (l *link, err error) {
 		if o.Routes, err = r.routesOf(o, was); err != nil {
 			return nil, err
 		}
-		if l.broker, err = natsbus.StartBroker(o); err != nil {
+		if l.broker, err = r.server.Transport.Host(o); err != nil {
 			return nil, err
 		}
 		l.url, l.creds.Token, l.host = l.broker.URL(), l.broker.Token(), o.Host
@@ -90,8 +90,8 @@ func (r *Run) connect(ctx context.Context) (l *link, err error) {
 	}
 	patience, cancel := context.WithTimeout(ctx, time.Duration(r.job.Cluster.JoinTimeout))
 	defer cancel()
-	if l.conn, err = natsbus.Connect(patience, l.url, l.creds, natsbus.ConnOptions{Job: r.job.Name, Member: train.CoordinatorPeer,
-		Broker: l.broker, Chunk: r.frameChunk(), Event: warn}); err != nil {
+	if l.conn, err = transport.Connect(patience, r.server.Transport, l.broker, l.url, l.creds, transport.Options{Job: r.job.Name, Member: train.CoordinatorPeer,
+		Chunk: r.frameChunk(), Event: warn}); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -122,14 +122,14 @@ const TopologyMesh = "mesh"
 
 // routes is where the coordinator's broker of a mesh listens for the workers':
 // where it was, else where --routes says, else beside --listen.
-func (r *Run) routesOf(o natsbus.BrokerOptions, was Address) (*natsbus.Routes, error) {
+func (r *Run) routesOf(o transport.HostOptions, was Address) (*transport.Routes, error) {
 	if r.job.Cluster.Topology != TopologyMesh {
 		if r.server.Routes != "" {
 			return nil, usage.Errorf("--routes is for jobs with cluster.topology mesh, and this one's is %s", r.job.Cluster.Topology)
 		}
 		return nil, nil
 	}
-	routes := &natsbus.Routes{Host: o.Host}
+	routes := &transport.Routes{Host: o.Host}
 	var err error
 	switch {
 	case r.server.Routes != "":
@@ -156,11 +156,11 @@ func joinHint(where, job, tokenFile string, tls bool, tlsName string) string {
 // link is a coordinator's connection, with the broker if it is its own.
 type link struct {
 	job     string
-	broker  *natsbus.Broker
-	conn    *natsbus.Conn
-	blobs   *natsbus.Blobs
+	broker  transport.Host // nil: it runs elsewhere
+	conn    transport.Member
+	blobs   transport.Blobs
 	url     string
-	creds   natsbus.Credentials
+	creds   transport.Credentials
 	tlsName string // that the server's certificate has, where its address does not say it
 	host    string // on which the broker listens
 	hint    string // how to join from elsewhere

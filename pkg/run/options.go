@@ -4,7 +4,7 @@ import (
 	"os/exec"
 
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/natsbus"
+	"github.com/vlaring/vlaring/pkg/transport"
 )
 
 // Options say what is to be run, and where.
@@ -31,7 +31,8 @@ type Server struct {
 	URL         string // of one that runs elsewhere
 	Listen      string // host:port for workers from elsewhere, of the coordinator's own; empty: loopback
 	Routes      string // host:port for the workers' brokers, where the topology is a mesh
-	Credentials func(warn func(text string)) (natsbus.Credentials, error)
+	Credentials func(warn func(text string)) (transport.Credentials, error)
+	Transport   transport.Kind // nil: that of URL
 }
 
 // Place is what a local worker has to know: who it is, and how it reaches the
@@ -41,13 +42,16 @@ type Place struct {
 	URL         string // of the server
 	Mesh        string // host:port that the worker's own broker joins, instead; empty: no mesh
 	Own         bool   // the server is part of the coordinator: whoever else has taken its port must not be shown the token
-	Credentials natsbus.Credentials
+	Credentials transport.Credentials
 	Threads     int
 	RescueDir   string
 }
 
 // New returns a run that has not begun. Whoever wants it to end calls Stop.
 func New(o Options) *Run {
+	if o.Server.Transport == nil {
+		o.Server.Transport = transport.Of(o.Server.URL)
+	}
 	return &Run{job: o.Job, jobPath: o.JobPath, again: o.Again, baseDir: o.BaseDir, dir: o.Dir, resume: o.Resume, acceptData: o.AcceptData, check: o.Check,
 		local: o.Local, threads: o.Threads, server: o.Server, worker: o.Worker, version: o.Version, ui: o.UI, stop: make(chan string, 2)}
 }

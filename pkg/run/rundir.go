@@ -15,10 +15,10 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 )
 
 // mayChange are the keys of a job that a resumed run may set anew: none of
@@ -126,7 +126,7 @@ func HostPort(flag, s string) (string, int, error) {
 		var n int
 		if n, err = strconv.Atoi(p); err == nil && n >= 1 && n <= 65535 {
 			if h == "" {
-				h = natsbus.AllAddresses()
+				h = netaddr.All()
 			}
 			return h, n, nil
 		}

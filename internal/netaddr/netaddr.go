@@ -1,4 +1,5 @@
-package natsbus
+// Package netaddr says which addresses of this machine others reach it by.
+package netaddr
 
 import (
 	"net"
@@ -12,10 +13,10 @@ const (
 	outside6 = "[2001:db8::1]:9"
 )
 
-// reached are the hosts by which one that is listened on is reached, the first
+// Reached are the hosts by which one that is listened on is reached, the first
 // of them the best: of all addresses that of the default route, by IPv4 where
 // there is any.
-func reached(host string) []string {
+func Reached(host string) []string {
 	ip := net.ParseIP(host)
 	if ip == nil || !ip.IsUnspecified() {
 		return []string{host}
@@ -35,7 +36,7 @@ func reached(host string) []string {
 	case ip.To4() != nil:
 		return []string{"127.0.0.1"}
 	}
-	return []string{loopback()}
+	return []string{Loopback()}
 }
 
 // outward is the address that this machine would reach a remote one from, or,
@@ -72,9 +73,9 @@ func route(remote string) string {
 	return ""
 }
 
-// LocalAddr is the address of this machine from which a server of url, or a
+// Local is the address of this machine from which a server of url, or a
 // host:port, is reached.
-func LocalAddr(where string) string {
+func Local(where string) string {
 	where, _, _ = strings.Cut(where, ",")
 	if _, rest, ok := strings.Cut(where, "://"); ok {
 		where = rest
@@ -82,19 +83,19 @@ func LocalAddr(where string) string {
 	if _, _, err := net.SplitHostPort(where); err != nil {
 		where = net.JoinHostPort(where, "4222")
 	}
-	return localAddr(where)
+	return Leading(where)
 }
 
-// localAddr is the address that leads to another host.
-func localAddr(remote string) string {
+// Leading is the address that leads to another host, a host:port.
+func Leading(remote string) string {
 	if a := route(remote); a != "" {
 		return a
 	}
-	return loopback()
+	return Loopback()
 }
 
-// loopback is this machine's address for itself: of a host without IPv4 that of IPv6.
-func loopback() string {
+// Loopback is this machine's address for itself: of a host without IPv4 that of IPv6.
+func Loopback() string {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err == nil {
 		l.Close()
@@ -107,9 +108,9 @@ func loopback() string {
 	return "127.0.0.1"
 }
 
-// AllAddresses is the host to listen on where none is named: all addresses, of
+// All is the host to listen on where none is named: all addresses, of
 // IPv4 unless the machine only has others.
-func AllAddresses() string {
+func All() string {
 	if outward(outside4) == "" && outward(outside6) != "" {
 		return "::"
 	}

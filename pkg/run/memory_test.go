@@ -1,0 +1,110 @@
+package run
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/transport"
+)
+
+// unseen is a UI that nobody looks at.
+type unseen struct{ quiet }
+
+func (unseen) Line(string)                         {}
+func (unseen) Scan() (func(data.Progress), func()) { return func(data.Progress) {}, func() {} }
+func (u unseen) Screen(uint64) Screen              { return u.quiet }
+
+// TestWholeRunInOneProcess: a coordinator and its workers, from the job file to the
+// last checkpoint, over a transport that is no more than a value handed in. What
+// carries messages, frames and state is not in the weights.
+func TestWholeRunInOneProcess(t *testing.T) {
+	var first [32]byte
+	for i, c := range []struct {
+		kind    transport.Kind
+		workers int
+	}{{transport.NewMemory(), 1}, {transport.NewMemory(), 3}, {transport.NATS{}, 2}} {
+		sum := wholeRun(t, c.kind, c.workers)
+		if i == 0 {
+			first = sum
+		} else if sum != first {
+			t.Errorf("%d workers over %T: the weights are %x, those of one worker in memory %x", c.workers, c.kind, sum, first)
+		}
+	}
+}
+
+func wholeRun(t *testing.T, kind transport.Kind, workers int) [32]byte {
+	t.Helper()
+	text, err := os.ReadFile("testdata/small.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := train.Kinds().Parse("small.yaml", text, []string{"train.steps=4", fmt.Sprintf("cluster.workers=%d", workers), "cluster.join_timeout=60s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	url := make(chan [2]string, 1) // and token
+	r := New(Options{Job: j, BaseDir: dir, Dir: dir, Threads: 1, UI: unseen{}, Version: "test",
+		Server: Server{Transport: kind, Credentials: func(func(string)) (transport.Credentials, error) { return transport.Credentials{}, nil }}})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	done := make(chan error, 1)
+	go func() { done <- r.Train(ctx) }()
+	go func() {
+		for ; ; time.Sleep(5 * time.Millisecond) {
+			if a, err := ReadAddress(dir); err == nil {
+				url <- [2]string{a.URL, a.Token}
+				return
+			}
+		}
+	}()
+	var at [2]string
+	select {
+	case at = <-url:
+	case err := <-done:
+		t.Fatalf("the run ended before anybody could join: %v", err)
+	}
+	for i := range workers {
+		id := fmt.Sprint("w", i)
+		m, err := kind.Dial(ctx, at[0], transport.Credentials{Token: at[1]}, transport.Options{Job: j.Name, Member: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		net, err := m.Network()
+		if err != nil {
+			t.Fatal(err)
+		}
+		blobs, err := m.Blobs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &train.Worker{Job: j.Name, ID: id, Host: "here", Threads: 1, DataDir: dir, RescueDir: dir, Bus: m.Bus(), Net: net, Blobs: blobs, Log: zap.NewNop()}
+		wg.Go(func() {
+			if end, err := w.Run(ctx, ctx); err != nil || end.Outcome != cluster.Done {
+				t.Errorf("%s: %v, %v", id, end, err)
+			}
+		})
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "checkpoints", "step-00000004", train.ModelFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(b)
+}
