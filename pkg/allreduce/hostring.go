@@ -24,27 +24,35 @@ func lanesFor(buckets []Range, lanes int) int {
 	return min(lanes, max(1, n/leastLane))
 }
 
-// foldChunk is how many floats are folded at a time: what a core's cache holds
-// of a sum while one micro-gradient after the other is added to it.
-const foldChunk = 64 << 10
+// foldChunk is how many floats are folded at a time: what a core's nearest cache
+// holds of a sum while one micro-gradient after the other is added to it.
+const foldChunk = 4 << 10
 
-// spins is how often the step loop looks at what it waits for, behind backward,
-// before it sleeps: about half a millisecond, in which most steps are over. To be
-// woken takes a tenth of that, on its way through the kernel and the scheduler.
-const spins = 4000
+// foldAtOnce is how many floats of a sum are folded by whoever has come to it,
+// in the middle of backward: to have another thread do it would cost about as
+// much, and on a host whose cores are all at work much more.
+const foldAtOnce = 64 << 10
+
+// looks is how often a rank that waits looks whether it may go on before it
+// sleeps: for about as long as it takes to be woken, on the way through the kernel
+// and the scheduler. It does not look for longer, for others may need the core:
+// this rank's next batch, its host's other ranks, the coordinator.
+const looks = 1000
 
 // HostRing reduces where all ranks are of one host. No network is needed, and
 // nobody but the ranks: whoever of this one's goroutines comes to it takes the
-// fold as far as the others' gradients allow, while backward goes on the one that
-// the bell wakes, afterwards the step loop itself.
+// fold as far as the others' gradients allow. While backward goes on that is the
+// goroutine that writes the gradient, or for large buckets one beside it, and
+// afterwards the step loop, which alone sleeps until the bell rings.
 type HostRing struct {
 	team  Team
 	group Group
 	opt   Options
-	spin  bool // each rank may have a core to itself
+	look  bool // each rank may have a core to itself
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	kick   chan struct{}
 	served chan struct{} // closed when serve has ended
 
 	mu    sync.Mutex
@@ -55,31 +63,34 @@ type HostRing struct {
 }
 
 func newHostRing(team Team, g Group, opt Options) *HostRing {
-	r := &HostRing{team: team, group: g, opt: opt, spin: team.Len() <= runtime.NumCPU(), served: make(chan struct{})}
+	r := &HostRing{team: team, group: g, opt: opt, look: team.Len() <= runtime.NumCPU(), kick: make(chan struct{}, 1), served: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	go r.serve()
 	return r
 }
 
-// serve takes the operation on whenever the bell rings.
+// serve takes the operation on whenever it is told to, and ends it with the ring.
 func (r *HostRing) serve() {
 	defer close(r.served)
 	for {
-		err := r.team.Wait(r.ctx)
-		r.mu.Lock()
-		op := r.op
-		r.mu.Unlock()
-		if err != nil {
-			r.cancel(err)
-			if op != nil {
+		select {
+		case <-r.kick:
+			if op := r.newest(); op != nil {
+				op.drive()
+			}
+		case <-r.ctx.Done():
+			if op := r.newest(); op != nil {
 				op.finish(0, context.Cause(r.ctx))
 			}
 			return
 		}
-		if op != nil {
-			op.drive()
-		}
 	}
+}
+
+func (r *HostRing) newest() *hostOp {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.op
 }
 
 // Close ends the ring as Ring.Close does, and its team.
@@ -97,9 +108,7 @@ func (r *HostRing) Stats() Stats { return Stats{} }
 
 // Waiting says which rank the operation waits for, and since when.
 func (r *HostRing) Waiting() (*FaultError, time.Time) {
-	r.mu.Lock()
-	o := r.op
-	r.mu.Unlock()
+	o := r.newest()
 	if o == nil {
 		return nil, time.Time{}
 	}
@@ -191,8 +200,13 @@ func (o *hostOp) moves() {
 func (o *hostOp) waiting(detail string) (*FaultError, time.Time) {
 	o.mu.Lock()
 	b, over := o.folded(), o.over
-	if o.team.Self() < o.lanes && o.at < len(o.buckets) {
-		b = o.written(o.at)
+	if o.team.Self() < o.lanes {
+		for i := o.at; i < len(o.buckets); i++ { // what is written waits for nobody but this rank
+			if b = o.written(i); b.missing() >= 0 {
+				break
+			}
+			b = o.folded()
+		}
 	}
 	o.mu.Unlock()
 	if over {
@@ -227,9 +241,18 @@ func (o *hostOp) Ready(bucket int) {
 	if last {
 		o.raise(o.flags)
 	}
-	if news {
-		o.moves()
-		o.reach(o.written(bucket))
+	if !news {
+		return
+	}
+	o.moves()
+	o.reach(o.written(bucket))
+	if p := o.ring.plan[bucket]; p.Hi-p.Lo <= foldAtOnce {
+		o.drive()
+		return
+	}
+	select {
+	case o.ring.kick <- struct{}{}:
+	default:
 	}
 }
 
@@ -309,19 +332,37 @@ func (o *hostOp) finish(f Flags, err error) {
 // Wait is Op.Wait. The caller has written all it has: it folds what is left
 // itself.
 func (o *hostOp) Wait(ctx context.Context) (Flags, error) {
-	for i := 0; i < spins && ctx.Err() == nil && o.ring.ctx.Err() == nil; i++ {
-		if o.drive() || !o.ring.spin {
-			break
-		}
-		runtime.Gosched()
+	r := o.ring
+	defer context.AfterFunc(ctx, func() { r.cancel(context.Cause(ctx)) })()
+	for !o.drive() && !o.sleep() {
 	}
-	select {
-	case <-o.done:
-	case <-ctx.Done():
-		o.ring.cancel(context.Cause(ctx))
-		<-o.done
-	}
+	<-o.done
 	return o.result, o.err
+}
+
+// sleep waits until there may be something to do, or returns true where the ring
+// is over.
+func (o *hostOp) sleep() (over bool) {
+	if r := o.ring; r.look {
+		for i := 0; i < looks && r.ctx.Err() == nil; i++ {
+			if o.may() {
+				return false
+			}
+		}
+	}
+	o.team.Store(wordAsleep, 1) // before it looks: whoever comes after that rings
+	defer o.team.Store(wordAsleep, 0)
+	return !o.may() && o.team.Wait(o.ring.ctx) != nil
+}
+
+// may says whether drive can come further.
+func (o *hostOp) may() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.team.Self() < o.lanes && o.at < len(o.buckets) {
+		return o.over || o.written(o.at).missing() < 0
+	}
+	return o.over || o.folded().missing() < 0
 }
 
 // Abort is Op.Abort.

@@ -13,9 +13,9 @@ type ringing struct {
 	woken *atomic.Int64
 }
 
-func (t ringing) Bell(ranks int) {
-	t.woken.Add(int64(ranks))
-	t.MemTeam.Bell(ranks)
+func (t ringing) Bell(rank int) {
+	t.woken.Add(1)
+	t.MemTeam.Bell(rank)
 }
 
 // A gradient that a few ranks fold in no time does not wake all 64 for each of its

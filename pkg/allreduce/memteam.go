@@ -66,12 +66,10 @@ func (t *MemTeam) Slab(rank int, i uint64) ([]float32, error) {
 	return nil, fmt.Errorf("slab %d of %d", i, len(t.host.slabs[rank]))
 }
 
-func (t *MemTeam) Bell(ranks int) {
-	for _, b := range t.host.bells[:min(ranks, len(t.host.bells))] {
-		select {
-		case b <- struct{}{}:
-		default:
-		}
+func (t *MemTeam) Bell(rank int) {
+	select {
+	case t.host.bells[rank] <- struct{}{}:
+	default:
 	}
 }
 

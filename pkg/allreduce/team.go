@@ -33,9 +33,8 @@ type Team interface {
 	// Sum is the memory for the total of the generation. The ranks of
 	// different lanes write different parts of it.
 	Sum() []float32
-	// Bell wakes the first so many ranks: those that wait, and the next Wait of
-	// those that do not.
-	Bell(ranks int)
+	// Bell wakes a rank: it returns from Wait, or from the next one.
+	Bell(rank int)
 	// Wait returns once the bell has rung, perhaps for nothing, or with the
 	// cause of ctx's end.
 	Wait(ctx context.Context) error
@@ -51,6 +50,7 @@ const (
 	wordFlags         // of the turn
 	wordDone          // turn whose lane is done
 	wordResult        // its flags
+	wordAsleep        // 1 while it wants to be woken
 	wordReady         // first of a word a bucket: turn in which it is written
 )
 
@@ -409,6 +409,8 @@ func (o *teamOp) await(b barrier) error {
 		return nil
 	}
 	r := o.ring
+	o.team.Store(wordAsleep, 1) // before it looks: whoever comes after that rings
+	defer o.team.Store(wordAsleep, 0)
 	set := func(b *barrier) {
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -46,9 +46,11 @@ func (s *teamStep) publish(micro [][]float32) {
 }
 
 // barrier is something that every rank of a host has to do in a step. The last
-// one to do it rings the bell: nobody can go on before, and a bell for each rank
+// one to do it rings the bells: nobody can go on before, and a bell for each rank
 // and each bucket would be the square of the ranks' number. It rings for those
-// alone that wait: all for the sum, and for a bucket the lanes that fold it.
+// alone that wait for it, all for the sum and the lanes for a bucket, and of
+// them for those that sleep: a rank says so before it looks for the last time
+// whether it has to.
 type barrier struct {
 	s      *teamStep
 	word   int // that has the turn in which a rank has done it
@@ -100,7 +102,11 @@ func (s *teamStep) reach(b barrier) {
 		if b.word == wordDone {
 			n = s.team.Len()
 		}
-		s.team.Bell(n)
+		for rank := range n {
+			if s.team.Load(rank, wordAsleep) != 0 { // perhaps this one's own, which another of its goroutines let sleep
+				s.team.Bell(rank)
+			}
+		}
 	}
 }
 

@@ -196,15 +196,13 @@ func (t *team) Slab(rank int, i uint64) ([]float32, error) {
 // one is what is added to a bell.
 var one = []byte{1, 0, 0, 0, 0, 0, 0, 0}
 
-// Bell wakes ranks, this one perhaps included. A bell that is full rings already.
-func (t *team) Bell(ranks int) {
-	for _, p := range t.peers[:min(ranks, len(t.peers))] {
-		if p == nil {
-			unix.Write(t.seg.bellFD, one)
-		} else {
-			unix.Write(p.bell, one)
-		}
+// Bell wakes a rank, perhaps this one. A bell that is full rings already.
+func (t *team) Bell(rank int) {
+	bell := t.seg.bellFD
+	if p := t.peers[rank]; p != nil {
+		bell = p.bell
 	}
+	unix.Write(bell, one)
 }
 
 func (t *team) Wait(ctx context.Context) error {

@@ -101,7 +101,12 @@ func bell(t *testing.T, mk Make) {
 		defer cancel()
 		return a.Wait(ctx)
 	}
-	teams[0].Bell(2) // before anyone waits
+	all := func() {
+		for i := range teams {
+			teams[0].Bell(i)
+		}
+	}
+	all() // before anyone waits
 	for _, a := range teams {
 		if err := woken(a); err != nil {
 			t.Fatal(err)
@@ -122,7 +127,7 @@ func bell(t *testing.T, mk Make) {
 	}
 	l := []chan error{done(teams[0]), done(teams[1])}
 	teams[0].Store(5, 1)
-	teams[0].Bell(2)
+	all()
 	for _, c := range l {
 		if err := <-c; err != nil {
 			t.Fatal(err)
@@ -138,7 +143,7 @@ func bell(t *testing.T, mk Make) {
 			t.Fatal(err)
 		}
 	}
-	teams[0].Bell(2) // and one that was cancelled hears the next
+	all() // and one that was cancelled hears the next
 	for _, a := range teams {
 		if err := woken(a); err != nil {
 			t.Fatal(err)
@@ -151,7 +156,7 @@ func bell(t *testing.T, mk Make) {
 	}
 	for !quiet() { // what rang before
 	}
-	teams[1].Bell(1) // which is not for the second
+	teams[1].Bell(0) // which is not for the second
 	if err := woken(teams[0]); err != nil {
 		t.Fatal(err)
 	}
