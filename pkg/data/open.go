@@ -16,7 +16,9 @@ import (
 )
 
 // WantsOf returns the features that a job's model wants, by its options.
-func WantsOf(model job.Options) models.Spec { return model.(models.Options).Wants() }
+func WantsOf(model job.Options) models.Spec {
+	return model.(interface{ Wants() models.Spec }).Wants()
+}
 
 // Open opens the data that cfg names for a model that wants the given features
 // (models.Config.Wants); what is open in them takes what the data has. Paths

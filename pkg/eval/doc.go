@@ -5,7 +5,7 @@
 //
 // A figure is the quotient of one sum and one count over the whole split, so it
 // knows nothing of the batches (see mean). What is a target is defined once, for
-// the loss in models.Config.Targets and for the errors in scorer.
+// the loss in models.Targets and for the errors in scorer.
 //
 // Evaluate makes the Report of a model. A model with exits has more than one
 // answer: a Stager runs it stage by stage until a Depth has enough, and

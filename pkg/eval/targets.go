@@ -11,7 +11,7 @@ import (
 
 // scorer says what of an output is compared with a target, and how far off it
 // is. Every measure of this package asks it or the loss, and both have one
-// definition of a target: a token counts unless models.Config.Targets takes it
+// definition of a target: a token counts unless models.Targets takes it
 // out (it has no label, or it is padding), a value of an action counts where
 // training gave its dimension a scale.
 type scorer struct {
@@ -99,7 +99,7 @@ func (e *NoTargetError) Error() string {
 
 // CheckTargets is a *NoTargetError where src has samples of tokens and no
 // target among them. It reads src up to the first target, and runs no model.
-func CheckTargets(ctx context.Context, c models.Config, meta data.Meta, src data.Source, split string) error {
+func CheckTargets(ctx context.Context, c models.Options, meta data.Meta, src data.Source, split string) error {
 	n := src.Len()
 	if !meta.Spec.Has(models.Labels) || n == 0 {
 		return nil
@@ -121,10 +121,10 @@ func CheckTargets(ctx context.Context, c models.Config, meta data.Meta, src data
 			return fmt.Errorf("%s: sample %d: %w", spoken(split), i, err)
 		}
 		labels := b.Ints(models.Labels)
-		c.Targets(labels, b.Ints(models.Instruction), labels)
+		models.Targets(labels, b.Ints(models.Instruction), labels, c.Padding())
 		if slices.ContainsFunc(labels, func(y int32) bool { return y != models.NoLabel }) {
 			return nil
 		}
 	}
-	return &NoTargetError{split, n, c.PadToken}
+	return &NoTargetError{split, n, c.Padding()}
 }

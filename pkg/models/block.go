@@ -39,14 +39,14 @@ func NewTransformerBlock(b *Builder, prefix string, c Config) *TransformerBlock 
 	l := &TransformerBlock{name: trimDot(prefix), heads: c.NHeads, dropout: c.Dropout, sight: c.Attention}
 	// nn.MultiheadAttention: xavier_uniform over the packed matrix, fan-in D
 	// and fan-out 3D; biases zero.
-	l.inW = b.add(prefix+"attention.in_proj_weight", uniform, math.Sqrt(6/float64(4*d)), 3*d, d)
-	l.inB = b.add(prefix+"attention.in_proj_bias", constant, 0, 3*d)
-	l.outW = b.add(prefix+"attention.out_proj.weight", uniform, 1/math.Sqrt(float64(d)), d, d)
-	l.outB = b.add(prefix+"attention.out_proj.bias", constant, 0, d)
-	l.gamma1, l.beta1 = b.norm(prefix+"norm1", d)
-	l.upW, l.upB = b.linear(prefix+"feed_forward.0", f, d)
-	l.downW, l.downB = b.linear(prefix+"feed_forward.3", d, f)
-	l.gamma2, l.beta2 = b.norm(prefix+"norm2", d)
+	l.inW = b.Uniform(prefix+"attention.in_proj_weight", math.Sqrt(6/float64(4*d)), 3*d, d)
+	l.inB = b.Constant(prefix+"attention.in_proj_bias", 0, 3*d)
+	l.outW = b.Uniform(prefix+"attention.out_proj.weight", 1/math.Sqrt(float64(d)), d, d)
+	l.outB = b.Constant(prefix+"attention.out_proj.bias", 0, d)
+	l.gamma1, l.beta1 = b.Norm(prefix+"norm1", d)
+	l.upW, l.upB = b.Linear(prefix+"feed_forward.0", f, d)
+	l.downW, l.downB = b.Linear(prefix+"feed_forward.3", d, f)
+	l.gamma2, l.beta2 = b.Norm(prefix+"norm2", d)
 	return l
 }
 
@@ -59,16 +59,16 @@ func trimDot(prefix string) string {
 
 // Forward records the block: x [B, T, D] → [B, T, D].
 func (l *TransformerBlock) Forward(p *Pass, x *tensor.Var, mask tensor.Mask) *tensor.Var {
-	t, rate := p.Tape, p.rate(l.dropout)
+	t, rate := p.Tape, p.Rate(l.dropout)
 	qkv := t.Linear(x, l.inW, l.inB, tensor.None)            // [B, T, 3D]
 	a := t.Attention(qkv, l.heads, l.sight.mask(mask), rate) // [B, T, D]
-	p.keep(l.name, l.heads, a)
+	p.Keep(l.name, l.heads, a)
 	return l.feedForward(p, t.AddNorm(x, t.Linear(a, l.outW, l.outB, tensor.None), l.gamma1, l.beta1, rate))
 }
 
 // feedForward records the second half of the block.
 func (l *TransformerBlock) feedForward(p *Pass, x *tensor.Var) *tensor.Var {
-	t, rate := p.Tape, p.rate(l.dropout)
+	t, rate := p.Tape, p.Rate(l.dropout)
 	up := t.LinearDrop(x, l.upW, l.upB, rate) // [B, T, F]
 	return t.AddNorm(x, t.Linear(up, l.downW, l.downB, tensor.None), l.gamma2, l.beta2, rate)
 }
@@ -79,7 +79,7 @@ func (l *TransformerBlock) feedForward(p *Pass, x *tensor.Var) *tensor.Var {
 // and their gradients would be zeros. Values and gradients are those of
 // Forward and SelectToken, bit for bit.
 func (l *TransformerBlock) ForwardFirst(p *Pass, x *tensor.Var, mask tensor.Mask) *tensor.Var {
-	t, rate := p.Tape, p.rate(l.dropout)
+	t, rate := p.Tape, p.Rate(l.dropout)
 	b, d := x.Shape[0], x.Shape[2]
 	qkv := t.Linear(x, l.inW, l.inB, tensor.None)
 	a := t.AttentionOfFirst(qkv, l.heads, 1, l.sight.mask(mask), rate) // [B, 1, D]
@@ -89,7 +89,7 @@ func (l *TransformerBlock) ForwardFirst(p *Pass, x *tensor.Var, mask tensor.Mask
 
 func forwardBlocks(p *Pass, blocks []*TransformerBlock, x *tensor.Var, mask tensor.Mask) *tensor.Var {
 	for _, l := range blocks {
-		p.block(func() { x = l.Forward(p, x, mask) })
+		p.Block(func() { x = l.Forward(p, x, mask) })
 	}
 	return x
 }
@@ -101,6 +101,6 @@ func forwardToFirst(p *Pass, blocks []*TransformerBlock, x *tensor.Var, mask ten
 		return p.Tape.SelectToken(forwardBlocks(p, blocks, x, mask), 0)
 	}
 	x = forwardBlocks(p, blocks[:n], x, mask)
-	p.block(func() { x = blocks[n].ForwardFirst(p, x, mask) })
+	p.Block(func() { x = blocks[n].ForwardFirst(p, x, mask) })
 	return p.Tape.Reshape(x, x.Shape[0], x.Shape[2])
 }

@@ -11,8 +11,9 @@ import (
 // Builder collects a model's parameters, with the distribution that each has
 // at first. Layers add theirs in the order in which forward uses them.
 type Builder struct {
-	ps    *tensor.Params
-	rules []rule
+	ps     *tensor.Params
+	rules  []rule
+	tables int
 }
 
 // rule is how one parameter begins.
@@ -42,20 +43,39 @@ func (b *Builder) add(name string, how distribution, bound float64, shape ...int
 	return p
 }
 
-// linear adds prefix.weight [shape…] and prefix.bias [shape[0]] as nn.Linear
+// Table counts n values that a network keeps or makes beside its parameters, for
+// Count.
+func (b *Builder) Table(n int) { b.tables += n }
+
+// Constant adds a parameter that begins as value everywhere.
+func (b *Builder) Constant(name string, value float64, shape ...int) *tensor.Param {
+	return b.add(name, constant, value, shape...)
+}
+
+// Uniform adds a parameter that begins as U(-bound, bound).
+func (b *Builder) Uniform(name string, bound float64, shape ...int) *tensor.Param {
+	return b.add(name, uniform, bound, shape...)
+}
+
+// Normal adds a parameter that begins as N(0, 1).
+func (b *Builder) Normal(name string, shape ...int) *tensor.Param {
+	return b.add(name, normal, 0, shape...)
+}
+
+// Linear adds prefix.weight [shape…] and prefix.bias [shape[0]] as nn.Linear
 // and nn.Conv2d begin: kaiming_uniform(a=√5) is U(±1/√fan_in), for both.
-func (b *Builder) linear(prefix string, shape ...int) (w, bias *tensor.Param) {
+func (b *Builder) Linear(prefix string, shape ...int) (w, bias *tensor.Param) {
 	fan := 1
 	for _, n := range shape[1:] {
 		fan *= n
 	}
 	bound := 1 / math.Sqrt(float64(fan))
-	return b.add(prefix+".weight", uniform, bound, shape...), b.add(prefix+".bias", uniform, bound, shape[0])
+	return b.Uniform(prefix+".weight", bound, shape...), b.Uniform(prefix+".bias", bound, shape[0])
 }
 
-// norm adds a LayerNorm's scale, 1, and shift, 0.
-func (b *Builder) norm(prefix string, d int) (gamma, beta *tensor.Param) {
-	return b.add(prefix+".weight", constant, 1, d), b.add(prefix+".bias", constant, 0, d)
+// Norm adds a LayerNorm's scale, 1, and shift, 0.
+func (b *Builder) Norm(prefix string, d int) (gamma, beta *tensor.Param) {
+	return b.Constant(prefix+".weight", 1, d), b.Constant(prefix+".bias", 0, d)
 }
 
 // Init sets every parameter to its first value: PyTorch's default

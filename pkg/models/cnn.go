@@ -50,7 +50,7 @@ func NewConvEncoder(b *Builder, prefix string, c Config, tokens bool) *ConvEncod
 	d := c.DModel
 	e := &ConvEncoder{dropout: c.Dropout, d: d}
 	conv := func(name string, out, in int) (l convLayer) {
-		l.w, l.b = b.linear(prefix+name, out, in, 3, 3)
+		l.w, l.b = b.Linear(prefix+name, out, in, 3, 3)
 		return l
 	}
 	in := c.Channels
@@ -63,13 +63,13 @@ func NewConvEncoder(b *Builder, prefix string, c Config, tokens bool) *ConvEncod
 	for i := range c.NLayers {
 		at := "blocks." + strconv.Itoa(i) + "."
 		l := convBlock{up: conv(at+"conv1", d, in), down: conv(at+"conv2", d, d)}
-		l.gamma, l.beta = b.norm(prefix+at+"norm", d)
+		l.gamma, l.beta = b.Norm(prefix+at+"norm", d)
 		e.blocks = append(e.blocks, l)
 	}
-	e.pointW, e.pointB = b.linear(prefix+"readout", d, 3*d)
+	e.pointW, e.pointB = b.Linear(prefix+"readout", d, 3*d)
 	if tokens {
 		side := c.ImageSize / c.PatchSize
-		e.pos = b.add(prefix+"pos_embedding", normal, 0, 1, 1+side*side, d)
+		e.pos = b.Normal(prefix+"pos_embedding", 1, 1+side*side, d)
 	}
 	return e
 }
@@ -91,7 +91,7 @@ func (e *ConvEncoder) Map(p *Pass, images *tensor.Var) *tensor.Var {
 		up := same
 		up.Act = tensor.ReLU
 		h := t.Conv2D(x, l.up.w, l.up.b, up)
-		x = t.AddNorm(x, t.Conv2D(h, l.down.w, l.down.b, same), l.gamma, l.beta, p.rate(e.dropout))
+		x = t.AddNorm(x, t.Conv2D(h, l.down.w, l.down.b, same), l.gamma, l.beta, p.Rate(e.dropout))
 	}
 	return x
 }

@@ -55,13 +55,23 @@ type Config struct {
 	HintDim      int       `json:"hint_dim,omitempty"`                                     // width of a teacher's features that distillation compares with; 0: none
 }
 
-// withDefaults fills the sizes that follow from others.
+// withDefaults fills what follows from other fields and what may be left out.
 func (c Config) withDefaults() Config {
 	if c.DFF == 0 {
 		c.DFF = 4 * c.DModel
 	}
 	if c.MaxLen == 0 {
 		c.MaxLen = 5000
+	}
+	f := familyOf(c.Kind)
+	if c.Vision == "" {
+		c.Vision = f.options.Vision
+	}
+	if c.VisionTokens == "" {
+		c.VisionTokens = f.options.VisionTokens
+	}
+	if c.ExitWeights == nil {
+		c.ExitWeights = ones(len(c.Exits))
 	}
 	return c
 }
@@ -74,11 +84,6 @@ const (
 	TokensPatch = "patches"
 )
 
-func (c Config) namesTokens() bool { return c.Kind == Encoder || c.Kind == LSTM }
-
-func (c Config) hasImages() bool { return c.Kind == VLA || c.Kind == ViT }
-func (c Config) hasTokens() bool { return c.Kind == VLA || c.namesTokens() }
-
 func sprintf(format string, a ...any) string { return fmt.Sprintf(format, a...) }
 
 // Stack is the number of blocks that exits may stand in: a vla's are the fusion's.
@@ -89,36 +94,52 @@ func (c Config) Stack() int {
 	return c.NLayers
 }
 
-// Validate returns nil, or a *job.Error with every mistake in c as a model that
-// is to be built, with all of its sizes.
-func (c Config) Validate() error {
-	k := &job.Checker{}
+var _ Teachable = Config{}
+
+// Name is Options'.
+func (c Config) Name() string { return c.Kind }
+
+// Padding is Options'.
+func (c Config) Padding() int { return c.PadToken }
+
+// Sized is Options'.
+func (c Config) Sized(vocabulary int) Options {
+	if c.VocabSize == 0 {
+		c.VocabSize = vocabulary
+	}
+	return c
+}
+
+// Complete is Options'.
+func (c Config) Complete() Options { return c.withDefaults() }
+
+// Network is Options'.
+func (c Config) Network(b *Builder) (Network, error) { return familyOf(c.Kind).network(b, c) }
+
+// FeatureDim is Teachable's.
+func (c Config) FeatureDim() int { return c.DModel }
+
+// Hint is Teachable's.
+func (c Config) Hint() int { return c.HintDim }
+
+// WithHint is Teachable's.
+func (c Config) WithHint(dim int) Options {
+	c.HintDim = dim
+	return c
+}
+
+// Check is job.Options'. A vocabulary of 0 is the data's.
+func (c Config) Check(k *job.Checker) {
 	f := familyOf(c.Kind)
-	if !k.OneOf("model.kind", c.Kind, kindNames()) {
-		return k.Err()
-	}
-	c = c.withDefaults()
-	if c.Vision == "" {
-		c.Vision = f.options.Vision
-	}
-	if c.VisionTokens == "" {
-		c.VisionTokens = f.options.VisionTokens
-	}
-	if c.ExitWeights == nil {
-		c.ExitWeights = ones(len(c.Exits))
-	}
-	if c.hasTokens() {
-		k.Within("model.vocab_size", c.VocabSize, 1, maxVocab)
+	if f.check == nil {
+		k.OneOf("model.kind", c.Kind, kindNames())
+		return
 	}
 	if c.HintDim < 0 {
 		k.Bad("model.hint_dim", "%d is below 0", c.HintDim)
 	}
-	c.Check(k)
-	return k.Err()
+	f.check(c, k)
 }
-
-// Check is job.Options'. A vocabulary of 0 is the data's.
-func (c Config) Check(k *job.Checker) { familyOf(c.Kind).check(c, k) }
 
 // Resolve is job.Options'.
 func (c Config) Resolve(j *job.Job, given func(key string) bool) job.Options {

@@ -50,7 +50,7 @@ func (t *teaching) answer() {
 		}
 	}
 	if t.feature != nil {
-		copy(t.feature.Data, t.prog.pass.feature.Data)
+		copy(t.feature.Data, t.prog.feature.Data)
 	}
 }
 
@@ -73,15 +73,8 @@ func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 		}
 	}
 	if opt.Train {
-		if opt.ExitWeights != nil && len(opt.ExitWeights) != len(p.pass.exits) {
-			return fmt.Errorf("%d weights for the losses of %d exits", len(opt.ExitWeights), len(p.pass.exits))
-		}
-		for i, e := range p.pass.exits {
-			w := 1.0
-			if opt.ExitWeights != nil {
-				w = opt.ExitWeights[i]
-			}
-			add(task(e.Out), w)
+		for _, e := range p.pass.exits {
+			add(task(e.Out), e.Weight)
 		}
 	}
 	var rest []*tensor.Loss
@@ -106,10 +99,10 @@ func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 
 // teach records the teacher and the losses against its answers.
 func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.Loss, w float64)) error {
-	was := d.Teacher.cfg
-	if was.namesTokens() != p.model.cfg.namesTokens() || p.labels != nil && was.VocabSize != p.model.cfg.VocabSize {
+	was, is := d.Teacher, p.model
+	if was.opts.Answers() != is.opts.Answers() || p.labels != nil && was.opts.Wants().Vocab() != is.opts.Wants().Vocab() {
 		return fmt.Errorf("a teacher of kind %s with %d words and a student of kind %s with %d: their answers cannot be compared",
-			was.Kind, was.VocabSize, p.model.cfg.Kind, p.model.cfg.VocabSize)
+			was.opts.Name(), was.opts.Wants().Vocab(), is.opts.Name(), is.opts.Wants().Vocab())
 	}
 	prog, err := d.Teacher.Program(rt, p.n, p.spec, ProgramOptions{Forward: true, features: true})
 	if err != nil {
@@ -132,14 +125,17 @@ func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.
 	if d.Features == 0 {
 		return nil
 	}
-	feature := prog.pass.feature
-	if p.model.cfg.HintDim != feature.Cols() {
-		return fmt.Errorf("the teacher's features are %d wide; the student was made for %d", feature.Cols(), p.model.cfg.HintDim)
+	feature := prog.feature
+	if feature == nil || p.feature == nil {
+		return fmt.Errorf("a teacher of kind %s and a student of kind %s: not both have features that could be compared", was.opts.Name(), is.opts.Name())
+	}
+	if p.model.hintDim != feature.Cols() {
+		return fmt.Errorf("the teacher's features are %d wide; the student was made for %d", feature.Cols(), p.model.hintDim)
 	}
 	p.teacher.feature = t.Input(feature.Shape...)
-	if p.pass.feature.Rows() != feature.Rows() {
-		return fmt.Errorf("the teacher's features are %v, the student's %v", feature.Shape, p.pass.feature.Shape)
+	if p.feature.Rows() != feature.Rows() {
+		return fmt.Errorf("the teacher's features are %v, the student's %v", feature.Shape, p.feature.Shape)
 	}
-	add(t.MSE(p.model.hint.Forward(p.pass, p.pass.feature), p.teacher.feature), d.Features)
+	add(t.MSE(p.model.hint.Forward(p.pass, p.feature), p.teacher.feature), d.Features)
 	return nil
 }

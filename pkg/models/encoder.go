@@ -20,6 +20,7 @@ func encoderKind() family {
 			c.checkTokens(k)
 			c.checkBlocks(k, 1)
 		},
+		network: func(b *Builder, c Config) (Network, error) { return NewCopyModel(b, "", c) },
 	}
 }
 
@@ -51,10 +52,11 @@ func NewTransformerEncoder(b *Builder, prefix string, c Config) (*TransformerEnc
 	if err != nil {
 		return nil, err
 	}
+	b.Table(c.MaxLen * c.DModel)
 	e := &TransformerEncoder{
 		dropout:   c.Dropout,
 		scale:     float32(math.Sqrt(float64(c.DModel))),
-		embedding: b.add(prefix+"embedding.weight", normal, 0, c.VocabSize, c.DModel),
+		embedding: b.Normal(prefix+"embedding.weight", c.VocabSize, c.DModel),
 		positions: pos,
 	}
 	if c.Kind == VLA { // its exits are the fusion's
@@ -69,12 +71,13 @@ func NewTransformerEncoder(b *Builder, prefix string, c Config) (*TransformerEnc
 // Forward records the encoder: tokens [B, T] → [B, T, D].
 func (e *TransformerEncoder) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
 	x := p.Tape.Embedding(tokens, e.embedding, e.scale, e.positions.Table(tokens.Shape[1]))
-	return forwardStack(p, e.blocks, e.exits, p.drop(x, e.dropout), mask, func(h linearHead, x *tensor.Var) *tensor.Var { return h.Forward(p, x) })
+	return forwardStack(p, e.blocks, e.exits, p.Drop(x, e.dropout), mask, func(h linearHead, x *tensor.Var) *tensor.Var { return h.Forward(p, x) })
 }
 
 // CopyModel is an encoder with a head that names a token at every position:
 // the reference's copy task.
 type CopyModel struct {
+	c       Config
 	Encoder *TransformerEncoder
 	w, b    *tensor.Param // output_head [V, D], [V]
 }
@@ -85,8 +88,8 @@ func NewCopyModel(b *Builder, prefix string, c Config) (*CopyModel, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &CopyModel{Encoder: e}
-	m.w, m.b = b.linear(prefix+"output_head", c.VocabSize, c.DModel)
+	m := &CopyModel{c: c, Encoder: e}
+	m.w, m.b = b.Linear(prefix+"output_head", c.VocabSize, c.DModel)
 	return m, nil
 }
 
@@ -95,4 +98,22 @@ func NewCopyModel(b *Builder, prefix string, c Config) (*CopyModel, error) {
 func (m *CopyModel) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) (encoded, logits *tensor.Var) {
 	encoded = m.Encoder.Forward(p, tokens, mask)
 	return encoded, p.Tape.Linear(encoded, m.w, m.b, tensor.None)
+}
+
+// Record is Network's.
+func (m *CopyModel) Record(p *Pass, in Inputs) Outputs {
+	encoded, logits := m.Forward(p, in.Ints(Instruction), tensor.Mask{Keys: in.Visible()})
+	return Outputs{Answer: logits, Features: encoded}
+}
+
+// Cost is Network's.
+func (m *CopyModel) Cost(spec Spec) Cost {
+	var n Tally
+	t := int64(spec.Len(Instruction, 0))
+	n.Floats += 2 * t * int64(m.c.DModel)
+	m.c.stack(&n, m.c.NLayers, t, 0)
+	for range 1 + len(m.c.Exits) {
+		m.c.name(&n, t)
+	}
+	return n.Cost()
 }

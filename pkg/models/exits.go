@@ -9,13 +9,19 @@ import (
 
 // Exit is an output that stands behind a layer before the last one.
 type Exit struct {
-	Layer int         // blocks of the stack below it, from 1
-	Out   *tensor.Var // as the model's output
-	mark  tensor.Mark // where a Forward that ends here ends
+	Layer  int         // blocks of the stack below it, from 1
+	Out    *tensor.Var // as the model's output
+	Weight float64     // of its loss in the one that is learned from
+	mark   tensor.Mark // where a Forward that ends here ends
 }
 
 // exits are the heads behind the layers that Config.Exits names, by layer.
-type exits[H any] map[int]H
+type exits[H any] map[int]exit[H]
+
+type exit[H any] struct {
+	head   H
+	weight float64
+}
 
 // exitPrefix begins the names of the head behind a layer.
 func exitPrefix(prefix string, layer int) string {
@@ -28,8 +34,12 @@ func newStack[H any](b *Builder, prefix string, c Config, n int, head func(prefi
 	heads = exits[H]{}
 	for i := range n {
 		blocks = append(blocks, NewTransformerBlock(b, prefix+"transformer_blocks."+strconv.Itoa(i)+".", c))
-		if slices.Contains(c.Exits, i+1) {
-			heads[i+1] = head(exitPrefix(prefix, i+1))
+		if k := slices.Index(c.Exits, i+1); k >= 0 {
+			w := 1.0
+			if c.ExitWeights != nil {
+				w = c.ExitWeights[k]
+			}
+			heads[i+1] = exit[H]{head(exitPrefix(prefix, i+1)), w}
 		}
 	}
 	return blocks, heads
@@ -38,20 +48,25 @@ func newStack[H any](b *Builder, prefix string, c Config, n int, head func(prefi
 // forwardStack records the blocks, and the exits where the pass wants them.
 func forwardStack[H any](p *Pass, blocks []*TransformerBlock, heads exits[H], x *tensor.Var, mask tensor.Mask, out func(h H, x *tensor.Var) *tensor.Var) *tensor.Var {
 	for i, l := range blocks {
-		p.block(func() { x = l.Forward(p, x, mask) })
+		p.Block(func() { x = l.Forward(p, x, mask) })
 		if h, ok := heads[i+1]; ok && p.Exits {
-			y := out(h, x)
-			p.exits = append(p.exits, Exit{i + 1, y, p.Tape.Mark()})
+			p.Exit(i+1, out(h.head, x), h.weight)
 		}
 	}
 	return x
+}
+
+// Exit marks out, recorded last and only where p.Exits, as an output of the model
+// behind so many layers: of the model's own shape, with a loss of that weight.
+func (p *Pass) Exit(layers int, out *tensor.Var, weight float64) {
+	p.exits = append(p.exits, Exit{Layer: layers, Out: out, Weight: weight, mark: p.Tape.Mark()})
 }
 
 // linearHead is a linear layer at the end of something.
 type linearHead struct{ w, b *tensor.Param }
 
 func newLinearHead(b *Builder, prefix string, out, in int) (h linearHead) {
-	h.w, h.b = b.linear(prefix, out, in)
+	h.w, h.b = b.Linear(prefix, out, in)
 	return h
 }
 

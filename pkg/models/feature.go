@@ -157,6 +157,15 @@ func (s Spec) Target() *Feature {
 	return nil
 }
 
+// Vocab is the size of the vocabulary of the instruction in what a model wants; 0:
+// the data's, or there is no instruction.
+func (s Spec) Vocab() int {
+	if f := s.Find(Instruction); f != nil {
+		return f.Vocab
+	}
+	return 0
+}
+
 // Inputs are the features that a model reads.
 func (s Spec) Inputs() Spec {
 	return slices.DeleteFunc(slices.Clone(s), func(f Feature) bool { return f.Role != Input })

@@ -48,8 +48,8 @@ func TestForwardOnly(t *testing.T) {
 					}
 				}
 				same("output", want.Output().Data, got.Output().Data)
-				if f := want.pass.feature; f != nil {
-					same("features", f.Data, got.pass.feature.Data)
+				if f := want.feature; f != nil {
+					same("features", f.Data, got.feature.Data)
 				}
 				for i, e := range want.Exits() {
 					same("exit", e.Out.Data, got.Exits()[i].Out.Data)

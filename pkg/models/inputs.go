@@ -6,9 +6,12 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
-// inputs are a program's inputs: one of the tape's for each feature of its
-// samples, under the feature's name.
-type inputs []input
+// Inputs are a batch on the tape: an input for each feature of its samples, under
+// the feature's name.
+type Inputs struct {
+	list    []input
+	visible *tensor.Bytes
+}
 
 type input struct {
 	Feature
@@ -17,7 +20,7 @@ type input struct {
 }
 
 // record adds the features of spec that have the role to the tape.
-func (in *inputs) record(t *tensor.Tape, n int, spec Spec, role Role) {
+func (in *Inputs) record(t *tensor.Tape, n int, spec Spec, role Role) {
 	for _, f := range spec {
 		if f.Role != role {
 			continue
@@ -28,14 +31,14 @@ func (in *inputs) record(t *tensor.Tape, n int, spec Spec, role Role) {
 		} else {
 			x.at = t.Input(shape...)
 		}
-		*in = append(*in, x)
+		in.list = append(in.list, x)
 	}
 }
 
-// floats is the input of the feature called name, of pictures or numbers; nil:
-// there is none.
-func (in inputs) floats(name string) *tensor.Var {
-	for _, x := range in {
+// Floats is the input of the feature called name, of pictures or numbers; nil:
+// there is none. It is [B, shape…].
+func (in Inputs) Floats(name string) *tensor.Var {
+	for _, x := range in.list {
 		if x.Name == name {
 			return x.at
 		}
@@ -43,9 +46,9 @@ func (in inputs) floats(name string) *tensor.Var {
 	return nil
 }
 
-// ints is the input of the feature called name, of tokens; nil: there is none.
-func (in inputs) ints(name string) *tensor.Ints {
-	for _, x := range in {
+// Ints is the input of the feature called name, of tokens; nil: there is none.
+func (in Inputs) Ints(name string) *tensor.Ints {
+	for _, x := range in.list {
 		if x.Name == name {
 			return x.ids
 		}
@@ -53,10 +56,13 @@ func (in inputs) ints(name string) *tensor.Ints {
 	return nil
 }
 
+// Visible marks the instruction tokens that are no padding, [B, T]; nil: all.
+func (in Inputs) Visible() *tensor.Bytes { return in.visible }
+
 // load copies a batch in. All of it is checked first; tokens are below vocab, and
 // a target's may be NoLabel.
-func (in inputs) load(b *Batch, vocab int) error {
-	for _, x := range in {
+func (in Inputs) load(b *Batch, vocab int) error {
+	for _, x := range in.list {
 		i := b.Spec.Index(x.Name)
 		if i < 0 {
 			return fmt.Errorf("a batch without %s; the model takes %s", x.Name, x.Feature)
@@ -77,7 +83,7 @@ func (in inputs) load(b *Batch, vocab int) error {
 			}
 		}
 	}
-	for _, x := range in {
+	for _, x := range in.list {
 		v := b.Values[b.Spec.Index(x.Name)]
 		if x.ids != nil {
 			copy(x.ids.Data, v.Ints)

@@ -28,6 +28,7 @@ type family struct {
 	wants       func(c Config) Spec
 	answers     string
 	check       func(c Config, k *job.Checker)
+	network     func(b *Builder, c Config) (Network, error)
 }
 
 func families() []family {
@@ -66,12 +67,10 @@ const Tokens = "tokens" // a word for each of T tokens
 
 // Wants is the features of the samples that a model of c takes, with what is
 // open in them and their limits.
-func (c Config) Wants() Spec { return familyOf(c.Kind).wants(c) }
-
-// Options are the options of a kind of model.
-type Options interface {
-	job.ModelOptions
-	Wants() Spec // the features of the samples that a model of these options takes
+func (c Config) Wants() Spec {
+	f := familyOf(c.Kind)
+	if f.wants == nil { // no kind, which Check says
+		return nil
+	}
+	return f.wants(c)
 }
-
-var _ Options = Config{}

@@ -22,6 +22,7 @@ func lstmKind() family {
 			c.checkLayers(k, 1)
 			c.noExits(k)
 		},
+		network: func(b *Builder, c Config) (Network, error) { return NewRecurrentModel(b, "", c), nil },
 	}
 }
 
@@ -43,11 +44,11 @@ type lstmLayer struct {
 // NewLSTMEncoder adds an encoder of c.NLayers layers, c.DModel wide.
 func NewLSTMEncoder(b *Builder, prefix string, c Config) *LSTMEncoder {
 	d := c.DModel
-	e := &LSTMEncoder{dropout: c.Dropout, embedding: b.add(prefix+"embedding.weight", normal, 0, c.VocabSize, d)}
+	e := &LSTMEncoder{dropout: c.Dropout, embedding: b.Normal(prefix+"embedding.weight", c.VocabSize, d)}
 	bound := 1 / math.Sqrt(float64(d)) // nn.LSTM: U(±1/√H) for everything
 	for i := range c.NLayers {
 		add := func(name string, shape ...int) *tensor.Param {
-			return b.add(prefix+"lstm."+name+"_l"+strconv.Itoa(i), uniform, bound, shape...)
+			return b.Uniform(prefix+"lstm."+name+"_l"+strconv.Itoa(i), bound, shape...)
 		}
 		e.layers = append(e.layers, lstmLayer{add("weight_ih", 4*d, d), add("weight_hh", 4*d, d), add("bias_ih", 4*d), add("bias_hh", 4*d)})
 	}
@@ -60,7 +61,7 @@ func (e *LSTMEncoder) Forward(p *Pass, tokens *tensor.Ints) *tensor.Var {
 	x := p.Tape.Embedding(tokens, e.embedding, 1, nil)
 	for i, l := range e.layers {
 		if i > 0 {
-			x = p.drop(x, e.dropout)
+			x = p.Drop(x, e.dropout)
 		}
 		x = p.Tape.LSTM(x, l.wih, l.whh, l.bih, l.bhh)
 	}
@@ -70,14 +71,15 @@ func (e *LSTMEncoder) Forward(p *Pass, tokens *tensor.Ints) *tensor.Var {
 // RecurrentModel is an LSTM with a head that names a token at every position:
 // the lstm kind.
 type RecurrentModel struct {
+	c       Config
 	Encoder *LSTMEncoder
 	w, b    *tensor.Param // output_head [V, D], [V]
 }
 
 // NewRecurrentModel adds encoder.* and output_head.*.
 func NewRecurrentModel(b *Builder, prefix string, c Config) *RecurrentModel {
-	m := &RecurrentModel{Encoder: NewLSTMEncoder(b, prefix+"encoder.", c)}
-	m.w, m.b = b.linear(prefix+"output_head", c.VocabSize, c.DModel)
+	m := &RecurrentModel{c: c, Encoder: NewLSTMEncoder(b, prefix+"encoder.", c)}
+	m.w, m.b = b.Linear(prefix+"output_head", c.VocabSize, c.DModel)
 	return m
 }
 
@@ -86,4 +88,24 @@ func NewRecurrentModel(b *Builder, prefix string, c Config) *RecurrentModel {
 func (m *RecurrentModel) Forward(p *Pass, tokens *tensor.Ints) (encoded, logits *tensor.Var) {
 	encoded = m.Encoder.Forward(p, tokens)
 	return encoded, p.Tape.Linear(encoded, m.w, m.b, tensor.None)
+}
+
+// Record is Network's.
+func (m *RecurrentModel) Record(p *Pass, in Inputs) Outputs {
+	encoded, logits := m.Forward(p, in.Ints(Instruction))
+	return Outputs{Answer: logits, Features: encoded}
+}
+
+// Cost is Network's.
+func (m *RecurrentModel) Cost(spec Spec) Cost {
+	var n Tally
+	t, d := int64(spec.Len(Instruction, 0)), int64(m.c.DModel)
+	n.Floats += t * d
+	for range m.c.NLayers {
+		n.Linear(t, d, 4*d)
+		n.Linear(t, d, 4*d)
+		n.Floats += t * (8*d + 4*d)
+	}
+	m.c.name(&n, t)
+	return n.Cost()
 }

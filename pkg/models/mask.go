@@ -1,12 +1,12 @@
 package models
 
 // Targets writes to dst [N, T] the labels of which the model is to be judged,
-// and NoLabel elsewhere: where labels has it, and where tokens has the padding
-// that the model takes out. It is what a target is in every loss, measure and
-// report.
-func (c Config) Targets(dst, tokens, labels []int32) {
+// and NoLabel elsewhere: where labels has it, and where tokens has pad, the
+// padding that the model takes out; a negative one takes out nothing. It is what a
+// target is in every loss, measure and report.
+func Targets(dst, tokens, labels []int32, pad int) {
 	for i, y := range labels {
-		if c.PadToken >= 0 && int(tokens[i]) == c.PadToken {
+		if pad >= 0 && int(tokens[i]) == pad {
 			y = NoLabel
 		}
 		dst[i] = y

@@ -3,28 +3,24 @@ package models
 import (
 	"fmt"
 
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // Model is a network with its parameters. Programs made from it share them.
 type Model struct {
-	cfg Config
-	b   *Builder
+	opts Options // complete
+	b    *Builder
+	net  Network
 
-	// one of these, by kind
-	vla    *VLATransformer
-	policy *VisionPolicy
-	fusion *CrossModalTransformer
-	copier *CopyModel
-	lstm   *RecurrentModel
-
-	hint linearHead // distill_projection [HintDim, D], [HintDim]; only with HintDim
+	hintDim int
+	hint    linearHead // distill_projection [hintDim, D], [hintDim]; only with a hint
 }
 
-// New builds a model with zero parameters; Init or a file fills them. The
-// error joins every mistake in c, each a *ConfigError.
-func New(c Config) (*Model, error) {
-	m, err := declare(c)
+// New builds a model with zero parameters; Init or a file fills them. The error
+// is a *job.Error with every mistake in the options.
+func New(o Options) (*Model, error) {
+	m, err := declare(o)
 	if err != nil {
 		return nil, err
 	}
@@ -41,45 +37,40 @@ type Size struct {
 // Bytes is the memory of the model's weights.
 func (s Size) Bytes() int64 { return 4 * int64(s.Parameters) }
 
-// Count says what a model of c takes, without taking it: New allocates as much.
-func Count(c Config, spec Spec) (Size, error) {
-	if err := c.Validate(); err != nil {
-		return Size{}, err
-	}
-	table := c.MaxLen * c.DModel // of positions, which are no parameters
-	c.MaxLen = min(c.MaxLen, 2)
-	m, err := declare(c)
+// Count says what a model of o takes, without taking it: New allocates as much.
+func Count(o Options, spec Spec) (Size, error) {
+	m, err := declare(o)
 	if err != nil {
 		return Size{}, err
 	}
-	return Size{m.Params().Count() + table, m.Cost(spec)}, nil
+	return Size{m.Params().Count() + m.b.tables, m.Cost(spec)}, nil
+}
+
+// Validate returns nil, or a *job.Error with every mistake in the options of a
+// model that is to be built, with all of its sizes.
+func Validate(o Options) error {
+	k := &job.Checker{}
+	o.Check(k)
+	if w := o.Wants(); w.Has(Instruction) {
+		k.Within("model.vocab_size", w.Vocab(), 1, maxVocab)
+	}
+	return k.Err()
 }
 
 // declare is New without the parameters' memory.
-func declare(c Config) (*Model, error) {
-	if err := c.Validate(); err != nil {
+func declare(o Options) (*Model, error) {
+	o = o.Complete()
+	if err := Validate(o); err != nil {
 		return nil, err
 	}
-	c = c.withDefaults()
-	m := &Model{cfg: c, b: NewBuilder()}
+	m := &Model{opts: o, b: NewBuilder()}
 	var err error
-	switch c.Kind {
-	case VLA:
-		m.vla, err = NewVLATransformer(m.b, "", c)
-	case ViT:
-		m.policy = NewVisionPolicy(m.b, "", c)
-	case CrossModal:
-		m.fusion = NewCrossModalTransformer(m.b, "", c)
-	case Encoder:
-		m.copier, err = NewCopyModel(m.b, "", c)
-	case LSTM:
-		m.lstm = NewRecurrentModel(m.b, "", c)
-	}
-	if c.HintDim > 0 {
-		m.hint = newLinearHead(m.b, "distill_projection", c.HintDim, c.DModel)
-	}
-	if err != nil {
+	if m.net, err = o.Network(m.b); err != nil {
 		return nil, err
+	}
+	if t, ok := o.(Teachable); ok && t.Hint() > 0 {
+		m.hintDim = t.Hint()
+		m.hint = newLinearHead(m.b, "distill_projection", m.hintDim, t.FeatureDim())
 	}
 	return m, nil
 }
@@ -87,8 +78,17 @@ func declare(c Config) (*Model, error) {
 // Init sets every parameter to its first value; see Builder.Init.
 func (m *Model) Init(seed uint64) { m.b.Init(seed) }
 
-// Config returns what the model was made from.
-func (m *Model) Config() Config { return m.cfg }
+// Options returns what the model was made from, complete.
+func (m *Model) Options() Options { return m.opts }
+
+// Config returns what the model was made from, if its options are a Config;
+// of another kind, one that has the name, the vocabulary and the padding alone.
+func (m *Model) Config() Config {
+	if c, ok := m.opts.(Config); ok {
+		return c
+	}
+	return Config{Kind: m.opts.Name(), VocabSize: m.opts.Wants().Vocab(), PadToken: m.opts.Padding()}
+}
 
 // Close gives the parameters' memory back. The model, its parameters and its
 // programs, which are to be closed before it, must not be used any more.
@@ -100,7 +100,7 @@ func (m *Model) Params() *tensor.Params { return m.b.Params() }
 // Spec is the samples that the model takes, with tokens of that number for
 // every open length of tokens. Other open lengths stay 0.
 func (m *Model) Spec(tokens int) Spec {
-	s := m.cfg.Wants()
+	s := m.opts.Wants()
 	for i, f := range s {
 		if f.Type == Token && f.Shape[0] == 0 {
 			s[i].Shape[0] = tokens
@@ -111,7 +111,7 @@ func (m *Model) Spec(tokens int) Spec {
 
 // Accepts says why the model cannot take samples of s, or nil.
 func (m *Model) Accepts(s Spec) error {
-	wants := m.cfg.Wants()
+	wants := m.opts.Wants()
 	fits := len(wants) == len(s)
 	for _, w := range wants {
 		f := s.Find(w.Name)
@@ -132,7 +132,7 @@ func (m *Model) Accepts(s Spec) error {
 		fits = false // a label for each token
 	}
 	if !fits {
-		return fmt.Errorf("a model of kind %s takes samples of %s; these are of %s", m.cfg.Kind, m.cfg.Wants(), s)
+		return fmt.Errorf("a model of kind %s takes samples of %s; these are of %s", m.opts.Name(), m.opts.Wants(), s)
 	}
 	for _, w := range wants {
 		if n := s.Len(w.Name, 0); w.Max > 0 && n > w.Max {
@@ -164,9 +164,8 @@ type ProgramOptions struct {
 	Exits         bool   // record the outputs before the last; with Train they are always
 	Forward       bool   // there is no Backward: the same outputs in a part of the memory
 
-	ExitWeights []float64     // of the exits' losses in the one that Backward begins at; nil: 1 each
-	Distill     *Distillation // a teacher; nil: none
-	features    bool          // the pooled features are wanted too
+	Distill  *Distillation // a teacher; nil: none
+	features bool          // the pooled features are wanted too
 }
 
 // Program is a model recorded for batches of one size. It is not safe for
@@ -178,11 +177,11 @@ type Program struct {
 	spec  Spec
 	ids   []uint64
 
-	in      inputs
-	actions *tensor.Var   // the target, of a model that predicts actions
-	labels  *tensor.Ints  // the target, of a model that names tokens
-	visible *tensor.Bytes // [n, T] instruction tokens that are no padding; nil: all
+	in      Inputs
+	actions *tensor.Var  // the target, of a model that predicts actions
+	labels  *tensor.Ints // the target, of a model that names tokens
 	out     *tensor.Var
+	feature *tensor.Var    // [n, D] what a teacher's is compared with; nil: not wanted, or none
 	losses  []*tensor.Loss // means over different counts, added
 	pass    *Pass
 	end     tensor.Mark // behind the output, before the loss
@@ -194,12 +193,12 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	if err := m.Accepts(spec); err != nil {
 		return nil, err
 	}
-	own := "mse"
-	if m.cfg.namesTokens() {
-		own = "cross_entropy"
+	own := MSE
+	if m.opts.Answers() == Tokens {
+		own = CrossEntropy
 	}
 	if opt.Loss != "" && opt.Loss != own {
-		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.cfg.Kind, own)
+		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.opts.Name(), own)
 	}
 	t := tensor.NewTape(rt, m.Params())
 	if opt.Forward {
@@ -207,36 +206,27 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	}
 	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
 	p.in.record(t, n, spec, Input)
-	tokens := p.in.ints(Instruction)
-	if tokens != nil && m.cfg.PadToken >= 0 {
-		p.visible = t.Bytes(tokens.Shape...)
+	if tokens := p.in.Ints(Instruction); tokens != nil && m.opts.Padding() >= 0 {
+		p.in.visible = t.Bytes(tokens.Shape...)
 	}
-	var encoded *tensor.Var // [B, T, D] of the kinds that name tokens
-	switch {
-	case m.vla != nil:
-		p.out = m.vla.Forward(p.pass, p.in.floats(Images), tokens, p.visible)
-	case m.policy != nil:
-		p.out = m.policy.Forward(p.pass, p.in.floats(Images))
-	case m.fusion != nil:
-		p.out = m.fusion.Forward(p.pass, p.in.floats(VisionFeatures), p.in.floats(LanguageFeatures), nil)
-	case m.copier != nil:
-		encoded, p.out = m.copier.Forward(p.pass, tokens, tensor.Mask{Keys: p.visible})
-	case m.lstm != nil:
-		encoded, p.out = m.lstm.Forward(p.pass, tokens)
-	}
-	if encoded != nil && (opt.features || m.cfg.HintDim > 0) {
-		p.pass.feature = t.MeanPool(encoded, p.visible)
+	made := m.net.Record(p.pass, p.in)
+	p.out = made.Answer
+	switch f := made.Features; {
+	case f != nil && len(f.Shape) == 2:
+		p.feature = f
+	case f != nil && (opt.features || m.hintDim > 0):
+		p.feature = t.MeanPool(f, p.in.visible)
 	}
 	p.end = t.Mark()
 	t.Keep(p.out)
-	if p.pass.feature != nil {
-		t.Keep(p.pass.feature)
+	if p.feature != nil {
+		t.Keep(p.feature)
 	}
 	for _, e := range p.pass.exits {
 		t.Keep(e.Out)
 	}
 	p.in.record(t, n, spec, Target)
-	p.labels, p.actions = p.in.ints(Labels), p.in.floats(Actions)
+	p.labels, p.actions = p.in.Ints(Labels), p.in.Floats(Actions)
 	if err := p.recordLoss(rt, opt); err != nil {
 		if p.teacher != nil {
 			p.teacher.prog.Close()
@@ -259,20 +249,20 @@ func (p *Program) Load(b *Batch) error {
 			return fmt.Errorf("the teacher: %w", err)
 		}
 	}
-	if err := p.in.load(b, p.model.cfg.VocabSize); err != nil {
+	if err := p.in.load(b, p.model.opts.Wants().Vocab()); err != nil {
 		return err
 	}
-	if p.visible != nil {
-		PaddingMask(p.visible.Data, p.in.ints(Instruction).Data, p.model.cfg.PadToken)
+	if v := p.in.visible; v != nil {
+		PaddingMask(v.Data, p.in.Ints(Instruction).Data, p.model.opts.Padding())
 	}
 	if p.labels != nil {
-		p.model.cfg.Targets(p.labels.Data, b.Ints(Instruction), b.Ints(Labels))
+		Targets(p.labels.Data, b.Ints(Instruction), b.Ints(Labels), p.model.opts.Padding())
 	}
 	return nil
 }
 
 // Targets are the labels of the loaded batch, [n, T], NoLabel where there is no
-// target (see Config.Targets); nil where the model predicts actions.
+// target (see Targets); nil where the model predicts actions.
 func (p *Program) Targets() []int32 {
 	if p.labels == nil {
 		return nil
@@ -283,10 +273,10 @@ func (p *Program) Targets() []int32 {
 // Visible says which tokens of the loaded batch are no padding, [n, T]; nil:
 // all of them.
 func (p *Program) Visible() []uint8 {
-	if p.visible == nil {
+	if p.in.visible == nil {
 		return nil
 	}
-	return p.visible.Data
+	return p.in.visible.Data
 }
 
 // SetStep names the dropout's random numbers: those of the loaded batch's

@@ -10,9 +10,8 @@ type Pass struct {
 	Recompute     bool // do not keep the blocks' activations for backward
 	Exits         bool // record the outputs before the last, where the model has them
 
-	exits   []Exit
-	feature *tensor.Var // [B, D] what the last head sees of a sample, or its mean
-	kept    []keptAttention
+	exits []Exit
+	kept  []keptAttention
 }
 
 type keptAttention struct {
@@ -30,24 +29,24 @@ type LayerAttention struct {
 	Data    []float32 // the tape's: valid until the next Forward
 }
 
-// rate is a layer's dropout in this pass.
-func (p *Pass) rate(dropout float32) float32 {
+// Rate is a layer's dropout in this pass.
+func (p *Pass) Rate(dropout float32) float32 {
 	if p.Train {
 		return dropout
 	}
 	return 0
 }
 
-// drop records a dropout of its own, where there is one.
-func (p *Pass) drop(x *tensor.Var, dropout float32) *tensor.Var {
-	if r := p.rate(dropout); r > 0 {
+// Drop records a dropout of its own, where there is one.
+func (p *Pass) Drop(x *tensor.Var, dropout float32) *tensor.Var {
+	if r := p.Rate(dropout); r > 0 {
 		return p.Tape.Dropout(x, r)
 	}
 	return x
 }
 
-// block records one transformer block.
-func (p *Pass) block(record func()) {
+// Block records one block of a stack: what Recompute computes anew.
+func (p *Pass) Block(record func()) {
 	if p.Recompute {
 		p.Tape.Recompute(record)
 	} else {
@@ -55,7 +54,9 @@ func (p *Pass) block(record func()) {
 	}
 }
 
-func (p *Pass) keep(name string, heads int, out *tensor.Var) {
+// Keep keeps the weights of an attention of so many heads under the block's
+// name, where the pass is to keep them.
+func (p *Pass) Keep(name string, heads int, out *tensor.Var) {
 	if p.KeepAttention {
 		p.Tape.KeepWeights(out)
 		p.kept = append(p.kept, keptAttention{name, heads, out})

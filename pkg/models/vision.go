@@ -23,6 +23,7 @@ func vitKind() family {
 			}
 			c.checkBlocks(k, 1)
 		},
+		network: func(b *Builder, c Config) (Network, error) { return NewVisionPolicy(b, "", c), nil },
 	}
 }
 
@@ -73,9 +74,9 @@ func NewVisionTransformer(b *Builder, prefix string, c Config) *VisionTransforme
 	d, side := c.DModel, c.ImageSize/c.PatchSize
 	v := &VisionTransformer{dropout: c.Dropout}
 	c.Attention.lead = 1 // the class token
-	v.patchW, v.patchB = b.linear(prefix+"patch_embedding", d, c.Channels, c.PatchSize, c.PatchSize)
-	v.cls = b.add(prefix+"cls_token", normal, 0, 1, 1, d)
-	v.pos = b.add(prefix+"pos_embedding", normal, 0, 1, 1+side*side, d)
+	v.patchW, v.patchB = b.Linear(prefix+"patch_embedding", d, c.Channels, c.PatchSize, c.PatchSize)
+	v.cls = b.Normal(prefix+"cls_token", 1, 1, d)
+	v.pos = b.Normal(prefix+"pos_embedding", 1, 1+side*side, d)
 	v.blocks, v.exits = newStack(b, prefix, c, c.NLayers, func(at string) linearHead {
 		return newLinearHead(b, at+"action_head", c.ActionDim, d)
 	})
@@ -100,24 +101,42 @@ func (v *VisionTransformer) Sequence(p *Pass, images *tensor.Var) *tensor.Var {
 // embed records what the blocks see: images [B, C, S, S] → [B, 1+N, D].
 func (v *VisionTransformer) embed(p *Pass, images *tensor.Var) *tensor.Var {
 	x := p.Tape.PatchEmbed(images, v.patchW, v.patchB) // [B, N, D]
-	return p.drop(p.Tape.PrependToken(x, v.cls, v.pos), v.dropout)
+	return p.Drop(p.Tape.PrependToken(x, v.cls, v.pos), v.dropout)
 }
 
 // VisionPolicy is a vision encoder with a linear action head: the vit kind.
 type VisionPolicy struct {
+	c      Config
 	Vision VisionEncoder
 	w, b   *tensor.Param // action_head [A, D], [A]
 }
 
 // NewVisionPolicy adds vision_encoder.* and action_head.*.
 func NewVisionPolicy(b *Builder, prefix string, c Config) *VisionPolicy {
-	m := &VisionPolicy{Vision: newVision(b, prefix+"vision_encoder.", c, false)}
-	m.w, m.b = b.linear(prefix+"action_head", c.ActionDim, c.DModel)
+	m := &VisionPolicy{c: c, Vision: newVision(b, prefix+"vision_encoder.", c, false)}
+	m.w, m.b = b.Linear(prefix+"action_head", c.ActionDim, c.DModel)
 	return m
 }
 
 // Forward records the policy: images [B, C, S, S] → actions [B, A].
 func (m *VisionPolicy) Forward(p *Pass, images *tensor.Var) *tensor.Var {
-	p.feature = m.Vision.Forward(p, images)
-	return p.Tape.Linear(p.feature, m.w, m.b, tensor.None)
+	return m.forward(p, images).Answer
+}
+
+// Record is Network's.
+func (m *VisionPolicy) Record(p *Pass, in Inputs) Outputs { return m.forward(p, in.Floats(Images)) }
+
+func (m *VisionPolicy) forward(p *Pass, images *tensor.Var) Outputs {
+	x := m.Vision.Forward(p, images)
+	return Outputs{Answer: p.Tape.Linear(x, m.w, m.b, tensor.None), Features: x}
+}
+
+// Cost is Network's.
+func (m *VisionPolicy) Cost(Spec) Cost {
+	var n Tally
+	m.c.vision(&n, m.c.NLayers)
+	for range 1 + len(m.c.Exits) {
+		n.Linear(1, int64(m.c.DModel), int64(m.c.ActionDim))
+	}
+	return n.Cost()
 }

@@ -25,6 +25,7 @@ func vlaKind() family {
 			c.checkActions(k)
 			c.checkBlocks(k, 2) // halved between its encoders and the fusion
 		},
+		network: func(b *Builder, c Config) (Network, error) { return NewVLATransformer(b, "", c) },
 	}
 }
 
@@ -45,12 +46,14 @@ func crossModalKind() family {
 			c.checkActions(k)
 			c.checkBlocks(k, 1)
 		},
+		network: func(b *Builder, c Config) (Network, error) { return NewCrossModalTransformer(b, "", c), nil },
 	}
 }
 
 // CrossModalTransformer joins vision and language features and predicts
 // actions from their mean.
 type CrossModalTransformer struct {
+	c                    Config
 	visionW, visionB     *tensor.Param // vision_proj [D, Dv], [D]
 	languageW, languageB *tensor.Param // language_proj [D, Dl], [D]
 	types                *tensor.Param // modal_type_embedding.weight [2, D]: vision, language
@@ -63,10 +66,10 @@ type CrossModalTransformer struct {
 // for features of widths c.VisionDim and c.LanguageDim.
 func NewCrossModalTransformer(b *Builder, prefix string, c Config) *CrossModalTransformer {
 	c = c.withDefaults()
-	m := &CrossModalTransformer{}
-	m.visionW, m.visionB = b.linear(prefix+"vision_proj", c.DModel, c.VisionDim)
-	m.languageW, m.languageB = b.linear(prefix+"language_proj", c.DModel, c.LanguageDim)
-	m.types = b.add(prefix+"modal_type_embedding.weight", normal, 0, 2, c.DModel)
+	m := &CrossModalTransformer{c: c}
+	m.visionW, m.visionB = b.Linear(prefix+"vision_proj", c.DModel, c.VisionDim)
+	m.languageW, m.languageB = b.Linear(prefix+"language_proj", c.DModel, c.LanguageDim)
+	m.types = b.Normal(prefix+"modal_type_embedding.weight", 2, c.DModel)
 	m.blocks, m.exits = newStack(b, prefix, c, c.NLayers, func(at string) actionHead { return newActionHead(b, at, c) })
 	m.head = newActionHead(b, prefix, c)
 	return m
@@ -76,6 +79,12 @@ func NewCrossModalTransformer(b *Builder, prefix string, c Config) *CrossModalTr
 // actions [B, A]. visible [B, T] marks the language tokens that count, nil
 // all; hidden ones are neither attended to nor part of the mean.
 func (m *CrossModalTransformer) Forward(p *Pass, vision, language *tensor.Var, visible *tensor.Bytes) *tensor.Var {
+	actions, _ := m.forward(p, vision, language, visible)
+	return actions
+}
+
+// forward is Forward, and the mean [B, D] that the head sees.
+func (m *CrossModalTransformer) forward(p *Pass, vision, language *tensor.Var, visible *tensor.Bytes) (actions, mean *tensor.Var) {
 	t := p.Tape
 	v := t.AddRow(t.Linear(vision, m.visionW, m.visionB, tensor.None), m.types, 0)
 	l := t.AddRow(t.Linear(language, m.languageW, m.languageB, tensor.None), m.types, 1)
@@ -88,13 +97,28 @@ func (m *CrossModalTransformer) Forward(p *Pass, vision, language *tensor.Var, v
 		_, actions := h.Forward(p, x, keys)
 		return actions
 	})
-	var actions *tensor.Var
-	p.feature, actions = m.head.Forward(p, x, keys)
-	return actions
+	mean, actions = m.head.Forward(p, x, keys)
+	return actions, mean
+}
+
+// Record is Network's, for given features.
+func (m *CrossModalTransformer) Record(p *Pass, in Inputs) Outputs {
+	actions, mean := m.forward(p, in.Floats(VisionFeatures), in.Floats(LanguageFeatures), nil)
+	return Outputs{Answer: actions, Features: mean}
+}
+
+// Cost is Network's.
+func (m *CrossModalTransformer) Cost(spec Spec) Cost {
+	var n Tally
+	tv, tl, dv, dl, d := int64(spec.Len(VisionFeatures, 0)), int64(spec.Len(LanguageFeatures, 0)), int64(m.c.VisionDim), int64(m.c.LanguageDim), int64(m.c.DModel)
+	n.First += tv*dv*d + tl*dl*d
+	m.c.fuse(&n, m.c.NLayers, tv, tl, dv, dl, 0)
+	return n.Cost()
 }
 
 // VLATransformer is the whole model; the package comment draws it.
 type VLATransformer struct {
+	c        Config
 	Vision   VisionEncoder
 	patches  bool // the fusion sees the whole sequence of the image, not its vector alone
 	Language *TransformerEncoder
@@ -104,6 +128,7 @@ type VLATransformer struct {
 // NewVLATransformer adds vision_encoder.*, language_encoder.* and
 // cross_modal_fusion.*, each of c.NLayers/2 blocks.
 func NewVLATransformer(b *Builder, prefix string, c Config) (*VLATransformer, error) {
+	whole := c.withDefaults()
 	c.NLayers /= 2
 	c.VisionDim, c.LanguageDim = c.DModel, c.DModel
 	patches := c.VisionTokens == TokensPatch
@@ -113,12 +138,21 @@ func NewVLATransformer(b *Builder, prefix string, c Config) (*VLATransformer, er
 		return nil, err
 	}
 	c.Attention.lead = 1 // the image
-	return &VLATransformer{v, patches, l, NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)}, nil
+	return &VLATransformer{whole, v, patches, l, NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)}, nil
 }
 
 // Forward records the model: images [B, C, S, S], tokens [B, T] → actions
 // [B, A]. visible [B, T] marks the tokens that are not padding, nil all.
 func (m *VLATransformer) Forward(p *Pass, images *tensor.Var, tokens *tensor.Ints, visible *tensor.Bytes) *tensor.Var {
+	return m.forward(p, images, tokens, visible).Answer
+}
+
+// Record is Network's.
+func (m *VLATransformer) Record(p *Pass, in Inputs) Outputs {
+	return m.forward(p, in.Floats(Images), in.Ints(Instruction), in.Visible())
+}
+
+func (m *VLATransformer) forward(p *Pass, images *tensor.Var, tokens *tensor.Ints, visible *tensor.Bytes) Outputs {
 	var vision *tensor.Var // [B, 1, D], or [B, 1+N, D]
 	if m.patches {
 		vision = m.Vision.Sequence(p, images)
@@ -127,5 +161,23 @@ func (m *VLATransformer) Forward(p *Pass, images *tensor.Var, tokens *tensor.Int
 		vision = p.Tape.Reshape(cls, cls.Shape[0], 1, cls.Shape[1])
 	}
 	language := m.Language.Forward(p, tokens, tensor.Mask{Keys: visible})
-	return m.Fusion.Forward(p, vision, language, visible)
+	actions, mean := m.Fusion.forward(p, vision, language, visible)
+	return Outputs{Answer: actions, Features: mean}
+}
+
+// Cost is Network's.
+func (m *VLATransformer) Cost(spec Spec) Cost {
+	var n Tally
+	c, part, d, t := m.c, m.c.NLayers/2, int64(m.c.DModel), int64(spec.Len(Instruction, 0))
+	tv := c.vision(&n, part)
+	if !m.patches {
+		tv = 1
+	}
+	n.Floats += 2 * t * d
+	c.stack(&n, part, t, 0)
+	c.fuse(&n, part, tv, t, d, d, 1)
+	for range c.Exits {
+		c.act(&n)
+	}
+	return n.Cost()
 }

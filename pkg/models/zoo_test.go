@@ -30,7 +30,7 @@ func program(t *testing.T, m *Model, n int, s Spec, opt ProgramOptions) *Program
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	if err := p.Load(batchOf(n, s, m.cfg.VocabSize)); err != nil {
+	if err := p.Load(batchOf(n, s, m.opts.Wants().Vocab())); err != nil {
 		t.Fatal(err)
 	}
 	m.Params().BindGrads(make([]float32, m.Params().Len()))
@@ -79,16 +79,18 @@ func TestVariantsLearn(t *testing.T) {
 // The loss with exits is the sum of the losses that each exit has by itself,
 // and stages of Forward give the outputs of one Forward.
 func TestExits(t *testing.T) {
-	m := build(t, variants["exits"])
+	c := variants["exits"]
+	c.ExitWeights = []float64{0.5, 2}
+	m := build(t, c)
 	s := m.Spec(5)
-	all := program(t, m, 3, s, ProgramOptions{Train: true, ExitWeights: []float64{0.5, 2}})
+	all := program(t, m, 3, s, ProgramOptions{Train: true})
 	all.SetStep(1, 0, false)
 	total := all.Forward()
 	if n := len(all.Exits()); n != 2 || all.Exits()[0].Layer != 1 || all.Exits()[1].Layer != 2 {
 		t.Fatalf("exits %+v", all.Exits())
 	}
 	mse := func(out []float32) (sum float64) {
-		b := batchOf(3, s, m.cfg.VocabSize)
+		b := batchOf(3, s, m.opts.Wants().Vocab())
 		for i, x := range out {
 			sum += math.Pow(float64(x-b.Floats(Actions)[i]), 2)
 		}
@@ -119,10 +121,9 @@ func TestExits(t *testing.T) {
 	if len(plain.Exits()) != 0 || !slices.Equal(plain.Output().Data, outs[2]) {
 		t.Error("a program without exits has some, or another output")
 	}
-	rt := tensor.NewRuntime(1)
-	defer rt.Close()
-	if _, err := m.Program(rt, 3, s, ProgramOptions{Train: true, ExitWeights: []float64{1}}); err == nil {
-		t.Error("one weight for two exits is taken")
+	c.ExitWeights = []float64{1}
+	if _, err := New(c); mistake(err, "exit_weights") == nil {
+		t.Errorf("one weight for two exits: %v", err)
 	}
 }
 

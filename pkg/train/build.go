@@ -19,22 +19,21 @@ import (
 
 // ModelConfig is the job's model in the models' own terms. A vocabulary size
 // that the job leaves open is the data's.
-func ModelConfig(j *job.Job, meta data.Meta) models.Config {
-	c := Sized(j.Model, meta)
+func ModelConfig(j *job.Job, meta data.Meta) models.Options {
+	o := Sized(j.Model, meta)
 	if d := j.Distill; d.Features > 0 && d.Model != nil {
-		c.HintDim = d.Model.Options.(models.Config).DModel
+		student, ok := o.(models.Teachable)
+		if teacher, too := d.Model.Options.(models.Teachable); ok && too {
+			o = student.WithHint(teacher.FeatureDim())
+		}
 	}
-	return c
+	return o
 }
 
 // Sized is a model's options with a vocabulary of the data's size where they
 // leave it open.
-func Sized(m job.Model, meta data.Meta) models.Config {
-	c := m.Options.(models.Config)
-	if c.VocabSize == 0 {
-		c.VocabSize = meta.VocabSize
-	}
-	return c
+func Sized(m job.Model, meta data.Meta) models.Options {
+	return m.Options.(models.Options).Sized(meta.VocabSize)
 }
 
 // Build returns the job's model, with zero weights, and its training options. A
@@ -50,8 +49,8 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 			return nil, Options{}, err
 		}
 	}
-	if meta.VocabSize > c.VocabSize && meta.Spec.Has(models.Instruction) {
-		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d (leave it out to take the data's %d)", c.VocabSize, meta.VocabSize-1, meta.VocabSize)
+	if words := c.Wants().Vocab(); meta.VocabSize > words && meta.Spec.Has(models.Instruction) {
+		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d (leave it out to take the data's %d)", words, meta.VocabSize-1, meta.VocabSize)
 	}
 	model, err := models.New(c)
 	if err != nil {
@@ -72,7 +71,6 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if o.Updates, err = planUpdates(model.Params(), j.Optimizer); err != nil {
 		return nil, Options{}, err
 	}
-	o.ExitWeights = c.ExitWeights
 	return model, o, nil
 }
 

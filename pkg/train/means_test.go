@@ -99,7 +99,7 @@ func (c *meansCase) options(t *testing.T, part string, micro int) (*models.Model
 	cfg := c.student
 	opt := Options{Spec: c.spec, Global: meansGlobal, Micro: micro, Adam: tensor.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, Schedule: LRSchedule{}, BucketBytes: 2048}
 	if part == "exits" || part == "all" {
-		cfg.Exits, opt.ExitWeights = []int{1}, []float64{meansExit}
+		cfg.Exits, cfg.ExitWeights = []int{1}, []float64{meansExit}
 	}
 	if part != "task" && part != "exits" {
 		opt.Distill = &models.Distillation{Teacher: c.model(t, "teacher", c.teacher), Alpha: meansAlpha, Temperature: 2}

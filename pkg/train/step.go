@@ -29,7 +29,6 @@ type Options struct {
 	BucketBytes int
 	Recompute   bool                 // see models.ProgramOptions
 	Updates     []update             // runs of the slab with settings of their own; nil: one run
-	ExitWeights []float64            // of the exits' losses
 	Distill     *models.Distillation // a teacher, where there is one
 	SkipBad     bool                 // a step whose loss or gradient is not finite is passed over, not an error
 	// Samples names the samples of a micro-batch, for messages: by their numbers
@@ -98,7 +97,7 @@ type writing struct {
 // NewTrainer returns a trainer for model, which must hold its first weights,
 // at step 0 with zero moments. phase is told what the trainer is doing.
 func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func(step uint64, phase string)) (*Trainer, error) {
-	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Loss: opt.Loss, Train: true, Recompute: opt.Recompute, ExitWeights: opt.ExitWeights, Distill: opt.Distill})
+	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Loss: opt.Loss, Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
 	if err != nil {
 		return nil, err
 	}
