@@ -24,6 +24,9 @@ func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
 		return Need{}, err
 	}
 	n := Need{Parameters: s.Parameters, Weights: s.Bytes(), Worker: 4 * s.Bytes()}
+	if w := int64(j.Cluster.Workers); j.Cluster.Optimizer == "sharded" && w > 4 { // two shards of both moments, and as much for those of the step in progress
+		n.Worker = 2*s.Bytes() + 8*s.Bytes()/w
+	}
 	if !j.Model.Recompute {
 		act, micro := s.Cost.ActivationBytes, int64(j.Batch.Micro)
 		if act < 0 || act > (math.MaxInt64-n.Worker)/max(micro, 1) { // beyond what can be counted

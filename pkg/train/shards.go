@@ -74,6 +74,10 @@ type origin struct {
 	File *cluster.Blob
 }
 
+// leastSharded is the smallest world that shares out anything: in one of two a
+// shard and its buddy copy are all there is, and each updates it in place.
+const leastSharded = 3
+
 // grain is what shards are cut at, in elements: a cache line.
 const grain = 16
 
@@ -395,6 +399,19 @@ func sumOf(x []float32, l []fragment) (sum uint32) {
 		sum = sum*31 + checksum(x[f.Lo:f.Hi])
 	}
 	return sum
+}
+
+// whole is the slab. Where slabs of gradients serve as memory for shards too, the
+// gaps between its tensors are not zero in them, and are left out.
+func (t *Trainer) whole() []allreduce.Range {
+	if t.shards == nil {
+		return []allreduce.Range{{Hi: t.params.Len()}}
+	}
+	var l []allreduce.Range
+	for _, f := range t.shards.slab(allreduce.Range{Hi: t.shards.total}) {
+		l = append(l, f.Range)
+	}
+	return l
 }
 
 // littleEndian are the bytes of x.

@@ -484,7 +484,7 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	if c := t.opt.ClipNorm; c > 0 { // as torch.nn.utils.clip_grad_norm_
 		scale = float32(min(c/(res.GradNorm+1e-6), 1))
 	}
-	if t.shards != nil {
+	if t.shards != nil && t.shards.world >= leastSharded {
 		t.update(g, h, scale)
 		t.phase(t.step, "gather")
 		return t.gather(ctx, ring, res, mean)
@@ -492,10 +492,15 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.void = true // should it panic
-	t.adam(allreduce.Range{Hi: t.params.Len()}, t.params.Values(), g, t.m, t.v, h, scale)
+	for _, r := range t.whole() {
+		t.adam(r, t.params.Values()[r.Lo:r.Hi], g[r.Lo:r.Hi], t.m[r.Lo:r.Hi], t.v[r.Lo:r.Hi], h, scale)
+	}
 	t.void = false
 	t.forget()
 	t.step++
+	if t.shards != nil { // it updates all there is, and so do the others
+		t.shards.restored(t.step)
+	}
 	return nil
 }
 
