@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Agent is a worker's side of the control plane: it joins and carries messages.
-// It decides nothing; a Node does.
+// Agent is a worker's place on the bus: it joins a job and carries messages. It
+// decides nothing; a Node does. Its methods may be called from any goroutine.
 type Agent struct {
 	bus   Bus
 	job   string
 	id    string
 	inbox chan NodeEvent
-	done  chan struct{}
+	done  chan struct{} // closed by Close
 	unsub func() error
 }
 
 // JoinJob asks the coordinator of job for membership, again and again until it
-// answers or ctx ends. A refusal is an *RefusedError. On success the agent
-// listens until Close.
+// answers or ctx ends. A refusal is a *RefusedError, and ErrNoResponder is in the
+// error where no coordinator was there. On success the agent listens until Close.
 func JoinJob(ctx context.Context, bus Bus, job string, j Join) (*Agent, *Welcome, error) {
 	if err := ValidID(j.Worker); err != nil {
 		return nil, nil, err
@@ -28,7 +28,7 @@ func JoinJob(ctx context.Context, bus Bus, job string, j Join) (*Agent, *Welcome
 	a := &Agent{bus: bus, job: job, id: j.Worker, inbox: make(chan NodeEvent, 256), done: make(chan struct{})}
 	var err error
 	a.unsub, err = bus.Subscribe(workerSubject(job, j.Worker), func(data []byte, reply func([]byte) error) {
-		if reply != nil { // the coordinator looks whether anybody is here
+		if reply != nil { // a prober's question: is anybody here?
 			reply(nil)
 			return
 		}
@@ -53,6 +53,7 @@ func JoinJob(ctx context.Context, bus Bus, job string, j Join) (*Agent, *Welcome
 	return a, w, nil
 }
 
+// join asks until there is an answer, and says in the end why there was none.
 func (a *Agent) join(ctx context.Context, j Join) (*Welcome, error) {
 	var last error
 	for {
@@ -69,7 +70,7 @@ func (a *Agent) join(ctx context.Context, j Join) (*Welcome, error) {
 		case <-ctx.Done():
 			wait.Stop()
 			if errors.Is(last, ErrNoResponder) {
-				return nil, fmt.Errorf("no coordinator of a job named %q answers on this server: is it running, and is --job right? (%w)", a.job, last)
+				return nil, noCoordinator(a.job, "--job", last)
 			}
 			return nil, fmt.Errorf("joining job %q: %w", a.job, last)
 		case <-wait.C:
@@ -77,7 +78,7 @@ func (a *Agent) join(ctx context.Context, j Join) (*Welcome, error) {
 	}
 }
 
-// Join asks once.
+// Join asks once, for two seconds at most. A refusal is a *RefusedError.
 func (a *Agent) Join(ctx context.Context, j Join) (*Welcome, error) {
 	try, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -99,10 +100,12 @@ func (a *Agent) Join(ctx context.Context, j Join) (*Welcome, error) {
 	return w, nil
 }
 
-// Tell sends a message to the coordinator.
+// Tell sends a message to the coordinator. Nobody acknowledges it: an error says
+// that it did not leave, and without one it may be lost on its way.
 func (a *Agent) Tell(msg Message) error { return a.bus.Publish(CoordinatorSubject(a.job), Encode(msg)) }
 
-// Inbox yields the coordinator's messages in order.
+// Inbox yields the coordinator's messages in their order. Whoever does not read it
+// holds up the bus.
 func (a *Agent) Inbox() <-chan NodeEvent { return a.inbox }
 
 // Close stops listening. It does not tell the coordinator.
@@ -111,12 +114,17 @@ func (a *Agent) Close() {
 	close(a.done)
 }
 
-// AskJob puts a question or an order to the coordinator of job and returns the
-// job's status as JSON.
+func noCoordinator(job, name string, err error) error {
+	return fmt.Errorf("no coordinator of a job named %q answers on this server: is it running, and is %s right? (%w)", job, name, err)
+}
+
+// AskJob puts a question or an order to the coordinator of job, and returns the
+// job's status as JSON. ErrNoResponder is in the error where no coordinator is
+// there. An order is taken, but not carried out yet, when AskJob returns.
 func AskJob(ctx context.Context, bus Bus, job string, q Ask) ([]byte, error) {
 	data, err := bus.Request(ctx, CoordinatorSubject(job), Encode(&q))
 	if errors.Is(err, ErrNoResponder) {
-		return nil, fmt.Errorf("no coordinator of a job named %q answers on this server: is it running, and is the name right? (%w)", job, err)
+		return nil, noCoordinator(job, "the name", err)
 	}
 	if err != nil {
 		return nil, err

@@ -1,9 +1,9 @@
 package cluster
 
-// Bounds splits micro-batches 0..micro-1 over world ranks in contiguous runs
+// evenBounds splits micro-batches 0..micro-1 over world ranks in contiguous runs
 // whose lengths differ by at most one, the longer ones first: rank r owns
-// [b[r], b[r+1]). A rank owns none where there are more ranks than
-// micro-batches. Contiguity is what lets the ring fold them in the job's order.
+// [b[r], b[r+1]). Where there are more ranks than micro-batches the last ones own
+// none. The runs are contiguous so that the ring can fold in the job's order.
 func evenBounds(micro, world int) []int {
 	w := make([]float64, world)
 	for r := range w {
@@ -12,7 +12,7 @@ func evenBounds(micro, world int) []int {
 	return weightedBounds(micro, w)
 }
 
-// Shares splits micro-batches as Bounds does, in proportion to weights, which
+// weightedBounds splits micro-batches as evenBounds does, in proportion to weights, which
 // are speeds: rank r gets its share rounded down, and the ranks with the
 // largest remainders, earlier ones first, get one more. A weight of 0 gets
 // none; not all may be 0.
@@ -47,13 +47,14 @@ func weightedBounds(micro int, weights []float64) []int {
 	return b
 }
 
-// Place is one rank's of a plan.
+// place is a rank in a generation: who has it, and the micro-batches [Lo, Hi) of the
+// generation's first step.
 type place struct {
 	Worker string
-	Lo, Hi int // micro-batches of the first step
+	Lo, Hi int
 }
 
-// Order ranks the members of a new generation. old are the places of the one
+// arrange ranks the members of a new generation. old are the places of the one
 // before that had micro-batches, in rank order; fresh are members without a
 // place, the most welcome first. Survivors keep their order and, for the step
 // in progress, their micro-batches. A newcomer takes a lost member's place and

@@ -9,6 +9,8 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 )
 
+// What others say is bounded by what a job can be, so that a forged or broken
+// message is dropped at the entrance instead of being believed.
 const (
 	// maxGeneration bounds the first generation that is heard of: a new one each
 	// millisecond, for 34 years.
@@ -19,9 +21,9 @@ const (
 	maxPieces = 16
 	// maxSums bounds the checksums of an offer, and maxSum the bytes of one.
 	maxSums, maxSum = 8, 64
-	// maxTargets of a step: whole numbers up to it are float64.
+	// maxTargets bounds the targets of a step: whole numbers up to it are float64.
 	maxTargets = 1 << 53
-	// maxSeconds of a part of a step.
+	// maxSeconds bounds the time of a part of a step: 30 years.
 	maxSeconds = 1e9
 	// maxWords bounds the texts of others that are passed on, in bytes.
 	maxWords = 2000
@@ -29,8 +31,8 @@ const (
 	maxExcerpt = 200
 )
 
-// check says what in a member's message no worker of this job can mean:
-// numbers beyond the job's, which would be believed, summed or allocated.
+// check is what in a member's message no worker of this job can mean: numbers
+// beyond the job's, which would be believed, summed or allocated.
 func (m *machine) check(msg fromWorker) error {
 	step := uint64(0)
 	switch e := msg.(type) {
@@ -64,6 +66,8 @@ func (m *machine) check(msg fromWorker) error {
 	return nil
 }
 
+// checkReport looks at the numbers of a report. Comparisons are made so that NaN
+// fails them.
 func (m *machine) checkReport(e *Report) error {
 	if e.World < 1 || e.World > limits.Workers || e.Rank < 0 || e.Rank >= e.World {
 		return fmt.Errorf("rank %d of %d", e.Rank, e.World)
@@ -89,8 +93,8 @@ func (m *machine) checkReport(e *Report) error {
 	return nil
 }
 
-// check says whether an offer is of one part of a checkpoint; whether the parts
-// fit is seen when all are there.
+// check says whether an offer is of one part of a checkpoint. Whether the parts fit
+// together, their owner sees when all are there.
 func (e *Offer) check() error {
 	if e.Parts < 1 || e.Parts > limits.Workers || e.Part < 0 || e.Part >= e.Parts {
 		return fmt.Errorf("part %d of %d", e.Part, e.Parts)
@@ -109,9 +113,9 @@ func (e *Offer) check() error {
 	return nil
 }
 
-// reachable says whether a job whose newest known generation is known, 0 for
-// none, can be in generation g. Who follows, or adopts, one that it cannot be in
-// is lost to the job, or locks it out for ever.
+// reachable says whether a job whose newest known generation is known, 0 for none,
+// can be in generation g. A worker that followed an impossible one would be lost to
+// the job, and a coordinator that adopted it would lock the job out for ever.
 func reachable(known, g uint64) bool {
 	if known == 0 {
 		return g <= maxGeneration
@@ -119,8 +123,8 @@ func reachable(known, g uint64) bool {
 	return g <= known || g-known <= maxLeap
 }
 
-// check says whether a seat is a place in this job, whose newest known
-// generation is known.
+// check is why a seat cannot be a place in this job, whose newest known generation
+// is known; nil: it can.
 func (s *Seat) check(cfg *Config, known uint64) error {
 	if !reachable(known, s.Generation) {
 		return fmt.Errorf("generation %d, and the newest known is %d", s.Generation, known)
@@ -155,8 +159,8 @@ func (s *Seat) check(cfg *Config, known uint64) error {
 	return nil
 }
 
-// sound says whether an assignment can be carried out at all, whoever it is
-// from: a worker must not fall over one that is not.
+// sound says whether an assignment can be carried out at all. A worker must not
+// fall over one that cannot, whoever sent it.
 func (a *Assign) sound() bool {
 	world := len(a.Group.Members)
 	for _, b := range [][]int{a.First, a.Group.Micro} {
@@ -168,5 +172,6 @@ func (a *Assign) sound() bool {
 		return false
 	}
 	bad := func(id string) bool { return ValidID(id) != nil }
-	return a.soundHosts() && a.Group.Rank >= 0 && a.Group.Rank < world && !slices.ContainsFunc(a.Group.Members, bad) && !slices.ContainsFunc(a.Sources, bad)
+	return a.soundHosts() && a.Group.Rank >= 0 && a.Group.Rank < world &&
+		!slices.ContainsFunc(a.Group.Members, bad) && !slices.ContainsFunc(a.Sources, bad)
 }

@@ -85,8 +85,8 @@ func (m *machine) refused(e saved) {
 		return
 	}
 	if m.saves.last.failed(m.at) && m.cfg.StoreWait > 0 {
-		m.warn("the state after step %d stays in the workers' memory for up to %v until it can be stored; Ctrl-C, SIGTERM or coordinator stop end the wait",
-			e.Step, m.cfg.StoreWait)
+		const end = "Ctrl-C, SIGTERM or coordinator stop end the wait"
+		m.warn("the state after step %d stays in the workers' memory for up to %v until it can be stored; %s", e.Step, m.cfg.StoreWait, end)
 	}
 	for _, w := range m.holders() {
 		w.nagged = m.at // nag asks for the parts again

@@ -2,21 +2,21 @@ package cluster
 
 import "time"
 
-// Clock is the time of one that waits for others, without its own pauses: how
-// long it has listened, not how long ago it listened last. A process that was
-// stopped, a machine that was suspended, a write that blocked: in such a pause
-// it heard nobody, and nobody is to blame. Deadlines go by this clock.
+// clock is the time of a process that waits for others, without its own pauses.
+// In a pause (the process was stopped, the machine suspended, a write blocked) it
+// heard nothing, which is no sign that others were silent. Deadlines go by this
+// clock: by how long it has listened, not by how long ago it listened last.
 //
 //	wall    ──┬─┬─┬─┬────────── stopped ──────────┬─┬─┬──
-//	clock   ──┬─┬─┬─┬─┬─┬─┬──  one of at most Most, however long the pause
+//	clock   ──┬─┬─┬─┬─┬─┬─┬──  of a pause, however long, only most counts
 type clock struct {
 	now, wall time.Time
 	most      time.Duration
 	held      time.Duration
 }
 
-// NewClock returns a clock that begins at now. It is to be read more often than
-// every most; of a longer time between two readings only most counts.
+// newClock returns a clock that begins at now. It is to be read more often than
+// every most: of a longer time between two readings only most counts.
 func newClock(now time.Time, most time.Duration) *clock {
 	return &clock{now: now, wall: now, most: most}
 }

@@ -143,7 +143,8 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	defer hands.end(leave)
 	probes := newProber(c, cfg.Deadline)
 	defer probes.stop()
-	s := service{c: c, m: newMachine(cfg, time.Now()), clock: newClock(time.Now(), 2*tickPeriod(cfg.Deadline)), hands: hands, probes: probes}
+	now := time.Now()
+	s := service{c: c, m: newMachine(cfg, now), clock: newClock(now, 2*tickPeriod(cfg.Deadline)), hands: hands, probes: probes}
 	return s.run(ctx, cfg)
 }
 

@@ -148,7 +148,8 @@ func TestAskJob(t *testing.T) {
 			t.Errorf("%+v: %v", q, err)
 		}
 	}
-	if b, err := AskJob(t.Context(), bus, "job", Ask{What: "scale", Workers: 3}); err != nil || string(b) != `{"members":1,"phase":"forming"}` || scaled != 3 {
+	b, err := AskJob(t.Context(), bus, "job", Ask{What: "scale", Workers: 3})
+	if err != nil || string(b) != `{"members":1,"phase":"forming"}` || scaled != 3 {
 		t.Errorf("scale: %s, %v, scaled to %d", b, err, scaled)
 	}
 	if _, err := AskJob(t.Context(), bus, "job", Ask{What: "stop"}); err != nil {

@@ -50,7 +50,8 @@ func (m *machine) expel() {
 			return
 		}
 		const cure = "look for bad memory or a bad processor in its machine"
-		why := fmt.Sprintf("it has diverged %d times in this run (cluster.max_divergences), and is not taken back: %s", m.trust.strikes[id], cure)
+		why := fmt.Sprintf("it has diverged %d times in this run (cluster.max_divergences), and is not taken back: %s",
+			m.trust.strikes[id], cure)
 		w := m.roster.members[id]
 		m.trust.ban(id, why, w)
 		if w != nil {

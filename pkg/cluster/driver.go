@@ -5,30 +5,33 @@ import (
 	"time"
 )
 
-// Work is what a worker does where its Node says so. A Driver says when.
+// Work is what a worker does. Its Node decides what, and a Driver says when.
 type Work interface {
-	// Do carries out what takes time. It returns the event that answers the
-	// task, nil for none. Do has a goroutine to itself, and no two of them
-	// run at once, so what only Do touches needs no lock. It returns when it can
-	// once ctx has ended: after a forward and backward pass, say, which cannot be
-	// interrupted.
+	// Do carries out what takes time, and returns the event that answers it, nil
+	// for none. Do has a goroutine to itself, and no two of them run at once, so
+	// what only Do touches needs no lock. Once ctx has ended it returns as soon as
+	// it can: after a forward and backward pass, say, which cannot be interrupted.
+	// Its event does not count then.
 	Do(ctx context.Context, task Task) NodeEvent
-	// Act carries out any other action but Exit. It must not block: heartbeats
-	// would stop. ctx ends with the worker.
+
+	// Act carries out any other action but Exit, on the driver's goroutine. It must
+	// not block: heartbeats would stop. ctx ends with the worker.
 	Act(ctx context.Context, action NodeAction)
+
 	// Look is asked at every tick what the step loop is doing, in words for
 	// heartbeats, and for an event that time has brought, nil for none.
 	Look() (words string, ev NodeEvent)
-	// Know is told after every event what others than the driver ask for: the
-	// commits that the coordinator may not have heard of, which must not be
-	// changed, and for how long the coordinator has said nothing.
+
+	// Know hears after every event what others than the driver ask for: the commits
+	// that the coordinator may not have heard of, which must not be changed, and for
+	// how long the coordinator has said nothing.
 	Know(reports []*Report, silence time.Duration)
 }
 
-// Driver steps a worker's Node with messages, ticks and what its Work says, and
-// has the Node's actions carried out. It decides nothing and waits for nothing:
-// whatever the Work is busy with, and for however long, heartbeats go on and the
-// coordinator is answered.
+// Driver passes messages, ticks and what its Work says to a worker's Node, and has
+// the Node's actions carried out. It decides nothing and waits for nothing: whatever
+// the Work is busy with, and for however long, heartbeats go on and the coordinator
+// is answered.
 type Driver struct {
 	node   *Node
 	inbox  <-chan NodeEvent
@@ -47,8 +50,9 @@ func NewDriver(node *Node, inbox <-chan NodeEvent, work Work) *Driver {
 	return &Driver{node: node, inbox: inbox, work: work, events: make(chan NodeEvent, 16), left: make(chan struct{})}
 }
 
-// Say passes an event to the node. It waits until the driver takes it, so that
-// no commit is lost, or has left. It may be called from any goroutine but the driver's.
+// Say passes an event to the node. It waits until the driver takes the event, so
+// that no commit is lost, or has left. It may be called from any goroutine but the
+// driver's: Act, Look and Know would wait for themselves.
 func (d *Driver) Say(ev NodeEvent) {
 	select {
 	case d.events <- ev:
@@ -56,8 +60,9 @@ func (d *Driver) Say(ev NodeEvent) {
 	}
 }
 
-// Run prepares the job of welcome and then does what the node says, until the
-// node says Exit, which it returns once nothing runs any more. The end of ctx asks the node to depart.
+// Run prepares the job of welcome, and then does what the node says until the node
+// says Exit. It returns that once nothing runs any more. The end of ctx asks the
+// node to depart.
 func (d *Driver) Run(ctx context.Context, welcome *Welcome) Exit {
 	defer close(d.left)
 	ctx, stop := context.WithCancel(ctx)
@@ -87,8 +92,8 @@ func (d *Driver) Run(ctx context.Context, welcome *Welcome) Exit {
 		case ev = <-d.inbox:
 		case ev = <-d.events:
 		case <-ticker.C:
-			// what came while this process was held up comes before the time
-			// that has passed: else its own sleep would be the coordinator's silence
+			// What came while this process was held up is handled before the time
+			// that has passed: else its own sleep would be the coordinator's silence.
 			for range len(d.inbox) + len(d.events) {
 				select {
 				case ev = <-d.inbox:
@@ -135,8 +140,8 @@ func (d *Driver) step(ctx context.Context, clock *clock, ev NodeEvent) (Exit, bo
 	return Exit{}, false
 }
 
-// leave waits for the task that runs, which has been told to end. What it says
-// on its way is of no interest any more.
+// leave cancels the task that runs and waits for its end. What it says on its way
+// does not count any more.
 func (d *Driver) leave(exit Exit) Exit {
 	for d.lane.Stop(); d.lane.Busy(); {
 		select {
@@ -150,9 +155,9 @@ func (d *Driver) leave(exit Exit) Exit {
 	return exit
 }
 
-// Lane has tasks run one at a time, and whoever drives it never waits for one:
-// a task that takes another's place has that one cancelled, and begins when its
-// end is told of. It belongs to one goroutine.
+// lane has tasks run one at a time, and its owner never waits for one: a task that
+// takes another's place has that one cancelled, and begins when that one is over.
+// It belongs to one goroutine.
 //
 //	idle ──Do: begin──> busy ──Do: cancel──> cancelled, the next one waits
 //	  ▲                   │                     │            ▲ │ Do: another waits instead
@@ -160,14 +165,14 @@ func (d *Driver) leave(exit Exit) Exit {
 type lane struct {
 	begin  func(Task)
 	cancel func()
-	busy   bool // a task has begun, and its end has not been told of
-	stale  bool // it was cancelled: what comes of it is of no interest
+	busy   bool // a task has begun, and its end has not been told
+	stale  bool // it was cancelled: its result does not count
 	next   Task // begins at its end; nil: none
 }
 
-// NewLane returns an idle lane. begin begins a task and does not wait for it;
-// whoever drives the lane calls Ended when it is over. cancel asks the task that
-// began last to end, and does not wait either.
+// newLane returns an idle lane. begin begins a task and does not wait for it; the
+// owner calls Ended when it is over. cancel asks the task that began last to end,
+// and does not wait either.
 func newLane(begin func(Task), cancel func()) lane { return lane{begin: begin, cancel: cancel} }
 
 // Do begins a task, in the place of the one that runs or waits, if any.
@@ -191,7 +196,7 @@ func (l *lane) Stop() {
 }
 
 // Ended is called when the task that began last is over. It begins the one that
-// waits, and returns the result, nil where that is of no interest any more.
+// waits, and returns the result, nil where that does not count any more.
 func (l *lane) Ended(result NodeEvent) NodeEvent {
 	stale, next := l.stale, l.next
 	l.busy, l.next = false, nil

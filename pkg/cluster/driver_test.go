@@ -169,7 +169,8 @@ func (w *slowWork) Act(_ context.Context, action NodeAction) {
 		w.agent.Tell(a.Msg)
 	case MakeOffer:
 		s := a.Snapshot
-		go w.say(OfferReady{Offer{Generation: s.Generation, Step: s.Step, Part: s.Part, Parts: s.Parts, Digest: fmt.Sprint("state ", s.Step)}})
+		o := Offer{Generation: s.Generation, Step: s.Step, Part: s.Part, Parts: s.Parts, Digest: fmt.Sprint("state ", s.Step)}
+		go w.say(OfferReady{o})
 	}
 }
 

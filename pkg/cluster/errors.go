@@ -9,17 +9,20 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 )
 
-// ErrNoResponder is what Bus.Request returns where nobody subscribes to the subject.
+// ErrNoResponder is in the error of Bus.Request where nobody subscribes to the subject.
 var ErrNoResponder = errors.New("nobody listens")
 
+// errTooManyOffers is why a checkpoint is given up whose fetch would have to wait
+// for many others.
 var errTooManyOffers = errors.New("too many snapshots are waiting for the disk")
 
-// RefusedError is a coordinator's refusal to take a worker, in its words.
+// RefusedError is a coordinator's refusal to take a worker, in its words. To ask
+// again is of no use.
 type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return "the coordinator refused this worker: " + e.Reason }
 
-// ValidName says whether s can be a token of a subject: 1 to 64 letters,
+// ValidName says whether s can be a token of a subject: 1 to limits.Name letters,
 // digits, '-' and '_'. what says in the error what s names.
 func ValidName(what, s string) error {
 	if !limits.IsName(s) {

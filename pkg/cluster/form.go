@@ -274,7 +274,8 @@ func (m *machine) assignAll() {
 // assignment is a member's in the current generation.
 func (m *machine) assignment(w *Member) *Assign {
 	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.trust.fence, Step: m.start.step, Digest: m.start.digest,
-		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.roster.bounds}, Hosts: m.start.hosts, Memory: m.memories(w.Rank)}
+		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.roster.bounds},
+		Hosts: m.start.hosts, Memory: m.memories(w.Rank)}
 	a.First = append(a.First, 0)
 	for _, p := range m.roster.places {
 		a.Group.Members = append(a.Group.Members, p.Worker)

@@ -190,7 +190,8 @@ func (m *machine) heartbeat(e *Heartbeat) {
 		w.Step, w.Digest = e.Step, "" // until it says what it holds
 		m.ledger.commit(e.Step)
 	}
-	if m.phase > Gathering && m.phase < Saving && e.Generation == m.generation && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
+	current := m.phase > Gathering && m.phase < Saving && e.Generation == m.generation
+	if current && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
 		m.recall(fmt.Sprintf("worker %s follows another coordinator's generation of that number", w.Worker))
 	}
 	if w.Status == Loading && !w.restoring && e.Generation > 0 {
@@ -250,7 +251,8 @@ func (m *machine) sayQuiet(seated int) {
 		return
 	}
 	m.waits.saidQuiet = true
-	m.note("the coordinator before this one did not end the run: its workers may live, and are waited for %v more", left.Round(time.Second))
+	m.note("the coordinator before this one did not end the run: its workers may live, and are waited for %v more",
+		left.Round(time.Second))
 }
 
 // enoughReady says whether the job can begin. Where it cannot for too long, the
@@ -279,7 +281,8 @@ func (m *machine) enoughReady() bool {
 	case loading && waited < hangsAfter: // they answer, and read the data: that takes as long as it takes
 		if !m.waits.saidLoad {
 			m.waits.saidLoad = true
-			m.note("%d of %d workers were ready within %v; those that are still loading are waited for", ready, m.cfg.Workers, m.cfg.JoinTimeout)
+			m.note("%d of %d workers were ready within %v; those that are still loading are waited for",
+				ready, m.cfg.Workers, m.cfg.JoinTimeout)
 		}
 	default:
 		m.finish(Failed, fmt.Sprintf("%d of %d workers were ready within %v", ready, m.cfg.Workers, m.cfg.JoinTimeout))

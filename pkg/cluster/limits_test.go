@@ -17,11 +17,14 @@ func TestMostMembersFitMessages(t *testing.T) {
 	n := limits.Workers
 	long := func(i, bytes int) string { return fmt.Sprintf("%0*d", bytes, i) }
 	for name, perHost := range map[string]int{"one host": n, "a host each": 1, "two on each": 2} {
-		m := newMachine(Config{Coordinator: long(1, 16), Road: DirectRoad, Workers: n, MaxWorkers: n, Micro: limits.Samples, Steps: 9, Deadline: time.Minute, Secret: []byte("secret")}, time.Unix(1000, 0))
+		m := newMachine(Config{Coordinator: long(1, 16), Road: DirectRoad, Workers: n, MaxWorkers: n, Micro: limits.Samples, Steps: 9,
+			Deadline: time.Minute, Secret: []byte("secret")}, time.Unix(1000, 0))
 		m.generation = maxGeneration
 		m.start.digest = long(0, 64)
 		for i := range n {
-			w := &Member{Join: Join{Worker: long(i, limits.Name), Host: "host", Stream: long(i, limits.Address), Memory: &Memory{Host: long(i/perHost, limits.Address), Address: long(i, limits.Address)}}, Rank: i, State: true, behind: true}
+			memory := &Memory{Host: long(i/perHost, limits.Address), Address: long(i, limits.Address)}
+			j := Join{Worker: long(i, limits.Name), Host: "host", Stream: long(i, limits.Address), Memory: memory}
+			w := &Member{Join: j, Rank: i, State: true, behind: true}
 			m.roster.enlist(w)
 			m.roster.places = append(m.roster.places, place{w.Worker, 0, limits.Samples})
 			m.start.sources = append(m.start.sources, w.Worker)
@@ -62,7 +65,8 @@ func TestMostMembersFitMessages(t *testing.T) {
 func TestAssignmentsHoldWhatIsNeeded(t *testing.T) {
 	m := newMachine(Config{Road: DirectRoad, Micro: 8, Secret: []byte("s")}, time.Unix(1000, 0))
 	for i, host := range []string{"a", "a", "a", "b", "b", "c", "c"} {
-		w := &Member{Join: Join{Worker: fmt.Sprintf("w%d", i), Stream: fmt.Sprintf("s%d", i), Memory: &Memory{Host: host, Address: fmt.Sprintf("m%d", i)}}, Rank: i}
+		j := Join{Worker: fmt.Sprintf("w%d", i), Stream: fmt.Sprintf("s%d", i), Memory: &Memory{Host: host, Address: fmt.Sprintf("m%d", i)}}
+		w := &Member{Join: j, Rank: i}
 		m.roster.enlist(w)
 		m.roster.places = append(m.roster.places, place{Worker: w.Worker})
 	}

@@ -23,7 +23,8 @@ func ValidSubject(s string) error {
 	return nil
 }
 
-// MemBus is a Bus inside one process. Nothing is ever lost on it.
+// MemBus is a Bus inside one process, for tests and for jobs without a network.
+// Nothing is ever lost on it.
 type MemBus struct {
 	mu   sync.Mutex
 	subs map[string][]*memSub // by subject, in order of subscription
@@ -34,6 +35,7 @@ var _ Bus = (*MemBus)(nil)
 // NewMemBus returns a bus without subscribers.
 func NewMemBus() *MemBus { return &MemBus{subs: map[string][]*memSub{}} }
 
+// memMsg is one message on its way; reply is nil where none is wanted.
 type memMsg struct {
 	data  []byte
 	reply func([]byte) error
@@ -49,6 +51,7 @@ type memSub struct {
 	gone    bool
 }
 
+// push queues a message. It does not wait for the handler.
 func (s *memSub) push(m memMsg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,6 +65,7 @@ func (s *memSub) push(m memMsg) {
 	}
 }
 
+// drain calls the handler for what is queued, until there is nothing left.
 func (s *memSub) drain() {
 	for {
 		s.mu.Lock()
@@ -88,7 +92,7 @@ func (b *MemBus) deliver(subject string, data []byte, reply func([]byte) error) 
 	return len(b.subs[subject])
 }
 
-// Publish implements Bus.
+// Publish implements Bus. Its only error is a subject that cannot be.
 func (b *MemBus) Publish(subject string, data []byte) error {
 	if err := ValidSubject(subject); err != nil {
 		return err

@@ -329,9 +329,11 @@ type Answered struct {
 // kinds maps each message's name on the wire, its type's name in lower case, to the type.
 var kinds = func() map[string]reflect.Type {
 	m := map[string]reflect.Type{}
-	for _, v := range []Message{&Join{}, &Welcome{}, &Restore{}, &Ready{}, &Introduce{}, &Recall{}, &Standing{}, &Assign{}, &Formed{}, &Go{},
+	for _, v := range []Message{
+		&Join{}, &Welcome{}, &Restore{}, &Ready{}, &Introduce{}, &Recall{}, &Standing{}, &Assign{}, &Formed{}, &Go{},
 		&Heartbeat{}, &Beat{}, &Report{}, &Stall{}, &Notice{}, &Control{}, &Snapshot{}, &Offer{}, &Stored{}, &Fault{}, &Leave{}, &End{},
-		&Lead{}, &Ask{}, &Answered{}} {
+		&Lead{}, &Ask{}, &Answered{},
+	} {
 		t := reflect.TypeOf(v).Elem()
 		m[strings.ToLower(t.Name())] = t
 	}

@@ -113,7 +113,8 @@ func TestKinds(t *testing.T) {
 		names = append(names, k)
 	}
 	slices.Sort(names)
-	want := "answered ask assign beat control end fault formed go heartbeat introduce join lead leave notice offer ready recall report restore snapshot stall standing stored welcome"
+	want := "answered ask assign beat control end fault formed go heartbeat introduce join lead leave " +
+		"notice offer ready recall report restore snapshot stall standing stored welcome"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("kinds on the wire: %s\nwant %s\nanother set of messages is another Protocol, and belongs into docs/formats.md", got, want)
 	}
@@ -131,7 +132,8 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte(`{"kind":"heartbeat","body":{"worker":"a","step":18446744073709551615}}`))
 	f.Add([]byte(`{"kind":"offer","body":{"worker":"a","generation":1,"step":1,"parts":2147483647}}`))
-	f.Add([]byte(`{"kind":"join","body":{"worker":"c","protocol":2,"host":"h","pid":1,"seat":{"job":"job","members":["c"],"micro":[0,4]}}}`))
+	f.Add([]byte(`{"kind":"join","body":{"worker":"c","protocol":2,"host":"h","pid":1,` +
+		`"seat":{"job":"job","members":["c"],"micro":[0,4]}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := Decode(b)
 		if err != nil {
@@ -164,7 +166,8 @@ func FuzzDecode(f *testing.F) {
 			s.event(parseCommand(t, "after 100ms"))
 			s.event(parseCommand(t, "after 5s"))
 		}
-		for _, script := range []string{"", "loaded state=true", "loaded state=true;recall generation=1;assign group.generation=1 group.rank=0 group.members=a group.micro=0,4"} {
+		assigned := "loaded state=true;recall generation=1;assign group.generation=1 group.rank=0 group.members=a group.micro=0,4"
+		for _, script := range []string{"", "loaded state=true", assigned, assigned + ";listens;go", assigned + ";recall generation=2"} {
 			n := NewNode(NodeConfig{Join: Join{Worker: "a"}, Heartbeat: time.Second, Patience: time.Minute}, simStart)
 			s := &nodeScenario{now: simStart, n: n}
 			for l := range strings.SplitSeq(script, ";") {
@@ -186,7 +189,8 @@ func FuzzDecode(f *testing.F) {
 func TestDecodeCleansTexts(t *testing.T) {
 	const evil = "x\n12:00:00 ERROR forged\x1b[2J\u202e\xff"
 	const tame = "x; 12:00:00 ERROR forged�[2J��"
-	m, err := Decode(Encode(&Join{Worker: "a", Host: evil, Version: evil, CPU: strings.Repeat("x", 1<<16), Seat: &Seat{Job: evil, Members: []string{evil}}}))
+	m, err := Decode(Encode(&Join{Worker: "a", Host: evil, Version: evil, CPU: strings.Repeat("x", 1<<16),
+		Seat: &Seat{Job: evil, Members: []string{evil}}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +203,10 @@ func TestDecodeCleansTexts(t *testing.T) {
 	if len(j.CPU) > maxWords+len("…") {
 		t.Errorf("a text of %d bytes", len(j.CPU))
 	}
-	for _, x := range []Message{&Fault{Worker: "a", Error: evil}, &Leave{Worker: "a", Reason: evil}, &End{Reason: evil}, &Heartbeat{Worker: "a", Phase: evil}, &Stall{Worker: "a", Peer: evil}} {
+	for _, x := range []Message{
+		&Fault{Worker: "a", Error: evil}, &Leave{Worker: "a", Reason: evil}, &End{Reason: evil},
+		&Heartbeat{Worker: "a", Phase: evil}, &Stall{Worker: "a", Peer: evil},
+	} {
 		if m, err := Decode(Encode(x)); err != nil || !strings.Contains(fmt.Sprintf("%+v", m), tame) {
 			t.Errorf("%T comes as %+v (%v)", x, m, err)
 		}

@@ -3,26 +3,32 @@ package cluster
 import "slices"
 
 // pace is how fast a member computes: its times a micro-batch in the newest
-// steps. What is typical of them is their median, which one step says nothing
-// against: a process that froze for a second or for twenty is not a slow one.
+// steps. What is typical of them is their median, so that one step changes
+// nothing: a process that froze for a second, or for twenty, is not a slow one.
 type pace struct {
 	times [slowSteps]float64 // seconds, of step i at i modulo their number
 	usual float64            // their median; 0 before the first
 	n     int                // steps
 	slow  int                // steps in a row that it was much slower than the others
 	quick int                // steps since then that it was not
-	shed  bool               // it has been given less
+	shed  bool               // its share of the micro-batches follows its pace
 }
 
+// A member is slow in a step from slowFrom times the others' median on, and as
+// quick as they are below slowUntil times; what lies between is neither, so that
+// nobody goes to and fro. A difference below slowLeast is the noise of a busy
+// machine. Something is done after slowSteps slow ones in a row, and undone after
+// recoverSteps quick ones.
 const (
-	minPace      = 1e-9 // seconds: clocks are coarse, and speeds are quotients
-	slowFrom     = 1.5  // times the others' median
+	slowFrom     = 1.5
 	slowUntil    = 1.2
-	slowLeast    = 0.005 // seconds a micro-batch: less is the noise of a busy machine
-	slowSteps    = 10    // in a row, before anything is done about it
+	slowLeast    = 0.005 // seconds a micro-batch
+	slowSteps    = 10
 	recoverSteps = 30
+	minPace      = 1e-9 // seconds: clocks are coarse, and speeds are quotients
 )
 
+// add takes note of a step in which a micro-batch took so many seconds.
 func (p *pace) add(seconds float64) {
 	p.times[p.n%slowSteps] = max(seconds, minPace)
 	p.n++
@@ -55,8 +61,9 @@ func (p *pace) staysSlow(others float64) bool {
 	return p.slow == slowSteps
 }
 
-// speeds are relative: all alike, or by pace where shares follow it. Members
-// whose pace is not known yet count as the mean of the others.
+// speeds are relative ones, by which micro-batches are divided: all alike, or by
+// pace where shares follow it. A member whose pace is not known yet counts as the
+// mean of the others.
 func speeds(l []*pace) []float64 {
 	out := make([]float64, len(l))
 	sum, n := 0.0, 0
@@ -78,20 +85,26 @@ func speeds(l []*pace) []float64 {
 	return out
 }
 
-// shares are the looks at who should compute how much.
+// shares are when micro-batches are to be divided anew.
 type shares struct {
-	again   bool      // micro-batches are to be divided anew
-	looks   bool      // a step has passed since it was looked whether the slow ones have recovered
-	members uint64    // roster.changes at that look
-	paces   []float64 // memory of watchPace
+	again bool // at the next step boundary
+
+	// Whether the slow members have recovered is looked at when a step has passed
+	// since the last look, or the roster has changed: to look costs as much as
+	// there are members.
+	passed bool
+	looked uint64 // roster.changes at the last look
+
+	paces []float64 // memory of watchPace, which runs after every step
 }
 
-// watchPace looks for members that stay slow, after each step.
+// watchPace compares each member's pace with the others' after a step, and looks
+// for those that stay slow.
 func (m *machine) watchPace(reports []*Report) {
 	if m.phase != Running {
 		return
 	}
-	m.shares.looks = true
+	m.shares.passed = true
 	all := m.shares.paces[:0]
 	for _, o := range m.roster.list {
 		if o.pace.known() && m.roster.ring[o.Worker] && !o.Spare {
@@ -164,10 +177,10 @@ func (m *machine) reshare() bool {
 		s.again = false
 		return true
 	}
-	if m.cfg.Straggler != ShedStraggler || !s.looks && s.members == m.roster.changes {
+	if m.cfg.Straggler != ShedStraggler || !s.passed && s.looked == m.roster.changes {
 		return false
 	}
-	s.looks, s.members = false, m.roster.changes
+	s.passed, s.looked = false, m.roster.changes
 	for _, w := range m.roster.members {
 		if !w.pace.shed || w.pace.quick < recoverSteps {
 			return false

@@ -9,35 +9,41 @@ import (
 	"time"
 )
 
-// prober looks whether anybody listens at each worker's place. A process that
-// dies takes its connection with it, and the server knows at once that nobody
-// does: sooner than the deadline says that it is silent. One that is frozen, or
-// cut off from the server but not by it, is left to the deadline.
+// prober finds dead processes sooner than the deadline does. A process that dies
+// takes its connection with it, and the server knows at once that nobody listens
+// at the worker's subject any more: a request to it fails with ErrNoResponder. A
+// process that is frozen keeps its connection and is left to the deadline. So is
+// one that the network has cut off, until the server closes the connection.
 type prober struct {
-	c       *Coordinator
-	absence time.Duration // of so long a connection does not come back by itself
+	c *Coordinator
+	// absence is for how long nobody has to listen: a connection that was lost for
+	// less is made anew by itself.
+	absence time.Duration
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 
 	mu     sync.Mutex
-	seen   map[string]*probed
-	clock  *clock // a pause of our own is nobody's absence
-	pardon time.Time
+	seen   map[string]*probed // by worker: those that watch was given
+	clock  *clock             // in a pause of this process nobody is absent
+	pardon time.Time          // nor until then
 }
 
+// probed is what is known of one worker's place.
 type probed struct {
 	heard time.Time // when it last said something
 	asked bool      // a probe is on its way
-	gone  time.Time // since when nobody listens; zero: somebody did
-	told  bool
+	gone  time.Time // since when nobody listens; zero: somebody did, when last asked
+	told  bool      // that it is gone
 }
 
-const probesPerAbsence = 5
+const (
+	// probesPerAbsence is how often a place is looked at before it is given up.
+	probesPerAbsence = 5
 
-// probesARound bounds the probes that go out at once. Of more members those are
-// asked that have not been heard of for longest: who has died is among them
-// after a heartbeat.
-const probesARound = 64
+	// probesARound bounds the probes that go out at once. Of more members those are
+	// asked that were silent for longest. A dead one is among them after a heartbeat.
+	probesARound = 64
+)
 
 func newProber(c *Coordinator, deadline time.Duration) *prober {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -64,7 +70,7 @@ func (p *prober) stop() {
 	p.wg.Wait()
 }
 
-// watch sets whom to look for.
+// watch sets whose places to look at.
 func (p *prober) watch(ids []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +92,7 @@ func (p *prober) heard(id string) {
 	}
 }
 
-// now is the time. After a pause of our own nobody is absent for a while.
+// now is the time. After a pause of this process nobody is absent for a while.
 func (p *prober) now() time.Time {
 	now := p.clock.At(time.Now())
 	if held := p.clock.Held(); held > 0 {
@@ -95,6 +101,7 @@ func (p *prober) now() time.Time {
 	return now
 }
 
+// round sends the probes of one round. They are answered beside it.
 func (p *prober) round(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,6 +132,8 @@ func (p *prober) toAsk() (ids []string) {
 	return ids
 }
 
+// answered takes note of what came of a probe, and tells the coordinator of a
+// worker that has been absent for long enough.
 func (p *prober) answered(id string, w *probed, absent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

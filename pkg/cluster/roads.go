@@ -13,14 +13,19 @@ import (
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
-// Road is how gradients travel between two ranks.
+// Road is how gradients travel between two ranks (cluster.road).
 type Road string
 
 const (
-	AutoRoad   Road = "auto"   // shared memory where both can have it, NATS elsewhere
-	NATSRoad   Road = "nats"   // NATS between all
-	ShmRoad    Road = "shm"    // shared memory between all; a worker that cannot have it is refused
-	DirectRoad Road = "direct" // shared memory where both can have it, direct connections elsewhere, NATS where these fail
+	// AutoRoad is shared memory where both ranks can have it, NATS elsewhere.
+	AutoRoad Road = "auto"
+	// NATSRoad is NATS between all ranks.
+	NATSRoad Road = "nats"
+	// ShmRoad is shared memory between all. A worker that cannot have it is refused.
+	ShmRoad Road = "shm"
+	// DirectRoad is shared memory where both ranks can have it, direct connections
+	// elsewhere, and NATS where these fail.
+	DirectRoad Road = "direct"
 )
 
 // Memory says where a worker shares memory with others of its host.
@@ -31,7 +36,10 @@ type Memory struct {
 
 // shareMemory says whether two members may go on one host of the ring.
 func (m *machine) shareMemory(a, b *Member) bool {
-	return m.cfg.Road != NATSRoad && m.cfg.Road != "" && a.Memory != nil && b.Memory != nil && a.unshared == "" && b.unshared == "" && a.Memory.Host == b.Memory.Host
+	if m.cfg.Road == NATSRoad || m.cfg.Road == "" || a.unshared != "" || b.unshared != "" {
+		return false
+	}
+	return a.Memory != nil && b.Memory != nil && a.Memory.Host == b.Memory.Host
 }
 
 // together brings members that share memory next to each other, in the order in
@@ -69,7 +77,7 @@ func (m *machine) hosts() allreduce.Hosts {
 	return append(h, len(m.roster.places))
 }
 
-// roads says how the gradients of this generation travel, and why, where that is
+// roads notes how the gradients of this generation travel, and why, where that is
 // news.
 func (m *machine) roads() {
 	if m.cfg.Road == "" || len(m.roster.places) < 2 {
@@ -82,6 +90,8 @@ func (m *machine) roads() {
 	}
 }
 
+// roadText is for people: "shm within h1 (2 workers), nats between 2 hosts (worker
+// c offers no memory to share)".
 func (m *machine) roadText() string {
 	if m.cfg.Road == NATSRoad {
 		return "nats between all workers (cluster.road is nats)"
@@ -125,8 +135,8 @@ func (m *machine) roadText() string {
 	return text
 }
 
-// mustShare says why a worker cannot join a job whose ring is shared memory
-// alone; empty: it can.
+// mustShare is why a worker cannot join a job whose ring is shared memory alone;
+// empty: it can.
 func (m *machine) mustShare(j *Join) string {
 	if m.cfg.Road != ShmRoad {
 		return ""
@@ -136,14 +146,16 @@ func (m *machine) mustShare(j *Join) string {
 	}
 	for _, w := range m.roster.list {
 		if w.Memory != nil && w.Worker != j.Worker && w.Memory.Host != j.Memory.Host {
-			return fmt.Sprintf("cluster.road is shm, and it cannot share memory with worker %s on %s: set cluster.road to auto", w.Worker, w.Host)
+			return fmt.Sprintf("cluster.road is shm, and it cannot share memory with worker %s on %s: set cluster.road to auto",
+				w.Worker, w.Host)
 		}
 	}
 	return ""
 }
 
 // unshare goes on without the memory of a worker that cannot reach a peer's. The
-// first time it may be that the peer is dead, which is not known yet.
+// first time another generation is tried: the peer may be dead, which is not known
+// yet.
 func (m *machine) unshare(w *Member, e *Fault) {
 	why := e.Error
 	if w.unreached++; w.unreached < 2 {
@@ -158,8 +170,8 @@ func (m *machine) unshare(w *Member, e *Fault) {
 	m.recall(fmt.Sprintf("%s cannot share memory, its gradients go over nats: %s", m.roster.named(w.Worker), why))
 }
 
-// memories are the addresses of those that share memory with rank, by rank, and
-// empty for all others: an assignment of the most members must fit a message.
+// memories are the addresses of the ranks that share memory with rank, by rank, and
+// empty for all others: an Assign must fit a message however many members there are.
 func (m *machine) memories(rank int) []string {
 	if m.start.hosts == nil {
 		return nil
@@ -172,9 +184,9 @@ func (m *machine) memories(rank int) []string {
 	return l
 }
 
-// streams are where those take direct connections with whom rank may have one,
-// by rank, and empty for all others; and the secret of the generation. There are
-// none where there are to be no direct connections.
+// streams are where the neighbours of rank take direct connections, by rank, and
+// empty for all others; and the secret by which members of the generation know each
+// other. Without cluster.road direct there are none.
 func (m *machine) streams(rank int) (l []string, secret string) {
 	if m.cfg.Road != DirectRoad || len(m.roster.places) < 2 {
 		return nil, ""
@@ -188,9 +200,9 @@ func (m *machine) streams(rank int) (l []string, secret string) {
 	return l, hex.EncodeToString(h.Sum(nil))
 }
 
-// neighbours are the ranks before and after rank in its ring, the last one's
-// being the first; where hosts share memory that ring is the lane of the ranks
-// with its place on their hosts.
+// neighbours are the ranks before and after rank in its ring; the first rank comes
+// after the last. Where hosts share memory, the ring has one rank of each host: the
+// n-th ones make a ring of their own, a lane.
 func (m *machine) neighbours(rank int) []int {
 	h := m.start.hosts
 	if h == nil {
@@ -210,7 +222,7 @@ func (m *machine) neighbours(rank int) []int {
 	return l
 }
 
-// soundHosts says whether the hosts of an assignment can be carried out.
+// soundHosts says whether a ring can be made with the hosts of an assignment.
 func (a *Assign) soundHosts() bool {
 	if n := len(a.Streams); n > 0 && n != len(a.Group.Members) {
 		return false

@@ -90,7 +90,9 @@ func TestRosterNames(t *testing.T) {
 	r.places = []place{{Worker: "a"}, {Worker: "lost"}, {Worker: "b"}}
 	r.closeRing()
 	r.members["a"].Rank, r.members["b"].Rank = 0, 1 // b's is of the generation before
-	for id, want := range map[string]string{"a": "worker a (rank 0)", "lost": "worker lost (rank 1)", "b": "worker b (rank 2)", "new": "worker new", "x": "worker x"} {
+	for id, want := range map[string]string{
+		"a": "worker a (rank 0)", "lost": "worker lost (rank 1)", "b": "worker b (rank 2)", "new": "worker new", "x": "worker x",
+	} {
 		if got := r.named(id); got != want {
 			t.Errorf("%s is %q, want %q", id, got, want)
 		}
@@ -116,7 +118,8 @@ func TestRosterStands(t *testing.T) {
 	} {
 		set(c.a, c.b, c.c)
 		if r.allStand() != c.all || r.ringStands() != c.ring || r.ringListens() != c.ringListen {
-			t.Errorf("%v %v %v: all stand %v, the ring stands %v and listens %v", c.a, c.b, c.c, r.allStand(), r.ringStands(), r.ringListens())
+			t.Errorf("%v %v %v: all stand %v, the ring stands %v and listens %v",
+				c.a, c.b, c.c, r.allStand(), r.ringStands(), r.ringListens())
 		}
 	}
 	r.strikeOff("b")

@@ -349,11 +349,13 @@ func (s *machineScenario) event(c command) (out []string) {
 	m := s.m
 	switch c.verb {
 	case "config":
-		def := c.num("workers", 2)
-		cfg := Config{Coordinator: "lead", Job: "job", Workers: def, MinWorkers: c.num("min", 1), MaxWorkers: c.num("max", 8), Micro: c.num("micro", 4),
-			Steps: uint64(c.num("steps", 100)), StartStep: uint64(c.num("start", 0)), Stored: c.num("start", 0) > 0, Reported: uint64(c.num("reported", c.num("start", 0))),
-			Takeover: c.args["takeover"] == "true", Deadline: time.Second, JoinTimeout: time.Minute, Straggler: StragglerPolicy(c.args["straggler"]),
-			Divergence: DivergencePolicy(c.args["divergence"]), MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: Road(c.args["road"])}
+		def, start := c.num("workers", 2), c.num("start", 0)
+		cfg := Config{Coordinator: "lead", Job: "job", Workers: def, MinWorkers: c.num("min", 1), MaxWorkers: c.num("max", 8),
+			Micro: c.num("micro", 4), Steps: uint64(c.num("steps", 100)), StartStep: uint64(start), Stored: start > 0,
+			Reported: uint64(c.num("reported", start)), Takeover: c.args["takeover"] == "true",
+			Deadline: time.Second, JoinTimeout: time.Minute,
+			Straggler: StragglerPolicy(c.args["straggler"]), Divergence: DivergencePolicy(c.args["divergence"]),
+			MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: Road(c.args["road"])}
 		if d := c.args["deadline"]; d != "" {
 			cfg.Deadline = c.duration(d)
 		}
@@ -372,7 +374,9 @@ func (s *machineScenario) event(c command) (out []string) {
 				if c.args["phase"] != "" {
 					phase = c.args["phase"]
 				}
-				for _, a := range s.m.Handle(s.now, &Heartbeat{Worker: id, Generation: m.generation, Coordinator: "lead", Step: w.Step, At: phaseOf(phase), Phase: phase}) {
+				beat := &Heartbeat{Worker: id, Generation: m.generation, Coordinator: "lead", Step: w.Step,
+					At: phaseOf(phase), Phase: phase}
+				for _, a := range s.m.Handle(s.now, beat) {
 					if b, ok := a.(send); !ok || reflect.TypeOf(b.Msg) != reflect.TypeFor[*Beat]() {
 						out = append(out, show(a))
 					}
@@ -398,8 +402,8 @@ func (s *machineScenario) event(c command) (out []string) {
 				}
 				micro := m.roster.bounds[r+1] - m.roster.bounds[r]
 				slow := float64(c.num(p.Worker, 1))
-				do(&Report{Worker: p.Worker, Generation: m.generation, Rank: r, World: len(m.roster.places), Step: step, Targets: m.cfg.Micro, Micro: micro,
-					Times: Times{Forward: 0.1 * slow * float64(micro)}})
+				do(&Report{Worker: p.Worker, Generation: m.generation, Rank: r, World: len(m.roster.places), Step: step,
+					Targets: m.cfg.Micro, Micro: micro, Times: Times{Forward: 0.1 * slow * float64(micro)}})
 				if w := m.roster.members[p.Worker]; w != nil {
 					w.LastSeen = s.now
 				}

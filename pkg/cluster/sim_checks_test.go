@@ -22,7 +22,8 @@ func (s *sim) where() string {
 	var l []string
 	if s.coord != nil {
 		m := s.coord.m
-		l = append(l, fmt.Sprintf("coordinator %v, generation %d, committed %d, reported %d, stored %d", m.phase, m.generation, m.ledger.committed, m.ledger.reported, m.saves.stored))
+		l = append(l, fmt.Sprintf("coordinator %v, generation %d, committed %d, reported %d, stored %d",
+			m.phase, m.generation, m.ledger.committed, m.ledger.reported, m.saves.stored))
 		for _, w := range m.roster.byRank() {
 			l = append(l, fmt.Sprintf("  member %s: %v, state %v, step %d", w.Worker, w.Status, w.State, w.Step))
 		}
@@ -30,7 +31,8 @@ func (s *sim) where() string {
 	for _, id := range s.ids() {
 		w := s.procs[id]
 		if w.node != nil {
-			l = append(l, fmt.Sprintf("  process %s: %v, generation %d, step %d, fault %v", id, w.node.phase, w.node.generation, w.node.step, w.node.fault))
+			l = append(l, fmt.Sprintf("  process %s: %v, generation %d, step %d, fault %v",
+				id, w.node.phase, w.node.generation, w.node.step, w.node.fault))
 		} else {
 			l = append(l, fmt.Sprintf("  process %s: joining", id))
 		}
@@ -107,7 +109,8 @@ func (c *simCoordinator) watchIdle() {
 	s := c.s
 	for id, w := range c.m.roster.members {
 		p := s.procs[id]
-		if !s.calm() || c != s.coord || c.m.phase == Ended || w.Status != Loading || p == nil || p.node == nil || p.node.phase == nodeLoading {
+		idle := w.Status == Loading && p != nil && p.node != nil && p.node.phase != nodeLoading
+		if !s.calm() || c != s.coord || c.m.phase == Ended || !idle {
 			delete(c.idle, id)
 			continue
 		}
@@ -125,7 +128,8 @@ func (c *simCoordinator) watchIdle() {
 func (c *simCoordinator) lost(note string) {
 	s := c.s
 	id, why, ok := strings.Cut(strings.TrimPrefix(note, "lost worker "), ": ")
-	if !ok || !strings.HasPrefix(note, "lost worker ") || !strings.HasPrefix(why, "not heard from") || s.drop > 0 || c != s.coord || len(s.others) > 0 {
+	silent := ok && strings.HasPrefix(note, "lost worker ") && strings.HasPrefix(why, "not heard from")
+	if !silent || s.drop > 0 || c != s.coord || len(s.others) > 0 {
 		return
 	}
 	id, _, _ = strings.Cut(id, " ")

@@ -61,8 +61,10 @@ func (s *sim) startCoordinator(takeover bool) {
 	if n := len(c.metrics); n > 0 {
 		reported = c.metrics[n-1]
 	}
-	c.m = newMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: s.most, Micro: s.micro, Steps: uint64(s.steps),
-		StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover, Deadline: time.Second, JoinTimeout: 20 * time.Second, Straggler: KeepStraggler, Divergence: s.divergence, MaxDivergences: s.strikes}, s.now)
+	c.m = newMachine(Config{Coordinator: c.name, Workers: s.workers, MinWorkers: 1, MaxWorkers: s.most,
+		Micro: s.micro, Steps: uint64(s.steps), StartStep: stored, Stored: stored > 0, Reported: reported, Takeover: takeover,
+		Deadline: time.Second, JoinTimeout: 20 * time.Second,
+		Straggler: KeepStraggler, Divergence: s.divergence, MaxDivergences: s.strikes}, s.now)
 	s.coord = c
 	c.clock = newClock(s.now, 2*tickPeriod(time.Second))
 	var beat func()

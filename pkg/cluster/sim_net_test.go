@@ -92,7 +92,9 @@ func (s *sim) disturb() {
 	s.faults++
 	ids := s.ids()
 	flip := func() {
-		if w := s.procs[ids[s.rng.IntN(len(ids))]]; w.have && w.node != nil && w.node.phase == nodeStepping && len(w.assign.Group.Members) > 1 { // alone, nobody would know
+		w := s.procs[ids[s.rng.IntN(len(ids))]]
+		steps := w.have && w.node != nil && w.node.phase == nodeStepping
+		if steps && len(w.assign.Group.Members) > 1 { // alone, nobody would know
 			s.logf("fault: a bit flips in %s after step %d", w.id, w.step)
 			i := s.rng.IntN(len(w.state))
 			w.state[i] = math.Float32frombits(math.Float32bits(w.state[i]) ^ 1<<s.rng.IntN(23))

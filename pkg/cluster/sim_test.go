@@ -186,7 +186,8 @@ type sim struct {
 
 func newSim(seed uint64) *sim {
 	r := rand.New(rand.NewPCG(seed, 77))
-	s := &sim{divergence: RewindDivergence, rng: r, now: simStart, logf: func(string, ...any) {}, cut: map[string]bool{}, dropped: map[string]bool{}, procs: map[string]*simWorker{}}
+	s := &sim{divergence: RewindDivergence, rng: r, now: simStart, logf: func(string, ...any) {},
+		cut: map[string]bool{}, dropped: map[string]bool{}, procs: map[string]*simWorker{}}
 	s.steps, s.micro, s.every = 6+r.IntN(20), 2+r.IntN(7), 1+r.IntN(6)
 	s.workers = 1 + r.IntN(4)
 	s.wanted, s.most = s.workers, 3

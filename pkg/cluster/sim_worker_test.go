@@ -275,14 +275,17 @@ func (w *simWorker) cancel() {
 // listen makes the ring of an assignment.
 func (w *simWorker) listen(run int) {
 	if a := w.assign; len(a.Sources) == 0 && (w.digest() != a.Digest || w.step != a.Step) {
-		if w.s.flips || w.s.split || !w.have { // a bit flipped; or it is said to a process before this one, by a coordinator that was frozen
+		// A bit has flipped; or a coordinator that was frozen has said so to a process
+		// before this one.
+		if w.s.flips || w.s.split || !w.have {
 			w.end(run, LoadFailed{Err: errors.New("the state is another")})
 			return
 		}
 		w.s.fail("%s forms with the state of step %d, %s, want %d, %s", w.id, w.step, w.digest(), a.Step, a.Digest)
 	}
 	var err error
-	w.core, err = allreduce.NewCore(w.assign.Group, allreduce.Options{ChunkBytes: 16, WindowBytes: 64, Patience: 60 * time.Millisecond, Deadline: 10 * time.Minute}, w.s.now)
+	o := allreduce.Options{ChunkBytes: 16, WindowBytes: 64, Patience: 60 * time.Millisecond, Deadline: 10 * time.Minute}
+	w.core, err = allreduce.NewCore(w.assign.Group, o, w.s.now)
 	if err != nil {
 		w.s.fail("%s: %v", w.id, err)
 		return
@@ -381,7 +384,8 @@ func (w *simWorker) reduce(lo, hi int) {
 	}
 	w.waits = true
 	w.sum = make([]float32, size)
-	w.core.Begin(s.now, w.step, []allreduce.Range{{Lo: 0, Hi: 20}, {Lo: 20, Hi: size}}, micro, w.sum, func() allreduce.Flags { return w.flags })
+	buckets := []allreduce.Range{{Lo: 0, Hi: 20}, {Lo: 20, Hi: size}}
+	w.core.Begin(s.now, w.step, buckets, micro, w.sum, func() allreduce.Flags { return w.flags })
 	w.core.Ready(s.now, 0)
 	w.core.Ready(s.now, 1)
 	w.pump()
@@ -447,7 +451,8 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 		s.fail("%s commits step %d with other bits", w.id, w.step)
 		return
 	}
-	w.input(Committed{Report{Step: w.step, Loss: loss / float64(s.micro), Targets: s.micro, GradNorm: math.Abs(float64(sum[0])), Micro: n, Digest: w.digest(), Times: Times{Forward: 0.01 * float64(n)}}})
+	w.input(Committed{Report{Step: w.step, Loss: loss / float64(s.micro), Targets: s.micro, GradNorm: math.Abs(float64(sum[0])),
+		Micro: n, Digest: w.digest(), Times: Times{Forward: 0.01 * float64(n)}}})
 	if w.dead {
 		return
 	}

@@ -116,7 +116,8 @@ func TestStepIsLinearInMembers(t *testing.T) {
 	fewAllocs, fewBytes := costs(16)
 	allocs, bytes := costs(256)
 	if allocs > 2*fewAllocs || bytes > 2*fewBytes {
-		t.Errorf("a step costs %.0f allocations of %.0f bytes for each of 256 members, and %.0f of %.0f for each of 16", allocs, bytes, fewAllocs, fewBytes)
+		t.Errorf("a step costs %.0f allocations of %.0f bytes for each of 256 members, and %.0f of %.0f for each of 16",
+			allocs, bytes, fewAllocs, fewBytes)
 	}
 }
 
@@ -205,7 +206,8 @@ func TestStallsOfManyAreOneLine(t *testing.T) {
 	now := time.Unix(1000, 0)
 	lines := 0
 	for i := range 511 {
-		if s.add(now.Add(time.Duration(i)*time.Millisecond), &Stall{Worker: fmt.Sprintf("w%d", (i+8)%512), Peer: fmt.Sprintf("w%d", (i+7)%512), Seconds: 5 + float64(i)/1000}) {
+		e := &Stall{Worker: fmt.Sprintf("w%d", (i+8)%512), Peer: fmt.Sprintf("w%d", (i+7)%512), Seconds: 5 + float64(i)/1000}
+		if s.add(now.Add(time.Duration(i)*time.Millisecond), e) {
 			lines++
 		}
 	}
