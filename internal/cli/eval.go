@@ -235,7 +235,7 @@ func otherData(d job.Data, path string) (job.Data, error) {
 		return d, err
 	}
 	if kind := found[0].Data.Kind; kind != d.Kind {
-		d.Kind, d.Split, d.Camera, d.Action, d.Holdout = kind, "", "", nil, job.Holdout{}
+		d.Kind, d.Options, d.Holdout = kind, data.Defaults(kind), job.Holdout{}
 	}
 	return d, nil
 }

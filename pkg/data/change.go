@@ -206,7 +206,7 @@ func (c *Change) Text() string {
 
 // settle finds out how d differs from the data of the given Meta, and keeps
 // its held-out split.
-func (o *opening) settle(d *set) error {
+func (o *Opening) settle(d *Set) error {
 	g := o.given
 	was := o.watch.Former
 	if was == nil || was.Fingerprint != g.Fingerprint || d.about.path == "" {
@@ -217,7 +217,7 @@ func (o *opening) settle(d *set) error {
 		}
 		return nil
 	}
-	now, err := d.Index(o.ctx)
+	now, err := d.Index(o.Context)
 	if errors.Is(err, ErrNoIndex) {
 		return fmt.Errorf("%w: fingerprint %s, the checkpoint's is %s", ErrOtherData, d.meta.Fingerprint, g.Fingerprint)
 	}
@@ -234,7 +234,7 @@ func (o *opening) settle(d *set) error {
 			return err
 		}
 		d.meta.Held = append([]int{}, held...)
-		if now, err = d.Index(o.ctx); err != nil {
+		if now, err = d.Index(o.Context); err != nil {
 			return err
 		}
 	}

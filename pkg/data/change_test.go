@@ -122,7 +122,7 @@ func mustOpen(t *testing.T, cfg job.Data, needs models.Spec, meta *Meta) Dataset
 // another, and that workers, who know Meta alone, get the same split.
 func TestHeldoutSplitSurvivesAChange(t *testing.T) {
 	dir := folderOf(t, 40)
-	cfg := job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Fraction: 0.2}}
+	cfg := of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Fraction: 0.2}})
 	was := mustOpen(t, cfg, folderNeeds, nil)
 	actions := func(s Source) (out []float32) {
 		for i := range s.Len() {
@@ -184,7 +184,7 @@ func TestHeldoutSplitSurvivesAChange(t *testing.T) {
 // out, whole, and that the order's new beginning is known ever after.
 func TestChangeBesideAHeldoutSet(t *testing.T) {
 	dir, other := folderOf(t, 10), folderOf(t, 4)
-	cfg := job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Path: other}}
+	cfg := of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Path: other}})
 	was := mustOpen(t, cfg, folderNeeds, nil)
 	manifest, err := os.ReadFile(filepath.Join(dir, ManifestName))
 	if err != nil {
@@ -219,7 +219,7 @@ func TestChangeBesideAHeldoutSet(t *testing.T) {
 // episodes goes on though one of them was taken out of the data.
 func TestNamedHeldoutEpisodeIsGone(t *testing.T) {
 	dir := folderOf(t, 10)
-	cfg := job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Episodes: []int{0, 3}}}
+	cfg := of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Episodes: []int{0, 3}}})
 	was := mustOpen(t, cfg, folderNeeds, nil)
 	manifest, err := os.ReadFile(filepath.Join(dir, ManifestName))
 	if err != nil {
@@ -249,7 +249,7 @@ func TestNamedHeldoutEpisodeIsGone(t *testing.T) {
 // manifest too: the job's numbers are now those of episodes that it was trained on.
 func TestEveryHeldoutEpisodeIsGone(t *testing.T) {
 	dir := folderOf(t, 10)
-	cfg := job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Fraction: 0.2}}
+	cfg := of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Fraction: 0.2}})
 	was := mustOpen(t, cfg, folderNeeds, nil)
 	manifest, err := os.ReadFile(filepath.Join(dir, ManifestName))
 	if err != nil {
@@ -315,7 +315,7 @@ func TestHeldNow(t *testing.T) {
 func TestChangedRows(t *testing.T) {
 	v := ramp(3 * 4)
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
-	cfg, needs := job.Data{Kind: "tensors", Path: path}, models.Spec{pictures(1, 2, 2)}
+	cfg, needs := of(job.Data{Kind: "tensors", Path: path}), models.Spec{pictures(1, 2, 2)}
 	was := mustOpen(t, cfg, needs, nil)
 	v[9]++
 	cfg.Path = writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
@@ -333,7 +333,7 @@ func TestChangedRows(t *testing.T) {
 // where the counts are what they were, and not where the split is unknown.
 func TestChangeWithoutIndex(t *testing.T) {
 	dir := folderOf(t, 10)
-	cfg := job.Data{Kind: "folder", Path: dir}
+	cfg := of(job.Data{Kind: "folder", Path: dir})
 	m := mustOpen(t, cfg, folderNeeds, nil).Meta()
 	b, err := os.ReadFile(filepath.Join(dir, "3.png"))
 	if err != nil {
@@ -363,7 +363,7 @@ func TestChangeWithoutIndex(t *testing.T) {
 func TestSkip(t *testing.T) {
 	dir := folderOf(t, 6)
 	write(t, dir, "3.png", []byte("not a picture"))
-	cfg := job.Data{Kind: "folder", Path: dir, Skip: []int{3}, Holdout: job.Holdout{Episodes: []int{0}}}
+	cfg := of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Episodes: []int{0}}}, "Skip", []int{3})
 	d := mustOpen(t, cfg, folderNeeds, nil)
 	var ids []uint64
 	for _, s := range []Source{d.Train(), d.Heldout()} {
@@ -382,24 +382,24 @@ func TestSkip(t *testing.T) {
 	if err != nil || sum.LeftOut != 1 || sum.Samples != 5 {
 		t.Errorf("%+v %v", sum, err)
 	}
-	rlds := job.Data{Kind: "rlds", Path: tinyRLDS(t), Camera: "image_0", Skip: []int{0, 1}}
+	rlds := of(job.Data{Kind: "rlds", Path: tinyRLDS(t)}, "Camera", "image_0", "Skip", []int{0, 1})
 	all := rlds
-	all.Skip = nil
+	put(&all, "Skip", []int(nil))
 	a, b := mustOpen(t, all, vlaNeeds, nil), mustOpen(t, rlds, vlaNeeds, nil)
 	if a.Meta().Train != b.Meta().Train+2 || a.Meta().Fingerprint == b.Meta().Fingerprint {
 		t.Errorf("%d and %d samples", a.Meta().Train, b.Meta().Train)
 	}
-	rlds.Skip = []int{a.Meta().Train + a.Meta().Heldout}
+	put(&rlds, "Skip", []int{a.Meta().Train + a.Meta().Heldout})
 	if _, err := Open(rlds, vlaNeeds, 1, ".", nil); err == nil || !strings.Contains(err.Error(), "data.skip") {
 		t.Error(err)
 	}
 	v := ramp(3 * 4)
 	v[5] = float32(nan())
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
-	if d := mustOpen(t, job.Data{Kind: "tensors", Path: path, Skip: []int{1}}, models.Spec{pictures(1, 2, 2)}, nil); d.Meta().Train != 2 {
+	if d := mustOpen(t, of(job.Data{Kind: "tensors", Path: path}, "Skip", []int{1}), models.Spec{pictures(1, 2, 2)}, nil); d.Meta().Train != 2 {
 		t.Errorf("%d rows", d.Meta().Train)
 	}
-	c, err := reopen(t, job.Data{Kind: "rlds", Path: rlds.Path, Camera: "image_0", Skip: []int{1}}, vlaNeeds, a)
+	c, err := reopen(t, of(job.Data{Kind: "rlds", Path: rlds.Path}, "Camera", "image_0", "Skip", []int{1}), vlaNeeds, a)
 	if err != nil {
 		t.Fatal(err)
 	}

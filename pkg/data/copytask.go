@@ -1,49 +1,55 @@
 package data
 
 import (
-	"fmt"
-
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/internal/philox"
-	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/job"
 )
 
 // The copy task: sequences of seq_len tokens, uniform in 1 … vocab-1 (0 is
 // padding), whose labels are themselves. Sequence i is a pure function of the
 // seed and i. An episode is one sequence.
 
-const (
-	defaultCopyEpisodes = 10000
-	defaultSeqLen       = 16
-	maxEpisodes         = 1 << 24 // of a synthetic source
-)
+const maxEpisodes = limits.Vocabulary // of a synthetic source
 
-func openCopy(o *opening) (*set, error) {
-	if err := o.has(models.Instruction, models.Labels); err != nil {
-		return nil, err
-	}
-	n, length, vocab := o.cfg.Episodes, o.cfg.SeqLen, o.vocabSize()
-	most := o.longest()
-	if n == 0 {
-		n = defaultCopyEpisodes
-	}
-	if length == 0 {
-		length = defaultSeqLen
-	}
-	switch {
-	case n < 1 || n > maxEpisodes:
-		return nil, fmt.Errorf("data.episodes is %d; it can be 1 to %d", n, maxEpisodes)
-	case length < 1 || length > 1<<20:
-		return nil, fmt.Errorf("data.seq_len is %d; it can be 1 to %d", length, 1<<20)
-	case most > 0 && length > most:
-		return nil, fmt.Errorf("data.seq_len is %d, model.max_len is %d", length, most)
-	case vocab < 2:
-		return nil, fmt.Errorf("model.vocab_size is %d; the copy task needs it, and at least 2 (token 0 is padding)", vocab)
-	}
-	held, err := heldOut(o.cfg.Holdout, o.seed, n, nil)
+// Copy is the options of copy data.
+type Copy struct {
+	Episodes int `yaml:"episodes,omitempty"` // sequences in an epoch
+	SeqLen   int `yaml:"seq_len,omitempty"`  // tokens in a sequence
+	TextKeys `yaml:",inline"`
+}
+
+func copyKind() job.Kind {
+	return job.Kind{Name: "copy", About: "sequences of tokens that are their own labels", Options: Copy{Episodes: 10000, SeqLen: 16}}
+}
+
+// Gives is job.DataOptions'.
+func (Copy) Gives() []string { return sequenceFeatures() }
+
+// Padding is job.DataOptions'.
+func (Copy) Padding() int { return -1 }
+
+// Resolve is job.Options'.
+func (k Copy) Resolve(j *job.Job, given func(string) bool) job.Options {
+	holdout(j, given, 0.1)
+	return k
+}
+
+// Check is job.Options'.
+func (k Copy) Check(c *job.Checker) {
+	checkMade(c)
+	checkSequence(c, k.Episodes, k.SeqLen, 2, "the copy task needs at least 2 words")
+	k.TextKeys.check(c)
+}
+
+// Open is Options'.
+func (k Copy) Open(o *Opening) (*Set, error) {
+	n, length, vocab := k.Episodes, k.SeqLen, o.vocabSize()
+	held, err := heldOut(o.Holdout, o.Seed, n, nil)
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("copy").add("recipe", 1).add("seed", o.seed).add("sequences", n).add("length", length).add("vocab", vocab).add("holdout", o.holdoutLabel())
+	fp := newPrint("copy").add("recipe", 1).add("seed", o.Seed).add("sequences", n).add("length", length).add("vocab", vocab).add("holdout", o.holdoutLabel())
 	meta, err := o.base(fp.sum())
 	if err != nil {
 		return nil, err
@@ -54,7 +60,7 @@ func openCopy(o *opening) (*set, error) {
 	}
 	get := func(i int) (Sample, error) {
 		tokens := make([]int32, length)
-		st := philox.Stream{Seed: o.seed, Purpose: philox.CopyTask, Sample: uint64(i)}
+		st := philox.Stream{Seed: o.Seed, Purpose: philox.CopyTask, Sample: uint64(i)}
 		for t := range tokens {
 			tokens[t] = int32(1 + st.Intn(uint32(t), vocab-1))
 		}

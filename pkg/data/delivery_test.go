@@ -14,7 +14,7 @@ import (
 
 func copySamples(t *testing.T) data.Source {
 	t.Helper()
-	d, err := data.Open(job.Data{Kind: "copy", Episodes: 50, SeqLen: 6}, models.Config{Kind: models.Encoder, VocabSize: 10}.Wants(), 5, "", nil)
+	d, err := data.Open(job.Data{Kind: "copy", Options: data.Copy{Episodes: 50, SeqLen: 6}}, models.Config{Kind: models.Encoder, VocabSize: 10}.Wants(), 5, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

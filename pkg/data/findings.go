@@ -26,6 +26,6 @@ func (f Finding) String() string {
 }
 
 // find notes a finding of the data set that is being opened.
-func (o *opening) find(kind, where, advice, what string, args ...any) {
+func (o *Opening) find(kind, where, advice, what string, args ...any) {
 	o.findings = append(o.findings, Finding{Kind: kind, Where: where, What: fmt.Sprintf(what, args...), Advice: advice})
 }

@@ -29,7 +29,7 @@ func (s *seen) add(where func() string) {
 }
 
 // picture looks at a picture that the data has at where.
-func (o *opening) picture(file []byte, where func() string) error {
+func (o *Opening) picture(file []byte, where func() string) error {
 	m, err := readImage(file)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (o *opening) picture(file []byte, where func() string) error {
 }
 
 // findPictures tells of pictures that are used otherwise than people may think.
-func (o *opening) findPictures() {
+func (o *Opening) findPictures() {
 	t := &o.pictures
 	if t.turned.n > 0 {
 		o.find("exif_orientation", "", `they are used as they are stored, as Pillow and TensorFlow use them (OpenCV turns them); "magick mogrify -auto-orient" turns them for good`,

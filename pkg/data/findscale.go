@@ -166,7 +166,7 @@ func farther(from, lo float64, loAt int, hi float64, hiAt int) (float64, int) {
 
 // findScales notes them as findings. Dimensions that are one value each, as
 // those that pad an action are, share one.
-func (o *opening) findScales(s *Stats, train, held floatRows) {
+func (o *Opening) findScales(s *Stats, train, held floatRows) {
 	if train.n == 0 { // which is refused elsewhere
 		return
 	}

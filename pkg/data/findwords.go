@@ -4,7 +4,7 @@ import "unicode"
 
 // findWords tells of samples whose instruction has no word, and of words that
 // are whole sentences since their script puts no spaces between words.
-func (o *opening) findWords(t *table) {
+func (o *Opening) findWords(t *table) {
 	empty, unspaced := make([]bool, len(t.texts)), make([]string, len(t.texts))
 	for i, s := range t.texts {
 		words := Words(s)

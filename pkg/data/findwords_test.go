@@ -37,7 +37,7 @@ func findingsOf(d Dataset, kind string) (out []string) {
 func TestFindingsOfWords(t *testing.T) {
 	n := vlaNeeds.Clone()
 	n.Find(models.Actions).Shape[0] = 1
-	d, err := Open(job.Data{Kind: "folder", Path: wordsFolder(t)}, n, 1, "", nil)
+	d, err := Open(of(job.Data{Kind: "folder", Path: wordsFolder(t)}), n, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

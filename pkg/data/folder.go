@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -27,10 +28,40 @@ const (
 	maxImageFile    = 1 << 28
 )
 
-func openFolder(o *opening) (*set, error) {
-	if err := o.has(models.Images, models.Instruction, models.Actions); err != nil {
-		return nil, err
-	}
+// Folder is the options of folder data.
+type Folder struct {
+	TextKeys   `yaml:",inline"`
+	FileKeys   `yaml:",inline"`
+	ActionKeys `yaml:",inline"`
+}
+
+func folderKind() job.Kind {
+	return job.Kind{Name: "folder", About: "pictures and a manifest.jsonl", Options: Folder{ActionKeys: ActionKeys{Normalize: MeanStd}}}
+}
+
+// Gives is job.DataOptions'.
+func (Folder) Gives() []string { return robotFeatures() }
+
+// Padding is job.DataOptions'.
+func (Folder) Padding() int { return PadToken }
+
+// Resolve is job.Options'.
+func (k Folder) Resolve(j *job.Job, given func(string) bool) job.Options {
+	holdout(j, given, 0.1)
+	return k
+}
+
+// Check is job.Options'.
+func (k Folder) Check(c *job.Checker) {
+	checkNoSplits(c)
+	k.TextKeys.check(c)
+	k.FileKeys.check(c)
+	k.ActionKeys.check(c)
+	checkChannels(c)
+}
+
+// Open is Options'.
+func (k Folder) Open(o *Opening) (*Set, error) {
 	for _, f := range manifestWants() {
 		o.calls(f.Name, manifestKey(f.Name))
 	}
@@ -58,7 +89,7 @@ func openFolder(o *opening) (*set, error) {
 
 // readManifest reads all lines and checks every picture's header on the way.
 // The fingerprint is over the manifest and the pictures' bytes.
-func (o *opening) readManifest(root *folderRoot, path string) (*table, string, error) {
+func (o *Opening) readManifest(root *folderRoot, path string) (*table, string, error) {
 	f, err := root.manifest()
 	if err != nil {
 		return nil, "", fmt.Errorf("the folder's list of samples, %s: %w", path, err)
@@ -130,7 +161,7 @@ func (o *opening) readManifest(root *folderRoot, path string) (*table, string, e
 
 // manifestScan is what the lines so far have given.
 type manifestScan struct {
-	o           *opening
+	o           *Opening
 	root        *folderRoot
 	fp          print
 	table       *table
@@ -144,7 +175,7 @@ type manifestScan struct {
 // line adds the sample of a line. All of it is read before any of it is kept.
 func (s *manifestScan) line(line int, text []byte) error {
 	o, t := s.o, s.table
-	l, err := parseManifestLine(text, o.wants)
+	l, err := parseManifestLine(text, o.Wants)
 	if err != nil {
 		return err
 	}
@@ -155,10 +186,10 @@ func (s *manifestScan) line(line int, text []byte) error {
 	if i >= maxSamples {
 		return fmt.Errorf("more than %d samples", maxSamples)
 	}
-	if n := t.float(models.Actions).dim; o.wants.Has(models.Actions) && i > 0 && len(l.action) != n {
+	if n := t.float(models.Actions).dim; o.Wants.Has(models.Actions) && i > 0 && len(l.action) != n {
 		return fmt.Errorf("action has %d values, the first line's has %d", len(l.action), n)
 	}
-	if o.wants.Has(models.Images) {
+	if o.Wants.Has(models.Images) {
 		p := t.picture(models.Images)
 		switch {
 		case o.lenient():
@@ -192,10 +223,10 @@ func (s *manifestScan) line(line int, text []byte) error {
 	}
 	t.episode = append(t.episode, ep)
 	s.lines = append(s.lines, line)
-	if o.wants.Has(models.Instruction) {
+	if o.Wants.Has(models.Instruction) {
 		t.text = append(t.text, s.texts.add(l.instruction))
 	}
-	if o.wants.Has(models.Actions) {
+	if o.Wants.Has(models.Actions) {
 		a := t.float(models.Actions)
 		a.dim, a.rows = len(l.action), append(a.rows, l.action...)
 	}

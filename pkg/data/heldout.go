@@ -34,13 +34,13 @@ func emptyEpisodes(t *table, held []int) (heldout, other []int64) {
 // checkEmpty refuses to begin with a held-out split that is not what was asked
 // for since its episodes have no steps, and tells of other empty episodes. A
 // checkpoint that was trained so is still read.
-func (o *opening) checkEmpty(t *table, held []int, heldSamples int) error {
+func (o *Opening) checkEmpty(t *table, held []int, heldSamples int) error {
 	none, other := emptyEpisodes(t, held)
 	if len(none) > 0 {
-		h := o.cfg.Holdout
+		h := o.Holdout
 		what, advice := fmt.Sprintf("held-out %s no steps", episodesHave(none)), "hold out others with data.holdout.episodes"
 		if h.Fraction > 0 {
-			advice = fmt.Sprintf("data.holdout.fraction %v chose it by seed %d; name others with data.holdout.episodes, or raise the fraction", h.Fraction, o.seed)
+			advice = fmt.Sprintf("data.holdout.fraction %v chose it by seed %d; name others with data.holdout.episodes, or raise the fraction", h.Fraction, o.Seed)
 		}
 		if o.given == nil && !o.lenient() && (h.Fraction == 0 || heldSamples == 0) {
 			return fmt.Errorf("%s: %s", what, advice)

@@ -16,35 +16,40 @@ import (
 // none of it is trained on. Samples are numbered on from the training set's.
 
 // openSets opens the job's data by open: one set that is divided, or two.
-func (o *opening) openSets(baseDir string, open func(*opening) (*set, error)) (*set, error) {
-	h := o.cfg.Holdout
+func (o *Opening) openSets(baseDir string, k Options) (*Set, error) {
+	h := o.Holdout
 	if h.Split == "" && h.Path == "" {
-		return open(o)
+		return k.Open(o)
 	}
 	if h.Fraction != 0 || len(h.Episodes) > 0 {
 		return nil, errors.New("data.holdout has both a split or path and fraction or episodes: give one of them")
 	}
 	main, other := *o, *o
-	main.cfg.Holdout = job.Holdout{}
+	main.Holdout = job.Holdout{}
 	main.given = unbound(o.given)
-	other.cfg.Holdout = job.Holdout{}
+	other.Holdout = job.Holdout{}
+	otherKind := k
+	splits, has := k.(splitter)
 	if h.Split != "" {
-		other.cfg.Split = h.Split
+		if !has {
+			return nil, fmt.Errorf("data.holdout.split is %q, and data.kind %s has no splits", h.Split, o.Kind)
+		}
+		otherKind = splits.withSplit(h.Split)
 	}
 	if h.Path != "" {
-		other.path = h.Path
+		other.Path = h.Path
 		if !filepath.IsAbs(h.Path) {
-			other.path = filepath.Join(baseDir, h.Path)
+			other.Path = filepath.Join(baseDir, h.Path)
 		}
 	}
-	if err := disjoint(&main, &other); err != nil {
+	if err := disjoint(&main, &other, k, otherKind); err != nil {
 		return nil, err
 	}
-	d, err := open(&main)
+	d, err := k.Open(&main)
 	if err != nil {
 		return nil, err
 	}
-	fail := func(err error) (*set, error) { return nil, errors.Join(err, d.Close()) }
+	fail := func(err error) (*Set, error) { return nil, errors.Join(err, d.Close()) }
 	other.given, other.held = unbound(&d.meta), true
 	other.skip = nil
 	for _, i := range o.skip {
@@ -52,7 +57,7 @@ func (o *opening) openSets(baseDir string, open func(*opening) (*set, error)) (*
 			other.skip = append(other.skip, i-d.about.n)
 		}
 	}
-	held, err := open(&other)
+	held, err := otherKind.Open(&other)
 	if err != nil {
 		return fail(fmt.Errorf("the held-out set (%s), which must have the training set's features: %w", heldName(h), err))
 	}
@@ -66,7 +71,7 @@ func (o *opening) openSets(baseDir string, open func(*opening) (*set, error)) (*
 			o.findings = append(o.findings, f)
 		}
 	}}
-	print := newPrint(o.cfg.Kind).add("training set", d.meta.Fingerprint).add("held-out set", held.meta.Fingerprint).sum()
+	print := newPrint(o.Kind).add("training set", d.meta.Fingerprint).add("held-out set", held.meta.Fingerprint).sum()
 	if err := o.same(print); err != nil {
 		return fail(errors.Join(err, held.Close()))
 	}
@@ -93,47 +98,32 @@ func heldName(h job.Holdout) string {
 	return fmt.Sprintf("data.holdout.path %s, split %s", h.Path, h.Split)
 }
 
+// splitter is a kind of data of which one path holds several splits.
+type splitter interface {
+	withSplit(name string) Options
+	// apart refuses splits of the data set at path that have samples in common.
+	apart(path, split string) error
+	split() string
+}
+
 // disjoint refuses to hold out what is trained on.
-func disjoint(main, held *opening) error {
-	a, err := filepath.EvalSymlinks(main.path)
+func disjoint(main, held *Opening, k, heldKind Options) error {
+	a, err := filepath.EvalSymlinks(main.Path)
 	if err != nil {
 		return nil // opening says it
 	}
-	b, err := filepath.EvalSymlinks(held.path)
+	b, err := filepath.EvalSymlinks(held.Path)
 	if err != nil || a != b {
 		return nil
 	}
-	if main.cfg.Kind != "rlds" {
-		return errors.New("data.holdout.path is data.path itself: all that is trained on would be held out; give another, or data.holdout.fraction")
+	if s, ok := k.(splitter); ok {
+		return s.apart(main.Path, heldKind.(splitter).split())
 	}
-	dir, err := rldsDir(main.path)
-	if err != nil {
-		return err
-	}
-	info, err := readRLDSInfo(dir)
-	if err != nil {
-		return err
-	}
-	if _, _, err := info.choose(dir, orTrain(held.cfg.Split)); err != nil {
-		return fmt.Errorf("data.holdout.split: %w", err)
-	}
-	both := orTrain(main.cfg.Split) + "+" + orTrain(held.cfg.Split)
-	if _, _, err := info.choose(dir, both); err != nil {
-		return fmt.Errorf("data.split and data.holdout.split together: %w", err)
-	}
-	return nil
-}
-
-// orTrain is the split that is meant where none is named.
-func orTrain(split string) string {
-	if split == "" {
-		return "train"
-	}
-	return split
+	return errors.New("data.holdout.path is data.path itself: all that is trained on would be held out; give another, or data.holdout.fraction")
 }
 
 // join makes one set of a training set and a held-out one, and owns both.
-func join(train, held *set, fingerprint string) *set {
+func join(train, held *Set, fingerprint string) *Set {
 	a, b := train.about, held.about
 	first := a.n // number of the first held-out sample
 	get := func(i int) (Sample, error) {
@@ -144,7 +134,7 @@ func join(train, held *set, fingerprint string) *set {
 		s.ID += uint64(first)
 		return s, err
 	}
-	d := &set{meta: train.meta, close: func() error { return errors.Join(train.Close(), held.Close()) }}
+	d := &Set{meta: train.meta, close: func() error { return errors.Join(train.Close(), held.Close()) }}
 	d.about = about{path: a.path, camera: a.camera, n: a.n + b.n, episodes: a.episodes + b.episodes, held: b.episodes, apart: true}
 	for e := range b.episodes {
 		d.about.heldOut = append(d.about.heldOut, a.episodes+e)

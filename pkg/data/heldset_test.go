@@ -33,7 +33,7 @@ func physical(t *testing.T, s Source) (out []float32) {
 // and vocabulary are the training split's.
 func TestHeldoutSplit(t *testing.T) {
 	path := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2, 2}, {1}}, "val": {{1, 2}}})
-	cfg := job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Split: "val"}}
+	cfg := of(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Split: "val"}})
 	d, err := Open(cfg, formNeeds, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestHeldoutSplit(t *testing.T) {
 	}
 	// data.skip counts through both sets.
 	fewer := cfg
-	fewer.Skip = []int{1, 6}
+	put(&fewer, "Skip", []int{1, 6})
 	f, err := Open(fewer, formNeeds, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,8 @@ func TestHeldoutSplit(t *testing.T) {
 		t.Errorf("without samples 1 and 6: trained on %v, held out %v", a, b)
 	}
 	parts := cfg
-	parts.Split, parts.Holdout.Split = "train[:2]", "train[2:]"
+	put(&parts, "Split", "train[:2]")
+	parts.Holdout.Split = "train[2:]"
 	p, err := Open(parts, formNeeds, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func TestHeldoutSplit(t *testing.T) {
 	checkErrors(t, cfg, formNeeds, map[string]errorCase{
 		"unknown":    {func(c *job.Data, _ *models.Spec) { c.Holdout.Split = "test" }, []string{`data.holdout.split: data.split is "test"`, "names the splits train, val"}},
 		"the same":   {func(c *job.Data, _ *models.Spec) { c.Holdout.Split = "train" }, []string{"data.split and data.holdout.split together", "has some episodes of split train twice"}},
-		"overlap":    {func(c *job.Data, _ *models.Spec) { c.Split, c.Holdout.Split = "train[:2]", "train[1:]" }, []string{"has some episodes of split train twice"}},
+		"overlap":    {func(c *job.Data, _ *models.Spec) { put(c, "Split", "train[:2]"); c.Holdout.Split = "train[1:]" }, []string{"has some episodes of split train twice"}},
 		"and a part": {func(c *job.Data, _ *models.Spec) { c.Holdout.Fraction = 0.1 }, []string{"give one of them"}},
 		"itself":     {func(c *job.Data, _ *models.Spec) { c.Holdout = job.Holdout{Path: path} }, []string{"twice"}},
 	})
@@ -127,12 +128,12 @@ func TestHeldoutPath(t *testing.T) {
 		needs       models.Spec
 		train, held []float32
 	}{
-		"rlds": {job.Data{Kind: "rlds", Path: formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2}}}), Holdout: job.Holdout{Path: other}},
+		"rlds": {of(job.Data{Kind: "rlds", Path: formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2}}}), Holdout: job.Holdout{Path: other}}),
 			formNeeds, []float32{0, 1}, []float32{0}},
-		"rlds, split": {job.Data{Kind: "rlds", Path: formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2}}}), Holdout: job.Holdout{Path: other, Split: "test"}},
+		"rlds, split": {of(job.Data{Kind: "rlds", Path: formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2}}}), Holdout: job.Holdout{Path: other, Split: "test"}}),
 			formNeeds, []float32{0, 1}, []float32{0, 1}},
-		"folder": {job.Data{Kind: "folder", Path: folderOf(t, 3), Holdout: job.Holdout{Path: folderOf(t, 2)}}, folderNeeds, []float32{0, 1, 2}, []float32{0, 1}},
-		"tensors": {job.Data{Kind: "tensors", Path: tensorsOf("a", 5, 6), Holdout: job.Holdout{Path: tensorsOf("b", 7)}},
+		"folder": {of(job.Data{Kind: "folder", Path: folderOf(t, 3), Holdout: job.Holdout{Path: folderOf(t, 2)}}), folderNeeds, []float32{0, 1, 2}, []float32{0, 1}},
+		"tensors": {of(job.Data{Kind: "tensors", Path: tensorsOf("a", 5, 6), Holdout: job.Holdout{Path: tensorsOf("b", 7)}}),
 			models.Spec{pictures(3, 2, 2), acts(0)}, []float32{5, 6}, []float32{7}},
 	} {
 		d, err := Open(c.cfg, c.needs, 1, base, nil)
@@ -168,12 +169,12 @@ func TestHeldoutPath(t *testing.T) {
 	at := func(path string) func(*job.Data, *models.Spec) {
 		return func(c *job.Data, _ *models.Spec) { c.Holdout.Path = path }
 	}
-	checkErrors(t, job.Data{Kind: "folder", Path: train}, folderNeeds, map[string]errorCase{
+	checkErrors(t, of(job.Data{Kind: "folder", Path: train}), folderNeeds, map[string]errorCase{
 		"other features": {at(wide), []string{"the held-out set (data.holdout.path " + wide + "), which must have the training set's features: actions have 3 dimensions, the statistics of the training set are of 2"}},
 		"not there":      {at(wide + "x"), []string{"the held-out set", wide + "x"}},
 		"itself":         {at(train), []string{"data.holdout.path is data.path itself"}},
 	})
-	if _, err := Open(job.Data{Kind: "folder", Path: train, Holdout: job.Holdout{Path: rel}}, folderNeeds, 1, base, nil); err == nil || !strings.Contains(err.Error(), "itself") {
+	if _, err := Open(of(job.Data{Kind: "folder", Path: train, Holdout: job.Holdout{Path: rel}}), folderNeeds, 1, base, nil); err == nil || !strings.Contains(err.Error(), "itself") {
 		t.Error(fmt.Sprint("a path relative to the job file: ", err))
 	}
 }

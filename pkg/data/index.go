@@ -137,7 +137,7 @@ var ErrNoIndex = errors.New("this data has no index of its samples")
 
 // Index makes the index of a file source. What was not seen when the data was
 // opened is read for it, and it hears ctx then.
-func (d *set) Index(ctx context.Context) (*Index, error) {
+func (d *Set) Index(ctx context.Context) (*Index, error) {
 	n := d.about.n
 	if d.about.path == "" || n > MaxIndexed {
 		return nil, ErrNoIndex
@@ -188,7 +188,7 @@ func (d *set) Index(ctx context.Context) (*Index, error) {
 }
 
 // indexRows reads every sample of a source without a table.
-func (d *set) indexRows(ctx context.Context, x *Index) error {
+func (d *Set) indexRows(ctx context.Context, x *Index) error {
 	name := filepath.Base(d.about.path)
 	pictures := []string{models.Images, models.VisionFeatures, models.LanguageFeatures}
 	rest := []string{models.Actions, models.Instruction, models.Labels}

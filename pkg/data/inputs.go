@@ -12,14 +12,14 @@ import (
 // ReadInputs reads the inputs that a model wants from a safetensors file: the
 // tensors of a tensors source, in the same types, checked and converted the
 // same way. Bytes of pictures are normalised as meta says that training did;
-// float values are used as they are. layout decides where the layout of pictures
-// is ambiguous. The batch has all samples of the file, numbered from 0; targets,
+// float values are used as they are. Where the layout of pictures is ambiguous,
+// that of trained, the options of the data that training had, decides. The batch has all samples of the file, numbered from 0; targets,
 // which the file need not have, are zeros.
-func ReadInputs(ctx context.Context, path string, wants models.Spec, layout string, meta Meta) (*models.Batch, []Finding, error) {
-	o := &opening{ctx: ctx, cfg: job.Data{Kind: "tensors", Path: path, Layout: layout}, path: path}
+func ReadInputs(ctx context.Context, path string, wants models.Spec, trained job.Options, meta Meta) (*models.Batch, []Finding, error) {
+	o := &Opening{Context: ctx, Kind: "tensors", Path: path, asThey: true}
 	for _, f := range wants {
 		if f.Role == models.Input {
-			o.wants = append(o.wants, f)
+			o.Wants = append(o.Wants, f)
 		}
 	}
 	t, err := openTensorFile(path)
@@ -28,12 +28,16 @@ func ReadInputs(ctx context.Context, path string, wants models.Spec, layout stri
 	}
 	t.fixed = true
 	defer t.f.Close()
+	layout := ""
+	if k, ok := trained.(Tensors); ok {
+		layout = k.Layout
+	}
 	spec, values := wants.Clone(), make([]models.Column, len(wants))
 	for k, f := range wants {
 		if f.Role != models.Input {
 			continue
 		}
-		values[k], err = o.input(t, f, meta)
+		values[k], err = o.input(t, f, layout, meta)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -58,7 +62,7 @@ func ReadInputs(ctx context.Context, path string, wants models.Spec, layout stri
 }
 
 // input reads all rows of a feature.
-func (o *opening) input(t *tensorFile, f models.Feature, meta Meta) (c models.Column, err error) {
+func (o *Opening) input(t *tensorFile, f models.Feature, layout string, meta Meta) (c models.Column, err error) {
 	var x *tensorRows
 	switch f.Type {
 	case models.Token:
@@ -73,14 +77,14 @@ func (o *opening) input(t *tensorFile, f models.Feature, meta Meta) (c models.Co
 		return models.Column{Ints: narrow(tokens)}, err
 	case models.Image:
 		var ambiguous bool
-		x, ambiguous, err = t.images(f, o.cfg.Layout)
-		if err != nil && o.cfg.Layout != "" { // the job's is of another file
+		x, ambiguous, err = t.images(f, layout)
+		if err != nil && layout != "" { // the job's is of another file
 			x, ambiguous, err = t.images(f, "")
 		}
 		if err != nil {
 			return c, err
 		}
-		if ambiguous && o.cfg.Layout == "" {
+		if ambiguous && layout == "" {
 			o.find("layout", t.path, "give pictures as [N, C, H, W]", "%s %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", f.Name, x.info.Shape)
 		}
 		x.mean, x.std = meta.ImageMean, meta.ImageStd

@@ -198,7 +198,7 @@ func TestOtherFormatsAreNamed(t *testing.T) {
 		dir := t.TempDir()
 		write(t, dir, "a.png", []byte(head))
 		write(t, dir, ManifestName, []byte(`{"image": "a.png", "instruction": "go", "action": [1, 2, 3, 4, 5, 6, 7]}`))
-		_, err := Open(job.Data{Kind: "folder", Path: dir}, vlaNeeds, 1, "", nil)
+		_, err := Open(of(job.Data{Kind: "folder", Path: dir}), vlaNeeds, 1, "", nil)
 		for _, want := range []string{":1: ", `image "a.png"`, "neither PNG nor JPEG", name, "save it as PNG or JPEG"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want %q", name, err, want)
@@ -215,7 +215,7 @@ func TestFindingsOfPictures(t *testing.T) {
 		fmt.Fprintf(&m, `{"image": "%d", "instruction": "go", "action": [%d, 0, 0, 0, 0, 0, 0]}`+"\n", i, i)
 	}
 	write(t, dir, ManifestName, m.Bytes())
-	d, err := Open(job.Data{Kind: "folder", Path: dir}, vlaNeeds, 1, "", nil)
+	d, err := Open(of(job.Data{Kind: "folder", Path: dir}), vlaNeeds, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestFindingsOfPictures(t *testing.T) {
 			t.Errorf("%s: %q, want %q", kind, got, want)
 		}
 	}
-	if d, err := Open(job.Data{Kind: "folder", Path: wordsFolder(t)}, models.Spec{pictures(3, 8, 8), acts(0)}, 1, "", nil); err != nil || len(findingsOf(d, "exif_orientation"))+len(findingsOf(d, "deep_greyscale")) > 0 {
+	if d, err := Open(of(job.Data{Kind: "folder", Path: wordsFolder(t)}), models.Spec{pictures(3, 8, 8), acts(0)}, 1, "", nil); err != nil || len(findingsOf(d, "exif_orientation"))+len(findingsOf(d, "deep_greyscale")) > 0 {
 		t.Error(err, d.Findings())
 	}
 }
@@ -242,7 +242,7 @@ func TestFindingsOfRecordedPictures(t *testing.T) {
 	b.Strings("steps/language_instruction", []byte("go"), []byte("go"))
 	b.Strings("steps/observation/image_0", pillowFile(t, "exif6"), pillowFile(t, "depth16"))
 	write(t, dir, "tiny-train.tfrecord-00000-of-00002", tfrecord.Append(tfrecord.Append(nil, tinyEpisode(t, 0, 2)), b.Record()))
-	d, err := Open(job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds, 1, "", nil)
+	d, err := Open(of(job.Data{Kind: "rlds", Path: dir}, "Camera", "image_0"), vlaNeeds, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

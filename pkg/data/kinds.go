@@ -2,7 +2,7 @@ package data
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -11,16 +11,31 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
-// Kinds lists the kinds of data for a job file.
+// Kinds lists the kinds of data for a job file. A kind is a file of this
+// package, or of another, and its line here, or in a list that is made of this
+// one; nothing else knows it.
 func Kinds() []job.Kind {
-	return []job.Kind{
-		{Name: "tabletop", About: "synthetic robot episodes, made on the fly", Options: tabletopOptions{}},
-		{Name: "copy", About: "sequences of tokens that are their own labels", Options: copyOptions{}},
-		{Name: "tensors", About: "a safetensors file, or a folder of them", Options: tensorsOptions{}},
-		{Name: "rlds", About: "a TFDS data set of robot episodes", Options: rldsOptions{}},
-		{Name: "folder", About: "pictures and a manifest.jsonl", Options: folderOptions{}},
-		{Name: "recall", About: "sequences of tokens with a key to remember", Options: recallOptions{}},
+	return []job.Kind{tabletopKind(), copyKind(), tensorsKind(), rldsKind(), folderKind(), recallKind()}
+}
+
+// Options are the options of a kind of data: its keys in the job's data section,
+// and how data is opened by them.
+type Options interface {
+	job.DataOptions
+	// Open opens the data of o. It settles what the model leaves open in
+	// o.Wants, all of whose names are among Gives, and returns samples whose
+	// values stand in the order of o.Wants. The options have passed Check.
+	Open(o *Opening) (*Set, error)
+}
+
+// Defaults are the options of a kind that a job file says nothing of; nil where
+// there is no such kind.
+func Defaults(kind string) job.Options {
+	all := Kinds()
+	if i := slices.IndexFunc(all, func(k job.Kind) bool { return k.Name == kind }); i >= 0 {
+		return all[i].Options
 	}
+	return nil
 }
 
 func kindNames() (names []string) {
@@ -30,228 +45,69 @@ func kindNames() (names []string) {
 	return names
 }
 
-// features of robot data, and of sequences.
-var (
-	robotFeatures    = []string{models.Images, models.Instruction, models.Actions}
-	sequenceFeatures = []string{models.Instruction, models.Labels}
-)
+// robotFeatures are those of robot data.
+func robotFeatures() []string { return []string{models.Images, models.Instruction, models.Actions} }
 
-// normalisation lists the ways of data.normalize.
-var normalisation = []string{None, MeanStd, MinMax, Quantile}
+// sequenceFeatures are those of sequences that a model is to name the tokens of.
+func sequenceFeatures() []string { return []string{models.Instruction, models.Labels} }
 
-type tabletopOptions struct{}
+// Keys that several kinds have: a kind embeds those that it has a use for, with
+// the tag yaml:",inline".
 
-func (tabletopOptions) Gives() []string { return robotFeatures }
-func (tabletopOptions) Padding() int    { return 0 } // its vocabulary is built from words
-
-func (o tabletopOptions) Resolve(j *job.Job, given func(string) bool) job.Options {
-	def(given, "data.episodes", &j.Data.Episodes, 2000)
-	def(given, "data.scene", &j.Data.Scene, "cluttered")
-	def(given, "data.normalize", &j.Data.Normalize, MeanStd)
-	holdout(j, given, 0.1)
-	return o
+// TextKeys are the keys of instructions.
+type TextKeys struct {
+	MaxTokens int `yaml:"max_tokens,omitempty"` // tokens after padding or cutting; 0: the longest of the training split
 }
 
-func (tabletopOptions) Check(c *job.Checker) {
-	d := keysOf(c, "episodes scene normalize")
-	c.Within("data.episodes", d.Episodes, 1, limits.Vocabulary)
-	c.OneOf("data.scene", d.Scene, []string{"cluttered", "simple"})
-	c.OneOf("data.normalize", d.Normalize, normalisation)
-	checkChannels(c)
+func (w TextKeys) words() TextKeys { return w }
+
+func (w TextKeys) check(c *job.Checker) {
+	c.Within("data.max_tokens", w.MaxTokens, 0, limits.Vocabulary)
 }
 
-type copyOptions struct{}
-
-func (copyOptions) Gives() []string { return sequenceFeatures }
-func (copyOptions) Padding() int    { return -1 }
-
-func (o copyOptions) Resolve(j *job.Job, given func(string) bool) job.Options {
-	def(given, "data.episodes", &j.Data.Episodes, 10000)
-	def(given, "data.seq_len", &j.Data.SeqLen, 16)
-	holdout(j, given, 0.1)
-	return o
+// FileKeys are the keys of data that lies at data.path.
+type FileKeys struct {
+	Skip []int `yaml:"skip,omitempty"` // samples that are left out, by their number in the whole data set, from 0
 }
 
-func (copyOptions) Check(c *job.Checker) {
-	keysOf(c, "episodes seq_len")
-	checkSequence(c, 2, "the copy task needs at least 2 words")
-}
+func (f FileKeys) files() FileKeys { return f }
 
-type recallOptions struct{}
-
-func (recallOptions) Gives() []string { return sequenceFeatures }
-func (recallOptions) Padding() int    { return -1 }
-
-func (o recallOptions) Resolve(j *job.Job, given func(string) bool) job.Options {
-	d := &j.Data
-	def(given, "data.episodes", &d.Episodes, 10000)
-	def(given, "data.seq_len", &d.SeqLen, 16)
-	switch { // the key comes first, unless told otherwise
-	case given("data.distance") && !given("data.seq_len"):
-		d.SeqLen = d.Distance + 1
-	case !given("data.distance"):
-		d.Distance = d.SeqLen - 1
-	}
-	holdout(j, given, 0.1)
-	return o
-}
-
-func (recallOptions) Check(c *job.Checker) {
-	d := keysOf(c, "episodes seq_len distance")
-	checkSequence(c, 6, "recall needs padding, a question, two keys and two others: at least 6")
-	if d.Distance < 1 || d.Distance >= d.SeqLen {
-		c.Bad("data.distance data.seq_len", "%d is not within the sequence; want 1 to data.seq_len-1 = %d", d.Distance, d.SeqLen-1)
-	}
-}
-
-type tensorsOptions struct{}
-
-func (tensorsOptions) Gives() []string {
-	return append([]string{models.Labels, models.VisionFeatures, models.LanguageFeatures}, robotFeatures...)
-}
-func (tensorsOptions) Padding() int { return -1 }
-
-func (o tensorsOptions) Resolve(j *job.Job, given func(string) bool) job.Options {
-	def(given, "data.normalize", &j.Data.Normalize, None)
-	holdout(j, given, 0)
-	return o
-}
-
-func (tensorsOptions) Check(c *job.Checker) {
-	d := keysOf(c, "path layout skip normalize")
-	checkFiles(c)
-	if d.Layout != "" {
-		c.OneOf("data.layout", d.Layout, []string{"nchw", "nhwc"})
-	}
-}
-
-type rldsOptions struct{}
-
-func (rldsOptions) Gives() []string { return robotFeatures }
-func (rldsOptions) Padding() int    { return 0 }
-
-func (o rldsOptions) Resolve(j *job.Job, given func(string) bool) job.Options {
-	def(given, "data.split", &j.Data.Split, "train")
-	def(given, "data.normalize", &j.Data.Normalize, MeanStd)
-	holdout(j, given, 0.1)
-	return o
-}
-
-func (rldsOptions) Check(c *job.Checker) {
-	keysOf(c, "path split camera action skip normalize holdout.split")
-	checkFiles(c)
-	checkChannels(c)
-}
-
-type folderOptions struct{}
-
-func (folderOptions) Gives() []string { return robotFeatures }
-func (folderOptions) Padding() int    { return 0 }
-
-func (o folderOptions) Resolve(j *job.Job, given func(string) bool) job.Options {
-	def(given, "data.normalize", &j.Data.Normalize, MeanStd)
-	holdout(j, given, 0.1)
-	return o
-}
-
-func (folderOptions) Check(c *job.Checker) {
-	keysOf(c, "path skip normalize")
-	checkFiles(c)
-	checkChannels(c)
-}
-
-// def fills v where key is not given.
-func def[T any](given func(string) bool, key string, v *T, to T) {
-	if !given(key) {
-		*v = to
-	}
-}
-
-// holdout is the share of the episodes that is held out where nothing is said.
-func holdout(j *job.Job, given func(string) bool, fraction float64) {
-	def(given, "data.holdout.fraction", &j.Data.Holdout.Fraction, fraction)
-}
-
-// keysOf refuses the keys of the data section that are of other kinds, and checks
-// those that all have.
-func keysOf(c *job.Checker, own string) job.Data {
-	d, is := c.Job.Data, map[string]bool{}
-	for _, k := range strings.Fields(own) {
-		is[k] = true
-	}
-	what := "data.kind " + d.Kind
-	for _, k := range []struct {
-		key  string
-		zero bool
-	}{
-		{"path", d.Path == ""}, {"split", d.Split == ""}, {"camera", d.Camera == ""}, {"action", len(d.Action) == 0}, {"layout", d.Layout == ""},
-		{"scene", d.Scene == ""}, {"episodes", d.Episodes == 0}, {"seq_len", d.SeqLen == 0}, {"distance", d.Distance == 0}, {"skip", len(d.Skip) == 0},
-		{"normalize", d.Normalize == ""}, {"holdout.split", d.Holdout.Split == ""},
-	} {
-		if !is[k.key] {
-			c.Unused("data."+k.key, k.zero, what)
-		}
-	}
-	if !is["path"] {
-		c.Unused("data.holdout.path", d.Holdout.Path == "", what)
-	}
-	c.Within("data.max_tokens", d.MaxTokens, 0, limits.Vocabulary)
-	checkActions(c)
-	return d
-}
-
-func checkFiles(c *job.Checker) {
-	d := c.Job.Data
-	if d.Path == "" {
+func (f FileKeys) check(c *job.Checker) {
+	if d := c.Job.Data; d.Path == "" {
 		c.Bad("data.path", "is missing; data.kind %s reads files", d.Kind)
 	}
-	for i, s := range d.Skip {
+	for i, s := range f.Skip {
 		c.Within(fmt.Sprintf("data.skip[%d]", i), s, 0, 1<<31-1)
 	}
-	c.OneOf("data.normalize", d.Normalize, normalisation)
 }
 
-// checkSequence checks a synthetic kind of sequences against the model's words.
-func checkSequence(c *job.Checker, least int, why string) {
-	d, w := c.Job.Data, WantsOf(c.Job.Model.Options)
-	c.Within("data.episodes", d.Episodes, 1, limits.Vocabulary)
-	c.Within("data.seq_len", d.SeqLen, 1, limits.Samples)
-	if f := w.Find(models.Labels); f != nil && f.Vocab >= 0 && f.Vocab < least {
-		c.Bad("model.vocab_size data.kind", "%d is too small; %s", f.Vocab, why)
-	}
-	if f := w.Find(models.Instruction); f != nil && f.Max > 0 && d.SeqLen > f.Max {
-		c.Bad("data.seq_len model.max_len", "%d is longer than model.max_len %d", d.SeqLen, f.Max)
-	}
+// ActionKeys are the keys of actions.
+type ActionKeys struct {
+	Normalize   string   `yaml:"normalize,omitempty"`    // see Modes
+	ActionNames []string `yaml:"action_names,omitempty"` // of the action's dimensions; nil: the data's own, else a0, a1, …
+	ActionUnits []string `yaml:"action_units,omitempty"` // of the same, "" for none
 }
 
-func checkChannels(c *job.Checker) {
-	for _, f := range WantsOf(c.Job.Model.Options).Of(models.Image) {
-		if n := f.Shape[0]; n != 1 && n != 3 && n > 0 {
-			c.Bad("model.channels data.kind", "is %d, and data.kind %s gives pictures of 3 channels (RGB) or 1 (grey); data.kind tensors takes any number", n, c.Job.Data.Kind)
-		}
-	}
-}
+func (s ActionKeys) scaling() ActionKeys { return s }
 
 // maxActionName bounds the name or unit of an action's dimension: it heads a
 // line of every table.
 const maxActionName = 40
 
-// checkActions checks what the job calls the dimensions of its actions.
-func checkActions(c *job.Checker) {
-	d, f := c.Job.Data, WantsOf(c.Job.Model.Options).Find(models.Actions)
-	if f == nil || d.Kind == "tabletop" {
+// check checks how actions are scaled and what the job calls their dimensions.
+func (s ActionKeys) check(c *job.Checker) {
+	c.OneOf("data.normalize", s.Normalize, Modes())
+	f := WantsOf(c.Job.Model.Options).Find(models.Actions)
+	if f == nil {
 		kind := "model.kind " + c.Job.Model.Kind
-		if d.Kind == "tabletop" {
-			kind = "data.kind tabletop, which has names and units of its own"
-		}
-		c.Unused("data.action_names", len(d.ActionNames) == 0, kind)
-		c.Unused("data.action_units", len(d.ActionUnits) == 0, kind)
+		c.Unused("data.action_names", len(s.ActionNames) == 0, kind)
+		c.Unused("data.action_units", len(s.ActionUnits) == 0, kind)
 		return
 	}
 	for _, l := range []struct {
 		key, what string
 		v         []string
-	}{{"data.action_names", "names", d.ActionNames}, {"data.action_units", "units", d.ActionUnits}} {
+	}{{"data.action_names", "names", s.ActionNames}, {"data.action_units", "units", s.ActionUnits}} {
 		if k, n := len(l.v), f.Shape[0]; k > 0 && n > 0 && k != n {
 			c.Bad(l.key+" model.action_dim", "%d %s for actions of model.action_dim %d; want one for each dimension, in order", k, l.what, n)
 		}
@@ -281,4 +137,63 @@ func printable(s string) bool {
 		}
 	}
 	return utf8.ValidString(s)
+}
+
+// holdout is the share of the episodes that is held out where nothing is said.
+func holdout(j *job.Job, given func(string) bool, fraction float64) {
+	if !given("data.holdout.fraction") {
+		j.Data.Holdout.Fraction = fraction
+	}
+}
+
+// checkMade refuses the keys of data that lies somewhere.
+func checkMade(c *job.Checker) {
+	d := c.Job.Data
+	what := "data.kind " + d.Kind
+	c.Unused("data.path", d.Path == "", what)
+	c.Unused("data.holdout.path", d.Holdout.Path == "", what)
+	checkNoSplits(c)
+}
+
+// checkNoSplits refuses a split of data that has none.
+func checkNoSplits(c *job.Checker) {
+	c.Unused("data.holdout.split", c.Job.Data.Holdout.Split == "", "data.kind "+c.Job.Data.Kind)
+}
+
+// checkSequence checks a synthetic kind of sequences against the model's words.
+func checkSequence(c *job.Checker, episodes, length, least int, why string) {
+	w := WantsOf(c.Job.Model.Options)
+	c.Within("data.episodes", episodes, 1, maxEpisodes)
+	c.Within("data.seq_len", length, 1, limits.Samples)
+	f := w.Find(models.Instruction)
+	if f != nil && w.Has(models.Labels) && f.Vocab >= 0 && f.Vocab < least {
+		c.Bad("model.vocab_size data.kind", "%d is too small; %s", f.Vocab, why)
+	}
+	if f != nil && f.Max > 0 && length > f.Max {
+		c.Bad("data.seq_len model.max_len", "%d is longer than model.max_len %d", length, f.Max)
+	}
+}
+
+// checkChannels refuses pictures that nobody can make of RGB.
+func checkChannels(c *job.Checker) {
+	for _, f := range WantsOf(c.Job.Model.Options).Of(models.Image) {
+		if n := f.Shape[0]; n != 1 && n != 3 && n > 0 {
+			c.Bad("model.channels data.kind", "is %d, and data.kind %s gives pictures of 3 channels (RGB) or 1 (grey); data.kind tensors takes any number", n, c.Job.Data.Kind)
+		}
+	}
+}
+
+// wanting are the options of a model of which nothing but its wants is known.
+type wanting models.Spec
+
+func (w wanting) Wants() models.Spec                                  { return models.Spec(w) }
+func (w wanting) Resolve(*job.Job, func(key string) bool) job.Options { return w }
+func (w wanting) Check(*job.Checker)                                  {}
+
+// check is the kind's check of a data section for a model of those wants: it
+// stands once, for job files and for whoever calls Open without one.
+func check(cfg job.Data, wants models.Spec) error {
+	c := &job.Checker{Job: &job.Job{Data: cfg, Model: job.Model{Options: wanting(wants)}}}
+	cfg.Options.Check(c)
+	return c.Err()
 }

@@ -110,7 +110,7 @@ func TestManifestRefused(t *testing.T) {
 		"no such name, accents": {`{"image": "th\u00e9.png", "instruction": "go", "action": [1.0]}`, `neither as "th\u00e9.png" (NFC) nor as "the\u0301.png" (NFD)`},
 		"a pointer for picture": {`{"image": "lfs.png", "instruction": "go", "action": [1.0]}`, `:1: image "lfs.png": image: neither PNG nor JPEG: it is a Git LFS pointer, not the file itself: run "git lfs pull"`},
 	} {
-		checkErrors(t, job.Data{Kind: "folder", Path: manifestFolder(t, c.manifest)}, manifestNeeds,
+		checkErrors(t, of(job.Data{Kind: "folder", Path: manifestFolder(t, c.manifest)}), manifestNeeds,
 			map[string]errorCase{name: {func(*job.Data, *models.Spec) {}, []string{ManifestName, c.want}}})
 	}
 }
@@ -131,7 +131,7 @@ func TestManifestAccepted(t *testing.T) {
 		"quotes in a text":      strings.Replace(plainLine, "go", `\"go\" {[,`, 1) + "\n" + second,
 		"the last of five keys": `{"actions": [[9]], ` + plainLine[1:] + "\n" + second,
 	} {
-		d, err := Open(job.Data{Kind: "folder", Path: manifestFolder(t, manifest)}, manifestNeeds, 1, "", nil)
+		d, err := Open(of(job.Data{Kind: "folder", Path: manifestFolder(t, manifest)}), manifestNeeds, 1, "", nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -146,7 +146,7 @@ func TestManifestAccepted(t *testing.T) {
 		d.Close()
 	}
 	// What the model does not need is not looked at.
-	d, err := Open(job.Data{Kind: "folder", Path: manifestFolder(t, `{"image": "r.png", "instruction": null, "action": [1, 2]}`)}, models.Spec{pictures(3, 8, 8), acts(0)}, 1, "", nil)
+	d, err := Open(of(job.Data{Kind: "folder", Path: manifestFolder(t, `{"image": "r.png", "instruction": null, "action": [1, 2]}`)}), models.Spec{pictures(3, 8, 8), acts(0)}, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestFolderInHubCache(t *testing.T) {
 	}
 	var want string
 	for _, dir := range []string{manifestFolder(t, plainLine+"\n"), snapshot, filepath.Join(snapshot, "data"), link} {
-		d, err := Open(job.Data{Kind: "folder", Path: dir}, manifestNeeds, 1, "", nil)
+		d, err := Open(of(job.Data{Kind: "folder", Path: dir}), manifestNeeds, 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +211,7 @@ func TestFolderInHubCache(t *testing.T) {
 		if err := os.Symlink(c.to, at); err != nil {
 			t.Fatal(err)
 		}
-		d, err := Open(job.Data{Kind: "folder", Path: snapshot}, manifestNeeds, 1, "", nil)
+		d, err := Open(of(job.Data{Kind: "folder", Path: snapshot}), manifestNeeds, 1, "", nil)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}

@@ -40,22 +40,20 @@ func Open(cfg job.Data, wants models.Spec, seed uint64, baseDir string, meta *Me
 // OpenContext is Open that ends early when ctx does, with an error that wraps
 // ctx's, and that is watched.
 func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint64, baseDir string, meta *Meta, watch Watch) (Dataset, error) {
-	o := &opening{ctx: ctx, watch: watch, cfg: cfg, wants: wants, seed: seed, given: meta}
-	if meta != nil {
-		o.wants = inOrderOf(wants, meta.Spec)
-	}
-	o.skip = slices.Compact(slices.Sorted(slices.Values(cfg.Skip)))
-	o.path = cfg.Path
-	if o.path != "" && !filepath.IsAbs(o.path) {
-		o.path = filepath.Join(baseDir, o.path)
-	}
-	open, ok := map[string]func(*opening) (*set, error){
-		"tabletop": openTabletop, "copy": openCopy, "tensors": openTensors, "rlds": openRLDS, "folder": openFolder, "recall": openRecall,
-	}[cfg.Kind]
+	open, ok := cfg.Options.(Options)
 	if !ok {
 		return nil, fmt.Errorf("data.kind is %q; it can be %s", cfg.Kind, strings.Join(kindNames(), ", "))
 	}
+	if err := check(cfg, wants); err != nil {
+		return nil, err
+	}
+	o := &Opening{Context: ctx, Kind: cfg.Kind, Path: cfg.Path, Seed: seed, Holdout: cfg.Holdout, Wants: wants, watch: watch, given: meta}
+	if o.Path != "" && !filepath.IsAbs(o.Path) {
+		o.Path = filepath.Join(baseDir, o.Path)
+	}
+	o.take(open)
 	if meta != nil {
+		o.Wants = inOrderOf(wants, meta.Spec)
 		if err := meta.Check(); err != nil {
 			return nil, err
 		}
@@ -63,11 +61,16 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 			return nil, fmt.Errorf("%w: data.kind is %q, the checkpoint's was %q", ErrOtherData, cfg.Kind, meta.Kind)
 		}
 	}
+	for _, f := range wants {
+		if gives := open.Gives(); !slices.Contains(gives, f.Name) && !slices.Contains(gives, job.Any) {
+			return nil, fmt.Errorf("%s data: the model needs %s, which this kind of data does not have", o.Kind, f.Name)
+		}
+	}
 	d, err := o.openSets(baseDir, open)
 	if err != nil {
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
-	d.about.path = o.path
+	d.about.path = o.Path
 	d.findings = sync.OnceValue(func() []Finding {
 		for _, look := range o.later {
 			look()
@@ -85,17 +88,23 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 	return d, nil
 }
 
-// opening is one call of Open.
-type opening struct {
-	ctx   context.Context
-	watch Watch
-	cfg   job.Data
-	wants models.Spec // of the model, in the order of the given Meta's where there is one
-	seed  uint64
-	path  string
-	skip  []int // data.skip, ascending
-	given *Meta
-	held  bool // a held-out set of its own, for which given is the training set's
+// Opening is one call of Open: what a source is opened for, and what helps it.
+// Its methods settle a Meta and make a Set of it.
+type Opening struct {
+	Context context.Context
+	Kind    string
+	Path    string // absolute, or relative to the working directory; empty: none
+	Seed    uint64 // the job's
+	Holdout job.Holdout
+	Wants   models.Spec // of the model, in the order of the given Meta's where there is one
+
+	TextKeys // the keys that several kinds have; zero where the kind has them not
+	ActionKeys
+	skip   []int // data.skip, ascending
+	asThey bool  // pictures are values of the model's shape, which nobody resizes
+	watch  Watch
+	given  *Meta
+	held   bool // a held-out set of its own, for which given is the training set's
 
 	called   map[string]string // what the data calls features, by name; see calls
 	findings []Finding         // see find
@@ -104,7 +113,7 @@ type opening struct {
 }
 
 // owner is whose data given describes.
-func (o *opening) owner() string {
+func (o *Opening) owner() string {
 	if o.held {
 		return "the training set"
 	}
@@ -112,28 +121,31 @@ func (o *opening) owner() string {
 }
 
 // file returns the path, which file sources must have.
-func (o *opening) file() (string, error) {
-	if o.path == "" {
-		return "", fmt.Errorf("data.path is not set")
+func (o *Opening) file() (string, error) {
+	if _, err := os.Stat(o.Path); errors.Is(err, fs.ErrNotExist) {
+		return "", missingFile{fmt.Sprintf("there is no %s: check the path; in a job file it starts at the file's own folder", o.Path)}
 	}
-	if _, err := os.Stat(o.path); errors.Is(err, fs.ErrNotExist) {
-		return "", missingFile{fmt.Sprintf("there is no %s: check the path; in a job file it starts at the file's own folder", o.path)}
-	}
-	return o.path, nil
+	return o.Path, nil
 }
 
-// has refuses a model that wants a feature which a source does not have.
-func (o *opening) has(names ...string) error {
-	for _, f := range o.wants {
-		if !slices.Contains(names, f.Name) {
-			return fmt.Errorf("the model needs %s, which this kind of data does not have", f.Name)
-		}
+// take copies the keys that several kinds have.
+func (o *Opening) take(k Options) {
+	if x, ok := k.(interface{ words() TextKeys }); ok {
+		o.TextKeys = x.words()
 	}
-	return nil
+	if x, ok := k.(interface{ scaling() ActionKeys }); ok {
+		o.ActionKeys = x.scaling()
+	}
+	if x, ok := k.(interface{ files() FileKeys }); ok {
+		o.skip = slices.Compact(slices.Sorted(slices.Values(x.files().Skip)))
+	}
 }
+
+// labels are what the job calls the dimensions of the actions.
+func (o *Opening) labels() labels { return labels{o.ActionNames, o.ActionUnits} }
 
 // calls notes what the data calls a feature.
-func (o *opening) calls(name, data string) {
+func (o *Opening) calls(name, data string) {
 	if o.called == nil {
 		o.called = map[string]string{}
 	}
@@ -141,8 +153,8 @@ func (o *opening) calls(name, data string) {
 }
 
 // image is the shape of the pictures that the model wants; zeros: none.
-func (o *opening) image() (shape [3]int) {
-	for _, f := range o.wants {
+func (o *Opening) image() (shape [3]int) {
+	for _, f := range o.Wants {
 		if f.Type == models.Image {
 			copy(shape[:], f.Shape)
 			return shape
@@ -152,16 +164,16 @@ func (o *opening) image() (shape [3]int) {
 }
 
 // vocabSize is the size of the vocabulary that the model's tokens have; 0: open.
-func (o *opening) vocabSize() int {
-	if f := o.wants.Find(models.Instruction); f != nil {
+func (o *Opening) vocabSize() int {
+	if f := o.Wants.Find(models.Instruction); f != nil {
 		return f.Vocab
 	}
 	return 0
 }
 
 // longest is the most tokens that the model takes; 0: no limit.
-func (o *opening) longest() int {
-	if f := o.wants.Find(models.Instruction); f != nil {
+func (o *Opening) longest() int {
+	if f := o.Wants.Find(models.Instruction); f != nil {
 		return f.Max
 	}
 	return 0
@@ -185,7 +197,7 @@ func inOrderOf(wants, given models.Spec) models.Spec {
 }
 
 // same compares a computed fingerprint with the given Meta's.
-func (o *opening) same(fingerprint string) error {
+func (o *Opening) same(fingerprint string) error {
 	if o.given != nil && o.given.Fingerprint != "" && o.given.Fingerprint != fingerprint && !o.watch.Other {
 		return fmt.Errorf("%w: fingerprint %s, the checkpoint's is %s; its content, camera, split or held-out episodes differ", ErrOtherData, fingerprint, o.given.Fingerprint)
 	}
@@ -195,11 +207,11 @@ func (o *opening) same(fingerprint string) error {
 // base begins a Meta: fingerprint, features as the model wants them, and the
 // scale of pictures. Lengths that the model leaves open are the source's to
 // settle.
-func (o *opening) base(fingerprint string) (Meta, error) {
+func (o *Opening) base(fingerprint string) (Meta, error) {
 	if err := o.same(fingerprint); err != nil {
 		return Meta{}, err
 	}
-	m := Meta{Kind: o.cfg.Kind, Fingerprint: fingerprint, Spec: o.wants.Clone()}
+	m := Meta{Kind: o.Kind, Fingerprint: fingerprint, Spec: o.Wants.Clone()}
 	for i := range m.Spec {
 		f := &m.Spec[i]
 		f.Source, f.Max, f.Vocab, f.Axes = o.called[f.Name], 0, 0, ""
@@ -217,7 +229,7 @@ func (o *opening) base(fingerprint string) (Meta, error) {
 				return m, fmt.Errorf("the model takes %s of %v (channels, height, width), %s gave %s", f.Called(), f.Shape, o.owner(), has)
 			}
 		}
-		if o.cfg.Kind != "tensors" { // those are never resized
+		if !o.asThey {
 			if _, err := NewResizer(f.Shape[0], f.Shape[1], f.Shape[2], m.ImageMean, m.ImageStd); err != nil {
 				return m, err
 			}
@@ -238,12 +250,12 @@ func settled(m Meta) error {
 
 // words settles tokens and vocabulary. vocab and longest (tokens of the longest
 // instruction) are of the training split, and asked for only where they count.
-func (o *opening) words(m *Meta, vocab func() []string, longest func() int) error {
+func (o *Opening) words(m *Meta, vocab func() []string, longest func() int) error {
 	f := m.Spec.Find(models.Instruction)
 	if f == nil {
 		return nil
 	}
-	n := o.cfg.MaxTokens
+	n := o.MaxTokens
 	if g := o.given; g != nil {
 		if n = g.Spec.Len(models.Instruction, 0); n < 1 || len(g.Vocab) == 0 {
 			return fmt.Errorf("the model takes instructions, but %s has no vocabulary", o.owner())
@@ -266,10 +278,7 @@ func (o *opening) words(m *Meta, vocab func() []string, longest func() int) erro
 	return o.limitTokens(n)
 }
 
-func (o *opening) limitTokens(n int) error {
-	if o.cfg.MaxTokens < 0 {
-		return fmt.Errorf("data.max_tokens is %d; it must be at least 1, or 0 for the longest of the training split", o.cfg.MaxTokens)
-	}
+func (o *Opening) limitTokens(n int) error {
 	if most := o.longest(); most > 0 && n > most {
 		return keyError("model.max_len", "instructions have up to %d tokens, model.max_len is %d: raise it, or set data.max_tokens to cut them", n, most)
 	}
@@ -287,7 +296,7 @@ type floatRows struct {
 // has the shape: what the places of its last axis are called and their
 // statistics. read gives the rows of that axis in both splits, and is asked only
 // where they count.
-func (o *opening) numbers(m *Meta, name string, shape []int, own labels, read func() (train, held floatRows)) error {
+func (o *Opening) numbers(m *Meta, name string, shape []int, own labels, read func() (train, held floatRows)) error {
 	f := m.Spec.Find(name)
 	if f == nil {
 		return nil
@@ -322,7 +331,7 @@ func (o *opening) numbers(m *Meta, name string, shape []int, own labels, read fu
 	}
 	var jobs labels
 	if name == models.Actions {
-		jobs = labelsIn(o.cfg)
+		jobs = o.labels()
 	}
 	l, err := labelled(dim, jobs, own)
 	if err != nil {
@@ -334,16 +343,12 @@ func (o *opening) numbers(m *Meta, name string, shape []int, own labels, read fu
 			m.setStats(name, stats)
 		}
 	}()
-	if o.given != nil && o.path == "" {
+	if o.given != nil && o.Path == "" {
 		return nil
 	}
 	train, held := read()
 	if stats == nil {
-		mode := o.cfg.Normalize
-		if mode == "" && o.cfg.Kind == "tensors" {
-			mode = None
-		}
-		if stats, err = ComputeStats(mode, train.n, dim, train.at); err != nil {
+		if stats, err = ComputeStats(o.Normalize, train.n, dim, train.at); err != nil {
 			return err
 		}
 	}
@@ -353,12 +358,12 @@ func (o *opening) numbers(m *Meta, name string, shape []int, own labels, read fu
 
 // holdoutLabel is the held-out choice as part of a fingerprint. The seed counts
 // only where it chooses.
-func (o *opening) holdoutLabel() (s string) {
+func (o *Opening) holdoutLabel() (s string) {
 	if len(o.skip) > 0 {
 		defer func() { s += fmt.Sprint(" without ", o.skip) }()
 	}
-	if o.cfg.Holdout.Fraction > 0 {
-		return fmt.Sprintf("fraction %v of seed %d", o.cfg.Holdout.Fraction, o.seed)
+	if o.Holdout.Fraction > 0 {
+		return fmt.Sprintf("fraction %v of seed %d", o.Holdout.Fraction, o.Seed)
 	}
-	return fmt.Sprint(o.cfg.Holdout.Episodes)
+	return fmt.Sprint(o.Holdout.Episodes)
 }

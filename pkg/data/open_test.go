@@ -71,7 +71,7 @@ func checkErrors(t *testing.T, cfg job.Data, needs models.Spec, cases map[string
 }
 
 func TestCopy(t *testing.T) {
-	cfg := job.Data{Kind: "copy", Episodes: 50, SeqLen: 6, Holdout: job.Holdout{Fraction: 0.1}}
+	cfg := of(job.Data{Kind: "copy", Holdout: job.Holdout{Fraction: 0.1}}, "Episodes", 50, "SeqLen", 6)
 	needs := wantsOf(models.Config{Kind: "encoder", VocabSize: 9, MaxLen: 6})
 	d, err := Open(cfg, needs, 3, "", nil)
 	if err != nil {
@@ -103,18 +103,18 @@ func TestCopy(t *testing.T) {
 		t.Error(err)
 	}
 	checkErrors(t, cfg, needs, map[string]errorCase{
-		"kind":        {func(c *job.Data, n *models.Spec) { c.Kind = "csv" }, []string{`"csv"`, "tabletop, copy, tensors, rlds, folder"}},
-		"episodes":    {func(c *job.Data, n *models.Spec) { c.Episodes = -1 }, []string{"data.episodes is -1"}},
-		"seq_len":     {func(c *job.Data, n *models.Spec) { c.SeqLen = -2 }, []string{"data.seq_len is -2"}},
-		"max_len":     {func(c *job.Data, n *models.Spec) { c.SeqLen = 7 }, []string{"seq_len is 7", "max_len is 6"}},
-		"vocabulary":  {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Vocab = 1 }, []string{"vocab_size is 1"}},
+		"kind":        {func(c *job.Data, n *models.Spec) { c.Kind, c.Options = "csv", nil }, []string{`"csv"`, "tabletop, copy, tensors, rlds, folder"}},
+		"episodes":    {func(c *job.Data, n *models.Spec) { put(c, "Episodes", -1) }, []string{"data.episodes: -1 is too small"}},
+		"seq_len":     {func(c *job.Data, n *models.Spec) { put(c, "SeqLen", -2) }, []string{"data.seq_len: -2 is too small"}},
+		"max_len":     {func(c *job.Data, n *models.Spec) { put(c, "SeqLen", 7) }, []string{"data.seq_len: 7 is longer than model.max_len 6"}},
+		"vocabulary":  {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Vocab = 1 }, []string{"model.vocab_size: 1 is too small; the copy task needs at least 2 words"}},
 		"other model": {func(c *job.Data, n *models.Spec) { *n = wantsOf(models.Config{Kind: "vla"}) }, []string{"images"}},
 		"holdout":     {func(c *job.Data, n *models.Spec) { c.Holdout.Fraction = 2 }, []string{"holdout.fraction"}},
 	})
 }
 
 func TestTabletop(t *testing.T) {
-	cfg := job.Data{Kind: "tabletop", Episodes: 40, Holdout: job.Holdout{Fraction: 0.25}}
+	cfg := of(job.Data{Kind: "tabletop", Holdout: job.Holdout{Fraction: 0.25}}, "Episodes", 40)
 	needs := wantsOf(models.Config{Kind: "vla", ImageSize: 24, MaxLen: 16, ActionDim: 7})
 	d, err := Open(cfg, needs, 3, "", nil)
 	if err != nil {
@@ -184,9 +184,9 @@ func TestTabletop(t *testing.T) {
 		"channels":   {func(c *job.Data, n *models.Spec) { n.Find(models.Images).Shape[0] = 2 }, []string{"channels"}},
 		"action_dim": {func(c *job.Data, n *models.Spec) { n.Find(models.Actions).Shape[0] = 4 }, []string{"action_dim is 4"}},
 		"max_len":    {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Max = 5 }, []string{"max_len is 5"}},
-		"max_tokens": {func(c *job.Data, n *models.Spec) { c.MaxTokens = -1 }, []string{"max_tokens is -1"}},
+		"max_tokens": {func(c *job.Data, n *models.Spec) { put(c, "MaxTokens", -1) }, []string{"data.max_tokens: -1 is too small"}},
 		"vocab_size": {func(c *job.Data, n *models.Spec) { n.Find(models.Instruction).Vocab = 10 }, []string{"vocab_size is 10"}},
-		"normalize":  {func(c *job.Data, n *models.Spec) { c.Normalize = "std" }, []string{`"std"`, "mean_std"}},
+		"normalize":  {func(c *job.Data, n *models.Spec) { put(c, "Normalize", "std") }, []string{`"std"`, "mean_std"}},
 		"features":   {func(c *job.Data, n *models.Spec) { *n = append(*n, models.Known(models.VisionFeatures, 0, 0)) }, []string{"features"}},
 	})
 }
@@ -221,7 +221,7 @@ func TestTensors(t *testing.T) {
 	actions := safetensors.Tensor{Name: "actions", Shape: []int{4, 2}, Data: ramp(8)}
 	vision := safetensors.Tensor{Name: "vision_features", Shape: []int{4, 5, 2}, Data: ramp(40)}
 	language := safetensors.Tensor{Name: "language_features", Shape: []int{4, 2, 3}, Data: ramp(24)}
-	cfg := job.Data{Kind: "tensors", Path: writeTensors(t, images, tokens, actions, vision, language)}
+	cfg := of(job.Data{Kind: "tensors", Path: writeTensors(t, images, tokens, actions, vision, language)})
 	vla := wantsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 10, ActionDim: 2})
 	d, err := Open(cfg, vla, 1, "", nil)
 	if err != nil {
@@ -264,7 +264,8 @@ func TestTensors(t *testing.T) {
 	// Rows of one episode stay together.
 	eps := safetensors.Tensor{Name: "episode", Shape: []int{4}, Data: []int64{7, 9, 7, 9}}
 	c2 := cfg
-	c2.Path, c2.Holdout, c2.Normalize = writeTensors(t, images, tokens, actions, eps), job.Holdout{Episodes: []int{9}}, MinMax
+	c2.Path, c2.Holdout = writeTensors(t, images, tokens, actions, eps), job.Holdout{Episodes: []int{9}}
+	put(&c2, "Normalize", MinMax)
 	held, err := Open(c2, vla, 1, "", nil)
 	if err != nil || held.Meta().Heldout != 2 || held.Meta().Actions.Max[0] != 2 {
 		t.Fatal(err)
@@ -333,7 +334,7 @@ var folderLines = []string{
 
 func TestFolder(t *testing.T) {
 	dir := writeFolder(t, folderLines...)
-	cfg := job.Data{Kind: "folder", Path: filepath.Base(dir), Holdout: job.Holdout{Episodes: []int{30}}, Normalize: None}
+	cfg := of(job.Data{Kind: "folder", Path: filepath.Base(dir), Holdout: job.Holdout{Episodes: []int{30}}}, "Normalize", None)
 	needs := models.Spec{pictures(3, 6, 6), words(0), acts(0)}
 	d, err := Open(cfg, needs, 1, filepath.Dir(dir), nil)
 	if err != nil {
@@ -397,18 +398,18 @@ func TestFolderBadInput(t *testing.T) {
 		if err := os.Symlink(filepath.Join(outside, "secret.png"), filepath.Join(dir, "link.png")); err != nil {
 			t.Fatal(err)
 		}
-		checkErrors(t, job.Data{Kind: "folder", Path: dir}, models.Spec{pictures(3, 6, 6), words(0), acts(0)},
+		checkErrors(t, of(job.Data{Kind: "folder", Path: dir}), models.Spec{pictures(3, 6, 6), words(0), acts(0)},
 			map[string]errorCase{name: {func(*job.Data, *models.Spec) {}, c.want}})
 	}
-	checkErrors(t, job.Data{Kind: "folder", Path: t.TempDir()}, models.Spec{}, map[string]errorCase{"no manifest": {func(*job.Data, *models.Spec) {}, []string{ManifestName}}})
-	checkErrors(t, job.Data{Kind: "folder", Path: "/nowhere"}, models.Spec{}, map[string]errorCase{"no folder": {func(*job.Data, *models.Spec) {}, []string{"/nowhere"}}})
+	checkErrors(t, of(job.Data{Kind: "folder", Path: t.TempDir()}), models.Spec{}, map[string]errorCase{"no manifest": {func(*job.Data, *models.Spec) {}, []string{ManifestName}}})
+	checkErrors(t, of(job.Data{Kind: "folder", Path: "/nowhere"}), models.Spec{}, map[string]errorCase{"no folder": {func(*job.Data, *models.Spec) {}, []string{"/nowhere"}}})
 
 	// Pixels that do not decode are found by the collator, which names the line.
 	dir := writeFolder(t, folderLines...)
 	b, _ := os.ReadFile(filepath.Join(dir, "img/2.png"))
 	b[len(b)/2] ^= 0xff
 	write(t, dir, "img/2.png", b)
-	d, err := Open(job.Data{Kind: "folder", Path: dir}, models.Spec{pictures(3, 6, 6)}, 1, "", nil)
+	d, err := Open(of(job.Data{Kind: "folder", Path: dir}), models.Spec{pictures(3, 6, 6)}, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -421,7 +422,7 @@ func TestFolderBadInput(t *testing.T) {
 }
 
 func TestMetaCheck(t *testing.T) {
-	d, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, wantsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", nil)
+	d, err := Open(of(job.Data{Kind: "tabletop"}, "Episodes", 4), wantsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,7 +445,7 @@ func TestMetaCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 		f(&m)
-		if _, err := Open(job.Data{Kind: "tabletop", Episodes: 4}, wantsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", &m); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Open(of(job.Data{Kind: "tabletop"}, "Episodes", 4), wantsOf(models.Config{Kind: "vla", ImageSize: 16}), 1, "", &m); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 
 func openCopyTask(t *testing.T, n int) Dataset {
 	t.Helper()
-	d, err := Open(job.Data{Kind: "copy", Episodes: n, SeqLen: 3}, copyTask(10), 5, "", nil)
+	d, err := Open(of(job.Data{Kind: "copy"}, "Episodes", n, "SeqLen", 3), copyTask(10), 5, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,8 @@
 package data
 
 import (
-	"fmt"
-
 	"github.com/vlaring/vlaring/internal/philox"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -22,29 +21,54 @@ const question = 1
 // recallKeys is how many of a vocabulary's words are keys.
 func recallKeys(vocab int) int { return (vocab - 2) / 2 }
 
-func openRecall(o *opening) (*set, error) {
-	if err := o.has(models.Instruction, models.Labels); err != nil {
-		return nil, err
-	}
-	n, length, distance, vocab := o.cfg.Episodes, o.cfg.SeqLen, o.cfg.Distance, o.vocabSize()
-	most := o.longest()
+// Recall is the options of recall data.
+type Recall struct {
+	Episodes int `yaml:"episodes,omitempty"` // sequences in an epoch
+	SeqLen   int `yaml:"seq_len,omitempty"`  // tokens in a sequence
+	Distance int `yaml:"distance,omitempty"` // tokens from the key to its recall
+	TextKeys `yaml:",inline"`
+}
+
+func recallKind() job.Kind {
+	return job.Kind{Name: "recall", About: "sequences of tokens with a key to remember", Options: Recall{Episodes: 10000, SeqLen: 16}}
+}
+
+// Gives is job.DataOptions'.
+func (Recall) Gives() []string { return sequenceFeatures() }
+
+// Padding is job.DataOptions'.
+func (Recall) Padding() int { return -1 }
+
+// Resolve is job.Options'. The key comes first, unless told otherwise.
+func (k Recall) Resolve(j *job.Job, given func(string) bool) job.Options {
 	switch {
-	case n < 1 || n > maxEpisodes:
-		return nil, fmt.Errorf("data.episodes is %d; it can be 1 to %d", n, maxEpisodes)
-	case length < 2 || length > 1<<20:
-		return nil, fmt.Errorf("data.seq_len is %d; it can be 2 to %d", length, 1<<20)
-	case distance < 1 || distance >= length:
-		return nil, fmt.Errorf("data.distance is %d; it can be 1 to data.seq_len-1 = %d", distance, length-1)
-	case most > 0 && length > most:
-		return nil, fmt.Errorf("data.seq_len is %d, model.max_len is %d", length, most)
-	case vocab < 6:
-		return nil, fmt.Errorf("model.vocab_size is %d; the recall task needs it, and at least 6 (padding, the question, two keys, two others)", vocab)
+	case given("data.distance") && !given("data.seq_len"):
+		k.SeqLen = k.Distance + 1
+	case !given("data.distance"):
+		k.Distance = k.SeqLen - 1
 	}
-	held, err := heldOut(o.cfg.Holdout, o.seed, n, nil)
+	holdout(j, given, 0.1)
+	return k
+}
+
+// Check is job.Options'.
+func (k Recall) Check(c *job.Checker) {
+	checkMade(c)
+	checkSequence(c, k.Episodes, k.SeqLen, 6, "recall needs padding, a question, two keys and two others: at least 6")
+	if k.Distance < 1 || k.Distance >= k.SeqLen {
+		c.Bad("data.distance data.seq_len", "%d is not within the sequence; want 1 to data.seq_len-1 = %d", k.Distance, k.SeqLen-1)
+	}
+	k.TextKeys.check(c)
+}
+
+// Open is Options'.
+func (k Recall) Open(o *Opening) (*Set, error) {
+	n, length, distance, vocab := k.Episodes, k.SeqLen, k.Distance, o.vocabSize()
+	held, err := heldOut(o.Holdout, o.Seed, n, nil)
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("recall").add("recipe", 1).add("seed", o.seed).add("sequences", n).add("length", length).add("distance", distance).add("vocab", vocab).add("holdout", o.holdoutLabel())
+	fp := newPrint("recall").add("recipe", 1).add("seed", o.Seed).add("sequences", n).add("length", length).add("distance", distance).add("vocab", vocab).add("holdout", o.holdoutLabel())
 	meta, err := o.base(fp.sum())
 	if err != nil {
 		return nil, err
@@ -56,7 +80,7 @@ func openRecall(o *opening) (*set, error) {
 	keys := recallKeys(vocab)
 	get := func(i int) (Sample, error) {
 		tokens := make([]int32, length)
-		st := philox.Stream{Seed: o.seed, Purpose: philox.CopyTask, Site: 1, Sample: uint64(i)}
+		st := philox.Stream{Seed: o.Seed, Purpose: philox.CopyTask, Site: 1, Sample: uint64(i)}
 		for t := range tokens {
 			tokens[t] = int32(2 + keys + st.Intn(uint32(t), vocab-2-keys))
 		}

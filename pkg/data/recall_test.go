@@ -13,7 +13,7 @@ import (
 func TestRecall(t *testing.T) {
 	const length, distance, vocab = 9, 5, 12
 	keys := recallKeys(vocab)
-	d, err := Open(job.Data{Kind: "recall", Episodes: 500, SeqLen: length, Distance: distance}, copyTask(vocab), 3, "", nil)
+	d, err := Open(of(job.Data{Kind: "recall"}, "Episodes", 500, "SeqLen", length, "Distance", distance), copyTask(vocab), 3, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,8 +71,8 @@ func TestRecall(t *testing.T) {
 	if !slices.Equal(b.Ints(models.Labels)[2*length:], targetsOf(all[2])) {
 		t.Errorf("labels %v became %v", targetsOf(all[2]), b.Ints(models.Labels)[2*length:])
 	}
-	for _, bad := range []job.Data{{Kind: "recall", Episodes: 5, SeqLen: 4, Distance: 4}, {Kind: "recall", Episodes: 5, SeqLen: 4}, {Kind: "recall", SeqLen: 4, Distance: 1}} {
-		if _, err := Open(bad, copyTask(vocab), 3, "", nil); err == nil {
+	for _, bad := range []Recall{{Episodes: 5, SeqLen: 4, Distance: 4}, {Episodes: 5, SeqLen: 4}, {SeqLen: 4, Distance: 1}} {
+		if _, err := Open(job.Data{Kind: "recall", Options: bad}, copyTask(vocab), 3, "", nil); err == nil {
 			t.Errorf("%+v is opened", bad)
 		}
 	}

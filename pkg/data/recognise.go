@@ -45,7 +45,7 @@ func Recognise(path string) ([]Recognised, error) {
 		return Recognise(filepath.Dir(path))
 	case !info.IsDir() && (strings.HasSuffix(path, ".safetensors") || isTensors(path)):
 		w, err := tensorWants(path)
-		return []Recognised{{job.Data{Kind: "tensors", Path: path, Normalize: None}, w}}, err
+		return []Recognised{{job.Data{Kind: "tensors", Path: path, Options: Defaults("tensors")}, w}}, err
 	case !info.IsDir():
 		s := fmt.Sprintf("%s: not a data set that is known: it can be a folder with %s, an RLDS folder with dataset_info.json, or a safetensors file", path, ManifestName)
 		if what := sniff.Instead(headOf(path), sniff.Tensors); what != "" {
@@ -55,7 +55,7 @@ func Recognise(path string) ([]Recognised, error) {
 	}
 	if _, err := os.Stat(filepath.Join(path, ManifestName)); err == nil {
 		w, err := keysOfManifest(filepath.Join(path, ManifestName))
-		return []Recognised{{job.Data{Kind: "folder", Path: path}, w}}, err
+		return []Recognised{{job.Data{Kind: "folder", Path: path, Options: Defaults("folder")}, w}}, err
 	}
 	dir, err := rldsDir(path)
 	if err != nil {
@@ -80,13 +80,15 @@ func Recognise(path string) ([]Recognised, error) {
 		}
 	}
 	var out []Recognised
+	k := Defaults("rlds").(RLDS)
 	for _, name := range slices.Sorted(maps.Keys(features)) {
 		if features[name].kind == "image" && strings.HasPrefix(name, "steps/") {
-			out = append(out, Recognised{job.Data{Kind: "rlds", Path: path, Camera: name}, append(models.Spec{image}, rest...)})
+			k.Camera = name
+			out = append(out, Recognised{job.Data{Kind: "rlds", Path: path, Options: k}, append(models.Spec{image}, rest...)})
 		}
 	}
 	if len(out) == 0 {
-		out = []Recognised{{job.Data{Kind: "rlds", Path: path}, rest}}
+		out = []Recognised{{job.Data{Kind: "rlds", Path: path, Options: k}, rest}}
 	}
 	return out, nil
 }

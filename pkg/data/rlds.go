@@ -12,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 	"github.com/vlaring/vlaring/pkg/data/internal/tfrecord"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -34,10 +35,74 @@ type picture struct {
 	crc   uint32 // CRC-32C of its bytes
 }
 
-func openRLDS(o *opening) (*set, error) {
-	if err := o.has(models.Images, models.Instruction, models.Actions); err != nil {
-		return nil, err
+// RLDS is the options of rlds data.
+type RLDS struct {
+	Split      string   `yaml:"split,omitempty"`  // of the data set, or parts of splits: train[:90%]
+	Camera     string   `yaml:"camera,omitempty"` // image feature, e.g. image_0
+	Action     []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: steps/action
+	TextKeys   `yaml:",inline"`
+	FileKeys   `yaml:",inline"`
+	ActionKeys `yaml:",inline"`
+}
+
+func rldsKind() job.Kind {
+	return job.Kind{Name: "rlds", About: "a TFDS data set of robot episodes", Options: RLDS{Split: "train", ActionKeys: ActionKeys{Normalize: MeanStd}}}
+}
+
+// Gives is job.DataOptions'.
+func (RLDS) Gives() []string { return robotFeatures() }
+
+// Padding is job.DataOptions'.
+func (RLDS) Padding() int { return PadToken }
+
+// Resolve is job.Options'.
+func (k RLDS) Resolve(j *job.Job, given func(string) bool) job.Options {
+	if k.Split == "" { // as it is said in old jobs
+		k.Split = rldsKind().Options.(RLDS).Split
 	}
+	holdout(j, given, 0.1)
+	return k
+}
+
+// Check is job.Options'.
+func (k RLDS) Check(c *job.Checker) {
+	if k.Split == "" {
+		c.Bad("data.split", "is missing; want a split of the data set, such as train")
+	}
+	k.TextKeys.check(c)
+	k.FileKeys.check(c)
+	k.ActionKeys.check(c)
+	checkChannels(c)
+}
+
+func (k RLDS) split() string { return k.Split }
+
+func (k RLDS) withSplit(name string) Options {
+	k.Split = name
+	return k
+}
+
+// apart refuses a held-out split that has episodes of the training split.
+func (k RLDS) apart(path, held string) error {
+	dir, err := rldsDir(path)
+	if err != nil {
+		return err
+	}
+	info, err := readRLDSInfo(dir)
+	if err != nil {
+		return err
+	}
+	if _, _, err := info.choose(dir, held); err != nil {
+		return fmt.Errorf("data.holdout.split: %w", err)
+	}
+	if _, _, err := info.choose(dir, k.Split+"+"+held); err != nil {
+		return fmt.Errorf("data.split and data.holdout.split together: %w", err)
+	}
+	return nil
+}
+
+// Open is Options'.
+func (k RLDS) Open(o *Opening) (*Set, error) {
 	path, err := o.file()
 	if err != nil {
 		return nil, err
@@ -55,15 +120,11 @@ func openRLDS(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	fields, err := o.rldsFields(features, featuresFile)
+	fields, err := k.fields(o, features, featuresFile)
 	if err != nil {
 		return nil, err
 	}
-	name := o.cfg.Split
-	if name == "" {
-		name = "train"
-	}
-	parts, split, err := info.choose(dir, name)
+	parts, split, err := info.choose(dir, k.Split)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +160,7 @@ func openRLDS(o *opening) (*set, error) {
 		fp.add("shard", sum)
 	}
 	if len(s.table.episode) == 0 {
-		return nil, fmt.Errorf("%s: split %s has no steps", dir, name)
+		return nil, fmt.Errorf("%s: split %s has no steps", dir, k.Split)
 	}
 	s.table.texts = s.texts.texts
 	s.table.origin, s.table.place, s.table.short = s.origin, s.place, s.short
@@ -114,7 +175,7 @@ func openRLDS(o *opening) (*set, error) {
 
 // rldsScan is the pass over all shards, and afterwards what reads pictures.
 type rldsScan struct {
-	o        *opening
+	o        *Opening
 	fields   rldsFields
 	done     int64 // records
 	total    int64

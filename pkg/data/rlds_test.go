@@ -117,8 +117,7 @@ func copyDir(t testing.TB, from string) string {
 }
 
 func TestRLDS(t *testing.T) {
-	cfg := job.Data{Kind: "rlds", Path: filepath.Dir(filepath.Dir(tinyRLDS(t))), Camera: "image_0", Holdout: job.Holdout{Episodes: []int{2}},
-		ActionNames: []string{"x", "y", "z", "roll", "pitch", "yaw", "gripper"}, ActionUnits: []string{"m", "m", "m", "rad", "rad", "rad", "open"}}
+	cfg := of(job.Data{Kind: "rlds", Path: filepath.Dir(filepath.Dir(tinyRLDS(t))), Holdout: job.Holdout{Episodes: []int{2}}}, "Camera", "image_0", "ActionNames", []string{"x", "y", "z", "roll", "pitch", "yaw", "gripper"}, "ActionUnits", []string{"m", "m", "m", "rad", "rad", "rad", "open"})
 	d, err := Open(cfg, vlaNeeds, 1, ".", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +159,7 @@ func TestRLDS(t *testing.T) {
 	}
 
 	// The other camera, by its whole name, is another fingerprint and other pictures.
-	cfg.Camera = "steps/observation/wrist"
+	put(&cfg, "Camera", "steps/observation/wrist")
 	w, err := Open(cfg, vlaNeeds, 1, ".", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +181,7 @@ func TestRLDS(t *testing.T) {
 	if _, err := Open(cfg, vlaNeeds, 1, ".", &kept); !errors.Is(err, ErrOtherData) {
 		t.Error(err)
 	}
-	cfg.Camera = "image_0"
+	put(&cfg, "Camera", "image_0")
 	again, err := Open(cfg, vlaNeeds, 99, ".", &kept)
 	if err != nil || !reflect.DeepEqual(again.Meta(), m) {
 		t.Error(err)
@@ -233,7 +232,7 @@ func TestRLDSBadInput(t *testing.T) {
 	}{
 		"no folder":      {func(_ *testing.T, dir string, cfg *job.Data, _ *models.Spec) { cfg.Path = dir + "/nowhere" }, []string{"nowhere"}},
 		"not a data set": {func(t *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Path = t.TempDir() }, []string{"no dataset_info.json"}},
-		"no path":        {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Path = "" }, []string{"data.path is not set"}},
+		"no path":        {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Path = "" }, []string{"data.path: is missing; data.kind rlds reads files"}},
 		"two versions": {func(t *testing.T, dir string, cfg *job.Data, _ *models.Spec) {
 			cfg.Path = t.TempDir()
 			write(t, cfg.Path, "1.0.0/dataset_info.json", nil)
@@ -241,11 +240,11 @@ func TestRLDSBadInput(t *testing.T) {
 		}, []string{"several", "2.0.0"}},
 		"info is not JSON":  {replaceIn("dataset_info.json", `"splits"`, `splits`), []string{"dataset_info.json"}},
 		"features not JSON": {replaceIn("features.json", `"action"`, `action`), []string{"features.json"}},
-		"no camera":         {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Camera = "" }, []string{"data.camera is not set", "image_0, wrist"}},
-		"wrong camera":      {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Camera = "image_9" }, []string{`"image_9"`, "image_0, wrist"}},
-		"wrong split":       {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Split = "test" }, []string{`"test"`, "train, val"}},
-		"split not there":   {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Split = "val" }, []string{"tiny-val.tfrecord-00000-of-00001", "are all there: train"}},
-		"no dataset":        {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { cfg.Split = "train[" }, []string{`data.split is "train["`, "train[:90%]"}},
+		"no camera":         {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { put(cfg, "Camera", "") }, []string{"data.camera is not set", "image_0, wrist"}},
+		"wrong camera":      {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { put(cfg, "Camera", "image_9") }, []string{`"image_9"`, "image_0, wrist"}},
+		"wrong split":       {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { put(cfg, "Split", "test") }, []string{`"test"`, "train, val"}},
+		"split not there":   {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { put(cfg, "Split", "val") }, []string{"tiny-val.tfrecord-00000-of-00001", "are all there: train"}},
+		"no dataset":        {func(_ *testing.T, _ string, cfg *job.Data, _ *models.Spec) { put(cfg, "Split", "train[") }, []string{`data.split is "train["`, "train[:90%]"}},
 		"shard not there": {func(t *testing.T, dir string, _ *job.Data, _ *models.Spec) {
 			if err := os.Remove(filepath.Join(dir, shard1)); err != nil {
 				t.Fatal(err)
@@ -302,7 +301,7 @@ func TestRLDSBadInput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := copyDir(t, src)
-			cfg, needs := job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds.Clone()
+			cfg, needs := of(job.Data{Kind: "rlds", Path: dir}, "Camera", "image_0"), vlaNeeds.Clone()
 			c.break_(t, dir, &cfg, &needs)
 			_, err := Open(cfg, needs, 1, "", nil)
 			for _, w := range c.want {
@@ -328,7 +327,7 @@ func TestRLDSBrokenPixels(t *testing.T) {
 	file := tfrecord.Append(tfrecord.Append(nil, b.Record()), tinyEpisode(t, 0, 2))
 	name := "tiny-train.tfrecord-00000-of-00002"
 	write(t, dir, name, file)
-	d, err := Open(job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds, 1, "", nil)
+	d, err := Open(of(job.Data{Kind: "rlds", Path: dir}, "Camera", "image_0"), vlaNeeds, 1, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +357,7 @@ func TestBridge(t *testing.T) {
 	if path == "" {
 		t.Skip("VLARING_BRIDGE is not set: give it the folder of the BridgeData V2 RLDS fixture (with dataset_info.json) to read real episodes")
 	}
-	cfg := job.Data{Kind: "rlds", Path: path, Camera: "image_0", Holdout: job.Holdout{Fraction: 0.2}}
+	cfg := of(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Fraction: 0.2}}, "Camera", "image_0")
 	d, err := Open(cfg, models.Spec{pictures(3, 64, 64), words(0), acts(0)}, 7, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -388,7 +387,7 @@ func TestBridge(t *testing.T) {
 		}
 	}
 	t.Logf("vocabulary of %d: %v; %d tokens", len(m.Vocab), m.Vocab, m.Spec.Len(models.Instruction, 0))
-	cfg.Split = "val"
+	put(&cfg, "Split", "val")
 	if _, err := Open(cfg, vlaNeeds, 7, "", nil); err == nil || !strings.Contains(err.Error(), "are there: train") {
 		t.Error(err)
 	}
@@ -400,7 +399,7 @@ func TestBridge(t *testing.T) {
 func FuzzRLDS(f *testing.F) {
 	f.Add(tinyEpisode(f, 0, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &rldsScan{o: &opening{ctx: context.Background()}, fields: rldsFields{camera: "steps/observation/image_0", text: rldsTexts[0], dim: 7}, files: []string{"x"}}
+		s := &rldsScan{o: &Opening{Context: context.Background()}, fields: rldsFields{camera: "steps/observation/image_0", text: rldsTexts[0], dim: 7}, files: []string{"x"}}
 		s.table.float(models.Actions).dim = 7
 		if err := s.episode(b, 12); err != nil {
 			return

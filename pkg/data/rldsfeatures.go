@@ -71,8 +71,8 @@ func (f rldsFields) names() (out []string) {
 	return out
 }
 
-// rldsFields chooses camera, instruction and action by features.json.
-func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rldsFields, err error) {
+// fields chooses camera, instruction and action by features.json.
+func (k RLDS) fields(o *Opening, features map[string]rldsFeature, file string) (f rldsFields, err error) {
 	leaves := func(kind string) (out []string) {
 		for _, name := range slices.Sorted(maps.Keys(features)) {
 			if features[name].is(kind) && strings.HasPrefix(name, "steps/") {
@@ -81,32 +81,32 @@ func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rl
 		}
 		return out
 	}
-	if o.wants.Has(models.Images) {
+	if o.Wants.Has(models.Images) {
 		cams := leaves("image")
 		var short, match []string
 		for _, c := range cams {
 			base := c[strings.LastIndexByte(c, '/')+1:]
 			short = append(short, base)
-			if o.cfg.Camera == c || o.cfg.Camera == base {
+			if k.Camera == c || k.Camera == base {
 				match = append(match, c)
 			}
 		}
 		switch {
 		case len(cams) == 0:
 			return f, fmt.Errorf("%s: the steps have no image feature", file)
-		case o.cfg.Camera == "" && len(cams) == 1:
+		case k.Camera == "" && len(cams) == 1:
 			f.camera = cams[0]
-		case o.cfg.Camera == "":
+		case k.Camera == "":
 			return f, fmt.Errorf("data.camera is not set; the cameras of this data are %s", strings.Join(short, ", "))
 		case len(match) == 0:
-			return f, fmt.Errorf("data.camera is %q; the cameras of this data are %s", o.cfg.Camera, strings.Join(short, ", "))
+			return f, fmt.Errorf("data.camera is %q; the cameras of this data are %s", k.Camera, strings.Join(short, ", "))
 		case len(match) > 1:
-			return f, fmt.Errorf("data.camera %q fits several: give the whole of %s", o.cfg.Camera, strings.Join(match, " or "))
+			return f, fmt.Errorf("data.camera %q fits several: give the whole of %s", k.Camera, strings.Join(match, " or "))
 		default:
 			f.camera = match[0]
 		}
 	}
-	if o.wants.Has(models.Instruction) {
+	if o.Wants.Has(models.Instruction) {
 		for _, name := range rldsTexts {
 			if features[name].is("text") && f.text == "" {
 				f.text = name
@@ -116,8 +116,8 @@ func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rl
 			return f, fmt.Errorf("%s: no instruction: none of %s is a text or a tensor of one string; those of a step are: %s", file, strings.Join(rldsTexts, ", "), listOr(leaves("text"), "none"))
 		}
 	}
-	if o.wants.Has(models.Actions) {
-		if f.action, err = o.rldsActions(features, leaves("numbers")); err != nil {
+	if o.Wants.Has(models.Actions) {
+		if f.action, err = k.actions(o, features, leaves("numbers")); err != nil {
 			return f, fmt.Errorf("%s: %w", file, err)
 		}
 		for _, v := range f.action {
@@ -130,10 +130,10 @@ func (o *opening) rldsFields(features map[string]rldsFeature, file string) (f rl
 	return f, nil
 }
 
-// rldsActions are the features that the action is made of: those that
+// actions are the features that the action is made of: those that
 // data.action names, in its order; else steps/action; else, where that is a
 // dictionary, all its numbers in ascending order of their names.
-func (o *opening) rldsActions(features map[string]rldsFeature, vectors []string) (out []rldsVector, err error) {
+func (k RLDS) actions(o *Opening, features map[string]rldsFeature, vectors []string) (out []rldsVector, err error) {
 	short := func(name string) string {
 		return strings.TrimPrefix(strings.TrimPrefix(name, rldsAction+"/"), "steps/")
 	}
@@ -141,7 +141,7 @@ func (o *opening) rldsActions(features map[string]rldsFeature, vectors []string)
 	for _, name := range vectors {
 		known = append(known, short(name))
 	}
-	names := o.cfg.Action
+	names := k.Action
 	if len(names) == 0 {
 		if a, ok := features[rldsAction]; ok {
 			if !a.is("numbers") {

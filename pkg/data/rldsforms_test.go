@@ -90,7 +90,7 @@ var formNeeds = models.Spec{pictures(3, 8, 8), words(32), acts(0)}
 // training sample, in physical units.
 func firstActions(t *testing.T, cfg job.Data) (out []float32, d Dataset) {
 	t.Helper()
-	cfg.Kind, cfg.Normalize = "rlds", None
+	put(&cfg, "Normalize", None)
 	d, err := Open(cfg, formNeeds, 1, "", nil)
 	if err != nil {
 		t.Fatalf("%+v: %v", cfg, err)
@@ -108,8 +108,8 @@ func firstActions(t *testing.T, cfg job.Data) (out []float32, d Dataset) {
 
 // An instruction declared as a string tensor is the same data as a Text feature.
 func TestRLDSStringInstruction(t *testing.T) {
-	want, d := firstActions(t, job.Data{Path: formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2, 1}}})})
-	got, s := firstActions(t, job.Data{Path: formSet(t, formFeatures(plainAction, stringLeaf), map[string][][]int{"train": {{2, 1}}})})
+	want, d := firstActions(t, of(job.Data{Kind: "rlds", Path: formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{2, 1}}})}))
+	got, s := firstActions(t, of(job.Data{Kind: "rlds", Path: formSet(t, formFeatures(plainAction, stringLeaf), map[string][][]int{"train": {{2, 1}}})}))
 	if !reflect.DeepEqual(got, want) || d.Meta().Fingerprint != s.Meta().Fingerprint || !reflect.DeepEqual(s.Meta().Vocab, []string{"<pad>", "<unk>", "go", "on"}) {
 		t.Errorf("%v, want %v; vocabulary %q", got, want, s.Meta().Vocab)
 	}
@@ -123,7 +123,7 @@ func TestRLDSActionForms(t *testing.T) {
 	world, grip, end := `"world_vector": `+fmt.Sprintf(formTensor, `"3"`, "float64"), `"gripper": `+fmt.Sprintf(formTensor, ``, "float16"), `"terminate": `+fmt.Sprintf(formTensor, `3`, "uint8")
 	path := formSet(t, formFeatures(dict(world, grip, end), textLeaf), map[string][][]int{"train": {{2}}})
 	open := func(action ...string) (Dataset, []float32) {
-		d, err := Open(job.Data{Kind: "rlds", Path: path, Action: action, Normalize: None}, formNeeds, 1, "", nil)
+		d, err := Open(of(job.Data{Kind: "rlds", Path: path}, "Action", action, "Normalize", None), formNeeds, 1, "", nil)
 		if err != nil {
 			t.Fatal(action, err)
 		}
@@ -151,10 +151,10 @@ func TestRLDSActionForms(t *testing.T) {
 	if _, got := open("action/terminate"); !reflect.DeepEqual(got, []float32{0, 1, 1}) {
 		t.Errorf("whole numbers: %v", got)
 	}
-	checkErrors(t, job.Data{Kind: "rlds", Path: path}, formNeeds, map[string]errorCase{
-		"unknown": {func(c *job.Data, _ *models.Spec) { c.Action = []string{"grip"} }, []string{`data.action has "grip"; the numbers of a step are gripper, terminate, world_vector, is_first`}},
-		"twice":   {func(c *job.Data, _ *models.Spec) { c.Action = []string{"gripper", "action/gripper"} }, []string{"data.action has steps/action/gripper twice"}},
-		"picture": {func(c *job.Data, _ *models.Spec) { c.Action = []string{"observation/image"} }, []string{`data.action has "observation/image", which is a picture`}},
+	checkErrors(t, of(job.Data{Kind: "rlds", Path: path}), formNeeds, map[string]errorCase{
+		"unknown": {func(c *job.Data, _ *models.Spec) { put(c, "Action", []string{"grip"}) }, []string{`data.action has "grip"; the numbers of a step are gripper, terminate, world_vector, is_first`}},
+		"twice":   {func(c *job.Data, _ *models.Spec) { put(c, "Action", []string{"gripper", "action/gripper"}) }, []string{"data.action has steps/action/gripper twice"}},
+		"picture": {func(c *job.Data, _ *models.Spec) { put(c, "Action", []string{"observation/image"}) }, []string{`data.action has "observation/image", which is a picture`}},
 	})
 }
 
@@ -163,7 +163,6 @@ func TestRLDSPartsOfSplits(t *testing.T) {
 	path := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1, 1, 1, 1}, {}, {1, 1, 1, 1, 1, 1}}, "val": {{1, 1}}})
 	prints := map[string]string{}
 	for spec, want := range map[string][]float32{
-		"":                        {0, 10, 20, 30, 40, 50, 60, 70, 80, 90},
 		"train":                   {0, 10, 20, 30, 40, 50, 60, 70, 80, 90},
 		"train[:]":                {0, 10, 20, 30, 40, 50, 60, 70, 80, 90},
 		"train[0%:100%]":          {0, 10, 20, 30, 40, 50, 60, 70, 80, 90},
@@ -183,7 +182,7 @@ func TestRLDSPartsOfSplits(t *testing.T) {
 		"train[:1]+train[8:]":     {0, 80, 90},
 		"train[5:6]+train[8:90%]": {50, 80},
 	} {
-		got, d := firstActions(t, job.Data{Path: path, Split: spec})
+		got, d := firstActions(t, of(job.Data{Kind: "rlds", Path: path}, "Split", spec))
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: %v, want %v", spec, got, want)
 		}
@@ -198,11 +197,11 @@ func TestRLDSPartsOfSplits(t *testing.T) {
 	}
 	// Shards of other parts need not be there.
 	os.Remove(filepath.Join(path, "d-train.tfrecord-00002-of-00003"))
-	firstActions(t, job.Data{Path: path, Split: "train[:4]"})
+	firstActions(t, of(job.Data{Kind: "rlds", Path: path}, "Split", "train[:4]"))
 	at := func(spec string) func(*job.Data, *models.Spec) {
-		return func(c *job.Data, _ *models.Spec) { c.Split = spec }
+		return func(c *job.Data, _ *models.Spec) { put(c, "Split", spec) }
 	}
-	checkErrors(t, job.Data{Kind: "rlds", Path: path}, formNeeds, map[string]errorCase{
+	checkErrors(t, of(job.Data{Kind: "rlds", Path: path}), formNeeds, map[string]errorCase{
 		"unknown":   {at("test[:5]"), []string{`data.split is "test[:5]"`, "names the splits train, val"}},
 		"grammar":   {at("train[5]"), []string{`data.split is "train[5]"; want the name of a split, or a part of one such as train[:90%]`}},
 		"no part":   {at("train+"), []string{`data.split is "train+"`}},
@@ -234,7 +233,7 @@ func TestRLDSShardLists(t *testing.T) {
 			}
 		}
 	}
-	want, plain := firstActions(t, job.Data{Path: two()})
+	want, plain := firstActions(t, of(job.Data{Kind: "rlds", Path: two()}))
 
 	numbers := two()
 	edit(numbers, `["1", "1"]`, `[1, 1]`)
@@ -247,7 +246,7 @@ func TestRLDSShardLists(t *testing.T) {
 		"byte order mark": {marked, ""},
 		"stale shards":    {stale, "dataset_info.json: d-train.tfrecord-00000-of-00007 is not used: 2 shards of split train are listed (shardLengths); remove them if they are left"},
 	} {
-		got, d := firstActions(t, job.Data{Path: c.dir})
+		got, d := firstActions(t, of(job.Data{Kind: "rlds", Path: c.dir}))
 		if !slices.Equal(got, want) || d.Meta().Fingerprint != plain.Meta().Fingerprint {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
@@ -277,7 +276,7 @@ func TestRLDSShardLists(t *testing.T) {
 		"a hole":           {hole, []string{"split train: 1 of its 2 shards are not in", ": d-train.tfrecord-00001-of-00002; d-train.tfrecord-00002-of-00002 is there and not listed", "splits whose files are all there: val)"}},
 		"the first gone":   {gone, []string{"d-train.tfrecord-00000-of-00002", "are all there: val"}},
 	} {
-		_, err := Open(job.Data{Kind: "rlds", Path: c.dir}, formNeeds, 1, "", nil)
+		_, err := Open(of(job.Data{Kind: "rlds", Path: c.dir}), formNeeds, 1, "", nil)
 		for _, w := range c.want {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("%s: %v, want %q in it", name, err, w)
@@ -314,7 +313,7 @@ func TestRLDSShardIsSomethingElse(t *testing.T) {
 	} {
 		dir := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1, 1}}})
 		write(t, dir, "d-train.tfrecord-00000-of-00001", c.file)
-		if _, err := Open(job.Data{Kind: "rlds", Path: dir}, formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "d-train.tfrecord-00000-of-00001") {
+		if _, err := Open(of(job.Data{Kind: "rlds", Path: dir}), formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "d-train.tfrecord-00000-of-00001") {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
 		}
 	}
@@ -322,7 +321,7 @@ func TestRLDSShardIsSomethingElse(t *testing.T) {
 	flipped[20] ^= 1
 	damaged := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1, 1}}})
 	write(t, damaged, "d-train.tfrecord-00000-of-00001", flipped)
-	if _, err := Open(job.Data{Kind: "rlds", Path: damaged}, formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), "record 0 at byte 0: ") || !strings.HasSuffix(err.Error(), ": the file was damaged; download or copy it again") {
+	if _, err := Open(of(job.Data{Kind: "rlds", Path: damaged}), formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), "record 0 at byte 0: ") || !strings.HasSuffix(err.Error(), ": the file was damaged; download or copy it again") {
 		t.Error(err)
 	}
 	for _, name := range []string{"dataset_info.json", "features.json"} {
@@ -333,19 +332,19 @@ func TestRLDSShardIsSomethingElse(t *testing.T) {
 		} {
 			dir := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1}}})
 			write(t, dir, name, []byte(text))
-			if _, err := Open(job.Data{Kind: "rlds", Path: dir}, formNeeds, 1, "", nil); err == nil || !strings.HasSuffix(err.Error(), want) {
+			if _, err := Open(of(job.Data{Kind: "rlds", Path: dir}), formNeeds, 1, "", nil); err == nil || !strings.HasSuffix(err.Error(), want) {
 				t.Errorf("%s: %v, want %s", text, err, want)
 			}
 		}
 	}
 	folder := t.TempDir()
 	write(t, folder, ManifestName, nil)
-	if _, err := Open(job.Data{Kind: "rlds", Path: folder}, formNeeds, 1, "", nil); err == nil || !strings.HasSuffix(err.Error(), "not an RLDS data set; it has a manifest.jsonl, which data.kind: folder reads") {
+	if _, err := Open(of(job.Data{Kind: "rlds", Path: folder}), formNeeds, 1, "", nil); err == nil || !strings.HasSuffix(err.Error(), "not an RLDS data set; it has a manifest.jsonl, which data.kind: folder reads") {
 		t.Error(err)
 	}
 	dir := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{1}}})
 	write(t, dir, "dataset_info.json", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n"))
-	if _, err := Open(job.Data{Kind: "rlds", Path: dir}, formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), "dataset_info.json: it is a Git LFS pointer") {
+	if _, err := Open(of(job.Data{Kind: "rlds", Path: dir}), formNeeds, 1, "", nil); err == nil || !strings.Contains(err.Error(), "dataset_info.json: it is a Git LFS pointer") {
 		t.Error(err)
 	}
 }
@@ -359,7 +358,7 @@ func TestRLDSFolderNames(t *testing.T) {
 			if err := os.CopyFS(filepath.Join(top, below), os.DirFS(from)); err != nil {
 				t.Fatal(err)
 			}
-			firstActions(t, job.Data{Path: top})
+			firstActions(t, of(job.Data{Kind: "rlds", Path: top}))
 		}
 	}
 }
@@ -368,13 +367,13 @@ func TestRLDSFolderNames(t *testing.T) {
 // that was trained so can be read.
 func TestRLDSEmptyEpisodes(t *testing.T) {
 	path := formSet(t, formFeatures(plainAction, textLeaf), map[string][][]int{"train": {{0, 1, 2}}})
-	checkErrors(t, job.Data{Kind: "rlds", Path: path}, formNeeds, map[string]errorCase{
+	checkErrors(t, of(job.Data{Kind: "rlds", Path: path}), formNeeds, map[string]errorCase{
 		"by number":  {func(c *job.Data, _ *models.Spec) { c.Holdout.Episodes = []int{0} }, []string{"held-out episode 0 has no steps: hold out others with data.holdout.episodes"}},
 		"one of two": {func(c *job.Data, _ *models.Spec) { c.Holdout.Episodes = []int{0, 1} }, []string{"held-out episode 0 has no steps"}},
 	})
 	refused := 0
 	for seed := range uint64(12) { // one of three episodes, whichever the seed draws
-		cfg := job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Fraction: 0.34}}
+		cfg := of(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Fraction: 0.34}})
 		d, err := Open(cfg, formNeeds, seed, "", nil)
 		if err != nil {
 			want := fmt.Sprintf("held-out episode 0 has no steps: data.holdout.fraction 0.34 chose it by seed %d", seed)
@@ -394,10 +393,10 @@ func TestRLDSEmptyEpisodes(t *testing.T) {
 	if refused == 0 || refused == 12 {
 		t.Errorf("%d of 12 seeds drew the empty episode: the test proves nothing", refused)
 	}
-	_, d := firstActions(t, job.Data{Path: path, Holdout: job.Holdout{Episodes: []int{1}}})
+	_, d := firstActions(t, of(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Episodes: []int{1}}}))
 	kept := d.Meta()
 	kept.Fingerprint = ""
-	old, err := Open(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Episodes: []int{0}}}, formNeeds, 1, "", &kept)
+	old, err := Open(of(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Episodes: []int{0}}}), formNeeds, 1, "", &kept)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -205,7 +205,7 @@ func (c *chosen) compare(name string, there []string) (missing, extra []string, 
 // inFolder refuses parts whose files are not in the folder, and tells of files
 // that look like theirs and are not listed. absent leaves it to the reader of
 // each file to find that it is not there.
-func (o *opening) inFolder(in *rldsInfo, dir string, parts []chosen, absent bool) error {
+func (o *Opening) inFolder(in *rldsInfo, dir string, parts []chosen, absent bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

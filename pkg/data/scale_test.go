@@ -171,7 +171,7 @@ func TestScaleFindings(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := actionFolder(t, columns(c.n, c.of...), itself)
-			d, err := Open(job.Data{Kind: "folder", Path: dir, Normalize: c.mode, Holdout: job.Holdout{Episodes: c.held}}, models.Spec{acts(0)}, 1, "", nil)
+			d, err := Open(of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Episodes: c.held}}, "Normalize", c.mode), models.Spec{acts(0)}, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestScaleFindings(t *testing.T) {
 			}
 			// A resumed run hears the same.
 			m := d.Meta()
-			again, err := Open(job.Data{Kind: "folder", Path: dir, Normalize: c.mode, Holdout: job.Holdout{Episodes: c.held}}, models.Spec{acts(0)}, 1, "", &m)
+			again, err := Open(of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Episodes: c.held}}, "Normalize", c.mode), models.Spec{acts(0)}, 1, "", &m)
 			if err != nil || !reflect.DeepEqual(again.Findings(), d.Findings()) {
 				t.Errorf("opened again it says %v, %v", again.Findings(), err)
 			}
@@ -205,7 +205,7 @@ func TestActionLabels(t *testing.T) {
 	open := func(cfg job.Data, dim int, meta *Meta) (Dataset, error) {
 		return Open(cfg, models.Spec{acts(dim)}, 1, "", meta)
 	}
-	joints := job.Data{Kind: "folder", Path: actionFolder(t, columns(4, make7()...), itself)}
+	joints := of(job.Data{Kind: "folder", Path: actionFolder(t, columns(4, make7()...), itself)})
 	d, err := open(joints, 7, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -226,14 +226,14 @@ func TestActionLabels(t *testing.T) {
 	if err != nil || f.Close() != nil {
 		t.Fatal(err)
 	}
-	cfg := job.Data{Kind: "tensors", Path: path}
+	cfg := of(job.Data{Kind: "tensors", Path: path})
 	for _, c := range []struct {
 		cfg          func(c *job.Data)
 		names, units []string
 	}{
 		{func(*job.Data) {}, []string{"left", "right"}, []string{"rad/s", "rad/s"}},
-		{func(c *job.Data) { c.ActionNames = []string{"u", "v"} }, []string{"u", "v"}, []string{"", ""}}, // other names: the units are not known to hold
-		{func(c *job.Data) { c.ActionUnits = []string{"deg/s", ""} }, []string{"left", "right"}, []string{"deg/s", ""}},
+		{func(c *job.Data) { put(c, "ActionNames", []string{"u", "v"}) }, []string{"u", "v"}, []string{"", ""}}, // other names: the units are not known to hold
+		{func(c *job.Data) { put(c, "ActionUnits", []string{"deg/s", ""}) }, []string{"left", "right"}, []string{"deg/s", ""}},
 	} {
 		cc := cfg
 		c.cfg(&cc)
@@ -252,14 +252,14 @@ func TestActionLabels(t *testing.T) {
 			t.Errorf("resumed: %v, %v", again.Meta().Actions.Names, err)
 		}
 		again.Close()
-		cc.ActionNames = []string{"p", "q"}
-		if again, err = open(cc, 2, &m); err != nil || !reflect.DeepEqual(again.Meta().Actions.Names, cc.ActionNames) || !reflect.DeepEqual(m.Actions.Names, c.names) {
+		put(&cc, "ActionNames", []string{"p", "q"})
+		if again, err = open(cc, 2, &m); err != nil || !reflect.DeepEqual(again.Meta().Actions.Names, []string{"p", "q"}) || !reflect.DeepEqual(m.Actions.Names, c.names) {
 			t.Errorf("named anew: %v, %v; the given ones are %v", again.Meta().Actions.Names, err, m.Actions.Names)
 		}
 		again.Close()
 	}
-	cfg.ActionNames = []string{"one"}
-	if _, err := open(cfg, 2, nil); err == nil || !strings.Contains(err.Error(), "data.action_names has 1 names for actions of 2 dimensions") {
+	put(&cfg, "ActionNames", []string{"one"})
+	if _, err := open(cfg, 2, nil); err == nil || !strings.Contains(err.Error(), "data.action_names: 1 names for actions of model.action_dim 2") {
 		t.Error(err)
 	}
 	for text, want := range map[string]string{"x y": "expected a JSON list of texts", `["a"]`: "action_names of the data has 1 names", `["a", "a"]`: `"a" is the name of dimension 0 and of 1; data.action_names names them anew`, `["a", ""]`: "the name of dimension 1 is empty", `["a", "\u001b[2J"]`: "cannot be printed"} {

@@ -80,8 +80,8 @@ func split(n, episodes int, held []int, episode func(i int) int) (train, heldout
 // heldOut returns the job's choice of held-out episodes. Where the data has
 // changed, and an episode that the job names is gone, it is nobody: finish
 // knows who was held out.
-func (o *opening) heldOut(n int, numbers []int64) ([]int, error) {
-	held, err := heldOut(o.cfg.Holdout, o.seed, n, numbers)
+func (o *Opening) heldOut(n int, numbers []int64) ([]int, error) {
+	held, err := heldOut(o.Holdout, o.Seed, n, numbers)
 	if g := o.given; err != nil && g != nil && g.Fingerprint != "" && (g.Held != nil || o.watch.Former != nil) {
 		return nil, nil
 	}
@@ -89,14 +89,14 @@ func (o *opening) heldOut(n int, numbers []int64) ([]int, error) {
 }
 
 // skips says whether data.skip leaves sample i out; its picture is not read then.
-func (o *opening) skips(i int) bool {
+func (o *Opening) skips(i int) bool {
 	_, out := slices.BinarySearch(o.skip, i)
 	return out
 }
 
 // finish leaves out what data.skip says, and settles how the data differs from
 // that of the given Meta.
-func (o *opening) finish(d *set) error {
+func (o *Opening) finish(d *Set) error {
 	if len(o.skip) > 0 {
 		if first, last := o.skip[0], o.skip[len(o.skip)-1]; first < 0 || last >= d.about.n {
 			return fmt.Errorf("data.skip names the samples %d to %d; the data has 0 to %d", first, last, d.about.n-1)
@@ -123,7 +123,7 @@ func (o *opening) finish(d *set) error {
 
 // split divides samples as the function split does, without those that
 // data.skip leaves out.
-func (o *opening) split(n, episodes int, held []int, episode func(i int) int) (train, heldout []int32) {
+func (o *Opening) split(n, episodes int, held []int, episode func(i int) int) (train, heldout []int32) {
 	train, heldout = split(n, episodes, held, episode)
 	return leaveOut(train, o.skip), leaveOut(heldout, o.skip)
 }
@@ -182,8 +182,8 @@ func (s subset) Sample(i int) (Sample, error) {
 	return x, nil
 }
 
-// set is the Dataset that all sources of this package come as.
-type set struct {
+// Set is the Dataset that all sources come as.
+type Set struct {
 	meta           Meta
 	train, heldout subset
 	findings       func() []Finding // nil: none
@@ -192,19 +192,19 @@ type set struct {
 	close          func() error
 }
 
-var _ Dataset = (*set)(nil)
+var _ Dataset = (*Set)(nil)
 
-func (d *set) Meta() Meta      { return d.meta }
-func (d *set) Train() Source   { return d.train }
-func (d *set) Heldout() Source { return d.heldout }
-func (d *set) Findings() []Finding {
+func (d *Set) Meta() Meta      { return d.meta }
+func (d *Set) Train() Source   { return d.train }
+func (d *Set) Heldout() Source { return d.heldout }
+func (d *Set) Findings() []Finding {
 	if d.findings == nil {
 		return nil
 	}
 	return d.findings()
 }
-func (d *set) Change() *Change { return d.change }
-func (d *set) Close() error {
+func (d *Set) Change() *Change { return d.change }
+func (d *Set) Close() error {
 	if d.close == nil {
 		return nil
 	}
@@ -212,11 +212,11 @@ func (d *set) Close() error {
 }
 
 // newSet splits n samples by episode and fills in what meta says of the splits.
-func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get func(i int) (Sample, error), close func() error) (*set, error) {
+func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get func(i int) (Sample, error), close func() error) (*Set, error) {
 	if n > maxSamples {
 		return nil, fmt.Errorf("%d samples; a data set may have at most %d", n, maxSamples)
 	}
-	d := &set{close: close, about: about{n: n, episodes: episodes, held: len(held), heldOut: held, episode: episode}, train: subset{n: n, get: get}, heldout: subset{get: get}}
+	d := &Set{close: close, about: about{n: n, episodes: episodes, held: len(held), heldOut: held, episode: episode}, train: subset{n: n, get: get}, heldout: subset{get: get}}
 	if len(held) > 0 {
 		train, rest := split(n, episodes, held, episode)
 		d.train = subset{index: train, n: len(train), get: get}
@@ -231,7 +231,7 @@ func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get
 }
 
 // resplit divides the samples anew.
-func (d *set) resplit(held, skip []int) error {
+func (d *Set) resplit(held, skip []int) error {
 	train, rest := split(d.about.n, d.about.episodes, held, d.about.episode)
 	train, rest = leaveOut(train, skip), leaveOut(rest, skip)
 	get := d.train.get

@@ -119,7 +119,7 @@ func TestWordsAndTokenizer(t *testing.T) {
 // Numbers of a split's samples are those of the whole data set, with held-out
 // samples and data.skip between them.
 func TestNumber(t *testing.T) {
-	d := mustOpen(t, job.Data{Kind: "folder", Path: folderOf(t, 12), Holdout: job.Holdout{Episodes: []int{1, 3}}, Skip: []int{0, 9}}, folderNeeds, nil)
+	d := mustOpen(t, of(job.Data{Kind: "folder", Path: folderOf(t, 12), Holdout: job.Holdout{Episodes: []int{1, 3}}}, "Skip", []int{0, 9}), folderNeeds, nil)
 	for _, src := range []Source{d.Train(), d.Heldout()} {
 		for i := range src.Len() {
 			s, err := src.Sample(i)

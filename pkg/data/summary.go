@@ -90,7 +90,7 @@ type about struct {
 
 // Survey looks at samples and sums up the data set. Its error is ctx's alone:
 // what is wrong with samples is told to s.Fault.
-func (d *set) Survey(ctx context.Context, s Survey) (Summary, error) {
+func (d *Set) Survey(ctx context.Context, s Survey) (Summary, error) {
 	facts, err := d.look(ctx, s)
 	a := d.about
 	sum := Summary{Kind: d.meta.Kind, Path: a.path, Samples: d.train.n + d.heldout.n, Episodes: a.episodes, Train: d.train.n, Heldout: d.heldout.n,
@@ -124,7 +124,7 @@ func (s *Summary) find(kind, where, advice, what string, args ...any) {
 const muchSqueezed = 1.6
 
 // camera sums up the pictures and tells what is odd about them.
-func (s *Summary) camera(d *set, f pictureFacts, anySize bool) {
+func (s *Summary) camera(d *Set, f pictureFacts, anySize bool) {
 	first := d.meta.Spec[slices.IndexFunc(d.meta.Spec, isImage)]
 	c := &Camera{Name: d.about.camera, Input: [3]int(first.Shape), Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
 	s.Camera = c
@@ -192,7 +192,7 @@ func narrower(q float64) string {
 }
 
 // instructions sums up the words and tells what the model cannot see of them.
-func (s *Summary) instructions(d *set) {
+func (s *Summary) instructions(d *Set) {
 	t, m := d.about.table, d.meta
 	in := &Instructions{Tokens: m.Spec.Len(models.Instruction, 0), Vocabulary: len(m.Vocab), Unknown: []string{}}
 	s.Instructions = in

@@ -30,7 +30,7 @@ const surveyChunk = 256
 
 // look reads, decodes and checks samples, and keeps what they have in common.
 // It ends with ctx's error when ctx ends; faults are no errors.
-func (d *set) look(ctx context.Context, s Survey) (pictureFacts, error) {
+func (d *Set) look(ctx context.Context, s Survey) (pictureFacts, error) {
 	ids := d.all()
 	if s.Samples > 0 && s.Samples < len(ids) {
 		some := make([]int32, s.Samples)
@@ -81,7 +81,7 @@ func (d *set) look(ctx context.Context, s Survey) (pictureFacts, error) {
 }
 
 // all returns the samples of both splits in the order of the data.
-func (d *set) all() []int32 {
+func (d *Set) all() []int32 {
 	var ids []int32
 	for _, s := range []subset{d.train, d.heldout} {
 		for i := range s.n {
@@ -96,7 +96,7 @@ func (d *set) all() []int32 {
 type valueError struct{ error }
 
 // lookAt reads, decodes and checks one sample.
-func (d *set) lookAt(id int, facts *pictureFacts) (err error) {
+func (d *Set) lookAt(id int, facts *pictureFacts) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic while reading: %v\n%s", r, debug.Stack())
@@ -126,7 +126,7 @@ func (d *set) lookAt(id int, facts *pictureFacts) (err error) {
 }
 
 // fault is err as a fault of a sample.
-func (d *set) fault(id int, err error) Fault {
+func (d *Set) fault(id int, err error) Fault {
 	f := Fault{Kind: "record"}
 	if d.about.place != nil {
 		f = d.about.place(id)

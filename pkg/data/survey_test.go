@@ -53,7 +53,7 @@ func TestCheckListsAllFaults(t *testing.T) {
 	write(t, dir, "5.png", whole[:len(whole)-20])
 	write(t, dir, "6.png", nil)
 
-	faults, sum := faultsOf(t, job.Data{Kind: "folder", Path: dir}, folderNeeds)
+	faults, sum := faultsOf(t, of(job.Data{Kind: "folder", Path: dir}), folderNeeds)
 	var got []string
 	for _, f := range faults {
 		got = append(got, f.Kind)
@@ -92,19 +92,19 @@ func TestCheckListsAllRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, dir, filepath.Base(second), b[:len(b)-5])
-	faults, sum := faultsOf(t, job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds)
+	faults, sum := faultsOf(t, of(job.Data{Kind: "rlds", Path: dir}, "Camera", "image_0"), vlaNeeds)
 	if len(faults) != 2 || faults[0].File != first || *faults[0].Record != 0 || *faults[0].Episode != 0 || faults[1].File != second || faults[1].Kind != "file" {
 		t.Fatalf("%+v", faults)
 	}
 	if sum.Samples == 0 {
 		t.Error("nothing was left to look at")
 	}
-	d, err := OpenContext(context.Background(), job.Data{Kind: "rlds", Path: dir, Camera: "image_0"}, vlaNeeds, 1, ".", nil, Watch{Fault: func(Fault) {}})
+	d, err := OpenContext(context.Background(), of(job.Data{Kind: "rlds", Path: dir}, "Camera", "image_0"), vlaNeeds, 1, ".", nil, Watch{Fault: func(Fault) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if p := d.(*set).about.place(0); *p.Episode != 1 || *p.Record != 1 || *p.Frame != 0 {
+	if p := d.(*Set).about.place(0); *p.Episode != 1 || *p.Record != 1 || *p.Frame != 0 {
 		t.Errorf("behind a damaged record the first sample is of episode %d, record %d, frame %d", *p.Episode, *p.Record, *p.Frame)
 	}
 }
@@ -114,7 +114,7 @@ func TestCheckFindsNumbers(t *testing.T) {
 	v := ramp(3 * 4)
 	v[5] = float32(nan())
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{3, 1, 2, 2}, Data: v})
-	faults, _ := faultsOf(t, job.Data{Kind: "tensors", Path: path}, models.Spec{pictures(1, 2, 2)})
+	faults, _ := faultsOf(t, of(job.Data{Kind: "tensors", Path: path}), models.Spec{pictures(1, 2, 2)})
 	if len(faults) != 1 || faults[0].Kind != "value" || *faults[0].Sample != 1 || !strings.Contains(faults[0].What, "row 1") {
 		t.Errorf("%+v", faults)
 	}
@@ -123,7 +123,7 @@ func TestCheckFindsNumbers(t *testing.T) {
 func nan() float64 { z := 0.0; return z / z }
 
 func TestSurveyHearsItsContext(t *testing.T) {
-	d, err := Open(job.Data{Kind: "folder", Path: folderOf(t, 6)}, folderNeeds, 1, ".", nil)
+	d, err := Open(of(job.Data{Kind: "folder", Path: folderOf(t, 6)}), folderNeeds, 1, ".", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestWhatPicturesHaveInCommon(t *testing.T) {
 			manifest.WriteString(`{"image": "` + name + "\", \"instruction\": \"go\", \"action\": [1, " + string(rune('0'+i)) + "]}\n")
 		}
 		write(t, dir, ManifestName, []byte(manifest.String()))
-		_, sum := faultsOf(t, job.Data{Kind: "folder", Path: dir}, folderNeeds)
+		_, sum := faultsOf(t, of(job.Data{Kind: "folder", Path: dir}), folderNeeds)
 		var got []Finding
 		for _, f := range sum.Findings {
 			if strings.Contains(f.Kind, "pictures") || f.Kind == "squeezed" {
@@ -196,7 +196,7 @@ func TestFloatsOf255(t *testing.T) {
 			v[i] = float32(i) / 7 * most
 		}
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 1, 2, 2}, Data: v})
-		_, sum := faultsOf(t, job.Data{Kind: "tensors", Path: path}, models.Spec{pictures(1, 2, 2)})
+		_, sum := faultsOf(t, of(job.Data{Kind: "tensors", Path: path}), models.Spec{pictures(1, 2, 2)})
 		told := 0
 		for _, f := range sum.Findings {
 			if f.Kind == "range_255" {
@@ -218,7 +218,7 @@ func TestWhatIsSaidOfInstructions(t *testing.T) {
 		b.WriteString(`{"instruction": "` + l + `", "action": [` + string(rune('0'+i)) + "]}\n")
 	}
 	write(t, dir, ManifestName, []byte(b.String()))
-	cfg := job.Data{Kind: "folder", Path: dir, MaxTokens: 3, Holdout: job.Holdout{Episodes: []int{5}}}
+	cfg := of(job.Data{Kind: "folder", Path: dir, Holdout: job.Holdout{Episodes: []int{5}}}, "MaxTokens", 3)
 	_, sum := faultsOf(t, cfg, models.Spec{words(0), acts(0)})
 	in := *sum.Instructions
 	if in.Different != 5 || in.Empty != 1 || in.Longest != 4 || in.Tokens != 3 || in.Cut != 2 || in.Merged != 1 || in.UnknownIn != 1 || !slices.Equal(in.Unknown, []string{"lift", "zebra"}) {

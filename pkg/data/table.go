@@ -96,7 +96,7 @@ func (x *textIndex) add(s string) int32 {
 }
 
 // dataset makes the data set of a table.
-func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
+func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 	held, err := o.heldOut(t.eps, t.numbers)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 		return nil, err
 	}
 	used := make([]bool, len(t.texts))
-	if o.wants.Has(models.Instruction) {
+	if o.Wants.Has(models.Instruction) {
 		for _, i := range train {
 			used[t.text[i]] = true
 		}
@@ -131,7 +131,7 @@ func (o *opening) dataset(fingerprint string, t *table) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range o.wants {
+	for _, f := range o.Wants {
 		c := t.floats[f.Name]
 		if c == nil {
 			continue

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/vlaring/vlaring/pkg/data/internal/tabletop"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -13,42 +14,66 @@ import (
 // model's own image size. See package tabletop for scene, words and expert.
 
 const (
-	defaultTabletopEpisodes = 16384
-	minTabletopImage        = 16
-	maxTabletopImage        = 1024
+	minTabletopImage = 16
+	maxTabletopImage = 1024
 	// tabletopStats bounds how many training samples the action statistics are
 	// taken over; samples are independent draws, so the first ones are a fair part.
 	tabletopStats = 1 << 16
 )
 
-func openTabletop(o *opening) (*set, error) {
-	if err := o.has(models.Images, models.Instruction, models.Actions); err != nil {
-		return nil, err
-	}
-	episodes := o.cfg.Episodes
-	if episodes == 0 {
-		episodes = defaultTabletopEpisodes
-	}
-	scene := tabletop.Cluttered
-	switch o.cfg.Scene {
-	case "", tabletop.Cluttered.String():
-	case tabletop.Simple.String():
+// Tabletop is the options of tabletop data.
+type Tabletop struct {
+	Scene      string `yaml:"scene,omitempty"`    // simple | cluttered
+	Episodes   int    `yaml:"episodes,omitempty"` // in an epoch
+	TextKeys   `yaml:",inline"`
+	ActionKeys `yaml:",inline"`
+}
+
+func tabletopKind() job.Kind {
+	return job.Kind{Name: "tabletop", About: "synthetic robot episodes, made on the fly",
+		Options: Tabletop{Scene: tabletop.Cluttered.String(), Episodes: 2000, ActionKeys: ActionKeys{Normalize: MeanStd}}}
+}
+
+// Gives is job.DataOptions'.
+func (Tabletop) Gives() []string { return robotFeatures() }
+
+// Padding is job.DataOptions'.
+func (Tabletop) Padding() int { return PadToken }
+
+// Resolve is job.Options'.
+func (k Tabletop) Resolve(j *job.Job, given func(string) bool) job.Options {
+	holdout(j, given, 0.1)
+	return k
+}
+
+// Check is job.Options'.
+func (k Tabletop) Check(c *job.Checker) {
+	checkMade(c)
+	c.Within("data.episodes", k.Episodes, 1, maxEpisodes)
+	c.OneOf("data.scene", k.Scene, []string{tabletop.Cluttered.String(), tabletop.Simple.String()})
+	k.TextKeys.check(c)
+	const own = "data.kind tabletop, which has names and units of its own"
+	c.Unused("data.action_names", len(k.ActionNames) == 0, own)
+	c.Unused("data.action_units", len(k.ActionUnits) == 0, own)
+	ActionKeys{Normalize: k.Normalize}.check(c)
+	checkChannels(c)
+}
+
+// Open is Options'.
+func (k Tabletop) Open(o *Opening) (*Set, error) {
+	episodes, scene := k.Episodes, tabletop.Cluttered
+	if k.Scene == tabletop.Simple.String() {
 		scene = tabletop.Simple
-	default:
-		return nil, fmt.Errorf("data.scene is %q; want simple or cluttered", o.cfg.Scene)
 	}
 	size := o.image()[1]
-	switch im := o.image(); {
-	case episodes < 1 || episodes > maxEpisodes:
-		return nil, fmt.Errorf("data.episodes is %d; it can be 1 to %d", episodes, maxEpisodes)
-	case im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage):
+	if im := o.image(); im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage) {
 		return nil, fmt.Errorf("images of %d×%d; tabletop renders squares of %d to %d pixels", im[2], im[1], minTabletopImage, maxTabletopImage)
 	}
-	out, err := heldOut(o.cfg.Holdout, o.seed, episodes, nil)
+	out, err := heldOut(o.Holdout, o.Seed, episodes, nil)
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("tabletop").add("recipe", tabletop.Version).add("scene", scene).add("seed", o.seed).add("episodes", episodes).add("size", size).add("holdout", o.holdoutLabel())
+	fp := newPrint("tabletop").add("recipe", tabletop.Version).add("scene", scene).add("seed", o.Seed).add("episodes", episodes).add("size", size).add("holdout", o.holdoutLabel())
 	meta, err := o.base(fp.sum())
 	if err != nil {
 		return nil, err
@@ -69,7 +94,7 @@ func openTabletop(o *opening) (*set, error) {
 			if _, ok := slices.BinarySearch(out, e); ok {
 				continue
 			}
-			ep := scene.NewEpisode(o.seed, uint64(e))
+			ep := scene.NewEpisode(o.Seed, uint64(e))
 			for k := 0; k < tabletop.Frames; k++ {
 				a := make([]float32, len(tabletop.Action{}))
 				copyFloats(a, ep.Frame(k).Expert())
@@ -92,7 +117,7 @@ func openTabletop(o *opening) (*set, error) {
 		camera = tabletop.NewCamera(size)
 	}
 	get := func(i int) (Sample, error) {
-		f := scene.NewEpisode(o.seed, uint64(episode(i))).Frame(i % tabletop.Frames)
+		f := scene.NewEpisode(o.Seed, uint64(episode(i))).Frame(i % tabletop.Frames)
 		x := new(struct { // all in one piece
 			values [3]Value
 			action [len(tabletop.Action{})]float32

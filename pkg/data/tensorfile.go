@@ -235,7 +235,7 @@ type valueRange struct {
 // row and place; dims names the values of a row of one dimension, and may be
 // nil. Rows that data.skip leaves out do not count. A lenient opening is told of
 // the rows instead.
-func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
+func (o *Opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 	r := valueRange{lo: float32(math.Inf(1)), hi: float32(math.Inf(-1)), bad: map[int]bool{}}
 	if x.info.DType == "BOOL" || x.bytes {
 		return r, nil // every value is one, and within 0 … 255
@@ -292,7 +292,7 @@ func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 	if len(r.bad) > 1 {
 		what = "mend them, or leave them out of the file"
 	}
-	if o.wants.Target() != nil { // not predict's inputs
+	if o.Wants.Target() != nil { // not predict's inputs
 		what = fmt.Sprintf("mend it, or leave it out by data.skip: [%d]", row)
 		if len(r.bad) > 1 {
 			what = "mend them, or leave them out by data.skip (coordinator data check lists them)"
@@ -304,7 +304,7 @@ func (o *opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 // findRange notes pictures whose values go to 255 where 0 to 1, or that
 // normalised by mean and std, is meant. Normalised pictures have negative
 // values, and none far from 0.
-func (o *opening) findRange(x *tensorRows, r valueRange, mean, std [3]float32) {
+func (o *Opening) findRange(x *tensorRows, r valueRange, mean, std [3]float32) {
 	if x.bytes || r.lo > r.hi {
 		return
 	}
@@ -325,7 +325,7 @@ func (o *opening) findRange(x *tensorRows, r valueRange, mean, std [3]float32) {
 }
 
 // findZeros notes a file that ends in a long run of zeros.
-func (o *opening) findZeros(f *safetensors.File) {
+func (o *Opening) findZeros(f *safetensors.File) {
 	if z, ok := EndsInZeros(f); ok {
 		o.findings = append(o.findings, z)
 	}
@@ -354,7 +354,7 @@ func (t *tensorFile) whole(name string, size int) ([]int64, error) {
 // vocab checks that all tokens are in [0, size), or, with size 0, returns the
 // size that holds them. Rows that data.skip leaves out do not count; a lenient
 // opening is told of each row that is wrong.
-func (o *opening) vocab(t *tensorFile, name string, tokens []int64, rowLen, size int, least int64) (int, error) {
+func (o *Opening) vocab(t *tensorFile, name string, tokens []int64, rowLen, size int, least int64) (int, error) {
 	most, told := int64(0), -1
 	for i, x := range tokens {
 		if len(o.skip) > 0 && o.skips(i/rowLen) {

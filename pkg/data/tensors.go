@@ -33,7 +33,42 @@ import (
 //
 // Only what the model needs must be there. Images and features stay on disk
 // and are read row by row.
-func openTensors(o *opening) (*set, error) {
+type Tensors struct {
+	Layout     string `yaml:"layout,omitempty"` // nchw | nhwc, of images; empty: the one that fits, nchw where both do
+	TextKeys   `yaml:",inline"`
+	FileKeys   `yaml:",inline"`
+	ActionKeys `yaml:",inline"`
+}
+
+func tensorsKind() job.Kind {
+	return job.Kind{Name: "tensors", About: "a safetensors file of ready tensors", Options: Tensors{ActionKeys: ActionKeys{Normalize: None}}}
+}
+
+// Gives is job.DataOptions': a tensor is looked up by the feature's name.
+func (Tensors) Gives() []string { return []string{job.Any} }
+
+// Padding is job.DataOptions'.
+func (Tensors) Padding() int { return -1 }
+
+// Resolve is job.Options'.
+func (k Tensors) Resolve(j *job.Job, given func(string) bool) job.Options {
+	holdout(j, given, 0)
+	return k
+}
+
+// Check is job.Options'.
+func (k Tensors) Check(c *job.Checker) {
+	checkNoSplits(c)
+	k.TextKeys.check(c)
+	k.FileKeys.check(c)
+	k.ActionKeys.check(c)
+	if k.Layout != "" {
+		c.OneOf("data.layout", k.Layout, []string{"nchw", "nhwc"})
+	}
+}
+
+// Open is Options'.
+func (k Tensors) Open(o *Opening) (*Set, error) {
 	path, err := o.file()
 	if err != nil {
 		return nil, err
@@ -42,8 +77,8 @@ func openTensors(o *opening) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.fixed = o.given != nil
-	d, err := o.tensors(t)
+	t.fixed, o.asThey = o.given != nil, true
+	d, err := k.open(o, t)
 	if err != nil {
 		t.f.Close()
 		return nil, err
@@ -51,27 +86,27 @@ func openTensors(o *opening) (*set, error) {
 	return d, nil
 }
 
-func (o *opening) tensors(t *tensorFile) (*set, error) {
+func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 	sum, err := o.hashFile(t.path)
 	if err != nil {
 		return nil, err
 	}
 	fp := newPrint("tensors").add("file", sum).add("holdout", o.holdoutLabel())
-	columns := make([]tensorColumn, len(o.wants))
-	for k, f := range o.wants {
+	columns := make([]tensorColumn, len(o.Wants))
+	for i, f := range o.Wants {
 		if f.Type != models.Image {
 			continue
 		}
-		x, ambiguous, err := t.images(f, o.cfg.Layout)
+		x, ambiguous, err := t.images(f, k.Layout)
 		if err != nil {
 			return nil, err
 		}
 		if ambiguous && x.last {
-			fp.add("layout", o.cfg.Layout)
-		} else if ambiguous && o.cfg.Layout == "" {
+			fp.add("layout", k.Layout)
+		} else if ambiguous && k.Layout == "" {
 			o.find("layout", t.path, "set data.layout to nchw or nhwc", "%s %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", f.Name, x.info.Shape)
 		}
-		columns[k].values = x
+		columns[i].values = x
 	}
 	meta, err := o.base(fp.sum())
 	if err != nil {
@@ -83,27 +118,27 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}
 	bad := map[int]bool{} // rows that a lenient opening goes on over
-	for k, f := range o.wants {
-		c := &columns[k]
+	for i, f := range o.Wants {
+		c := &columns[i]
 		switch {
 		case f.Name == models.Labels && !t.has(models.Labels): // then the tokens themselves
-			i := meta.Spec.Index(models.Instruction)
-			*c, meta.Spec[k].Shape = columns[i], meta.Spec[i].Shape
+			tokens := meta.Spec.Index(models.Instruction)
+			*c, meta.Spec[i].Shape = columns[tokens], meta.Spec[tokens].Shape
 		case f.Type == models.Token:
 			err = o.tensorTokens(t, &meta, f.Name, c)
 		case f.Type == models.Float && f.Normalise:
 			err = o.tensorNumbers(t, f, own, c, bad)
 		case f.Type == models.Float:
 			if c.values, err = t.values(f.Name, axes(f), append([]int{-1}, open(f.Shape)...)...); err == nil {
-				meta.Spec[k].Shape = slices.Clone(c.values.info.Shape[1:])
+				meta.Spec[i].Shape = slices.Clone(c.values.info.Shape[1:])
 			}
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	for k, f := range o.wants {
-		x := columns[k].values
+	for i, f := range o.Wants {
+		x := columns[i].values
 		if x == nil {
 			continue
 		}
@@ -121,28 +156,9 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	}
 
 	n := t.n
-	episodes, ids, of := n, []int64(nil), make([]int32, n)
-	for i := range of {
-		of[i] = int32(i)
-	}
-	if _, ok := t.f.Tensor("episode"); ok {
-		if _, err := t.shape("episode", "[N]", wholeTypes(), n); err != nil {
-			return nil, err
-		}
-		list, err := t.whole("episode", 1)
-		if err != nil {
-			return nil, err
-		}
-		index := map[int64]int32{}
-		for i, id := range list {
-			e, ok := index[id]
-			if !ok {
-				e = int32(len(ids))
-				index[id], ids = e, append(ids, id)
-			}
-			of[i] = e
-		}
-		episodes = len(ids)
+	episodes, ids, of, err := t.episodes()
+	if err != nil {
+		return nil, err
 	}
 	held, err := o.heldOut(episodes, ids)
 	if err != nil {
@@ -151,8 +167,8 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	episode := func(i int) int { return int(of[i]) }
 	train, rest := o.split(n, episodes, held, episode)
 	place := func(i int) string { return fmt.Sprintf("%s row %d", t.path, i) }
-	for k, f := range o.wants {
-		c := &columns[k]
+	for i, f := range o.Wants {
+		c := &columns[i]
 		if c.floats == nil {
 			continue
 		}
@@ -183,8 +199,8 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 
 	get := func(i int) (Sample, error) {
 		s := Sample{ID: uint64(i), Origin: place(i), Values: make([]Value, len(columns))}
-		for k := range columns {
-			c, v := &columns[k], &s.Values[k]
+		for col := range columns {
+			c, v := &columns[col], &s.Values[col]
 			switch {
 			case c.values != nil:
 				var err error
@@ -203,6 +219,35 @@ func (o *opening) tensors(t *tensorFile) (*set, error) {
 	return newSet(meta, n, episodes, held, episode, get, t.f.Close)
 }
 
+// episodes groups the rows: their number, what the file calls each of them (nil:
+// its index), and the episode of each row.
+func (t *tensorFile) episodes() (n int, ids []int64, of []int32, err error) {
+	of = make([]int32, t.n)
+	if !t.has("episode") {
+		for i := range of {
+			of[i] = int32(i)
+		}
+		return t.n, nil, of, nil
+	}
+	if _, err := t.shape("episode", "[N]", wholeTypes(), t.n); err != nil {
+		return 0, nil, nil, err
+	}
+	list, err := t.whole("episode", 1)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	index := map[int64]int32{}
+	for i, id := range list {
+		e, ok := index[id]
+		if !ok {
+			e = int32(len(ids))
+			index[id], ids = e, append(ids, id)
+		}
+		of[i] = e
+	}
+	return len(ids), ids, of, nil
+}
+
 // tensorColumn is a feature in a file of tensors. One of the first three is set.
 type tensorColumn struct {
 	values *tensorRows // of values that are read row by row, or
@@ -216,7 +261,7 @@ func (c *tensorColumn) float(i int) []float32 { return c.floats[i*c.size : (i+1)
 func (c *tensorColumn) int(i int) []int32     { return c.ints[i*c.size : (i+1)*c.size] }
 
 // tensorTokens reads a feature of tokens.
-func (o *opening) tensorTokens(t *tensorFile, m *Meta, name string, c *tensorColumn) error {
+func (o *Opening) tensorTokens(t *tensorFile, m *Meta, name string, c *tensorColumn) error {
 	length, least, size := -1, int64(0), o.vocabSize()
 	if name == models.Labels {
 		length, least, size = orAny(m.Spec.Len(models.Instruction, 0)), models.NoLabel, m.VocabSize
@@ -246,7 +291,7 @@ func (o *opening) tensorTokens(t *tensorFile, m *Meta, name string, c *tensorCol
 }
 
 // tensorNumbers reads a feature of numbers that are normalised.
-func (o *opening) tensorNumbers(t *tensorFile, f models.Feature, own labels, c *tensorColumn, bad map[int]bool) error {
+func (o *Opening) tensorNumbers(t *tensorFile, f models.Feature, own labels, c *tensorColumn, bad map[int]bool) error {
 	any := make([]int, 1+len(f.Shape))
 	for i := range any {
 		any[i] = -1
@@ -259,7 +304,7 @@ func (o *opening) tensorNumbers(t *tensorFile, f models.Feature, own labels, c *
 	dim := c.shape[len(c.shape)-1]
 	jobs := labels{}
 	if f.Name == models.Actions {
-		jobs = labelsIn(o.cfg)
+		jobs = o.labels()
 		if n := f.Shape[0]; n > 0 && dim != n {
 			return keyError("model.action_dim", "%s: actions is %s %v, that is %d dimensions, and model.action_dim is %d", t.path, x.info.DType, x.info.Shape, dim, n)
 		}
@@ -301,18 +346,15 @@ func open(shape []int) []int {
 }
 
 // vocabulary is an error about tokens, with the key that says how many there are.
-func (o *opening) vocabulary(err error) error {
+func (o *Opening) vocabulary(err error) error {
 	if bad := (*tokenError)(nil); o.vocabSize() == 0 || errors.As(err, &bad) && bad.token < 0 { // no size would hold it
 		return err
 	}
 	return keyError("model.vocab_size", "%w of model.vocab_size", err)
 }
 
-// labelsIn are the labels of the job's own.
-func labelsIn(c job.Data) labels { return labels{c.ActionNames, c.ActionUnits} }
-
 // hashFile returns the hex SHA-256 of a file.
-func (o *opening) hashFile(path string) (string, error) {
+func (o *Opening) hashFile(path string) (string, error) {
 	f, size, err := regular.Open(path)
 	if err != nil {
 		return "", err

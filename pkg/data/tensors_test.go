@@ -49,7 +49,7 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 				t.Fatal(err)
 			}
 			needs := wantsOf(models.Config{Kind: "vla", ImageSize: 4, Channels: pic.Shape[1], VocabSize: 9, ActionDim: 2})
-			d, err := Open(job.Data{Kind: "tensors", Path: path, Holdout: job.Holdout{Episodes: []int{200}}}, needs, 1, "", nil)
+			d, err := Open(of(job.Data{Kind: "tensors", Path: path, Holdout: job.Holdout{Episodes: []int{200}}}), needs, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,17 +90,17 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 			} {
 				other := needs.Clone()
 				other.Find(models.Images).Shape = model[:]
-				if _, _, err := ReadInputs(context.Background(), path, other, "", meta); err == nil || !strings.Contains(err.Error(), want) {
+				if _, _, err := ReadInputs(context.Background(), path, other, nil, meta); err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("inputs of another shape: %v, want %q", err, want)
 				}
 			}
-			in, _, err := ReadInputs(context.Background(), path, needs, "", meta)
+			in, _, err := ReadInputs(context.Background(), path, needs, nil, meta)
 			if err != nil || in.N != 6 || !slices.Equal(in.Floats(models.Images), images) || !slices.Equal(in.Ints(models.Instruction), narrow(tokens)) {
 				t.Errorf("predict reads %d rows (%v), images equal: %v", in.N, err, slices.Equal(in.Floats(models.Images), images))
 			}
 
 			cross := wantsOf(models.Config{Kind: "cross_modal", VisionDim: 3, LanguageDim: 2, ActionDim: 2})
-			c, err := Open(job.Data{Kind: "tensors", Path: path}, cross, 1, "", nil)
+			c, err := Open(of(job.Data{Kind: "tensors", Path: path}), cross, 1, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +111,7 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 					t.Errorf("row %d (%v): the features are %v and %v", i, err, s.Values[0].Floats, s.Values[1].Floats)
 				}
 			}
-			if in, _, err := ReadInputs(context.Background(), path, cross, "", Meta{}); err != nil || !slices.Equal(in.Floats(models.VisionFeatures), vision) || !slices.Equal(in.Floats(models.LanguageFeatures), language) || !in.Spec.Equal(models.Spec{models.Known(models.VisionFeatures, 2, 3), models.Known(models.LanguageFeatures, 3, 2), acts(2)}) {
+			if in, _, err := ReadInputs(context.Background(), path, cross, nil, Meta{}); err != nil || !slices.Equal(in.Floats(models.VisionFeatures), vision) || !slices.Equal(in.Floats(models.LanguageFeatures), language) || !in.Spec.Equal(models.Spec{models.Known(models.VisionFeatures, 2, 3), models.Known(models.LanguageFeatures, 3, 2), acts(2)}) {
 				t.Errorf("predict's features (%v): %+v", err, in)
 			}
 		})
@@ -127,7 +127,7 @@ func TestTensorsEqualPyTorch(t *testing.T) {
 func TestInputsOfBytesAreNormalised(t *testing.T) {
 	path := "testdata/tensors/u8.safetensors"
 	meta := Meta{ImageMean: [3]float32{0.5, 0.25, 0}, ImageStd: [3]float32{0.5, 2, 1}}
-	in, _, err := ReadInputs(context.Background(), path, models.Spec{pictures(3, 4, 4)}, "", meta)
+	in, _, err := ReadInputs(context.Background(), path, models.Spec{pictures(3, 4, 4)}, nil, meta)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestTensorsMustBeFinite(t *testing.T) {
 		}
 		path := writeTensors(t, list...)
 		for _, held := range []job.Holdout{{}, {Episodes: []int{3}}, {Episodes: []int{0}}} {
-			_, err := Open(job.Data{Kind: "tensors", Path: path, Holdout: held, ActionNames: []string{"force", "a1"}}, c.needs, 1, "", nil)
+			_, err := Open(of(job.Data{Kind: "tensors", Path: path, Holdout: held}, "ActionNames", []string{"force", "a1"}), c.needs, 1, "", nil)
 			if err == nil || !strings.Contains(err.Error(), path+": "+c.says) {
 				t.Errorf("%s, %v held out: %v\nwant %s", c.what, held.Episodes, err, c.says)
 			}
@@ -225,30 +225,30 @@ func TestTensorsMustBeFinite(t *testing.T) {
 		if c.bad.Name == "actions" {
 			continue // predict needs none
 		}
-		if _, _, err := ReadInputs(context.Background(), path, c.needs, "", Meta{ImageStd: [3]float32{1, 1, 1}}); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, _, err := ReadInputs(context.Background(), path, c.needs, nil, Meta{ImageStd: [3]float32{1, 1, 1}}); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s, by predict: %v", c.what, err)
 		}
 	}
 	// What no model of the job uses does not count.
 	path := writeTensors(t, images, tokens, actions, spoil(vision, "F32", nan, 0), language)
-	if d, err := Open(job.Data{Kind: "tensors", Path: path}, vla, 1, "", nil); err != nil {
+	if d, err := Open(of(job.Data{Kind: "tensors", Path: path}), vla, 1, "", nil); err != nil {
 		t.Error(err)
 	} else {
 		d.Close()
 	}
 	// A row that is left out does not count.
 	path = writeTensors(t, spoil(images, "F32", nan, 12), tokens, spoil(actions, "F32", nan, 2), vision, language)
-	if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{1}}, vla, 1, "", nil); err != nil {
+	if d, err := Open(of(job.Data{Kind: "tensors", Path: path}, "Skip", []int{1}), vla, 1, "", nil); err != nil {
 		t.Errorf("with the row left out: %v", err)
 	} else {
 		d.Close()
 	}
-	if _, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{0}}, vla, 1, "", nil); err == nil || !strings.Contains(err.Error(), "mend it, or leave it out by data.skip: [1]") {
+	if _, err := Open(of(job.Data{Kind: "tensors", Path: path}, "Skip", []int{0}), vla, 1, "", nil); err == nil || !strings.Contains(err.Error(), "mend it, or leave it out by data.skip: [1]") {
 		t.Errorf("with another row left out: %v", err)
 	}
 	// Who goes on over faults gets the statistics of the sound rows.
 	path = writeTensors(t, images, tokens, spoil(actions, "F32", nan, 0), vision, language)
-	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, vla, 1, "", nil, Watch{Fault: func(Fault) {}})
+	d, err := OpenContext(context.Background(), of(job.Data{Kind: "tensors", Path: path}), vla, 1, "", nil, Watch{Fault: func(Fault) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,12 +287,12 @@ func TestRangeOfPictures(t *testing.T) {
 	} {
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 3, 2, 2}, Data: c.data}, tokens, actions)
 		needs := wantsOf(models.Config{Kind: "vla", ImageSize: 2, VocabSize: 9, ActionDim: 1})
-		d, err := Open(job.Data{Kind: "tensors", Path: path}, needs, 1, "", nil)
+		d, err := Open(of(job.Data{Kind: "tensors", Path: path}), needs, 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d.Close()
-		_, told, err := ReadInputs(context.Background(), path, needs, "", d.Meta())
+		_, told, err := ReadInputs(context.Background(), path, needs, nil, d.Meta())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,7 +334,7 @@ func TestLayoutOfPictures(t *testing.T) {
 		{file(2, 8, 8, 3), "nchw", needs(3, 8), "data.layout", "does not fit data.layout nchw"},
 		{file(2, 3), "", needs(3, 8), "", "images is F32 [2 3], expected [N, C, H, W] with [any, 3, 8, 8], or [N, H, W, C] with [any, 8, 8, 3]"},
 	} {
-		_, err := Open(job.Data{Kind: "tensors", Path: c.path, Layout: c.layout}, c.needs, 1, "", nil)
+		_, err := Open(of(job.Data{Kind: "tensors", Path: c.path}, "Layout", c.layout), c.needs, 1, "", nil)
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v\nwant %s", err, c.says)
 		}
@@ -349,7 +349,7 @@ func TestLayoutOfPictures(t *testing.T) {
 	for layout, want := range map[string][]float32{
 		"": {0, 0.5, 1, 1.5}, "nchw": {0, 0.5, 1, 1.5}, "nhwc": {0, 1.5, 3, 4.5},
 	} {
-		d, err := Open(job.Data{Kind: "tensors", Path: both, Layout: layout}, needs(3, 3), 1, "", nil)
+		d, err := Open(of(job.Data{Kind: "tensors", Path: both}, "Layout", layout), needs(3, 3), 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -362,7 +362,7 @@ func TestLayoutOfPictures(t *testing.T) {
 			t.Errorf("layout %q: findings %v", layout, d.Findings())
 		}
 		prints[d.Meta().Fingerprint] = true
-		in, _, err := ReadInputs(context.Background(), both, needs(3, 3), layout, d.Meta())
+		in, _, err := ReadInputs(context.Background(), both, needs(3, 3), Tensors{Layout: layout}, d.Meta())
 		if err != nil || !slices.Equal(in.Floats(models.Images)[:4], want) {
 			t.Errorf("predict with layout %q reads %v (%v)", layout, in.Floats(models.Images)[:4], err)
 		}
@@ -372,7 +372,7 @@ func TestLayoutOfPictures(t *testing.T) {
 		t.Errorf("%d fingerprints for two readings", len(prints))
 	}
 	// A file of predict's may have the other layout than the job's data.
-	if in, _, err := ReadInputs(context.Background(), file(2, 3, 8, 8), needs(3, 8), "nhwc", Meta{ImageStd: [3]float32{1, 1, 1}}); err != nil || in.Floats(models.Images)[1] != 0.5 {
+	if in, _, err := ReadInputs(context.Background(), file(2, 3, 8, 8), needs(3, 8), Tensors{Layout: "nhwc"}, Meta{ImageStd: [3]float32{1, 1, 1}}); err != nil || in.Floats(models.Images)[1] != 0.5 {
 		t.Errorf("predict of another layout: %v", err)
 	}
 }
@@ -389,7 +389,7 @@ func TestTokensOverflow(t *testing.T) {
 		{safetensors.Raw{DType: "U64", Bytes: slices.Concat(make([]byte, 24), []byte{255, 255, 255, 255, 255, 255, 255, 255})}, `tensor "instruction_tokens": the value at [1 1] is 18446744073709551615, beyond int64`},
 	} {
 		path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{2, 2}, Data: c.data}, labels)
-		if _, err := Open(job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "encoder"}), 1, "", nil); err == nil || !strings.Contains(err.Error(), c.says) {
+		if _, err := Open(of(job.Data{Kind: "tensors", Path: path}), wantsOf(models.Config{Kind: "encoder"}), 1, "", nil); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v\nwant %s", err, c.says)
 		}
 		row := 1
@@ -399,7 +399,7 @@ func TestTokensOverflow(t *testing.T) {
 		if _, isRaw := c.data.(safetensors.Raw); isRaw {
 			continue // the tensor as a whole is not read
 		}
-		if d, err := Open(job.Data{Kind: "tensors", Path: path, Skip: []int{row}}, wantsOf(models.Config{Kind: "encoder"}), 1, "", nil); err != nil || d.Meta().VocabSize > 2 {
+		if d, err := Open(of(job.Data{Kind: "tensors", Path: path}, "Skip", []int{row}), wantsOf(models.Config{Kind: "encoder"}), 1, "", nil); err != nil || d.Meta().VocabSize > 2 {
 			t.Errorf("with row %d left out: %v", row, err)
 		}
 	}
@@ -415,7 +415,7 @@ func TestLabelOfNoTarget(t *testing.T) {
 		2:    "is 2, outside the vocabulary [0, 2) of model.vocab_size",
 	} {
 		path := writeTensors(t, tokens, safetensors.Tensor{Name: "labels", Shape: []int{2, 2}, Data: []int64{0, -1, 1, label}})
-		_, err := Open(job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "encoder", VocabSize: 2}), 1, "", nil)
+		_, err := Open(of(job.Data{Kind: "tensors", Path: path}), wantsOf(models.Config{Kind: "encoder", VocabSize: 2}), 1, "", nil)
 		var key *KeyError
 		if err == nil || !strings.HasSuffix(err.Error(), says) || errors.As(err, &key) != (label > 0) {
 			t.Errorf("label %d: %v, of key %v", label, err, key)
@@ -427,7 +427,7 @@ func TestLabelOfNoTarget(t *testing.T) {
 func TestTokenFaults(t *testing.T) {
 	path := writeTensors(t, safetensors.Tensor{Name: "instruction_tokens", Shape: []int{3, 2}, Data: []int64{0, 1, 9, 9, -1, 0}})
 	var rows []int
-	d, err := OpenContext(context.Background(), job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "encoder", VocabSize: 5}), 1, "", nil,
+	d, err := OpenContext(context.Background(), of(job.Data{Kind: "tensors", Path: path}), wantsOf(models.Config{Kind: "encoder", VocabSize: 5}), 1, "", nil,
 		Watch{Fault: func(f Fault) { rows = append(rows, *f.Sample) }})
 	if err != nil {
 		t.Fatal(err)
@@ -444,7 +444,7 @@ func TestTensorsScanIsWatched(t *testing.T) {
 	units := map[string]bool{}
 	path := "testdata/tensors/f32.safetensors"
 	needs := wantsOf(models.Config{Kind: "vit", ImageSize: 4, ActionDim: 2})
-	_, err := OpenContext(ctx, job.Data{Kind: "tensors", Path: path}, needs, 1, "", nil, Watch{Progress: func(p Progress) {
+	_, err := OpenContext(ctx, of(job.Data{Kind: "tensors", Path: path}), needs, 1, "", nil, Watch{Progress: func(p Progress) {
 		if units[p.Unit] = true; p.Unit == "values" {
 			cancel()
 		}
@@ -462,7 +462,7 @@ func TestTensorsEndInZeros(t *testing.T) {
 			v[i] = 0.5
 		}
 		path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{8, 3, 32, 32}, Data: v}, safetensors.Tensor{Name: "actions", Shape: []int{8, 1}, Data: ramp(8)})
-		d, err := Open(job.Data{Kind: "tensors", Path: path}, wantsOf(models.Config{Kind: "vit", ImageSize: 32, ActionDim: 1}), 1, "", nil)
+		d, err := Open(of(job.Data{Kind: "tensors", Path: path}), wantsOf(models.Config{Kind: "vit", ImageSize: 32, ActionDim: 1}), 1, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

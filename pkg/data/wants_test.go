@@ -1,6 +1,11 @@
 package data
 
-import "github.com/vlaring/vlaring/pkg/models"
+import (
+	"reflect"
+
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+)
 
 // What tests want of data, and what they find in samples.
 
@@ -47,3 +52,24 @@ func targetsOf(s Sample) []int32 { return s.Values[len(s.Values)-1].Ints }
 
 // actionOf is the action of a sample, its last feature.
 func actionOf(s Sample) []float32 { return s.Values[len(s.Values)-1].Floats }
+
+// of is a data section with its kind's defaults and the options of it that are
+// given, each a field's name and its value.
+func of(d job.Data, options ...any) job.Data {
+	if d.Options == nil {
+		d.Options = Defaults(d.Kind)
+	}
+	for i := 0; i < len(options); i += 2 {
+		put(&d, options[i].(string), options[i+1])
+	}
+	return d
+}
+
+// put sets an option.
+func put(d *job.Data, field string, v any) {
+	c := reflect.New(reflect.TypeOf(d.Options)).Elem()
+	c.Set(reflect.ValueOf(d.Options))
+	f := c.FieldByName(field)
+	f.Set(reflect.ValueOf(v).Convert(f.Type()))
+	d.Options = c.Interface().(job.Options)
+}

@@ -49,12 +49,12 @@ type Fault struct {
 func (f Fault) String() string { return f.What }
 
 // tick says how far the scan is, and hears that it shall end.
-func (o *opening) tick(done, total int64, unit string) error {
-	if err := o.ctx.Err(); err != nil {
-		return stopped(o.ctx)
+func (o *Opening) tick(done, total int64, unit string) error {
+	if err := o.Context.Err(); err != nil {
+		return stopped(o.Context)
 	}
 	if o.watch.Progress != nil {
-		o.watch.Progress(Progress{Path: o.path, Done: done, Total: total, Unit: unit})
+		o.watch.Progress(Progress{Path: o.Path, Done: done, Total: total, Unit: unit})
 	}
 	return nil
 }
@@ -68,11 +68,11 @@ func stopped(ctx context.Context) error {
 }
 
 // lenient reports whether the opening goes on over faults.
-func (o *opening) lenient() bool { return o.watch.Fault != nil }
+func (o *Opening) lenient() bool { return o.watch.Fault != nil }
 
 // pass hands err to whoever collects faults, with its place f, and returns nil;
 // where nobody does, it returns err.
-func (o *opening) pass(f Fault, err error) error {
+func (o *Opening) pass(f Fault, err error) error {
 	if !o.lenient() || errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -83,7 +83,7 @@ func (o *opening) pass(f Fault, err error) error {
 
 // ticking is a reader of a file that tells how many of total bytes were read.
 type ticking struct {
-	o           *opening
+	o           *Opening
 	r           io.Reader
 	done, total int64
 }

@@ -41,8 +41,8 @@ func TestLongOpeningIsWatched(t *testing.T) {
 		needs models.Spec
 		unit  string
 	}{
-		{job.Data{Kind: "folder", Path: folderOf(t, 6)}, folderNeeds, "lines"},
-		{job.Data{Kind: "rlds", Path: filepath.Dir(tinyRLDS(t)), Camera: "image_0"}, vlaNeeds, "records"},
+		{of(job.Data{Kind: "folder", Path: folderOf(t, 6)}), folderNeeds, "lines"},
+		{of(job.Data{Kind: "rlds", Path: filepath.Dir(tinyRLDS(t))}, "Camera", "image_0"), vlaNeeds, "records"},
 	} {
 		var last Progress
 		d, err := OpenContext(context.Background(), c.cfg, c.needs, 1, ".", nil, Watch{Progress: func(p Progress) { last = p }})

@@ -37,25 +37,12 @@ type Loss struct {
 
 // Data says where samples come from. See pkg/data for each kind.
 type Data struct {
-	Kind        string   `yaml:"kind"`
-	Path        string   `yaml:"path,omitempty"`
-	Shuffle     bool     `yaml:"shuffle"`
-	Delivery    string   `yaml:"delivery,omitempty"` // local | bus | auto
-	Holdout     Holdout  `yaml:"holdout,omitempty"`
-	Options     Options  `yaml:",inline"`                // the kind's DataOptions
-	Split       string   `yaml:"split,omitempty"`        // rlds: split of the data set, or parts of splits: train[:90%]
-	Camera      string   `yaml:"camera,omitempty"`       // rlds: image feature, e.g. image_0
-	Action      []string `yaml:"action,omitempty"`       // rlds: the features that the action is made of, in order; nil: steps/action
-	Layout      string   `yaml:"layout,omitempty"`       // tensors: nchw | nhwc, of images; empty: the one that fits, nchw where both do
-	Scene       string   `yaml:"scene,omitempty"`        // tabletop: simple | cluttered
-	Episodes    int      `yaml:"episodes,omitempty"`     // tabletop, copy, recall: episodes in an epoch
-	SeqLen      int      `yaml:"seq_len,omitempty"`      // copy, recall: tokens in a sequence
-	Distance    int      `yaml:"distance,omitempty"`     // recall: tokens from the key to its recall
-	MaxTokens   int      `yaml:"max_tokens,omitempty"`   // instruction tokens after padding or cutting; 0: the longest of the training split
-	Skip        []int    `yaml:"skip,omitempty"`         // tensors, rlds, folder: samples that are left out, by their number in the whole data set, from 0
-	Normalize   string   `yaml:"normalize,omitempty"`    // actions: none | mean_std | min_max | quantile
-	ActionNames []string `yaml:"action_names,omitempty"` // of the action's dimensions; nil: the data's own, else a0, a1, …
-	ActionUnits []string `yaml:"action_units,omitempty"` // of the same, "" for none
+	Kind     string  `yaml:"kind"`
+	Path     string  `yaml:"path,omitempty"`
+	Shuffle  bool    `yaml:"shuffle"`
+	Delivery string  `yaml:"delivery,omitempty"` // local | bus | auto
+	Holdout  Holdout `yaml:"holdout,omitempty"`
+	Options  Options `yaml:",inline"` // the kind's DataOptions
 }
 
 // Holdout chooses the held-out episodes: by number of episodes from the keyed

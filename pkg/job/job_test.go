@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/pkg/data"
 	. "github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -67,10 +68,10 @@ func TestDefaults(t *testing.T) {
 				j.Schedule.MinLR == nil && j.Cluster.Workers == 2 && j.Cluster.MaxWorkers == 8 && j.Cluster.Deadline == Duration(time.Second)
 		}},
 		{"copy", "name: a\nmodel: {kind: encoder}\ndata: {kind: copy}", nil, func(j *Job) bool {
-			return j.Loss.Kind == "cross_entropy" && conf(j).VocabSize == 100 && conf(j).DFF == 512 && j.Data.SeqLen == 16 && conf(j).PadToken == -1 && j.Data.Normalize == ""
+			return j.Loss.Kind == "cross_entropy" && conf(j).VocabSize == 100 && conf(j).DFF == 512 && j.Data.Options.(data.Copy).SeqLen == 16 && conf(j).PadToken == -1
 		}},
 		{"tensors take actions and tokens as they are", "name: a\ndata: {kind: tensors, path: x.safetensors}", nil, func(j *Job) bool {
-			return j.Data.Normalize == "none" && conf(j).PadToken == -1 && j.Data.Holdout.Fraction == 0
+			return j.Data.Options.(data.Tensors).Normalize == "none" && conf(j).PadToken == -1 && j.Data.Holdout.Fraction == 0
 		}},
 		{"preset, then the file", "name: a\nmodel: {preset: low, n_layers: 2}\ndata: {kind: tabletop}", nil, func(j *Job) bool {
 			return conf(j).DModel == 128 && conf(j).ImageSize == 64 && conf(j).NLayers == 2 && conf(j).DFF == 512
@@ -95,7 +96,7 @@ func TestDefaults(t *testing.T) {
 			return j.Data.Holdout.Fraction == 0 && reflect.DeepEqual(j.Data.Holdout.Episodes, []int{3, 1})
 		}},
 		{"action names", "name: a\nmodel: {action_dim: 3}\ndata: {kind: folder, path: x, action_names: [x, y, n], action_units: [m, \"\", rad]}", nil, func(j *Job) bool {
-			return reflect.DeepEqual(j.Data.ActionNames, []string{"x", "y", "n"}) && reflect.DeepEqual(j.Data.ActionUnits, []string{"m", "", "rad"})
+			return reflect.DeepEqual(j.Data.Options.(data.Folder).ActionKeys, data.ActionKeys{Normalize: "mean_std", ActionNames: []string{"x", "y", "n"}, ActionUnits: []string{"m", "", "rad"}})
 		}},
 		{"nothing held out", "name: a\ndata: {kind: tabletop, holdout: {fraction: 0}}", nil, func(j *Job) bool { return j.Data.Holdout.Fraction == 0 }},
 		{"anchors", "name: a\ndata: &d {kind: tabletop}\nbatch: {global: &n 16, micro: *n}", nil, func(j *Job) bool { return j.Batch.Micro == 16 }},
@@ -292,7 +293,7 @@ func TestMistakes(t *testing.T) {
 		{"an action unit that cannot be printed", "name: a\nmodel: {action_dim: 1}\ndata: {kind: folder, path: x, action_units: [\"\\e[2J\"]}", nil, `j.yaml:3:46: data.action_units[0]: "\x1b[2J" has characters that cannot be printed`},
 		{"action names of tabletop", "name: a\ndata: {kind: tabletop, action_names: [a, b, c, d, e, f, g]}", nil,
 			"j.yaml:2:38: data.action_names: has no meaning for data.kind tabletop, which has names and units of its own; leave it out"},
-		{"action names of tokens", "name: a\nmodel: {kind: encoder}\ndata: {kind: copy, action_units: [m]}", nil, "j.yaml:3:34: data.action_units: has no meaning for model.kind encoder; leave it out"},
+		{"action names of tokens", "name: a\nmodel: {kind: encoder}\ndata: {kind: copy, action_units: [m]}", nil, "j.yaml:3:34: data.action_units: has no meaning for data.kind copy; leave it out"},
 		{"holdout twice", "name: a\ndata: {kind: tabletop, holdout: {fraction: 0.1, episodes: [1]}}", nil,
 			"j.yaml:2:44: data.holdout.fraction: both fraction and episodes are given; want one of them"},
 		{"holdout fraction", "name: a\ndata: {kind: tabletop, holdout: {fraction: 1}}", nil, "j.yaml:2:44: data.holdout.fraction: 1 is outside 0 ≤ fraction < 1"},

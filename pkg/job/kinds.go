@@ -1,6 +1,10 @@
 package job
 
-import "slices"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // Kinds is what the sections of a job file may name: the kinds of model, data,
 // loss and optimizer that this program has. It is a value that is handed in, so
@@ -61,9 +65,12 @@ type ModelOptions interface {
 // DataOptions are the options of a kind of data.
 type DataOptions interface {
 	Options
-	Gives() []string // features that its samples can have
+	Gives() []string // features that its samples can have, or Any
 	Padding() int    // the token that is padding in its instructions; -1: none
 }
+
+// Any stands for every feature, of data that is looked up by name.
+const Any = "*"
 
 // LossOptions are the options of a kind of loss.
 type LossOptions interface {
@@ -120,8 +127,14 @@ func (k Kinds) giving(features []string) (out []string) {
 			able = append(able, d)
 		}
 	}
-	size := func(d Kind) int { return len(d.Options.(DataOptions).Gives()) }
-	slices.SortStableFunc(able, func(a, b Kind) int { return size(a) - size(b) })
+	size := func(d Kind) int {
+		gives := d.Options.(DataOptions).Gives()
+		if slices.Contains(gives, Any) {
+			return math.MaxInt
+		}
+		return len(gives)
+	}
+	slices.SortStableFunc(able, func(a, b Kind) int { return cmp.Compare(size(a), size(b)) })
 	return names(able)
 }
 
@@ -129,7 +142,7 @@ func (k Kinds) giving(features []string) (out []string) {
 func lacking(d DataOptions, features []string) string {
 	gives := d.Gives()
 	for _, f := range features {
-		if !slices.Contains(gives, f) {
+		if !slices.Contains(gives, f) && !slices.Contains(gives, Any) {
 			return f
 		}
 	}

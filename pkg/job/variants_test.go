@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/vlaring/vlaring/pkg/data"
 	. "github.com/vlaring/vlaring/pkg/job"
 )
 
@@ -21,8 +22,8 @@ func TestVariants(t *testing.T) {
 		{"lstm", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy}", nil, func(j *Job) bool {
 			return j.Loss.Kind == "cross_entropy" && conf(j).NHeads == 0 && conf(j).DFF == 0 && conf(j).ActionDim == 0
 		}},
-		{"recall over a distance", "name: a\nmodel: {kind: lstm}\ndata: {kind: recall, distance: 40}", nil, func(j *Job) bool { return j.Data.SeqLen == 41 }},
-		{"recall in a sequence", "name: a\nmodel: {kind: encoder}\ndata: {kind: recall, seq_len: 9}", nil, func(j *Job) bool { return j.Data.Distance == 8 }},
+		{"recall over a distance", "name: a\nmodel: {kind: lstm}\ndata: {kind: recall, distance: 40}", nil, func(j *Job) bool { return j.Data.Options.(data.Recall).SeqLen == 41 }},
+		{"recall in a sequence", "name: a\nmodel: {kind: encoder}\ndata: {kind: recall, seq_len: 9}", nil, func(j *Job) bool { return j.Data.Options.(data.Recall).Distance == 8 }},
 		{"exits weigh 1", onTabletop + "model: {n_layers: 8, exits: [1, 3]}", nil, func(j *Job) bool {
 			return reflect.DeepEqual(conf(j).ExitWeights, []float64{1, 1})
 		}},
