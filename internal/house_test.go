@@ -43,10 +43,11 @@ var may = map[string][]string{
 	"pkg/checkpoint":       {"internal/regular", "pkg/tensor", "internal/atomicfile", "internal/safetensors", "internal/sniff"},
 	"pkg/weights":          {"internal/safetensors", "pkg/tensor", "pkg/models", "pkg/checkpoint", "pkg/job"},
 	"pkg/eval":             {"internal/plain", "pkg/tensor", "pkg/models", "pkg/data"},
-	"pkg/train":            {"internal/atomicfile", "pkg/bulk", "pkg/weights", "internal/limits", "internal/machine", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/cluster", "pkg/checkpoint", "pkg/job", "internal/safetensors"},
+	"pkg/train":            {"internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/weights"},
+	"pkg/worker":           {"internal/atomicfile", "internal/limits", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train"},
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},
 	"pkg/natsbus":          {"internal/netaddr", "pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster"},
-	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/weights"},
+	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/worker", "pkg/weights"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
 	"internal/bench":       {"internal/bench/measure", "internal/picture", "internal/plain", "internal/safetensors", "internal/usage", "pkg/tensor", "pkg/models", "pkg/allreduce", "pkg/allreduce/shm", "pkg/transport", "pkg/train", "pkg/job"},
@@ -81,6 +82,7 @@ var may = map[string][]string{
 		"pkg/tensor",
 		"pkg/train",
 		"pkg/weights",
+		"pkg/worker",
 	},
 	"internal/view":          {"internal/picture", "internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/models", "pkg/run", "pkg/train"},
 	"internal/chaos":         {"internal/machine", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},
@@ -95,7 +97,7 @@ var may = map[string][]string{
 var owners = map[string][]string{
 	"github.com/nats-io/": {"pkg/natsbus"},
 	"github.com/spf13/":   {"internal/cli"},
-	"go.uber.org/zap":     {"internal/view", "internal/cli", "pkg/run", "pkg/train"},
+	"go.uber.org/zap":     {"internal/view", "internal/cli", "pkg/run", "pkg/worker"},
 	"gonum.org/v1/plot":   {"internal/picture"},
 }
 

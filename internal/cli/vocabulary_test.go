@@ -12,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // A vocabulary of several MiB, which no message of NATS holds, does not keep
@@ -60,7 +61,7 @@ cluster: {workers: 2}
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := train.Describe(j, set.Meta())
+	d, err := worker.Describe(j, set.Meta())
 	set.Close()
 	if err != nil {
 		t.Fatal(err)

@@ -25,8 +25,8 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/transport"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 type workerFlags struct {
@@ -166,7 +166,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	} else if _, _, err := run.HostPort("--direct-listen", f.direct); err != nil {
 		return err
 	}
-	w := &train.Worker{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
+	w := &worker.Worker{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
 		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Log: log}
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {

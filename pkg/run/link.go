@@ -14,8 +14,8 @@ import (
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/transport"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // connect starts the broker, or finds the one that runs elsewhere.
@@ -90,7 +90,7 @@ func (r *Run) connect(ctx context.Context) (l *link, err error) {
 	}
 	patience, cancel := context.WithTimeout(ctx, time.Duration(r.job.Cluster.JoinTimeout))
 	defer cancel()
-	if l.conn, err = transport.Connect(patience, r.server.Transport, l.broker, l.url, l.creds, transport.Options{Job: r.job.Name, Member: train.CoordinatorPeer,
+	if l.conn, err = transport.Connect(patience, r.server.Transport, l.broker, l.url, l.creds, transport.Options{Job: r.job.Name, Member: worker.CoordinatorPeer,
 		Chunk: r.frameChunk(), Event: warn}); err != nil {
 		l.close()
 		return nil, err

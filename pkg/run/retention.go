@@ -8,6 +8,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // PolicyOf is a job's retention.
@@ -51,7 +52,7 @@ func (r *Run) retain() {
 		r.log.Debug("checkpoint retention", zap.Uint64("step", d.Step), zap.Bool("keep", d.Keep), zap.String("reason", d.Reason))
 		if !d.Keep {
 			r.offered.withdraw(r.link, func(blob string) bool {
-				return blob == train.StateBlobName(train.ModelFile, d.Step) || blob == train.StateBlobName(train.OptimizerFile, d.Step)
+				return blob == worker.StateBlobName(train.ModelFile, d.Step) || blob == worker.StateBlobName(train.OptimizerFile, d.Step)
 			})
 			if err := r.store.Remove(d.Step); err != nil {
 				r.log.Warn("removing an old checkpoint", zap.Uint64("step", d.Step), zap.Error(err))

@@ -27,6 +27,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/weights"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // maxEnds is how many processes of one worker may end one after another, after
@@ -410,7 +411,7 @@ func (r *Run) welcome(*cluster.Join) *cluster.Welcome {
 // describe makes what workers are told of the job and its data, once for all of
 // them. It is put on offer where it is large.
 func (r *Run) describe() error {
-	d, err := train.Describe(r.job, r.meta)
+	d, err := worker.Describe(r.job, r.meta)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // member is a worker's end of the bulk transfer.
@@ -72,7 +73,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 		}
 		return member{c, b, name}
 	}
-	coord, a, b, c := join(train.CoordinatorPeer), join("a"), join("b"), join("c")
+	coord, a, b, c := join(worker.CoordinatorPeer), join("a"), join("b"), join("c")
 	defer coord.conn.Close()
 	defer a.conn.Close()
 	defer b.conn.Close()

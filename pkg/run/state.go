@@ -15,6 +15,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // peekInit refuses an init file that is none before the data is opened, which
@@ -88,7 +89,7 @@ func (r *Run) openState(from *checkpoint.Found) (s *firstState, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		s.blobs = append(s.blobs, cluster.Blob{Name: train.StateBlobName(name, s.step), Size: size, SHA256: hex.EncodeToString(h.Sum(nil))})
+		s.blobs = append(s.blobs, cluster.Blob{Name: worker.StateBlobName(name, s.step), Size: size, SHA256: hex.EncodeToString(h.Sum(nil))})
 	}
 	return s, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // findTeacher looks at the teacher's checkpoint and writes into the job what
@@ -91,5 +92,5 @@ func (r *Run) offerTeacher(l *link) error {
 	if err != nil {
 		return err
 	}
-	return l.blobs.Offer(train.TeacherFile, size, r.job.Distill.SHA256, f)
+	return l.blobs.Offer(worker.TeacherFile, size, r.job.Distill.SHA256, f)
 }

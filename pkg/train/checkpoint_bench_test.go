@@ -6,18 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/vlaring/vlaring/pkg/allreduce"
-	"github.com/vlaring/vlaring/pkg/bulk"
-	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // BenchmarkCheckpointPause measures how long training waits at a checkpoint of
 // the default VLA, 34.6 M parameters and 415 MB of state: the digest that all
-// ranks compare, the call of makeOffer, and what the next commit waits for the
+// ranks compare, the call of Hold, and what the next commit waits for the
 // copy that goes on beside its step's computing. It is set beside the time of
 // a step of the default batch, 64 samples in 8 micro-batches, on the same
 // threads; that commit comes after one micro-batch.
@@ -59,11 +55,6 @@ func BenchmarkCheckpointPause(b *testing.B) {
 	for i := range batch.Ints(models.Instruction) {
 		batch.Ints(models.Instruction)[i] = 1
 	}
-	blobs := bulk.NewMemory().Join("w")
-	w := &Worker{ID: "w", Blobs: blobs, Log: zap.NewNop(), job: j, trainer: t}
-	w.offer.init(blobs)
-	said := hears(w)
-
 	commits := make(chan time.Time, 1)
 	t.phase = func(_ uint64, phase string) {
 		if phase == "optimizer" { // it is about to commit
@@ -78,6 +69,7 @@ func BenchmarkCheckpointPause(b *testing.B) {
 		return since(&start) * float64(micros), <-commits
 	}
 	step()
+	var spare []Part
 	var steps, digests, calls, copies, waits []float64
 	for b.Loop() {
 		at := t.CommittedStep()
@@ -85,30 +77,36 @@ func BenchmarkCheckpointPause(b *testing.B) {
 		t.Digest()
 		digests = append(digests, since(&start))
 		began := start
-		w.makeOffer(ctx, at, 1, 0, 1)
+		held, ok := t.Hold(at)
+		if !ok {
+			b.Fatalf("the state of step %d cannot be held", at)
+		}
 		calls = append(calls, since(&start))
 		copied := make(chan time.Time, 1)
-		go func() {
-			t.mu.Lock()
+		go func() { // as a worker does it
+			parts, err := held.Part(0, 1, spare)
+			if err != nil {
+				b.Error(err)
+			}
+			spare = parts
+			held.Digest()
+			if _, err := held.Witnesses(0, 1); err != nil {
+				b.Error(err)
+			}
+			held.Release()
 			copied <- time.Now()
-			t.mu.Unlock()
 		}()
 		s, commit := step()
 		end := <-copied
 		steps = append(steps, s)
 		copies = append(copies, end.Sub(began).Seconds())
 		waits = append(waits, max(0, end.Sub(commit).Seconds()))
-		if o, ok := (<-said).(cluster.OfferReady); !ok || o.Offer.Step != at {
-			b.Fatalf("told %+v", o)
-		}
-		w.offer.withdraw(at)
 	}
-	w.behind.Wait()
 	b.ReportMetric(median(steps), "s/step")
 	b.ReportMetric(1e3*copies[0], "ms/first-copy-behind")
 	b.ReportMetric(1e3*median(copies), "ms/copy-behind")
 	b.ReportMetric(1e3*median(digests), "ms/digest")
-	b.ReportMetric(1e3*median(calls), "ms/offer")
+	b.ReportMetric(1e3*median(calls), "ms/hold")
 	b.ReportMetric(1e3*median(waits), "ms/commit-waits")
 	b.ReportMetric(100*(median(digests)+median(calls)+median(waits))/median(steps), "%-of-a-step")
 }

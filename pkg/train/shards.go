@@ -48,7 +48,7 @@ type shards struct {
 	keep   []allreduce.Range // that this rank updates: its own shard, and then the next rank's
 	have   []stretch         // moments that are here, in order; none overlaps another
 	next   *pending          // of the step in progress, or of one that broke; nil: none
-	origin *origin           // where the moments of the state are that no rank has yet
+	origin *Origin           // where the moments of the state are that no rank has yet
 	memory []float32         // for next, where there is no other
 	piece  []float32         // of weights in the making
 }
@@ -67,9 +67,9 @@ type pending struct {
 	m, v   []float32 // of the ranges, one behind the other
 }
 
-// origin says where a state's moments come from that no rank holds: from the
+// Origin says where a state's moments come from that no rank holds: from the
 // coordinator's file, or from nowhere, where they are zero.
-type origin struct {
+type Origin struct {
 	Step uint64
 	File *cluster.Blob
 }
@@ -141,10 +141,10 @@ func (s *shards) place(rank, world int) {
 	s.plan = merged
 }
 
-// seat has this rank update, from the next step on, what its place in a world
+// Seat has this rank update, from the next step on, what its place in a world
 // gives it, and keep moments for that alone once the step is committed. It must
-// have all of them before: see missing.
-func (t *Trainer) seat(rank, world int) {
+// have all of them before: see Missing.
+func (t *Trainer) Seat(rank, world int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := t.shards; s.rank != rank || s.world != world {
@@ -284,7 +284,7 @@ func (t *Trainer) gather(ctx context.Context, ring allreduce.Reducer, res *Resul
 	res.Times.Ring += since(&start)
 	all, _ := op.Sum()
 	if sumOf(all, buddy) != mine {
-		return &unlikeError{t.step + 1, (s.rank + 1) % s.world}
+		return &UnlikeError{t.step + 1, (s.rank + 1) % s.world}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -383,14 +383,14 @@ func (s *shards) passed(step uint64, m, v []float32) {
 	s.settle(step, m, v)
 }
 
-// unlikeError says that two ranks have computed one shard differently.
-type unlikeError struct {
-	step uint64
-	rank int // whose it is
+// UnlikeError says that two ranks have computed one shard differently.
+type UnlikeError struct {
+	Step uint64
+	Rank int // whose it is
 }
 
-func (e *unlikeError) Error() string {
-	return fmt.Sprintf("step %d: rank %d has other weights for its shard of the optimizer than its buddy here", e.step, e.rank)
+func (e *UnlikeError) Error() string {
+	return fmt.Sprintf("step %d: rank %d has other weights for its shard of the optimizer than its buddy here", e.Step, e.Rank)
 }
 
 // sumOf is the checksum of fragments of a slab.

@@ -38,7 +38,7 @@ func (s *squad) place(ranks ...*rank) (moved int) {
 		if l := r.shards.missing(r.shards.held(i, len(ranks)), r.step); len(l) > 0 {
 			s.t.Fatalf("%s: nobody has the moments %v of step %d", r.name, l, r.step)
 		}
-		r.seat(i, len(ranks))
+		r.Seat(i, len(ranks))
 	}
 	return moved
 }
@@ -266,8 +266,8 @@ func TestUnlikeShards(t *testing.T) {
 	}
 	for _, r := range []*rank{a, b, c} {
 		_, err := r.end()
-		var unlike *unlikeError
-		if r == a && (!errors.As(err, &unlike) || unlike.rank != 1 || unlike.step != 2) {
+		var unlike *UnlikeError
+		if r == a && (!errors.As(err, &unlike) || unlike.Rank != 1 || unlike.Step != 2) {
 			t.Errorf("the buddy says %v", err)
 		}
 		if r != a && err != nil {

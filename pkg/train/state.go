@@ -1,9 +1,7 @@
 package train
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -47,29 +45,40 @@ func (t *Trainer) files() (stateFiles, error) {
 	return f, err
 }
 
-// steady reads a view of the state, between commits.
-type steady struct {
+// Living is one file of the checkpoint that the state would make: it is read
+// between commits, and what was read before a commit and after it is of two states.
+type Living struct {
 	mu   *sync.RWMutex
 	view *safetensors.View
 }
 
-func (s steady) ReadAt(p []byte, off int64) (int, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.view.ReadAt(p, off)
+// Living are the files of the model and of the optimizer.
+func (t *Trainer) Living() (model, optimizer Living, err error) {
+	f, err := t.files()
+	return Living{&t.mu, f.model}, Living{&t.mu, f.optimizer}, err
 }
 
-// statePart is a copy of one part of a checkpoint's files.
-type statePart struct {
-	file         string
-	offset, size int64
-	total        int64 // of the file
-	data         memory
+// Size is the file's, which no step changes.
+func (l Living) Size() int64 { return l.view.Size() }
+
+// ReadAt is io.ReaderAt's.
+func (l Living) ReadAt(p []byte, off int64) (int, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.view.ReadAt(p, off)
+}
+
+// Part is a copy of a run of bytes of one of a checkpoint's files.
+type Part struct {
+	File   string
+	Offset int64
+	Total  int64 // bytes of the file
+	Data   []byte
 }
 
 // Part copies part of parts of the state as checkpoint files: equal runs of
 // bytes of each. The memory of old, which may be nil, is used again.
-func (t *Trainer) Part(part, parts int, old []statePart) ([]statePart, error) {
+func (t *Trainer) Part(part, parts int, old []Part) ([]Part, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.void {
@@ -78,16 +87,34 @@ func (t *Trainer) Part(part, parts int, old []statePart) ([]statePart, error) {
 	return t.copyPart(part, parts, old)
 }
 
-// hold keeps the state of step as it is, which the next commit waits for,
-// until release; false if the state is another by now.
-func (t *Trainer) hold(step uint64) (release func(), ok bool) {
+// Held is a state that stays as it is, for which the next commit waits, until
+// Release.
+type Held struct{ t *Trainer }
+
+// Hold holds the state of step; false if the state is another by now.
+func (t *Trainer) Hold(step uint64) (Held, bool) {
 	t.mu.RLock()
 	if t.step != step || t.void {
 		t.mu.RUnlock()
-		return nil, false
+		return Held{}, false
 	}
-	return t.mu.RUnlock, true
+	return Held{t}, true
 }
+
+// Release lets commits go on. It is called once.
+func (h Held) Release() { h.t.mu.RUnlock() }
+
+// Part is that of Trainer.
+func (h Held) Part(part, parts int, old []Part) ([]Part, error) {
+	return h.t.copyPart(part, parts, old)
+}
+
+// Digest is that of Trainer.
+func (h Held) Digest() string { return h.t.digest() }
+
+// Witnesses are the checksums of the parts that a worker vouches for beside its
+// own, at most MaxWitnesses with its own: see PartSum.
+func (h Held) Witnesses(part, parts int) ([]string, error) { return h.t.witnesses(part, parts) }
 
 // piece is a run of bytes of one file of the state.
 type piece struct {
@@ -116,7 +143,7 @@ func (t *Trainer) pieces(f stateFiles, part, parts int) (l []piece, err error) {
 }
 
 // copyPart is Part for whoever holds the state.
-func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error) {
+func (t *Trainer) copyPart(part, parts int, old []Part) ([]Part, error) {
 	f, err := t.files()
 	if err != nil {
 		return nil, err
@@ -125,17 +152,17 @@ func (t *Trainer) copyPart(part, parts int, old []statePart) ([]statePart, error
 	if err != nil {
 		return nil, err
 	}
-	var out []statePart
+	var out []Part
 	for i, x := range pieces {
-		p := statePart{file: x.file, total: x.view.Size(), offset: x.offset, size: x.size}
-		if i < len(old) && int64(cap(old[i].data)) >= p.size {
-			p.data = old[i].data[:p.size]
+		p := Part{File: x.file, Total: x.view.Size(), Offset: x.offset}
+		if i < len(old) && int64(cap(old[i].Data)) >= x.size {
+			p.Data = old[i].Data[:x.size]
 		} else {
-			p.data = make(memory, p.size)
+			p.Data = make([]byte, x.size)
 		}
 		var err error
-		inPieces(len(p.data), func(lo, hi int) {
-			if _, e := x.view.ReadAt(p.data[lo:hi], p.offset+int64(lo)); e != nil && e != io.EOF {
+		inPieces(len(p.Data), func(lo, hi int) {
+			if _, e := x.view.ReadAt(p.Data[lo:hi], p.Offset+int64(lo)); e != nil && e != io.EOF {
 				err = e
 			}
 		})
@@ -186,13 +213,6 @@ func inPieces(n int, f func(lo, hi int)) {
 		f(lo, min(lo+piece, n))
 		runtime.Gosched()
 	}
-}
-
-// sha256Of is the SHA-256 of b, which may be large.
-func sha256Of(b []byte) string {
-	h := sha256.New()
-	inPieces(len(b), func(lo, hi int) { h.Write(b[lo:hi]) })
-	return hex.EncodeToString(h.Sum(nil))
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -270,7 +290,7 @@ func (t *Trainer) restored(step uint64, digest string) error {
 
 // RestoreWeights is Restore where moments are shared out: those of step that are
 // here stay; from says where the others are to be had, nil: from other ranks.
-func (t *Trainer) restoreWeights(step uint64, model *safetensors.File, digest string, from *origin) error {
+func (t *Trainer) RestoreWeights(step uint64, model *safetensors.File, digest string, from *Origin) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget()
@@ -310,25 +330,4 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	}
 	t.void = false
 	return nil
-}
-
-// memory is a fixed piece of memory as an io.WriterAt and io.ReaderAt.
-type memory []byte
-
-func (m memory) WriteAt(p []byte, off int64) (int, error) {
-	if off < 0 || off+int64(len(p)) > int64(len(m)) {
-		return 0, fmt.Errorf("write of %d bytes at %d is outside the %d announced", len(p), off, len(m))
-	}
-	return copy(m[off:], p), nil
-}
-
-func (m memory) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || off >= int64(len(m)) {
-		return 0, io.EOF
-	}
-	n := copy(p, m[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
 }

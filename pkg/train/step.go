@@ -151,6 +151,23 @@ func (t *Trainer) tail() int { return (told*t.losses()*t.micros() + 15) / 16 * 1
 // place is where loss k of micro-batch m stands in the tail.
 func (t *Trainer) place(m, k int) int { return told * (m*t.losses() + k) }
 
+// Shape is what a step reduces, for whoever gives it memory to share.
+type Shape struct {
+	Buckets  int // that are reduced, that of the losses included
+	Micros   int // micro-batches of a step
+	Gradient int // floats
+	Floats   int // of a slab: the gradient and its tail
+}
+
+// Shape is that of the trainer's steps.
+func (t *Trainer) Shape() Shape {
+	return Shape{len(t.buckets), t.micros(), t.gradients(), t.slabs.floats}
+}
+
+// MoveTo has the gradients that are kept lie in memory that more gives, a slab
+// of Shape.Floats a call, from now on.
+func (t *Trainer) MoveTo(more func() ([]float32, error)) error { return t.slabs.moveTo(more) }
+
 // CommittedStep is the number of steps whose update the weights contain.
 func (t *Trainer) CommittedStep() uint64 {
 	t.mu.RLock()

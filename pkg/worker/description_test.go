@@ -1,4 +1,4 @@
-package train
+package worker
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func wordy(n, letters int) data.Meta {
@@ -23,7 +24,7 @@ func wordy(n, letters int) data.Meta {
 // Whatever the size of the vocabulary, the answer to a join fits a message; what
 // does not fit is fetched, and comes out the same.
 func TestDescription(t *testing.T) {
-	j, err := Kinds().Parse("tiny.yaml", []byte(tinyJob), nil)
+	j, err := train.Kinds().Parse("tiny.yaml", []byte(tinyJob), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package train
+package worker
 
 import (
 	"context"
@@ -25,6 +25,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Worker joins one job and works for it until it ends. A cluster.Node decides
@@ -51,8 +52,8 @@ type Worker struct {
 	say     func(cluster.NodeEvent) // of the driver
 	job     *job.Job
 	rt      *tensor.Runtime
-	trainer *Trainer // of Do, but for what its lock guards
-	source  *workerData
+	trainer *train.Trainer // of Do, but for what its lock guards
+	source  *source
 	flags   atomic.Uint32
 	joining atomic.Bool                  // anew
 	knobs   atomic.Pointer[job.Job]      // the job, of the same computation, with the knobs of its newest coordinator
@@ -90,7 +91,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	if err := w.introduced(joinCtx, welcome); err != nil {
 		return cluster.End{}, err
 	}
-	if w.job, err = Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
+	if w.job, err = train.Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
 		return cluster.End{}, err
 	}
 	w.knobs.Store(w.job)
@@ -107,7 +108,8 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	}
 	w.rt = tensor.NewRuntime(w.Threads)
 	defer w.rt.Close()
-	node := cluster.NewNode(cluster.NodeConfig{Join: me, Job: JobHash(w.job, meta), Heartbeat: time.Duration(w.job.Cluster.Heartbeat),
+	w.roads.fold = w.rt.Fold
+	node := cluster.NewNode(cluster.NodeConfig{Join: me, Job: train.JobHash(w.job, meta), Heartbeat: time.Duration(w.job.Cluster.Heartbeat),
 		Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
 	driver := cluster.NewDriver(node, agent.Inbox(), w)
 	w.say = driver.Say
@@ -162,7 +164,7 @@ func (w *Worker) Do(ctx context.Context, task cluster.Task) (ev cluster.NodeEven
 		w.leaveRing()
 		return cluster.HaltedNow{Digest: w.trainer.Digest()}
 	}
-	panic(fmt.Sprintf("train: %T is no task", task))
+	panic(fmt.Sprintf("worker: %T is no task", task))
 }
 
 // Act carries out what is done at once.
@@ -215,7 +217,7 @@ func (w *Worker) leaveRing() {
 }
 
 func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) {
-	if e.End.Outcome == cluster.Released && w.trainer != nil && w.trainer.shards != nil {
+	if e.End.Outcome == cluster.Released && w.trainer != nil && w.trainer.Sharded() {
 		w.linger(ctx)
 	}
 	if !e.Rescue && !(w.refused.Load() && w.trainer != nil && w.trainer.CommittedStep() > 0 && w.trainer.Digest() != "") {
@@ -225,7 +227,7 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 		return e.End, nil
 	}
 	dir, err := w.rescue()
-	if w.trainer.shards != nil { // others may need for theirs what is here
+	if w.trainer.Sharded() { // others may need for theirs what is here
 		w.linger(context.Background())
 	}
 	var weights *weightsError
@@ -259,7 +261,7 @@ func (w *Worker) rejoin(ctx context.Context, me cluster.Join) {
 		w.unheard.Store(&me)
 	default:
 		w.unheard.Store(nil)
-		j, err := Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil)
+		j, err := train.Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil)
 		if err != nil {
 			w.Log.Error("the coordinator's job", zap.Error(err))
 			return
@@ -287,7 +289,7 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	if w.source, err = w.openData(welcome); err != nil {
 		return err
 	}
-	need, err := NeedOf(w.job, w.source.meta)
+	need, err := train.NeedOf(w.job, w.source.meta)
 	if err != nil {
 		return err
 	}
@@ -296,21 +298,22 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 			return err
 		}
 	}
-	model, opt, err := Build(w.job, w.source.meta)
+	model, opt, err := train.Build(w.job, w.source.meta)
 	if err != nil {
 		return err
 	}
 	if opt.Distill, err = w.teacher(ctx); err != nil {
 		return err
 	}
-	order := Order(w.job, w.source.meta)
+	order := train.Order(w.job, w.source.meta)
 	opt.Samples = func(step uint64, m int) ([]int, bool) { return w.source.numbers(order.Slice(step, m, nil)) }
-	if w.trainer, err = NewTrainer(w.rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
+	if w.trainer, err = train.NewTrainer(w.rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
 		return err
 	}
-	n := len(w.trainer.buckets) - 1 // without the losses
-	w.Log.Info("loaded the job", zap.Int("parameters", model.Params().Count()), zap.Int("gradient_bytes", 4*w.trainer.gradients()),
-		zap.Int("buckets", n), zap.Int("bucket_bytes", 4*w.trainer.gradients()/max(n, 1)))
+	shape := w.trainer.Shape()
+	n, bytes := shape.Buckets-1, 4*shape.Gradient // without the losses
+	w.Log.Info("loaded the job", zap.Int("parameters", model.Params().Count()), zap.Int("gradient_bytes", bytes),
+		zap.Int("buckets", n), zap.Int("bucket_bytes", bytes/max(n, 1)))
 	if w.job.Cluster.Road != string(cluster.NATSRoad) {
 		w.roads.open(w.trainer)
 	}
@@ -330,10 +333,10 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent
 	}
 	b := cluster.LoopBroke{Err: err, Digest: t.Digest()}
 	var ring *allreduce.FaultError
-	var bad *NonFiniteError
+	var bad *train.NonFiniteError
 	var source *sourceError
 	var lost *lostError
-	var unlike *unlikeError
+	var unlike *train.UnlikeError
 	switch {
 	case errors.As(err, &ring):
 		b.Peer = ring.Peer
@@ -362,11 +365,11 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 			return err
 		}
 	}
-	if s := t.shards; s != nil {
-		if err := w.stock(ctx, s.held(g.Rank, len(g.Members))); err != nil {
+	if t.Sharded() {
+		if err := w.stock(ctx, t.Shards(g.Rank, len(g.Members))); err != nil {
 			return err
 		}
-		t.seat(g.Rank, len(g.Members))
+		t.Seat(g.Rank, len(g.Members))
 	}
 	steps, every, check := uint64(w.job.Train.Steps), uint64(w.knobs.Load().Checkpoint.Every), uint64(w.job.Train.CheckEvery)
 	bounds := a.First
@@ -422,7 +425,7 @@ func (w *Worker) stall() *cluster.Stall {
 // rescueWeights keeps the weights alone, where the moments that belong to them
 // were with workers that are gone, and says so.
 func (w *Worker) rescueWeights(step uint64, why error) error {
-	f, err := w.trainer.files()
+	model, _, err := w.trainer.Living()
 	if err != nil {
 		return err
 	}
@@ -432,7 +435,7 @@ func (w *Worker) rescueWeights(step uint64, why error) error {
 	}
 	path := filepath.Join(dir, fmt.Sprintf("weights-%08d.safetensors", step))
 	if err := atomicfile.WriteFrom(path, 0o644, func(out io.Writer) error {
-		_, err := f.model.WriteTo(out)
+		_, err := io.Copy(out, io.NewSectionReader(model, 0, model.Size()))
 		return err
 	}); err != nil {
 		return err
@@ -463,7 +466,7 @@ func (w *Worker) rescue() (string, error) {
 		return "", err
 	}
 	step := w.trainer.CommittedStep()
-	if w.trainer.shards != nil {
+	if w.trainer.Sharded() {
 		if err := w.collect(); err != nil {
 			return "", w.rescueWeights(step, err)
 		}
@@ -478,11 +481,11 @@ func (w *Worker) rescue() (string, error) {
 	}
 	defer out.Abort()
 	for _, p := range parts {
-		f, err := out.Create(p.file, p.total)
+		f, err := out.Create(p.File, p.Total)
 		if err != nil {
 			return "", err
 		}
-		if _, err := f.WriteAt(p.data, 0); err != nil {
+		if _, err := f.WriteAt(p.Data, 0); err != nil {
 			return "", err
 		}
 		if err := f.Close(); err != nil {

@@ -1,12 +1,10 @@
-package train
+package worker
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"math"
 	"path/filepath"
 	"strings"
@@ -20,147 +18,8 @@ import (
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/train"
 )
-
-// However many parts a checkpoint has, together they are its two files, each
-// byte once; memory that is used again leaves nothing behind.
-func TestParts(t *testing.T) {
-	s := newSquad(t)
-	r := s.rank("a")
-	s.form([]int{0, 8}, r)
-	s.step([]int{0, 8}, r)
-	f, err := r.files()
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string][]byte{}
-	for name, v := range map[string]*safetensors.View{ModelFile: f.model, OptimizerFile: f.optimizer} {
-		want[name] = make([]byte, v.Size())
-		if _, err := v.ReadAt(want[name], 0); err != nil && err != io.EOF {
-			t.Fatal(err)
-		}
-	}
-	var old []statePart
-	for _, parts := range []int{1, 2, 3, 7, 64, 100_000} {
-		got := map[string][]byte{}
-		some := parts
-		if parts > 1000 { // more parts than some files have bytes: look at a few
-			some = 50
-		}
-		for p := range some {
-			if old, err = r.Part(p, parts, old); err != nil {
-				t.Fatal(err)
-			}
-			for _, x := range old {
-				if int64(len(got[x.file])) != x.offset || int64(len(x.data)) != x.size || x.total != int64(len(want[x.file])) {
-					t.Fatalf("part %d of %d of %s: %d bytes at %d of %d, the parts before end at %d", p, parts, x.file, x.size, x.offset, x.total, len(got[x.file]))
-				}
-				got[x.file] = append(got[x.file], x.data...)
-			}
-		}
-		for name, b := range want {
-			if !bytes.HasPrefix(b, got[name]) || some == parts && len(got[name]) != len(b) {
-				t.Errorf("%d parts of %s do not make the file", parts, name)
-			}
-		}
-	}
-}
-
-// Whoever has a checkpoint's files finds the digest of the state that they are
-// of, and the checksums that its workers vouch for are of what they hand out.
-func TestFilesTellTheirState(t *testing.T) {
-	s := newSquad(t)
-	r := s.rank("a")
-	s.form([]int{0, 8}, r)
-	s.step([]int{0, 8}, r)
-	layout := LayoutOf(r.params, false)
-	whole, err := r.Part(0, 1, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest := func() (string, error) {
-		var files [2]*safetensors.File
-		for i, p := range whole {
-			if files[i], err = safetensors.Read(p.data, p.total, p.file); err != nil {
-				return "", err
-			}
-		}
-		return layout.Digest(r.CommittedStep(), files[0], files[1])
-	}
-	if got, err := digest(); err != nil || got != r.Digest() {
-		t.Errorf("the files' digest is %s (%v), the state's %s", got, err, r.Digest())
-	}
-	for i, p := range whole {
-		p.data[len(p.data)-7] ^= 0x40
-		if got, err := digest(); err == nil && got == r.Digest() {
-			t.Errorf("a flipped bit in file %d is not seen", i)
-		}
-		p.data[len(p.data)-7] ^= 0x40
-	}
-	for _, parts := range []int{1, 2, 3, 7} {
-		sums := make([]string, parts)
-		for p := range parts {
-			l, err := r.Part(p, parts, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, x := range l {
-				h := PartSum()
-				h.Write(x.data)
-				sums[p] += fmt.Sprintf("%08x", h.Sum32())
-			}
-		}
-		for p := range parts {
-			got, err := r.witnesses(p, parts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(got) != min(parts, MaxWitnesses) {
-				t.Errorf("part %d of %d: %d checksums", p, parts, len(got))
-			}
-			for k, x := range got {
-				if x != sums[(p+k)%parts] {
-					t.Errorf("part %d of %d: checksum %d is %s, want %s", p, parts, k, x, sums[(p+k)%parts])
-				}
-			}
-		}
-	}
-}
-
-// The digest differs wherever the state does: any bit of weights or moments,
-// and the step.
-func TestDigest(t *testing.T) {
-	s := newSquad(t)
-	r := s.rank("a")
-	s.form([]int{0, 8}, r)
-	s.step([]int{0, 8}, r)
-	want := r.Digest()
-	seen := map[string]string{want: "the state itself"}
-	look := func(what string) {
-		t.Helper()
-		d := r.Digest()
-		if was, ok := seen[d]; ok {
-			t.Errorf("%s: the digest is that of %s", what, was)
-		}
-		seen[d] = what
-	}
-	for name, slab := range map[string][]float32{"weights": r.params.Values(), "first moments": r.m, "second moments": r.v} {
-		for _, i := range []int{0, 1, len(slab) / 2, len(slab) - 1} {
-			for bit := range 32 {
-				x := slab[i]
-				slab[i] = math.Float32frombits(math.Float32bits(x) ^ 1<<bit)
-				look(fmt.Sprintf("bit %d of element %d of the %s", bit, i, name))
-				slab[i] = x
-			}
-		}
-	}
-	r.step++
-	look("the next step")
-	r.step--
-	if got := r.Digest(); got != want {
-		t.Errorf("the state is the same again, and the digest is %s, not %s", got, want)
-	}
-}
 
 // sharer is a worker as far as its state goes.
 func sharer(t *testing.T, s *squad, hub *bulk.Memory, name string) (*Worker, *rank) {
@@ -236,7 +95,7 @@ func TestStateFromPeers(t *testing.T) {
 func (w *Worker) pieces(t *testing.T, o cluster.Offer) (n int64) {
 	t.Helper()
 	for _, p := range o.Files {
-		buf := make(memory, p.Size)
+		buf := make(bulk.Buffer, p.Size)
 		if err := w.Blobs.Fetch(t.Context(), w.ID, p.Name, p.Size, p.SHA256, buf); err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +117,7 @@ func TestRescue(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for _, w := range []*Worker{a, b} {
-		w.RescueDir, w.source = dir, &workerData{job: s.job, meta: s.set.Meta()}
+		w.RescueDir, w.source = dir, &source{job: s.job, meta: s.set.Meta()}
 		wg.Go(func() {
 			where, err := w.rescue()
 			if err != nil {
@@ -279,7 +138,7 @@ func TestRescue(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", where, found, err)
 		}
 		c := s.rank("c")
-		if err := c.Restore(1, open(t, filepath.Join(found.Dir, ModelFile)), open(t, filepath.Join(found.Dir, OptimizerFile)), ""); err != nil {
+		if err := c.Restore(1, open(t, filepath.Join(found.Dir, train.ModelFile)), open(t, filepath.Join(found.Dir, train.OptimizerFile)), ""); err != nil {
 			t.Fatal(err)
 		}
 		if got := c.Digest(); got != want {
@@ -323,7 +182,7 @@ func TestOffers(t *testing.T) {
 	if n := w.pieces(t, o); n < 2*half-2 || held() != 2 {
 		t.Errorf("half is %d bytes, the whole %d, %d blobs", half, n, held())
 	}
-	whole := &w.offer.held[0].data[0]
+	whole := &w.offer.held[0].Data[0]
 	s.step([]int{0, 8}, r)
 
 	// the next step's has to wait until the one before is stored
@@ -344,7 +203,7 @@ func TestOffers(t *testing.T) {
 	if w.pieces(t, o) != half || o.Digest != r.Digest() {
 		t.Errorf("offered %+v", o)
 	}
-	if &w.offer.held[0].data[0] != whole {
+	if &w.offer.held[0].Data[0] != whole {
 		t.Error("another copy of the state took memory of its own")
 	}
 	s.step([]int{0, 8}, r)
@@ -367,10 +226,10 @@ func TestOfferWithdrawnBeforeItIsThere(t *testing.T) {
 		t.Fatal("no room")
 	}
 	o.withdraw(4)
-	if err := b.Offer(pieceName(4, ModelFile, 0), 1, "", memory{1}); err != nil {
+	if err := b.Offer(pieceName(4, train.ModelFile, 0), 1, "", bulk.Buffer{1}); err != nil {
 		t.Fatal(err)
 	}
-	o.hold(division{step: 4}, []statePart{{file: ModelFile, data: memory{1}}})
+	o.hold(division{step: 4}, []train.Part{{File: train.ModelFile, Data: []byte{1}}})
 	if n := b.Offered(); len(n) != 0 {
 		t.Errorf("still on offer: %v", n)
 	}
@@ -393,17 +252,17 @@ func TestOfferBesideTheNextStep(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		release, ok := r.hold(step)
+		held, ok := r.Hold(step)
 		if !ok {
 			t.Fatalf("the state of step %d cannot be held", step)
 		}
 		w.makeOffer(t.Context(), step, 1, 0, 1)
 		r.begin(0, 8)
 		<-r.waits // computed
-		if got := r.digest(); got != want {
+		if got := held.Digest(); got != want {
 			t.Errorf("step %d: while it was held the state became %s, was %s", step, got, want)
 		}
-		release()
+		held.Release()
 		if _, err := r.end(); err != nil {
 			t.Fatal(err)
 		}
@@ -415,12 +274,12 @@ func TestOfferBesideTheNextStep(t *testing.T) {
 		}
 		w.offer.mu.Lock()
 		for i, p := range w.offer.held {
-			if !bytes.Equal(p.data, whole[i].data) {
-				t.Errorf("%s of the offer is not that of step %d", p.file, step)
+			if !bytes.Equal(p.Data, whole[i].Data) {
+				t.Errorf("%s of the offer is not that of step %d", p.File, step)
 			}
 		}
 		w.offer.mu.Unlock()
-		if _, ok := r.hold(step); ok {
+		if _, ok := r.Hold(step); ok {
 			t.Errorf("the state of step %d could be held after it", step)
 		}
 		w.offer.withdraw(step)
@@ -458,4 +317,14 @@ func TestOfferAskedForAgain(t *testing.T) {
 	if len(said) != 1 {
 		t.Error("one that was withdrawn is not made again")
 	}
+}
+
+func open(t *testing.T, path string) *safetensors.File {
+	t.Helper()
+	f, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }

@@ -1,4 +1,4 @@
-package train
+package worker
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -83,7 +84,7 @@ func (w *Worker) describe(ctx context.Context, welcome *cluster.Welcome) error {
 	if b.Size < 1 || b.Size > limits.Description+1<<16 { // of JSON around it
 		return fmt.Errorf("the coordinator's description of the job has %d bytes: want at most %d", b.Size, int64(limits.Description))
 	}
-	buf := make(memory, b.Size)
+	buf := make(bulk.Buffer, b.Size)
 	if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
 		return fmt.Errorf("fetching the description of the job from the coordinator: %w", err)
 	}

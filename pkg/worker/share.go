@@ -1,4 +1,4 @@
-package train
+package worker
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // CoordinatorPeer is the coordinator's name among the owners of blobs.
@@ -32,19 +33,19 @@ const maxReportsBytes = 16 << 20
 // serveState puts the living state on offer. It is fetched only where a
 // generation begins, before its first commit, and checked by its digest.
 func (w *Worker) serveState() error {
-	f, err := w.trainer.files()
+	model, optimizer, err := w.trainer.Living()
 	if err != nil {
 		return err
 	}
-	state := map[string]*safetensors.View{ModelFile: f.model, OptimizerFile: f.optimizer}
-	if w.trainer.shards != nil {
-		delete(state, OptimizerFile)
+	state := map[string]train.Living{train.ModelFile: model, train.OptimizerFile: optimizer}
+	if w.trainer.Sharded() {
+		delete(state, train.OptimizerFile)
 		if err := w.serveMoments(); err != nil {
 			return err
 		}
 	}
 	for name, v := range state {
-		if err := w.Blobs.Offer(stateBlob+name, v.Size(), "", steady{&w.trainer.mu, v}); err != nil {
+		if err := w.Blobs.Offer(stateBlob+name, v.Size(), "", v); err != nil {
 			return err
 		}
 	}
@@ -61,16 +62,16 @@ func (w *Worker) serveState() error {
 // or none where the seed decides.
 func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) cluster.NodeEvent {
 	files := map[string]*safetensors.File{}
-	var from *origin // of moments that are shared out: each takes its own where a generation begins
+	var from *train.Origin // of moments that are shared out: each takes its own where a generation begins
 	for _, b := range state {
-		if w.trainer.shards != nil && fileOf(b.Name) == OptimizerFile {
-			from = &origin{step, &b}
+		if w.trainer.Sharded() && fileOf(b.Name) == train.OptimizerFile {
+			from = &train.Origin{Step: step, File: &b}
 			continue
 		}
 		if b.Size < 0 || b.Size > maxStateBytes {
 			return cluster.LoadFailed{Err: fmt.Errorf("%s of step %d has %d bytes: want 0 to %d", b.Name, step, b.Size, int64(maxStateBytes))}
 		}
-		buf := make(memory, b.Size)
+		buf := make(bulk.Buffer, b.Size)
 		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
 			return cluster.LoadFailed{Err: fmt.Errorf("fetching %s of step %d from the coordinator: %w", b.Name, step, err)}
 		}
@@ -82,11 +83,11 @@ func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) cl
 	}
 	var err error
 	if from != nil {
-		err = w.trainer.restoreWeights(step, files[ModelFile], "", from)
-	} else if files[OptimizerFile] == nil { // the beginning
-		err = w.trainer.Reset(w.job.Seed, files[ModelFile])
+		err = w.trainer.RestoreWeights(step, files[train.ModelFile], "", from)
+	} else if files[train.OptimizerFile] == nil { // the beginning
+		err = w.trainer.Reset(w.job.Seed, files[train.ModelFile])
 	} else {
-		err = w.trainer.Restore(step, files[ModelFile], files[OptimizerFile], "")
+		err = w.trainer.Restore(step, files[train.ModelFile], files[train.OptimizerFile], "")
 	}
 	if err != nil {
 		return cluster.LoadFailed{Err: err}
@@ -168,7 +169,7 @@ func (w *Worker) catchUp(ctx context.Context, a *cluster.Assign) error {
 // fetchState takes weights and moments from the members that have them, each
 // file from another, and the commits that they remember.
 func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.Report, error) {
-	f, err := w.trainer.files()
+	weights, optimizer, err := w.trainer.Living()
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +181,7 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 		c := make(chan got, 1)
 		go func() {
 			peer := a.Sources[i%len(a.Sources)]
-			buf := make(memory, size)
+			buf := make(bulk.Buffer, size)
 			if err := w.Blobs.Fetch(ctx, peer, stateBlob+name, size, "", buf); err != nil {
 				c <- got{err: &sourceError{peer, a.Step, err}}
 				return
@@ -194,9 +195,9 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 		return c
 	}
 	r := a.Group.Rank
-	m, moments := fetch(r, ModelFile, f.model.Size()), got{}
-	if w.trainer.shards == nil {
-		moments = <-fetch(r+1, OptimizerFile, f.optimizer.Size())
+	m, moments := fetch(r, train.ModelFile, weights.Size()), got{}
+	if !w.trainer.Sharded() {
+		moments = <-fetch(r+1, train.OptimizerFile, optimizer.Size())
 	}
 	model := <-m
 	for _, err := range []error{model.err, moments.err} { // one is enough to say
@@ -213,8 +214,8 @@ func (w *Worker) fetchState(ctx context.Context, a *cluster.Assign) ([]*cluster.
 	if err != nil {
 		return nil, &sourceError{peer, a.Step, err}
 	}
-	if w.trainer.shards != nil {
-		err = w.trainer.restoreWeights(a.Step, model.file, a.Digest, nil)
+	if w.trainer.Sharded() {
+		err = w.trainer.RestoreWeights(a.Step, model.file, a.Digest, nil)
 	} else {
 		err = w.trainer.Restore(a.Step, model.file, moments.file, a.Digest)
 	}
@@ -247,10 +248,10 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		return
 	}
 	err := w.stockPart(ctx, part, parts)
-	release, ok := w.trainer.hold(step)
+	held, ok := w.trainer.Hold(step)
 	if ok && err != nil {
 		w.Log.Error("gathering a part of a checkpoint", zap.Uint64("step", step), zap.Error(err))
-		release()
+		held.Release()
 	}
 	if !ok || err != nil {
 		o.failed(which)
@@ -258,13 +259,13 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		return
 	}
 	w.behind.Go(func() {
-		copies, err := w.trainer.copyPart(part, parts, o.spare)
-		digest := w.trainer.digest() // parts of different states must never make one checkpoint
+		copies, err := held.Part(part, parts, o.spare)
+		digest := held.Digest() // parts of different states must never make one checkpoint
 		var sums []string
 		if err == nil {
-			sums, err = w.trainer.witnesses(part, parts)
+			sums, err = held.Witnesses(part, parts)
 		}
-		release()
+		held.Release()
 		if err != nil {
 			w.Log.Error("copying a checkpoint", zap.Uint64("step", step), zap.Error(err))
 			o.failed(which)
@@ -273,14 +274,14 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 		}
 		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest, Sums: sums}}
 		for _, p := range copies {
-			b := cluster.Blob{Name: pieceName(step, p.file, p.offset), Size: p.size, SHA256: sha256Of(p.data)}
-			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, p.data); err != nil {
+			b := cluster.Blob{Name: pieceName(step, p.File, p.Offset), Size: int64(len(p.Data)), SHA256: sha256Of(p.Data)}
+			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, bulk.Buffer(p.Data)); err != nil {
 				w.Log.Error("offering a checkpoint", zap.Uint64("step", step), zap.Error(err))
 				o.failed(which)
 				o.give(copies)
 				return
 			}
-			ev.Offer.Files = append(ev.Offer.Files, cluster.Piece{File: p.file, Offset: p.offset, Total: p.total, Blob: b})
+			ev.Offer.Files = append(ev.Offer.Files, cluster.Piece{File: p.File, Offset: p.Offset, Total: p.Total, Blob: b})
 		}
 		if o.hold(which, copies) {
 			w.say(ev)
@@ -299,11 +300,11 @@ type offers struct {
 	blobs bulk.Blobs
 	mu    sync.Mutex
 	step  uint64
-	held  []statePart   // of step, on offer
+	held  []train.Part  // of step, on offer
 	of    division      // which they are
 	gone  uint64        // steps up to it need not be offered any more
 	token chan struct{} // is there while no copy is made or on offer
-	spare []statePart   // memory; of whoever has the token
+	spare []train.Part  // memory; of whoever has the token
 	made  *division     // the newest that was asked for, while it is made or on offer
 }
 
@@ -363,7 +364,7 @@ func (o *offers) room(ctx context.Context, step uint64, wanted func() bool) bool
 }
 
 // give returns the token, with memory to use again.
-func (o *offers) give(memory []statePart) {
+func (o *offers) give(memory []train.Part) {
 	if memory != nil {
 		o.spare = memory
 	}
@@ -372,7 +373,7 @@ func (o *offers) give(memory []statePart) {
 
 // hold notes what is on offer now, and says whether it is: it may have been
 // withdrawn already.
-func (o *offers) hold(d division, parts []statePart) bool {
+func (o *offers) hold(d division, parts []train.Part) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.step, o.of, o.held = d.step, d, parts
@@ -393,7 +394,7 @@ func (o *offers) withdraw(step uint64) {
 
 func (o *offers) drop() {
 	for _, p := range o.held {
-		o.blobs.Withdraw(pieceName(o.step, p.file, p.offset))
+		o.blobs.Withdraw(pieceName(o.step, p.File, p.Offset))
 	}
 	if o.made != nil && *o.made == o.of {
 		o.made = nil

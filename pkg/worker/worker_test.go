@@ -1,4 +1,4 @@
-package train
+package worker
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // run is a whole job in one process: the real coordinator, workers and rings.
@@ -51,12 +52,12 @@ func (r *run) worker(ctx context.Context, id string) {
 // play runs a job on workers w0, w1, … ; at is called after each step.
 func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string) *run {
 	t.Helper()
-	j, err := Kinds().Parse("tiny.yaml", []byte(tinyJob), append([]string{"batch.global=8", "batch.micro=1", "train.steps=12", "checkpoint.every=5",
+	j, err := train.Kinds().Parse("tiny.yaml", []byte(tinyJob), append([]string{"batch.global=8", "batch.micro=1", "train.steps=12", "checkpoint.every=5",
 		fmt.Sprintf("cluster.workers=%d", workers)}, set...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := OpenData(j, "", nil)
+	d, err := train.OpenData(j, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string
 	coord := cluster.NewCoordinator(r.bus, j.Name, "host", 1, cluster.Hooks{
 		Welcome: func(*cluster.Join) *cluster.Welcome { return &cluster.Welcome{Job: string(j.YAML()), Data: meta} },
 		StepDone: func(reports []*cluster.Report) {
-			m := Combine(reports, j.Batch.Global)
+			m := reports[0] // any one has the loss of the step
 			r.mu.Lock()
 			if m.Step != uint64(len(r.losses)+1) {
 				t.Errorf("step %d was told after step %d", m.Step, len(r.losses))
@@ -84,10 +85,10 @@ func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string
 		Members: func(cluster.Phase, []cluster.Member) {},
 		Save: func(ctx context.Context, step uint64, parts []*cluster.Offer) error {
 			h := sha256.New()
-			for _, name := range []string{ModelFile, OptimizerFile} {
+			for _, name := range []string{train.ModelFile, train.OptimizerFile} {
 				for _, o := range parts {
 					i := slices.IndexFunc(o.Files, func(p cluster.Piece) bool { return p.File == name })
-					buf := make(memory, o.Files[i].Size)
+					buf := make(bulk.Buffer, o.Files[i].Size)
 					if err := mine.Fetch(ctx, o.Worker, o.Files[i].Name, o.Files[i].Size, o.Files[i].SHA256, buf); err != nil {
 						return err
 					}
@@ -110,7 +111,7 @@ func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string
 		r.worker(t.Context(), fmt.Sprintf("w%d", i))
 	}
 	k := j.Cluster
-	fin, err := coord.Run(t.Context(), cluster.Config{Coordinator: "lead", Job: JobHash(j, d.Meta()), Workers: workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers,
+	fin, err := coord.Run(t.Context(), cluster.Config{Coordinator: "lead", Job: train.JobHash(j, d.Meta()), Workers: workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers,
 		Micro: 8, Steps: uint64(j.Train.Steps), Deadline: time.Minute, JoinTimeout: time.Minute, Straggler: cluster.KeepStraggler})
 	if err != nil || fin.Outcome != cluster.Done || fin.Step != 12 || !fin.Stored {
 		t.Errorf("the job ended as %+v, %v", fin, err)

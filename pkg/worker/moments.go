@@ -1,7 +1,6 @@
-package train
+package worker
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,8 +14,8 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
-	"github.com/vlaring/vlaring/pkg/checkpoint"
-	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/bulk"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Where the ranks share out the optimizer's moments, each worker says which it
@@ -28,27 +27,12 @@ const (
 	listBlob    = momentsBlob + "list"
 )
 
-// mostMoments is how many of a range are handed out at a time: 16 MiB of both.
-const mostMoments = 2 << 20
-
 // maxListBytes bounds a list: as many ranges as there may be ranks, and more.
 const maxListBytes = 1 << 20
 
 // listTimeout bounds the wait for one list: who has gone is found out by others,
 // but not where all are at rest.
 const listTimeout = 3 * time.Second
-
-// holding is what a worker says of the moments that it has.
-type holding struct {
-	Have   []heldRange `json:"have"`
-	Origin *origin     `json:"origin,omitempty"`
-}
-
-type heldRange struct {
-	Lo   int    `json:"lo"`
-	Hi   int    `json:"hi"`
-	Step uint64 `json:"step"`
-}
 
 // lostError says that nobody holds moments that a rank needs: more ranks were
 // lost than the buddy copies make good.
@@ -105,96 +89,19 @@ func (s *shared) others(self string) (members, gone []string) {
 	return members, gone
 }
 
-// holding is what is here, of all steps.
-func (t *Trainer) holding() holding {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	s, h := t.shards, holding{Have: []heldRange{}}
-	if t.void {
-		return h
-	}
-	for _, r := range s.have {
-		h.Have = append(h.Have, heldRange{r.Lo, r.Hi, r.step})
-	}
-	if s.next != nil {
-		for _, r := range s.next.ranges {
-			h.Have = append(h.Have, heldRange{r.Lo, r.Hi, s.next.step})
-		}
-	}
-	h.Origin = s.origin
-	return h
-}
-
-// moments are those of a range, of which all are here or in the making: the
-// first ones, and then the second.
-func (t *Trainer) moments(r allreduce.Range, step uint64) ([]byte, error) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	s := t.shards
-	if r.Lo < 0 || r.Hi > s.total || r.Lo >= r.Hi || r.Hi-r.Lo > mostMoments {
-		return nil, fmt.Errorf("moments %d to %d of %d", r.Lo, r.Hi, s.total)
-	}
-	out := make([]float32, 0, 2*(r.Hi-r.Lo))
-	switch {
-	case t.void:
-	case len(s.missing([]allreduce.Range{r}, step)) == 0:
-		for _, slab := range [][]float32{t.m, t.v} {
-			for _, f := range s.slab(r) {
-				out = append(out, slab[f.Lo:f.Hi]...)
-			}
-		}
-		return littleEndian(out), nil
-	case s.next != nil && s.next.step == step:
-		at := 0
-		for _, k := range s.next.ranges {
-			if k.Lo <= r.Lo && r.Hi <= k.Hi {
-				lo, hi := at+r.Lo-k.Lo, at+r.Hi-k.Lo
-				return littleEndian(append(append(out, s.next.m[lo:hi]...), s.next.v[lo:hi]...)), nil
-			}
-			at += k.Hi - k.Lo
-		}
-	}
-	return nil, fmt.Errorf("moments %d to %d of step %d are not here", r.Lo, r.Hi, step)
-}
-
-// takeMoments takes on what moments has given of a range of the state's.
-func (t *Trainer) takeMoments(r allreduce.Range, b []byte) error {
-	n := r.Hi - r.Lo
-	if len(b) != 8*n {
-		return fmt.Errorf("%d bytes of moments, want %d", len(b), 8*n)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i, slab := range [][]float32{t.m, t.v} {
-		for _, f := range t.shards.slab(r) {
-			at := 4 * (i*n + f.at - r.Lo)
-			putBytes(slab[f.Lo:f.Hi], 0, b[at:at+4*(f.Hi-f.Lo)])
-		}
-	}
-	t.shards.note(r, t.step)
-	return nil
-}
-
-// missing is what of need is not here of the state's moments.
-func (t *Trainer) missing(need []allreduce.Range) []allreduce.Range {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.shards.missing(need, t.step)
-}
-
 // serveMoments puts on offer what this worker holds of the optimizer.
 func (w *Worker) serveMoments() error {
 	return w.Blobs.OfferFunc(momentsBlob, func(_ context.Context, name string) ([]byte, error) {
 		w.moments.served.Store(time.Now().UnixNano())
 		if strings.HasPrefix(name, listBlob) {
-			return json.Marshal(w.trainer.holding())
+			return json.Marshal(w.trainer.Holding())
 		}
 		var step uint64
 		var r allreduce.Range
 		if _, err := fmt.Sscanf(name, momentsBlob+"%d/%d-%d", &step, &r.Lo, &r.Hi); err != nil {
 			return nil, fmt.Errorf("%q names no moments", name)
 		}
-		return w.trainer.moments(r, step)
+		return w.trainer.Moments(r, step)
 	})
 }
 
@@ -202,22 +109,22 @@ func (w *Worker) serveMoments() error {
 // the state itself came from, or from other workers that have them.
 func (w *Worker) stock(ctx context.Context, need []allreduce.Range) error {
 	for ctx.Err() == nil {
-		if len(w.trainer.missing(need)) == 0 {
+		if len(w.trainer.Missing(need)) == 0 {
 			return nil
 		}
 		words := "fetching the optimizer's moments"
 		w.words.Store(&words)
-		if o := w.trainer.holding().Origin; o != nil {
-			return w.fromOrigin(ctx, o, w.trainer.missing(need))
+		if o := w.trainer.Holding().Origin; o != nil {
+			return w.fromOrigin(ctx, o, w.trainer.Missing(need))
 		}
 		whole := false
 		members, gone := w.moments.others(w.ID)
 		for i, peers := range [][]string{members, gone} {
 			lists, all := w.lists(ctx, peers)
-			if err := w.fromPeers(ctx, lists, w.trainer.missing(need)); err != nil {
+			if err := w.fromPeers(ctx, lists, w.trainer.Missing(need)); err != nil {
 				return err
 			}
-			missing := w.trainer.missing(need)
+			missing := w.trainer.Missing(need)
 			if len(missing) == 0 {
 				return nil
 			}
@@ -232,7 +139,7 @@ func (w *Worker) stock(ctx context.Context, need []allreduce.Range) error {
 		}
 		if whole {
 			n := 0
-			for _, r := range w.trainer.missing(need) {
+			for _, r := range w.trainer.Missing(need) {
 				n += r.Hi - r.Lo
 			}
 			return &lostError{w.trainer.CommittedStep(), n}
@@ -248,13 +155,12 @@ func (w *Worker) stock(ctx context.Context, need []allreduce.Range) error {
 // stockPart has the moments here that a part of a checkpoint needs, and those of
 // the next one, for which this worker is a witness.
 func (w *Worker) stockPart(ctx context.Context, part, parts int) error {
-	s := w.trainer.shards
-	if s == nil {
+	if !w.trainer.Sharded() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
-	return w.stock(ctx, s.held(part, parts))
+	return w.stock(ctx, w.trainer.Shards(part, parts))
 }
 
 // partTimeout bounds the search for moments that are to be stored: a worker that
@@ -280,14 +186,14 @@ const lingers = 2 * time.Second
 func (w *Worker) collect() error {
 	ctx, cancel := context.WithTimeout(context.Background(), partTimeout)
 	defer cancel()
-	return w.stock(ctx, []allreduce.Range{{Hi: w.trainer.shards.total}})
+	return w.stock(ctx, []allreduce.Range{w.trainer.AllMoments()})
 }
 
 // lists asks all others what they hold. It is not whole where one did not answer.
-func (w *Worker) lists(ctx context.Context, members []string) (lists map[string]holding, whole bool) {
+func (w *Worker) lists(ctx context.Context, members []string) (lists map[string]train.Holding, whole bool) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	lists, whole = map[string]holding{}, true
+	lists, whole = map[string]train.Holding{}, true
 	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(16)
@@ -297,7 +203,7 @@ func (w *Worker) lists(ctx context.Context, members []string) (lists map[string]
 			continue
 		}
 		group.Go(func() error {
-			var h holding
+			var h train.Holding
 			b, err := w.Blobs.Get(ctx, m, name, maxListBytes)
 			if err == nil {
 				err = json.Unmarshal(b, &h)
@@ -314,8 +220,12 @@ func (w *Worker) lists(ctx context.Context, members []string) (lists map[string]
 	return lists, whole
 }
 
+// spread divides the beginnings of ranges, in elements, to numbers that differ
+// where ranks do.
+const spread = 16
+
 // fromPeers fetches what others hold of missing, from several at a time.
-func (w *Worker) fromPeers(ctx context.Context, lists map[string]holding, missing []allreduce.Range) error {
+func (w *Worker) fromPeers(ctx context.Context, lists map[string]train.Holding, missing []allreduce.Range) error {
 	step := w.trainer.CommittedStep()
 	peers := make([]string, 0, len(lists))
 	for p := range lists {
@@ -328,8 +238,8 @@ func (w *Worker) fromPeers(ctx context.Context, lists map[string]holding, missin
 		r := missing[0]
 		missing = missing[1:]
 		for i := range peers { // those with a rank near this one's are not asked first by all
-			p := peers[(i+r.Lo/grain)%len(peers)]
-			k := slices.IndexFunc(lists[p].Have, func(h heldRange) bool { return h.Step == step && h.Lo < r.Hi && h.Hi > r.Lo })
+			p := peers[(i+r.Lo/spread)%len(peers)]
+			k := slices.IndexFunc(lists[p].Have, func(h train.HeldRange) bool { return h.Step == step && h.Lo < r.Hi && h.Hi > r.Lo })
 			if k < 0 {
 				continue
 			}
@@ -341,12 +251,12 @@ func (w *Worker) fromPeers(ctx context.Context, lists map[string]holding, missin
 			if got.Hi < r.Hi {
 				missing = append(missing, allreduce.Range{Lo: got.Hi, Hi: r.Hi})
 			}
-			for lo := got.Lo; lo < got.Hi; lo += mostMoments {
-				piece := allreduce.Range{Lo: lo, Hi: min(lo+mostMoments, got.Hi)}
+			for lo := got.Lo; lo < got.Hi; lo += train.MostMoments {
+				piece := allreduce.Range{Lo: lo, Hi: min(lo+train.MostMoments, got.Hi)}
 				group.Go(func() error {
-					b, err := w.Blobs.Get(ctx, p, fmt.Sprintf("%s%d/%d-%d", momentsBlob, step, piece.Lo, piece.Hi), 8*mostMoments)
+					b, err := w.Blobs.Get(ctx, p, fmt.Sprintf("%s%d/%d-%d", momentsBlob, step, piece.Lo, piece.Hi), 8*train.MostMoments)
 					if err == nil {
-						err = w.trainer.takeMoments(piece, b)
+						err = w.trainer.TakeMoments(piece, b)
 					}
 					if err != nil {
 						return &sourceError{p, step, err}
@@ -362,95 +272,27 @@ func (w *Worker) fromPeers(ctx context.Context, lists map[string]holding, missin
 
 // fromOrigin takes moments from the coordinator's file of the state, and of that
 // no more than these.
-func (w *Worker) fromOrigin(ctx context.Context, o *origin, need []allreduce.Range) error {
-	t := w.trainer
-	f, err := t.files()
+func (w *Worker) fromOrigin(ctx context.Context, o *train.Origin, need []allreduce.Range) error {
+	into, err := w.trainer.MomentsFile(need)
 	if err != nil {
 		return err
 	}
 	b := o.File
-	into := &momentsFile{t: t, need: need, head: make([]byte, f.optimizer.DataStart())}
 	if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, into); err != nil {
 		return fmt.Errorf("fetching %s of step %d from the coordinator: %w", b.Name, o.Step, err)
 	}
-	want := make([]byte, len(into.head))
-	f.optimizer.ReadAt(want, 0)
-	if b.Size != f.optimizer.Size() || !bytes.Equal(want, into.head) { // another program has written it: its tensors lie elsewhere
-		if err := w.fromForeign(ctx, b, need); err != nil {
+	if !into.Ours(b.Size) {
+		buf := make(bulk.Buffer, b.Size)
+		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
+			return err
+		}
+		file, err := safetensors.Read(buf, b.Size, b.Name)
+		if err != nil {
+			return err
+		}
+		if err := into.Read(file); err != nil {
 			return err
 		}
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.step != o.Step {
-		return fmt.Errorf("the moments of step %d came when step %d had been committed", o.Step, t.step)
-	}
-	for _, r := range need {
-		t.shards.note(r, t.step)
-	}
-	return nil
-}
-
-// fromForeign is fromOrigin for a file whose order is not this program's.
-func (w *Worker) fromForeign(ctx context.Context, b *cluster.Blob, need []allreduce.Range) error {
-	t := w.trainer
-	buf := make(memory, b.Size)
-	if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
-		return err
-	}
-	file, err := safetensors.Read(buf, b.Size, b.Name)
-	if err != nil {
-		return err
-	}
-	if err := checkpoint.Match(file, t.wantMoments()); err != nil {
-		return err
-	}
-	for i, prefix := range []string{checkpoint.FirstMoment, checkpoint.SecondMoment} {
-		slab := [][]float32{t.m, t.v}[i]
-		for _, p := range t.params.List() {
-			x := make([]float32, p.Size())
-			if err := file.Float32Into(prefix+p.Name, x); err != nil {
-				return err
-			}
-			for _, r := range need {
-				for _, f := range t.shards.slab(r) {
-					if lo, hi := max(f.Lo, p.Offset), min(f.Hi, p.Offset+p.Size()); lo < hi {
-						copy(slab[lo:hi], x[lo-p.Offset:hi-p.Offset])
-					}
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// momentsFile is where the file of all moments is written: those of need go to
-// their places, the header is kept, and the rest goes nowhere.
-type momentsFile struct {
-	t    *Trainer
-	need []allreduce.Range
-	head []byte
-}
-
-func (m *momentsFile) WriteAt(p []byte, off int64) (int, error) {
-	if off < int64(len(m.head)) {
-		copy(m.head[off:], p)
-	}
-	s := m.t.shards
-	for i, slab := range [][]float32{m.t.m, m.t.v} {
-		base := int64(len(m.head)) + 4*int64(i)*int64(s.total)
-		for _, r := range m.need {
-			if base+4*int64(r.Hi) <= off || base+4*int64(r.Lo) >= off+int64(len(p)) {
-				continue
-			}
-			for _, f := range s.slab(r) {
-				at := base + 4*int64(f.at)
-				lo, hi := max(at, off), min(at+4*int64(f.Hi-f.Lo), off+int64(len(p)))
-				if lo < hi {
-					putBytes(slab[f.Lo:f.Hi], int(lo-at), p[lo-off:hi-off])
-				}
-			}
-		}
-	}
-	return len(p), nil
+	return into.Take(o.Step)
 }

@@ -1,4 +1,4 @@
-package train
+package worker
 
 import (
 	"context"
@@ -13,17 +13,19 @@ import (
 	"github.com/vlaring/vlaring/pkg/allreduce/stream"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // roads are the ways by which this worker's gradients reach the other ranks:
 // the network, and memory that it can share with workers of its host.
 type roads struct {
 	net     allreduce.Network
-	offer   *cluster.Memory // what this worker says of its memory; nil: it shares none
-	segment *shm.Segment    // nil: it could not be had
-	why     error           // why not
-	moved   bool            // the trainer's micro-gradients live in it
-	direct  *stream.Network // nil: NATS between hosts
+	offer   *cluster.Memory          // what this worker says of its memory; nil: it shares none
+	segment *shm.Segment             // nil: it could not be had
+	why     error                    // why not
+	moved   bool                     // the trainer's micro-gradients live in it
+	direct  *stream.Network          // nil: NATS between hosts
+	fold    func(dst, src []float32) // of a world of one, by all threads
 	log     *zap.Logger
 }
 
@@ -41,11 +43,12 @@ func offerMemory() *cluster.Memory {
 
 // open makes the memory that was offered, for the micro-gradients of t. A
 // worker that cannot have it says so when it is assigned a place that needs it.
-func (r *roads) open(t *Trainer) {
+func (r *roads) open(t *train.Trainer) {
 	if r.why = errors.New("this worker offers no memory to share"); r.offer == nil {
 		return
 	}
-	r.segment, r.why = shm.Open(r.offer.Address, shm.Layout{Words: allreduce.TeamWords(len(t.buckets), t.micros()), Floats: t.slabs.floats})
+	shape := t.Shape()
+	r.segment, r.why = shm.Open(r.offer.Address, shm.Layout{Words: allreduce.TeamWords(shape.Buckets, shape.Micros), Floats: shape.Floats})
 	if r.why != nil {
 		r.log.Debug("no memory to share", zap.Error(r.why))
 	}
@@ -118,11 +121,11 @@ func (e *memoryError) Error() string { return e.err.Error() }
 const formTimeout = 30 * time.Second
 
 // ring makes this member's part of a generation.
-func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt allreduce.Options) (allreduce.Reducer, error) {
+func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *train.Trainer, opt allreduce.Options) (allreduce.Reducer, error) {
 	lo, hi := a.Hosts.Run(a.Group.Rank)
 	switch {
 	case len(a.Group.Members) == 1:
-		return allreduce.NewSolo(t.rt.Fold), nil
+		return allreduce.NewSolo(r.fold), nil
 	case a.Hosts == nil:
 		r.connect(ctx, a, a.Group)
 		return allreduce.NewRing(r.net, a.Group, opt)
@@ -134,7 +137,7 @@ func (r *roads) ring(ctx context.Context, a *cluster.Assign, t *Trainer, opt all
 		return nil, &memoryError{"", r.why}
 	}
 	if !r.moved {
-		if err := t.slabs.moveTo(r.segment.Slab); err != nil {
+		if err := t.MoveTo(r.segment.Slab); err != nil {
 			return nil, &memoryError{"", err}
 		}
 		r.moved = true
