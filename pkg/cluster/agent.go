@@ -114,6 +114,7 @@ func (a *Agent) Close() {
 	close(a.done)
 }
 
+// noCoordinator says that a job's name leads to nobody; name is where it was given.
 func noCoordinator(job, name string, err error) error {
 	return fmt.Errorf("no coordinator of a job named %q answers on this server: is it running, and is %s right? (%w)", job, name, err)
 }

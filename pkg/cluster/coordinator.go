@@ -160,6 +160,8 @@ type service struct {
 	linger <-chan time.Time // how long workers that did not hear the end are waited for
 }
 
+// run takes one event after another, and carries out what the machine says about
+// it before the next.
 func (s *service) run(ctx context.Context, cfg Config) (Finish, error) {
 	c, m := s.c, s.m
 	ticker := time.NewTicker(tickPeriod(cfg.Deadline))
@@ -272,6 +274,8 @@ type hands struct {
 	rewinds sync.WaitGroup
 }
 
+// newHands begins the goroutine that saves, one checkpoint after another: two at
+// once would only take bandwidth from each other.
 func (c *Coordinator) newHands(ctx context.Context) *hands {
 	h := &hands{c: c, saves: make(chan save, 16), saver: make(chan struct{})}
 	h.ctx, h.cancel = context.WithCancel(ctx)
@@ -284,6 +288,7 @@ func (c *Coordinator) newHands(ctx context.Context) *hands {
 	return h
 }
 
+// save queues a checkpoint. It must not wait: the coordinator's goroutine calls it.
 func (h *hands) save(s save) {
 	select {
 	case h.saves <- s:
@@ -292,6 +297,7 @@ func (h *hands) save(s save) {
 	}
 }
 
+// rewind looks for the disk's newest state, which is read and verified.
 func (h *hands) rewind() {
 	h.rewinds.Go(func() {
 		step, state, err := h.c.hooks.Rewind(h.ctx)

@@ -11,7 +11,9 @@ import (
 // form makes a new generation of all members at rest, or ends the job where
 // there is nothing left to run.
 func (m *machine) form() {
-	m.flush(true) // a member reports its commits before it reports that it is at rest
+	// A member reports its commits before it reports that it is at rest, so all
+	// reports that there will be are here.
+	m.flush(true)
 	var live []*Member
 	for _, w := range m.roster.list {
 		if w.Status == AtRest {
@@ -43,9 +45,10 @@ func (m *machine) form() {
 	m.assignAll()
 }
 
-// agree finds the newest state among those at rest: the step, and what most of
-// them say that it is. It is false where there is none, or no majority; what
-// follows from that is under way then.
+// agree finds the state to go on from: the newest step among those at rest, in the
+// version that most of them hold. Older states are never gone back to, for others
+// may have seen the newer one. It is false where there is none, or no majority; it
+// has done what follows from that then (a rollback, a recall, an end).
 func (m *machine) agree(live []*Member) bool {
 	if m.trust.torn != "" {
 		m.mistrust(m.trust.torn)
@@ -64,6 +67,7 @@ func (m *machine) agree(live []*Member) bool {
 			best, found = w.Step, true
 		}
 	}
+	// The disk may have a newer one than any member: of one that was lost.
 	if !found || m.saves.hasStored && best < m.saves.stored {
 		m.rollBack()
 		return false
@@ -78,7 +82,9 @@ func (m *machine) agree(live []*Member) bool {
 		m.recall("those who hold the newest state have to say what it is")
 		return false
 	}
-	begins := m.phase == Gathering && best == m.rollback.base.Step // nothing was computed with it yet
+	// Before the first step nothing was computed with a wrong state yet, so that
+	// its owner can simply get the right one, whatever the policy.
+	begins := m.phase == Gathering && best == m.rollback.base.Step
 	rewinds := len(said) > 1 && m.cfg.Divergence == RewindDivergence && !begins
 	disagree := fmt.Sprintf("workers disagree about the state after step %d: %v", best, said)
 	if len(said) > 1 {
@@ -108,19 +114,6 @@ func (m *machine) agree(live []*Member) bool {
 	return true
 }
 
-// rollBack goes back to the disk's state, because no member holds the newest one.
-func (m *machine) rollBack() {
-	if m.rollback.underway {
-		return
-	}
-	m.rollback.underway = true
-	m.note("nobody holds the job's newest state any more: going back to the disk's")
-	if m.phase == Running { // they are at rest, and behind a checkpoint that was stored late
-		m.becomeSettling()
-	}
-	m.act(rewind{})
-}
-
 // upToDate says whether a member holds the state after the committed step.
 func (m *machine) upToDate(w *Member) bool {
 	return w.State && w.Step == m.ledger.committed && w.Digest == m.digest
@@ -147,6 +140,7 @@ func (m *machine) release(live []*Member) []*Member {
 	return live
 }
 
+// behindBefore says whether a is to be let go before b.
 func (m *machine) behindBefore(a, b *Member) bool {
 	if u, v := m.upToDate(a), m.upToDate(b); u != v {
 		return !u
@@ -185,6 +179,8 @@ func (m *machine) place(live []*Member) {
 			first = b
 		}
 	}
+	// Within a step survivors keep what they have, where the places make up the whole
+	// step, and rank 0, which begins the fold, has some of it.
 	covered := places[0].Lo == 0 && places[0].Hi > 0 && places[len(places)-1].Hi == m.cfg.Micro
 	for r := range places {
 		m.roster.members[places[r].Worker].Spare = r >= active

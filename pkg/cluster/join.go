@@ -146,6 +146,8 @@ func (s *Seat) places() (l []place) {
 	return l
 }
 
+// ready hears that a worker has loaded the job, or the state that it was told to
+// take.
 func (m *machine) ready(e *Ready) {
 	w := m.roster.members[e.Worker]
 	if w.Status != Loading {
@@ -174,6 +176,7 @@ func (m *machine) standing(e *Standing) {
 	}
 }
 
+// formed hears that a worker listens on the ring. When all do, proceed starts it.
 func (m *machine) formed(e *Formed) {
 	w := m.roster.members[e.Worker]
 	if m.phase == Forming && e.Generation == m.generation && w.Status == Assigned {
@@ -186,10 +189,14 @@ func (m *machine) formed(e *Formed) {
 func (m *machine) heartbeat(e *Heartbeat) {
 	w := m.roster.members[e.Worker]
 	w.at, w.Phase = e.At, e.Phase
+	// It tells of a commit whose report may have been lost. Its state is known
+	// again when it says what it holds.
 	if w.State && e.Step > w.Step && e.Generation >= m.trust.fence {
-		w.Step, w.Digest = e.Step, "" // until it says what it holds
+		w.Step, w.Digest = e.Step, ""
 		m.ledger.commit(e.Step)
 	}
+	// Two coordinators have named the same generation, and this worker has heard
+	// the other one first. A newer one is this coordinator's alone.
 	current := m.phase > Gathering && m.phase < Saving && e.Generation == m.generation
 	if current && e.Coordinator != "" && e.Coordinator != m.cfg.Coordinator {
 		m.recall(fmt.Sprintf("worker %s follows another coordinator's generation of that number", w.Worker))

@@ -32,7 +32,7 @@ func (m *machine) recall(reason string) {
 	m.generation++
 	m.voidOffers(m.generation)
 	m.orders.flags, m.trust.broken = 0, ""
-	m.midStep = true
+	m.midStep = true // members keep the micro-gradients of the step in progress
 	m.becomeSettling()
 	m.note("generation %d is over: %s", m.generation-1, reason)
 	for _, w := range m.roster.list {
@@ -45,6 +45,8 @@ func (m *machine) recall(reason string) {
 	}
 }
 
+// tellRecall asks one member where it stands. Reported tells it which of its
+// reports need not be sent again.
 func (m *machine) tellRecall(w *Member, reason string) {
 	m.act(send{w.Worker, &Recall{Generation: m.generation, Coordinator: m.cfg.Coordinator, Reported: m.ledger.reported, Reason: reason}})
 }

@@ -344,6 +344,8 @@ func (m *machine) stop(reason string) {
 	}
 }
 
+// scale has the job have n members: more than that are let go at the next step
+// boundary, and below it there is no minimum. Its owner starts what is missing.
 func (m *machine) scale(n int) {
 	if n < 1 {
 		return

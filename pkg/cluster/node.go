@@ -171,11 +171,13 @@ func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 func (n *Node) act(a NodeAction) { n.out = append(n.out, a) }
 func (n *Node) tell(msg Message) { n.act(Tell{msg}) }
 
+// exit is the last thing that a node does.
 func (n *Node) exit(e End, rescue bool) {
 	n.becomeLeft()
 	n.act(Exit{e, rescue})
 }
 
+// loaded ends the loading of the job, or of a state that a Restore named.
 func (n *Node) loaded(e Loaded) {
 	if n.phase != nodeLoading {
 		return
@@ -246,6 +248,7 @@ func (n *Node) say() {
 	}
 }
 
+// rest comes to rest with the state of a digest, and says so.
 func (n *Node) rest(digest string) {
 	n.becomeResting()
 	n.digest = digest
@@ -395,6 +398,7 @@ func (n *Node) assigned(a *Assign) {
 	}
 }
 
+// form has the ring of an assignment made. Go starts it.
 func (n *Node) form(a *Assign) {
 	n.becomeForming()
 	n.assign = a

@@ -73,7 +73,8 @@ func (s *nodeScenario) parse(c command) NodeEvent {
 	case "loopended":
 		return LoopEnded{digest}
 	case "loopbroke":
-		return LoopBroke{Err: err, Peer: c.args["peer"], Fatal: c.args["fatal"] == "true", Lost: c.args["lost"] == "true", Unlike: c.args["unlike"] == "true", Digest: digest}
+		return LoopBroke{Err: err, Peer: c.args["peer"], Fatal: c.args["fatal"] == "true", Lost: c.args["lost"] == "true",
+			Unlike: c.args["unlike"] == "true", Digest: digest}
 	case "haltednow":
 		return HaltedNow{digest}
 	case "offerready":

@@ -47,6 +47,8 @@ func (m *machine) becomeEnded() {
 	m.become(Ended, Gathering, Forming, Running, Settling, Paused, Saving)
 }
 
+// become makes a move. One to where the job is already changes nothing; its time in
+// the phase goes on.
 func (m *machine) become(p Phase, from ...Phase) {
 	if m.phase == p && p != Ended {
 		return

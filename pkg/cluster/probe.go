@@ -45,6 +45,8 @@ const (
 	probesARound = 64
 )
 
+// newProber begins to look. absence is two fifths of the deadline: a dead worker is
+// found well before its silence shows, and one that connects again is not lost.
 func newProber(c *Coordinator, deadline time.Duration) *prober {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &prober{c: c, absence: deadline * 2 / 5, cancel: cancel, seen: map[string]*probed{}}
@@ -65,6 +67,7 @@ func newProber(c *Coordinator, deadline time.Duration) *prober {
 	return p
 }
 
+// stop ends all probes, and waits for them.
 func (p *prober) stop() {
 	p.cancel()
 	p.wg.Wait()

@@ -12,6 +12,8 @@ func (m *machine) report(e *Report) {
 		return
 	}
 	w := m.roster.members[e.Worker]
+	// A step of this generation shows that the worker holds the others' state: it
+	// has taken part in their sum, and has applied it.
 	if e.Step > w.Step && e.Generation == m.generation && m.phase == Running {
 		w.State, w.Digest = true, ""
 		delete(m.trust.suspects, w.Worker)
@@ -55,6 +57,8 @@ type ballot struct {
 	state   string // its digest, where all say it
 }
 
+// ballotOf is a report's. A digest longer than ours is somebody's nonsense, of which
+// only the beginning is shown.
 func ballotOf(r *Report) ballot {
 	b := ballot{refused: r.Refused != "", state: r.Digest[:min(len(r.Digest), 24)]}
 	if !b.refused {

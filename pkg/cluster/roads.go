@@ -237,6 +237,7 @@ func (a *Assign) soundHosts() bool {
 // maxAddress bounds the address and the host of a Memory, in bytes.
 const maxAddress = limits.Address
 
+// check is why a Memory cannot be told to others; nil: it can.
 func (m *Memory) check() error {
 	if len(m.Host) > maxAddress || len(m.Address) > maxAddress || m.Host == "" || m.Address == "" {
 		return fmt.Errorf("memory of %d and %d bytes of host and address", len(m.Host), len(m.Address))

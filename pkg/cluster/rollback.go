@@ -2,6 +2,19 @@ package cluster
 
 import "fmt"
 
+// rollBack goes back to the disk's state, because no member holds the newest one.
+func (m *machine) rollBack() {
+	if m.rollback.underway {
+		return
+	}
+	m.rollback.underway = true
+	m.note("nobody holds the job's newest state any more: going back to the disk's")
+	if m.phase == Running { // they are at rest, and behind a checkpoint that was stored late
+		m.becomeSettling()
+	}
+	m.act(rewind{})
+}
+
 // mistrust rolls back to the disk's state: no member's state counts, because they
 // differ, and nobody can tell which one is right, or the policy wants it so.
 func (m *machine) mistrust(why string) {
@@ -73,6 +86,7 @@ func (m *machine) restore(w *Member) {
 	m.tellRestore(w)
 }
 
+// tellRestore tells a member what to take; nag tells it again.
 func (m *machine) tellRestore(w *Member) {
 	w.nagged = m.at
 	base := m.rollback.base

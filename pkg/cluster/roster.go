@@ -233,7 +233,7 @@ func (r *roster) rankText(id string) string {
 	return ""
 }
 
-// listed are names for people: of many of them the first ones.
+// listed are names for people, of many of them the first ones.
 func listed(names []string) string {
 	const most = 16
 	if len(names) <= most {

@@ -110,6 +110,7 @@ func (m *machine) flush(all bool) {
 	}
 }
 
+// missing passes over steps whose reports nobody has.
 func (m *machine) missing(first, last uint64) {
 	m.note("nobody has the reports of steps %d to %d: their metrics are missing", first, last)
 	m.ledger.skip(last)

@@ -153,6 +153,7 @@ func (t *trust) rolledBack(fence uint64) {
 // votes are what workers say of one thing, and who says it.
 type votes map[string][]string
 
+// add has a worker say so.
 func (v votes) add(vote, worker string) { v[vote] = append(v[vote], worker) }
 
 // majority is what most say; tie: as many say something else.
@@ -168,6 +169,7 @@ func (v votes) majority() (vote string, tie bool) {
 	return vote, tie
 }
 
+// sorted are what was said, in an order that depends on nothing else.
 func (v votes) sorted() []string {
 	var l []string
 	for vote := range v {
