@@ -110,6 +110,9 @@ type Dataset interface {
 	Survey(ctx context.Context, s Survey) (Summary, error)
 	// Index is what a run keeps of the samples; ErrNoIndex where there is none.
 	Index(ctx context.Context) (*Index, error)
+	// Scans are what workers that see the same files need not read again, by
+	// Scan.Name; none where there is little to spare. See Watch.Theirs.
+	Scans() []*Scan
 	// Change says how the data differs from that of the Meta it was opened
 	// with; nil where it does not. See Watch.Other.
 	Change() *Change

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path/filepath"
 
@@ -90,6 +89,21 @@ func (k Folder) Open(o *Opening) (*Set, error) {
 // readManifest reads all lines and checks every picture's header on the way.
 // The fingerprint is over the manifest and the pictures' bytes.
 func (o *Opening) readManifest(root *folderRoot, path string) (*table, string, error) {
+	scan, err := o.scanFiles(root.dir, newPrint("scan of folder").add("features", o.wanted()).add("holdout", o.holdoutLabel()))
+	if err != nil {
+		return nil, "", err
+	}
+	defer scan.keep()
+	t, sum, err := o.readLines(root, path, scan, true)
+	if errors.Is(err, errStale) {
+		t, sum, err = o.readLines(root, path, scan, false)
+	}
+	return t, sum, err
+}
+
+// readLines is readManifest; again says that pictures need not be read that the
+// Scan knows. If that does not hold, its error is errStale.
+func (o *Opening) readLines(root *folderRoot, path string, scan *scanning, again bool) (*table, string, error) {
 	f, err := root.manifest()
 	if err != nil {
 		return nil, "", fmt.Errorf("the folder's list of samples, %s: %w", path, err)
@@ -103,13 +117,27 @@ func (o *Opening) readManifest(root *folderRoot, path string) (*table, string, e
 			return nil, "", err
 		}
 	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, "", err
+	}
 	r, manifest := hashing(f)
-	s := &manifestScan{o: o, root: root, fp: fp, table: &table{}, index: map[int64]int32{}}
+	o.pictures = pictureTally{}
+	s := &manifestScan{o: o, root: root, scan: scan, fp: fp, table: &table{}, index: map[int64]int32{}}
+	var was *known
+	if again {
+		if was, err = s.recall(); err != nil {
+			return nil, "", err
+		}
+	}
 	err = manifestLines(r, path, func(line int) error { return o.tick(int64(line-1), total, "lines") }, s.line, func(line int, err error) error {
 		if len(s.lines) == 0 { // nothing could be read so far: is it such a file at all?
 			if what := insteadOfText(f); what != "" {
 				return fmt.Errorf("%s has no samples: %s", path, what)
 			}
+		}
+		if errors.Is(err, errStale) {
+			return err
 		}
 		return o.pass(Fault{Kind: "line", File: path, Line: line}, err)
 	})
@@ -150,19 +178,38 @@ func (o *Opening) readManifest(root *folderRoot, path string) (*table, string, e
 		if err == nil {
 			_, _, err = CheckImage(file)
 		}
+		if err == nil {
+			err = s.unchanged(i, file)
+		}
 		if err != nil {
 			return Image{}, fmt.Errorf("%s:%d: image %q: %w", path, lines[i], clipped(images[i]), err)
 		}
 		return Image{Encoded: file}, nil
 	}
-	fp.add("manifest", hex.EncodeToString(manifest.Sum(nil)))
-	return t, fp.sum(), nil
+	content := hex.EncodeToString(manifest.Sum(nil))
+	if was != nil {
+		if content != hex.EncodeToString(was.content[:]) || len(s.own) != len(s.known.pictures) {
+			return nil, "", errStale
+		}
+		o.pictures = s.known.tally
+		scan.now.files[ManifestName] = was.with(folderKnown{s.known.fingerprint, s.known.tally, s.own}.memo())
+		return t, s.known.fingerprint, nil
+	}
+	sum := fp.add("manifest", content).sum()
+	if len(s.own) == 0 {
+		return t, sum, nil
+	}
+	k := folderKnown{sum, o.pictures, s.own}
+	return t, sum, scan.remember(s.manifest(), "", stampOf(info), content, k.memo(), k.bytes())
 }
 
 // manifestScan is what the lines so far have given.
 type manifestScan struct {
 	o           *Opening
 	root        *folderRoot
+	scan        *scanning
+	known       *folderKnown    // of the Scan, nil where all is to be read
+	own         []folderPicture // of each sample
 	fp          print
 	table       *table
 	texts       textIndex
@@ -193,19 +240,15 @@ func (s *manifestScan) line(line int, text []byte) error {
 		p := t.picture(models.Images)
 		switch {
 		case o.lenient():
+			s.own = append(s.own, s.expected(l.image, i))
 		case o.skips(i):
-			p.sums = append(p.sums, 0)
+			p.sums, s.own = append(p.sums, 0), append(s.own, folderPicture{})
 		default:
-			file, err := s.root.read(l.image)
-			if err == nil {
-				err = o.picture(file, func() string { return fmt.Sprintf("%q", clipped(l.image)) })
-			}
+			sum, err := s.picture(l.image, i)
 			if err != nil {
 				return fmt.Errorf("image %q: %w", clipped(l.image), err)
 			}
-			s.fp.h.Write(file)
-			s.fp.add("size", len(file))
-			p.sums = append(p.sums, crc32.Checksum(file, castagnoli))
+			p.sums = append(p.sums, sum)
 		}
 		s.images = append(s.images, l.image)
 	}

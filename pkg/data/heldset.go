@@ -75,7 +75,9 @@ func (o *Opening) openSets(baseDir string, k Options) (*Set, error) {
 	if err := o.same(print); err != nil {
 		return fail(errors.Join(err, held.Close()))
 	}
-	return join(d, held, print), nil
+	both := join(d, held, print)
+	both.scans = append(main.scanned(), other.scanned()...)
+	return both, nil
 }
 
 // unbound is m without its fingerprint: shapes, vocabulary and statistics.

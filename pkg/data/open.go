@@ -71,6 +71,7 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
 	d.about.path = o.Path
+	d.scans = append(d.scans, o.scanned()...)
 	d.findings = sync.OnceValue(func() []Finding {
 		for _, look := range o.later {
 			look()
@@ -110,6 +111,9 @@ type Opening struct {
 	findings []Finding         // see find
 	later    []func()          // finds what costs a while to find, when somebody asks: workers do not
 	pictures pictureTally      // see picture
+	scanning *scanning         // of a file source; see scanFiles
+
+	ranges map[string]valueRange // of tensors that need not be looked through again; nil: they are not kept
 }
 
 // owner is whose data given describes.

@@ -148,6 +148,10 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 	if l := fields.label(); l != "" {
 		fp.add("action", l)
 	}
+	if s.scan, err = o.scanFiles(dir, newPrint("scan of rlds").add("fields", fmt.Sprintf("%+v", fields)).add("split", split)); err != nil {
+		return nil, err
+	}
+	defer s.scan.keep()
 	for _, sh := range shards {
 		first := s.table.eps
 		sum, err := s.shard(sh)
@@ -176,6 +180,7 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 // rldsScan is the pass over all shards, and afterwards what reads pictures.
 type rldsScan struct {
 	o        *Opening
+	scan     *scanning
 	fields   rldsFields
 	done     int64 // records
 	total    int64
@@ -187,13 +192,20 @@ type rldsScan struct {
 	pictures []picture
 }
 
-// shard reads one file whole and returns the SHA-256 of its content.
+// shard reads one file whole, unless it is known, and returns the SHA-256 of its content.
 func (s *rldsScan) shard(sh rldsShard) (string, error) {
+	if sum, ok, err := s.recall(sh); ok || err != nil {
+		return sum, err
+	}
 	f, size, err := regular.Open(sh.file)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	begin, err := s.mark(f)
+	if err != nil {
+		return "", err
+	}
 	s.files = append(s.files, sh.file)
 	s.firsts, s.froms = append(s.firsts, s.table.eps), append(s.froms, sh.from)
 	tee, sum := hashing(io.NewSectionReader(f, 0, size))
@@ -235,7 +247,8 @@ func (s *rldsScan) shard(sh rldsShard) (string, error) {
 	if n != sh.episodes {
 		return "", fmt.Errorf("%s has %d episodes, dataset_info.json says %d (shardLengths); get both from one place, or correct shardLengths", sh.file, n, sh.episodes)
 	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	content := hex.EncodeToString(sum.Sum(nil))
+	return content, s.scan.remember(sh.file, part(sh), begin.stamp, content, s.memo(begin, n), 0)
 }
 
 // insteadOfRecords words the error of a damaged shard by what stands there in

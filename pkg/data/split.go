@@ -189,6 +189,7 @@ type Set struct {
 	findings       func() []Finding // nil: none
 	about          about
 	change         *Change
+	scans          []*Scan
 	close          func() error
 }
 
@@ -204,6 +205,7 @@ func (d *Set) Findings() []Finding {
 	return d.findings()
 }
 func (d *Set) Change() *Change { return d.change }
+func (d *Set) Scans() []*Scan  { return d.scans }
 func (d *Set) Close() error {
 	if d.close == nil {
 		return nil

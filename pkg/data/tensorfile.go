@@ -240,6 +240,9 @@ func (o *Opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 	if x.info.DType == "BOOL" || x.bytes {
 		return r, nil // every value is one, and within 0 … 255
 	}
+	if k, ok := o.ranges[x.info.Name]; ok {
+		return k, nil
+	}
 	total := x.info.Elements()
 	buf := make([]float32, min(total, 1<<16))
 	first := -1
@@ -270,6 +273,9 @@ func (o *Opening) scan(x *tensorRows, dims []string) (valueRange, error) {
 		}
 	}
 	if first < 0 || o.lenient() {
+		if o.ranges != nil {
+			o.ranges[x.info.Name] = r
+		}
 		return r, nil
 	}
 	row, in := first/x.size, first%x.size

@@ -87,7 +87,7 @@ func (k Tensors) Open(o *Opening) (*Set, error) {
 }
 
 func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
-	sum, err := o.hashFile(t.path)
+	sum, keep, err := o.recallTensors(t)
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +215,9 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 			}
 		}
 		return s, nil
+	}
+	if err := keep(); err != nil {
+		return nil, err
 	}
 	return newSet(meta, n, episodes, held, episode, get, t.f.Close)
 }

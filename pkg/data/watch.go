@@ -24,6 +24,13 @@ type Watch struct {
 	// was. Former is the index of the data of Meta, nil where there is none.
 	Other  bool
 	Former *Index
+
+	// Scans keeps what was found in files, so that files that have not changed
+	// since are not read again; nil: all files are read. Theirs gives a worker
+	// the coordinator's Scan of a name, nil where it has none, and is asked where
+	// this machine has none itself; its error ends the opening.
+	Scans  *ScanDir
+	Theirs func(ctx context.Context, name string) (*Scan, error)
 }
 
 // Progress is how far a scan of a data set is.

@@ -1,0 +1,194 @@
+package data
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"os"
+
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// What a Scan keeps of a shard: the columns of its steps, and where their
+// pictures lie.
+//
+//	uvarint episodes and samples before it, records in the file, episodes, steps of each
+//	u8 pictures  u8 texts  uvarint dim
+//	pictures: tally; for each step  uvarint bytes behind the picture before it, uvarint length, u32 CRC-32C
+//	texts:    uvarint n, n × (uvarint length, bytes); for each step  uvarint which
+//	dim:      for each step  dim × f32
+//
+// Numbers of episodes and samples before it are kept because findings and
+// data.skip name places by them: a shard that has moved is read again.
+
+// rldsMark is how far a scan is.
+type rldsMark struct {
+	eps, steps, pictures, texts int
+	stamp                       stamp
+	tally                       pictureTally
+}
+
+// mark begins a shard.
+func (s *rldsScan) mark(f *os.File) (rldsMark, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return rldsMark{}, err
+	}
+	m := rldsMark{eps: s.table.eps, steps: len(s.table.episode), pictures: len(s.pictures), stamp: stampOf(info), tally: s.o.pictures}
+	s.o.pictures = pictureTally{} // of this shard alone, to be kept with it
+	return m, nil
+}
+
+// memo ends a shard of n records that began at m, and returns what is to be kept of it.
+func (s *rldsScan) memo(m rldsMark, n int) []byte {
+	t, tally := &s.table, s.o.pictures
+	actions := t.float(models.Actions)
+	s.o.pictures = m.tally.with(tally)
+	put := binary.AppendUvarint
+	b := put(put(put(put(nil, uint64(m.eps)), uint64(m.steps)), uint64(n)), uint64(t.eps-m.eps))
+	for i := m.steps; i < len(t.episode); {
+		first := i
+		for i < len(t.episode) && t.episode[i] == t.episode[first] {
+			i++
+		}
+		for missing := int(t.episode[first]) - m.eps; missing > 0; missing-- { // episodes of no steps
+			b = put(b, 0)
+			m.eps++
+		}
+		b = put(b, uint64(i-first))
+		m.eps++
+	}
+	for ; m.eps < t.eps; m.eps++ {
+		b = put(b, 0)
+	}
+	flag := func(is bool) byte {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	b = put(append(b, flag(len(s.pictures) > 0), flag(len(t.text) > 0)), uint64(actions.dim))
+	if len(s.pictures) > 0 {
+		b = tally.append(b)
+		end := int64(0)
+		for _, p := range s.pictures[m.pictures:] {
+			b = put(put(b, uint64(p.off-end)), uint64(p.len))
+			b = binary.LittleEndian.AppendUint32(b, p.crc)
+			end = p.off + int64(p.len)
+		}
+	}
+	if len(t.text) > 0 {
+		var own textIndex
+		var which []byte
+		for _, k := range t.text[m.steps:] {
+			which = put(which, uint64(own.add(s.texts.texts[k])))
+		}
+		b = put(b, uint64(len(own.texts)))
+		for _, x := range own.texts {
+			b = append(put(b, uint64(len(x))), x...)
+		}
+		b = append(b, which...)
+	}
+	for _, x := range actions.rows[m.steps*actions.dim:] {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	}
+	return b
+}
+
+// recall adds the steps of a shard from the Scan; ok is false where it must be read.
+func (s *rldsScan) recall(sh rldsShard) (sum string, ok bool, err error) {
+	k, err := s.scan.recall(sh.file, part(sh), false)
+	if k == nil || err != nil {
+		return "", false, err
+	}
+	if !s.learn(k.memo, sh) {
+		delete(s.scan.now.files, s.scan.name(sh.file, part(sh)))
+		return "", false, nil
+	}
+	s.done += int64(sh.episodes)
+	return hex.EncodeToString(k.content[:]), true, s.o.tick(s.done, s.total, "records")
+}
+
+// part names the chosen records of a shard that is not taken whole.
+func part(sh rldsShard) string {
+	if sh.from == 0 && sh.to == sh.episodes {
+		return ""
+	}
+	return fmt.Sprintf(" %d-%d", sh.from, sh.to)
+}
+
+// learn reads a memo. It changes nothing where the memo does not fit.
+func (s *rldsScan) learn(memo []byte, sh rldsShard) bool {
+	t, r := &s.table, &memoReader{b: memo}
+	actions := t.float(models.Actions)
+	if r.int() != t.eps || r.int() != len(t.episode) || r.int() != sh.episodes {
+		return false
+	}
+	eps := r.int()
+	if eps > len(r.b) {
+		return false
+	}
+	lens, steps := make([]int, eps), 0
+	for i := range lens {
+		lens[i] = r.int()
+		steps += lens[i]
+	}
+	withPictures, withTexts := r.byte() == 1, r.byte() == 1
+	if steps < 0 || len(t.episode)+steps > maxSamples || withPictures != (s.fields.camera != "") && steps > 0 || withTexts != (s.fields.text != "") && steps > 0 || r.int() != actions.dim {
+		return false
+	}
+	var tally pictureTally
+	var pictures []picture
+	if withPictures {
+		tally = r.tally()
+		if steps > len(r.b) {
+			return false
+		}
+		end := int64(0)
+		for range steps {
+			p := picture{off: end + int64(r.uint()), len: int32(r.int()), shard: int32(len(s.files)), crc: r.uint32()}
+			end = p.off + int64(p.len)
+			pictures = append(pictures, p)
+		}
+	}
+	var texts []string
+	var which []int
+	if withTexts {
+		n := r.int()
+		if n > len(r.b) {
+			return false
+		}
+		for range n {
+			texts = append(texts, string(r.take(r.int())))
+		}
+		for range steps {
+			k := r.int()
+			if k >= len(texts) {
+				return false
+			}
+			which = append(which, k)
+		}
+	}
+	rows := r.take(4 * steps * actions.dim)
+	if r.short || len(r.b) > 0 {
+		return false
+	}
+
+	s.files, s.firsts, s.froms = append(s.files, sh.file), append(s.firsts, t.eps), append(s.froms, sh.from)
+	s.o.pictures = s.o.pictures.with(tally)
+	s.pictures = append(s.pictures, pictures...)
+	for _, k := range which {
+		t.text = append(t.text, s.texts.add(texts[k]))
+	}
+	for i := 0; i < len(rows); i += 4 {
+		actions.rows = append(actions.rows, math.Float32frombits(binary.LittleEndian.Uint32(rows[i:])))
+	}
+	for _, n := range lens {
+		for range n {
+			t.episode = append(t.episode, int32(t.eps))
+		}
+		t.eps++
+	}
+	return true
+}
