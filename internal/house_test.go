@@ -34,7 +34,7 @@ var may = map[string][]string{
 	"internal/kernel":      {"internal/philox"},
 	"pkg/tensor":           {"internal/kernel", "internal/philox"},
 	"pkg/models":           {"internal/limits", "pkg/job", "pkg/tensor", "internal/philox"},
-	"pkg/data":             {"internal/limits", "internal/plain", "internal/regular", "pkg/models", "pkg/tensor", "pkg/job", "internal/philox", "internal/safetensors", "internal/sniff"},
+	"pkg/data":             {"internal/atomicfile", "internal/limits", "internal/plain", "internal/regular", "pkg/models", "pkg/tensor", "pkg/job", "internal/philox", "internal/safetensors", "internal/sniff"},
 	"pkg/allreduce":        {},
 	"pkg/allreduce/shm":    {"pkg/allreduce"},
 	"pkg/allreduce/stream": {"pkg/allreduce"},

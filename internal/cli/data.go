@@ -227,7 +227,7 @@ func checkData(c *cobra.Command, arg string, f *dataFlags) (err error) {
 	defer cancel()
 	samples := 0
 	for _, t := range targets {
-		sum, err := t.survey(ctx, c.ErrOrStderr(), "checking", data.Survey{Threads: f.threads, Fault: l.add}, data.Watch{Fault: l.add})
+		sum, err := t.survey(ctx, c.ErrOrStderr(), "checking", data.Survey{Threads: f.threads, Fault: l.add}, data.Watch{Fault: l.add, Scans: scanDir()})
 		samples = max(samples, sum.Samples) // each camera of a data set has all
 		switch {
 		case ctx.Err() != nil:
@@ -290,7 +290,7 @@ func infoData(c *cobra.Command, arg string, f *dataFlags) error {
 			if faults++; faults == 1 {
 				first = f.String()
 			}
-		}}, data.Watch{})
+		}}, data.Watch{Scans: scanDir()})
 		switch {
 		case ctx.Err() != nil:
 			return run.ResumableError{Text: "stopped by Ctrl-C"}

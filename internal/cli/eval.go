@@ -174,7 +174,7 @@ func (t *trained) openData(path string) (err error) {
 	} else if b, err := run.RunBase(t.dir); err == nil {
 		base = b
 	}
-	if t.set, err = train.OpenData(&d, base, &t.meta); err != nil {
+	if t.set, err = train.OpenDataContext(context.Background(), &d, base, &t.meta, data.Watch{Scans: scanDir()}); err != nil {
 		return fmt.Errorf("%w\n(--data says where the data is on this machine)", err)
 	}
 	return nil
@@ -215,7 +215,7 @@ func (t *trained) openToMeasure(path, split string) error {
 	if split == "" || split == "all" {
 		t.job.Data.Holdout = job.Holdout{}
 	}
-	if t.set, err = train.OpenData(t.job, ".", &meta); err != nil {
+	if t.set, err = train.OpenDataContext(context.Background(), t.job, ".", &meta, data.Watch{Scans: scanDir()}); err != nil {
 		return fmt.Errorf("%s is not what the checkpoint was trained on, and to measure it there its features must be the same: %w", path, err)
 	}
 	t.other = fmt.Sprintf("%s is other data (%s) than the checkpoint was trained on (%s): it is measured with the checkpoint's vocabulary and statistics",

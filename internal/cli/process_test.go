@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "building the commands: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache")) // what is kept of data sets is not the user's
 	bin.coordinator, bin.worker = filepath.Join(dir, "coordinator"), filepath.Join(dir, "worker")
 	// Under nohup a hang-up is ignored, and so it would be by every program that
 	// is started here: with a handler it has its own effect there again.

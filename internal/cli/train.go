@@ -118,7 +118,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	}
 	show := &view.Screens{Job: j.Name, Steps: uint64(j.Train.Steps), JSON: f.asJSON, Log: f.log}
 	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
-		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(),
+		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(), Scans: scanDir(),
 		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show})
 
 	ctx, cancel := context.WithCancelCause(c.Context())

@@ -167,7 +167,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	w := &worker.Worker{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Log: log}
+		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Scans: scanDir(), Log: log}
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		return left(err)

@@ -32,6 +32,9 @@ func (r *Run) lead(coord *cluster.Coordinator, first *firstState, host string) (
 	if err := r.offerDescription(l); err != nil {
 		return err
 	}
+	if err := r.offerScans(l); err != nil {
+		return err
+	}
 	feed, err := data.NewLocalFeed(r.dataset.Train(), train.Order(r.job, r.meta))
 	if err != nil {
 		return err

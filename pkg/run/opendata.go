@@ -17,6 +17,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // surveyed is how many samples are decoded when a run opens its data.
@@ -41,7 +42,10 @@ func (r *Run) openData(ctx context.Context, from *checkpoint.Found) (err error) 
 	}()
 	progress, end := r.ui.Scan()
 	defer end()
-	watch := data.Watch{Progress: progress}
+	if r.scans == nil { // it goes where the run goes
+		r.scans = &data.ScanDir{Dir: filepath.Join(r.dir, "scans"), Least: data.LeastScan}
+	}
+	watch := data.Watch{Progress: progress, Scans: r.scans}
 	var meta *data.Meta
 	if from != nil {
 		meta = new(data.Meta)
@@ -82,6 +86,19 @@ func (r *Run) openData(ctx context.Context, from *checkpoint.Found) (err error) 
 		return err
 	}
 	return r.keepIndex(ctx)
+}
+
+// offerScans lets workers have what was found in the data's files. It is encoded
+// when somebody asks.
+func (r *Run) offerScans(l *link) error {
+	return l.blobs.OfferFunc(worker.ScanPrefix, func(_ context.Context, name string) ([]byte, error) {
+		for _, s := range r.dataset.Scans() {
+			if worker.ScanPrefix+s.Name() == name {
+				return s.Encode(), nil
+			}
+		}
+		return nil, errors.New("no Scan is kept of this data")
+	})
 }
 
 // stoppable is a context that ends when somebody asks the run to stop. The

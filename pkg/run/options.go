@@ -3,6 +3,7 @@ package run
 import (
 	"os/exec"
 
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/transport"
 )
@@ -22,6 +23,7 @@ type Options struct {
 	Version    string                // of this program, for manifests
 	Again      string                // the command that resumes this run
 	Check      string                // the command that checks all of the data
+	Scans      *data.ScanDir         // keeps what was found in the data's files; nil: the run directory does
 	UI         UI
 }
 
@@ -53,5 +55,5 @@ func New(o Options) *Run {
 		o.Server.Transport = transport.Of(o.Server.URL)
 	}
 	return &Run{job: o.Job, jobPath: o.JobPath, again: o.Again, baseDir: o.BaseDir, dir: o.Dir, resume: o.Resume, acceptData: o.AcceptData, check: o.Check,
-		local: o.Local, threads: o.Threads, server: o.Server, worker: o.Worker, version: o.Version, ui: o.UI, stop: make(chan string, 2)}
+		local: o.Local, threads: o.Threads, server: o.Server, worker: o.Worker, version: o.Version, scans: o.Scans, ui: o.UI, stop: make(chan string, 2)}
 }

@@ -49,6 +49,7 @@ type Run struct {
 	server     Server
 	worker     func(Place) *exec.Cmd
 	version    string
+	scans      *data.ScanDir
 	ui         UI
 	stop       chan string
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -25,7 +26,7 @@ type source struct {
 
 // openData uses the data on this machine where it is the coordinator's, and
 // the coordinator's delivery otherwise, as data.delivery allows.
-func (w *Worker) openData(welcome *cluster.Welcome) (*source, error) {
+func (w *Worker) openData(ctx context.Context, welcome *cluster.Welcome) (*source, error) {
 	d := &source{job: w.job}
 	if err := json.Unmarshal(welcome.Data, &d.meta); err != nil {
 		return nil, fmt.Errorf("the coordinator's data description: %w", err)
@@ -35,7 +36,7 @@ func (w *Worker) openData(welcome *cluster.Welcome) (*source, error) {
 		base = welcome.BaseDir
 	}
 	if w.job.Data.Delivery != "bus" {
-		set, err := train.OpenData(w.job, base, &d.meta)
+		set, err := train.OpenDataContext(ctx, w.job, base, &d.meta, data.Watch{Scans: w.Scans, Theirs: w.coordinatorsScan, Progress: w.scanning()})
 		switch {
 		case err == nil:
 			d.set = set
@@ -55,6 +56,40 @@ func (w *Worker) openData(welcome *cluster.Welcome) (*source, error) {
 		return w.Blobs.Get(ctx, CoordinatorPeer, name, limit)
 	}}
 	return d, nil
+}
+
+// ScanPrefix begins the names under which the coordinator has its data's Scans, by
+// their names, for workers that see the same files.
+const ScanPrefix = "scan/"
+
+// coordinatorsScan is a data.Watch's Theirs: the coordinator has none of data that
+// is read in a moment, or of other data than here.
+func (w *Worker) coordinatorsScan(ctx context.Context, name string) (*data.Scan, error) {
+	b, err := w.Blobs.Get(ctx, CoordinatorPeer, ScanPrefix+name, data.MaxScan)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err == nil {
+		var s *data.Scan
+		if s, err = data.DecodeScan(b); err == nil {
+			w.Log.Debug("the coordinator has scanned the data: it is not read again where it is the same here", zap.Int("bytes", len(b)))
+			return s, nil
+		}
+	}
+	w.Log.Debug("the data is scanned here", zap.Error(err))
+	return nil, nil
+}
+
+// scanning is a data.Watch's Progress: a line in the log now and then, while the
+// data takes long.
+func (w *Worker) scanning() func(data.Progress) {
+	said := time.Now()
+	return func(p data.Progress) {
+		if now := time.Now(); now.Sub(said) >= 10*time.Second {
+			said = now
+			w.Log.Info("scanning the data", zap.String("path", p.Path), zap.Int64("done", p.Done), zap.Int64("of", p.Total), zap.String("unit", p.Unit))
+		}
+	}
 }
 
 func (d *source) Close() {

@@ -46,6 +46,7 @@ type Worker struct {
 	Bus          cluster.Bus
 	Net          allreduce.Network
 	Blobs        bulk.Blobs
+	Scans        *data.ScanDir // keeps what was found in the data's files; nil: nothing is kept
 	Log          *zap.Logger
 
 	agent   *cluster.Agent
@@ -286,7 +287,7 @@ func (w *Worker) settled(ctx context.Context) {
 
 // prepare builds the model and opens the data.
 func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err error) {
-	if w.source, err = w.openData(welcome); err != nil {
+	if w.source, err = w.openData(ctx, welcome); err != nil {
 		return err
 	}
 	need, err := train.NeedOf(w.job, w.source.meta)
