@@ -1,8 +1,10 @@
-package train
+package worker
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,8 +18,8 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/bulk"
-	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // gate is a worker's end of bulk transfer that can be shut.
@@ -35,6 +37,42 @@ func (g *gate) OfferFunc(prefix string, f func(context.Context, string) ([]byte,
 	})
 }
 
+// wholeRun is a rank for each number of steps up to one that holds everything.
+func wholeRun(t *testing.T, steps int) []*rank {
+	s := newSquad(t, "cluster.optimizer=sharded")
+	var l []*rank
+	for n := range steps + 1 {
+		r := s.rank(fmt.Sprint("whole ", n))
+		s.form([]int{0, 8}, r)
+		for range n {
+			s.step([]int{0, 8}, r)
+		}
+		l = append(l, r)
+	}
+	return l
+}
+
+// sameState compares ranks of a sharded world with one that holds everything.
+func sameState(t *testing.T, whole *rank, ranks ...*rank) {
+	t.Helper()
+	for i, r := range ranks {
+		if got, want := r.Digest(), whole.Digest(); got != want {
+			t.Errorf("%s has state %s, want %s", r.name, got, want)
+		}
+		for _, h := range r.Holding().Have {
+			at := allreduce.Range{Lo: h.Lo, Hi: h.Hi}
+			got, err := r.Moments(at, r.CommittedStep())
+			want, werr := whole.Moments(at, r.CommittedStep())
+			if err != nil || werr != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s has other moments in %v: %v, %v", r.name, at, err, werr)
+			}
+		}
+		if l := r.Missing(r.Shards(i, len(ranks))); len(l) > 0 {
+			t.Errorf("%s lacks %v", r.name, l)
+		}
+	}
+}
+
 // crew are workers of a sharded squad that hand each other moments.
 type crew struct {
 	*squad
@@ -44,7 +82,7 @@ type crew struct {
 }
 
 func newCrew(t *testing.T, n int) *crew {
-	c := &crew{squad: newSquad(t, sharded), hub: bulk.NewMemory()}
+	c := &crew{squad: newSquad(t, "cluster.optimizer=sharded"), hub: bulk.NewMemory()}
 	for i := range n {
 		c.join(fmt.Sprint("w", i))
 	}
@@ -70,7 +108,7 @@ func (c *crew) assemble(bounds []int) error {
 	var failed error
 	for i, w := range c.workers {
 		w.moments.form(ids)
-		if err := w.stock(c.t.Context(), w.trainer.shards.held(i, len(ids))); err != nil {
+		if err := w.stock(c.t.Context(), w.trainer.Shards(i, len(ids))); err != nil {
 			failed = errors.Join(failed, err)
 		}
 	}
@@ -78,7 +116,7 @@ func (c *crew) assemble(bounds []int) error {
 		return failed
 	}
 	for i, w := range c.workers {
-		w.trainer.seat(i, len(ids))
+		w.trainer.Seat(i, len(ids))
 	}
 	c.form(bounds, c.ranks...)
 	return nil
@@ -115,7 +153,7 @@ func TestMomentsMove(t *testing.T) {
 	c.run([]int{0, 2, 4, 6, 8})
 	sameState(t, want[3], c.ranks...)
 	late := c.join("late")
-	if err := late.trainer.restoreWeights(3, modelOf(t, c.ranks[0].Trainer), "", nil); err != nil {
+	if err := late.trainer.RestoreWeights(3, modelOf(t, c.ranks[0].Trainer), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	c.run(bounds)
@@ -127,24 +165,34 @@ func TestMomentsMove(t *testing.T) {
 	if got, want := c.ranks[1].Digest(), c.ranks[0].Digest(); got != want {
 		t.Errorf("two that are left are at %s and %s", got, want)
 	}
-	if got, want := checksum(c.ranks[0].m), checksum(want[5].m); got != want {
-		t.Errorf("their moments are not the replicated optimizer's")
-	}
+	sameState(t, want[5], c.ranks...)
 }
 
-func modelOf(t *testing.T, tr *Trainer) *safetensors.File {
+// stateFile is a file of a state.
+func stateFile(t *testing.T, l train.Living) []byte {
 	t.Helper()
-	f, err := tr.files()
+	b := make([]byte, l.Size())
+	if n, err := l.ReadAt(b, 0); n < len(b) {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func opened(t *testing.T, b []byte) *safetensors.File {
+	t.Helper()
+	f, err := safetensors.Read(bytes.NewReader(b), int64(len(b)), "state")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	f.model.WriteTo(&b)
-	file, err := safetensors.Read(bytes.NewReader(b.Bytes()), int64(b.Len()), "model")
+	return f
+}
+
+func modelOf(t *testing.T, r *train.Trainer) *safetensors.File {
+	model, _, err := r.Living()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return file
+	return opened(t, stateFile(t, model))
 }
 
 // A rank and its buddy are lost together: what they held is with nobody, and the
@@ -173,11 +221,11 @@ func TestMomentsOfASilentWorker(t *testing.T) {
 	w.moments.form([]string{"w0", "w1", "w3", "w4"})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := w.stock(ctx, w.trainer.shards.held(1, 4)); !errors.Is(err, context.DeadlineExceeded) {
+	if err := w.stock(ctx, w.trainer.Shards(1, 4)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	silent.shut.Store(false)
-	if err := w.stock(t.Context(), w.trainer.shards.held(1, 4)); err != nil {
+	if err := w.stock(t.Context(), w.trainer.Shards(1, 4)); err != nil {
 		t.Error(err)
 	}
 }
@@ -187,34 +235,39 @@ func TestMomentsOfASilentWorker(t *testing.T) {
 func TestMomentsOfACheckpoint(t *testing.T) {
 	want := wholeRun(t, 3)
 	old := want[2]
-	f, err := old.files()
+	_, optimizer, err := old.Living()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var own, foreign bytes.Buffer
-	f.optimizer.WriteTo(&own)
+	own := stateFile(t, optimizer)
+	var foreign bytes.Buffer
 	var tensors []safetensors.Tensor
-	for _, p := range old.params.List() {
-		for prefix, slab := range map[string][]float32{checkpoint.FirstMoment: old.m, checkpoint.SecondMoment: old.v} {
-			tensors = append(tensors, safetensors.Tensor{Name: prefix + p.Name, Shape: p.Shape, Data: slab[p.Offset : p.Offset+p.Size()]})
+	f := opened(t, own)
+	for _, name := range f.Names() {
+		i, _ := f.Tensor(name)
+		x := make([]float32, i.Elements())
+		if err := f.Float32Into(name, x); err != nil {
+			t.Fatal(err)
 		}
+		tensors = append(tensors, safetensors.Tensor{Name: name, Shape: i.Shape, Data: x})
 	}
 	if err := safetensors.Write(&foreign, tensors, map[string]string{"format": "pt"}); err != nil {
 		t.Fatal(err)
 	}
-	for name, file := range map[string][]byte{"own": own.Bytes(), "foreign": foreign.Bytes()} {
+	for name, file := range map[string][]byte{"own": own, "foreign": foreign.Bytes()} {
 		t.Run(name, func(t *testing.T) {
 			c := newCrew(t, 4)
-			blob := cluster.Blob{Name: StateBlobName(OptimizerFile, 2), Size: int64(len(file)), SHA256: sha256Of(file)}
+			sum := sha256.Sum256(file)
+			blob := cluster.Blob{Name: StateBlobName(train.OptimizerFile, 2), Size: int64(len(file)), SHA256: hex.EncodeToString(sum[:])}
 			if err := c.hub.Join(CoordinatorPeer).Offer(blob.Name, blob.Size, blob.SHA256, bytes.NewReader(file)); err != nil {
 				t.Fatal(err)
 			}
 			for i, w := range c.workers {
-				var from *origin
+				var from *train.Origin
 				if i != 3 { // the last one comes later, from the others
-					from = &origin{2, &blob}
+					from = &train.Origin{Step: 2, File: &blob}
 				}
-				if err := w.trainer.restoreWeights(2, modelOf(t, old), "", from); err != nil {
+				if err := w.trainer.RestoreWeights(2, modelOf(t, old.Trainer), "", from); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -222,7 +275,7 @@ func TestMomentsOfACheckpoint(t *testing.T) {
 			if err := c.assemble(bounds); err != nil {
 				t.Fatal(err)
 			}
-			if held := c.workers[1].trainer.missing([]allreduce.Range{{Hi: old.params.Count()}}); len(held) == 0 {
+			if held := c.workers[1].trainer.Missing([]allreduce.Range{old.AllMoments()}); len(held) == 0 {
 				t.Error("a worker has taken all moments")
 			}
 			c.step(bounds, c.ranks...)
@@ -242,7 +295,7 @@ func TestMomentsAreChecked(t *testing.T) {
 			t.Errorf("%s gave %d bytes", name, len(b))
 		}
 	}
-	if err := c.workers[0].trainer.takeMoments(allreduce.Range{Hi: 16}, make([]byte, 9)); err == nil {
+	if err := c.workers[0].trainer.TakeMoments(allreduce.Range{Hi: 16}, make([]byte, 9)); err == nil {
 		t.Error("nine bytes are sixteen moments")
 	}
 }
