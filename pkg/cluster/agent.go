@@ -114,7 +114,8 @@ func (a *Agent) Close() {
 	close(a.done)
 }
 
-// noCoordinator says that a job's name leads to nobody; name is where it was given.
+// noCoordinator is the error where no coordinator answers for a job; name is where
+// the job's name was given.
 func noCoordinator(job, name string, err error) error {
 	return fmt.Errorf("no coordinator of a job named %q answers on this server: is it running, and is %s right? (%w)", job, name, err)
 }

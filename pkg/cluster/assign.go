@@ -65,7 +65,7 @@ type place struct {
 //	new   a[0,4)  e[4,8)  d[8,16)
 func arrange(old []place, alive func(string) bool, fresh []string) []place {
 	var out []place
-	gap := false // out ends with micro-batches that nobody owns: they begin at out's last Hi
+	gap := false // out ends with micro-batches without an owner: they begin at out's last Hi
 	for _, p := range old {
 		switch {
 		case alive(p.Worker):

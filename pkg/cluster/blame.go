@@ -18,8 +18,8 @@ func newBlame(cfg Config) blame {
 // mostWaits is how many generations in a row may break waiting for one member.
 const mostWaits = 3
 
-// waited takes note that a generation broke waiting for a member. Where it was one
-// too many it returns their number, and begins to count anew; else 0.
+// waited counts a generation that broke waiting for a member. If it was one too many
+// it returns their number, and begins to count anew; else 0.
 func (b *blame) waited(id string) int {
 	b.waitedFor[id]++
 	n := b.waitedFor[id]
@@ -46,13 +46,13 @@ type ends struct {
 	number   map[string]int    // of a worker's processes that ended so, since the job got to furthest
 }
 
-// lost takes note that a worker which has taken part is not there any more.
+// lost records how a worker ended that had taken part.
 func (e *ends) lost(id, reason string) { e.how[id] = reason }
 
-// left takes note that it went of its own accord.
+// left records that it went of its own accord, which is no end to count.
 func (e *ends) left(id string) { delete(e.how, id) }
 
-// reached takes note of how far the job is. What is run again is not further.
+// reached records how far the job is. Steps that are run again are no progress.
 func (e *ends) reached(step uint64) {
 	if step > e.furthest {
 		e.furthest = step
@@ -60,9 +60,9 @@ func (e *ends) reached(step uint64) {
 	}
 }
 
-// began takes note of a worker's new process, which holds nothing: the one
-// before has ended, whoever took it for lost and why. It returns why the job
-// has to end for it; empty: it need not.
+// began counts a worker's new process, which holds nothing: the process before it
+// has ended, whatever it was lost for. It returns why the job has to end for that;
+// empty: it need not.
 func (e *ends) began(id string) string {
 	how := e.how[id]
 	if how == "" {

@@ -9,8 +9,8 @@ type Bus interface {
 	// of them. It keeps no reference to data.
 	Publish(subject string, data []byte) error
 	// Request sends data and waits for one reply, or the end of ctx.
-	// ErrNoResponder says that nobody subscribes to subject at present. It does not
-	// try again: its callers do.
+	// ErrNoResponder says that there is no subscriber of subject at present. It does
+	// not try again: its callers do.
 	Request(ctx context.Context, subject string, data []byte) ([]byte, error)
 	// Subscribe calls h, one message at a time and in order, for each message
 	// on subject, until unsubscribe is called. The reply func is nil where no reply

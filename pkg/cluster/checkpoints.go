@@ -93,8 +93,8 @@ func (m *machine) refused(e saved) {
 	}
 }
 
-// notStored tells of a checkpoint that was not stored: of one state that lasts
-// once, not at every checkpoint.
+// notStored warns that a checkpoint was not stored. A lasting state of the disk, a
+// full one say, is worth one warning and not one at every checkpoint.
 func (m *machine) notStored(e saved) {
 	why := e.Err.Error()
 	var lasting interface{ Lasting() string }
@@ -109,11 +109,11 @@ func (m *machine) notStored(e saved) {
 	m.warn("the checkpoint of step %d was not stored: %v", e.Step, e.Err)
 }
 
-// waitsForDisk says whether the last state waits for the disk, and nobody has
-// asked for the end of that yet.
+// waitsForDisk says whether the last state waits for the disk, and the end of that
+// wait has not been asked for yet.
 func (m *machine) waitsForDisk() bool { return m.phase == Saving && m.saves.last.goesOn() }
 
-// conclude ends the job once the last step is told of and on the disk, or cannot
+// conclude ends the job once the last step is recorded and on the disk, or cannot
 // come there any more.
 func (m *machine) conclude() {
 	if m.trust.torn != "" {

@@ -47,8 +47,8 @@ const (
 	// last comparison stays in the sums.
 	ResyncDivergence DivergencePolicy = "resync"
 	// RewindDivergence rolls back to the disk's state, the last that all agreed
-	// on: what follows has the bits of a run in which nobody diverged. If a
-	// diverged worker is lost before the next comparison, nobody notices.
+	// on: what follows has the bits of a run without divergence. If a diverged
+	// worker is lost before the next comparison, the divergence goes unnoticed.
 	RewindDivergence DivergencePolicy = "rewind"
 )
 

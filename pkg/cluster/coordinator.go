@@ -29,8 +29,8 @@ type Hooks struct {
 	// owner's to keep and not to change.
 	StepDone func([]*Report)
 
-	// Noted is the newest step that StepDone told of whose record is safe on a
-	// disk: workers keep their reports of later ones. Nil: each is safe at once.
+	// Noted is the newest step of StepDone whose record is safe on a disk: workers
+	// keep their reports of later ones. Nil: each is safe at once.
 	Noted func() uint64
 
 	// Members shows who takes part: at once where somebody came or went or the
@@ -38,11 +38,10 @@ type Hooks struct {
 	Members func(Phase, []Member)
 
 	// Save fetches a checkpoint's parts and puts them on the disk, one call at a
-	// time. An error means that the checkpoint is not there. It is told of and
-	// given up, but for the job's last one, which is tried again. A *PartError
-	// names workers whose parts were wrong; an error with a method Lasting()
-	// string, which names a lasting state of the disk, is told of once in that
-	// state. ctx ends with Run.
+	// time. After an error the checkpoint is given up with a warning; the job's last
+	// one is tried again. A *PartError names workers whose parts were wrong. An error
+	// with a method Lasting() string, which names a lasting state of the disk, is
+	// worth one warning in that state. ctx ends with Run.
 	Save func(ctx context.Context, step uint64, parts []*Offer) error
 
 	// Rewind puts the disk's newest good state on offer, and returns its step, 0
@@ -69,19 +68,19 @@ type Hooks struct {
 }
 
 // Coordinator drives a job's machine over a Bus. What it decides itself is how to
-// answer those outside the job. Its time is a clock: however long it is held up,
-// it takes nobody's silence for longer than it listened.
+// answer those outside the job. Its time is a clock: however long it is held up, it
+// takes no worker's silence for longer than it has listened.
 type Coordinator struct {
 	bus    Bus
 	job    string
 	hooks  Hooks
 	events chan Event
-	done   chan struct{} // closed when nobody takes events any more
+	done   chan struct{} // closed when events are not taken any more
 	me     Lead
 	waits  atomic.Bool // see WaitsForDisk
 
-	// Of receive alone: malformed messages since the last one that was told of,
-	// and until when the next ones are only counted.
+	// Of receive alone: malformed messages since the last one that was logged, and
+	// until when the next ones are only counted.
 	dropped  int
 	nextTold time.Time
 }
@@ -305,8 +304,8 @@ func (h *hands) rewind() {
 	})
 }
 
-// end waits for what runs. leave comes first: nobody takes events any more, so
-// nobody may wait to tell one.
+// end waits for what runs. leave comes first: events are not taken any more, so no
+// goroutine may wait to pass one.
 func (h *hands) end(leave func()) {
 	leave()
 	h.cancel()
@@ -364,8 +363,8 @@ func tickPeriod(deadline time.Duration) time.Duration {
 	return max(min(deadline/10, 100*time.Millisecond), time.Millisecond)
 }
 
-// lead makes sure that no other coordinator has the job. Where nobody listens
-// it knows at once; one that listens and does not answer has lost the job.
+// lead makes sure that no other coordinator has the job. Without a
+// listener it knows at once; a listener that does not answer has lost the job.
 func (c *Coordinator) lead(ctx context.Context, patience time.Duration) error {
 	try, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

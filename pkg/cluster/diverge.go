@@ -7,9 +7,9 @@ import (
 
 // judge looks at what members say of one step, which must be the same. Where it
 // is not, the generation ends, and the minority gets the state of the majority.
-// Where there is no majority, or by policy, nobody's state counts. It goes by
-// what they said of this one step: when they come to rest each may stand at
-// another, alone with what it holds.
+// Without a majority, or by policy, no member's state counts. judge goes by what
+// they said of this one step: when they come to rest each may stand at another,
+// with nobody to compare with.
 func (m *machine) judge(step uint64, said votes) {
 	if len(said) < 2 {
 		return
@@ -23,8 +23,8 @@ func (m *machine) judge(step uint64, said votes) {
 	m.suspect(step, said)
 }
 
-// suspect takes note of those who differ from the majority: what they hold does
-// not count until they have committed a step with the others again.
+// suspect marks the members that differ from the majority: their state does not
+// count until they have committed a step with the others again.
 func (m *machine) suspect(step uint64, said votes) {
 	most, _ := said.majority()
 	for _, vote := range said.sorted() {
@@ -71,9 +71,8 @@ type PartError struct {
 
 func (e *PartError) Error() string { return e.Reason }
 
-// accuse takes note of workers that did not hand out what they hold: they have
-// diverged. Their part of the next checkpoint comes from others, whose state
-// they get first.
+// accuse marks workers that did not hand out what they hold: they have diverged.
+// Their part of the next checkpoint comes from others, whose state they get first.
 func (m *machine) accuse(e *PartError) {
 	m.saves.owed = true
 	known := slices.DeleteFunc(slices.Clone(e.Workers), func(id string) bool { return m.roster.members[id] == nil })
@@ -88,15 +87,15 @@ func (m *machine) accuse(e *PartError) {
 	}
 }
 
-// disown takes note that what a member holds does not count.
+// disown has a member's state not count, and gives it another one if it can.
 func (m *machine) disown(w *Member) {
 	w.Status, w.State = AtRest, false
 	m.trust.suspects[w.Worker] = true
 	m.equip(w)
 }
 
-// raiseFence takes note of a rollback under a coordinator before this one, of
-// which a worker tells: members of older generations hold what does not count.
+// raiseFence follows a rollback under an earlier coordinator, which a worker has
+// told: the state of members of older generations does not count.
 func (m *machine) raiseFence(fence uint64) {
 	if fence <= m.trust.fence {
 		return

@@ -37,7 +37,7 @@ type Driver struct {
 	inbox  <-chan NodeEvent
 	work   Work
 	events chan NodeEvent // from the Work
-	left   chan struct{}  // closed when nobody takes events any more
+	left   chan struct{}  // closed when events are not taken any more
 	lane   lane
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/vlaring/vlaring/internal/limits"
 )
 
-// ErrNoResponder is in the error of Bus.Request where nobody subscribes to the subject.
+// ErrNoResponder is in the error of Bus.Request where the subject has no subscriber.
 var ErrNoResponder = errors.New("nobody listens")
 
 // errTooManyOffers is why a checkpoint is given up whose fetch would have to wait

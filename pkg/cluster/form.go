@@ -67,7 +67,7 @@ func (m *machine) agree(live []*Member) bool {
 			best, found = w.Step, true
 		}
 	}
-	// The disk may have a newer one than any member: of one that was lost.
+	// The disk may have a newer state than any member: that of a lost one.
 	if !found || m.saves.hasStored && best < m.saves.stored {
 		m.rollBack()
 		return false
@@ -284,8 +284,8 @@ func (m *machine) assignment(w *Member) *Assign {
 	return a
 }
 
-// someOf are as many of a list as one that takes the state needs to choose from,
-// other ones for other ranks.
+// someOf are as many sources of a list as a member that takes the state needs to
+// choose from. Other ranks get others, so that the load is spread.
 func someOf(l []string, rank int) []string {
 	if len(l) <= limits.Sources {
 		return l

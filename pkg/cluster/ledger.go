@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// ledger is what members have reported of the job's steps, and what was told of
-// them: the coordinator's notes, of which metrics are made. It knows nothing of
-// who the members are.
+// ledger is what members have reported of the job's steps, and which of them were
+// announced by StepDone: metrics are made of it. It does not know who the members
+// are.
 //
 //	1 ────────── reported ────────── committed ──>
 //	 compared, told  │  reports on their way
 //
 // Without faults told is reported. After a rollback steps are run again: then
-// reported goes back with committed, so that their reports are compared again,
-// and told stays, so that nobody hears of a step twice. After a takeover reported
+// reported goes back with committed, so that their reports are compared again, and
+// told stays, so that no step is announced twice. After a takeover reported
 // may be ahead of committed, until the workers say how far they are.
 type ledger struct {
-	committed uint64 // the newest step that any worker told of
+	committed uint64 // the newest step that any worker has committed
 	reported  uint64 // the newest step whose reports are here, and were compared
-	told      uint64 // the newest step that StepDone told of
+	told      uint64 // the newest step that was announced
 	steps     map[uint64]*stepReports
 }
 
@@ -61,10 +61,10 @@ func (r *stepReports) byRank() []*Report {
 	return out
 }
 
-// commit takes note that a worker has committed a step.
+// commit records that a worker has committed a step.
 func (l *ledger) commit(step uint64) { l.committed = max(l.committed, step) }
 
-// enter takes note of a report, and says whether it was news.
+// enter records a report, and says whether it was news.
 func (l *ledger) enter(e *Report, now time.Time, members int) bool {
 	l.commit(e.Step)
 	if e.Step <= l.reported {
@@ -101,8 +101,8 @@ func (l *ledger) roomFor(step uint64) bool {
 }
 
 // next closes the step after reported, if there is enough of it. It returns the
-// step's reports, nil where it stays open; news says whether nobody was told of
-// the step before.
+// step's reports, nil where it stays open; news says whether the
+// step is to be announced.
 func (l *ledger) next(enough func(*stepReports) bool) (r *stepReports, news bool) {
 	r = l.steps[l.reported+1]
 	if r == nil || !enough(r) {
@@ -115,9 +115,9 @@ func (l *ledger) next(enough func(*stepReports) bool) (r *stepReports, news bool
 	return r, news
 }
 
-// gap is the run of steps before the nearest report, where that came before
-// since: nobody can report them any more, because another coordinator took note
-// of them. ok is false where there is none.
+// gap is the run of steps before the nearest report, if that came before since: no
+// worker can report them any more, because another coordinator has their reports.
+// ok is false where there is none.
 func (l *ledger) gap(since time.Time) (first, last uint64, ok bool) {
 	if len(l.steps) == 0 || l.steps[l.reported+1] != nil {
 		return 0, 0, false
@@ -129,11 +129,11 @@ func (l *ledger) gap(since time.Time) (first, last uint64, ok bool) {
 	return l.reported + 1, nearest - 1, true
 }
 
-// skip passes over the steps up to one: nobody has their reports.
+// skip passes over the steps up to one: no worker has their reports.
 func (l *ledger) skip(step uint64) { l.reported = step }
 
-// runAgain begins after committed: what is run again is compared again. Of steps
-// that were told of the reports need not come again, unless they are run again.
+// runAgain begins after committed: steps that are run again are compared again.
+// The reports of steps that were announced and stay need not come again.
 func (l *ledger) runAgain() { l.reported = min(max(l.reported, l.told), l.committed) }
 
 // rollBack begins after a step of the disk's: what came after it does not count.

@@ -6,7 +6,7 @@ import (
 )
 
 // lose handles a member that is not there any more. Where it had a place, the
-// generation breaks: nobody can go on without its part of the sum.
+// generation breaks: no other member can go on without its part of the sum.
 func (m *machine) lose(w *Member, reason string) {
 	m.roster.strikeOff(w.Worker)
 	if w.Rank >= 0 {
@@ -125,7 +125,7 @@ func (m *machine) blamePeer(id, why string) {
 // job is to stop. Kubernetes kills half a minute after it has asked to stop.
 const stopPatience = 15 * time.Second
 
-// stalled tells whom a worker waits for. A job that is to stop does not wait
+// stalled logs which peer a worker waits for. A job that is to stop does not wait
 // for a step for ever: what is committed is stored.
 func (m *machine) stalled(e *Stall) {
 	if m.stalls.add(m.at, e) {

@@ -15,7 +15,7 @@ import (
 // What it knows is kept in parts that know nothing of each other:
 //
 //	roster  who takes part, and at which place
-//	ledger  what was reported of the steps, and what was told of them
+//	ledger  what was reported of the steps, and what was announced
 //	saves   checkpoints in the making, and the newest on the disk
 //	trust   whose state counts
 //	blame   whose fault it is that the job gets no further
@@ -45,7 +45,7 @@ type machine struct {
 
 	started time.Time // of this machine; later by each pause of its driver
 	began   time.Time // of the phase
-	pardon  time.Time // until then nobody is taken for silent: the driver was held up
+	pardon  time.Time // until then silence does not count: the driver was held up
 
 	// Of the event that is being handled.
 	out     []action
@@ -63,16 +63,18 @@ type rollback struct {
 	underway bool     // rewind is out, and restored has yet to come
 	total    bool     // no member's state counts, because they differ
 	again    bool     // the job is Gathering anew, after a rollback
-	wary     bool     // after a total one: all members are waited for, for of all of them a majority can tell who is wrong
+	// wary: after a total one. The job waits for all members, since a majority of
+	// them can tell which one is wrong.
+	wary bool
 }
 
 // orders are what somebody has asked for, and what the ring has yet to carry out.
 type orders struct {
 	flags   allreduce.Flags // to be seen in the ring before anything else happens
 	flagged time.Time       // when they were last sent
-	stop    string          // why the job is to stop; empty: nobody asked
+	stop    string          // why the job is to stop; empty: it is not
 	asked   time.Time       // when that was
-	members int             // how many the job is to have; 0: nobody asked
+	members int             // how many the job is to have; 0: as configured
 }
 
 // waits are what the machine waits for, and whether it has said so.
@@ -80,7 +82,7 @@ type waits struct {
 	quiet     time.Time // of a takeover: when to stop waiting for workers that are not known yet
 	saidQuiet bool      // that it waits for those
 	saidLoad  bool      // that it waits for members that load
-	saidLate  bool      // in this phase, for whom all members wait
+	saidLate  bool      // which member all others wait for, in this phase
 	roads     string    // what was last said of the roads
 }
 
@@ -252,7 +254,7 @@ func (m *machine) proceed() {
 	m.blame.ends.reached(m.ledger.committed)
 	m.expel()
 	if m.phase < Saving && m.phase != Running && m.phase == m.before && m.routine {
-		return // such an event makes nobody ready or at rest, and to look at all after each one costs their number squared
+		return // such an event makes no member ready or at rest, and a look at all after each one costs their number squared
 	}
 	switch m.phase {
 	case Gathering:
@@ -304,7 +306,7 @@ func (m *machine) wantsReform() bool {
 	return m.reshare()
 }
 
-// heldUp takes note of a pause of the driver, in which deadlines stood still.
+// heldUp follows a pause of the driver, in which deadlines stood still.
 func (m *machine) heldUp(d time.Duration) {
 	m.started = m.started.Add(-d) // for others it is as old as it is
 	m.pardon = m.at.Add(pardonFor(d))
@@ -313,7 +315,7 @@ func (m *machine) heldUp(d time.Duration) {
 	}
 }
 
-// pardonFor is how long after a pause nobody is taken for lost: connections may
+// pardonFor is how long after a pause no member is taken for lost: connections may
 // have to be made anew, and what was sent meanwhile comes late.
 func pardonFor(held time.Duration) time.Duration { return min(held, 10*time.Second) }
 

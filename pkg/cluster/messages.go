@@ -142,7 +142,7 @@ type Assign struct {
 	First   []int           `json:"first"`
 	Step    uint64          `json:"step"`              // committed steps; the next one is run first
 	Digest  string          `json:"digest"`            // of the state after Step
-	Sources []string        `json:"sources,omitempty"` // members that have it, at most limits.Sources, for one that does not
+	Sources []string        `json:"sources,omitempty"` // at most limits.Sources members that have it, for a worker that does not
 	Fence   uint64          `json:"fence,omitempty"`   // what members of generations before this one hold does not count
 	Hosts   allreduce.Hosts `json:"hosts,omitempty"`   // runs of ranks that share memory
 	Memory  []string        `json:"memory,omitempty"`  // its addresses, by rank; empty for a rank that shares none
@@ -284,8 +284,8 @@ type Fault struct {
 	Error      string `json:"error"`
 	Peer       string `json:"peer,omitempty"`     // the member it blames, if any
 	Unshared   bool   `json:"unshared,omitempty"` // it cannot reach the memory of Peer, which it was to share
-	Lost       bool   `json:"lost,omitempty"`     // a part of the state that it needs is with nobody: all go back to the disk's
-	Unlike     bool   `json:"unlike,omitempty"`   // another has computed the same otherwise
+	Lost       bool   `json:"lost,omitempty"`     // a part of the state that it needs is with no worker: all roll back to the disk's
+	Unlike     bool   `json:"unlike,omitempty"`   // another worker has computed the same otherwise
 	Fatal      bool   `json:"fatal,omitempty"`    // every worker would fail alike: the job is at fault, not this machine
 }
 

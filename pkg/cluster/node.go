@@ -309,9 +309,8 @@ func (n *Node) told(step uint64) {
 	}
 }
 
-// tellReports sends the oldest of what the coordinator may not have again. What
-// came with a peer's state was that peer's to tell; now everyone who has it does,
-// in its own name.
+// tellReports sends the oldest of what the coordinator may not have again. Reports
+// that came with a peer's state go out in this worker's name, as in the peer's.
 func (n *Node) tellReports() {
 	n.reported = n.at
 	for _, r := range n.reports[:min(len(n.reports), toldAtOnce)] {
@@ -338,8 +337,8 @@ func (n *Node) broke(e LoopBroke) {
 }
 
 // newer says whether a generation of a coordinator is to be followed, and does
-// so. Two coordinators cannot both lead it: the first to name a generation has
-// it, and one that is behind has no say.
+// so. Two coordinators cannot both lead a generation: the first to name it has it.
+// A coordinator whose generation is older is not followed.
 func (n *Node) newer(generation uint64, coordinator string) bool {
 	rival := generation == n.generation && n.coordinator != "" && coordinator != n.coordinator
 	if generation < n.generation || rival || !reachable(n.generation, generation) {

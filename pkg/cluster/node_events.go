@@ -54,8 +54,8 @@ type (
 		Peer     string // the member it blames, if any
 		Fatal    bool   // every worker would fail alike
 		Unshared bool   // Peer's memory cannot be reached
-		Lost     bool   // a part of the state that it needs is with nobody
-		Unlike   bool   // another has computed the same otherwise
+		Lost     bool   // a part of the state that it needs is with no worker
+		Unlike   bool   // another worker has computed the same otherwise
 		Digest   string // of the state that is still here; empty: there is none any more
 	}
 

@@ -16,7 +16,7 @@ type pace struct {
 
 // A member is slow in a step from slowFrom times the others' median on, and as
 // quick as they are below slowUntil times; what lies between is neither, so that
-// nobody goes to and fro. A difference below slowLeast is the noise of a busy
+// no member goes to and fro. A difference below slowLeast is the noise of a busy
 // machine. Something is done after slowSteps slow ones in a row, and undone after
 // recoverSteps quick ones.
 const (
@@ -28,7 +28,7 @@ const (
 	minPace      = 1e-9 // seconds: clocks are coarse, and speeds are quotients
 )
 
-// add takes note of a step in which a micro-batch took so many seconds.
+// add records a step in which a micro-batch took so many seconds.
 func (p *pace) add(seconds float64) {
 	p.times[p.n%slowSteps] = max(seconds, minPace)
 	p.n++
@@ -131,8 +131,8 @@ func (m *machine) watchPace(reports []*Report) {
 	}
 }
 
-// medianBut is the median of all, which are sorted, without one that is x, where
-// x is one of them (in). ok is false where none are left.
+// medianBut is the median of all, which are sorted, without x itself if x is one of
+// them (in). ok is false where none are left.
 func medianBut(all []float64, x float64, in bool) (median float64, ok bool) {
 	if !in {
 		if len(all) == 0 {

@@ -10,21 +10,21 @@ import (
 )
 
 // prober finds dead processes sooner than the deadline does. A process that dies
-// takes its connection with it, and the server knows at once that nobody listens
-// at the worker's subject any more: a request to it fails with ErrNoResponder. A
+// takes its connection with it, and the server knows at once that the worker's
+// subject has no listener any more: a request to it fails with ErrNoResponder. A
 // process that is frozen keeps its connection and is left to the deadline. So is
 // one that the network has cut off, until the server closes the connection.
 type prober struct {
 	c *Coordinator
-	// absence is for how long nobody has to listen: a connection that was lost for
-	// less is made anew by itself.
+	// absence is for how long a place must have no listener: a connection that was
+	// lost for less is made anew by itself.
 	absence time.Duration
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 
 	mu     sync.Mutex
 	seen   map[string]*probed // by worker: those that watch was given
-	clock  *clock             // in a pause of this process nobody is absent
+	clock  *clock             // its own pauses count as no absence
 	pardon time.Time          // nor until then
 }
 
@@ -32,7 +32,7 @@ type prober struct {
 type probed struct {
 	heard time.Time // when it last said something
 	asked bool      // a probe is on its way
-	gone  time.Time // since when nobody listens; zero: somebody did, when last asked
+	gone  time.Time // since when there is no listener; zero: there was one when last asked
 	told  bool      // that it is gone
 }
 
@@ -86,7 +86,7 @@ func (p *prober) watch(ids []string) {
 	p.seen = now
 }
 
-// heard takes note of a message from a member.
+// heard records a message from a member.
 func (p *prober) heard(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,7 +95,7 @@ func (p *prober) heard(id string) {
 	}
 }
 
-// now is the time. After a pause of this process nobody is absent for a while.
+// now is the time. After a pause of this process absences do not count for a while.
 func (p *prober) now() time.Time {
 	now := p.clock.At(time.Now())
 	if held := p.clock.Held(); held > 0 {
@@ -135,7 +135,7 @@ func (p *prober) toAsk() (ids []string) {
 	return ids
 }
 
-// answered takes note of what came of a probe, and tells the coordinator of a
+// answered records what came of a probe, and tells the coordinator of a
 // worker that has been absent for long enough.
 func (p *prober) answered(id string, w *probed, absent bool) {
 	p.mu.Lock()

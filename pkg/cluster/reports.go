@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// report takes note of a commit. Each member knows the whole step, so one
+// report records a commit. Each member knows the whole step, so one
 // report would do; the others add their times, and must agree.
 func (m *machine) report(e *Report) {
 	if e.Generation < m.trust.fence { // the job has rolled back since
@@ -28,8 +28,8 @@ func (m *machine) report(e *Report) {
 	}
 }
 
-// closeSteps tells of committed steps in order, for as long as there is enough of
-// each, and looks at what their reports say.
+// closeSteps announces committed steps in order, for as long as there is enough of
+// each, and compares what their reports say.
 func (m *machine) closeSteps(enough func(*stepReports) bool) {
 	for {
 		r, news := m.ledger.next(enough)

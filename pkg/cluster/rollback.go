@@ -16,7 +16,7 @@ func (m *machine) rollBack() {
 }
 
 // mistrust rolls back to the disk's state: no member's state counts, because they
-// differ, and nobody can tell which one is right, or the policy wants it so.
+// differ, and it cannot be told which one is right, or the policy wants it so.
 func (m *machine) mistrust(why string) {
 	if !m.trust.mayRollBack(m.cfg.MaxDivergences > 0) {
 		why = fmt.Sprintf("%s, after going back to the same checkpoint %d times", why, m.trust.rollbacks)

@@ -144,7 +144,7 @@ func (r *roster) closeRing() {
 	r.changes++
 }
 
-// openRing leaves nobody in the ring, and nobody a place.
+// openRing empties the ring, and takes all places away.
 func (r *roster) openRing() {
 	clear(r.ring)
 	r.places = nil
@@ -216,8 +216,8 @@ func (r *roster) seated() (n int) {
 // named is a worker with its rank, for people.
 func (r *roster) named(id string) string { return "worker " + id + r.rankText(id) }
 
-// rankText is " (rank 3)" for one that has a place in the current generation,
-// living or not, and nothing for others.
+// rankText is " (rank 3)" for a worker that has a place in the current generation,
+// living or not, and empty for others.
 func (r *roster) rankText(id string) string {
 	if !r.ring[id] {
 		return ""

@@ -18,9 +18,9 @@ import (
 //	                  │ or parts of two states          was lost  ▼     │ ▼
 //	                  └──────────> given up <──error── doubtful ──saved─┘ given up
 //
-// One that was given up is not made again of the same step, but for the last
-// step of the job. Where it was given up because of a loss another one is owed: it
-// is taken as soon as the ring runs again. A rollback abandons those that are being
+// A checkpoint that was given up is not made again of the same step, but for the
+// last step of the job. If a loss was the reason, another one is owed: it is taken as
+// soon as the ring runs again. A rollback abandons those that are being
 // fetched: if they reach the disk after all, so much the better, and that they
 // fail means nothing.
 type saves struct {
@@ -35,7 +35,7 @@ type saves struct {
 	owed   bool   // a checkpoint is to be taken when the ring runs
 
 	last    diskWait // of the job's last state
-	trouble string   // the lasting state of the disk that has been told of; empty: all is well
+	trouble string   // the lasting state of the disk that was warned of; empty: all is well
 	why     string   // why the newest one was not stored, in full
 }
 
@@ -65,7 +65,7 @@ func newSaves(stored uint64, hasStored bool) saves {
 // offer at a time, so that more are the sign of a fault.
 const maxOpen = 64
 
-// offer takes note of a part of a checkpoint. It returns what the worker is to
+// offer records a part of a checkpoint. It returns what the worker is to
 // be told where the part is of no use, nil where it fits or is known already.
 // ending: the job is Saving, and parts of a step that was given up are asked for
 // again.
@@ -152,9 +152,9 @@ func (s *saves) fetches() bool {
 	return false
 }
 
-// breakUp takes note that somebody who had parts is gone: those of generations
-// before void. It returns the checkpoints that can never become whole; of those
-// that are being fetched that is not known yet.
+// breakUp follows a loss: parts of generations before void may be gone with the lost
+// worker. It returns the checkpoints that can never become whole. Of those that are
+// being fetched that is not known yet.
 func (s *saves) breakUp(void uint64) (lost []*checkpoint) {
 	s.void = void
 	for _, c := range s.sorted() {
@@ -175,7 +175,7 @@ func (s *saves) giveUp(step uint64) {
 	s.gaveUp = max(s.gaveUp, step)
 }
 
-// fetched takes note of the end of a fetch. abandoned: a rollback came in between,
+// fetched records the end of a fetch. abandoned: a rollback came in between,
 // and an error means nothing for those that are being made now.
 func (s *saves) fetched(e saved) (abandoned bool) {
 	if s.abandoned[e.Step] {
@@ -221,7 +221,7 @@ func (s *saves) has(step uint64) bool { return s.hasStored && s.stored >= step }
 type diskWait struct {
 	tries int       // that failed
 	since time.Time // the first of them; zero: none has
-	ended bool      // somebody has asked for the end of the wait
+	ended bool      // a stop request has ended the wait
 }
 
 const (
@@ -232,7 +232,7 @@ const (
 	tryEvery = 5 * time.Second
 )
 
-// failed takes note of a try that failed, and says whether it was the first.
+// failed counts a try that failed, and says whether it was the first.
 func (d *diskWait) failed(now time.Time) bool {
 	d.tries++
 	if !d.since.IsZero() {
@@ -242,7 +242,7 @@ func (d *diskWait) failed(now time.Time) bool {
 	return true
 }
 
-// goesOn says whether the state waits, and nobody has asked for the end of that.
+// goesOn says whether the state waits, and the end of that was not asked for.
 func (d *diskWait) goesOn() bool { return !d.since.IsZero() && !d.ended }
 
 // patient says whether the wait may last any longer.

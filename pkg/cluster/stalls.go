@@ -8,8 +8,8 @@ import (
 
 // stalls are those of about a second. Where one rank stands still all others
 // wait, each for its neighbour, and say so: a few lines are for people, one from
-// each of them is a flood. So the first ones are told of as they come, and the
-// rest together.
+// each of them is a flood. So the first ones get a line each as they come, and the
+// rest one line together.
 type stalls struct {
 	began   time.Time // zero: none
 	told    int
@@ -23,7 +23,7 @@ const (
 	stallsEvery = time.Second
 )
 
-// add takes note of a stall, and says whether it is to be told of by itself.
+// add records a stall, and says whether it gets a line of its own.
 func (s *stalls) add(now time.Time, e *Stall) bool {
 	if s.began.IsZero() {
 		*s = stalls{began: now, waiting: map[string]bool{}, peers: map[string]bool{}}
@@ -34,9 +34,9 @@ func (s *stalls) add(now time.Time, e *Stall) bool {
 	return s.told <= stallsTold
 }
 
-// over is what there is to say of those that were not told of, once they have
-// had the time to come; empty: nothing. Of a chain of ranks that wait, it names
-// the root: who is waited for and does not wait.
+// over is the line for those that got none, once they have had the time to come;
+// empty: there are none. Of a chain of ranks that wait, it names the root: the worker
+// that others wait for and that does not wait.
 func (s *stalls) over(now time.Time) string {
 	if s.began.IsZero() || now.Sub(s.began) < stallsEvery {
 		return ""

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// tick looks at deadlines: who is silent, what has not had its effect and is to be
-// sent again, and what has waited for long.
+// tick looks at deadlines: silent members, messages without effect, which are sent
+// again, and waits that have become long.
 func (m *machine) tick() {
 	for _, w := range m.roster.list {
 		if silent := m.at.Sub(w.LastSeen); silent > m.cfg.Deadline && !m.at.Before(m.pardon) {
@@ -89,9 +89,9 @@ func (m *machine) nag(w *Member) {
 }
 
 // flush closes steps that not all members have reported: all such steps where the
-// generation is over, else those that have waited for long. Steps that nobody can
-// report any more, because another coordinator took note of them, are passed over
-// in the end: checkpoints wait for them.
+// generation is over, else those that have waited for long. Steps that no worker
+// can report any more, because another coordinator has their reports, are passed over
+// in the end: checkpoints would wait for them.
 func (m *machine) flush(all bool) {
 	m.closeSteps(func(r *stepReports) bool { return all || m.at.Sub(r.first) > m.cfg.Deadline })
 	long := 4 * m.cfg.Deadline
@@ -110,7 +110,7 @@ func (m *machine) flush(all bool) {
 	}
 }
 
-// missing passes over steps whose reports nobody has.
+// missing passes over steps whose reports no worker has.
 func (m *machine) missing(first, last uint64) {
 	m.note("nobody has the reports of steps %d to %d: their metrics are missing", first, last)
 	m.ledger.skip(last)

@@ -28,10 +28,10 @@ type trust struct {
 	broken string // why the generation has to end: its members hold different states; empty: it need not
 	torn   string // why no member's state counts, so that the job has to roll back; empty: it need not
 	// forfeit is what of the state no member holds any more, so that the job has to
-	// roll back, though nobody has diverged; empty: nothing.
+	// roll back without a divergence; empty: nothing.
 	forfeit string
-	// rollbacks are those since the last checkpoint was stored for which nobody
-	// could be named.
+	// rollbacks are those since the last checkpoint was stored for which no worker
+	// could be blamed.
 	rollbacks int
 }
 
@@ -50,8 +50,8 @@ const (
 	// maxKnown is for how many steps it is remembered what all agreed on.
 	maxKnown = 64
 	// maxRollbacks is how often the job rolls back to the same checkpoint because
-	// its members did not come to the same state from there, and nobody can tell
-	// who is wrong.
+	// its members did not come to the same state from there, and it cannot be told
+	// which one is wrong.
 	maxRollbacks = 3
 )
 
@@ -140,8 +140,8 @@ func (t *trust) mayRollBack(bounded bool) bool {
 	return true
 }
 
-// rolledBack takes note that the job has rolled back to the disk's state. fence:
-// where no member's state counted, the generation of the rollback; else 0.
+// rolledBack begins anew with the disk's state. fence is the generation of the
+// rollback if no member's state counted, else 0.
 func (t *trust) rolledBack(fence uint64) {
 	t.torn, t.broken, t.forfeit = "", "", ""
 	clear(t.known)
