@@ -42,7 +42,7 @@ var may = map[string][]string{
 	"pkg/cluster":          {"internal/limits", "internal/plain", "pkg/allreduce"},
 	"pkg/checkpoint":       {"internal/regular", "pkg/tensor", "internal/atomicfile", "internal/safetensors", "internal/sniff"},
 	"pkg/weights":          {"internal/safetensors", "pkg/tensor", "pkg/models", "pkg/checkpoint", "pkg/job"},
-	"pkg/eval":             {"internal/plain", "pkg/tensor", "pkg/models", "pkg/data"},
+	"pkg/eval":             {"internal/plain", "pkg/job", "pkg/tensor", "pkg/models", "pkg/data"},
 	"pkg/train":            {"internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/weights"},
 	"pkg/worker":           {"internal/atomicfile", "internal/limits", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train"},
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},

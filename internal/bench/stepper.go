@@ -124,7 +124,7 @@ func (f *StepChoice) openJob() (*benched, error) {
 	}
 	m.Init(j.Seed)
 	x := &benched{name: j.Name, model: m, spec: o.Spec, micro: o.Micro, micros: o.Global / o.Micro, adam: o.Adam, clip: o.ClipNorm, cost: m.Cost(o.Spec),
-		opt: models.ProgramOptions{Train: true, Loss: o.Loss, Recompute: o.Recompute || f.Recompute}}
+		opt: models.ProgramOptions{Train: true, Head: o.Head, Recompute: o.Recompute || f.Recompute}}
 	if f.Batch > 0 {
 		x.micro, x.micros = f.Batch, 1
 	}

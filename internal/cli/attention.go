@@ -15,6 +15,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newAttention() *cobra.Command {
@@ -72,7 +73,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
-			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Loss: m.job.Loss.Kind}, b, b.Spec)
+			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Head: train.HeadOf(m.job)}, b, b.Spec)
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // exits measures a checkpoint's exits on src: on all of it, or on its first
@@ -20,7 +21,7 @@ import (
 func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	return eval.EvaluateExits(ctx, rt, t.model, t.meta, t.job.Loss.Kind, src, split, samples)
+	return eval.EvaluateExits(ctx, rt, t.model, t.meta, train.HeadOf(t.job), src, split, samples)
 }
 
 // exitsText is the table of accuracy against latency.
@@ -79,7 +80,7 @@ func plotExits(path string, r eval.ExitReport, title string) error {
 // predictExits runs the samples of b one at a time as deep as depth wants, and
 // writes the outputs with the layers that each took.
 func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, depth eval.Depth, out string) (string, error) {
-	s, err := eval.NewStager(rt, t.model, b.Spec, t.job.Loss.Kind)
+	s, err := eval.NewStager(rt, t.model, b.Spec, train.HeadOf(t.job))
 	if err != nil {
 		return "", err
 	}
@@ -98,7 +99,7 @@ func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, depth eval.D
 		values = append(values, last...)
 	}
 	name, shape := "actions", []int{b.N, len(values) / b.N}
-	if n := b.Spec.Len(models.Labels, 0); n > 0 {
+	if n := b.Spec.Len(models.Labels, 0); t.model.Options().Answers() == models.Tokens {
 		name, shape = "logits", []int{b.N, n, len(values) / b.N / n}
 	}
 	mean := 0.0

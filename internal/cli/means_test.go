@@ -135,7 +135,7 @@ func TestHeldoutIsAMeanOverTargets(t *testing.T) {
 			t.Errorf("%s: accuracy %v over %d targets, want %v over %d", name, r.Accuracy, r.Targets, c.accuracy, c.targets)
 		}
 		lines, _, err := run.ReadEval(dir, 1)
-		if err != nil || len(lines) != 1 || lines[0].Loss != r.Loss || *lines[0].Accuracy != r.Accuracy {
+		if err != nil || len(lines) != 1 || lines[0].Loss != r.Loss || metricOf(lines[0], "accuracy") != r.Accuracy {
 			t.Errorf("%s: eval.jsonl has %+v, %v", name, lines, err)
 		}
 	}

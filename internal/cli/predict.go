@@ -14,6 +14,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newPredict() *cobra.Command {
@@ -63,7 +64,7 @@ output also has layers I64 [N].`,
 				fmt.Fprintln(c.OutOrStdout(), said)
 				return nil
 			}
-			prog, err := t.model.Program(rt, b.N, b.Spec, models.ProgramOptions{Loss: t.job.Loss.Kind, Forward: true})
+			prog, err := t.model.Program(rt, b.N, b.Spec, models.ProgramOptions{Head: train.HeadOf(t.job), Forward: true})
 			if err != nil {
 				return err
 			}
@@ -74,7 +75,7 @@ output also has layers I64 [N].`,
 			prog.SetStep(0, 0, false)
 			prog.Forward()
 			name := "actions"
-			if b.Spec.Has(models.Labels) {
+			if t.model.Options().Answers() == models.Tokens {
 				name = "logits"
 			}
 			return writeOutputs(out, name, prog.Output())

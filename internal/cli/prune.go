@@ -12,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -60,7 +61,7 @@ every damaged one. A run that is going on is not touched: it prunes itself.`,
 	fl.IntVar(&f.keep, "keep", 0, "newest complete checkpoints to keep")
 	fl.IntVar(&f.keepEvery, "keep-every", 0, "keep those of every so many steps too")
 	fl.IntVar(&f.best, "best", 0, "keep so many of the best too")
-	fl.StringVar(&f.metric, "metric", "loss", "what is best: loss, heldout_loss, heldout_l1 or heldout_accuracy")
+	fl.StringVar(&f.metric, "metric", "loss", "what is best: "+metricNames())
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and remove nothing")
 	fl.BoolVar(&f.asJSON, "json", false, "print the plan as one JSON object")
 	return c
@@ -75,7 +76,7 @@ func prune(c *cobra.Command, dir string, f *pruneFlags) error {
 	if err != nil {
 		return err
 	}
-	p, err := f.policy(c, run.PolicyOf(j.Checkpoint))
+	p, err := f.policy(c, run.PolicyOf(j))
 	if err != nil {
 		return err
 	}
@@ -127,6 +128,15 @@ func prune(c *cobra.Command, dir string, f *pruneFlags) error {
 }
 
 // policy is the run's, with what the options replace.
+// metricNames lists what checkpoints can be kept by.
+func metricNames() string {
+	var names []string
+	for _, m := range train.Kinds().Metrics() {
+		names = append(names, m.Name)
+	}
+	return job.Or(names)
+}
+
 func (f *pruneFlags) policy(c *cobra.Command, p checkpoint.Policy) (checkpoint.Policy, error) {
 	given := c.Flags().Changed
 	for _, x := range []struct {
@@ -142,12 +152,11 @@ func (f *pruneFlags) policy(c *cobra.Command, p checkpoint.Policy) (checkpoint.P
 		}
 	}
 	if given("metric") || p.Metric == "" {
-		switch f.metric {
-		case "loss", "heldout_loss", "heldout_l1", "heldout_accuracy":
-			p.Metric, p.Higher = f.metric, f.metric == "heldout_accuracy"
-		default:
-			return p, usagef("--metric %q: want loss, heldout_loss, heldout_l1 or heldout_accuracy", f.metric)
+		m, ok := train.Kinds().Metric(f.metric)
+		if !ok {
+			return p, usagef("--metric %q: want %s", f.metric, metricNames())
 		}
+		p.Metric, p.Higher = m.Name, m.HigherIsBetter
 	}
 	if p.Keep == 0 && (given("keep-every") || given("best")) {
 		return p, usagef("the run keeps all its checkpoints (checkpoint.keep 0): give --keep too")

@@ -102,8 +102,8 @@ cluster: {workers: 1}
 	if err != nil || len(lines) == 0 {
 		t.Fatal(lines, err)
 	}
-	if last := lines[len(lines)-1]; last.Step != 4 || *last.L1 != a.L1 || last.Loss != a.MSE {
-		t.Errorf("eval.jsonl has l1 %v, loss %v; eval says %v, %v", *last.L1, last.Loss, a.L1, a.MSE)
+	if last := lines[len(lines)-1]; last.Step != 4 || metricOf(last, "l1") != a.L1 || last.Loss != a.MSE {
+		t.Errorf("eval.jsonl has l1 %v, loss %v; eval says %v, %v", metricOf(last, "l1"), last.Loss, a.L1, a.MSE)
 	}
 
 	code, _, stderr = call(t, bin.coordinator, "checkpoint", "export", into, "--out", filepath.Join(dir, "out"))

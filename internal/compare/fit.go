@@ -103,7 +103,7 @@ func (s *subject) fit(ctx context.Context, rt *tensor.Runtime) (*fitted, error) 
 
 // evaluate measures s on its held-out split.
 func (s *subject) evaluate(ctx context.Context, rt *tensor.Runtime) (eval.Report, error) {
-	return eval.Evaluate(ctx, rt, s.model, s.meta, s.job.Loss.Kind, s.set.Heldout(), "heldout")
+	return eval.Evaluate(ctx, rt, s.model, s.meta, train.HeadOf(s.job), s.set.Heldout(), "heldout")
 }
 
 // cached remembers the samples of a split: drawing a scene anew each epoch
@@ -159,7 +159,7 @@ func timed(text string, n int, threads []int, budget time.Duration) ([]timing, e
 	for i, t := range threads {
 		rt := tensor.NewRuntime(t)
 		defer rt.Close()
-		p, err := s.model.Program(rt, n, s.meta.Spec, models.ProgramOptions{Loss: s.job.Loss.Kind, Train: true})
+		p, err := s.model.Program(rt, n, s.meta.Spec, models.ProgramOptions{Head: train.HeadOf(s.job), Train: true})
 		if err != nil {
 			return nil, err
 		}

@@ -123,14 +123,15 @@ func (a *actionSums) report() ActionReport {
 	return r
 }
 
-func evaluateActions(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source) (*ActionReport, error) {
+func evaluateActions(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, f *figures, src data.Source) (*ActionReport, error) {
 	sums, err := newActionSums(meta.Actions)
 	if err != nil {
 		return nil, err
 	}
 	var target []float32 // in physical units
 	at := meta.Spec.Index(models.Actions)
-	if err := predict(ctx, rt, model, meta, loss, src, func(p predicted) error {
+	if err := predict(ctx, rt, model, meta, f.head, src, func(p predicted) error {
+		f.add(p)
 		target = target[:0]
 		for i := range p.samples {
 			target = append(target, p.samples[i].Values[at].Floats...)

@@ -3,7 +3,6 @@ package eval
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/models"
@@ -39,7 +38,7 @@ func Doubt(words int, visible []uint8, before, out []float32) float64 {
 				continue
 			}
 			row := out[i : i+words]
-			best, sum := row[argmax(row)], 0.0
+			best, sum := row[models.Likeliest(row)], 0.0
 			for _, x := range row {
 				sum += math.Exp(float64(x - best))
 			}
@@ -68,19 +67,23 @@ type Stager struct {
 }
 
 // NewStager records model, which must have exits, for single samples of spec.
-func NewStager(rt *tensor.Runtime, model *models.Model, spec models.Spec, loss string) (*Stager, error) {
-	c := model.Config()
-	if len(c.Exits) == 0 {
-		return nil, fmt.Errorf("the model has no exits: train one with model.exits")
-	}
-	prog, err := model.Program(rt, 1, spec, models.ProgramOptions{Loss: loss, Exits: true, Forward: true})
+func NewStager(rt *tensor.Runtime, model *models.Model, spec models.Spec, head models.Head) (*Stager, error) {
+	prog, err := model.Program(rt, 1, spec, models.ProgramOptions{Head: head, Exits: true, Forward: true})
 	if err != nil {
 		return nil, err
 	}
-	s := &Stager{prog: prog, layers: append(slices.Clone(c.Exits), c.Stack())}
+	s := &Stager{prog: prog}
+	for _, e := range prog.Exits() {
+		s.layers = append(s.layers, e.Layer)
+	}
+	if len(s.layers) == 0 {
+		prog.Close()
+		return nil, fmt.Errorf("the model has no exits: train one with model.exits")
+	}
+	s.layers = append(s.layers, prog.Layers())
 	s.took, s.runs = make([]time.Duration, len(s.layers)), make([]int, len(s.layers))
-	if spec.Has(models.Labels) {
-		s.words = c.VocabSize
+	if o := model.Options(); o.Answers() == models.Tokens {
+		s.words = o.Wants().Vocab()
 	}
 	return s, nil
 }

@@ -3,47 +3,136 @@ package eval
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
-// Report is an evaluation: one of its two parts is set.
+// Report is an evaluation. Actions or Tokens is set, by what the model answers.
 type Report struct {
 	Split   string        `json:"split"`
 	Step    uint64        `json:"step"`
 	Actions *ActionReport `json:"actions,omitempty"`
 	Tokens  *TokenReport  `json:"tokens,omitempty"`
+
+	Samples int       `json:"-"`
+	Loss    float64   `json:"-"` // as the head has it
+	Metrics []Measure `json:"-"` // the head's, in its order
+
+	Others map[string]float64 `json:"metrics,omitempty"` // those of Metrics that the part above does not have
 }
 
-// Evaluate measures model on src, which is called split in messages. Its
-// figures are means over all that counts in src, whatever the batches are that
-// it is run in. A split without samples, or without a target, is an error.
-func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, split string) (Report, error) {
+// Measure is a metric with its value.
+type Measure struct {
+	job.Metric
+	Value float64
+}
+
+// Evaluate measures model on src, which is called split in messages, as head
+// judges it; nil: the model's own. Its figures are means over all that counts in src, whatever the
+// batches are that it is run in. A split without samples, or without a target, is
+// an error.
+func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, head models.Head, src data.Source, split string) (Report, error) {
 	if src.Len() == 0 {
 		return Report{}, emptySplit(split)
 	}
-	r := Report{Split: split}
+	if head == nil {
+		if head = models.OwnHead(model.Options()); head == nil {
+			return Report{}, fmt.Errorf("no loss judges what a model of kind %s answers", model.Options().Name())
+		}
+	}
+	r := Report{Split: split, Samples: src.Len()}
+	figures := newFigures(head, meta)
 	var err error
-	if meta.Spec.Has(models.Labels) {
-		r.Tokens, err = evaluateTokens(ctx, rt, model, meta, loss, src)
+	if model.Options().Answers() == models.Tokens {
+		r.Tokens, err = evaluateTokens(ctx, rt, model, meta, figures, src)
 	} else {
-		r.Actions, err = evaluateActions(ctx, rt, model, meta, loss, src)
+		r.Actions, err = evaluateActions(ctx, rt, model, meta, figures, src)
 	}
 	if err != nil {
 		return Report{}, fmt.Errorf("%s: %w", spoken(split), err)
 	}
 	if t := r.Tokens; t != nil && t.Targets == 0 {
-		return Report{}, &NoTargetError{split, src.Len(), model.Config().PadToken}
+		return Report{}, &NoTargetError{split, src.Len(), model.Options().Padding()}
+	}
+	if r.Loss, r.Metrics, err = figures.of(); err != nil {
+		return Report{}, fmt.Errorf("%s: %w", spoken(split), err)
+	}
+	for _, m := range r.others() {
+		if r.Others == nil {
+			r.Others = map[string]float64{}
+		}
+		r.Others[m.Name] = m.Value
 	}
 	return r, nil
+}
+
+// others are the metrics that the part of the report for its answers lacks.
+func (r Report) others() []Measure {
+	shown := "l1"
+	if r.Tokens != nil {
+		shown = "accuracy"
+	}
+	return slices.DeleteFunc(slices.Clone(r.Metrics), func(m Measure) bool { return m.Name == shown })
+}
+
+// figures are a head's loss and metrics in the making.
+type figures struct {
+	head    models.Head
+	learned []bool
+	means   []mean // the loss, then the metrics
+}
+
+func newFigures(head models.Head, meta data.Meta) *figures {
+	f := &figures{head: head, means: make([]mean, 1+len(head.Metrics()))}
+	if meta.Actions != nil {
+		f.learned = meta.Actions.Learned()
+	}
+	return f
+}
+
+// add scores a batch.
+func (f *figures) add(p predicted) {
+	f.head.Score(p.output, models.Truth{Actions: p.batch.Floats(models.Actions), Learned: f.learned, Labels: p.targets, Loss: p.loss, Count: p.count},
+		func(figure int, value float64, count int) { f.means[figure].add(value, count) })
+}
+
+// of is the means, which must be finite: JSON could not hold others.
+func (f *figures) of() (loss float64, metrics []Measure, err error) {
+	for i, m := range append([]job.Metric{{Name: "loss"}}, f.head.Metrics()...) {
+		v := f.means[i].of()
+		if v-v != 0 {
+			return 0, nil, fmt.Errorf("the %s is %v: the weights give outputs that are not finite", m.Name, v)
+		}
+		if i == 0 {
+			loss = v
+		} else {
+			metrics = append(metrics, Measure{m, v})
+		}
+	}
+	return loss, metrics, nil
 }
 
 // Text is the evaluation for people.
 func (r Report) Text() string {
 	if r.Tokens != nil {
-		return fmt.Sprintf("%s, step %d: %s", r.Split, r.Step, r.Tokens.Text())
+		return fmt.Sprintf("%s, step %d: %s", r.Split, r.Step, r.Tokens.Text()) + r.rest()
 	}
-	return fmt.Sprintf("%s, step %d:\n%s", r.Split, r.Step, r.Actions.Text())
+	return fmt.Sprintf("%s, step %d:\n%s", r.Split, r.Step, r.Actions.Text()) + r.rest()
+}
+
+// rest is a line with the metrics that the table does not have.
+func (r Report) rest() string {
+	var words []string
+	for _, m := range r.others() {
+		words = append(words, m.Text(m.Value))
+	}
+	if words == nil {
+		return ""
+	}
+	return strings.Join(words, ", ") + "\n"
 }

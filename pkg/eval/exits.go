@@ -44,8 +44,8 @@ var doubtQuantiles = []float64{0.1, 0.25, 0.5, 0.75, 0.9}
 // EvaluateExits runs the samples of src, or the first limit of them where that
 // is above 0, through all exits, one at a time, and works out what fixed depths and thresholds would have cost. src is
 // called split in messages.
-func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, split string, limit int) (ExitReport, error) {
-	s, err := NewStager(rt, model, meta.Spec, loss)
+func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, head models.Head, src data.Source, split string, limit int) (ExitReport, error) {
+	s, err := NewStager(rt, model, meta.Spec, head)
 	if err != nil {
 		return ExitReport{}, err
 	}
@@ -86,7 +86,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 		targets += count
 	}
 	if targets == 0 && s.words > 0 {
-		return ExitReport{}, &NoTargetError{split, n, model.Config().PadToken}
+		return ExitReport{}, &NoTargetError{split, n, model.Options().Padding()}
 	}
 	r := ExitReport{Samples: n, Of: src.Len(), Targets: targets, Tokens: s.words > 0, Layers: s.layers}
 	var doubts []float64

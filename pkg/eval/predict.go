@@ -22,7 +22,7 @@ type predicted struct {
 
 // predict runs model over every sample of src in order, without dropout, and
 // hands what it makes of each batch to visit, whose error ends it.
-func predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source, visit func(p predicted) error) error {
+func predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, head models.Head, src data.Source, visit func(p predicted) error) error {
 	const size = 32
 	n := src.Len()
 	samples := make([]data.Sample, 0, size)
@@ -46,7 +46,7 @@ func predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta 
 			if prog != nil {
 				prog.Close()
 			}
-			if prog, err = model.Program(rt, k, meta.Spec, models.ProgramOptions{Loss: loss, Forward: true}); err != nil {
+			if prog, err = model.Program(rt, k, meta.Spec, models.ProgramOptions{Head: head, Forward: true}); err != nil {
 				return err
 			}
 			batch = models.NewBatch(k, meta.Spec)

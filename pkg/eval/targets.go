@@ -20,8 +20,8 @@ type scorer struct {
 }
 
 func newScorer(model *models.Model, meta data.Meta) scorer {
-	if meta.Spec.Has(models.Labels) {
-		return scorer{words: model.Config().VocabSize}
+	if o := model.Options(); o.Answers() == models.Tokens {
+		return scorer{words: o.Wants().Vocab()}
 	}
 	return scorer{learned: meta.Actions.Learned()}
 }
@@ -46,22 +46,11 @@ func (s scorer) errors(out, actions []float32, targets []int32) (sum float64, co
 			continue
 		}
 		count++
-		if argmax(out[i*s.words:(i+1)*s.words]) != want {
+		if models.Likeliest(out[i*s.words:(i+1)*s.words]) != want {
 			sum++
 		}
 	}
 	return sum, count
-}
-
-// argmax is the index of the largest element, the first of equals.
-func argmax(row []float32) int32 {
-	best := 0
-	for j, x := range row {
-		if x > row[best] {
-			best = j
-		}
-	}
-	return int32(best)
 }
 
 // spoken is a split's name in messages; in options and reports it is one word.

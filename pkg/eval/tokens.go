@@ -13,33 +13,33 @@ import (
 type TokenReport struct {
 	Samples  int     `json:"samples"`
 	Targets  int     `json:"targets"`  // tokens that are to be predicted: loss and accuracy are over these
-	Loss     float64 `json:"loss"`     // mean cross entropy
+	Loss     float64 `json:"loss"`     // the head's, such as the mean cross entropy
 	Accuracy float64 `json:"accuracy"` // share predicted right
 	Input    []int32 `json:"input"`    // of the first sample
 	Expected []int32 `json:"expected"` // -1 where there is no target
 	Output   []int32 `json:"output"`
 }
 
-func evaluateTokens(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, loss string, src data.Source) (*TokenReport, error) {
+func evaluateTokens(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, f *figures, src data.Source) (*TokenReport, error) {
 	r := &TokenReport{Samples: src.Len()}
 	score := newScorer(model, meta)
-	var entropy, right mean
-	err := predict(ctx, rt, model, meta, loss, src, func(p predicted) error {
+	var right mean
+	err := predict(ctx, rt, model, meta, f.head, src, func(p predicted) error {
+		f.add(p)
 		if r.Input == nil {
 			for i, want := range p.targets[:meta.Spec.Len(models.Labels, 0)] {
 				r.Input, r.Expected = append(r.Input, p.batch.Ints(models.Instruction)[i]), append(r.Expected, want)
-				r.Output = append(r.Output, argmax(p.output[i*score.words:(i+1)*score.words]))
+				r.Output = append(r.Output, models.Likeliest(p.output[i*score.words:(i+1)*score.words]))
 			}
 		}
 		wrong, count := score.errors(p.output, nil, p.targets)
 		right.add(float64(count)-wrong, count)
-		entropy.add(p.loss, p.count)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.Targets, r.Loss, r.Accuracy = entropy.count, entropy.of(), right.of()
+	r.Targets, r.Loss, r.Accuracy = right.count, f.means[0].of(), right.of()
 	if r.Loss-r.Loss != 0 { // JSON could not hold it either
 		return nil, fmt.Errorf("the loss is %v: the weights give outputs that are not finite", r.Loss)
 	}

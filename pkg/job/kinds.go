@@ -2,8 +2,10 @@ package job
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Kinds is what the sections of a job file may name: the kinds of model, data,
@@ -81,8 +83,22 @@ type LossOptions interface {
 
 // Metric is a number that says how good a model is.
 type Metric struct {
-	Name           string // as in checkpoint.best.metric, without heldout_
+	Name           string // as in checkpoint.best.metric, without heldout_, and in eval.jsonl
+	Label          string // for people; empty: the name
+	Share          bool   // it is shown in per cent
 	HigherIsBetter bool
+}
+
+// Text is a value of m for people.
+func (m Metric) Text(value float64) string {
+	label := m.Label
+	if label == "" {
+		label = m.Name
+	}
+	if m.Share {
+		return fmt.Sprintf("%s %.2f %%", label, 100*value)
+	}
+	return fmt.Sprintf("%s %.5f", label, value)
 }
 
 // names lists the kinds' names.
@@ -100,12 +116,6 @@ func find(kinds []Kind, name string) Kind {
 	}
 	return Kind{}
 }
-
-// Model returns the kind of model of that name.
-func (k Kinds) Model(name string) (Kind, bool) { m := find(k.Models, name); return m, m.Name != "" }
-
-// Loss returns the kind of loss of that name.
-func (k Kinds) Loss(name string) (Kind, bool) { l := find(k.Losses, name); return l, l.Name != "" }
 
 // fitting returns the kinds of loss that judge what a model answers, the one
 // of a job file that names none first.
@@ -158,4 +168,46 @@ func (k Kind) preset(name string) (p Preset, all []string) {
 		}
 	}
 	return p, all
+}
+
+// Held begins the name of a metric that is measured on the held-out split.
+const Held = "heldout_"
+
+// Metrics lists what checkpoints can be kept by, by the names of
+// checkpoint.best.metric: the loss in training and on the held-out split, and what
+// the kinds of loss measure there.
+func (k Kinds) Metrics() []Metric {
+	all := []Metric{{Name: "loss"}, {Name: Held + "loss"}}
+	for _, l := range k.Losses {
+		for _, m := range l.Options.(LossOptions).Metrics() {
+			m.Name = Held + m.Name
+			if !slices.ContainsFunc(all, func(x Metric) bool { return x.Name == m.Name }) {
+				all = append(all, m)
+			}
+		}
+	}
+	return all
+}
+
+// Metric returns the one of Metrics of that name.
+func (k Kinds) Metric(name string) (Metric, bool) {
+	for _, m := range k.Metrics() {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Metric{}, false
+}
+
+// Best returns the metric by which the job's checkpoints are kept; a zero one
+// where they are not.
+func (j *Job) Best() Metric {
+	m, _ := j.kinds.Metric(j.Checkpoint.Best.Metric)
+	return m
+}
+
+// measured says whether a job with that loss measures a metric of Metrics.
+func (k Kinds) measured(metric, loss string) bool {
+	own, held := strings.CutPrefix(metric, Held)
+	return !held || own == "loss" || slices.ContainsFunc(find(k.Losses, loss).Options.(LossOptions).Metrics(), func(m Metric) bool { return m.Name == own })
 }

@@ -50,3 +50,11 @@ func meant(word string, known []string) string {
 	}
 	return "want one of " + strings.Join(known, ", ")
 }
+
+// Or lists words to choose from: a, b or c.
+func Or(words []string) string {
+	if n := len(words); n > 1 {
+		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+	}
+	return strings.Join(words, "")
+}

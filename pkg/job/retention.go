@@ -1,7 +1,6 @@
 package job
 
 import (
-	"slices"
 	"strings"
 	"time"
 )
@@ -39,33 +38,15 @@ func (j *Job) checkCheckpoint(c *Checker) {
 	if keep && k.Keep == 0 {
 		c.Bad("checkpoint.best.count checkpoint.keep", "checkpoint.keep 0 keeps all checkpoints already")
 	}
-	own, all := j.kinds.metrics(j.Loss.Kind)
+	var all []string
+	for _, m := range j.kinds.Metrics() {
+		all = append(all, m.Name)
+	}
 	if !c.OneOf("checkpoint.best.metric", b.Metric, all) {
 		return
 	}
-	c.Unused("checkpoint.best.metric model.kind", j.Loss.Options == nil || j.Model.Options == nil || slices.Contains(own, b.Metric), "model.kind "+j.Model.Kind)
-	if strings.HasPrefix(b.Metric, "heldout_") && j.Train.EvalEvery == 0 {
+	c.Unused("checkpoint.best.metric model.kind", j.Loss.Options == nil || j.Model.Options == nil || j.kinds.measured(b.Metric, j.Loss.Kind), "model.kind "+j.Model.Kind)
+	if strings.HasPrefix(b.Metric, Held) && j.Train.EvalEvery == 0 {
 		c.Bad("checkpoint.best.metric train.eval_every", "%s is measured every train.eval_every steps, which is not set", b.Metric)
 	}
-}
-
-// Held begins the name of a metric that is measured on the held-out split.
-const Held = "heldout_"
-
-// metrics lists what checkpoints can be kept by: those of a job with that loss,
-// and those of any.
-func (k Kinds) metrics(loss string) (own, all []string) {
-	own = []string{"loss", Held + "loss"}
-	all = slices.Clone(own)
-	for _, l := range k.Losses {
-		for _, m := range l.Options.(LossOptions).Metrics() {
-			if !slices.Contains(all, Held+m.Name) {
-				all = append(all, Held+m.Name)
-			}
-			if l.Name == loss {
-				own = append(own, Held+m.Name)
-			}
-		}
-	}
-	return own, all
 }

@@ -3,7 +3,6 @@ package job
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/vlaring/vlaring/internal/limits"
@@ -67,22 +66,14 @@ func (j *Job) checkKinds(c *Checker) {
 	}
 	if c.kind("data.kind", j.Data.Kind, j.kinds.Data, j.Data.Options) {
 		if f := lacking(j.Data.Options.(DataOptions), model.Takes()); f != "" {
-			c.Bad("data.kind model.kind", "%s has no %s for model.kind %s; want %s", j.Data.Kind, f, j.Model.Kind, orElse(j.kinds.giving(model.Takes())))
+			c.Bad("data.kind model.kind", "%s has no %s for model.kind %s; want %s", j.Data.Kind, f, j.Model.Kind, Or(j.kinds.giving(model.Takes())))
 		}
 		j.checkData(c)
 	}
 	fit := names(j.kinds.fitting(model.Answers()))
 	if c.kind("loss", j.Loss.Kind, j.kinds.Losses, j.Loss.Options) && !slices.Contains(fit, j.Loss.Kind) {
-		c.Bad("loss", "%s does not fit model.kind %s; want %s", j.Loss.Kind, j.Model.Kind, orElse(fit))
+		c.Bad("loss", "%s does not fit model.kind %s; want %s", j.Loss.Kind, j.Model.Kind, Or(fit))
 	}
-}
-
-// orElse lists words to choose from.
-func orElse(words []string) string {
-	if n := len(words); n > 1 {
-		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
-	}
-	return strings.Join(words, "")
 }
 
 // checkData checks the keys that all kinds of data have.

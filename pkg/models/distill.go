@@ -58,12 +58,7 @@ func (t *teaching) answer() {
 // teacher. Those that are means over the same count become one.
 func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 	t := p.tape
-	task := func(out *tensor.Var) *tensor.Loss {
-		if p.labels != nil {
-			return t.CrossEntropy(out, p.labels)
-		}
-		return t.MSE(out, p.actions)
-	}
+	task := func(out *tensor.Var) *tensor.Loss { return p.head.Loss(t, out, p.target) }
 	losses, weights := []*tensor.Loss{task(p.out)}, []float64{1}
 	add := func(l *tensor.Loss, w float64) { losses, weights = append(losses, l), append(weights, w) }
 	if d := opt.Distill; d != nil {
@@ -100,7 +95,7 @@ func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 // teach records the teacher and the losses against its answers.
 func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.Loss, w float64)) error {
 	was, is := d.Teacher, p.model
-	if was.opts.Answers() != is.opts.Answers() || p.labels != nil && was.opts.Wants().Vocab() != is.opts.Wants().Vocab() {
+	if was.opts.Answers() != is.opts.Answers() || p.target.Labels != nil && was.opts.Wants().Vocab() != is.opts.Wants().Vocab() {
 		return fmt.Errorf("a teacher of kind %s with %d words and a student of kind %s with %d: their answers cannot be compared",
 			was.opts.Name(), was.opts.Wants().Vocab(), is.opts.Name(), is.opts.Wants().Vocab())
 	}
@@ -117,11 +112,7 @@ func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.
 		return fmt.Errorf("the teacher answers %v, the student %v", prog.out.Shape, p.out.Shape)
 	}
 	p.teacher.out = t.Input(p.out.Shape...)
-	if p.labels != nil {
-		add(t.SoftTargets(p.out, p.teacher.out, p.labels, d.Temperature), d.Alpha)
-	} else {
-		add(t.MSE(p.out, p.teacher.out), d.Alpha)
-	}
+	add(p.head.Soft(t, p.out, p.teacher.out, p.target, d.Temperature), d.Alpha)
 	if d.Features == 0 {
 		return nil
 	}

@@ -103,7 +103,7 @@ func (m *CopyModel) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) (enc
 // Record is Network's.
 func (m *CopyModel) Record(p *Pass, in Inputs) Outputs {
 	encoded, logits := m.Forward(p, in.Ints(Instruction), tensor.Mask{Keys: in.Visible()})
-	return Outputs{Answer: logits, Features: encoded}
+	return Outputs{Answer: logits, Features: encoded, Layers: m.c.Stack()}
 }
 
 // Cost is Network's.

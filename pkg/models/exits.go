@@ -92,6 +92,9 @@ func (h actionHead) Forward(p *Pass, x *tensor.Var, keys *tensor.Bytes) (mean, a
 // program must have been made with Exits.
 func (p *Program) Exits() []Exit { return p.pass.exits }
 
+// Layers is the length of the stack that exits stand in.
+func (p *Program) Layers() int { return p.layers }
+
 // ForwardStage computes what lies between exit k-1 and exit k of the loaded
 // batch: k from 0; the last, len(Exits()), ends at the model's output. Stages
 // are run in order; the loss is not computed.

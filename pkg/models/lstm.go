@@ -93,7 +93,7 @@ func (m *RecurrentModel) Forward(p *Pass, tokens *tensor.Ints) (encoded, logits 
 // Record is Network's.
 func (m *RecurrentModel) Record(p *Pass, in Inputs) Outputs {
 	encoded, logits := m.Forward(p, in.Ints(Instruction))
-	return Outputs{Answer: logits, Features: encoded}
+	return Outputs{Answer: logits, Features: encoded, Layers: m.c.Stack()}
 }
 
 // Cost is Network's.

@@ -157,12 +157,12 @@ func (e *TokenError) Error() string {
 
 // ProgramOptions choose what a Program computes.
 type ProgramOptions struct {
-	Loss          string // mse or cross_entropy; empty: the kind's own
-	Train         bool   // record dropout; Forward applies it where SetStep says train
-	KeepAttention bool   // keep the per-head attention weights of each Forward
-	Recompute     bool   // compute the blocks' activations anew in Backward: the same bits in less memory and more time
-	Exits         bool   // record the outputs before the last; with Train they are always
-	Forward       bool   // there is no Backward: the same outputs in a part of the memory
+	Head          Head // the loss; nil: the first that judges what the kind answers
+	Train         bool // record dropout; Forward applies it where SetStep says train
+	KeepAttention bool // keep the per-head attention weights of each Forward
+	Recompute     bool // compute the blocks' activations anew in Backward: the same bits in less memory and more time
+	Exits         bool // record the outputs before the last; with Train they are always
+	Forward       bool // there is no Backward: the same outputs in a part of the memory
 
 	Distill  *Distillation // a teacher; nil: none
 	features bool          // the pooled features are wanted too
@@ -172,15 +172,16 @@ type ProgramOptions struct {
 // concurrent use, and neither are two programs of one Runtime.
 type Program struct {
 	model *Model
+	head  Head
 	tape  *tensor.Tape
 	n     int
 	spec  Spec
 	ids   []uint64
 
 	in      Inputs
-	actions *tensor.Var  // the target, of a model that predicts actions
-	labels  *tensor.Ints // the target, of a model that names tokens
+	target  Expected
 	out     *tensor.Var
+	layers  int
 	feature *tensor.Var    // [n, D] what a teacher's is compared with; nil: not wanted, or none
 	losses  []*tensor.Loss // means over different counts, added
 	pass    *Pass
@@ -193,24 +194,27 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	if err := m.Accepts(spec); err != nil {
 		return nil, err
 	}
-	own := MSE
-	if m.opts.Answers() == Tokens {
-		own = CrossEntropy
+	head := opt.Head
+	if head == nil {
+		head = OwnHead(m.opts)
 	}
-	if opt.Loss != "" && opt.Loss != own {
-		return nil, fmt.Errorf("loss %s does not fit a model of kind %s: want %s", opt.Loss, m.opts.Name(), own)
+	if head == nil {
+		return nil, fmt.Errorf("no loss of this program judges %s, which a model of kind %s answers with", m.opts.Answers(), m.opts.Name())
+	}
+	if head.Judges() != m.opts.Answers() {
+		return nil, fmt.Errorf("loss %s is of %s, and a model of kind %s answers with %s", head.Name(), head.Judges(), m.opts.Name(), m.opts.Answers())
 	}
 	t := tensor.NewTape(rt, m.Params())
 	if opt.Forward {
 		t.ForwardOnly()
 	}
-	p := &Program{model: m, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
+	p := &Program{model: m, head: head, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
 	p.in.record(t, n, spec, Input)
 	if tokens := p.in.Ints(Instruction); tokens != nil && m.opts.Padding() >= 0 {
 		p.in.visible = t.Bytes(tokens.Shape...)
 	}
 	made := m.net.Record(p.pass, p.in)
-	p.out = made.Answer
+	p.out, p.layers = made.Answer, made.Layers
 	switch f := made.Features; {
 	case f != nil && len(f.Shape) == 2:
 		p.feature = f
@@ -226,7 +230,7 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		t.Keep(e.Out)
 	}
 	p.in.record(t, n, spec, Target)
-	p.labels, p.actions = p.in.Ints(Labels), p.in.Floats(Actions)
+	p.target = Expected{Actions: p.in.Floats(Actions), Labels: p.in.Ints(Labels)}
 	if err := p.recordLoss(rt, opt); err != nil {
 		if p.teacher != nil {
 			p.teacher.prog.Close()
@@ -255,8 +259,8 @@ func (p *Program) Load(b *Batch) error {
 	if v := p.in.visible; v != nil {
 		PaddingMask(v.Data, p.in.Ints(Instruction).Data, p.model.opts.Padding())
 	}
-	if p.labels != nil {
-		Targets(p.labels.Data, b.Ints(Instruction), b.Ints(Labels), p.model.opts.Padding())
+	if p.target.Labels != nil {
+		Targets(p.target.Labels.Data, b.Ints(Instruction), b.Ints(Labels), p.model.opts.Padding())
 	}
 	return nil
 }
@@ -264,10 +268,10 @@ func (p *Program) Load(b *Batch) error {
 // Targets are the labels of the loaded batch, [n, T], NoLabel where there is no
 // target (see Targets); nil where the model predicts actions.
 func (p *Program) Targets() []int32 {
-	if p.labels == nil {
+	if p.target.Labels == nil {
 		return nil
 	}
-	return p.labels.Data
+	return p.target.Labels.Data
 }
 
 // Visible says which tokens of the loaded batch are no padding, [n, T]; nil:

@@ -261,7 +261,7 @@ func TestLoadRefuses(t *testing.T) {
 	if _, err := m.Program(rt, 2, Spec{s[0], Known(Actions, 5)}, ProgramOptions{}); err == nil || !strings.Contains(err.Error(), "tokens") {
 		t.Errorf("samples without instructions give %v", err)
 	}
-	if _, err := m.Program(rt, 2, s, ProgramOptions{Loss: "cross_entropy"}); err == nil {
+	if _, err := m.Program(rt, 2, s, ProgramOptions{Head: crossEntropy{}}); err == nil {
 		t.Error("a loss that does not fit is taken")
 	}
 }

@@ -50,6 +50,7 @@ type Outputs struct {
 	// its tokens, [B, T, D]; nil: there is nothing that could be compared with
 	// a teacher's.
 	Features *tensor.Var
+	Layers   int // of the stack that the pass's exits stand in; 0: the model has none
 }
 
 // Tally counts the matrix products of one sample, which are nearly all of the

@@ -128,7 +128,7 @@ func (m *VisionPolicy) Record(p *Pass, in Inputs) Outputs { return m.forward(p, 
 
 func (m *VisionPolicy) forward(p *Pass, images *tensor.Var) Outputs {
 	x := m.Vision.Forward(p, images)
-	return Outputs{Answer: p.Tape.Linear(x, m.w, m.b, tensor.None), Features: x}
+	return Outputs{Answer: p.Tape.Linear(x, m.w, m.b, tensor.None), Features: x, Layers: m.c.Stack()}
 }
 
 // Cost is Network's.

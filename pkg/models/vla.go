@@ -104,7 +104,7 @@ func (m *CrossModalTransformer) forward(p *Pass, vision, language *tensor.Var, v
 // Record is Network's, for given features.
 func (m *CrossModalTransformer) Record(p *Pass, in Inputs) Outputs {
 	actions, mean := m.forward(p, in.Floats(VisionFeatures), in.Floats(LanguageFeatures), nil)
-	return Outputs{Answer: actions, Features: mean}
+	return Outputs{Answer: actions, Features: mean, Layers: m.c.Stack()}
 }
 
 // Cost is Network's.
@@ -162,7 +162,7 @@ func (m *VLATransformer) forward(p *Pass, images *tensor.Var, tokens *tensor.Int
 	}
 	language := m.Language.Forward(p, tokens, tensor.Mask{Keys: visible})
 	actions, mean := m.Fusion.forward(p, vision, language, visible)
-	return Outputs{Answer: actions, Features: mean}
+	return Outputs{Answer: actions, Features: mean, Layers: m.c.Stack()}
 }
 
 // Cost is Network's.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,6 +23,7 @@ import (
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/job"
 )
 
 // EvalFile holds the measurements of a run's checkpoints on the held-out
@@ -31,33 +33,94 @@ const EvalFile = "eval.jsonl"
 // heldoutSplit is its name in options, reports and messages.
 const heldoutSplit = "heldout"
 
-// Heldout is one line of it.
+// Heldout is one line of it: an object with the fields below, and each metric
+// under its name.
 type Heldout struct {
-	Step     uint64   `json:"step"`
-	Samples  int      `json:"samples"`
-	Loss     float64  `json:"loss"`
-	L1       *float64 `json:"l1,omitempty"`       // where the output is actions; normalised
-	Accuracy *float64 `json:"accuracy,omitempty"` // where it is tokens
-	Seconds  float64  `json:"seconds"`            // that it took
+	Step    uint64
+	Samples int
+	Loss    float64
+	Metrics []HeldoutMetric // as the job's head has them: l1 of actions, normalised; accuracy of tokens
+	Seconds float64         // that it took
+}
+
+// HeldoutMetric is a metric's value.
+type HeldoutMetric struct {
+	Name  string
+	Value float64
+}
+
+// Metric is the value of the metric called name, without heldout_.
+func (h Heldout) Metric(name string) (value float64, ok bool) {
+	if name == "loss" {
+		return h.Loss, true
+	}
+	for _, m := range h.Metrics {
+		if m.Name == name {
+			return m.Value, true
+		}
+	}
+	return 0, false
+}
+
+// MarshalJSON writes the line.
+func (h Heldout) MarshalJSON() ([]byte, error) {
+	type field struct {
+		name  string
+		value any
+	}
+	fields := []field{{"step", h.Step}, {"samples", h.Samples}, {"loss", h.Loss}}
+	for _, m := range h.Metrics {
+		fields = append(fields, field{m.Name, m.Value})
+	}
+	var b []byte
+	for _, f := range append(fields, field{"seconds", h.Seconds}) {
+		v, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		b = fmt.Appendf(b, ",%q:%s", f.name, v)
+	}
+	b[0] = '{'
+	return append(b, '}'), nil
+}
+
+// UnmarshalJSON reads a line; every number that is none of the fields is a metric.
+func (h *Heldout) UnmarshalJSON(b []byte) error {
+	var x struct {
+		Step    uint64  `json:"step"`
+		Samples int     `json:"samples"`
+		Loss    float64 `json:"loss"`
+		Seconds float64 `json:"seconds"`
+	}
+	var all map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(b, &x), json.Unmarshal(b, &all)); err != nil {
+		return err
+	}
+	*h = Heldout{Step: x.Step, Samples: x.Samples, Loss: x.Loss, Seconds: x.Seconds}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		var v float64
+		if !slices.Contains([]string{"step", "samples", "loss", "seconds"}, name) && json.Unmarshal(all[name], &v) == nil {
+			h.Metrics = append(h.Metrics, HeldoutMetric{name, v})
+		}
+	}
+	return nil
 }
 
 func heldoutOf(rep eval.Report, seconds float64) Heldout {
-	if t := rep.Tokens; t != nil {
-		return Heldout{Step: rep.Step, Samples: t.Samples, Loss: t.Loss, Accuracy: &t.Accuracy, Seconds: seconds}
+	h := Heldout{Step: rep.Step, Samples: rep.Samples, Loss: rep.Loss, Seconds: seconds}
+	for _, m := range rep.Metrics {
+		h.Metrics = append(h.Metrics, HeldoutMetric{m.Name, m.Value})
 	}
-	a := rep.Actions
-	return Heldout{Step: rep.Step, Samples: a.Samples, Loss: a.MSE, L1: &a.L1, Seconds: seconds}
+	return h
 }
 
-func (h Heldout) text() string {
-	s := fmt.Sprintf("held-out, step %d: loss %.5f", h.Step, h.Loss)
-	if h.L1 != nil {
-		s += fmt.Sprintf(", L1 %.5f", *h.L1)
+// heldoutText is a line for people, of the report that it was made of.
+func heldoutText(rep eval.Report, seconds float64) string {
+	s := fmt.Sprintf("held-out, step %d: loss %.5f", rep.Step, rep.Loss)
+	for _, m := range rep.Metrics {
+		s += ", " + m.Text(m.Value)
 	}
-	if h.Accuracy != nil {
-		s += fmt.Sprintf(", token accuracy %.2f %%", 100**h.Accuracy)
-	}
-	return s + fmt.Sprintf(" (%d samples, %.1f s)", h.Samples, h.Seconds)
+	return s + fmt.Sprintf(" (%d samples, %.1f s)", rep.Samples, seconds)
 }
 
 // ReadEval reads the lines of a run up to and including step, and says
@@ -173,13 +236,8 @@ func (e *evaluator) all() []Heldout {
 func heldoutScores(lines []Heldout, metric string) map[uint64]float64 {
 	out := map[uint64]float64{}
 	for _, h := range lines {
-		switch {
-		case metric == "heldout_loss":
-			out[h.Step] = h.Loss
-		case metric == "heldout_l1" && h.L1 != nil:
-			out[h.Step] = *h.L1
-		case metric == "heldout_accuracy" && h.Accuracy != nil:
-			out[h.Step] = *h.Accuracy
+		if v, ok := h.Metric(strings.TrimPrefix(metric, job.Held)); ok {
+			out[h.Step] = v
 		}
 	}
 	return out
@@ -227,7 +285,7 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	if err == nil {
 		var h Heldout
 		h, err = e.record(rep, time.Since(began).Seconds())
-		r.view.Event("eval", h.text(), map[string]any{"step": step, "report": rep})
+		r.view.Event("eval", heldoutText(rep, h.Seconds), map[string]any{"step": step, "report": rep})
 	}
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn("measuring on the held-out split", zap.Uint64("step", step), zap.Error(err))

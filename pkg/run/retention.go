@@ -12,8 +12,9 @@ import (
 )
 
 // PolicyOf is a job's retention.
-func PolicyOf(k job.Checkpoint) checkpoint.Policy {
-	return checkpoint.Policy{Keep: k.Keep, KeepEvery: k.KeepEvery, Best: k.Best.Count, Metric: k.Best.Metric, Higher: k.Best.Metric == "heldout_accuracy"}
+func PolicyOf(j *job.Job) checkpoint.Policy {
+	k := j.Checkpoint
+	return checkpoint.Policy{Keep: k.Keep, KeepEvery: k.KeepEvery, Best: k.Best.Count, Metric: k.Best.Metric, Higher: j.Best().HigherIsBetter}
 }
 
 // ScoresOf are the checkpoints' values of a metric, which stands in their
@@ -40,7 +41,7 @@ func (r *Run) retain() {
 		r.log.Warn("checkpoint retention", zap.Error(err))
 		return
 	}
-	p := PolicyOf(r.job.Checkpoint)
+	p := PolicyOf(r.job)
 	inUse := r.eval.inUse()
 	r.mu.Lock()
 	base, loading := r.base, r.loading

@@ -1,9 +1,11 @@
 package run
 
 import (
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
@@ -24,16 +26,42 @@ func TestTornEvalLineIsRepaired(t *testing.T) {
 	if err := r.openEvaluator(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.eval.record(eval.Report{Step: 6, Actions: &eval.ActionReport{Samples: 4, MSE: 0.5}}, 1); err != nil {
+	if _, err := r.eval.record(eval.Report{Step: 6, Samples: 4, Loss: 0.5, Metrics: []eval.Measure{{Metric: job.Metric{Name: "l1"}, Value: 0.25}}}, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.eval.record(eval.Report{Step: 8, Actions: &eval.ActionReport{Samples: 4, MSE: math.NaN()}}, 1); err == nil {
+	if _, err := r.eval.record(eval.Report{Step: 8, Samples: 4, Loss: math.NaN()}, 1); err == nil {
 		t.Error("a loss that is no number is recorded")
 	}
 	r.eval.finish(true)
 	lines, torn, err := ReadEval(dir, math.MaxUint64)
-	if err != nil || torn || len(lines) != 2 || lines[0].Step != 2 || lines[1].Step != 6 || lines[1].Loss != 0.5 {
+	if err != nil || torn || len(lines) != 2 || lines[0].Step != 2 || lines[1].Step != 6 || lines[1].Loss != 0.5 || len(lines[1].Metrics) != 1 || lines[1].Metrics[0] != (HeldoutMetric{"l1", 0.25}) {
 		t.Errorf("it has %+v, torn %v (%v)", lines, torn, err)
+	}
+}
+
+// A line has the form that it always had, and metrics of any name.
+func TestLinesOfEval(t *testing.T) {
+	for _, c := range []struct {
+		h    Heldout
+		line string
+	}{
+		{Heldout{4, 16, 0.5, []HeldoutMetric{{"l1", 0.25}}, 1.5}, `{"step":4,"samples":16,"loss":0.5,"l1":0.25,"seconds":1.5}`},
+		{Heldout{4, 16, 1e-9, []HeldoutMetric{{"accuracy", 1}}, 2}, `{"step":4,"samples":16,"loss":1e-9,"accuracy":1,"seconds":2}`},
+		{Heldout{4, 16, 2, []HeldoutMetric{{"coverage", 0.5}, {"within", 0}}, 2}, `{"step":4,"samples":16,"loss":2,"coverage":0.5,"within":0,"seconds":2}`},
+		{Heldout{Step: 4}, `{"step":4,"samples":0,"loss":0,"seconds":0}`},
+	} {
+		b, err := json.Marshal(c.h)
+		if err != nil || string(b) != c.line {
+			t.Errorf("%s (%v), want %s", b, err, c.line)
+		}
+		var back Heldout
+		if err := json.Unmarshal([]byte(c.line), &back); err != nil || !reflect.DeepEqual(back, c.h) {
+			t.Errorf("%s is read as %+v (%v)", c.line, back, err)
+		}
+	}
+	scores := heldoutScores([]Heldout{{Step: 2, Loss: 3}, {Step: 4, Loss: 1, Metrics: []HeldoutMetric{{"coverage", 0.5}}}}, "heldout_coverage")
+	if len(scores) != 1 || scores[4] != 0.5 {
+		t.Errorf("scores %v", scores)
 	}
 }
 

@@ -55,7 +55,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
 	adam := j.Optimizer.Options.(Adam)
-	o := Options{Seed: j.Seed, Spec: meta.Spec, Loss: j.Loss.Kind, Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded", ClipNorm: j.Optimizer.ClipNorm,
+	o := Options{Seed: j.Seed, Spec: meta.Spec, Head: HeadOf(j), Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded", ClipNorm: j.Optimizer.ClipNorm,
 		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: adam.Betas[0], Beta2: adam.Betas[1], Eps: adam.Eps, WeightDecay: j.Optimizer.WeightDecay,
 			L2: j.Optimizer.Kind == "adam"},
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
@@ -68,6 +68,9 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	}
 	return model, o, nil
 }
+
+// HeadOf is the job's loss.
+func HeadOf(j *job.Job) models.Head { return j.Loss.Options.(models.Head) }
 
 // ScheduleOf is the job's learning rate by step.
 func ScheduleOf(j *job.Job) LRSchedule {

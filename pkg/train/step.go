@@ -17,11 +17,11 @@ import (
 type Options struct {
 	Seed        uint64
 	Spec        models.Spec
-	Loss        string
-	Global      int  // samples a step
-	Micro       int  // samples a micro-batch
-	Group       int  // micro-batches that are folded before the ring; 0: 1
-	Fast        bool // each rank folds all that is its own: the bits are the world size's
+	Head        models.Head // the loss
+	Global      int         // samples a step
+	Micro       int         // samples a micro-batch
+	Group       int         // micro-batches that are folded before the ring; 0: 1
+	Fast        bool        // each rank folds all that is its own: the bits are the world size's
 	Adam        tensor.AdamW
 	Sharded     bool // the ranks share the moments out among them: see shards
 	ClipNorm    float64
@@ -97,7 +97,7 @@ type writing struct {
 // NewTrainer returns a trainer for model, which must hold its first weights,
 // at step 0 with zero moments. phase is told what the trainer is doing.
 func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func(step uint64, phase string)) (*Trainer, error) {
-	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Loss: opt.Loss, Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
+	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Head: opt.Head, Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
 	if err != nil {
 		return nil, err
 	}
