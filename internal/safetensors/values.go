@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 // Numbers are the types that Values reads.
@@ -39,6 +40,9 @@ func (f *File) Values(name string, from int, dst []float32) error {
 	}
 	_, bits, _ := dtype(i.DType)
 	size := int(bits / 8)
+	if i.DType == "F32" && littleEndian && len(dst) > 0 { // the file holds what memory is to hold
+		return f.Raw(name, int64(from)*int64(size), unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), size*len(dst)))
+	}
 	p := f.part(name)
 	const most = 1 << 16 // elements
 	buf := make([]byte, size*min(most, len(dst)))
@@ -50,6 +54,22 @@ func (f *File) Values(name string, from int, dst []float32) error {
 		}
 		decode(dst[:n], i.DType, b)
 		dst, from = dst[n:], from+n
+	}
+	return nil
+}
+
+// Raw reads bytes [at, at+len(dst)) of a tensor's as the file has them.
+func (f *File) Raw(name string, at int64, dst []byte) error {
+	i, err := f.info(name)
+	if err != nil {
+		return err
+	}
+	if n := i.End - i.Begin; at < 0 || at+int64(len(dst)) > n {
+		return fmt.Errorf("%s: tensor %q has %d bytes, and [%d, %d) were asked for", f.name, name, n, at, at+int64(len(dst)))
+	}
+	p := f.part(name)
+	if err := readFull(p.r, dst, p.start+i.Begin+at); err != nil {
+		return fmt.Errorf("%s: tensor %q: %w", f.name, name, err)
 	}
 	return nil
 }

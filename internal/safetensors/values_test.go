@@ -1,6 +1,7 @@
 package safetensors
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -62,6 +63,11 @@ func TestValuesRefused(t *testing.T) {
 	}{{"bool", 0, "has 3 elements, and [0, 4) were asked for"}, {"uint8", 2, "[2, 6)"}, {"uint8", -1, "[-1, 3)"}, {"no", 0, `has no tensor "no"`}} {
 		if err := f.Values(c.name, c.from, n); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s from %d: %v", c.name, c.from, err)
+		}
+	}
+	for _, at := range []int64{-1, 2} { // "bool" has 3 bytes
+		if err := f.Raw("bool", at, make([]byte, 2)); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has 3 bytes, and [%d, %d) were asked for", at, at+2)) {
+			t.Errorf("raw bytes from %d: %v", at, err)
 		}
 	}
 	if _, err := f.Int64("uint64"); err == nil || !strings.Contains(err.Error(), "the value at [3] is 9223372586610589696, beyond int64") {

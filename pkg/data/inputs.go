@@ -87,7 +87,7 @@ func (o *Opening) input(t *tensorFile, f models.Feature, layout string, meta Met
 		if ambiguous && layout == "" {
 			o.find("layout", t.path, "give pictures as [N, C, H, W]", "%s %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", f.Name, x.info.Shape)
 		}
-		x.mean, x.std = meta.ImageMean, meta.ImageStd
+		x.normalise(meta.ImageMean, meta.ImageStd)
 	default:
 		if x, err = t.values(f.Name, axes(f), append([]int{-1}, open(f.Shape)...)...); err != nil {
 			return c, err

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/models"
@@ -115,10 +116,19 @@ type tensorRows struct {
 
 	// Pictures only.
 	c, h, w int
-	last    bool       // channels last in the file; rows are read as [C, H, W]
-	bytes   bool       // U8: 0 … 255, brought to 0 … 1 and normalised
-	mean    [3]float32 // of bytes
-	std     [3]float32
+	last    bool            // channels last in the file; rows are read as [C, H, W]
+	bytes   bool            // U8: 0 … 255, brought to 0 … 1 and normalised
+	table   [3][256]float32 // what a byte comes to, by channel
+	raw     sync.Pool       // rows of bytes: *[]byte
+}
+
+// normalise fixes what bytes come to: (byte/255 - mean)/std of their channel.
+func (x *tensorRows) normalise(mean, std [3]float32) {
+	for ch := range x.table {
+		for b := range x.table[ch] {
+			x.table[ch][b] = (float32(float64(b)/255) - mean[ch]) / std[ch]
+		}
+	}
 }
 
 // values checks a tensor of numbers like shape and returns it.
@@ -155,7 +165,9 @@ func (t *tensorFile) images(f models.Feature, layout string) (x *tensorRows, amb
 		return nil, false, t.misfit(info, im, layout, first || last)
 	}
 	t.n = info.Shape[0]
-	return &tensorRows{t: t, info: info, size: im[0] * im[1] * im[2], c: im[0], h: im[1], w: im[2], last: last, bytes: info.DType == "U8", std: [3]float32{1, 1, 1}}, ambiguous, nil
+	x = &tensorRows{t: t, info: info, size: im[0] * im[1] * im[2], c: im[0], h: im[1], w: im[2], last: last, bytes: info.DType == "U8"}
+	x.normalise([3]float32{}, [3]float32{1, 1, 1})
+	return x, ambiguous, nil
 }
 
 // misfit says why pictures do not fit the model, by the key that would change
@@ -198,20 +210,43 @@ func (t *tensorFile) misfit(info safetensors.Info, im [3]int, layout string, oth
 // read returns row i: pictures as [C, H, W].
 func (x *tensorRows) read(i int) ([]float32, error) {
 	v := make([]float32, x.size)
+	if x.bytes {
+		return v, x.readBytes(i, v)
+	}
 	if err := x.t.f.Values(x.info.Name, i*x.size, v); err != nil {
 		return nil, err
 	}
 	if x.last {
 		v = channelsFirst(v, x.c)
 	}
-	if x.bytes {
-		plane := x.h * x.w
-		for j, b := range v {
-			ch := j / plane % 3
-			v[j] = (float32(float64(b)/255) - x.mean[ch]) / x.std[ch]
+	return v, nil
+}
+
+// readBytes is read of a picture in bytes.
+func (x *tensorRows) readBytes(i int, v []float32) error {
+	p, ok := x.raw.Get().(*[]byte)
+	if !ok {
+		b := make([]byte, x.size)
+		p = &b
+	}
+	defer x.raw.Put(p)
+	raw := *p
+	if err := x.t.f.Raw(x.info.Name, int64(i)*int64(x.size), raw); err != nil {
+		return err
+	}
+	plane := x.h * x.w
+	from, step := plane, 1 // of a channel to the next, and of a pixel
+	if x.last {
+		from, step = 1, x.c
+	}
+	for ch := range x.c {
+		table, out, at := &x.table[ch%3], v[ch*plane:(ch+1)*plane], ch*from
+		for j := range out {
+			out[j] = table[raw[at]]
+			at += step
 		}
 	}
-	return v, nil
+	return nil
 }
 
 // channelsFirst returns a picture [H, W, C] as [C, H, W].

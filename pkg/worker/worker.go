@@ -109,6 +109,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	}
 	w.rt = tensor.NewRuntime(w.Threads)
 	defer w.rt.Close()
+	defer holdHeap()()
 	w.roads.fold = w.rt.Fold
 	node := cluster.NewNode(cluster.NodeConfig{Join: me, Job: train.JobHash(w.job, meta), Heartbeat: time.Duration(w.job.Cluster.Heartbeat),
 		Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
