@@ -15,6 +15,7 @@ type Options struct {
 	Deadline    time.Duration            // longest wait for one chunk or for credit; default 5 min
 	Fold        func(dst, src []float32) // dst += src; default plain Go
 	Coding      Coding                   // the same on all ranks
+	Threads     int                      // that each rank computes with: whether a host of ranks has cores to spare; default 1
 	Event       func(*FaultError)        // told of each fault that a link mends; must not block
 }
 
@@ -26,6 +27,7 @@ func (o *Options) defaults() error {
 	}
 	set(&o.ChunkBytes, 512<<10)
 	set(&o.WindowBytes, 8<<20)
+	set(&o.Threads, 1)
 	if o.ChunkBytes < 4 || o.ChunkBytes > MaxPayload || o.ChunkBytes%4 != 0 {
 		return fmt.Errorf("chunk of %d bytes: want a multiple of 4, at most %d", o.ChunkBytes, MaxPayload)
 	}

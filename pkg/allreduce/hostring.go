@@ -28,9 +28,9 @@ func lanesFor(buckets []Range, lanes int) int {
 // holds of a sum while one micro-gradient after the other is added to it.
 const foldChunk = 4 << 10
 
-// foldAtOnce is how many floats of a sum are folded by whoever has come to it,
-// in the middle of backward: to have another thread do it would cost about as
-// much, and on a host whose cores are all at work much more.
+// foldAtOnce is how many floats of a sum are folded by whoever has come to it, in
+// the middle of backward, even where another core is idle: to have one woken for
+// it costs about as much.
 const foldAtOnce = 64 << 10
 
 // looks is how often a rank that waits looks whether it may go on before it
@@ -42,13 +42,15 @@ const looks = 1000
 // HostRing reduces where all ranks are of one host. No network is needed, and
 // nobody but the ranks: whoever of this one's goroutines comes to it takes the
 // fold as far as the others' gradients allow. While backward goes on that is the
-// goroutine that writes the gradient, or for large buckets one beside it, and
-// afterwards the step loop, which alone sleeps until the bell rings.
+// goroutine that writes the gradient, or where cores are idle and the bucket is
+// large one beside it. Afterwards it is the step loop, which alone sleeps until
+// the bell rings.
 type HostRing struct {
 	team  Team
 	group Group
 	opt   Options
 	look  bool // each rank may have a core to itself
+	spare bool // and there are more than all of them compute on
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -63,7 +65,7 @@ type HostRing struct {
 }
 
 func newHostRing(team Team, g Group, opt Options) *HostRing {
-	r := &HostRing{team: team, group: g, opt: opt, look: team.Len() <= runtime.NumCPU(), kick: make(chan struct{}, 1), served: make(chan struct{})}
+	r := &HostRing{team: team, group: g, opt: opt, look: team.Len() <= runtime.NumCPU(), spare: team.Len()*opt.Threads < runtime.NumCPU(), kick: make(chan struct{}, 1), served: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	go r.serve()
 	return r
@@ -246,7 +248,7 @@ func (o *hostOp) Ready(bucket int) {
 	}
 	o.moves()
 	o.reach(o.written(bucket))
-	if p := o.ring.plan[bucket]; p.Hi-p.Lo <= foldAtOnce {
+	if p := o.ring.plan[bucket]; !o.ring.spare || p.Hi-p.Lo <= foldAtOnce {
 		o.drive()
 		return
 	}

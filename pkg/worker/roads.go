@@ -170,5 +170,5 @@ func (w *Worker) ringOptions() allreduce.Options {
 	if k.Wire == "bf16" {
 		coding = allreduce.BFloat16
 	}
-	return allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes, Deadline: ringDeadline, Fold: tensor.Fold}
+	return allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes, Deadline: ringDeadline, Fold: tensor.Fold, Threads: w.Threads}
 }
