@@ -166,8 +166,8 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	} else if _, _, err := run.HostPort("--direct-listen", f.direct); err != nil {
 		return err
 	}
-	w := &worker.Worker{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Scans: scanDir(), Log: log}
+	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
+		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Scans: scanDir(), Log: log})
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		return left(err)

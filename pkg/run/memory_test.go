@@ -93,7 +93,7 @@ func wholeRun(t *testing.T, kind transport.Kind, workers int) [32]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &worker.Worker{Job: j.Name, ID: id, Host: "here", Threads: 1, DataDir: dir, RescueDir: dir, Bus: m.Bus(), Net: net, Blobs: blobs, Log: zap.NewNop()}
+		w := worker.New(worker.Config{Job: j.Name, ID: id, Host: "here", Threads: 1, DataDir: dir, RescueDir: dir, Bus: m.Bus(), Net: net, Blobs: blobs, Log: zap.NewNop()})
 		wg.Go(func() {
 			if end, err := w.Run(ctx, ctx); err != nil || end.Outcome != cluster.Done {
 				t.Errorf("%s: %v, %v", id, end, err)

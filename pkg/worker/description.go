@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/bulk"
@@ -95,33 +94,3 @@ func (w *Worker) describe(ctx context.Context, welcome *cluster.Welcome) error {
 	welcome.Job, welcome.Data = d.Job, d.Data
 	return nil
 }
-
-// introduced is describe for a worker that has just joined, and has no node yet
-// that says it lives.
-func (w *Worker) introduced(ctx context.Context, welcome *cluster.Welcome) error {
-	if welcome.Description == nil {
-		return nil
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan error, 1)
-	go func() { done <- w.describe(ctx, welcome) }()
-	beat := time.NewTicker(introductionBeat)
-	defer beat.Stop()
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-beat.C:
-			w.agent.Tell(&cluster.Heartbeat{Worker: w.ID, Phase: "fetching the description of the job"}) // one that is lost is followed by another
-		case m := <-w.agent.Inbox(): // what matters is said again
-			if e, ok := m.(*cluster.End); ok {
-				cancel(fmt.Errorf("the coordinator ended the job: %s", e.Reason))
-			}
-		}
-	}
-}
-
-// introductionBeat is how often a worker says that it lives before it knows how
-// often its job wants to hear that.
-const introductionBeat = 100 * time.Millisecond

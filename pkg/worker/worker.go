@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -16,11 +13,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/bulk"
-	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -28,18 +23,15 @@ import (
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
-// Worker joins one job and works for it until it ends. A cluster.Node decides
-// for it and a cluster.Driver drives that; the Worker is the Work that they have
-// done: loading, fetching state, forming a ring and the step loop, one of them
-// at a time, beside the driver.
-type Worker struct {
+// Config says who a worker is, what it may use, and what it reaches the others by.
+type Config struct {
 	Job          string // name
-	ID           string
-	Host         string
+	ID           string // by which ranks are ordered
+	Host         string // for people
 	PID          int
-	Version      string
-	Threads      int
-	CPU          string
+	Version      string // of this program
+	Threads      int    // of compute
+	CPU          string // the level of its kernels, for people
 	DataDir      string // where the job's relative data paths start; empty: the coordinator's base directory
 	RescueDir    string // where the state is kept, in a directory by ID, if no coordinator comes back
 	DirectListen string // host:port where direct connections are taken, port 0 for any; empty: none are
@@ -48,6 +40,15 @@ type Worker struct {
 	Blobs        bulk.Blobs
 	Scans        *data.ScanDir // keeps what was found in the data's files; nil: nothing is kept
 	Log          *zap.Logger
+}
+
+// Worker joins one job and works for it until it ends. A cluster.Node decides
+// for it and a cluster.Driver drives that; the Worker is the Work that they have
+// done: loading, fetching state, forming a ring and the step loop, one of them
+// at a time, beside the driver. What the driver's goroutine looks at while a task
+// runs is atomic, or has a lock of its own.
+type Worker struct {
+	Config
 
 	agent   *cluster.Agent
 	say     func(cluster.NodeEvent) // of the driver
@@ -73,6 +74,10 @@ type Worker struct {
 }
 
 var _ cluster.Work = (*Worker)(nil)
+
+// New returns a worker that has not joined yet. Bus, Net and Blobs stay open
+// until Run has returned; their owner closes them.
+func New(c Config) *Worker { return &Worker{Config: c} }
 
 // Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
@@ -246,46 +251,6 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 	return e.End, nil
 }
 
-// rejoin introduces the worker to a coordinator that does not know it, and
-// takes on the knobs of its job.
-func (w *Worker) rejoin(ctx context.Context, me cluster.Join) {
-	welcome, err := w.agent.Join(ctx, me)
-	if err == nil {
-		err = w.describe(ctx, welcome)
-	}
-	var refused *cluster.RefusedError
-	switch {
-	case errors.As(err, &refused):
-		w.Log.Error("refused", zap.Error(err))
-		w.refused.Store(true)
-		w.say(&cluster.End{Outcome: cluster.Failed, Reason: err.Error()})
-	case err != nil:
-		w.unheard.Store(&me)
-	default:
-		w.unheard.Store(nil)
-		j, err := train.Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil)
-		if err != nil {
-			w.Log.Error("the coordinator's job", zap.Error(err))
-			return
-		}
-		w.knobs.Store(j)
-		w.say(cluster.Retimed{Heartbeat: time.Duration(j.Cluster.Heartbeat), Patience: time.Duration(j.Cluster.OrphanTimeout)})
-	}
-}
-
-// settled waits until the worker has the knobs that the others have: they say
-// at which steps states are compared and stored.
-func (w *Worker) settled(ctx context.Context) {
-	for ctx.Err() == nil && (w.joining.Load() || w.unheard.Load() != nil) {
-		if me := w.unheard.Load(); me != nil && w.joining.CompareAndSwap(false, true) {
-			w.rejoin(ctx, *me)
-			w.joining.Store(false)
-			continue
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // prepare builds the model and opens the data.
 func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err error) {
 	if w.source, err = w.openData(ctx, welcome); err != nil {
@@ -320,184 +285,4 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 		w.roads.open(w.trainer)
 	}
 	return w.serveState()
-}
-
-// steps is the step loop of one generation. It ends with the job's last step,
-// with the step that the ring's flags name, with the generation, or at fault.
-func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent {
-	err := w.loop(ctx, a)
-	t := w.trainer
-	if err == nil {
-		return cluster.LoopEnded{Digest: t.Digest()}
-	}
-	if ctx.Err() != nil {
-		return nil // the generation is over; whoever ended it knows why
-	}
-	b := cluster.LoopBroke{Err: err, Digest: t.Digest()}
-	var ring *allreduce.FaultError
-	var bad *train.NonFiniteError
-	var source *sourceError
-	var lost *lostError
-	var unlike *train.UnlikeError
-	switch {
-	case errors.As(err, &ring):
-		b.Peer = ring.Peer
-	case errors.As(err, &source):
-		b.Peer = source.peer
-	case errors.As(err, &lost):
-		b.Lost = true
-	case errors.As(err, &unlike):
-		b.Unlike = true
-	case errors.As(err, &bad), errors.Is(err, allreduce.ErrUnsendable):
-		b.Fatal = true
-	}
-	w.Log.Warn("cannot go on", zap.Uint64("step", t.CommittedStep()), zap.Error(err))
-	return b
-}
-
-func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
-	t, g, ring := w.trainer, a.Group, w.ring.Load()
-	in, err := w.source.batches(a)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if len(a.Sources) > 0 {
-		if err := w.catchUp(ctx, a); err != nil {
-			return err
-		}
-	}
-	if t.Sharded() {
-		if err := w.stock(ctx, t.Shards(g.Rank, len(g.Members))); err != nil {
-			return err
-		}
-		t.Seat(g.Rank, len(g.Members))
-	}
-	steps, every, check := uint64(w.job.Train.Steps), uint64(w.knobs.Load().Checkpoint.Every), uint64(w.job.Train.CheckEvery)
-	bounds := a.First
-	committed := time.Now() // or begun
-	for t.CommittedStep() < steps {
-		res, err := t.Step(ctx, ring, bounds[g.Rank], bounds[g.Rank+1], in, func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) })
-		if err != nil {
-			return err
-		}
-		bounds = g.Micro
-		w.moments.committed()
-		step := t.CommittedStep()
-		stop := res.Flags&allreduce.FlagStop != 0
-		w.flags.And(^uint32(allreduce.FlagCheckpoint)) // the others end the loop; this one has had its effect
-		due := stop || step == steps || every > 0 && step%every == 0 || res.Flags&allreduce.FlagCheckpoint != 0
-		stats := ring.Stats()
-		now := time.Now()
-		res.Times.Step, committed = now.Sub(committed).Seconds(), now
-		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
-			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
-		if due || check > 0 && step%check == 0 {
-			r.Digest = t.Digest()
-		}
-		w.say(cluster.Committed{Report: r}) // whatever ends, the node must hear of it
-		if due {
-			s := "checkpoint"
-			w.words.Store(&s)
-			w.makeOffer(ctx, step, g.Generation, g.Rank, len(g.Members))
-		}
-		if stop || res.Flags&allreduce.FlagReform != 0 {
-			return nil
-		}
-	}
-	return nil
-}
-
-// stall says what the ring has waited for beyond the stated time, every so often.
-func (w *Worker) stall() *cluster.Stall {
-	ring := w.ring.Load()
-	if ring == nil {
-		return nil
-	}
-	f, since := ring.Waiting()
-	limit := time.Duration(w.knobs.Load().Cluster.Stall)
-	now := time.Now()
-	if f == nil || limit <= 0 || now.Sub(since) < limit || now.Sub(w.stalled) < limit {
-		return nil
-	}
-	w.stalled = now
-	return &cluster.Stall{Step: f.Step + 1, Bucket: f.Bucket, Pass: f.Pass.String(), Chunk: f.Chunk, Peer: f.Peer, Seconds: now.Sub(since).Seconds()}
-}
-
-// rescueWeights keeps the weights alone, where the moments that belong to them
-// were with workers that are gone, and says so.
-func (w *Worker) rescueWeights(step uint64, why error) error {
-	model, _, err := w.trainer.Living()
-	if err != nil {
-		return err
-	}
-	dir := filepath.Join(w.RescueDir, w.ID)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	path := filepath.Join(dir, fmt.Sprintf("weights-%08d.safetensors", step))
-	if err := atomicfile.WriteFrom(path, 0o644, func(out io.Writer) error {
-		_, err := io.Copy(out, io.NewSectionReader(model, 0, model.Size()))
-		return err
-	}); err != nil {
-		return err
-	}
-	return &weightsError{path, why}
-}
-
-// weightsError says that no more than the weights of a state could be kept.
-type weightsError struct {
-	path string
-	why  error
-}
-
-func (e *weightsError) Error() string {
-	return fmt.Sprintf("%v; the weights alone are in %s\nresume from the last checkpoint, or begin a new run from them (init.path: %s)", e.why, e.path, e.path)
-}
-
-// rescue keeps the committed state on this machine's disk as a checkpoint.
-func (w *Worker) rescue() (string, error) {
-	// a directory of its own: the workers of a machine are orphans at the same
-	// moment, and a store takes what another has half written for a crash's
-	store, err := checkpoint.OpenDisk(filepath.Join(w.RescueDir, w.ID))
-	if err != nil {
-		return "", err
-	}
-	meta, err := json.Marshal(w.source.meta)
-	if err != nil {
-		return "", err
-	}
-	step := w.trainer.CommittedStep()
-	if w.trainer.Sharded() {
-		if err := w.collect(); err != nil {
-			return "", w.rescueWeights(step, err)
-		}
-	}
-	parts, err := w.trainer.Part(0, 1, nil)
-	if err != nil {
-		return "", err
-	}
-	out, err := store.Begin(step)
-	if err != nil {
-		return "", err
-	}
-	defer out.Abort()
-	for _, p := range parts {
-		f, err := out.Create(p.File, p.Total)
-		if err != nil {
-			return "", err
-		}
-		if _, err := f.WriteAt(p.Data, 0); err != nil {
-			return "", err
-		}
-		if err := f.Close(); err != nil {
-			return "", err
-		}
-	}
-	m := checkpoint.Manifest{Step: step, Cursor: step * uint64(w.job.Batch.Global), Seed: w.job.Seed, Job: w.job.Name, Software: w.Version,
-		World: 1, Data: meta, Config: w.job.YAML()}
-	if err := out.Commit(m); err != nil {
-		return "", err
-	}
-	return store.Dir(), nil
 }

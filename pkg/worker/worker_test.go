@@ -39,8 +39,8 @@ type run struct {
 
 func (r *run) worker(ctx context.Context, id string) {
 	net := r.net.Join(id)
-	w := &Worker{Job: r.job.Name, ID: id, Host: "host", PID: 1, Version: "test", Threads: 1, CPU: "any", RescueDir: r.t.TempDir(),
-		Bus: r.bus, Net: net, Blobs: r.blobs.Join(id), Log: zap.NewNop()}
+	w := New(Config{Job: r.job.Name, ID: id, Host: "host", PID: 1, Version: "test", Threads: 1, CPU: "any", RescueDir: r.t.TempDir(),
+		Bus: r.bus, Net: net, Blobs: r.blobs.Join(id), Log: zap.NewNop()})
 	r.wg.Go(func() {
 		defer net.Close()
 		if end, err := w.Run(ctx, ctx); err != nil && !errors.Is(err, context.Canceled) || err == nil && end.Outcome != cluster.Done && end.Outcome != cluster.Released {

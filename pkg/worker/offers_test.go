@@ -24,7 +24,8 @@ import (
 // sharer is a worker as far as its state goes.
 func sharer(t *testing.T, s *squad, hub *bulk.Memory, name string) (*Worker, *rank) {
 	r := s.rank(name)
-	w := &Worker{ID: name, job: s.job, trainer: r.Trainer, Blobs: hub.Join(name), Log: zap.NewNop()}
+	w := New(Config{ID: name, Blobs: hub.Join(name), Log: zap.NewNop()})
+	w.job, w.trainer = s.job, r.Trainer
 	w.knobs.Store(s.job)
 	w.offer.init(w.Blobs)
 	if err := w.serveState(); err != nil {
