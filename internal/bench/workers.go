@@ -19,7 +19,7 @@ import (
 	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/internal/usage"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // WorkersRow is a job on a number of workers.
@@ -307,9 +307,9 @@ func (f *WorkersOptions) train(ctx context.Context, w workload, row WorkersRow, 
 // read takes the medians of a metrics.jsonl, all of whose steps but a fifth
 // must be of that many workers.
 func (t *trainedRun) read(metrics io.Reader, workers int) error {
-	var list []train.Metrics
+	var list []run.Metrics
 	for d := json.NewDecoder(metrics); ; {
-		var m train.Metrics
+		var m run.Metrics
 		if err := d.Decode(&m); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {

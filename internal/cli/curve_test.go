@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -68,7 +69,7 @@ func near(t *testing.T, what string, got, want, rel float64) {
 	}
 }
 
-func readMetrics(t *testing.T, path string) (l []train.Metrics) {
+func readMetrics(t *testing.T, path string) (l []run.Metrics) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -76,7 +77,7 @@ func readMetrics(t *testing.T, path string) (l []train.Metrics) {
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
-		var m train.Metrics
+		var m run.Metrics
 		if err := json.Unmarshal(s.Bytes(), &m); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // state is what is shown of a run.
@@ -17,7 +17,7 @@ type state struct {
 	first   uint64 // committed steps when the run began
 	begun   uint64 // first step that was shown, at start; 0: none
 	start   time.Time
-	last    train.Metrics
+	last    run.Metrics
 	losses  curve
 	members []cluster.Member
 	phase   cluster.Phase
@@ -25,7 +25,7 @@ type state struct {
 }
 
 // step takes a committed step.
-func (s *state) step(m train.Metrics, now time.Time) {
+func (s *state) step(m run.Metrics, now time.Time) {
 	if s.begun == 0 {
 		s.start, s.begun = now, m.Step
 	}

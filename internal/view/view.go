@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // view shows a run to whoever watches. Its Write is where the logger writes, so
@@ -107,7 +107,7 @@ func (v *view) object(kind string, fields map[string]any) {
 }
 
 // Step shows a committed step.
-func (v *view) Step(m train.Metrics) {
+func (v *view) Step(m run.Metrics) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.now()
@@ -116,7 +116,7 @@ func (v *view) Step(m train.Metrics) {
 	case events:
 		b, _ := json.Marshal(struct {
 			Event string `json:"event"`
-			train.Metrics
+			run.Metrics
 		}{"step", m})
 		v.out.Write(append(b, '\n'))
 	case inPlace:

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
@@ -81,8 +81,8 @@ func watch(out *bytes.Buffer, how how) (*view, *clock) {
 }
 
 // metrics are those of a step whose loss falls with it.
-func metrics(step uint64) train.Metrics {
-	m := train.Metrics{Step: step, Loss: 2 / float64(step), GradNorm: 1.25, LR: 3e-4, SamplesSec: 64, World: 2, Generation: 1}
+func metrics(step uint64) run.Metrics {
+	m := run.Metrics{Step: step, Loss: 2 / float64(step), GradNorm: 1.25, LR: 3e-4, SamplesSec: 64, World: 2, Generation: 1}
 	m.Time.Step, m.Time.Data, m.Time.Forward, m.Time.Backward, m.Time.Ring, m.Time.Optimizer = 0.5, 0.001, 0.1, 0.2, 0.0305, 0.01
 	return m
 }

@@ -4,7 +4,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // quiet is a Screen that nobody looks at.
@@ -15,7 +14,7 @@ var _ Screen = quiet{}
 func (quiet) Event(string, string, map[string]any)    {}
 func (quiet) Script(string, map[string]any)           {}
 func (quiet) Say(string)                              {}
-func (quiet) Step(train.Metrics)                      {}
+func (quiet) Step(Metrics)                            {}
 func (quiet) Members(cluster.Phase, []cluster.Member) {}
 func (quiet) Saved(uint64)                            {}
 func (quiet) Standing() (uint64, string)              { return 0, "-" }

@@ -71,7 +71,7 @@ type Run struct {
 	initOdd    *data.Finding     // what is odd about the init file; nil: nothing
 	teacher    *Trained          // of job.Distill; its model is not kept
 	metrics    *lines
-	last       train.Metrics   // of the newest step
+	last       Metrics         // of the newest step
 	word       string          // for who asked for workers
 	joined     map[string]bool // workers that scripts were told of
 	desk       *clerk          // writes metrics: of r.metrics
@@ -457,7 +457,7 @@ func (r *Run) showMembers(p cluster.Phase, members []cluster.Member) {
 }
 
 func (r *Run) stepDone(reports []*cluster.Report) {
-	m := train.Combine(reports, r.job.Batch.Global)
+	m := Combine(reports, r.job.Batch.Global)
 	r.last = m
 	r.mu.Lock()
 	r.loss.add(m.Step, m.Loss, m.Targets, m.Refused != "")
@@ -467,7 +467,7 @@ func (r *Run) stepDone(reports []*cluster.Report) {
 		r.log.Warn("no update was made", zap.Uint64("step", m.Step), zap.String("reason", m.Refused))
 	}
 	r.desk.do(func() {
-		err := train.WriteMetrics(r.metrics, m)
+		err := WriteMetrics(r.metrics, m)
 		if err == nil {
 			r.noted.Store(m.Step)
 		}

@@ -5,7 +5,6 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // UI is where a run says what its user is to know. Before the first step that is
@@ -30,7 +29,7 @@ type Screen interface {
 	// Say is a line for people alone.
 	Say(text string)
 	// Step shows a committed step.
-	Step(m train.Metrics)
+	Step(m Metrics)
 	// Members shows who takes part, in which phase of the job.
 	Members(phase cluster.Phase, members []cluster.Member)
 	// Saved says that a checkpoint of step is stored.
