@@ -91,7 +91,8 @@ func newCrew(t *testing.T, n int) *crew {
 
 func (c *crew) join(name string) *Worker {
 	r := c.rank(name)
-	w := &Worker{ID: name, Blobs: &gate{Blobs: c.hub.Join(name)}, Log: zap.NewNop(), trainer: r.Trainer, job: c.job}
+	w := New(Config{ID: name, Blobs: &gate{Blobs: c.hub.Join(name)}, Log: zap.NewNop()})
+	w.job, w.trainer = c.job, r.Trainer
 	if err := w.serveMoments(); err != nil {
 		c.t.Fatal(err)
 	}
