@@ -45,12 +45,12 @@ func (k Copy) Check(c *job.Checker) {
 // Open is Options'.
 func (k Copy) Open(o *Opening) (*Set, error) {
 	n, length, vocab := k.Episodes, k.SeqLen, o.vocabSize()
-	held, err := heldOut(o.Holdout, o.Seed, n, nil)
+	held, err := o.HeldOut(n, nil)
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("copy").add("recipe", 1).add("seed", o.Seed).add("sequences", n).add("length", length).add("vocab", vocab).add("holdout", o.holdoutLabel())
-	meta, err := o.base(fp.sum())
+	fp := NewFingerprint("copy").Add("recipe", 1).Add("seed", o.Seed).Add("sequences", n).Add("length", length).Add("vocab", vocab).Add("holdout", o.Division())
+	meta, err := o.Meta(fp.Sum())
 	if err != nil {
 		return nil, err
 	}
@@ -70,5 +70,5 @@ func (k Copy) Open(o *Opening) (*Set, error) {
 		}
 		return s, nil
 	}
-	return newSet(meta, n, n, held, func(i int) int { return i }, get, nil)
+	return NewSet(meta, Samples{N: n, Episodes: n, Held: held, Episode: func(i int) int { return i }, Get: get})
 }

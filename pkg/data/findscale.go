@@ -35,14 +35,14 @@ type column struct {
 }
 
 // measureColumns looks at both splits.
-func measureColumns(dim int, train, held floatRows) []column {
+func measureColumns(dim int, train, held Rows) []column {
 	out := make([]column, dim)
-	col := make([]float32, train.n)
+	col := make([]float32, train.N)
 	for d := range out {
 		c := &out[d]
 		var lo, hi float64
 		for i := range col {
-			col[i] = train.at(i)[d]
+			col[i] = train.At(i)[d]
 			v := float64(col[i])
 			if i == 0 || v < lo {
 				lo, c.minAt = v, i
@@ -59,9 +59,9 @@ func measureColumns(dim int, train, held floatRows) []column {
 				c.far++
 			}
 		}
-		c.held = held.n
-		for i := range held.n {
-			v := float64(held.at(i)[d])
+		c.held = held.N
+		for i := range held.N {
+			v := float64(held.At(i)[d])
 			if i == 0 || v < c.heldMin {
 				c.heldMin, c.heldMinAt = v, i
 			}
@@ -166,8 +166,8 @@ func farther(from, lo float64, loAt int, hi float64, hiAt int) (float64, int) {
 
 // findScales notes them as findings. Dimensions that are one value each, as
 // those that pad an action are, share one.
-func (o *Opening) findScales(s *Stats, train, held floatRows) {
-	if train.n == 0 { // which is refused elsewhere
+func (o *Opening) findScales(s *Stats, train, held Rows) {
+	if train.N == 0 { // which is refused elsewhere
 		return
 	}
 	verdicts := scaleVerdicts(s, measureColumns(s.Dim(), train, held))
@@ -177,9 +177,9 @@ func (o *Opening) findScales(s *Stats, train, held floatRows) {
 			same = append(same, v)
 			continue
 		}
-		place := train.place
+		place := train.Place
 		if v.held {
-			place = held.place
+			place = held.Place
 		}
 		what, advice := v.words(s, place(v.at))
 		o.find("action_"+v.kind, s.Names[v.dim], advice, "%s", what)

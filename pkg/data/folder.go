@@ -89,7 +89,7 @@ func (k Folder) Open(o *Opening) (*Set, error) {
 // readManifest reads all lines and checks every picture's header on the way.
 // The fingerprint is over the manifest and the pictures' bytes.
 func (o *Opening) readManifest(root *folderRoot, path string) (*table, string, error) {
-	scan, err := o.scanFiles(root.dir, newPrint("scan of folder").add("features", o.wanted()).add("holdout", o.holdoutLabel()))
+	scan, err := o.scanFiles(root.dir, NewFingerprint("scan of folder").Add("features", o.wanted()).Add("holdout", o.Division()))
 	if err != nil {
 		return nil, "", err
 	}
@@ -109,7 +109,7 @@ func (o *Opening) readLines(root *folderRoot, path string, scan *scanning, again
 		return nil, "", fmt.Errorf("the folder's list of samples, %s: %w", path, err)
 	}
 	defer f.Close()
-	fp := newPrint("folder").add("holdout", o.holdoutLabel())
+	fp := NewFingerprint("folder").Add("holdout", o.Division())
 	var total int64
 	if o.watch.Progress != nil {
 		total = countLines(f)
@@ -195,7 +195,7 @@ func (o *Opening) readLines(root *folderRoot, path string, scan *scanning, again
 		scan.now.files[ManifestName] = was.with(folderKnown{s.known.fingerprint, s.known.tally, s.own}.memo())
 		return t, s.known.fingerprint, nil
 	}
-	sum := fp.add("manifest", content).sum()
+	sum := fp.Add("manifest", content).Sum()
 	if len(s.own) == 0 {
 		return t, sum, nil
 	}
@@ -210,7 +210,7 @@ type manifestScan struct {
 	scan        *scanning
 	known       *folderKnown    // of the Scan, nil where all is to be read
 	own         []folderPicture // of each sample
-	fp          print
+	fp          Fingerprint
 	table       *table
 	texts       textIndex
 	images      []string

@@ -97,7 +97,7 @@ func (s *manifestScan) picture(name string, i int) (uint32, error) {
 		return 0, err
 	}
 	s.fp.h.Write(file)
-	s.fp.add("size", len(file))
+	s.fp.Add("size", len(file))
 	crc := crc32.Checksum(file, castagnoli)
 	s.own = append(s.own, folderPicture{at, crc})
 	return crc, nil

@@ -71,7 +71,7 @@ func (o *Opening) openSets(baseDir string, k Options) (*Set, error) {
 			o.findings = append(o.findings, f)
 		}
 	}}
-	print := newPrint(o.Kind).add("training set", d.meta.Fingerprint).add("held-out set", held.meta.Fingerprint).sum()
+	print := NewFingerprint(o.Kind).Add("training set", d.meta.Fingerprint).Add("held-out set", held.meta.Fingerprint).Sum()
 	if err := o.same(print); err != nil {
 		return fail(errors.Join(err, held.Close()))
 	}

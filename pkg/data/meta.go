@@ -72,22 +72,22 @@ func checkImageScale(mean, std [3]float32) error {
 	return nil
 }
 
-// print collects a fingerprint: SHA-256 over labelled parts, each with its
+// Fingerprint collects what names data: SHA-256 over labelled parts, each with its
 // length, so that no two lists of parts run together.
-type print struct{ h hash.Hash }
+type Fingerprint struct{ h hash.Hash }
 
-func newPrint(kind string) print {
-	p := print{sha256.New()}
-	return p.add("kind", kind)
+func NewFingerprint(kind string) Fingerprint {
+	p := Fingerprint{sha256.New()}
+	return p.Add("kind", kind)
 }
 
-func (p print) add(label string, v any) print {
+func (p Fingerprint) Add(label string, v any) Fingerprint {
 	s := fmt.Sprint(v)
 	fmt.Fprintf(p.h, "%d:%s=%d:%s;", len(label), label, len(s), s)
 	return p
 }
 
-func (p print) sum() string { return "sha256:" + hex.EncodeToString(p.h.Sum(nil)) }
+func (p Fingerprint) Sum() string { return "sha256:" + hex.EncodeToString(p.h.Sum(nil)) }
 
 // hashing wraps r so that everything read from it enters the returned hash.
 func hashing(r io.Reader) (io.Reader, hash.Hash) {

@@ -146,7 +146,7 @@ func (o *Opening) take(k Options) {
 }
 
 // labels are what the job calls the dimensions of the actions.
-func (o *Opening) labels() labels { return labels{o.ActionNames, o.ActionUnits} }
+func (o *Opening) labels() Labels { return Labels{o.ActionNames, o.ActionUnits} }
 
 // calls notes what the data calls a feature.
 func (o *Opening) calls(name, data string) {
@@ -208,10 +208,10 @@ func (o *Opening) same(fingerprint string) error {
 	return nil
 }
 
-// base begins a Meta: fingerprint, features as the model wants them, and the
+// Meta begins a Meta: fingerprint, features as the model wants them, and the
 // scale of pictures. Lengths that the model leaves open are the source's to
 // settle.
-func (o *Opening) base(fingerprint string) (Meta, error) {
+func (o *Opening) Meta(fingerprint string) (Meta, error) {
 	if err := o.same(fingerprint); err != nil {
 		return Meta{}, err
 	}
@@ -252,9 +252,9 @@ func settled(m Meta) error {
 	return nil
 }
 
-// words settles tokens and vocabulary. vocab and longest (tokens of the longest
+// Words settles tokens and vocabulary. vocab and longest (tokens of the longest
 // instruction) are of the training split, and asked for only where they count.
-func (o *Opening) words(m *Meta, vocab func() []string, longest func() int) error {
+func (o *Opening) Words(m *Meta, vocab func() []string, longest func() int) error {
 	f := m.Spec.Find(models.Instruction)
 	if f == nil {
 		return nil
@@ -289,18 +289,19 @@ func (o *Opening) limitTokens(n int) error {
 	return nil
 }
 
-// floatRows are the physical values of a feature of numbers in one split.
-type floatRows struct {
-	n     int
-	at    func(i int) []float32
-	place func(i int) string // file and line, or episode and frame
+// Rows are the physical values of a feature of numbers in one split: N rows of
+// its last axis.
+type Rows struct {
+	N     int
+	At    func(i int) []float32
+	Place func(i int) string // file and line, or episode and frame
 }
 
-// numbers settles a feature of numbers, such as the actions, of which the data
+// Numbers settles a feature of numbers, such as the actions, of which the data
 // has the shape: what the places of its last axis are called and their
 // statistics. read gives the rows of that axis in both splits, and is asked only
 // where they count.
-func (o *Opening) numbers(m *Meta, name string, shape []int, own labels, read func() (train, held floatRows)) error {
+func (o *Opening) Numbers(m *Meta, name string, shape []int, own Labels, read func() (train, held Rows)) error {
 	f := m.Spec.Find(name)
 	if f == nil {
 		return nil
@@ -331,19 +332,19 @@ func (o *Opening) numbers(m *Meta, name string, shape []int, own labels, read fu
 		}
 		s := *was
 		stats = &s
-		own = labels{s.Names, s.Units}
+		own = Labels{s.Names, s.Units}
 	}
-	var jobs labels
+	var jobs Labels
 	if name == models.Actions {
 		jobs = o.labels()
 	}
 	l, err := labelled(dim, jobs, own)
 	if err != nil {
-		return err
+		return named(name, err)
 	}
 	defer func() {
 		if stats != nil {
-			stats.Names, stats.Units = l.names, l.units
+			stats.Names, stats.Units = l.Names, l.Units
 			m.setStats(name, stats)
 		}
 	}()
@@ -352,17 +353,25 @@ func (o *Opening) numbers(m *Meta, name string, shape []int, own labels, read fu
 	}
 	train, held := read()
 	if stats == nil {
-		if stats, err = ComputeStats(o.Normalize, train.n, dim, train.at); err != nil {
-			return err
+		if stats, err = ComputeStats(o.Normalize, train.N, dim, train.At); err != nil {
+			return named(name, err)
 		}
 	}
 	o.later = append(o.later, func() { o.findScales(stats, train, held) })
 	return nil
 }
 
-// holdoutLabel is the held-out choice as part of a fingerprint. The seed counts
+// named says which feature an error is about, where its text speaks of actions.
+func named(name string, err error) error {
+	if name == models.Actions {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// Division is the held-out choice as part of a fingerprint. The seed counts
 // only where it chooses.
-func (o *Opening) holdoutLabel() (s string) {
+func (o *Opening) Division() (s string) {
 	if len(o.skip) > 0 {
 		defer func() { s += fmt.Sprint(" without ", o.skip) }()
 	}

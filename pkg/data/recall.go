@@ -64,12 +64,12 @@ func (k Recall) Check(c *job.Checker) {
 // Open is Options'.
 func (k Recall) Open(o *Opening) (*Set, error) {
 	n, length, distance, vocab := k.Episodes, k.SeqLen, k.Distance, o.vocabSize()
-	held, err := heldOut(o.Holdout, o.Seed, n, nil)
+	held, err := o.HeldOut(n, nil)
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("recall").add("recipe", 1).add("seed", o.Seed).add("sequences", n).add("length", length).add("distance", distance).add("vocab", vocab).add("holdout", o.holdoutLabel())
-	meta, err := o.base(fp.sum())
+	fp := NewFingerprint("recall").Add("recipe", 1).Add("seed", o.Seed).Add("sequences", n).Add("length", length).Add("distance", distance).Add("vocab", vocab).Add("holdout", o.Division())
+	meta, err := o.Meta(fp.Sum())
 	if err != nil {
 		return nil, err
 	}
@@ -101,5 +101,5 @@ func (k Recall) Open(o *Opening) (*Set, error) {
 		}
 		return s, nil
 	}
-	return newSet(meta, n, n, held, func(i int) int { return i }, get, nil)
+	return NewSet(meta, Samples{N: n, Episodes: n, Held: held, Episode: func(i int) int { return i }, Get: get})
 }

@@ -137,18 +137,18 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 	}
 	s := &rldsScan{o: o, fields: fields, table: table{}}
 	actions := s.table.float(models.Actions)
-	actions.dim, actions.labels.names = fields.dim, fields.names()
+	actions.dim, actions.labels.Names = fields.dim, fields.names()
 	o.calls(models.Images, fields.camera)
 	o.calls(models.Instruction, fields.text)
 	o.calls(models.Actions, fields.actionName())
 	for _, sh := range shards {
 		s.total += int64(sh.episodes)
 	}
-	fp := newPrint("rlds").add("camera", fields.camera).add("split", split).add("holdout", o.holdoutLabel())
+	fp := NewFingerprint("rlds").Add("camera", fields.camera).Add("split", split).Add("holdout", o.Division())
 	if l := fields.label(); l != "" {
-		fp.add("action", l)
+		fp.Add("action", l)
 	}
-	if s.scan, err = o.scanFiles(dir, newPrint("scan of rlds").add("fields", fmt.Sprintf("%+v", fields)).add("split", split)); err != nil {
+	if s.scan, err = o.scanFiles(dir, NewFingerprint("scan of rlds").Add("fields", fmt.Sprintf("%+v", fields)).Add("split", split)); err != nil {
 		return nil, err
 	}
 	defer s.scan.keep()
@@ -161,7 +161,7 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 			}
 			s.table.eps = max(s.table.eps, first+sh.to-sh.from)
 		}
-		fp.add("shard", sum)
+		fp.Add("shard", sum)
 	}
 	if len(s.table.episode) == 0 {
 		return nil, fmt.Errorf("%s: split %s has no steps", dir, k.Split)
@@ -174,7 +174,7 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 	for _, p := range s.pictures {
 		camera.sums = append(camera.sums, p.crc)
 	}
-	return o.dataset(fp.sum(), &s.table)
+	return o.dataset(fp.Sum(), &s.table)
 }
 
 // rldsScan is the pass over all shards, and afterwards what reads pictures.

@@ -265,14 +265,14 @@ func TestActionLabels(t *testing.T) {
 	for text, want := range map[string]string{"x y": "expected a JSON list of texts", `["a"]`: "action_names of the data has 1 names", `["a", "a"]`: `"a" is the name of dimension 0 and of 1; data.action_names names them anew`, `["a", ""]`: "the name of dimension 1 is empty", `["a", "\u001b[2J"]`: "cannot be printed"} {
 		l, err := labelsOf(map[string]string{"action_names": text})
 		if err == nil {
-			_, err = labelled(2, labels{}, l)
+			_, err = labelled(2, Labels{}, l)
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
-	if l, err := labelled(2, labels{names: []string{"p", "q"}}, labels{names: []string{"a", "a"}}); err != nil || l.names[0] != "p" {
-		t.Errorf("the job names them: %v, %v", l.names, err)
+	if l, err := labelled(2, Labels{Names: []string{"p", "q"}}, Labels{Names: []string{"a", "a"}}); err != nil || l.Names[0] != "p" {
+		t.Errorf("the job names them: %v, %v", l.Names, err)
 	}
 }
 

@@ -31,8 +31,8 @@ type scanning struct {
 // time and a sample of its content: what has changed is read anew. The
 // coordinator's is taken where there is none, and then a file that differs is an
 // error. A lenient opening reads everything: it wants all that is wrong.
-func (o *Opening) scanFiles(dir string, recipe print) (*scanning, error) {
-	key := hex.EncodeToString(recipe.add("left out", o.skip).add("held-out set", o.held).h.Sum(nil))
+func (o *Opening) scanFiles(dir string, recipe Fingerprint) (*scanning, error) {
+	key := hex.EncodeToString(recipe.Add("left out", o.skip).Add("held-out set", o.held).h.Sum(nil))
 	path, err := filepath.Abs(o.Path)
 	if err != nil {
 		return nil, err

@@ -77,10 +77,10 @@ func split(n, episodes int, held []int, episode func(i int) int) (train, heldout
 	return train, heldout
 }
 
-// heldOut returns the job's choice of held-out episodes. Where the data has
+// HeldOut returns the job's choice of held-out episodes. Where the data has
 // changed, and an episode that the job names is gone, it is nobody: finish
 // knows who was held out.
-func (o *Opening) heldOut(n int, numbers []int64) ([]int, error) {
+func (o *Opening) HeldOut(n int, numbers []int64) ([]int, error) {
 	held, err := heldOut(o.Holdout, o.Seed, n, numbers)
 	if g := o.given; err != nil && g != nil && g.Fingerprint != "" && (g.Held != nil || o.watch.Former != nil) {
 		return nil, nil
@@ -213,19 +213,32 @@ func (d *Set) Close() error {
 	return d.close()
 }
 
-// newSet splits n samples by episode and fills in what meta says of the splits.
-func newSet(meta Meta, n, episodes int, held []int, episode func(i int) int, get func(i int) (Sample, error), close func() error) (*Set, error) {
-	if n > maxSamples {
-		return nil, fmt.Errorf("%d samples; a data set may have at most %d", n, maxSamples)
+// Samples are all of a data set's, both splits, numbered from 0.
+type Samples struct {
+	N, Episodes int
+	Held        []int           // episodes that are held out, ascending; see Opening.HeldOut
+	Episode     func(i int) int // of sample i, from 0
+	// Get returns sample i, a pure function of i that several goroutines may
+	// call. Its ID is i, its values stand in the order of Meta.Spec.
+	Get   func(i int) (Sample, error)
+	Close func() error // may be nil
+}
+
+// NewSet divides samples by their episodes and fills in what meta says of the
+// splits.
+func NewSet(meta Meta, s Samples) (*Set, error) {
+	if s.N > maxSamples {
+		return nil, fmt.Errorf("%d samples; a data set may have at most %d", s.N, maxSamples)
 	}
-	d := &Set{close: close, about: about{n: n, episodes: episodes, held: len(held), heldOut: held, episode: episode}, train: subset{n: n, get: get}, heldout: subset{get: get}}
-	if len(held) > 0 {
-		train, rest := split(n, episodes, held, episode)
+	get := s.Get
+	d := &Set{close: s.Close, about: about{n: s.N, episodes: s.Episodes, held: len(s.Held), heldOut: s.Held, episode: s.Episode}, train: subset{n: s.N, get: get}, heldout: subset{get: get}}
+	if len(s.Held) > 0 {
+		train, rest := split(s.N, s.Episodes, s.Held, s.Episode)
 		d.train = subset{index: train, n: len(train), get: get}
 		d.heldout = subset{index: rest, n: len(rest), get: get}
 	}
 	if d.train.n == 0 {
-		return nil, fmt.Errorf("no samples are left to train on: the data has %d samples, %d of them held out", n, d.heldout.n)
+		return nil, fmt.Errorf("no samples are left to train on: the data has %d samples, %d of them held out", s.N, d.heldout.n)
 	}
 	meta.Train, meta.Heldout = d.train.n, d.heldout.n
 	d.meta = meta

@@ -37,7 +37,7 @@ func ComputeStats(mode string, n, dim int, at func(i int) []float32) (*Stats, er
 	}
 	s := &Stats{Mode: mode, Count: n}
 	l := numbered(dim)
-	s.Names, s.Units = l.names, l.units
+	s.Names, s.Units = l.Names, l.Units
 	col := make([]float32, n)
 	for d := 0; d < dim; d++ {
 		sum := 0.0

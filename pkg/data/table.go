@@ -30,7 +30,7 @@ type table struct {
 type floatColumn struct {
 	dim    int
 	rows   []float32 // [n, dim]
-	labels labels    // what the data calls its dimensions, if it does
+	labels Labels    // what the data calls its dimensions, if it does
 }
 
 func (c *floatColumn) row(i int) []float32 { return c.rows[i*c.dim : (i+1)*c.dim] }
@@ -97,11 +97,11 @@ func (x *textIndex) add(s string) int32 {
 
 // dataset makes the data set of a table.
 func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
-	held, err := o.heldOut(t.eps, t.numbers)
+	held, err := o.HeldOut(t.eps, t.numbers)
 	if err != nil {
 		return nil, err
 	}
-	meta, err := o.base(fingerprint)
+	meta, err := o.Meta(fingerprint)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			trainTexts = append(trainTexts, s)
 		}
 	}
-	err = o.words(&meta, func() []string { return BuildVocab(trainTexts) }, func() (longest int) {
+	err = o.Words(&meta, func() []string { return BuildVocab(trainTexts) }, func() (longest int) {
 		for _, s := range trainTexts {
 			longest = max(longest, len(Words(s)))
 		}
@@ -136,9 +136,9 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 		if c == nil {
 			continue
 		}
-		err = o.numbers(&meta, f.Name, []int{c.dim}, c.labels, func() (floatRows, floatRows) {
-			of := func(index []int32) floatRows {
-				return floatRows{len(index), func(i int) []float32 { return c.row(int(index[i])) }, func(i int) string { return t.origin(int(index[i])) }}
+		err = o.Numbers(&meta, f.Name, []int{c.dim}, c.labels, func() (Rows, Rows) {
+			of := func(index []int32) Rows {
+				return Rows{len(index), func(i int) []float32 { return c.row(int(index[i])) }, func(i int) string { return t.origin(int(index[i])) }}
 			}
 			return of(train), of(rest)
 		})
@@ -176,7 +176,7 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 		}
 		return s, nil
 	}
-	d, err := newSet(meta, n, t.eps, held, func(i int) int { return int(t.episode[i]) }, get, t.close)
+	d, err := NewSet(meta, Samples{n, t.eps, held, func(i int) int { return int(t.episode[i]) }, get, t.close})
 	if err != nil {
 		return nil, err
 	}

@@ -69,16 +69,16 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	if im := o.image(); im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage) {
 		return nil, fmt.Errorf("images of %d×%d; tabletop renders squares of %d to %d pixels", im[2], im[1], minTabletopImage, maxTabletopImage)
 	}
-	out, err := heldOut(o.Holdout, o.Seed, episodes, nil)
+	out, err := o.HeldOut(episodes, nil)
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("tabletop").add("recipe", tabletop.Version).add("scene", scene).add("seed", o.Seed).add("episodes", episodes).add("size", size).add("holdout", o.holdoutLabel())
-	meta, err := o.base(fp.sum())
+	fp := NewFingerprint("tabletop").Add("recipe", tabletop.Version).Add("scene", scene).Add("seed", o.Seed).Add("episodes", episodes).Add("size", size).Add("holdout", o.Division())
+	meta, err := o.Meta(fp.Sum())
 	if err != nil {
 		return nil, err
 	}
-	err = o.words(&meta,
+	err = o.Words(&meta,
 		func() []string { return append([]string{"<pad>", "<unk>"}, scene.Words()...) },
 		func() int { return scene.MaxWords() })
 	if err != nil {
@@ -87,7 +87,7 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	n := episodes * tabletop.Frames
 	episode := func(i int) int { return i / tabletop.Frames }
 	place := func(e, k int) string { return fmt.Sprintf("tabletop episode %d frame %d", e, k) }
-	err = o.numbers(&meta, models.Actions, []int{len(tabletop.Action{})}, tabletopActions(), func() (train, held floatRows) {
+	err = o.Numbers(&meta, models.Actions, []int{len(tabletop.Action{})}, tabletopActions(), func() (train, held Rows) {
 		var actions [][]float32
 		var of []int
 		for e := 0; e < episodes && len(actions) < tabletopStats; e++ {
@@ -101,7 +101,7 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 				actions, of = append(actions, a), append(of, e)
 			}
 		}
-		return floatRows{len(actions), func(i int) []float32 { return actions[i] }, func(i int) string { return place(of[i], i%tabletop.Frames) }}, floatRows{}
+		return Rows{len(actions), func(i int) []float32 { return actions[i] }, func(i int) string { return place(of[i], i%tabletop.Frames) }}, Rows{}
 	})
 	if err != nil {
 		return nil, err
@@ -137,12 +137,12 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 		}
 		return s, nil
 	}
-	return newSet(meta, n, episodes, out, episode, get, nil)
+	return NewSet(meta, Samples{N: n, Episodes: episodes, Held: out, Episode: episode, Get: get})
 }
 
 // tabletopActions are the names and units of the expert's action.
-func tabletopActions() labels {
-	return labels{[]string{"x", "y", "z", "roll", "pitch", "yaw", "gripper"}, []string{"m", "m", "m", "rad", "rad", "rad", "open"}}
+func tabletopActions() Labels {
+	return Labels{[]string{"x", "y", "z", "roll", "pitch", "yaw", "gripper"}, []string{"m", "m", "m", "rad", "rad", "rad", "open"}}
 }
 
 func copyFloats(dst []float32, a tabletop.Action) {

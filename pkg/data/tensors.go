@@ -91,7 +91,7 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	fp := newPrint("tensors").add("file", sum).add("holdout", o.holdoutLabel())
+	fp := NewFingerprint("tensors").Add("file", sum).Add("holdout", o.Division())
 	columns := make([]tensorColumn, len(o.Wants))
 	for i, f := range o.Wants {
 		if f.Type != models.Image {
@@ -102,13 +102,13 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 			return nil, err
 		}
 		if ambiguous && x.last {
-			fp.add("layout", k.Layout)
+			fp.Add("layout", k.Layout)
 		} else if ambiguous && k.Layout == "" {
 			o.find("layout", t.path, "set data.layout to nchw or nhwc", "%s %v could be [N, C, H, W] or [N, H, W, C], and are read as the first", f.Name, x.info.Shape)
 		}
 		columns[i].values = x
 	}
-	meta, err := o.base(fp.sum())
+	meta, err := o.Meta(fp.Sum())
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	held, err := o.heldOut(episodes, ids)
+	held, err := o.HeldOut(episodes, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -172,15 +172,15 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 		if c.floats == nil {
 			continue
 		}
-		labels := labels{}
+		called := Labels{}
 		if f.Name == models.Actions {
-			labels = own
+			called = own
 		}
-		err = o.numbers(&meta, f.Name, c.shape, labels, func() (floatRows, floatRows) {
+		err = o.Numbers(&meta, f.Name, c.shape, called, func() (Rows, Rows) {
 			d := c.shape[len(c.shape)-1]
 			per := c.size / d
-			of := func(index []int32) floatRows {
-				return floatRows{per * len(index), func(i int) []float32 { return c.float(int(index[i/per]))[i%per*d:][:d] }, func(i int) string { return place(int(index[i/per])) }}
+			of := func(index []int32) Rows {
+				return Rows{per * len(index), func(i int) []float32 { return c.float(int(index[i/per]))[i%per*d:][:d] }, func(i int) string { return place(int(index[i/per])) }}
 			}
 			sound := func(index []int32) (out []int32) {
 				for _, i := range index {
@@ -219,7 +219,7 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 	if err := keep(); err != nil {
 		return nil, err
 	}
-	return newSet(meta, n, episodes, held, episode, get, t.f.Close)
+	return NewSet(meta, Samples{n, episodes, held, episode, get, t.f.Close})
 }
 
 // episodes groups the rows: their number, what the file calls each of them (nil:
@@ -294,7 +294,7 @@ func (o *Opening) tensorTokens(t *tensorFile, m *Meta, name string, c *tensorCol
 }
 
 // tensorNumbers reads a feature of numbers that are normalised.
-func (o *Opening) tensorNumbers(t *tensorFile, f models.Feature, own labels, c *tensorColumn, bad map[int]bool) error {
+func (o *Opening) tensorNumbers(t *tensorFile, f models.Feature, own Labels, c *tensorColumn, bad map[int]bool) error {
 	any := make([]int, 1+len(f.Shape))
 	for i := range any {
 		any[i] = -1
@@ -305,20 +305,20 @@ func (o *Opening) tensorNumbers(t *tensorFile, f models.Feature, own labels, c *
 	}
 	c.shape, c.size = slices.Clone(x.info.Shape[1:]), x.size
 	dim := c.shape[len(c.shape)-1]
-	jobs := labels{}
+	jobs := Labels{}
 	if f.Name == models.Actions {
 		jobs = o.labels()
 		if n := f.Shape[0]; n > 0 && dim != n {
 			return keyError("model.action_dim", "%s: actions is %s %v, that is %d dimensions, and model.action_dim is %d", t.path, x.info.DType, x.info.Shape, dim, n)
 		}
 	} else {
-		own = labels{}
+		own = Labels{}
 	}
 	names, err := labelled(dim, jobs, own)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.path, err)
 	}
-	r, err := o.scan(x, names.names)
+	r, err := o.scan(x, names.Names)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 // recallTensors returns the SHA-256 of a file in hex, as the Scan knows it or by
 // reading it whole, and what is to be called once all of it was found good.
 func (o *Opening) recallTensors(t *tensorFile) (sum string, keep func() error, err error) {
-	scan, err := o.scanFiles(filepath.Dir(t.path), newPrint("scan of tensors").add("features", o.wanted()))
+	scan, err := o.scanFiles(filepath.Dir(t.path), NewFingerprint("scan of tensors").Add("features", o.wanted()))
 	if err != nil {
 		return "", nil, err
 	}
