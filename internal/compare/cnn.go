@@ -54,7 +54,9 @@ func planCNN(quick bool) cnnPlan {
 
 // CNN compares a convolutional vision encoder with a vision transformer: the
 // text's three claims.
-func CNN(ctx context.Context, o Options) (*Report, error) {
+func CNN(ctx context.Context, o Options) (*Report, error) { return settled(measureCNN(ctx, o)) }
+
+func measureCNN(ctx context.Context, o Options) (*Report, error) {
 	start := time.Now()
 	plan := planCNN(o.Quick)
 	r := &Report{Title: "CNN against Vision Transformer", Quick: o.Quick,
@@ -73,7 +75,6 @@ func CNN(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	r.Claims = []Claim{claimBias(shifted, equivariance()), claimField(fields), claimHunger(hunger)}
-	r.settle()
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
 }

@@ -7,6 +7,8 @@ import (
 	"image/png"
 	"math"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,18 +17,36 @@ import (
 
 // Both comparisons run from end to end at their quick sizes: every claim has a
 // table of whole rows, JSON holds it, and every plot is a picture.
+// TestQuick runs both comparisons at sizes that decide nothing of speed or
+// learning. What does not hang on size they must find at these as well, before
+// they take it back: memory is counted in bytes and the reach of a place in
+// pixels, without a clock and without training.
 func TestQuick(t *testing.T) {
 	for name, c := range map[string]struct {
-		run    func(context.Context, Options) (*Report, error)
-		claims []string
+		measure func(context.Context, Options) (*Report, error)
+		claims  []string
+		known   map[string]Verdict
 	}{
-		"rnn": {RNN, []string{"processing", "long-range dependency", "training speed", "memory"}},
-		"cnn": {CNN, []string{"inductive bias", "receptive field", "data hunger"}},
+		"rnn": {measureRNN, []string{"processing", "long-range dependency", "training speed", "memory"}, map[string]Verdict{"memory": Corrected}},
+		"cnn": {measureCNN, []string{"inductive bias", "receptive field", "data hunger"}, map[string]Verdict{"receptive field": Confirmed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			told := 0
-			r, err := c.run(t.Context(), Options{Threads: 2, Quick: true, Log: func(string) { told++ }})
+			r, err := c.measure(t.Context(), Options{Threads: 2, Quick: true, Log: func(string) { told++ }})
 			if err != nil {
+				t.Fatal(err)
+			}
+			for _, claim := range r.Claims {
+				if want, ok := c.known[claim.Name]; ok && claim.Verdict != want {
+					t.Errorf("%s: measured as %s, want %s: %s", claim.Name, claim.Verdict, want, claim.Why)
+				}
+			}
+			whole := *r
+			whole.Quick, whole.Claims = false, slices.Clone(r.Claims)
+			if _, err := settled(&whole, nil); err != nil || !reflect.DeepEqual(verdicts(&whole), verdicts(r)) {
+				t.Errorf("verdicts at full size are %v, measured were %v", verdicts(&whole), verdicts(r))
+			}
+			if r, err = settled(r, nil); err != nil {
 				t.Fatal(err)
 			}
 			if told == 0 || len(r.Claims) != len(c.claims) {
@@ -64,6 +84,13 @@ func TestQuick(t *testing.T) {
 			}
 		})
 	}
+}
+
+func verdicts(r *Report) (out []Verdict) {
+	for _, c := range r.Claims {
+		out = append(out, c.Verdict)
+	}
+	return out
 }
 
 func TestCancelled(t *testing.T) {

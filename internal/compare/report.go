@@ -53,13 +53,17 @@ const (
 	Undecided Verdict = "undecided" // measured at Quick sizes, or on a machine too busy to tell
 )
 
-// settle takes back what quick sizes cannot say.
-func (r *Report) settle() {
+// settled takes back what quick sizes cannot say.
+func settled(r *Report, err error) (*Report, error) {
+	if err != nil {
+		return nil, err
+	}
 	for i := range r.Claims {
 		if r.Quick {
 			r.Claims[i].Verdict = Undecided
 		}
 	}
+	return r, nil
 }
 
 // Table is measured numbers. A row has a cell a column: text or a number.

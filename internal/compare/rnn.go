@@ -49,7 +49,9 @@ func planRNN(quick bool) rnnPlan {
 }
 
 // RNN compares a transformer encoder with an LSTM: the text's four claims.
-func RNN(ctx context.Context, o Options) (*Report, error) {
+func RNN(ctx context.Context, o Options) (*Report, error) { return settled(measureRNN(ctx, o)) }
+
+func measureRNN(ctx context.Context, o Options) (*Report, error) {
 	start := time.Now()
 	plan := planRNN(o.Quick)
 	r := &Report{Title: "RNN/LSTM against Transformer", Quick: o.Quick}
@@ -76,7 +78,6 @@ func RNN(ctx context.Context, o Options) (*Report, error) {
 	}
 	r.Setting = fmt.Sprintf("%sboth %d wide; %s", counts, rnnWidth, machine(o.Threads))
 	r.Claims = []Claim{claimProcessing(times, o.Threads), claimDistance(runs, reach), claimSpeed(times, runs), claimMemory(times)}
-	r.settle()
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
 }

@@ -74,7 +74,6 @@ func TestPrefetcherOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var last *models.Batch
 		for step := uint64(3); step < 6; step++ {
 			for m := 1; m < 3; m++ {
 				b, err := p.Next(t.Context(), step, m)
@@ -91,10 +90,8 @@ func TestPrefetcherOrder(t *testing.T) {
 				if !reflect.DeepEqual(b.Ints(models.Labels), b.Ints(models.Instruction)) {
 					t.Fatal("labels are not the tokens")
 				}
-				last = b
 			}
 		}
-		_ = last
 		if want := []string{"3/1", "3/2", "4/1", "4/2", "5/1", "5/2"}; !reflect.DeepEqual(feed.asked, want) {
 			t.Errorf("ahead %d: the feed was asked for %v", ahead, feed.asked)
 		}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -347,52 +346,6 @@ func TestRLDSBrokenPixels(t *testing.T) {
 	write(t, dir, name, file)
 	if _, err = d.Train().Sample(2); err == nil || !strings.Contains(err.Error(), "the file has changed") {
 		t.Error(err)
-	}
-}
-
-// The real episodes of BridgeData V2 that octo ships as a fixture, where the
-// environment says they are. See docs for how to get them.
-func TestBridge(t *testing.T) {
-	path := os.Getenv("VLARING_BRIDGE")
-	if path == "" {
-		t.Skip("VLARING_BRIDGE is not set: give it the folder of the BridgeData V2 RLDS fixture (with dataset_info.json) to read real episodes")
-	}
-	cfg := of(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Fraction: 0.2}}, "Camera", "image_0")
-	d, err := Open(cfg, models.Spec{pictures(3, 64, 64), words(0), acts(0)}, 7, "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	m := d.Meta()
-	if m.Train+m.Heldout != 250 || m.Heldout != 50 || m.Spec.Len(models.Actions, 0) != 7 {
-		t.Errorf("%+v", m)
-	}
-	c, err := NewCollator(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := models.NewBatch(1, m.Spec)
-	for i := 0; i < d.Heldout().Len(); i++ {
-		s, err := d.Heldout().Sample(i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Collate([]Sample{s}, b); err != nil {
-			t.Fatal(err)
-		}
-		for d, x := range b.Floats(models.Actions) {
-			if x-x != 0 || math.Abs(float64(x)) > 100 {
-				t.Errorf("held-out sample %d, dimension %d: %v after scaling", i, d, x)
-			}
-		}
-	}
-	t.Logf("vocabulary of %d: %v; %d tokens", len(m.Vocab), m.Vocab, m.Spec.Len(models.Instruction, 0))
-	put(&cfg, "Split", "val")
-	if _, err := Open(cfg, vlaNeeds, 7, "", nil); err == nil || !strings.Contains(err.Error(), "are there: train") {
-		t.Error(err)
-	}
-	if !slices.Contains(m.Vocab, "carrot") {
-		t.Error("no carrot")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -188,13 +189,52 @@ func FuzzExample(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, f := range ex {
-			s, _ := f.Strings(b)
-			for _, s := range s {
-				s.Of(b)
+		var again Builder // what was read, written again, reads the same
+		for name, f := range ex {
+			if s, err := f.Strings(b); err == nil {
+				var v [][]byte
+				for _, s := range s {
+					v = append(v, s.Of(b))
+				}
+				again.Strings(name, v...)
+			} else if v, err := f.Floats(b); err == nil {
+				again.Floats(name, v...)
+			} else if v, err := f.Ints(b); err == nil {
+				again.Ints(name, v...)
+			} else {
+				return
 			}
-			f.Floats(b)
-			f.Ints(b)
+		}
+		record := again.Record()
+		twin, err := Parse(record)
+		if err != nil || len(twin) != len(ex) {
+			t.Fatalf("%d features became %d: %v", len(ex), len(twin), err)
+		}
+		for name, f := range ex {
+			if a, b := values(f, b), values(twin[name], record); a != b {
+				t.Fatalf("feature %q: %s became %s", name, a, b)
+			}
 		}
 	})
+}
+
+// values are what a feature of a record holds, as text: bits of floats, so that NaN
+// equals itself.
+func values(f Feature, record []byte) string {
+	if s, err := f.Strings(record); err == nil {
+		var out []string
+		for _, s := range s {
+			out = append(out, fmt.Sprintf("%q", s.Of(record)))
+		}
+		return fmt.Sprint("strings ", out)
+	}
+	if v, err := f.Floats(record); err == nil {
+		var out []uint32
+		for _, x := range v {
+			out = append(out, math.Float32bits(x))
+		}
+		return fmt.Sprint("floats ", out)
+	}
+	v, err := f.Ints(record)
+	return fmt.Sprint("ints ", v, err)
 }
