@@ -63,7 +63,8 @@ type benched struct {
 	spec          models.Spec
 	micro, micros int
 	opt           models.ProgramOptions
-	adam          tensor.AdamW
+	optimizer     train.Optimizer
+	lr, decay     float64
 	clip          float64
 	cost          models.Cost
 }
@@ -73,7 +74,7 @@ func (f *StepChoice) open() (*benched, error) {
 		return f.openJob()
 	}
 	x := &benched{name: f.Model, micros: 1, opt: models.ProgramOptions{Train: true, Recompute: f.Recompute}, clip: 1,
-		adam: tensor.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01}}
+		optimizer: train.Adam{Betas: [2]float64{0.9, 0.999}, Eps: 1e-8}, lr: 1e-4, decay: 0.01}
 	m, ok := benchModels[f.Model]
 	names := "default, small"
 	for _, p := range models.Presets() {
@@ -123,7 +124,7 @@ func (f *StepChoice) openJob() (*benched, error) {
 		return nil, err
 	}
 	m.Init(j.Seed)
-	x := &benched{name: j.Name, model: m, spec: o.Spec, micro: o.Micro, micros: o.Global / o.Micro, adam: o.Adam, clip: o.ClipNorm, cost: m.Cost(o.Spec),
+	x := &benched{name: j.Name, model: m, spec: o.Spec, micro: o.Micro, micros: o.Global / o.Micro, optimizer: o.Optimizer, lr: j.Optimizer.LR, decay: o.WeightDecay, clip: o.ClipNorm, cost: m.Cost(o.Spec),
 		opt: models.ProgramOptions{Train: true, Head: o.Head, Recompute: o.Recompute || f.Recompute}}
 	if f.Batch > 0 {
 		x.micro, x.micros = f.Batch, 1
@@ -147,15 +148,15 @@ var phaseNames = [phases]string{"load", "forward", "backward", "fold", "norm", "
 // stepper trains on one batch over and over.
 type stepper struct {
 	benched
-	rt             *tensor.Runtime
-	prog           *models.Program
-	batch          *models.Batch
-	grad, micro    []float32 // sum, and one micro-batch's where there are several
-	moment, square []float32
-	n              uint64
-	phases         [phases]time.Duration
-	at             time.Time
-	heap           *heapCount // where allocations are counted
+	rt          *tensor.Runtime
+	prog        *models.Program
+	batch       *models.Batch
+	grad, micro []float32 // sum, and one micro-batch's where there are several
+	slots       [][]float32
+	n           uint64
+	phases      [phases]time.Duration
+	at          time.Time
+	heap        *heapCount // where allocations are counted
 }
 
 func newStepper(rt *tensor.Runtime, x *benched) (*stepper, error) {
@@ -165,7 +166,10 @@ func newStepper(rt *tensor.Runtime, x *benched) (*stepper, error) {
 		return nil, err
 	}
 	n := x.model.Params().Len()
-	s.grad, s.moment, s.square = tensor.Floats(n), tensor.Floats(n), tensor.Floats(n)
+	s.grad = tensor.Floats(n)
+	for range x.optimizer.Slots() {
+		s.slots = append(s.slots, tensor.Floats(n))
+	}
 	s.micro = s.grad
 	if x.micros > 1 {
 		s.micro = tensor.Floats(n)
@@ -233,7 +237,7 @@ func (s *stepper) step() error {
 		scale = min(1, s.clip/(norm+1e-6))
 	}
 	s.n++
-	s.rt.AdamWStep(ps.Values(), s.grad, s.moment, s.square, s.n, s.adam, float32(scale))
+	s.optimizer.Step(s.rt, train.Update{Weights: ps.Values(), Grad: s.grad, Slots: s.slots, Step: s.n, Scale: float32(scale), LR: s.lr, WeightDecay: s.decay})
 	s.lap(phaseOptimizer)
 	return nil
 }
@@ -279,7 +283,7 @@ func (h *heapCount) lap(phase int) {
 
 func (s *stepper) plan() Plan {
 	slab := 4 * int64(len(s.grad))
-	p := Plan{Parameters: slab, Gradients: slab, Moments: 2 * slab, Activations: s.prog.MemoryBytes(),
+	p := Plan{Parameters: slab, Gradients: slab, Moments: int64(len(s.slots)) * slab, Activations: s.prog.MemoryBytes(),
 		Batch: s.batch.Bytes()}
 	if s.micros > 1 {
 		p.Gradients += slab

@@ -34,10 +34,10 @@ type wholeFile struct {
 }
 
 // assemble checks that the parts of a checkpoint make its two files, each byte
-// once, of a size that a model of so many parameters can have.
-func assemble(parts []*cluster.Offer, parameters int) ([]wholeFile, error) {
+// once, of a size that a state of that layout can have.
+func assemble(parts []*cluster.Offer, layout train.Layout) ([]wholeFile, error) {
 	const header = 16 << 20
-	most := map[string]int64{train.ModelFile: 4*int64(parameters) + header, train.OptimizerFile: 8*int64(parameters) + header}
+	most := map[string]int64{train.ModelFile: layout.ModelBytes() + header, train.OptimizerFile: layout.OptimizerBytes() + header}
 	var out []wholeFile
 	for _, name := range []string{train.ModelFile, train.OptimizerFile} {
 		f := wholeFile{name: name, total: -1}
@@ -55,7 +55,7 @@ func assemble(parts []*cluster.Offer, parameters int) ([]wholeFile, error) {
 				f.total = p.Total
 			}
 			if p.Total > most[name] {
-				return nil, fmt.Errorf("worker %s offers a part of a %s of %d bytes: a model of %d parameters has at most %d", p.worker, name, p.Total, parameters, most[name])
+				return nil, fmt.Errorf("worker %s offers a part of a %s of %d bytes: a model of %d parameters has at most %d", p.worker, name, p.Total, layout.Parameters(), most[name])
 			}
 			if p.Offset != end || p.Size < 0 || p.Total != f.total {
 				return nil, fmt.Errorf("the parts of %s do not fit: one of worker %s is of bytes %d to %d of %d, and the one before it ends at %d", name, p.worker, p.Offset, p.Offset+p.Size, p.Total, end)

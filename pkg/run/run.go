@@ -139,7 +139,7 @@ func (r *Run) Train(ctx context.Context) (err error) {
 		return err
 	}
 	config := model.Config()
-	r.layout = train.LayoutOf(model.Params(), r.job.Cluster.Optimizer == "sharded")
+	r.layout = train.LayoutOf(model.Params(), train.OptimizerOf(r.job).Slots(), r.job.Cluster.Optimizer == "sharded")
 	err = r.checkInit(model)
 	model.Close() // from here on the workers hold one
 	if err != nil {

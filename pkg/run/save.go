@@ -47,7 +47,7 @@ func (r *Run) save(ctx context.Context, link *link, step uint64, parts []*cluste
 
 // saveTo has the files of a checkpoint fetched into a store.
 func (r *Run) saveTo(ctx context.Context, store *checkpoint.Disk, link *link, step uint64, parts []*cluster.Offer) (err error) {
-	files, err := assemble(parts, r.layout.Parameters())
+	files, err := assemble(parts, r.layout)
 	if err != nil {
 		return err
 	}

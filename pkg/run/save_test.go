@@ -106,7 +106,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	ps.Add("w", 1<<20)
 	ps.Seal()
 	defer ps.Close()
-	r.layout = train.LayoutOf(ps, false)
+	r.layout = train.LayoutOf(ps, train.Adam{}.Slots(), false)
 	state := func(step int) map[string][]byte {
 		x := make([]float32, 1<<20)
 		x[len(x)-1] = float32(step)

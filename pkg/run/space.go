@@ -7,10 +7,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 )
 
-// checkpointBytes is the size of a checkpoint of a model, headers aside:
-// weights and two moments in float32.
-func checkpointBytes(parameters int) int64 { return 12 * int64(parameters) }
-
 // roomy is how many times what a run needs must be free for its checkpoints to
 // go without a line.
 const roomy = 10
@@ -23,7 +19,7 @@ func (r *Run) showSpace() {
 	if err != nil || !free.Known {
 		return
 	}
-	each := checkpointBytes(r.layout.Parameters())
+	each := r.layout.ModelBytes() + r.layout.OptimizerBytes() // headers aside
 	n := r.toStore()
 	text := fmt.Sprintf("checkpoints: %s each, up to %d more in %s: %s of %s free", plain.Bytes(each), n, dir, plain.Bytes(int64(n)*each), plain.Bytes(free.Bytes))
 	r.view.Script("space", map[string]any{"checkpoint_bytes": each, "checkpoints": n, "needed_bytes": int64(n) * each, "free_bytes": free.Bytes, "path": dir})

@@ -9,7 +9,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // ModelConfig is the job's model in the models' own terms. A vocabulary size
@@ -54,10 +53,8 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if err := model.Accepts(meta.Spec); err != nil {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
-	adam := j.Optimizer.Options.(Adam)
 	o := Options{Seed: j.Seed, Spec: meta.Spec, Head: HeadOf(j), Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded", ClipNorm: j.Optimizer.ClipNorm,
-		Adam: tensor.AdamW{LR: j.Optimizer.LR, Beta1: adam.Betas[0], Beta2: adam.Betas[1], Eps: adam.Eps, WeightDecay: j.Optimizer.WeightDecay,
-			L2: j.Optimizer.Kind == "adam"},
+		Optimizer: OptimizerOf(j), WeightDecay: j.Optimizer.WeightDecay,
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
 		Schedule: ScheduleOf(j)}
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {

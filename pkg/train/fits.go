@@ -14,7 +14,7 @@ import (
 type Need struct {
 	Parameters int
 	Weights    int64 // bytes
-	Worker     int64 // bytes of one worker: weights, gradient and two moments, and the activations of a micro-batch
+	Worker     int64 // bytes of one worker: weights, gradient and moments, and the activations of a micro-batch
 }
 
 // NeedOf counts what j takes, and allocates nothing.
@@ -23,9 +23,10 @@ func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
 	if err != nil {
 		return Need{}, err
 	}
-	n := Need{Parameters: s.Parameters, Weights: s.Bytes(), Worker: 4 * s.Bytes()}
-	if w := int64(j.Cluster.Workers); j.Cluster.Optimizer == "sharded" && w > 4 { // two shards of both moments, and as much for those of the step in progress
-		n.Worker = 2*s.Bytes() + 8*s.Bytes()/w
+	slots := int64(len(OptimizerOf(j).Slots()))
+	n := Need{Parameters: s.Parameters, Weights: s.Bytes(), Worker: (2 + slots) * s.Bytes()}
+	if w := int64(j.Cluster.Workers); j.Cluster.Optimizer == "sharded" && w > 4 { // two shards of the moments, and as much for those of the step in progress
+		n.Worker = 2*s.Bytes() + 4*slots*s.Bytes()/w
 	}
 	if !j.Model.Recompute {
 		act, micro := s.Cost.ActivationBytes, int64(j.Batch.Micro)

@@ -8,17 +8,17 @@ import (
 	"slices"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
-	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // Layout is where a model's parameters lie in a slab. With it whoever has no
 // model works out the digest of a state from a checkpoint's files.
 type Layout struct {
-	places  []spot // by offset
-	floats  int    // of a slab
-	count   int    // of parameters, gaps left out
-	sharded bool   // moments are shared out: a digest is of weights alone
+	places  []spot   // by offset
+	floats  int      // of a slab
+	count   int      // of parameters, gaps left out
+	slots   []string // of the optimizer
+	sharded bool     // moments are shared out: a digest is of weights alone
 }
 
 type spot struct {
@@ -26,10 +26,10 @@ type spot struct {
 	offset, size int // floats
 }
 
-// LayoutOf is the layout of ps, which is sealed, in a job that shares out its
-// optimizer's moments or does not.
-func LayoutOf(ps *tensor.Params, sharded bool) Layout {
-	l := Layout{floats: ps.Len(), count: ps.Count(), sharded: sharded}
+// LayoutOf is the layout of ps, which is sealed, in a job with an optimizer of
+// those slots, which are shared out among the ranks or not.
+func LayoutOf(ps *tensor.Params, slots []string, sharded bool) Layout {
+	l := Layout{floats: ps.Len(), count: ps.Count(), slots: slots, sharded: sharded}
 	for _, p := range ps.List() {
 		l.places = append(l.places, spot{p.Name, p.Offset, p.Size()})
 	}
@@ -40,20 +40,27 @@ func LayoutOf(ps *tensor.Params, sharded bool) Layout {
 // Parameters is the number of the model's parameters.
 func (l Layout) Parameters() int { return l.count }
 
+// ModelBytes is the size of a checkpoint's file of weights, without its header.
+func (l Layout) ModelBytes() int64 { return 4 * int64(l.count) }
+
+// OptimizerBytes is the same of its file of the optimizer's slots.
+func (l Layout) OptimizerBytes() int64 { return int64(len(l.slots)) * l.ModelBytes() }
+
 // Sharded says that the layout's state has moments that ranks share out.
 func (l Layout) Sharded() bool { return l.sharded }
 
 // Digest is what Trainer.Digest says of the state of step that the files hold.
 func (l Layout) Digest(step uint64, model, optimizer *safetensors.File) (string, error) {
-	var sums []uint32
-	for _, s := range []struct {
-		file   *safetensors.File
-		prefix string
-	}{{model, ""}, {optimizer, checkpoint.FirstMoment}, {optimizer, checkpoint.SecondMoment}} {
-		if l.sharded && s.prefix != "" {
-			continue
+	weights, err := l.sum(model, "")
+	if err != nil {
+		return "", err
+	}
+	sums := []uint32{weights}
+	for _, slot := range l.slots {
+		if l.sharded {
+			break
 		}
-		sum, err := l.sum(s.file, s.prefix)
+		sum, err := l.sum(optimizer, slotName(slot, ""))
 		if err != nil {
 			return "", err
 		}

@@ -97,7 +97,7 @@ func (c *meansCase) model(t *testing.T, of string, cfg models.Config) *models.Mo
 func (c *meansCase) options(t *testing.T, part string, micro int) (*models.Model, Options) {
 	t.Helper()
 	cfg := c.student
-	opt := Options{Spec: c.spec, Global: meansGlobal, Micro: micro, Adam: tensor.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}, Schedule: LRSchedule{}, BucketBytes: 2048}
+	opt := Options{Spec: c.spec, Global: meansGlobal, Micro: micro, Optimizer: Adam{Betas: [2]float64{0.9, 0.999}, Eps: 1e-8}, Schedule: LRSchedule{}, BucketBytes: 2048}
 	if part == "exits" || part == "all" {
 		cfg.Exits, cfg.ExitWeights = []int{1}, []float64{meansExit}
 	}

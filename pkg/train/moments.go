@@ -22,8 +22,11 @@ type HeldRange struct {
 	Step uint64 `json:"step"`
 }
 
-// MostMoments is how many of a range are handed out at a time: 16 MiB of both.
+// MostMoments is how many of a range are handed out at a time: 8 MiB of each slot.
 const MostMoments = 2 << 20
+
+// MomentBytes is what MostMoments take.
+func (t *Trainer) MomentBytes() int64 { return 4 * int64(len(t.slots)) * MostMoments }
 
 // Sharded says that the ranks share out the moments among them.
 func (t *Trainer) Sharded() bool { return t.shards != nil }
@@ -55,8 +58,8 @@ func (t *Trainer) Holding() Holding {
 	return h
 }
 
-// Moments are those of a range, of which all are here or in the making: the
-// first ones, and then the second.
+// Moments are those of a range, of which all are here or in the making: one slot
+// of the optimizer after the other.
 func (t *Trainer) Moments(r allreduce.Range, step uint64) ([]byte, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -64,11 +67,11 @@ func (t *Trainer) Moments(r allreduce.Range, step uint64) ([]byte, error) {
 	if r.Lo < 0 || r.Hi > s.total || r.Lo >= r.Hi || r.Hi-r.Lo > MostMoments {
 		return nil, fmt.Errorf("moments %d to %d of %d", r.Lo, r.Hi, s.total)
 	}
-	out := make([]float32, 0, 2*(r.Hi-r.Lo))
+	out := make([]float32, 0, len(t.slots)*(r.Hi-r.Lo))
 	switch {
 	case t.void:
 	case len(s.missing([]allreduce.Range{r}, step)) == 0:
-		for _, slab := range [][]float32{t.m, t.v} {
+		for _, slab := range t.slots {
 			for _, f := range s.slab(r) {
 				out = append(out, slab[f.Lo:f.Hi]...)
 			}
@@ -79,7 +82,10 @@ func (t *Trainer) Moments(r allreduce.Range, step uint64) ([]byte, error) {
 		for _, k := range s.next.ranges {
 			if k.Lo <= r.Lo && r.Hi <= k.Hi {
 				lo, hi := at+r.Lo-k.Lo, at+r.Hi-k.Lo
-				return littleEndian(append(append(out, s.next.m[lo:hi]...), s.next.v[lo:hi]...)), nil
+				for _, slot := range s.next.slots {
+					out = append(out, slot[lo:hi]...)
+				}
+				return littleEndian(out), nil
 			}
 			at += k.Hi - k.Lo
 		}
@@ -90,12 +96,12 @@ func (t *Trainer) Moments(r allreduce.Range, step uint64) ([]byte, error) {
 // TakeMoments takes on what Moments has given of a range of the state's.
 func (t *Trainer) TakeMoments(r allreduce.Range, b []byte) error {
 	n := r.Hi - r.Lo
-	if len(b) != 8*n {
-		return fmt.Errorf("%d bytes of moments, want %d", len(b), 8*n)
+	if want := 4 * len(t.slots) * n; len(b) != want {
+		return fmt.Errorf("%d bytes of moments, want %d", len(b), want)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, slab := range [][]float32{t.m, t.v} {
+	for i, slab := range t.slots {
 		for _, f := range t.shards.slab(r) {
 			at := 4 * (i*n + f.at - r.Lo)
 			putBytes(slab[f.Lo:f.Hi], 0, b[at:at+4*(f.Hi-f.Lo)])
@@ -126,7 +132,7 @@ func (m *MomentsFile) WriteAt(p []byte, off int64) (int, error) {
 		copy(m.head[off:], p)
 	}
 	s := m.t.shards
-	for i, slab := range [][]float32{m.t.m, m.t.v} {
+	for i, slab := range m.t.slots {
 		base := int64(len(m.head)) + 4*int64(i)*int64(s.total)
 		for _, r := range m.need {
 			if base+4*int64(r.Hi) <= off || base+4*int64(r.Lo) >= off+int64(len(p)) {
@@ -167,11 +173,11 @@ func (m *MomentsFile) Read(file *safetensors.File) error {
 	if err := checkpoint.Match(file, t.wantMoments()); err != nil {
 		return err
 	}
-	for i, prefix := range []string{checkpoint.FirstMoment, checkpoint.SecondMoment} {
-		slab := [][]float32{t.m, t.v}[i]
+	for i, name := range t.opt.Optimizer.Slots() {
+		slab := t.slots[i]
 		for _, p := range t.params.List() {
 			x := make([]float32, p.Size())
-			if err := file.Float32Into(prefix+p.Name, x); err != nil {
+			if err := file.Float32Into(slotName(name, p.Name), x); err != nil {
 				return err
 			}
 			for _, r := range m.need {

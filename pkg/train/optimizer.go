@@ -89,21 +89,33 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 	return plan, nil
 }
 
-// adam does the optimizer's step after t.step on a range of the slab, as far as
-// it is trained: w, g, m and v are weights, gradient and moments of it. h.LR is
-// the schedule's rate.
-func (t *Trainer) adam(r allreduce.Range, w, g, m, v []float32, h tensor.AdamW, scale float32) {
+// optimize does the optimizer's step after t.step on a range of the slab, as far
+// as it is trained: w, g and slots are weights, gradient and the optimizer's slots
+// of it. rate is the schedule's.
+func (t *Trainer) optimize(r allreduce.Range, w, g []float32, slots [][]float32, rate float64, scale float32) {
 	plan := t.opt.Updates
 	if plan == nil {
-		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: h.WeightDecay}}}
+		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: t.opt.WeightDecay}}}
 	}
-	rate := h.LR
 	for _, u := range plan {
 		lo, hi := max(u.lo, r.Lo)-r.Lo, min(u.hi, r.Hi)-r.Lo
 		if u.frozen || lo >= hi {
 			continue
 		}
-		h.LR, h.WeightDecay = float64(rate*u.rate), u.decay
-		t.rt.AdamWStep(w[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi], t.step+1, h, scale)
+		t.runs = t.runs[:0]
+		for _, s := range slots {
+			t.runs = append(t.runs, s[lo:hi])
+		}
+		t.opt.Optimizer.Step(t.rt, Update{Weights: w[lo:hi], Grad: g[lo:hi], Slots: t.runs, Step: t.step + 1, Scale: scale,
+			LR: float64(rate * u.rate), WeightDecay: u.decay})
 	}
+}
+
+// cutSlots is a range of each slot, in memory that the next call takes again.
+func (t *Trainer) cutSlots(r allreduce.Range) [][]float32 {
+	t.cuts = t.cuts[:0]
+	for _, s := range t.slots {
+		t.cuts = append(t.cuts, s[r.Lo:r.Hi])
+	}
+	return t.cuts
 }

@@ -109,7 +109,7 @@ func TestFreeze(t *testing.T) {
 		if in == frozen || frozen == (x.moved(p.Name) > 0) || frozen != p.Frozen {
 			t.Errorf("%s: frozen %v, in a bucket %v, moved by %v", p.Name, frozen, in, x.moved(p.Name))
 		}
-		for _, m := range [][]float32{x.t.m, x.t.v} {
+		for _, m := range x.t.slots {
 			if frozen && slices.ContainsFunc(m[p.Offset:p.Offset+p.Size()], func(v float32) bool { return v != 0 }) {
 				t.Errorf("%s is frozen and has moments", p.Name)
 			}

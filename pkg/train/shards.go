@@ -64,7 +64,7 @@ type stretch struct {
 type pending struct {
 	step   uint64
 	ranges []allreduce.Range
-	m, v   []float32 // of the ranges, one behind the other
+	slots  [][]float32 // of the ranges, one behind the other
 }
 
 // Origin says where a state's moments come from that no rank holds: from the
@@ -221,14 +221,17 @@ func (s *shards) note(r allreduce.Range, step uint64) {
 
 // update computes what this rank updates of the step that follows t.step: the
 // moments into next, the weights into g, the gradient, in its place.
-func (t *Trainer) update(g []float32, h tensor.AdamW, scale float32) {
+func (t *Trainer) update(g []float32, rate float64, scale float32) {
 	s := t.shards
 	n := 0
 	for _, r := range s.keep {
 		n += r.Hi - r.Lo
 	}
-	memory := t.spare(2*n, g)
-	next := &pending{t.step + 1, slices.Clone(s.keep), memory[:n], memory[n : 2*n]}
+	memory := t.spare(len(t.slots)*n, g)
+	next := &pending{step: t.step + 1, ranges: slices.Clone(s.keep)}
+	for i := range t.slots {
+		next.slots = append(next.slots, memory[i*n:(i+1)*n])
+	}
 	const piece = 1 << 18
 	if s.piece == nil {
 		s.piece = tensor.Floats(piece)
@@ -238,11 +241,15 @@ func (t *Trainer) update(g []float32, h tensor.AdamW, scale float32) {
 		for _, f := range s.slab(r) {
 			for lo := f.Lo; lo < f.Hi; lo += piece {
 				hi := min(lo+piece, f.Hi)
-				w, m, v := s.piece[:hi-lo], next.m[at:at+hi-lo], next.v[at:at+hi-lo]
+				w := s.piece[:hi-lo]
 				copy(w, values[lo:hi])
-				copy(m, t.m[lo:hi])
-				copy(v, t.v[lo:hi])
-				t.adam(allreduce.Range{Lo: lo, Hi: hi}, w, g[lo:hi], m, v, h, scale)
+				t.cuts = t.cuts[:0]
+				for i, slot := range next.slots {
+					x := slot[at : at+hi-lo]
+					copy(x, t.slots[i][lo:hi])
+					t.cuts = append(t.cuts, x)
+				}
+				t.optimize(allreduce.Range{Lo: lo, Hi: hi}, w, g[lo:hi], t.cuts, rate, scale)
 				copy(g[lo:hi], w)
 				at += hi - lo
 			}
@@ -297,7 +304,7 @@ func (t *Trainer) gather(ctx context.Context, ring allreduce.Reducer, res *Resul
 	t.void = false
 	t.forget()
 	t.step++
-	s.settle(t.step, t.m, t.v)
+	s.settle(t.step, t.slots)
 	return nil
 }
 
@@ -307,8 +314,9 @@ func (t *Trainer) promote() {
 	for _, r := range s.next.ranges {
 		for _, f := range s.slab(r) {
 			n := f.Hi - f.Lo
-			copy(t.m[f.Lo:f.Hi], s.next.m[at:at+n])
-			copy(t.v[f.Lo:f.Hi], s.next.v[at:at+n])
+			for i, slot := range s.next.slots {
+				copy(t.slots[i][f.Lo:f.Hi], slot[at:at+n])
+			}
 			at += n
 		}
 		s.note(r, s.next.step)
@@ -319,19 +327,22 @@ func (t *Trainer) promote() {
 // byteRun is a part of a file.
 type byteRun struct{ offset, size int64 }
 
-// runs are where a shard lies in the file of moments, of so many bytes of header:
-// the first moments and the second ones. The header goes with the first shard.
-func (s *shards) runs(header int64, part, parts int) []byteRun {
+// runs are where a shard lies in the file of so many slots, of so many bytes of
+// header: a run of each slot. The header goes with the first shard.
+func (s *shards) runs(header int64, slots, part, parts int) (l []byteRun) {
 	r := s.shard(part, parts)
-	lo, hi, half := header+4*int64(r.Lo), header+4*int64(r.Hi), 4*int64(s.total)
-	m, v := byteRun{lo, hi - lo}, byteRun{lo + half, hi - lo}
 	if part == 0 {
-		m = byteRun{0, hi}
+		l = append(l, byteRun{0, header})
 	}
-	if m.offset+m.size == v.offset {
-		return []byteRun{{m.offset, m.size + v.size}}
+	for i := range slots {
+		run := byteRun{header + 4*(int64(i)*int64(s.total)+int64(r.Lo)), 4 * int64(r.Hi-r.Lo)}
+		if n := len(l); n > 0 && l[n-1].offset+l[n-1].size == run.offset {
+			l[n-1].size += run.size
+		} else {
+			l = append(l, run)
+		}
 	}
-	return []byteRun{m, v}
+	return l
 }
 
 // settleAt has what is here of the moments of step, and no others: this rank has
@@ -347,12 +358,13 @@ func (t *Trainer) settleAt(step uint64) {
 
 // settle ends what was for the time until step is committed: the moments of
 // others, and those of other steps, go.
-func (s *shards) settle(step uint64, m, v []float32) {
+func (s *shards) settle(step uint64, slots [][]float32) {
 	s.next, s.origin = nil, nil
 	drop := func(r allreduce.Range) {
 		for _, f := range s.slab(r) {
-			tensor.Discard(m[f.Lo:f.Hi])
-			tensor.Discard(v[f.Lo:f.Hi])
+			for _, slot := range slots {
+				tensor.Discard(slot[f.Lo:f.Hi])
+			}
 		}
 	}
 	var l []stretch
@@ -374,13 +386,13 @@ func (s *shards) settle(step uint64, m, v []float32) {
 }
 
 // passed takes note of a step that changed nothing.
-func (s *shards) passed(step uint64, m, v []float32) {
+func (s *shards) passed(step uint64, slots [][]float32) {
 	for i := range s.have {
 		if s.have[i].step == step-1 {
 			s.have[i].step = step
 		}
 	}
-	s.settle(step, m, v)
+	s.settle(step, slots)
 }
 
 // UnlikeError says that two ranks have computed one shard differently.

@@ -24,8 +24,8 @@ func (s *squad) place(ranks ...*rank) (moved int) {
 				for _, h := range slices.Clone(o.shards.have) {
 					if lo, hi := max(h.Lo, need.Lo), min(h.Hi, need.Hi); lo < hi && h.step == r.step && o != r {
 						for _, f := range r.shards.slab(allreduce.Range{Lo: lo, Hi: hi}) {
-							copy(r.m[f.Lo:f.Hi], o.m[f.Lo:f.Hi])
-							copy(r.v[f.Lo:f.Hi], o.v[f.Lo:f.Hi])
+							copy(r.slots[0][f.Lo:f.Hi], o.slots[0][f.Lo:f.Hi])
+							copy(r.slots[1][f.Lo:f.Hi], o.slots[1][f.Lo:f.Hi])
 						}
 						r.shards.note(allreduce.Range{Lo: lo, Hi: hi}, r.step)
 						moved += hi - lo
@@ -66,8 +66,8 @@ func sameState(t *testing.T, whole *Trainer, ranks ...*rank) {
 				t.Fatalf("%s holds moments of step %d at step %d", r.name, h.step, r.step)
 			}
 			for _, f := range r.shards.slab(h.Range) {
-				same("first moment", r.m[f.Lo:f.Hi], whole.m[f.Lo:f.Hi])
-				same("second moment", r.v[f.Lo:f.Hi], whole.v[f.Lo:f.Hi])
+				same("first moment", r.slots[0][f.Lo:f.Hi], whole.slots[0][f.Lo:f.Hi])
+				same("second moment", r.slots[1][f.Lo:f.Hi], whole.slots[1][f.Lo:f.Hi])
 			}
 			held += h.Hi - h.Lo
 		}
@@ -82,7 +82,7 @@ func sameState(t *testing.T, whole *Trainer, ranks ...*rank) {
 		for _, miss := range r.shards.missing([]allreduce.Range{other}, r.step) {
 			for _, f := range r.shards.slab(miss) {
 				for i := f.Lo; i < f.Hi; i++ {
-					if r.m[i] != 0 || r.v[i] != 0 {
+					if r.slots[0][i] != 0 || r.slots[1][i] != 0 {
 						t.Fatalf("%s: moment %d of another rank is still here", r.name, i)
 					}
 				}
@@ -259,7 +259,7 @@ func TestUnlikeShards(t *testing.T) {
 	s.place(a, b, c)
 	s.step(bounds, a, b, c)
 	at := b.shards.slab(b.shards.shard(1, 3))[0].Lo
-	b.m[at] += 1 // a is its buddy
+	b.slots[0][at] += 1 // a is its buddy
 	before := a.Digest()
 	for i, r := range []*rank{a, b, c} {
 		r.begin(bounds[i], bounds[i+1])

@@ -24,6 +24,9 @@ const (
 	OptimizerFile = checkpoint.OptimizerFile
 )
 
+// slotName is what a slot of a parameter is called in a checkpoint.
+func slotName(slot, param string) string { return slot + "." + param }
+
 // stateFiles are the two files of a checkpoint as views of the living state:
 // they follow it, and may be read only while it does not change.
 type stateFiles struct{ model, optimizer *safetensors.View }
@@ -33,8 +36,9 @@ func (t *Trainer) files() (stateFiles, error) {
 	for _, p := range t.params.List() {
 		at := func(slab []float32) []float32 { return slab[p.Offset : p.Offset+p.Size()] }
 		model = append(model, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: at(t.params.Values())})
-		opt = append(opt, safetensors.Tensor{Name: checkpoint.FirstMoment + p.Name, Shape: p.Shape, Data: at(t.m)},
-			safetensors.Tensor{Name: checkpoint.SecondMoment + p.Name, Shape: p.Shape, Data: at(t.v)})
+		for i, name := range t.opt.Optimizer.Slots() {
+			opt = append(opt, safetensors.Tensor{Name: slotName(name, p.Name), Shape: p.Shape, Data: at(t.slots[i])})
+		}
 	}
 	var f stateFiles
 	var err error
@@ -124,7 +128,7 @@ type piece struct {
 }
 
 // pieces are part of parts of the state's files, in order: a run of each, or of
-// the moments of one shard two. What is shared out has to be here.
+// each slot of one shard of the moments. What is shared out has to be here.
 func (t *Trainer) pieces(f stateFiles, part, parts int) (l []piece, err error) {
 	offset, size := partOf(f.model.Size(), part, parts)
 	l = append(l, piece{ModelFile, f.model, byteRun{offset, size}})
@@ -136,7 +140,7 @@ func (t *Trainer) pieces(f stateFiles, part, parts int) (l []piece, err error) {
 	if n := s.missing([]allreduce.Range{s.shard(part, parts)}, t.step); len(n) > 0 {
 		return nil, fmt.Errorf("the moments %v are not here", n)
 	}
-	for _, r := range s.runs(f.optimizer.DataStart(), part, parts) {
+	for _, r := range s.runs(f.optimizer.DataStart(), len(t.slots), part, parts) {
 		l = append(l, piece{OptimizerFile, f.optimizer, r})
 	}
 	return l, nil
@@ -189,7 +193,7 @@ func (t *Trainer) Digest() string {
 
 // digest is Digest for whoever holds the state.
 func (t *Trainer) digest() string {
-	slabs := [][]float32{t.params.Values(), t.m, t.v}
+	slabs := append([][]float32{t.params.Values()}, t.slots...)
 	if t.shards != nil { // nobody has all moments
 		slabs = slabs[:1]
 	}
@@ -254,11 +258,8 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 		return err
 	}
 	for _, p := range t.params.List() {
-		for _, x := range []struct {
-			prefix string
-			slab   []float32
-		}{{checkpoint.FirstMoment, t.m}, {checkpoint.SecondMoment, t.v}} {
-			if err := optimizer.Float32Into(x.prefix+p.Name, x.slab[p.Offset:p.Offset+p.Size()]); err != nil {
+		for i, name := range t.opt.Optimizer.Slots() {
+			if err := optimizer.Float32Into(slotName(name, p.Name), t.slots[i][p.Offset:p.Offset+p.Size()]); err != nil {
 				return fmt.Errorf("restoring step %d: %w", step, err)
 			}
 		}
@@ -272,8 +273,9 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 // wantMoments are the tensors of a file of moments.
 func (t *Trainer) wantMoments() (want []checkpoint.Want) {
 	for _, p := range t.params.List() {
-		want = append(want, checkpoint.Want{Name: checkpoint.FirstMoment + p.Name, Shape: p.Shape},
-			checkpoint.Want{Name: checkpoint.SecondMoment + p.Name, Shape: p.Shape})
+		for _, name := range t.opt.Optimizer.Slots() {
+			want = append(want, checkpoint.Want{Name: slotName(name, p.Name), Shape: p.Shape})
+		}
 	}
 	return want
 }
@@ -313,7 +315,7 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	defer t.mu.Unlock()
 	t.forget()
 	t.step = 0
-	for _, slab := range [][]float32{t.m, t.v} {
+	for _, slab := range t.slots {
 		if t.shards != nil {
 			tensor.Discard(slab)
 		} else {

@@ -61,7 +61,7 @@ func TestFilesTellTheirState(t *testing.T) {
 	r := s.rank("a")
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
-	layout := LayoutOf(r.params, false)
+	layout := LayoutOf(r.params, r.opt.Optimizer.Slots(), false)
 	whole, err := r.Part(0, 1, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestDigest(t *testing.T) {
 		}
 		seen[d] = what
 	}
-	for name, slab := range map[string][]float32{"weights": r.params.Values(), "first moments": r.m, "second moments": r.v} {
+	for name, slab := range map[string][]float32{"weights": r.params.Values(), "first moments": r.slots[0], "second moments": r.slots[1]} {
 		for _, i := range []int{0, 1, len(slab) / 2, len(slab) - 1} {
 			for bit := range 32 {
 				x := slab[i]

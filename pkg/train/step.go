@@ -22,8 +22,9 @@ type Options struct {
 	Micro       int         // samples a micro-batch
 	Group       int         // micro-batches that are folded before the ring; 0: 1
 	Fast        bool        // each rank folds all that is its own: the bits are the world size's
-	Adam        tensor.AdamW
-	Sharded     bool // the ranks share the moments out among them: see shards
+	Optimizer   Optimizer
+	WeightDecay float64 // of parameters without a setting of their own
+	Sharded     bool    // the ranks share the moments out among them: see shards
 	ClipNorm    float64
 	Schedule    LRSchedule
 	BucketBytes int
@@ -67,8 +68,10 @@ type Trainer struct {
 	params *tensor.Params
 	prog   *models.Program
 	opt    Options
-	m, v   []float32 // first and second moments, laid out like the weights
-	total  []float32 // gradients and tail, where the ring has no memory for them; nil until then
+	slots  [][]float32 // of the optimizer, each laid out like the weights
+	runs   [][]float32 // scratch of optimize, and
+	cuts   [][]float32 // of cutSlots
+	total  []float32   // gradients and tail, where the ring has no memory for them; nil until then
 	phase  func(step uint64, phase string)
 
 	shards   *shards // whose moments are here; nil: all are
@@ -97,13 +100,18 @@ type writing struct {
 // NewTrainer returns a trainer for model, which must hold its first weights,
 // at step 0 with zero moments. phase is told what the trainer is doing.
 func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func(step uint64, phase string)) (*Trainer, error) {
+	if err := checkSlots(opt.Optimizer.Slots()); err != nil {
+		return nil, err
+	}
 	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Head: opt.Head, Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
 	if err != nil {
 		return nil, err
 	}
 	ps := model.Params()
-	t := &Trainer{rt: rt, model: model, params: ps, prog: prog, opt: opt, phase: phase,
-		m: tensor.Floats(ps.Len()), v: tensor.Floats(ps.Len())}
+	t := &Trainer{rt: rt, model: model, params: ps, prog: prog, opt: opt, phase: phase}
+	for range opt.Optimizer.Slots() {
+		t.slots = append(t.slots, tensor.Floats(ps.Len()))
+	}
 	for i, l := range prog.Losses() {
 		if l.Nominal() > maxCount {
 			prog.Close()
@@ -478,9 +486,8 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	}
 	g, void, bad := t.settle(res, sum, mean)
 	res.GradNorm = t.rt.GradNorm(t.params, g)
-	h := t.opt.Adam
-	h.LR = t.opt.Schedule.At(t.step)
-	res.LR = h.LR
+	rate := t.opt.Schedule.At(t.step)
+	res.LR = rate
 	res.Computed = t.computed
 	if void {
 		t.pass(res, t.noTarget())
@@ -502,7 +509,7 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 		scale = float32(min(c/(res.GradNorm+1e-6), 1))
 	}
 	if t.shards != nil && t.shards.world >= leastSharded {
-		t.update(g, h, scale)
+		t.update(g, rate, scale)
 		t.phase(t.step, "gather")
 		return t.gather(ctx, ring, res, mean)
 	}
@@ -510,7 +517,7 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	defer t.mu.Unlock()
 	t.void = true // should it panic
 	for _, r := range t.whole() {
-		t.adam(r, t.params.Values()[r.Lo:r.Hi], g[r.Lo:r.Hi], t.m[r.Lo:r.Hi], t.v[r.Lo:r.Hi], h, scale)
+		t.optimize(r, t.params.Values()[r.Lo:r.Hi], g[r.Lo:r.Hi], t.cutSlots(r), rate, scale)
 	}
 	t.void = false
 	t.forget()
@@ -529,7 +536,7 @@ func (t *Trainer) pass(res *Result, why string) {
 	t.forget()
 	t.step++
 	if t.shards != nil {
-		t.shards.passed(t.step, t.m, t.v)
+		t.shards.passed(t.step, t.slots)
 	}
 }
 

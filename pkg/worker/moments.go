@@ -254,7 +254,7 @@ func (w *Worker) fromPeers(ctx context.Context, lists map[string]train.Holding, 
 			for lo := got.Lo; lo < got.Hi; lo += train.MostMoments {
 				piece := allreduce.Range{Lo: lo, Hi: min(lo+train.MostMoments, got.Hi)}
 				group.Go(func() error {
-					b, err := w.Blobs.Get(ctx, p, fmt.Sprintf("%s%d/%d-%d", momentsBlob, step, piece.Lo, piece.Hi), 8*train.MostMoments)
+					b, err := w.Blobs.Get(ctx, p, fmt.Sprintf("%s%d/%d-%d", momentsBlob, step, piece.Lo, piece.Hi), w.trainer.MomentBytes())
 					if err == nil {
 						err = w.trainer.TakeMoments(piece, b)
 					}
