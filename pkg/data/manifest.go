@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -200,4 +205,42 @@ func manifestLines(r io.Reader, path string, tick func(number int) error, f func
 		return fmt.Errorf("%s: after line %d: %w", path, number, err)
 	}
 	return at(openLine, open, "; it is the last line: the file is cut off; copy, download or write it again")
+}
+
+func (Folder) form() string { return "a folder with " + ManifestName }
+
+func (k Folder) recognise(path string, folder bool) ([]Recognised, error) {
+	if !folder {
+		if filepath.Base(path) != ManifestName {
+			return nil, nil
+		}
+		path = filepath.Dir(path)
+	}
+	manifest := filepath.Join(path, ManifestName)
+	if _, err := os.Stat(manifest); err != nil {
+		return nil, nil
+	}
+	w, err := keysOfManifest(manifest)
+	return []Recognised{{job.Data{Path: path, Options: k}, w}}, err
+}
+
+// keysOfManifest are the keys that the first line of a manifest has.
+func keysOfManifest(path string) (w models.Spec, err error) {
+	f, _, err := regular.Open(path)
+	if err != nil {
+		return w, err
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, maxManifestLine)
+	for sc.Scan() {
+		members, err := parseJSONLine(bytes.TrimPrefix(sc.Bytes(), []byte("\ufeff")))
+		if err != nil {
+			continue // a fault that Check tells of
+		}
+		return slices.DeleteFunc(manifestWants(), func(f models.Feature) bool {
+			return !slices.ContainsFunc(members, func(m jsonMember) bool { return m.key == manifestKey(f.Name) })
+		}), nil
+	}
+	return manifestWants(), sc.Err()
 }

@@ -5,11 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // What an RLDS data set says of itself in dataset_info.json.
@@ -90,4 +95,45 @@ func listOr(s []string, none string) string {
 		return none
 	}
 	return strings.Join(s, ", ")
+}
+
+func (RLDS) form() string { return "an RLDS folder with dataset_info.json" }
+
+func (k RLDS) recognise(path string, folder bool) ([]Recognised, error) {
+	if !folder {
+		return nil, nil
+	}
+	dir, err := rldsDir(path)
+	if err != nil {
+		if _, e := os.Stat(filepath.Join(path, "features.json")); e == nil {
+			return nil, fmt.Errorf("%s has features.json but no dataset_info.json, which an RLDS data set needs", path)
+		}
+		return nil, nil
+	}
+	features, err := readFeatures(filepath.Join(dir, "features.json"))
+	if err != nil {
+		return nil, err
+	}
+	var rest models.Spec
+	if slices.ContainsFunc(rldsTexts, func(name string) bool { return features[name].is("text") }) {
+		rest = append(rest, models.Known(models.Instruction, 0))
+	}
+	for name, f := range features {
+		if f.is("numbers") && (name == rldsAction || strings.HasPrefix(name, rldsAction+"/")) {
+			rest = append(rest, models.Known(models.Actions, 0))
+			break
+		}
+	}
+	var out []Recognised
+	for _, name := range slices.Sorted(maps.Keys(features)) {
+		if features[name].kind == "image" && strings.HasPrefix(name, "steps/") {
+			k.Camera = name
+			image := models.Known(models.Images, 3, unresized, unresized)
+			out = append(out, Recognised{job.Data{Path: path, Options: k}, append(models.Spec{image}, rest...)})
+		}
+	}
+	if len(out) == 0 {
+		out = []Recognised{{job.Data{Path: path, Options: k}, rest}}
+	}
+	return out, nil
 }

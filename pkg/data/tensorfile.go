@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/internal/sniff"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -451,4 +453,43 @@ func narrow(v []int64) []int32 {
 		out[i] = int32(x)
 	}
 	return out
+}
+
+func (Tensors) form() string { return "a safetensors file" }
+
+func (k Tensors) recognise(path string, folder bool) ([]Recognised, error) {
+	if folder || !strings.HasSuffix(path, ".safetensors") && !isTensors(path) {
+		return nil, nil
+	}
+	w, err := tensorWants(path)
+	return []Recognised{{job.Data{Path: path, Options: k}, w}}, err
+}
+
+// isTensors tells a safetensors file by its content, whatever its name.
+func isTensors(path string) bool { return sniff.Of(headOf(path)) == sniff.Safetensors }
+
+// tensorWants are the tensors that a file has.
+func tensorWants(path string) (w models.Spec, err error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return w, err
+	}
+	defer f.Close()
+	if t, ok := f.Tensor(models.Images); ok {
+		if len(t.Shape) != 4 {
+			return w, fmt.Errorf("%s: images has the shape %v, expected [N, C, H, W] or [N, H, W, C]", path, t.Shape)
+		}
+		image := models.Known(models.Images, slices.Clone(t.Shape[1:])...)
+		if c := t.Shape[3]; c < t.Shape[1] && c < t.Shape[2] { // no model says how many channels there are: fewer than rows and columns
+			image.Shape = []int{c, t.Shape[1], t.Shape[2]}
+		}
+		w = append(w, image)
+	}
+	for _, x := range []models.Feature{models.Known(models.Instruction, 0), models.Known(models.VisionFeatures, 0, 0), models.Known(models.LanguageFeatures, 0, 0),
+		models.Known(models.Labels, 0), models.Known(models.Actions, 0)} {
+		if _, ok := f.Tensor(x.Name); ok {
+			w = append(w, x)
+		}
+	}
+	return w, nil
 }
