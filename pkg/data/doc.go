@@ -28,11 +28,19 @@
 //
 // # Sources
 //
-//	tabletop   synthetic scenes, instructions and a scripted expert, made on the fly
-//	copy       the copy task: tokens whose labels are themselves
-//	tensors    one .safetensors file of ready tensors
-//	rlds       TFRecord episodes as TFDS writes them, one camera of them
-//	folder     manifest.jsonl beside PNG or JPEG files
+// A kind of data is one file and a line of Kinds: tabletop.go, copytask.go,
+// recall.go, tensors.go, rlds.go, folder.go. Its options are a struct of its keys
+// in the job's data section, which embeds those keys that several kinds have
+// (TextKeys, FileKeys, ActionKeys); they check themselves, for a job file and for
+// Open alike, say which features they give, and open the data:
+//
+//	o.HeldOut    which episodes are held out
+//	o.Meta       a description, with the features that the model wants
+//	o.Words      settles instructions: vocabulary and length
+//	o.Numbers    settles a feature of numbers: shape, names, statistics
+//	NewSet       the samples, whose values stand in the order of Meta.Spec
+//
+// A kind of another package does the same: see pkg/train/feature_test.go.
 //
 // # Invariants
 //
