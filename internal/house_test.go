@@ -47,7 +47,7 @@ var may = map[string][]string{
 	"pkg/worker":           {"internal/atomicfile", "internal/limits", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train"},
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},
 	"pkg/natsbus":          {"internal/netaddr", "pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster"},
-	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/worker", "pkg/weights"},
+	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/weights", "pkg/worker"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
 	"internal/bench":       {"internal/bench/measure", "internal/picture", "internal/plain", "internal/safetensors", "internal/usage", "pkg/tensor", "pkg/models", "pkg/allreduce", "pkg/allreduce/shm", "pkg/transport", "pkg/run", "pkg/train", "pkg/job"},

@@ -143,7 +143,21 @@ func (e *MemoryEnd) try(ctx context.Context, peer, name string, offset int64) (C
 	case owner == nil:
 		return Chunk{}, errNobody
 	}
-	return owner.serve(ctx, name, offset)
+	type answer struct {
+		c   Chunk
+		err error
+	}
+	answered := make(chan answer, 1)
+	go func() { // an owner that is stuck does not hold whoever asks
+		c, err := owner.serve(ctx, name, offset)
+		answered <- answer{c, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.c, a.err
+	case <-ctx.Done():
+		return Chunk{}, context.Cause(ctx)
+	}
 }
 
 func (e *MemoryEnd) serve(ctx context.Context, name string, offset int64) (Chunk, error) {

@@ -76,7 +76,7 @@ const saveStall = 5 * time.Minute
 
 // fetch brings the files' pieces, each from the worker that has it, to w, and
 // sees whether they make the state that the workers hold.
-func (r *Run) fetch(ctx context.Context, link *link, w checkpoint.Writer, step uint64, parts []*cluster.Offer, files []wholeFile) error {
+func (s *saver) fetch(ctx context.Context, w checkpoint.Writer, step uint64, parts []*cluster.Offer, files []wholeFile) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var came atomic.Int64
@@ -95,7 +95,7 @@ func (r *Run) fetch(ctx context.Context, link *link, w checkpoint.Writer, step u
 		for _, p := range f.pieces {
 			group.Go(func() error {
 				to := io.WriterAt(&arriving{dst, p.Offset, p.sum, &came})
-				if err := link.blobs.Fetch(ctx, p.worker, p.Name, p.Size, p.SHA256, to); err != nil {
+				if err := s.blobs.Fetch(ctx, p.worker, p.Name, p.Size, p.SHA256, to); err != nil {
 					return fmt.Errorf("fetching %s from worker %s: %w", p.Name, p.worker, err)
 				}
 				return nil
@@ -105,7 +105,7 @@ func (r *Run) fetch(ctx context.Context, link *link, w checkpoint.Writer, step u
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := r.checkState(step, parts, files, dsts); err != nil {
+	if err := s.checkState(step, parts, files, dsts); err != nil {
 		return err
 	}
 	for _, dst := range dsts {
@@ -157,7 +157,7 @@ func (a *arriving) WriteAt(p []byte, off int64) (int, error) {
 // checkState says whether the assembled files are the state that the parts'
 // workers say they hold. The hash of a part is of what its worker hands out,
 // which need not be what it holds: memory fails, and programs do.
-func (r *Run) checkState(step uint64, parts []*cluster.Offer, files []wholeFile, dsts []checkpoint.File) error {
+func (s *saver) checkState(step uint64, parts []*cluster.Offer, files []wholeFile, dsts []checkpoint.File) error {
 	opened := map[string]*safetensors.File{}
 	var broken error // a header may be hit as well
 	for i, f := range files {
@@ -169,10 +169,10 @@ func (r *Run) checkState(step uint64, parts []*cluster.Offer, files []wholeFile,
 	want := parts[0].Digest // all say the same, or they would not be fetched
 	got := ""
 	if broken == nil {
-		got, broken = r.layout.Digest(step, opened[train.ModelFile], opened[train.OptimizerFile])
+		got, broken = s.layout.Digest(step, opened[train.ModelFile], opened[train.OptimizerFile])
 	}
 	lie, all := liars(parts, files)
-	if broken == nil && got == want && (all || !r.layout.Sharded()) { // no digest speaks of moments that are shared out: witnesses do
+	if broken == nil && got == want && (all || !s.layout.Sharded()) { // no digest speaks of moments that are shared out: witnesses do
 		return nil
 	}
 	bad := &cluster.PartError{Workers: lie, Reason: fmt.Sprintf("its files make the state %s, and the workers hold %s", got, want)}

@@ -19,8 +19,8 @@ import (
 // same computation as the run so far, was, which may be nil for unknown. What is
 // not used, though it is newer, goes to passed. Where it is not a checkpoint of the
 // run directory, why says why it was taken.
-func (r *Run) newestGood(was *job.Job, passed func(checkpoint.Passed)) (best *checkpoint.Found, why string, err error) {
-	dirs := r.storeDirs()
+func (d *directory) newestGood(was *job.Job, passed func(checkpoint.Passed)) (best *checkpoint.Found, why string, err error) {
+	dirs := d.stores()
 	own, err := checkpoint.LatestGood(dirs[0])
 	damaged := len(own.Passed)
 	for _, p := range own.Passed {
@@ -43,7 +43,7 @@ func (r *Run) newestGood(was *job.Job, passed func(checkpoint.Passed)) (best *ch
 			continue // its newer ones do not verify
 		}
 		if err == nil {
-			err = r.ownState(was, best, &found)
+			err = d.ownState(was, best, &found)
 		}
 		if err != nil {
 			passed(checkpoint.Passed{Dir: dir, Reason: err.Error()})
@@ -52,23 +52,23 @@ func (r *Run) newestGood(was *job.Job, passed func(checkpoint.Passed)) (best *ch
 		best = &found
 	}
 	if best == nil && damaged > 0 {
-		return nil, "", fmt.Errorf("no checkpoint in %s verifies: start anew with another --run-dir, or restore one", r.dir)
+		return nil, "", fmt.Errorf("no checkpoint in %s verifies: start anew with another --run-dir, or restore one", d.path)
 	}
 	if best != nil && best != &own {
 		why = "there is no checkpoint in " + dirs[0]
 		if own.Dir != "" {
 			why = fmt.Sprintf("the newest checkpoint in %s is of step %d", dirs[0], own.Manifest.Step)
 		}
-		if d := r.spareDir(); d != "" && filepath.Dir(filepath.Dir(best.Dir)) == d {
-			r.spare.open(d) // so that it is cleared once a newer one is stored; if not, it stays
+		if s := d.spareDir(); s != "" && filepath.Dir(filepath.Dir(best.Dir)) == s {
+			d.spare.open(s) // so that it is cleared once a newer one is stored; if not, it stays
 		}
 	}
 	return best, why, nil
 }
 
 // ownState says why a state that was kept elsewhere is not this run's.
-func (r *Run) ownState(was *job.Job, best, found *checkpoint.Found) error {
-	if found.Manifest.Job != r.job.Name {
+func (d *directory) ownState(was *job.Job, best, found *checkpoint.Found) error {
+	if found.Manifest.Job != d.job.Name {
 		return fmt.Errorf("it is of job %q", found.Manifest.Job)
 	}
 	j, err := jobOf(found)
@@ -76,7 +76,7 @@ func (r *Run) ownState(was *job.Job, best, found *checkpoint.Found) error {
 		return err
 	}
 	if was == nil {
-		was = r.job
+		was = d.job
 	}
 	if diff := changes(was.Result(), j.Result()); len(diff) > 0 {
 		return fmt.Errorf("it is of another computation: %s %s in the run, %s there", diff[0].key, orNone(diff[0].was), orNone(diff[0].is))

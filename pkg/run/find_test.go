@@ -25,14 +25,14 @@ func TestNewestGood(t *testing.T) {
 	other.Optimizer.LR = 0.5
 	renamed := *j
 	renamed.Name = "else"
-	r := &Run{job: j, dir: filepath.Join(base, "a [run]*")}
+	d := newDirectory(&Options{Job: j, Dir: filepath.Join(base, "a [run]*")})
 	put := func(dir string, step uint64, as *job.Job, data string) string {
 		t.Helper()
-		d, err := checkpoint.OpenDisk(dir)
+		disk, err := checkpoint.OpenDisk(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := d.Begin(step)
+		w, err := disk.Begin(step)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,11 +47,11 @@ func TestNewestGood(t *testing.T) {
 		}
 		return filepath.Join(dir, checkpoint.DirName(step))
 	}
-	own, rescue := filepath.Join(r.dir, "checkpoints"), filepath.Join(r.dir, "rescue")
+	own, rescue := filepath.Join(d.path, "checkpoints"), filepath.Join(d.path, "rescue")
 	look := func(what string, step uint64, why bool, passed ...string) {
 		t.Helper()
 		var gone []string
-		got, said, err := r.newestGood(j, func(p checkpoint.Passed) { gone = append(gone, p.Reason) })
+		got, said, err := d.newestGood(j, func(p checkpoint.Passed) { gone = append(gone, p.Reason) })
 		if err != nil || got == nil || got.Manifest.Step != step || (said != "") != why {
 			t.Errorf("%s: it takes %+v because %q (%v), want step %d", what, got, said, err, step)
 			return
@@ -62,7 +62,7 @@ func TestNewestGood(t *testing.T) {
 			}
 		}
 	}
-	if got, _, err := r.newestGood(j, nil); got != nil || err != nil {
+	if got, _, err := d.newestGood(j, nil); got != nil || err != nil {
 		t.Errorf("without any: %+v, %v", got, err)
 	}
 	put(rescue+"/w0", 5, j, "{}")

@@ -3,15 +3,20 @@ package run
 import (
 	"context"
 	"fmt"
-	"path/filepath"
+	"net"
+	"net/url"
+	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/internal/machine"
+	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/transport"
@@ -20,78 +25,77 @@ import (
 
 // connect starts the broker, or finds the one that runs elsewhere.
 // It hears Ctrl-C.
-func (r *Run) connect(ctx context.Context) (l *link, err error) {
-	ctx, done := r.stoppable(ctx)
-	defer func() {
-		reason := done()
-		if reason == nil {
-			return
-		}
+func (s *session) connect(ctx context.Context, hear *stops) error {
+	ctx, done := hear.during(ctx)
+	l, err := s.dial(ctx)
+	if reason := done(); reason != nil {
 		if err == nil {
 			l.close()
 		}
-		l, err = nil, fmt.Errorf("%w while it connected; no step was committed, so there is nothing to resume", reason)
-		if r.start > 0 {
-			err = ResumableError{fmt.Sprintf("%v while it connected, at step %d\nresume with: %s", reason, r.start, r.again)}
-		}
-	}()
-	warn := func(text string) { r.log.Warn(text) }
-	creds, err := r.server.Credentials(warn)
+		return s.stopped(reason, "while it connected")
+	}
+	s.link = l
+	return err
+}
+
+func (s *session) dial(ctx context.Context) (l *link, err error) {
+	server := s.opt.Server
+	warn := func(text string) { s.log.Warn(text) }
+	creds, err := server.Credentials(warn)
 	if err != nil {
 		return nil, err
 	}
-	r.encrypt = creds.TLS.Cert != "" || creds.TLS.CA != "" || strings.HasPrefix(r.server.URL, "tls://")
-	l = &link{job: r.job.Name, url: r.server.URL, creds: creds, tlsName: creds.TLS.Name}
-	if r.server.URL == "" {
+	l = &link{encrypt: creds.TLS.Cert != "" || creds.TLS.CA != "" || strings.HasPrefix(server.URL, "tls://"), job: s.job.Name, url: server.URL, creds: creds, tlsName: creds.TLS.Name}
+	if server.URL == "" {
 		if may, ok := machine.OpenFiles(); ok {
-			if err := roomForConnections(r.job.Cluster, may); err != nil {
+			if err := roomForConnections(s.job.Cluster, may); err != nil {
 				return nil, err
 			}
 		}
-		o := transport.HostOptions{Job: r.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}
-		was, err := ReadAddress(r.dir)
-		if err != nil || !r.takeover {
+		o := transport.HostOptions{Job: s.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}
+		was, err := ReadAddress(s.dir.path)
+		if err != nil || !s.dir.takeover {
 			was = Address{}
 		}
 		if was.Port > 0 { // the workers that live look for it there
 			o.Host, o.Port, o.Token = was.Host, was.Port, was.Token
 		}
-		if r.server.Listen != "" {
-			if o.Host, o.Port, err = HostPort("--listen", r.server.Listen); err != nil {
+		if server.Listen != "" {
+			if o.Host, o.Port, err = HostPort("--listen", server.Listen); err != nil {
 				return nil, err
 			}
 		}
-		if o.Routes, err = r.routesOf(o, was); err != nil {
+		if o.Routes, err = s.routesOf(o, was); err != nil {
 			return nil, err
 		}
-		if l.broker, err = r.server.Transport.Host(o); err != nil {
+		if l.broker, err = server.Transport.Host(o); err != nil {
 			return nil, err
 		}
 		l.url, l.creds.Token, l.host = l.broker.URL(), l.broker.Token(), o.Host
 		if l.tlsName == "" {
 			l.tlsName = l.broker.TLSName()
 		}
-		if r.server.Listen != "" || r.local == 0 {
-			file := filepath.Join(r.dir, "token")
+		if server.Listen != "" || s.opt.Local == 0 {
+			file := s.dir.at("token")
 			if err := atomicfile.Write(file, []byte(l.creds.Token+"\n"), 0o600); err != nil {
 				l.close()
 				return nil, err
 			}
-			l.hint = joinHint("--nats "+l.url, r.job.Name, file, creds.TLS.Cert != "", l.tlsName)
+			l.hint = joinHint("--nats "+l.url, s.job.Name, file, creds.TLS.Cert != "", l.tlsName)
 			for _, url := range l.broker.Others() {
 				l.hint += fmt.Sprintf(" (or --nats %s)", url)
 			}
 			if o.Routes != nil {
-				l.hint = joinHint("--mesh "+l.broker.RouteAddr(), r.job.Name, file, creds.TLS.Cert != "", l.tlsName)
+				l.hint = joinHint("--mesh "+l.broker.RouteAddr(), s.job.Name, file, creds.TLS.Cert != "", l.tlsName)
 			}
 		}
 	} else {
-		l.hint = joinHint("--nats "+l.url, r.job.Name, "FILE", creds.TLS.CA != "", creds.TLS.Name)
+		l.hint = joinHint("--nats "+l.url, s.job.Name, "FILE", creds.TLS.CA != "", creds.TLS.Name)
 	}
-	patience, cancel := context.WithTimeout(ctx, time.Duration(r.job.Cluster.JoinTimeout))
+	patience, cancel := context.WithTimeout(ctx, time.Duration(s.job.Cluster.JoinTimeout))
 	defer cancel()
-	if l.conn, err = transport.Connect(patience, r.server.Transport, l.broker, l.url, l.creds, transport.Options{Job: r.job.Name, Member: worker.CoordinatorPeer,
-		Chunk: r.frameChunk(), Event: warn}); err != nil {
+	if l.conn, err = transport.Connect(patience, server.Transport, l.broker, l.url, l.creds, transport.Options{Job: s.job.Name, Member: worker.CoordinatorPeer,
+		Chunk: s.frameChunk(), Event: warn}); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -110,11 +114,11 @@ func roomForConnections(k job.Cluster, files int) error {
 
 // frameChunk is what the server has to let through as one frame of the ring; 0
 // where no frame will ever go over it.
-func (r *Run) frameChunk() int {
-	if r.job.Cluster.Road == string(cluster.ShmRoad) {
+func (s *session) frameChunk() int {
+	if s.job.Cluster.Road == string(cluster.ShmRoad) {
 		return 0
 	}
-	return r.job.Cluster.ChunkBytes
+	return s.job.Cluster.ChunkBytes
 }
 
 // TopologyMesh is the value of cluster.topology with a broker in every worker.
@@ -122,18 +126,18 @@ const TopologyMesh = "mesh"
 
 // routes is where the coordinator's broker of a mesh listens for the workers':
 // where it was, else where --routes says, else beside --listen.
-func (r *Run) routesOf(o transport.HostOptions, was Address) (*transport.Routes, error) {
-	if r.job.Cluster.Topology != TopologyMesh {
-		if r.server.Routes != "" {
-			return nil, usage.Errorf("--routes is for jobs with cluster.topology mesh, and this one's is %s", r.job.Cluster.Topology)
+func (s *session) routesOf(o transport.HostOptions, was Address) (*transport.Routes, error) {
+	if s.job.Cluster.Topology != TopologyMesh {
+		if s.opt.Server.Routes != "" {
+			return nil, usage.Errorf("--routes is for jobs with cluster.topology mesh, and this one's is %s", s.job.Cluster.Topology)
 		}
 		return nil, nil
 	}
 	routes := &transport.Routes{Host: o.Host}
 	var err error
 	switch {
-	case r.server.Routes != "":
-		routes.Host, routes.Port, err = HostPort("--routes", r.server.Routes)
+	case s.opt.Server.Routes != "":
+		routes.Host, routes.Port, err = HostPort("--routes", s.opt.Server.Routes)
 	case was.Routes != "":
 		_, routes.Port, err = HostPort(AddressFile, was.Routes)
 	}
@@ -155,6 +159,7 @@ func joinHint(where, job, tokenFile string, tls bool, tlsName string) string {
 
 // link is a coordinator's connection, with the broker if it is its own.
 type link struct {
+	encrypt bool // direct connections between workers, as NATS is
 	job     string
 	broker  transport.Host // nil: it runs elsewhere
 	conn    transport.Member
@@ -176,4 +181,60 @@ func (l *link) close() {
 	if l.broker != nil {
 		l.broker.Shutdown()
 	}
+}
+
+// openBlobs is its end of the bulk transfer, which it closes.
+func (l *link) openBlobs() (bulk.Blobs, error) {
+	b, err := l.conn.Blobs()
+	if err != nil {
+		return nil, err
+	}
+	l.blobs = b
+	return b, nil
+}
+
+// address is what the run directory says of it.
+func (l *link) address() Address {
+	a := Address{URL: l.url, Job: l.job}
+	if l.broker != nil {
+		a.Host, a.Token, a.Name = l.host, l.creds.Token, l.tlsName
+		a.Port, a.Routes = PortOf(l.url), l.broker.RouteAddr()
+	}
+	return a
+}
+
+// workerCommand is the command of a local worker that joins this job.
+func (s *session) workerCommand(id string) *exec.Cmd {
+	l := s.link
+	p := Place{ID: id, Job: s.job.Name, URL: l.url, Own: l.broker != nil, Credentials: l.creds, Threads: s.opt.Threads, RescueDir: s.dir.at("rescue")}
+	p.Credentials.TLS.Name = l.tlsName
+	if l.broker != nil {
+		p.Mesh = l.broker.RouteAddr()
+	}
+	return s.opt.Worker(p)
+}
+
+// HostPort reads the value of a flag that says where to listen.
+func HostPort(flag, s string) (string, int, error) {
+	h, p, err := net.SplitHostPort(s)
+	if err == nil {
+		var n int
+		if n, err = strconv.Atoi(p); err == nil && n >= 1 && n <= 65535 {
+			if h == "" {
+				h = netaddr.All()
+			}
+			return h, n, nil
+		}
+	}
+	return "", 0, usage.Errorf("%s %q: want host:port, e.g. 0.0.0.0:4222", flag, s)
+}
+
+// PortOf is the port of a URL, 0 for none.
+func PortOf(s string) int {
+	u, err := url.Parse(s)
+	if err != nil {
+		return 0
+	}
+	p, _ := strconv.Atoi(u.Port())
+	return p
 }

@@ -48,12 +48,3 @@ type Place struct {
 	Threads     int
 	RescueDir   string
 }
-
-// New returns a run that has not begun. Whoever wants it to end calls Stop.
-func New(o Options) *Run {
-	if o.Server.Transport == nil {
-		o.Server.Transport = transport.Of(o.Server.URL)
-	}
-	return &Run{job: o.Job, jobPath: o.JobPath, again: o.Again, baseDir: o.BaseDir, dir: o.Dir, resume: o.Resume, acceptData: o.AcceptData, check: o.Check,
-		local: o.Local, threads: o.Threads, server: o.Server, worker: o.Worker, version: o.Version, scans: o.Scans, ui: o.UI, stop: make(chan string, 2)}
-}

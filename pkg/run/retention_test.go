@@ -21,18 +21,18 @@ func TestTornEvalLineIsRepaired(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{\"step\":2,\"samples\":4,\"loss\":1,\"seconds\":1}\n{\"step\":4,\"sam"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r := &Run{dir: dir, start: 4, job: &job.Job{}}
-	r.job.Train.EvalEvery, r.job.Train.Steps = 0, 8
-	if err := r.openEvaluator(t.Context()); err != nil {
+	e := &evaluator{dir: newDirectory(&Options{Dir: dir}), job: &job.Job{}, retain: func() {}}
+	e.job.Train.EvalEvery, e.job.Train.Steps = 0, 8
+	if err := e.open(t.Context(), 4); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.eval.record(eval.Report{Step: 6, Samples: 4, Loss: 0.5, Metrics: []eval.Measure{{Metric: job.Metric{Name: "l1"}, Value: 0.25}}}, 1); err != nil {
+	if _, err := e.record(eval.Report{Step: 6, Samples: 4, Loss: 0.5, Metrics: []eval.Measure{{Metric: job.Metric{Name: "l1"}, Value: 0.25}}}, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.eval.record(eval.Report{Step: 8, Samples: 4, Loss: math.NaN()}, 1); err == nil {
+	if _, err := e.record(eval.Report{Step: 8, Samples: 4, Loss: math.NaN()}, 1); err == nil {
 		t.Error("a loss that is no number is recorded")
 	}
-	r.eval.finish(true)
+	e.finish(true)
 	lines, torn, err := ReadEval(dir, math.MaxUint64)
 	if err != nil || torn || len(lines) != 2 || lines[0].Step != 2 || lines[1].Step != 6 || lines[1].Loss != 0.5 || len(lines[1].Metrics) != 1 || lines[1].Metrics[0] != (HeldoutMetric{"l1", 0.25}) {
 		t.Errorf("it has %+v, torn %v (%v)", lines, torn, err)

@@ -13,30 +13,30 @@ const roomy = 10
 
 // showSpace says, before the first step, whether the checkpoints that are to lie
 // on the disk together fit, where that may be asked.
-func (r *Run) showSpace() {
-	dir := r.store.Dir()
+func (b *beginning) showSpace(v voice) {
+	dir := b.dir.store.Dir()
 	free, err := checkpoint.FreeSpace(dir)
 	if err != nil || !free.Known {
 		return
 	}
-	each := r.layout.ModelBytes() + r.layout.OptimizerBytes() // headers aside
-	n := r.toStore()
+	each := b.layout.ModelBytes() + b.layout.OptimizerBytes() // headers aside
+	n := b.toStore()
 	text := fmt.Sprintf("checkpoints: %s each, up to %d more in %s: %s of %s free", plain.Bytes(each), n, dir, plain.Bytes(int64(n)*each), plain.Bytes(free.Bytes))
-	r.view.Script("space", map[string]any{"checkpoint_bytes": each, "checkpoints": n, "needed_bytes": int64(n) * each, "free_bytes": free.Bytes, "path": dir})
+	v.Script("space", map[string]any{"checkpoint_bytes": each, "checkpoints": n, "needed_bytes": int64(n) * each, "free_bytes": free.Bytes, "path": dir})
 	switch {
 	case !free.Takes(each) && free.Bytes >= each:
-		r.log.Error(text + ": not even the first one fits: no inodes are left (df -i); remove files")
+		v.log.Error(text + ": not even the first one fits: no inodes are left (df -i); remove files")
 	case !free.Takes(each):
-		r.log.Error(text + ": not even the first one fits: make room" + r.orElse())
+		v.log.Error(text + ": not even the first one fits: make room" + b.orElse())
 	case !free.Takes(int64(n) * each):
-		r.log.Warn(text + ": they do not all fit: make room, or lower checkpoint.keep" + r.orElse())
+		v.log.Warn(text + ": they do not all fit: make room, or lower checkpoint.keep" + b.orElse())
 	case !free.Takes(roomy * int64(n) * each): // more than that is not worth a line
-		r.view.Say(text)
+		v.Say(text)
 	}
 }
 
-func (r *Run) orElse() string {
-	if d := r.spareDir(); d != "" {
+func (b *beginning) orElse() string {
+	if d := b.dir.spareDir(); d != "" {
 		return "; meanwhile they go to " + d
 	}
 	return ", or set checkpoint.fallback_dir"
@@ -44,8 +44,8 @@ func (r *Run) orElse() string {
 
 // toStore is how many checkpoints are to come on the disk beyond those that are
 // there: as many as are kept, and one that is stored before another is removed.
-func (r *Run) toStore() int {
-	k, left := r.job.Checkpoint, r.job.Train.Steps-int(r.start)
+func (b *beginning) toStore() int {
+	k, left := b.job.Checkpoint, b.job.Train.Steps-int(b.start)
 	n := 1 // the last
 	if k.Every > 0 {
 		n = (left + k.Every - 1) / k.Every
@@ -55,7 +55,7 @@ func (r *Run) toStore() int {
 		if k.KeepEvery > 0 {
 			kept += left / k.KeepEvery
 		}
-		entries, err := r.store.List()
+		entries, err := b.dir.store.List()
 		if err != nil {
 			entries = nil
 		}

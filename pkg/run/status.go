@@ -41,31 +41,32 @@ type WorkerStatus struct {
 }
 
 // status runs on the coordinator's goroutine.
-func (r *Run) status(p cluster.Phase, members []cluster.Member) any {
-	s := Status{Job: r.job.Name, Phase: p.String(), Step: r.last.Step, Steps: uint64(r.job.Train.Steps), Generation: r.last.Generation,
-		Loss: r.last.Loss, Refused: r.last.Refused, SamplesSec: r.last.SamplesSec, Workers: []WorkerStatus{}}
-	s.Stored, s.ETA = r.view.Standing()
-	s.Note, r.word = r.word, ""
+func (s *session) status(p cluster.Phase, members []cluster.Member) any {
+	last := s.rec.last
+	is := Status{Job: s.job.Name, Phase: p.String(), Step: last.Step, Steps: uint64(s.job.Train.Steps), Generation: last.Generation,
+		Loss: last.Loss, Refused: last.Refused, SamplesSec: last.SamplesSec, Workers: []WorkerStatus{}}
+	is.Stored, is.ETA = s.Standing()
+	is.Note, s.word = s.word, ""
 	size := 0
 	for i, m := range members {
 		w := WorkerStatus{m.Worker, m.Rank, m.Host, m.PID, m.Threads, m.CPU, m.Step, m.Phase, m.Spare, m.Slowdown}
 		b, err := json.Marshal(w)
 		if size += len(b) + 1; err != nil || size > limits.Message/2 {
-			s.Omitted = len(members) - i
+			is.Omitted = len(members) - i
 			break
 		}
-		s.Workers = append(s.Workers, w)
+		is.Workers = append(is.Workers, w)
 	}
-	return s
+	return is
 }
 
 // scaled is told that somebody wants n workers. What that does is told to both
 // who asks and who reads the log.
-func (r *Run) scaled(n int) {
-	if r.word = scaleWord(n, r.job.Groups(), r.local, r.threads, runtime.GOMAXPROCS(0)); r.word != "" {
-		r.log.Warn(r.word)
+func (s *session) scaled(n int) {
+	if s.word = scaleWord(n, s.job.Groups(), s.opt.Local, s.opt.Threads, runtime.GOMAXPROCS(0)); s.word != "" {
+		s.log.Warn(s.word)
 	}
-	r.aside.do(func() { r.children.scale(n) })
+	s.aside.do(func() { s.children.scale(n) })
 }
 
 // scaleWord says what of n workers is of no use to a job with so many

@@ -30,24 +30,24 @@ func TestConnectionsThatCannotBe(t *testing.T) {
 
 // What status says of many workers fits a message.
 func TestStatusOfManyWorkersFitsAMessage(t *testing.T) {
-	r := &Run{job: &job.Job{Name: "job"}, view: quiet{}}
+	s := &session{beginning: &beginning{job: &job.Job{Name: "job"}}, voice: voice{Screen: quiet{}}, rec: &recorder{}}
 	var members []cluster.Member
 	for i := range limits.Workers {
 		members = append(members, cluster.Member{Join: cluster.Join{Worker: fmt.Sprintf("w%d", i), Host: strings.Repeat("h", 200)}, Phase: strings.Repeat("p", 500)})
 	}
-	b, err := json.Marshal(r.status(cluster.Running, members))
+	b, err := json.Marshal(s.status(cluster.Running, members))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := len(cluster.Encode(&cluster.Answered{Status: b})); n > limits.Message {
 		t.Fatalf("it has %d bytes", n)
 	}
-	var s Status
-	if err := json.Unmarshal(b, &s); err != nil {
+	var is Status
+	if err := json.Unmarshal(b, &is); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Workers) < 100 || s.Omitted+len(s.Workers) != len(members) {
-		t.Errorf("it tells of %d workers and leaves %d of %d out", len(s.Workers), s.Omitted, len(members))
+	if len(is.Workers) < 100 || is.Omitted+len(is.Workers) != len(members) {
+		t.Errorf("it tells of %d workers and leaves %d of %d out", len(is.Workers), is.Omitted, len(members))
 	}
 }
 

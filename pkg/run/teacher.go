@@ -2,25 +2,22 @@ package run
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 
-	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
-	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // findTeacher looks at the teacher's checkpoint and writes into the job what
 // workers, and later readers of this run, need to know of it.
-func (r *Run) findTeacher() error {
-	d := &r.job.Distill
+func (b *beginning) findTeacher() error {
+	d := &b.job.Distill
 	if !d.Active() {
 		return nil
 	}
-	t, err := Load(Abs(r.baseDir, d.Teacher))
+	t, err := Load(Abs(b.opt.BaseDir, d.Teacher))
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}
@@ -33,19 +30,19 @@ func (r *Run) findTeacher() error {
 	m.Options = train.Sized(m, t.Meta)
 	m.Preset = "" // its sizes stand there
 	d.Model, d.SHA256 = &m, man.File(train.ModelFile).SHA256
-	r.teacher = t
+	b.teacher = t
 	return nil
 }
 
 // checkTeacher refuses a teacher whose numbers mean something else than the
 // student's: tokens, actions or pictures.
-func (r *Run) checkTeacher() error {
-	if r.teacher == nil {
+func (b *beginning) checkTeacher() error {
+	if b.teacher == nil {
 		return nil
 	}
-	was, is := r.teacher.Meta, r.meta
+	was, is := b.teacher.Meta, b.data.meta
 	bad := func(what, hint string) error {
-		return fmt.Errorf("distill.teacher %s: the teacher's %s are not this job's: %s", r.job.Distill.Teacher, what, hint)
+		return fmt.Errorf("distill.teacher %s: the teacher's %s are not this job's: %s", b.job.Distill.Teacher, what, hint)
 	}
 	if a, b := was.Spec.Of(models.Image), is.Spec.Of(models.Image); !a.Equal(b) || was.ImageMean != is.ImageMean || was.ImageStd != is.ImageStd {
 		return bad("pictures", fmt.Sprintf("%v against %v; both see the same micro-batch, so give both one model.image_size", a, b))
@@ -59,7 +56,7 @@ func (r *Run) checkTeacher() error {
 	if !slices.Equal(was.Actions.Names, is.Actions.Names) || !slices.Equal(was.Actions.Units, is.Actions.Units) {
 		return bad("actions", fmt.Sprintf("%v in %v against %v in %v; if they mean the same, set data.action_names and data.action_units as the teacher's", was.Actions.Names, was.Actions.Units, is.Actions.Names, is.Actions.Units))
 	}
-	d := &r.job.Distill
+	d := &b.job.Distill
 	d.Scale, d.Shift = between(was.Actions, is.Actions)
 	return nil
 }
@@ -81,16 +78,4 @@ func between(from, to *data.Stats) (scale, shift []float64) {
 		scale, shift = append(scale, float64(one[i])-float64(zero[i])), append(shift, float64(zero[i]))
 	}
 	return scale, shift
-}
-
-// offerTeacher lets workers fetch the teacher's weights.
-func (r *Run) offerTeacher(l *link) error {
-	if r.teacher == nil {
-		return nil
-	}
-	f, size, err := regular.Open(filepath.Join(r.teacher.Dir, train.ModelFile))
-	if err != nil {
-		return err
-	}
-	return l.blobs.Offer(worker.TeacherFile, size, r.job.Distill.SHA256, f)
 }

@@ -41,3 +41,9 @@ type Screen interface {
 	// Log is where what is logged appears.
 	Log() (*zap.Logger, error)
 }
+
+// voice is a run's screen, and the log that appears on it or beside it.
+type voice struct {
+	Screen
+	log *zap.Logger
+}

@@ -146,7 +146,7 @@ func TestTallyWords(t *testing.T) {
 		t.Errorf("%q", y.why)
 	}
 	for policy, want := range map[string]string{"stop": "", "skip": " (train.non_finite: skip)"} {
-		r := Run{job: &job.Job{Train: job.Train{NonFinite: policy}}}
+		r := recorder{job: &job.Job{Train: job.Train{NonFinite: policy}}}
 		if got := r.skips(); got != want {
 			t.Errorf("%s: %q", policy, got)
 		}

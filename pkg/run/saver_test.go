@@ -17,9 +17,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/natsbus"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/worker"
@@ -27,8 +27,7 @@ import (
 
 // member is a worker's end of the bulk transfer.
 type member struct {
-	conn  *natsbus.Conn
-	blobs *natsbus.Blobs
+	blobs bulk.Blobs
 	name  string
 }
 
@@ -56,47 +55,25 @@ func (s *stuck) ReadAt(p []byte, off int64) (int, error) {
 // the same step is stored from whoever is there.
 func TestWorkerLostWhileSaving(t *testing.T) {
 	ctx := t.Context()
-	broker, err := natsbus.StartBroker(natsbus.BrokerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer broker.Shutdown()
-	join := func(name string) member {
-		t.Helper()
-		c, err := natsbus.Connect(ctx, broker.URL(), natsbus.Credentials{Token: broker.Token()}, natsbus.ConnOptions{Job: "j", Member: name})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := c.Blobs()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return member{c, b, name}
-	}
+	net := bulk.NewMemory()
+	join := func(name string) member { return member{net.Join(name), name} }
 	coord, a, b, c := join(worker.CoordinatorPeer), join("a"), join("b"), join("c")
-	defer coord.conn.Close()
-	defer a.conn.Close()
-	defer b.conn.Close()
-	defer c.conn.Close()
 
 	dir := filepath.Join(t.TempDir(), "run")
 	j, err := train.Kinds().Load("testdata/small.yaml", []string{"checkpoint={every: 5, keep: 1}"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	d := newDirectory(&Options{Job: j, Dir: dir})
+	if err := d.open(false); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := checkpoint.LockRunDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Unlock()
-	r := &Run{job: j, dir: dir, lock: lock, log: zap.NewNop(), loss: newLosses(5), view: quiet{}}
-	if r.store, err = checkpoint.OpenDisk(filepath.Join(dir, "checkpoints")); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.openEvaluator(ctx); err != nil {
+	defer d.close()
+	losses := newLosses(5)
+	v := voice{quiet{}, zap.NewNop()}
+	r := &saver{job: j, dir: d, voice: v, blobs: coord.blobs, mean: losses.mean, offers: &offers{}}
+	r.eval = &evaluator{job: j, dir: d, voice: v, retain: r.retain}
+	if err := r.eval.open(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
 	defer r.eval.finish(false)
@@ -191,9 +168,8 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	l := &link{blobs: coord.blobs}
 	r.fetching.members(members("a", "b"))
-	if err := r.save(ctx, l, 5, offer(5, state(5), nil, a, b)); err != nil {
+	if err := r.save(ctx, 5, offer(5, state(5), nil, a, b)); err != nil {
 		t.Fatal(err)
 	}
 	holds(5)
@@ -201,7 +177,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	s := &stuck{at: 1 << 20, begun: make(chan struct{}), ended: make(chan struct{})}
 	parts := offer(10, state(10), func(b []byte) io.ReaderAt { s.r = bytes.NewReader(b); return s }, a, b)
 	failed := make(chan error, 1)
-	go func() { failed <- r.save(ctx, l, 10, parts) }()
+	go func() { failed <- r.save(ctx, 10, parts) }()
 	<-s.begun
 	r.fetching.members(members("a"))
 	err = <-failed
@@ -210,7 +186,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	}
 	close(s.ended)
 	holds(5)
-	if err := r.save(ctx, l, 10, parts); err == nil || !strings.Contains(err.Error(), "worker b was lost") {
+	if err := r.save(ctx, 10, parts); err == nil || !strings.Contains(err.Error(), "worker b was lost") {
 		t.Errorf("a save that begins when it is gone already: %v", err)
 	}
 
@@ -220,7 +196,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 		bad[len(bad)/2] ^= 1
 		return bytes.NewReader(bad)
 	}, a)
-	if err := r.save(ctx, l, 10, parts); err == nil || !strings.Contains(err.Error(), "from worker a") || !strings.Contains(err.Error(), "SHA-256") {
+	if err := r.save(ctx, 10, parts); err == nil || !strings.Contains(err.Error(), "from worker a") || !strings.Contains(err.Error(), "SHA-256") {
 		t.Errorf("a part with a flipped bit: %v", err)
 	}
 	holds(5)
@@ -251,7 +227,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				err := r.save(ctx, l, 10, parts)
+				err := r.save(ctx, 10, parts)
 				var pe *cluster.PartError
 				if !errors.As(err, &pe) || !slices.Equal(pe.Workers, []string{"b"}) || !strings.Contains(err.Error(), "worker b") {
 					t.Errorf("%d workers, the last of which hands out a flipped bit in the %s of %s: %v", len(who), place, name, err)
@@ -264,7 +240,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 		return
 	}
 
-	if err := r.save(ctx, l, 10, offer(10, state(10), nil, a)); err != nil {
+	if err := r.save(ctx, 10, offer(10, state(10), nil, a)); err != nil {
 		t.Fatal(err)
 	}
 	holds(10)
@@ -272,7 +248,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	// Nobody makes the coordinator reserve more than the model can have.
 	parts = offer(15, state(15), nil, a)
 	parts[0].Files[0].Total = 1 << 40
-	if err := r.save(ctx, l, 15, parts); err == nil || !strings.Contains(err.Error(), "a model of 1048576 parameters has at most") {
+	if err := r.save(ctx, 15, parts); err == nil || !strings.Contains(err.Error(), "a model of 1048576 parameters has at most") {
 		t.Errorf("a part of a file that is too large: %v", err)
 	}
 	holds(10)

@@ -1,0 +1,163 @@
+package run
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// EvalFile holds the measurements of a run's checkpoints on the held-out
+// split, one object a line, in order of steps.
+const EvalFile = "eval.jsonl"
+
+// heldoutSplit is its name in options, reports and messages.
+const heldoutSplit = "heldout"
+
+// Heldout is one line of it: an object with the fields below, and each metric
+// under its name.
+type Heldout struct {
+	Step    uint64
+	Samples int
+	Loss    float64
+	Metrics []HeldoutMetric // as the job's head has them: l1 of actions, normalised; accuracy of tokens
+	Seconds float64         // that it took
+}
+
+// HeldoutMetric is a metric's value.
+type HeldoutMetric struct {
+	Name  string
+	Value float64
+}
+
+// Metric is the value of the metric called name, without heldout_.
+func (h Heldout) Metric(name string) (value float64, ok bool) {
+	if name == "loss" {
+		return h.Loss, true
+	}
+	for _, m := range h.Metrics {
+		if m.Name == name {
+			return m.Value, true
+		}
+	}
+	return 0, false
+}
+
+// MarshalJSON writes the line.
+func (h Heldout) MarshalJSON() ([]byte, error) {
+	type field struct {
+		name  string
+		value any
+	}
+	fields := []field{{"step", h.Step}, {"samples", h.Samples}, {"loss", h.Loss}}
+	for _, m := range h.Metrics {
+		fields = append(fields, field{m.Name, m.Value})
+	}
+	var b []byte
+	for _, f := range append(fields, field{"seconds", h.Seconds}) {
+		v, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		b = fmt.Appendf(b, ",%q:%s", f.name, v)
+	}
+	b[0] = '{'
+	return append(b, '}'), nil
+}
+
+// UnmarshalJSON reads a line; every number that is none of the fields is a metric.
+func (h *Heldout) UnmarshalJSON(b []byte) error {
+	var x struct {
+		Step    uint64  `json:"step"`
+		Samples int     `json:"samples"`
+		Loss    float64 `json:"loss"`
+		Seconds float64 `json:"seconds"`
+	}
+	var all map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(b, &x), json.Unmarshal(b, &all)); err != nil {
+		return err
+	}
+	*h = Heldout{Step: x.Step, Samples: x.Samples, Loss: x.Loss, Seconds: x.Seconds}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		var v float64
+		if !slices.Contains([]string{"step", "samples", "loss", "seconds"}, name) && json.Unmarshal(all[name], &v) == nil {
+			h.Metrics = append(h.Metrics, HeldoutMetric{name, v})
+		}
+	}
+	return nil
+}
+
+func heldoutOf(rep eval.Report, seconds float64) Heldout {
+	h := Heldout{Step: rep.Step, Samples: rep.Samples, Loss: rep.Loss, Seconds: seconds}
+	for _, m := range rep.Metrics {
+		h.Metrics = append(h.Metrics, HeldoutMetric{m.Name, m.Value})
+	}
+	return h
+}
+
+// heldoutText is a line for people, of the report that it was made of.
+func heldoutText(rep eval.Report, seconds float64) string {
+	s := fmt.Sprintf("held-out, step %d: loss %.5f", rep.Step, rep.Loss)
+	for _, m := range rep.Metrics {
+		s += ", " + m.Text(m.Value)
+	}
+	return s + fmt.Sprintf(" (%d samples, %.1f s)", rep.Samples, seconds)
+}
+
+// ReadEval reads the lines of a run up to and including step, and says
+// whether there are others. A torn last line is none.
+func ReadEval(dir string, step uint64) (lines []Heldout, more bool, err error) {
+	f, _, err := regular.Open(filepath.Join(dir, EvalFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	for rd := bufio.NewReader(f); ; {
+		line, err := rd.ReadBytes('\n')
+		if len(line) == 0 {
+			return lines, more, nil
+		}
+		var h Heldout
+		if err != nil || json.Unmarshal(line, &h) != nil || h.Step > step {
+			more = true
+			continue
+		}
+		lines = append(lines, h)
+	}
+}
+
+// writeEval writes a run's measurements, all of them or none.
+func writeEval(dir string, lines []Heldout) error {
+	var b bytes.Buffer
+	for _, h := range lines {
+		if err := json.NewEncoder(&b).Encode(h); err != nil {
+			return fmt.Errorf("%s, step %d: %w", EvalFile, h.Step, err)
+		}
+	}
+	return atomicfile.Write(filepath.Join(dir, EvalFile), b.Bytes(), 0o644)
+}
+
+// heldoutScores are the values of a held-out metric by step.
+func heldoutScores(lines []Heldout, metric string) map[uint64]float64 {
+	out := map[uint64]float64{}
+	for _, h := range lines {
+		if v, ok := h.Metric(strings.TrimPrefix(metric, job.Held)); ok {
+			out[h.Step] = v
+		}
+	}
+	return out
+}

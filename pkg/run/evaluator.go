@@ -1,0 +1,198 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/job"
+)
+
+// evaluator measures stored checkpoints on the held-out split beside training:
+// one at a time, on one thread of the lowest priority. It reads the disk, so
+// it has no part in what training computes. While it is behind, only the
+// newest checkpoint waits for it.
+type evaluator struct {
+	job     *job.Job
+	dir     *directory
+	heldout data.Source
+	voice   voice
+	retain  func() // a score may decide which checkpoints stay
+
+	mu     sync.Mutex
+	lines  []Heldout
+	at     uint64 // step being measured; 0: none
+	next   uint64 // step that waits; 0: none
+	ended  bool
+	wake   chan struct{}
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// open takes up the measurements of the run's directory, and begins. Those of
+// steps beyond start, which come again, are dropped.
+func (e *evaluator) open(ctx context.Context, start uint64) error {
+	e.wake, e.done = make(chan struct{}, 1), make(chan struct{})
+	lines, more, err := ReadEval(e.dir.path, start)
+	if err != nil {
+		return err
+	}
+	e.lines = lines
+	if more {
+		if err := writeEval(e.dir.path, lines); err != nil {
+			return err
+		}
+	}
+	ctx, e.cancel = context.WithCancel(ctx)
+	go e.loop(ctx)
+	if start > 0 && !slices.ContainsFunc(lines, func(h Heldout) bool { return h.Step == start }) { // a crash came before
+		e.stored(start)
+	}
+	return nil
+}
+
+// stored has the checkpoint of step measured, if its turn has come. The last
+// step's is measured when the run has ended.
+func (e *evaluator) stored(step uint64) {
+	every := uint64(e.job.Train.EvalEvery)
+	if every == 0 || step%every != 0 || step >= uint64(e.job.Train.Steps) {
+		return
+	}
+	e.mu.Lock()
+	skipped := e.next
+	e.next = step
+	e.mu.Unlock()
+	if skipped > 0 {
+		e.voice.log.Warn("measuring on the held-out split takes longer than train.eval_every steps; one is passed over", zap.Uint64("step", skipped))
+	}
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// inUse are the checkpoints that must not be removed yet, and why.
+func (e *evaluator) inUse() map[uint64]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return map[uint64]string{e.at: "being measured on the held-out split", e.next: "waits to be measured on the held-out split"}
+}
+
+// all are the measurements so far.
+func (e *evaluator) all() []Heldout {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.lines)
+}
+
+func (e *evaluator) loop(ctx context.Context) {
+	defer close(e.done)
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its priority with it
+	lowPriority()
+	for {
+		e.mu.Lock()
+		e.at, e.next = e.next, 0
+		step, ended := e.at, e.ended
+		e.mu.Unlock()
+		switch {
+		case step > 0:
+			e.measure(ctx, step)
+			e.mu.Lock()
+			e.at = 0
+			e.mu.Unlock()
+			e.retain()
+		case ended:
+			return
+		default:
+			select {
+			case <-e.wake:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// measure evaluates the checkpoint of step. What goes wrong is said and costs
+// no more than the measurement.
+func (e *evaluator) measure(ctx context.Context, step uint64) {
+	began := time.Now()
+	m, err := Load(e.dir.checkpoint(step))
+	var rep eval.Report
+	if err == nil {
+		rep, err = m.Evaluate(ctx, e.heldout, heldoutSplit, 1)
+		m.Close()
+	}
+	if err == nil {
+		var h Heldout
+		h, err = e.record(rep, time.Since(began).Seconds())
+		e.voice.Event("eval", heldoutText(rep, h.Seconds), map[string]any{"step": step, "report": rep})
+	}
+	if err != nil && ctx.Err() == nil {
+		e.voice.log.Warn("measuring on the held-out split", zap.Uint64("step", step), zap.Error(err))
+	}
+}
+
+// record adds a line. The file is written anew with all of them, so what a full
+// disk has not taken, or torn, comes whole with the next one.
+func (e *evaluator) record(rep eval.Report, seconds float64) (Heldout, error) {
+	h := heldoutOf(rep, seconds)
+	if _, err := json.Marshal(h); err != nil {
+		return h, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lines = append(e.lines, h)
+	return h, writeEval(e.dir.path, e.lines)
+}
+
+// finish ends the evaluator: with all that waits measured, or at once.
+func (e *evaluator) finish(all bool) {
+	e.mu.Lock()
+	e.ended = true
+	e.mu.Unlock()
+	if !all {
+		e.cancel()
+	}
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+	<-e.done
+	e.cancel()
+}
+
+// last measures the checkpoint in dir, a finished run's last, with all threads.
+func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
+	began := time.Now()
+	m, err := Load(dir)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	rep, err := m.Evaluate(ctx, e.heldout, heldoutSplit, threads)
+	var bad *data.SampleError
+	if errors.As(err, &bad) {
+		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, plain.ShellWord(dir), plain.ShellWord(Abs(e.dir.baseDir, e.job.Data.Path)))
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := e.record(rep, time.Since(began).Seconds()); err != nil { // the job is done all the same
+		e.voice.log.Warn(EvalFile+" lacks this measurement", zap.Error(err))
+	}
+	e.voice.Event("eval", strings.TrimSuffix(rep.Text(), "\n"), map[string]any{"step": rep.Step, "report": rep})
+	e.retain()
+	return nil
+}

@@ -1,0 +1,131 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/weights"
+)
+
+// initName is the file of a run directory that holds the first weights where
+// they were put together, from a file of other names or from the parts of a
+// sharded one: what workers are sent.
+const initName = "init.safetensors"
+
+// firstWeights are those of a run that goes on from no checkpoint.
+type firstWeights struct {
+	file string            // with all of them; empty: the seed decides
+	made *weights.Imported // how they were made of the job's init file; nil: they are it
+	odd  *data.Finding     // what is odd about that; nil: nothing
+}
+
+// findWeights finds the file with all first weights that job.Init asks for.
+func (b *beginning) findWeights(model *models.Model) error {
+	f, err := b.openInit()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if z, ok := data.EndsInZeros(f); ok {
+		b.first.odd = &z
+	}
+	if len(b.job.Init.Map) == 0 && !b.job.Init.Partial {
+		if err := weights.LoadFirst(model.Params(), f); err != nil {
+			return err
+		}
+		if !f.Sharded() { // one file, which workers are sent as it is
+			b.first.file = f.Name()
+			return nil
+		}
+	} else {
+		t, err := weights.Import(model, b.job.Init, b.job.Seed, f)
+		if err != nil {
+			return err
+		}
+		b.first.made = &t
+	}
+	b.first.file = b.dir.at(initName)
+	var all []safetensors.Tensor
+	for _, p := range model.Params().List() {
+		all = append(all, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
+	}
+	return atomicfile.WriteFrom(b.first.file, 0o644, func(w io.Writer) error { return safetensors.Write(w, all, nil) })
+}
+
+// openInit opens the job's init file. A run directory is refused: its own
+// init.safetensors is where that run began, and not what it learned.
+func (b *beginning) openInit() (*safetensors.File, error) {
+	path := Abs(b.opt.BaseDir, b.job.Init.Path)
+	if checkpoints := filepath.Join(path, "checkpoints"); IsDir(checkpoints) {
+		found, err := checkpoint.LatestGood(checkpoints)
+		if err != nil {
+			return nil, fmt.Errorf("%s is a run directory without a good checkpoint: %w", path, err)
+		}
+		return nil, fmt.Errorf("%s is a run directory: give the weights of one of its checkpoints, such as %s", path, filepath.Join(found.Dir, train.ModelFile))
+	}
+	f, err := safetensors.OpenModel(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Stat(path); errors.Is(e, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no %s: check the path; in a job file it starts at the file's own folder", path)
+		}
+	}
+	return f, err
+}
+
+// show says what is odd about the init file, and what became of it.
+func (w *firstWeights) show(v voice, path string) {
+	if f := w.odd; f != nil {
+		v.log.Warn("init: " + f.String())
+		v.Script("finding", map[string]any{"finding": *f})
+	}
+	if w.made != nil {
+		v.Event("init", path+": "+w.made.String(), map[string]any{"transfer": w.made})
+	}
+}
+
+// peekInit refuses an init file that is none before the data is opened, which
+// may take an hour.
+func (b *beginning) peekInit() error {
+	if b.job.Init.Path == "" || b.start > 0 {
+		return nil
+	}
+	f, err := b.openInit()
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	return f.Close()
+}
+
+// checkInit reads the job's init file once, so that a bad one is refused
+// before any worker starts.
+func (b *beginning) checkInit(model *models.Model) error {
+	if b.job.Init.Path == "" || b.start > 0 {
+		return nil
+	}
+	if err := b.findWeights(model); err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	return nil
+}
+
+// checkModel builds the job's model once: its layout is what checkpoints are
+// checked against, and its first weights are found.
+func (b *beginning) checkModel() (models.Config, error) {
+	model, _, err := train.Build(b.job, b.data.meta)
+	if err != nil {
+		return models.Config{}, err
+	}
+	defer model.Close() // from here on the workers hold one
+	b.layout = train.LayoutOf(model.Params(), train.OptimizerOf(b.job).Slots(), b.job.Cluster.Optimizer == "sharded")
+	return model.Config(), b.checkInit(model)
+}
