@@ -28,6 +28,13 @@ var onPurpose = map[string][]string{
 		"Message", "Decode", "Beat", "Control", "Fault", "Formed", "Go", "Introduce", "Lead", "Leave", "Ready", "Recall",
 		"Restore", "Seat", "Snapshot", "Standing", "Stored",
 	},
+	// Results and their parts, errors that callers may tell apart, and what Step reads from.
+	"pkg/train":     {"Batches", "Bend", "Held", "LRSchedule", "MomentsFile", "Need", "Shape", "TooLargeError"},
+	"pkg/eval":      {"ActionReport", "DoFReport", "NoTargetError", "Stager", "TokenReport"},
+	"pkg/bulk":      {"Item"},
+	"pkg/transport": {"Memory"},
+	"pkg/weights":   {},
+	"pkg/worker":    {"Description", "Worker"},
 }
 
 // Names are exported for others, who use them, or on purpose.

@@ -43,8 +43,8 @@ type DoFReport struct {
 	MeanMAE float64 `json:"mean_mae"` // the same of the training mean
 }
 
-// BeatsMean reports whether the predictions' L1 is below the training mean's.
-func (r ActionReport) BeatsMean() bool { return r.L1 < r.MeanL1 }
+// beatsMean reports whether the predictions' L1 is below the training mean's.
+func (r ActionReport) beatsMean() bool { return r.L1 < r.MeanL1 }
 
 // actionSums are the sums that an ActionReport is the quotient of. They grow
 // sample by sample, in order, so a split of any size is measured in the memory
@@ -196,7 +196,7 @@ func (r ActionReport) Text() string {
 		return b.String()
 	}
 	verdict := "beats"
-	if !r.BeatsMean() {
+	if !r.beatsMean() {
 		verdict = "does not beat"
 	}
 	fmt.Fprintf(&b, "%d samples; the model %s always predicting the training mean\n", r.Samples, verdict)

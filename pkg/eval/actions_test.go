@@ -44,7 +44,7 @@ func TestActionReport(t *testing.T) {
 	}
 	want := ActionReport{Samples: 2, L1: 1, MeanL1: 2, MSE: 1, MeanMSE: 5, LeftOut: []LeftOut{{"a1", "constant", 1}},
 		DoF: []DoFReport{{"a0", "m", 1, 2}, {"a1", "", 0.5, 0.5}}}
-	if !reflect.DeepEqual(r, want) || !r.BeatsMean() {
+	if !reflect.DeepEqual(r, want) || !r.beatsMean() {
 		t.Errorf("got  %+v\nwant %+v", r, want)
 	}
 	b, err := json.Marshal(r)
@@ -168,7 +168,7 @@ func TestEvaluateNotLearned(t *testing.T) {
 			}
 			// Nothing else is there: no number is NaN, and no comparison is made.
 			only := report(c.f)
-			if only.L1 != 0 || only.MSE != 0 || only.MeanMSE != 0 || only.BeatsMean() || !strings.Contains(only.Text(), "the model learned no dimension") {
+			if only.L1 != 0 || only.MSE != 0 || only.MeanMSE != 0 || only.beatsMean() || !strings.Contains(only.Text(), "the model learned no dimension") {
 				t.Errorf("with nothing learned: %+v\n%s", only, only.Text())
 			}
 		})

@@ -16,21 +16,21 @@ type Depth struct {
 	Budget    time.Duration // leave where the next stage would end after this; 0: no limit
 }
 
-// Enough says whether to leave behind a stage whose doubt is known, spent time
+// enough says whether to leave behind a stage whose doubt is known, spent time
 // into the forward, when the next stage is expected to take next. The first
 // output is always waited for.
-func (d Depth) Enough(doubt float64, spent, next time.Duration) bool {
+func (d Depth) enough(doubt float64, spent, next time.Duration) bool {
 	return d.Threshold > 0 && doubt <= d.Threshold || d.Budget > 0 && spent+next > d.Budget
 }
 
-// Doubt is how little an output is to be trusted, from 0. Where the output is
+// doubtOf is how little an output is to be trusted, from 0. Where the output is
 // tokens it is 1 less the probability of the likeliest word, at the position
 // that is least sure; positions of padding, which visible says, are not asked.
 // Where it is actions, it is how far the output is from
 // that of the exit before: the root of the mean square of the difference, in
 // units of the normalised actions; the first exit has none before it and is
 // in infinite doubt.
-func Doubt(words int, visible []uint8, before, out []float32) float64 {
+func doubtOf(words int, visible []uint8, before, out []float32) float64 {
 	if words > 0 {
 		least := 1.0
 		for i := 0; i < len(out); i += words {
@@ -110,12 +110,12 @@ func (s *Stager) Run(b *models.Batch, depth Depth, show func(stage int, out []fl
 		if k < len(s.layers)-1 {
 			out = s.prog.Exits()[k].Out.Data
 		}
-		doubt := Doubt(s.words, s.prog.Visible(), before, out)
+		doubt := doubtOf(s.words, s.prog.Visible(), before, out)
 		spent := time.Since(start)
 		s.runs[k]++
 		s.took[k] += (spent - last - s.took[k]) / time.Duration(s.runs[k])
 		show(k, out, doubt, spent)
-		if k+1 < len(s.layers) && depth.Enough(doubt, spent, s.took[k+1]) {
+		if k+1 < len(s.layers) && depth.enough(doubt, spent, s.took[k+1]) {
 			return nil
 		}
 		before, last = out, spent

@@ -184,10 +184,10 @@ func TestSplitWithoutTarget(t *testing.T) {
 // Padding is not asked how sure a model is of it.
 func TestDoubtIsOfWhatIsVisible(t *testing.T) {
 	out := []float32{9, 0, 0, 0, 3, 3} // the first of three positions is sure, the last is not
-	if d := Doubt(2, []uint8{1, 0, 0}, nil, out); d > 0.001 {
+	if d := doubtOf(2, []uint8{1, 0, 0}, nil, out); d > 0.001 {
 		t.Errorf("doubt %v of a position that is sure", d)
 	}
-	if all, seen := Doubt(2, nil, nil, out), Doubt(2, []uint8{1, 1, 1}, nil, out); all != 0.5 || seen != all {
+	if all, seen := doubtOf(2, nil, nil, out), doubtOf(2, []uint8{1, 1, 1}, nil, out); all != 0.5 || seen != all {
 		t.Errorf("doubt %v and %v, want 0.5", all, seen)
 	}
 }

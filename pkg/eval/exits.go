@@ -124,7 +124,7 @@ func atThreshold(records [][]exitRecord, fixed []ExitRow, targets int, t float64
 	n := float64(len(records))
 	for _, rec := range records {
 		k := 0
-		for k+1 < len(fixed) && !(Depth{Threshold: t}).Enough(rec[k].doubt, 0, 0) {
+		for k+1 < len(fixed) && !(Depth{Threshold: t}).enough(rec[k].doubt, 0, 0) {
 			k++
 		}
 		row.Shares[k]++

@@ -17,13 +17,13 @@ const (
 // gradient of n floats: a sixteenth of it, within bounds.
 func BucketBytes(n int) int { return min(max(4*n/16, leastBucket), mostBucket) }
 
-// Buckets cuts the flat gradient into contiguous runs of whole parameters, each
+// cutBuckets cuts the flat gradient into contiguous runs of whole parameters, each
 // of at least bytes (but for the last) and closed as soon as it reaches that.
 // The slab is in reverse order of use, so backward completes bucket 0 first.
 // Frozen parameters are in none: their gradient stays where it is.
 // Where bytes is 0 the size follows from the gradient's. The second result is
 // the bucket of each parameter in ps.List() order.
-func Buckets(ps *tensor.Params, bytes int) ([]allreduce.Range, map[*tensor.Param]int) {
+func cutBuckets(ps *tensor.Params, bytes int) ([]allreduce.Range, map[*tensor.Param]int) {
 	if bytes == 0 {
 		bytes = BucketBytes(ps.Len())
 	}

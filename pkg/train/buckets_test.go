@@ -16,7 +16,7 @@ func TestBucketsCover(t *testing.T) {
 				ps.Add(fmt.Sprint("p", i), 100*(i+1)).Frozen = frozen[i]
 			}
 			ps.Seal()
-			buckets, of := Buckets(ps, bytes)
+			buckets, of := cutBuckets(ps, bytes)
 			end := 0
 			for i, b := range buckets {
 				if b.Lo < end || b.Hi <= b.Lo {

@@ -60,7 +60,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
 		return nil, Options{}, err
 	}
-	if o.Updates, err = planUpdates(model.Params(), j.Optimizer); err != nil {
+	if o.updates, err = planUpdates(model.Params(), j.Optimizer); err != nil {
 		return nil, Options{}, err
 	}
 	return model, o, nil

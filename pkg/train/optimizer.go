@@ -93,7 +93,7 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 // as it is trained: w, g and slots are weights, gradient and the optimizer's slots
 // of it. rate is the schedule's.
 func (t *Trainer) optimize(r allreduce.Range, w, g []float32, slots [][]float32, rate float64, scale float32) {
-	plan := t.opt.Updates
+	plan := t.opt.updates
 	if plan == nil {
 		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: t.opt.WeightDecay}}}
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	Schedule    LRSchedule
 	BucketBytes int
 	Recompute   bool                 // see models.ProgramOptions
-	Updates     []update             // runs of the slab with settings of their own; nil: one run
+	updates     []update             // runs of the slab with settings of their own; nil: one run
 	Distill     *models.Distillation // a teacher, where there is one
 	SkipBad     bool                 // a step whose loss or gradient is not finite is passed over, not an error
 	// Samples names the samples of a micro-batch, for messages: by their numbers
@@ -119,7 +119,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 		}
 		at := i * ps.Len()
 		var one []allreduce.Range
-		one, t.of = Buckets(ps, opt.BucketBytes)
+		one, t.of = cutBuckets(ps, opt.BucketBytes)
 		for _, b := range one {
 			t.buckets = append(t.buckets, allreduce.Range{Lo: at + b.Lo, Hi: at + b.Hi})
 		}
