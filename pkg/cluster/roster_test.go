@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -38,9 +39,62 @@ func TestRosterIsWalkedWhileItShrinks(t *testing.T) {
 	if got := strings.Join(met, " "); got != "a b c d" || r.ids() != "" || len(r.members) != 0 {
 		t.Errorf("met on the way: %s; left: %q and %d", got, r.ids(), len(r.members))
 	}
-	before := r.changes
-	if r.strikeOff("a"); r.changes != before {
-		t.Error("a member that is none any more is struck off, and that counts as a change")
+}
+
+// Each change is counted up, whoever wants to know whether there was one, and
+// what changes nothing is none.
+func TestRosterCountsChanges(t *testing.T) {
+	r := rosterOf("a")
+	for _, c := range []struct {
+		name string
+		do   func()
+		want uint64
+	}{
+		{"enlist", func() { r.enlist(&Member{Join: Join{Worker: "b"}}) }, 1},
+		{"strike off", func() { r.strikeOff("b") }, 1},
+		{"strike off who is no member", func() { r.strikeOff("b") }, 0},
+		{"close the ring", r.closeRing, 1},
+		{"open it", r.openRing, 1},
+		{"await", func() { r.await([]string{"x", "y"}) }, 1},
+		{"forget", func() { r.forget("x") }, 1},
+	} {
+		before := r.changes
+		if c.do(); r.changes != before+c.want {
+			t.Errorf("%s: %d changes, want %d", c.name, r.changes-before, c.want)
+		}
+	}
+}
+
+// Those that lived on and have yet to say where they stand are seated: with a seat,
+// a state that counts, and no answer to the recall yet.
+func TestRosterSeated(t *testing.T) {
+	r := rosterOf("a", "b", "c", "d")
+	for id, w := range r.members {
+		w.Seat, w.State, w.Status = &Seat{}, true, Stepping
+		switch id {
+		case "b":
+			w.Seat = nil
+		case "c":
+			w.State = false
+		case "d":
+			w.Status = AtRest
+		}
+	}
+	if n := r.seated(); n != 1 {
+		t.Errorf("%d are seated, want a alone", n)
+	}
+}
+
+func TestListed(t *testing.T) {
+	var names []string
+	for i := range 17 {
+		names = append(names, fmt.Sprint(i))
+	}
+	if got, want := listed(names[:16]), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"; got != want {
+		t.Errorf("16 are %s", got)
+	}
+	if got, want := listed(names), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 1 more"; got != want {
+		t.Errorf("17 are %s", got)
 	}
 }
 
@@ -78,7 +132,11 @@ func TestRosterKnowsWhoIsMissing(t *testing.T) {
 	if r.forget("y"); r.missing() != 0 {
 		t.Errorf("%d are missing, and all are forgotten", r.missing())
 	}
-	if r.openRing(); len(r.expected()) != 2 || r.places != nil {
+	r.await([]string{"z"})
+	if r.closeRing(); r.ring["z"] || !r.ring["x"] {
+		t.Errorf("a new ring is %v, want that of the places", r.ring)
+	}
+	if r.openRing(); len(r.expected()) != 2 || r.places != nil || len(r.ring) > 0 {
 		t.Errorf("without a ring %v are expected", r.expected())
 	}
 }
@@ -86,12 +144,13 @@ func TestRosterKnowsWhoIsMissing(t *testing.T) {
 // A rank is told of those that have one in this generation, living or lost, and
 // of no other.
 func TestRosterNames(t *testing.T) {
-	r := rosterOf("a", "b", "new")
-	r.places = []place{{Worker: "a"}, {Worker: "lost"}, {Worker: "b"}}
+	r := rosterOf("a", "b", "far", "new")
+	r.places = []place{{Worker: "a"}, {Worker: "lost"}, {Worker: "b"}, {Worker: "far"}}
 	r.closeRing()
-	r.members["a"].Rank, r.members["b"].Rank = 0, 1 // b's is of the generation before
+	r.members["a"].Rank, r.members["b"].Rank, r.members["far"].Rank = 0, 1, 4 // the latter two's are of older generations
 	for id, want := range map[string]string{
-		"a": "worker a (rank 0)", "lost": "worker lost (rank 1)", "b": "worker b (rank 2)", "new": "worker new", "x": "worker x",
+		"a": "worker a (rank 0)", "lost": "worker lost (rank 1)", "b": "worker b (rank 2)", "far": "worker far (rank 3)",
+		"new": "worker new", "x": "worker x",
 	} {
 		if got := r.named(id); got != want {
 			t.Errorf("%s is %q, want %q", id, got, want)
