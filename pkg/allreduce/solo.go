@@ -10,6 +10,7 @@ import (
 type Solo struct {
 	fold   func(dst, src []float32)
 	closed bool
+	op     soloOp // the newest: the one before is over, and nobody looks at it
 }
 
 // NewSolo returns the part of a generation's only member. fold adds src to dst;
@@ -41,12 +42,14 @@ func (s *Solo) Begin(_ uint64, _ []Range, micro [][]float32, _ []float32, flags 
 	if len(micro) == 0 {
 		panic("allreduce: rank 0 was given no micro-gradient: the fold begins with one of its own")
 	}
-	return &soloOp{solo: s, micro: micro, flags: flags}
+	s.op = soloOp{solo: s, micro: micro, flags: flags}
+	return &s.op
 }
 
 // Gather has nothing to do: own has all there is.
 func (s *Solo) Gather(_ uint64, _ []Shard, own, _ []float32) Reduction {
-	return &soloOp{solo: s, micro: [][]float32{own}}
+	s.op = soloOp{solo: s, micro: [][]float32{own}}
+	return &s.op
 }
 
 type soloOp struct {

@@ -176,6 +176,7 @@ type Program struct {
 	tape  *tensor.Tape
 	n     int
 	spec  Spec
+	vocab int // tokens that the model knows
 	ids   []uint64
 
 	in      Inputs
@@ -208,7 +209,7 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	if opt.Forward {
 		t.ForwardOnly()
 	}
-	p := &Program{model: m, head: head, tape: t, n: n, spec: spec, pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
+	p := &Program{model: m, head: head, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
 	p.in.record(t, n, spec, Input)
 	if tokens := p.in.Ints(Instruction); tokens != nil && m.opts.Padding() >= 0 {
 		p.in.visible = t.Bytes(tokens.Shape...)
@@ -253,7 +254,7 @@ func (p *Program) Load(b *Batch) error {
 			return fmt.Errorf("the teacher: %w", err)
 		}
 	}
-	if err := p.in.load(b, p.model.opts.Wants().Vocab()); err != nil {
+	if err := p.in.load(b, p.vocab); err != nil {
 		return err
 	}
 	if v := p.in.visible; v != nil {

@@ -413,14 +413,14 @@ func sumOf(x []float32, l []fragment) (sum uint32) {
 	return sum
 }
 
-// whole is the slab. Where slabs of gradients serve as memory for shards too, the
+// wholeOf is the slab. Where slabs of gradients serve as memory for shards too, the
 // gaps between its tensors are not zero in them, and are left out.
-func (t *Trainer) whole() []allreduce.Range {
-	if t.shards == nil {
-		return []allreduce.Range{{Hi: t.params.Len()}}
+func wholeOf(ps *tensor.Params, s *shards) []allreduce.Range {
+	if s == nil {
+		return []allreduce.Range{{Hi: ps.Len()}}
 	}
 	var l []allreduce.Range
-	for _, f := range t.shards.slab(allreduce.Range{Hi: t.shards.total}) {
+	for _, f := range s.slab(allreduce.Range{Hi: s.total}) {
 		l = append(l, f.Range)
 	}
 	return l

@@ -31,6 +31,8 @@ type slabs struct {
 	run    allreduce.Range   // groups that are folded into one slab; empty: none
 	part   part
 	torn   bool
+	groups []int       // memory of list
+	listed [][]float32 // what it has given
 }
 
 // part is the group of which some micro-batches are computed.
@@ -118,8 +120,9 @@ func (s *slabs) begin(k int) (*part, error) {
 
 // list is this rank's part of the fold, in order. g, if there is one, is where
 // group k will be once it is computed.
-func (s *slabs) list(k int, g []float32) (l [][]float32) {
-	groups := make([]int, 0, len(s.held)+1)
+func (s *slabs) list(k int, g []float32) [][]float32 {
+	l := s.listed[:0] // the reduction before this one is over
+	groups := s.groups[:0]
 	for h := range s.held {
 		if h >= s.lo && h < s.hi {
 			groups = append(groups, h)
@@ -129,6 +132,7 @@ func (s *slabs) list(k int, g []float32) (l [][]float32) {
 		groups = append(groups, k)
 	}
 	slices.Sort(groups)
+	s.groups = groups
 	for _, h := range groups {
 		if s.held[h] != nil {
 			l = append(l, s.held[h])
@@ -136,6 +140,7 @@ func (s *slabs) list(k int, g []float32) (l [][]float32) {
 			l = append(l, g)
 		}
 	}
+	s.listed = l
 	return l
 }
 

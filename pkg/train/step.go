@@ -74,7 +74,8 @@ type Trainer struct {
 	total  []float32   // gradients and tail, where the ring has no memory for them; nil until then
 	phase  func(step uint64, phase string)
 
-	shards   *shards // whose moments are here; nil: all are
+	shards   *shards           // whose moments are here; nil: all are
+	whole    []allreduce.Range // of the slab: what an optimizer without shards updates
 	slabs    slabs
 	buckets  []allreduce.Range
 	of       map[*tensor.Param]int
@@ -131,6 +132,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 		t.shards = newShards(ps)
 		t.shards.restored(0)
 	}
+	t.whole = wholeOf(ps, t.shards)
 	t.prog.OnGrad(t.gradReady)
 	return t, nil
 }
@@ -516,7 +518,7 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.void = true // should it panic
-	for _, r := range t.whole() {
+	for _, r := range t.whole {
 		t.optimize(r, t.params.Values()[r.Lo:r.Hi], g[r.Lo:r.Hi], t.cutSlots(r), rate, scale)
 	}
 	t.void = false
