@@ -40,7 +40,7 @@ func Adam(p, g, m, v []float32, a *AdamArgs) {
 		}
 		m[i] = FMA32(d, a.Rest1, float32(m[i]*a.Beta1))
 		v[i] = FMA32(float32(d*d), a.Rest2, float32(v[i]*a.Beta2))
-		den := float32(Sqrt32(v[i])/a.RootBias2) + a.Eps
+		den := float32(sqrt32(v[i])/a.RootBias2) + a.Eps
 		p[i] = FMA32(-a.StepSize, float32(m[i]/den), float32(p[i]*a.Decay))
 	}
 }

@@ -42,8 +42,8 @@ func expReduce(x float32) (n int32, r, p float32) {
 // pow2 returns 2^n for -126 ≤ n ≤ 127.
 func pow2(n int32) float32 { return math.Float32frombits(uint32(n+127) << 23) }
 
-// Exp32 returns e^x within 1 ulp: 0 below about -103.97, subnormal results rounded once, +Inf above about 88.72, NaN for NaN.
-func Exp32(x float32) float32 {
+// exp32 returns e^x within 1 ulp: 0 below about -103.97, subnormal results rounded once, +Inf above about 88.72, NaN for NaN.
+func exp32(x float32) float32 {
 	if x != x {
 		return x
 	}
@@ -72,8 +72,8 @@ const (
 	tanhC0 = -3.33332819422e-1
 )
 
-// Tanh32 returns tanh x within 2 ulp, with the sign of x also for zeros; NaN for NaN.
-func Tanh32(x float32) float32 {
+// tanh32 returns tanh x within 2 ulp, with the sign of x also for zeros; NaN for NaN.
+func tanh32(x float32) float32 {
 	if x != x {
 		return x
 	}
@@ -150,7 +150,7 @@ func Log32(x float32) float32 {
 	return FMA32(n, ln2Hi, float32(f+y))
 }
 
-// ExpSlice sets dst[i] = Exp32(src[i]). dst and src have one length and are the same memory or disjoint.
+// ExpSlice sets dst[i] = exp32(src[i]). dst and src have one length and are the same memory or disjoint.
 func ExpSlice(dst, src []float32) {
 	dst = sameLen("exp", dst, src)
 	if row != nil && len(src) > 0 {
@@ -158,11 +158,11 @@ func ExpSlice(dst, src []float32) {
 		return
 	}
 	for i, x := range src {
-		dst[i] = Exp32(x)
+		dst[i] = exp32(x)
 	}
 }
 
-// TanhSlice sets dst[i] = Tanh32(src[i]). dst and src have one length and are the same memory or disjoint.
+// TanhSlice sets dst[i] = tanh32(src[i]). dst and src have one length and are the same memory or disjoint.
 func TanhSlice(dst, src []float32) {
 	dst = sameLen("tanh", dst, src)
 	if row != nil && len(src) > 0 {
@@ -170,13 +170,13 @@ func TanhSlice(dst, src []float32) {
 		return
 	}
 	for i, x := range src {
-		dst[i] = Tanh32(x)
+		dst[i] = tanh32(x)
 	}
 }
 
-// LogSlice sets dst[i] = Log32(src[i]). dst and src have one length and are the same memory or disjoint. It is plain Go at
+// logSlice sets dst[i] = Log32(src[i]). dst and src have one length and are the same memory or disjoint. It is plain Go at
 // every level: training takes one logarithm a row.
-func LogSlice(dst, src []float32) {
+func logSlice(dst, src []float32) {
 	dst = sameLen("log", dst, src)
 	for i, x := range src {
 		dst[i] = Log32(x)

@@ -24,7 +24,7 @@ func TestElementary(t *testing.T) {
 		f    func(float32) float32
 		want func(float64) float64
 		max  float64
-	}{{"exp", Exp32, math.Exp, 1}, {"tanh", Tanh32, math.Tanh, 2}, {"log", Log32, math.Log, 1}} {
+	}{{"exp", exp32, math.Exp, 1}, {"tanh", tanh32, math.Tanh, 2}, {"log", Log32, math.Log, 1}} {
 		worst, at := 0.0, float32(0)
 		check := func(x float32) {
 			if u := ulps(f.f(x), f.want(float64(x))); u > worst {
@@ -46,7 +46,7 @@ func TestElementary(t *testing.T) {
 			t.Errorf("%s(%g = %x) = %g, want %g: %.3f ulp off, want at most %g", f.name, at, at, f.f(at), f.want(float64(at)), worst, f.max)
 		}
 	}
-	if z := Tanh32(float32(math.Copysign(0, -1))); math.Float32bits(z) != 1<<31 {
+	if z := tanh32(float32(math.Copysign(0, -1))); math.Float32bits(z) != 1<<31 {
 		t.Errorf("tanh(-0) = %x, want -0", z)
 	}
 }
@@ -66,8 +66,8 @@ func TestElementaryLevels(t *testing.T) {
 		ExpSlice(e, x)
 		TanhSlice(h, x)
 		for i, v := range x {
-			if !sameBits(e[i], Exp32(v)) || !sameBits(h[i], Tanh32(v)) {
-				t.Fatalf("exp(%x) = %x, want %x; tanh = %x, want %x", v, e[i], Exp32(v), h[i], Tanh32(v))
+			if !sameBits(e[i], exp32(v)) || !sameBits(h[i], tanh32(v)) {
+				t.Fatalf("exp(%x) = %x, want %x; tanh = %x, want %x", v, e[i], exp32(v), h[i], tanh32(v))
 			}
 		}
 	})

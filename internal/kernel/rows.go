@@ -137,7 +137,7 @@ func softmaxExp(d float32) float32 {
 	if d < softmaxFloor {
 		return 0
 	}
-	return Exp32(d)
+	return exp32(d)
 }
 
 // SoftmaxTo writes exp(x·s-max)/sum to dst, where max is the largest x·s and
@@ -218,7 +218,7 @@ func NormRow(y, xhat, z, gamma, beta []float32, eps float32) (rstd float32) {
 		d := v - mean
 		l[i%lanes16] = FMA32(d, d, l[i%lanes16])
 	}
-	rstd = 1 / Sqrt32(float32(fold16(&l)/n)+eps)
+	rstd = 1 / sqrt32(float32(fold16(&l)/n)+eps)
 	for i, v := range z {
 		h := float32(float32(v-mean) * rstd)
 		xhat[i] = h
@@ -248,8 +248,8 @@ func NormRowBackward(dz, dy, xhat, gamma []float32, rstd float32) {
 	}
 }
 
-// Sqrt32 is the correctly rounded square root.
-func Sqrt32(x float32) float32 { return float32(math.Sqrt(float64(x))) }
+// sqrt32 is the correctly rounded square root.
+func sqrt32(x float32) float32 { return float32(math.Sqrt(float64(x))) }
 
 // Add writes dst = x + y.
 func Add(dst, x, y []float32) {
@@ -358,7 +358,7 @@ func GELU(dst, x []float32) {
 		return
 	}
 	for i, v := range x {
-		dst[i] = float32(float32(0.5*v) * (1 + Tanh32(geluInner(v))))
+		dst[i] = float32(float32(0.5*v) * (1 + tanh32(geluInner(v))))
 	}
 }
 
@@ -372,7 +372,7 @@ func GELUBackward(dy, x []float32) {
 		return
 	}
 	for i, v := range x {
-		t := Tanh32(geluInner(v))
+		t := tanh32(geluInner(v))
 		sech2 := FMA32(-t, t, 1)
 		inner := float32(float32(geluA) * FMA32(float32(3*geluB), float32(v*v), 1))
 		d := FMA32(float32(float32(0.5*v)*sech2), inner, float32(0.5*(1+t)))

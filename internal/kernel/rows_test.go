@@ -81,7 +81,7 @@ var rowOps = []rowOp{
 	{"exp/inplace", 1, none(func(v [][]float32) { ExpSlice(v[0], v[0]) }), each(func(e []float64) { e[0] = math.Exp(e[0]) }), 2e-7, true},
 	{"tanh", 2, none(func(v [][]float32) { TanhSlice(v[0], v[1]) }), each(func(e []float64) { e[0] = math.Tanh(e[1]) }), 2e-7, true},
 	{"tanh/inplace", 1, none(func(v [][]float32) { TanhSlice(v[0], v[0]) }), each(func(e []float64) { e[0] = math.Tanh(e[0]) }), 2e-7, true},
-	{"log", 2, none(func(v [][]float32) { Add(v[1], v[1], v[1]); ReLUBackward(v[1], v[1], 1); LogSlice(v[0], v[1]) }),
+	{"log", 2, none(func(v [][]float32) { Add(v[1], v[1], v[1]); ReLUBackward(v[1], v[1], 1); logSlice(v[0], v[1]) }),
 		each(func(e []float64) { e[1] = math.Max(2*e[1], 0); e[0] = math.Log(e[1]) }), 2e-7, true},
 	{"sum", 1, func(v [][]float32) []float64 { return []float64{float64(Sum(v[0]))} },
 		scan(func(v [][]float64, i int) float64 { return v[0][i] }), 1e-5, true},

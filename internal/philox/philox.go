@@ -19,13 +19,12 @@ package philox
 type Purpose uint8
 
 const (
-	Init     Purpose = 1 // parameter initialisation; site = hash of the parameter name, sample and step 0
-	Dropout  Purpose = 2 // site = index of the dropout on the tape
-	Shuffle  Purpose = 3 // round keys of the data order's Feistel permutation; step = epoch
-	Scene    Purpose = 4 // synthetic episodes; site is the source's own
-	Augment  Purpose = 5 // data augmentation
-	Holdout  Purpose = 6 // choice of held-out episodes
-	Fault    Purpose = 7 // fault injection in tests and chaos runs
+	Init    Purpose = 1 // parameter initialisation; site = hash of the parameter name, sample and step 0
+	Dropout Purpose = 2 // site = index of the dropout on the tape
+	Shuffle Purpose = 3 // round keys of the data order's Feistel permutation; step = epoch
+	Scene   Purpose = 4 // synthetic episodes; site is the source's own
+	Holdout Purpose = 6 // choice of held-out episodes
+	// 5 and 7 were of uses that there are none of; a number is not given again.
 	CopyTask Purpose = 8 // copy-task sequences
 )
 
@@ -47,7 +46,7 @@ const (
 
 // Block returns the four 32-bit words of elements 4·block … 4·block+3.
 func (s Stream) Block(block uint32) [4]uint32 {
-	return Rounds([4]uint32{block, uint32(s.Sample), uint32(s.Step), uint32(s.Purpose)<<24 | s.Site&0xFFFFFF},
+	return rounds([4]uint32{block, uint32(s.Sample), uint32(s.Step), uint32(s.Purpose)<<24 | s.Site&0xFFFFFF},
 		[2]uint32{uint32(s.Seed), uint32(s.Seed >> 32)})
 }
 
@@ -64,8 +63,8 @@ func (s Stream) Intn(element uint32, n int) int {
 	return int(uint64(s.Uint32(element)) * uint64(n) >> 32)
 }
 
-// Rounds is the bare Philox4x32-10 bijection of a counter under a key.
-func Rounds(c [4]uint32, k [2]uint32) [4]uint32 {
+// rounds is the bare Philox4x32-10 bijection of a counter under a key.
+func rounds(c [4]uint32, k [2]uint32) [4]uint32 {
 	for r := 0; r < 10; r++ {
 		p0, p1 := uint64(c[0])*mul0, uint64(c[2])*mul1
 		c = [4]uint32{uint32(p1>>32) ^ c[1] ^ k[0], uint32(p1), uint32(p0>>32) ^ c[3] ^ k[1], uint32(p0)}

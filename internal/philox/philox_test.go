@@ -15,7 +15,7 @@ func TestKnownAnswers(t *testing.T) {
 		{[4]uint32{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, [2]uint32{0xa4093822, 0x299f31d0},
 			[4]uint32{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
 	} {
-		if got := Rounds(c.ctr, c.key); got != c.want {
+		if got := rounds(c.ctr, c.key); got != c.want {
 			t.Errorf("Rounds(%x, %x) = %x, want %x", c.ctr, c.key, got, c.want)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxHeader is the largest header, in bytes, that the format allows.
-const MaxHeader = 100_000_000
+// maxHeader is the largest header, in bytes, that the format allows.
+const maxHeader = 100_000_000
 
 // metadataKey is the one header key that is no tensor.
 const metadataKey = "__metadata__"

@@ -108,8 +108,8 @@ func read(r io.ReaderAt, size int64) (*File, error) {
 		return nil, err
 	}
 	n := binary.LittleEndian.Uint64(prefix[:])
-	if n > MaxHeader {
-		return nil, fileError("its header claims %d bytes, and %d are allowed", n, MaxHeader)
+	if n > maxHeader {
+		return nil, fileError("its header claims %d bytes, and %d are allowed", n, maxHeader)
 	}
 	if int64(n) > size-8 {
 		return nil, fileError("its header claims %d bytes and the file has %d after the length: it is cut off; download or copy it again", n, size-8)

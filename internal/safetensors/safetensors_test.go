@@ -202,7 +202,7 @@ func TestRejects(t *testing.T) {
 	}{
 		{"empty", nil, "it is an empty file"},
 		{"short", make([]byte, 7), "it has 7 bytes, too few"},
-		{"header too large", file(MaxHeader+1, "{}", 0), "claims 100000001 bytes, and 100000000 are allowed"},
+		{"header too large", file(maxHeader+1, "{}", 0), "claims 100000001 bytes, and 100000000 are allowed"},
 		{"header length beyond int64", append(bytes.Repeat([]byte{0xff}, 8), "{}"...), "claims 18446744073709551615 bytes"},
 		{"header beyond file", file(3, "{}", 0), "claims 3 bytes and the file has 2"},
 		{"no header", file(0, "", 0), "does not start with '{'"},

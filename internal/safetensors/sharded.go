@@ -21,7 +21,7 @@ import (
 const IndexSuffix = ".safetensors.index.json"
 
 // maxIndex bounds the index that OpenModel reads, in bytes, like a header.
-const maxIndex = MaxHeader
+const maxIndex = maxHeader
 
 // shardName is how the parts of a sharded file are called.
 var shardName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.safetensors$`)

@@ -144,8 +144,8 @@ func NewView(tensors []Tensor, metadata map[string]string) (*View, error) {
 	for len(head)%8 != 0 {
 		head = append(head, ' ')
 	}
-	if len(head)-8 > MaxHeader {
-		return nil, fmt.Errorf("the header of %d tensors takes %d bytes, and the format allows %d", len(tensors), len(head)-8, MaxHeader)
+	if len(head)-8 > maxHeader {
+		return nil, fmt.Errorf("the header of %d tensors takes %d bytes, and the format allows %d", len(tensors), len(head)-8, maxHeader)
 	}
 	binary.LittleEndian.PutUint64(head, uint64(len(head)-8))
 	v.prefix, v.size = head, int64(len(head))+at

@@ -25,7 +25,7 @@ func testBlind(t *testing.T, scene Scene) {
 	const fit, eval = 40000, 5000 // episodes
 	type class struct {
 		verb     Verb
-		rel      Relation
+		rel      relation
 		relative bool
 		shape    Shape
 	}

@@ -217,11 +217,11 @@ func (l *line) cross(c *Camera, y int, at span, b *body) {
 	for x := int(at.lo); x < int(at.hi); x++ {
 		d := c.columns[x].add(row).along(b.axes)
 		switch b.shape {
-		case Brick:
+		case brick:
 			if t, side, ok := hitBox(b.eye, d, b.half); ok && t > 0 && t < l.t[x] {
 				l.t[x], l.face[x] = t, &b.faces[side]
 			}
-		case Ball:
+		case ball:
 			if t, ok := hitBall(b.eye, d, b.half.x); ok && t > 0 && t < l.t[x] {
 				l.t[x], l.face[x] = t, &l.own[x]
 				l.own[x].set(b.normal(b.eye, d, t, 0).of(b.axes), b.colour)

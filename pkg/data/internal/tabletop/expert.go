@@ -2,8 +2,8 @@ package tabletop
 
 // Limits of one action.
 const (
-	MaxMove = 0.04 // metres, of the length of Δxyz
-	MaxTurn = 0.15 // radians, of each of Δroll, Δpitch, Δyaw
+	maxMove = 0.04 // metres, of the length of Δxyz
+	maxTurn = 0.15 // radians, of each of Δroll, Δpitch, Δyaw
 )
 
 const (
@@ -58,8 +58,8 @@ func (f *Frame) expert(t Task) Action {
 		}
 		grasp := a.half().z
 		return f.toward(a.X, a.Y, grasp, 0, 0, graspYaw(a), g.Z > grasp+reach)
-	case t.Verb == PickUp:
-		return f.toward(g.X, g.Y, g.Z+MaxMove, 0, 0, g.Yaw, false)
+	case t.Verb == pickUp:
+		return f.toward(g.X, g.Y, g.Z+maxMove, 0, 0, g.Yaw, false)
 	}
 	x, y, z := f.place(t)
 	if f.distance(x, y) > near {
@@ -83,7 +83,7 @@ func (f *Frame) place(t Task) (x, y, z float64) {
 		return middle[0] + mul(sides[0], direction[t.Rel][0]), middle[1] + mul(sides[1], direction[t.Rel][1]), 0
 	}
 	b := f.Objects[t.B]
-	if t.Rel == On {
+	if t.Rel == on {
 		return b.X, b.Y, b.Z + 2*b.half().z
 	}
 	return b.X + mul(beside, direction[t.Rel][0]), b.Y + mul(beside, direction[t.Rel][1]), 0
@@ -91,7 +91,7 @@ func (f *Frame) place(t Task) (x, y, z float64) {
 
 func (f *Frame) push(t Task) Action {
 	g, a := f.Gripper, f.Objects[t.A]
-	dx, dy := direction[t.Rel%On][0], direction[t.Rel%On][1]
+	dx, dy := direction[t.Rel%on][0], direction[t.Rel%on][1]
 	if t.B >= 0 {
 		x, y, _ := f.place(t)
 		v := vec{x - a.X, y - a.Y, 0}
@@ -118,12 +118,12 @@ func (f *Frame) push(t Task) Action {
 	if g.Z > low+reach {
 		return f.toward(a.X-mul(behind, dx), a.Y-mul(behind, dy), low, roll, pitch, yaw, false)
 	}
-	return f.toward(g.X+mul(MaxMove, dx), g.Y+mul(MaxMove, dy), low, roll, pitch, yaw, false)
+	return f.toward(g.X+mul(maxMove, dx), g.Y+mul(maxMove, dy), low, roll, pitch, yaw, false)
 }
 
 // graspYaw turns the fingers square to the object, where it has sides.
-func graspYaw(o Object) float64 {
-	if o.Shape == Cube || o.Shape == Brick {
+func graspYaw(o object) float64 {
+	if o.Shape == cube || o.Shape == brick {
 		return o.Yaw
 	}
 	return 0
@@ -137,10 +137,10 @@ func (f *Frame) distance(x, y float64) float64 {
 func (f *Frame) toward(x, y, z, roll, pitch, yaw float64, open bool) Action {
 	g := f.Gripper
 	v := vec{x - g.X, y - g.Y, z - g.Z}
-	if l := v.length(); l > MaxMove {
-		v = v.scale(MaxMove / l)
+	if l := v.length(); l > maxMove {
+		v = v.scale(maxMove / l)
 	}
-	turn := func(d float64) float64 { return clamp(d, -MaxTurn, MaxTurn) }
+	turn := func(d float64) float64 { return clamp(d, -maxTurn, maxTurn) }
 	a := Action{v.x, v.y, v.z, turn(roll - g.Roll), turn(pitch - g.Pitch), turn(yaw - g.Yaw), 0}
 	if open {
 		a[6] = 1

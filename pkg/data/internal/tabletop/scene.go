@@ -60,11 +60,11 @@ func (scene Scene) String() string {
 type Shape uint8
 
 const (
-	Cube Shape = iota
-	Cylinder
-	Ball
+	cube Shape = iota
+	cylinder
+	ball
 	Cone
-	Brick
+	brick
 	shapes
 )
 
@@ -72,17 +72,17 @@ const (
 type Colour uint8
 
 const (
-	Red Colour = iota
-	Green
-	Blue
-	Yellow
-	Purple
-	Orange
+	red Colour = iota
+	green
+	blue
+	yellow
+	purple
+	orange
 	colours
 )
 
-// Object is a thing on the table. Its position is that of its base's centre.
-type Object struct {
+// object is a thing on the table. Its position is that of its base's centre.
+type object struct {
 	Shape   Shape
 	Colour  Colour
 	X, Y, Z float64 // Z is above 0 only while it is held
@@ -90,22 +90,22 @@ type Object struct {
 }
 
 // half returns half the object's extent along its own axes.
-func (o Object) half() vec {
+func (o object) half() vec {
 	switch o.Shape {
-	case Cylinder:
+	case cylinder:
 		return vec{0.026, 0.026, 0.031}
-	case Ball:
+	case ball:
 		return vec{0.028, 0.028, 0.028}
 	case Cone:
 		return vec{0.033, 0.033, 0.036}
-	case Brick:
+	case brick:
 		return vec{0.048, 0.021, 0.019}
 	}
 	return vec{0.026, 0.026, 0.026}
 }
 
 // flat reports whether something can stand on the object.
-func (o Object) flat() bool { return o.Shape == Cube || o.Shape == Cylinder || o.Shape == Brick }
+func (o object) flat() bool { return o.Shape == cube || o.Shape == cylinder || o.Shape == brick }
 
 // Gripper is the end effector: the point between its finger tips, its tilt
 // and its fingers.
@@ -116,11 +116,11 @@ type Gripper struct {
 	Held             int // index of the object between the fingers; -1: none
 }
 
-// Episode is a table and an instruction.
-type Episode struct {
+// episode is a table and an instruction.
+type episode struct {
 	scene    Scene
 	seed, id uint64
-	home     []Object // where the objects stand
+	home     []object // where the objects stand
 	table    int      // which of the tables
 	Task     Task
 	Text     string // the instruction in words
@@ -128,7 +128,7 @@ type Episode struct {
 
 // Frame is one state of an episode.
 type Frame struct {
-	Objects []Object
+	Objects []object
 	Gripper Gripper
 	Task    Task
 	Text    string
@@ -153,9 +153,9 @@ func (d *draw) between(lo, hi float64) float64 {
 // two to four objects of two colours and two shapes, all different, so that
 // neither the colour nor the shape alone names an object where there are three
 // or more.
-func (scene Scene) NewEpisode(seed, id uint64) *Episode {
+func (scene Scene) NewEpisode(seed, id uint64) *episode {
 	d := &draw{s: philox.Stream{Seed: seed, Purpose: philox.Scene, Site: 0, Sample: id}}
-	e := &Episode{scene: scene, seed: seed, id: id, table: d.intn(len(tables))}
+	e := &episode{scene: scene, seed: seed, id: id, table: d.intn(len(tables))}
 	c := [2]Colour{Colour(d.intn(int(colours)))}
 	c[1] = (c[0] + 1 + Colour(d.intn(int(colours)-1))) % colours
 	s := [2]Shape{Shape(d.intn(int(shapes)))}
@@ -170,7 +170,7 @@ func (scene Scene) NewEpisode(seed, id uint64) *Episode {
 		n = 1
 	}
 	for _, k := range order[:n] {
-		o := Object{Shape: s[k&1], Colour: c[k>>1], Yaw: d.between(-0.7, 0.7)}
+		o := object{Shape: s[k&1], Colour: c[k>>1], Yaw: d.between(-0.7, 0.7)}
 		for try := 0; try < 100; try++ {
 			o.X, o.Y = d.between(0.27, 0.54), d.between(-0.16, 0.16)
 			if clear(o, e.home, 0.095) {
@@ -184,7 +184,7 @@ func (scene Scene) NewEpisode(seed, id uint64) *Episode {
 }
 
 // clear reports whether o is at least gap away from all others.
-func clear(o Object, others []Object, gap float64) bool {
+func clear(o object, others []object, gap float64) bool {
 	for _, p := range others {
 		if (vec{o.X - p.X, o.Y - p.Y, 0}).length() < gap {
 			return false
@@ -195,9 +195,9 @@ func clear(o Object, others []Object, gap float64) bool {
 
 // Frame draws state k of the episode, 0 ≤ k < Frames. In 2 of 5 the gripper
 // holds an object, any of them.
-func (e *Episode) Frame(k int) *Frame {
+func (e *episode) Frame(k int) *Frame {
 	d := &draw{s: philox.Stream{Seed: e.seed, Purpose: philox.Scene, Site: 1, Step: uint64(k), Sample: e.id}}
-	f := &Frame{Objects: append([]Object(nil), e.home...), Task: e.Task, Text: e.Text, scene: e.scene, table: e.table}
+	f := &Frame{Objects: append([]object(nil), e.home...), Task: e.Task, Text: e.Text, scene: e.scene, table: e.table}
 	g := &f.Gripper
 	g.Held = -1
 	if d.intn(5) < 2 {

@@ -15,13 +15,13 @@ var (
 	floor   = rgb{0.30, 0.32, 0.36}
 	steel   = rgb{0.13, 0.13, 0.15}
 	casing  = rgb{0.93, 0.93, 0.95}
-	palette = [colours]rgb{Red: {0.85, 0.10, 0.10}, Green: {0.10, 0.60, 0.18}, Blue: {0.10, 0.25, 0.85},
-		Yellow: {0.95, 0.85, 0.10}, Purple: {0.55, 0.15, 0.70}, Orange: {0.98, 0.48, 0.05}}
+	palette = [colours]rgb{red: {0.85, 0.10, 0.10}, green: {0.10, 0.60, 0.18}, blue: {0.10, 0.25, 0.85},
+		yellow: {0.95, 0.85, 0.10}, purple: {0.55, 0.15, 0.70}, orange: {0.98, 0.48, 0.05}}
 )
 
 // body is a convex solid around c, in the frame of its axes.
 type body struct {
-	shape  Shape // Brick stands for any box
+	shape  Shape // brick stands for any box
 	c      vec
 	axes   [3]vec
 	half   vec
@@ -38,11 +38,11 @@ type face struct {
 
 // set makes it a body of that shape.
 func (b *body) set(s Shape, c vec, axes [3]vec, half vec, colour rgb) {
-	if s == Cube {
-		s = Brick
+	if s == cube {
+		s = brick
 	}
 	*b = body{shape: s, c: c, axes: axes, half: half, colour: colour, eye: eye.sub(c).along(axes)}
-	if s == Brick {
+	if s == brick {
 		for i, n := range [6]vec{{x: -1}, {x: 1}, {y: -1}, {y: 1}, {z: -1}, {z: 1}} {
 			b.faces[i].set(n.of(axes), colour)
 		}
@@ -78,9 +78,9 @@ func (b *body) hit(o, d vec) bool {
 	var t float64
 	var ok bool
 	switch b.shape {
-	case Ball:
+	case ball:
 		t, ok = hitBall(o, d, b.half.x)
-	case Cylinder, Cone:
+	case cylinder, Cone:
 		t, _, ok = hitRound(o, d, b.half, b.shape == Cone)
 	default:
 		t, _, ok = hitBox(o, d, b.half)
@@ -93,7 +93,7 @@ func (b *body) hit(o, d vec) bool {
 func (b *body) normal(o, d vec, t float64, end int) vec {
 	p := o.add(d.scale(t))
 	switch {
-	case b.shape == Ball:
+	case b.shape == ball:
 	case end != 0:
 		return vec{z: float64(end)}
 	default:
@@ -239,9 +239,9 @@ func (f *Frame) bodies(room *[maxBodies]body) []body {
 	case g.Open:
 		gap = 0.042
 	}
-	part(Brick, vec{0, gap, 0.024}, vec{0.008, 0.006, 0.032}, steel)
-	part(Brick, vec{0, -gap, 0.024}, vec{0.008, 0.006, 0.032}, steel)
-	part(Brick, vec{0, 0, 0.064}, vec{0.014, 0.052, 0.010}, steel)
-	part(Cylinder, vec{0, 0, 0.109}, vec{0.019, 0.019, 0.035}, casing)
+	part(brick, vec{0, gap, 0.024}, vec{0.008, 0.006, 0.032}, steel)
+	part(brick, vec{0, -gap, 0.024}, vec{0.008, 0.006, 0.032}, steel)
+	part(brick, vec{0, 0, 0.064}, vec{0.014, 0.052, 0.010}, steel)
+	part(cylinder, vec{0, 0, 0.109}, vec{0.019, 0.019, 0.035}, casing)
 	return room[:n]
 }

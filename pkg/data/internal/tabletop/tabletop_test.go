@@ -139,7 +139,7 @@ func TestExpertReachesGoals(t *testing.T) {
 	for _, c := range []struct {
 		scene Scene
 		verb  Verb
-	}{{Cluttered, PickUp}, {Cluttered, Put}, {Cluttered, Push}, {Simple, PickUp}, {Simple, Put}} {
+	}{{Cluttered, pickUp}, {Cluttered, put}, {Cluttered, Push}, {Simple, pickUp}, {Simple, put}} {
 		done, all := 0, 0
 		for id := uint64(0); all < 200; id++ {
 			e := c.scene.NewEpisode(9, id)
@@ -166,7 +166,7 @@ func (f *Frame) achieved() bool {
 	t, g := f.Task, f.Gripper
 	a := f.Objects[t.A]
 	switch t.Verb {
-	case PickUp:
+	case pickUp:
 		return g.Held == t.A && g.Z > 0.15
 	default:
 		x, y, z := f.place(t)
@@ -224,11 +224,11 @@ func TestRenderAndLimits(t *testing.T) {
 	for id := uint64(0); id < 500; id++ {
 		f := Cluttered.NewEpisode(2, id).Frame(int(id % Frames))
 		a := f.Expert()
-		if (vec{a[0], a[1], a[2]}).length() > MaxMove*(1+1e-9) || a[6] != 0 && a[6] != 1 {
+		if (vec{a[0], a[1], a[2]}).length() > maxMove*(1+1e-9) || a[6] != 0 && a[6] != 1 {
 			t.Fatalf("episode %d: action %v", id, a)
 		}
 		for _, v := range a[3:6] {
-			if math.Abs(v) > MaxTurn {
+			if math.Abs(v) > maxTurn {
 				t.Fatalf("episode %d: action %v", id, a)
 			}
 		}

@@ -9,26 +9,26 @@ import (
 type Verb uint8
 
 const (
-	PickUp Verb = iota // close the fingers around A and lift it
-	Put                // carry A to its place relative to B
+	pickUp Verb = iota // close the fingers around A and lift it
+	put                // carry A to its place relative to B
 	Push               // push A in a direction, fingers closed
 	verbs
 )
 
-// Relation is a direction, or a place relative to an object.
-type Relation uint8
+// relation is a direction, or a place relative to an object.
+type relation uint8
 
 const (
-	Left Relation = iota
+	Left relation = iota
 	Right
-	Front
+	front
 	Behind
-	On // top of B
+	on // top of B
 	relations
 )
 
 // direction of each relation but On, as (x, y).
-var direction = [On][2]float64{Left: {0, 1}, Right: {0, -1}, Front: {-1, 0}, Behind: {1, 0}}
+var direction = [on][2]float64{Left: {0, 1}, Right: {0, -1}, front: {-1, 0}, Behind: {1, 0}}
 
 // beside is the distance between A and B when A is beside B.
 const beside = 0.09
@@ -43,7 +43,7 @@ var (
 type Task struct {
 	Verb Verb
 	A, B int // indices of objects; B -1: none, Rel is a direction or a side of the table
-	Rel  Relation
+	Rel  relation
 }
 
 // The words. Left and right, behind and in front are as the camera sees them.
@@ -62,13 +62,13 @@ var (
 		{"behind", "at the back of"},
 		{"on", "onto", "on top of"},
 	}
-	directionWords = [On][]string{
+	directionWords = [on][]string{
 		{"to the left", "left", "leftwards"},
 		{"to the right", "right", "rightwards"},
 		{"towards you", "back", "closer"},
 		{"forward", "away", "away from you"},
 	}
-	sideWords = [On][]string{
+	sideWords = [on][]string{
 		{"on the left", "to the left side"},
 		{"on the right", "to the right side"},
 		{"in front", "at the front"},
@@ -80,7 +80,7 @@ const polite = "please"
 
 // drawTask draws a task that the objects allow, and its words. Weighted lists
 // the same choices with their chances.
-func (scene Scene) drawTask(d *draw, objects []Object) (Task, string) {
+func (scene Scene) drawTask(d *draw, objects []object) (Task, string) {
 	w := scene.Weighted(objects)
 	u := float64(d.intn(1<<30)) / (1 << 30)
 	k := 0
@@ -98,7 +98,7 @@ func (scene Scene) drawTask(d *draw, objects []Object) (Task, string) {
 		parts = append(parts, pick(relationWords[t.Rel]), noun(t.B))
 	case t.Verb == Push:
 		parts = append(parts, pick(directionWords[t.Rel]))
-	case t.Verb == Put:
+	case t.Verb == put:
 		parts = append(parts, pick(sideWords[t.Rel]))
 	}
 	if d.intn(8) == 0 {
@@ -107,8 +107,8 @@ func (scene Scene) drawTask(d *draw, objects []Object) (Task, string) {
 	return t, strings.Join(parts, " ")
 }
 
-// Chance is a task and how likely it is in a scene.
-type Chance struct {
+// chance is a task and how likely it is in a scene.
+type chance struct {
 	Task Task
 	P    float64
 }
@@ -118,33 +118,33 @@ type Chance struct {
 // direction and a put a side of the table. In a cluttered one a put has a place
 // relative to another object; a push, a direction in half of the cases and such
 // a place in the other half.
-func (scene Scene) Weighted(objects []Object) []Chance {
+func (scene Scene) Weighted(objects []object) []chance {
 	n := len(objects)
-	var out []Chance
+	var out []chance
 	third := 1.0 / float64(verbs) / float64(n)
 	for a := range objects {
-		out = append(out, Chance{Task{PickUp, a, -1, 0}, third})
+		out = append(out, chance{Task{pickUp, a, -1, 0}, third})
 		if scene == Simple {
-			for r := Left; r < On; r++ {
-				out = append(out, Chance{Task{Put, a, -1, r}, third / float64(On)}, Chance{Task{Push, a, -1, r}, third / float64(On)})
+			for r := Left; r < on; r++ {
+				out = append(out, chance{Task{put, a, -1, r}, third / float64(on)}, chance{Task{Push, a, -1, r}, third / float64(on)})
 			}
 			continue
 		}
-		for r := Left; r < On; r++ {
-			out = append(out, Chance{Task{Push, a, -1, r}, third / 2 / float64(On)})
+		for r := Left; r < on; r++ {
+			out = append(out, chance{Task{Push, a, -1, r}, third / 2 / float64(on)})
 		}
 		for b, o := range objects {
 			if b == a {
 				continue
 			}
-			rel := On
+			rel := on
 			if o.flat() {
 				rel++
 			}
 			for r := Left; r < rel; r++ {
-				out = append(out, Chance{Task{Put, a, b, r}, third / float64(n-1) / float64(rel)})
-				if r < On {
-					out = append(out, Chance{Task{Push, a, b, r}, third / 2 / float64(n-1) / float64(On)})
+				out = append(out, chance{Task{put, a, b, r}, third / float64(n-1) / float64(rel)})
+				if r < on {
+					out = append(out, chance{Task{Push, a, b, r}, third / 2 / float64(n-1) / float64(on)})
 				}
 			}
 		}

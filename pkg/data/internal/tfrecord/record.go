@@ -23,8 +23,8 @@ import (
 	"io"
 )
 
-// MaxRecord is the largest record that is read: 1 GiB.
-const MaxRecord = 1 << 30
+// maxRecord is the largest record that is read: 1 GiB.
+const maxRecord = 1 << 30
 
 // ErrDamaged is wrapped by every error about a file's framing.
 var ErrDamaged = errors.New("damaged TFRecord file")
@@ -47,9 +47,9 @@ func (e *RecordError) Unwrap() error { return ErrDamaged }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// MaskedCRC is the checksum of the format: CRC-32C, rotated and offset so that
+// maskedCRC is the checksum of the format: CRC-32C, rotated and offset so that
 // a file that holds checksums still checks well.
-func MaskedCRC(b []byte) uint32 {
+func maskedCRC(b []byte) uint32 {
 	c := crc32.Checksum(b, castagnoli)
 	return (c>>15 | c<<17) + 0xa282ead8
 }
@@ -85,12 +85,12 @@ func (r *Reader) Next() (data []byte, offset int64, err error) {
 	case err != nil:
 		return nil, 0, fmt.Errorf("%s: record %d at byte %d: %w", r.file, r.record, r.offset, err)
 	}
-	if got, want := MaskedCRC(head[:8]), binary.LittleEndian.Uint32(head[8:]); got != want {
+	if got, want := maskedCRC(head[:8]), binary.LittleEndian.Uint32(head[8:]); got != want {
 		return bad("the checksum of its length is %08x, the file says %08x", got, want)
 	}
 	length := binary.LittleEndian.Uint64(head[:8])
-	if length > MaxRecord {
-		return bad("it has %d bytes; at most %d are read", length, MaxRecord)
+	if length > maxRecord {
+		return bad("it has %d bytes; at most %d are read", length, maxRecord)
 	}
 	if left := r.size - r.offset - 16; int64(length) > left {
 		return bad("it has %d bytes, but only %d are left in the file: it is truncated", length, max(left, 0))
@@ -110,7 +110,7 @@ func (r *Reader) Next() (data []byte, offset int64, err error) {
 	at := r.offset
 	r.offset += 16 + int64(length)
 	r.record++
-	if got, want := MaskedCRC(data), binary.LittleEndian.Uint32(r.buf[length:]); got != want {
+	if got, want := maskedCRC(data), binary.LittleEndian.Uint32(r.buf[length:]); got != want {
 		return nil, 0, &RecordError{r.file, r.record - 1, at, fmt.Sprintf("the checksum of its %d bytes of data is %08x, the file says %08x", length, got, want), true}
 	}
 	return data, at + 12, nil
@@ -119,7 +119,7 @@ func (r *Reader) Next() (data []byte, offset int64, err error) {
 // Append appends a record to dst, as a writer of test files needs.
 func Append(dst, data []byte) []byte {
 	head := binary.LittleEndian.AppendUint64(nil, uint64(len(data)))
-	dst = binary.LittleEndian.AppendUint32(append(dst, head...), MaskedCRC(head))
+	dst = binary.LittleEndian.AppendUint32(append(dst, head...), maskedCRC(head))
 	dst = append(dst, data...)
-	return binary.LittleEndian.AppendUint32(dst, MaskedCRC(data))
+	return binary.LittleEndian.AppendUint32(dst, maskedCRC(data))
 }

@@ -35,7 +35,7 @@ func readAll(b []byte) (out [][]byte, err error) {
 }
 
 func TestGoldenRecords(t *testing.T) {
-	if c := MaskedCRC([]byte("123456789")); c != 0xc78ab0e5 {
+	if c := maskedCRC([]byte("123456789")); c != 0xc78ab0e5 {
 		t.Errorf("masked CRC-32C of 123456789 is %08x, want c78ab0e5", c)
 	}
 	file, _ := hex.DecodeString(golden)
