@@ -35,6 +35,8 @@ var onPurpose = map[string][]string{
 	"pkg/transport": {"Memory"},
 	"pkg/weights":   {},
 	"pkg/worker":    {"Description", "Worker"},
+	// What a constructor or a reader returns.
+	"pkg/run": {"Run", "Origin", "Address", "HeldoutMetric"},
 }
 
 // Names are exported for others, who use them, or on purpose.

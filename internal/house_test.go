@@ -26,7 +26,7 @@ var may = map[string][]string{
 	"internal/machine":     {},
 	"internal/plain":       {},
 	"internal/regular":     {},
-	"internal/usage":       {},
+	"internal/usage":       {"internal/netaddr"},
 	"internal/sniff":       {},
 	"internal/safetensors": {"internal/regular", "internal/sniff"},
 	"internal/picture":     {},
@@ -85,7 +85,7 @@ var may = map[string][]string{
 		"pkg/worker",
 	},
 	"internal/view":          {"internal/picture", "internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/models", "pkg/run"},
-	"internal/chaos":         {"internal/machine", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},
+	"internal/chaos":         {"internal/machine", "internal/netaddr", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
 
 	"cmd/coordinator": {"internal/cli"},

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/transport"
@@ -75,7 +76,7 @@ func (s *scene) open(ctx context.Context) (notes *os.File, err error) {
 	if s.broker, err = (transport.NATS{}).Host(transport.HostOptions{}); err != nil {
 		return nil, err
 	}
-	s.port, s.token = run.PortOf(s.broker.URL()), s.broker.Token()
+	s.port, s.token = netaddr.Port(s.broker.URL()), s.broker.Token()
 	if err := s.startCoordinator(ctx); err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
-			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.dir, Step: m.step, Model: m.model, Meta: m.meta, Head: train.HeadOf(m.job)}, b, b.Spec)
+			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.Dir, Step: m.Step, Model: m.Model, Meta: m.Meta, Head: train.HeadOf(m.Job)}, b, b.Spec)
 			if err != nil {
 				return err
 			}
@@ -114,12 +114,12 @@ func (t *trained) sampleInput(i int) (*models.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.batchOf(s, t.meta.Spec)
+	return t.batchOf(s, t.Meta.Spec)
 }
 
 // batchOf is a batch of one sample.
 func (t *trained) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error) {
-	meta := t.meta
+	meta := t.Meta
 	meta.Spec = spec
 	col, err := data.NewCollator(meta)
 	if err != nil {
@@ -150,7 +150,7 @@ func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*mo
 			words = a
 		}
 	}
-	kind, wants := t.model.Config().Kind, t.model.Config().Wants().Inputs()
+	kind, wants := t.Model.Config().Kind, t.Model.Config().Wants().Inputs()
 	wantsImage, wantsTokens := wants.Has(models.Images), wants.Has(models.Instruction)
 	switch {
 	case !wantsImage && !wantsTokens:
@@ -167,7 +167,7 @@ func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*mo
 			return nil, err
 		}
 	}
-	spec := t.model.Spec(len(tokens))
+	spec := t.Model.Spec(len(tokens))
 	s := data.Sample{Origin: "--input", Values: make([]data.Value, len(spec))}
 	for k, f := range spec {
 		v := &s.Values[k]
@@ -201,17 +201,17 @@ func (t *trained) tokens(text string) ([]int32, error) {
 	if err == nil && len(ids) > 0 {
 		return ids, nil // Program.Load checks them against the vocabulary
 	}
-	if len(t.meta.Vocab) == 0 {
+	if len(t.Meta.Vocab) == 0 {
 		if err == nil {
 			err = fmt.Errorf("it is empty")
 		}
 		return nil, usagef("--input %q: %w (the checkpoint has no vocabulary of words)", text, err)
 	}
-	most := t.meta.Spec.Len(models.Instruction, 0)
+	most := t.Meta.Spec.Len(models.Instruction, 0)
 	if n := len(data.Words(text)); n > most {
 		return nil, usagef("--input %q: %d words; the model was trained on at most %d", text, n, most)
 	}
-	tok, err := data.NewTokenizer(t.meta.Vocab, most)
+	tok, err := data.NewTokenizer(t.Meta.Vocab, most)
 	if err != nil {
 		return nil, err
 	}

@@ -32,24 +32,16 @@ func newCheckpoint() *cobra.Command {
 	return c
 }
 
-// checkpointsDir accepts a run directory or its checkpoints directory.
-func checkpointsDir(dir string) string {
-	if sub := filepath.Join(dir, "checkpoints"); run.IsDir(sub) {
-		return sub
-	}
-	return dir
-}
-
 func newCheckpointLs() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "ls RUN-DIR", Short: "List a run's checkpoints, oldest first", Args: exactArgs("RUN-DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
-			list, err := checkpoint.List(checkpointsDir(args[0]))
+			list, err := checkpoint.List(run.CheckpointsDir(args[0]))
 			if err != nil {
 				return err
 			}
-			if _, e := os.Stat(filepath.Join(args[0], "run.json")); len(list) == 0 && e != nil && !run.IsDir(filepath.Join(args[0], "checkpoints")) {
+			if _, e := os.Stat(filepath.Join(args[0], run.OriginFile)); len(list) == 0 && e != nil && run.CheckpointsDir(args[0]) == args[0] {
 				return run.NoCheckpoint(args[0])
 			}
 			if asJSON {
@@ -120,7 +112,7 @@ func newCheckpointVerify() *cobra.Command {
 		Use: "verify DIR", Short: "Read every byte of a checkpoint, or of all of a run, and say what is wrong", Args: exactArgs("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			dirs := []string{args[0]}
-			if list, err := checkpoint.List(checkpointsDir(args[0])); err == nil && len(list) > 0 {
+			if list, err := checkpoint.List(run.CheckpointsDir(args[0])); err == nil && len(list) > 0 {
 				dirs = nil
 				for _, e := range list {
 					dirs = append(dirs, e.Dir)

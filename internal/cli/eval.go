@@ -14,9 +14,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -70,7 +68,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 					return err
 				}
 				if plot != "" {
-					if err := plotExits(plot, rep, fmt.Sprintf("%s, step %d: error against latency", m.job.Name, m.step)); err != nil {
+					if err := plotExits(plot, rep, fmt.Sprintf("%s, step %d: error against latency", m.Job.Name, m.Step)); err != nil {
 						return err
 					}
 				}
@@ -80,7 +78,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				fmt.Fprint(c.OutOrStdout(), exitsText(rep, split))
 				return nil
 			}
-			rep, err := m.evaluate(c.Context(), src, split, threads)
+			rep, err := m.Evaluate(c.Context(), src, split, threads)
 			if err != nil {
 				return err
 			}
@@ -105,21 +103,14 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 
 // trained is a checkpoint that has been opened for use. Whoever opened it closes it.
 type trained struct {
-	dir   string
-	step  uint64
-	job   *job.Job
-	model *models.Model
-	meta  data.Meta
+	*run.Trained
 	set   data.Dataset // nil where no data was asked for
 	other string       // what to say where set is not the checkpoint's data
 }
 
 // Close gives the model's memory back, and closes the data.
 func (t *trained) Close() {
-	if t.model != nil {
-		t.model.Close()
-		t.model = nil
-	}
+	t.Trained.Close()
 	if t.set != nil {
 		t.set.Close()
 		t.set = nil
@@ -144,7 +135,7 @@ func loadTrained(dir string) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trained{dir: t.Dir, step: t.Step, job: t.Job, model: t.Model, meta: t.Meta}, nil
+	return &trained{Trained: t}, nil
 }
 
 // openTrained also opens the data, at path where it is given.
@@ -162,8 +153,7 @@ func openTrained(dir, path string) (*trained, error) {
 
 // openData opens the data that the checkpoint was trained on.
 func (t *trained) openData(path string) (err error) {
-	base := "."
-	d := *t.job
+	base, d := t.BaseDir(), *t.Job
 	if path != "" {
 		if d.Data.Path == "" { // it is made from the job, and nothing would be read from path
 			return fmt.Errorf("the checkpoint was trained on %s data, which is made and lies nowhere: leave --data out", d.Data.Kind)
@@ -171,10 +161,8 @@ func (t *trained) openData(path string) (err error) {
 		if d.Data.Path, err = filepath.Abs(path); err != nil {
 			return err
 		}
-	} else if b, err := run.RunBase(t.dir); err == nil {
-		base = b
 	}
-	if t.set, err = train.OpenDataContext(context.Background(), &d, base, &t.meta, data.Watch{Scans: scanDir()}); err != nil {
+	if t.set, err = train.OpenDataContext(context.Background(), &d, base, &t.Meta, data.Watch{Scans: scanDir()}); err != nil {
 		return fmt.Errorf("%w\n(--data says where the data is on this machine)", err)
 	}
 	return nil
@@ -198,28 +186,24 @@ func openToMeasure(dir, path, split string) (*trained, error) {
 func (t *trained) openToMeasure(path, split string) error {
 	err := t.openData(path)
 	if errors.Is(err, data.ErrOtherData) && path == "" {
-		base, e := run.RunBase(t.dir)
-		if e != nil {
-			base = "."
-		}
-		return fmt.Errorf("%w\nto measure it on the data as it is now, name it as other data: --data %s", err, plain.ShellWord(run.Abs(base, t.job.Data.Path)))
+		return fmt.Errorf("%w\nto measure it on the data as it is now, name it as other data: --data %s", err, plain.ShellWord(t.DataPath()))
 	}
 	if err == nil || path == "" {
 		return err
 	}
-	meta := t.meta
+	meta := t.Meta
 	meta.Fingerprint = "" // what binds a resumed run to its data does not bind a measurement
-	if t.job.Data, err = otherData(t.job.Data, path); err != nil {
+	if t.Job.Data, err = otherData(t.Job.Data, path); err != nil {
 		return err
 	}
 	if split == "" || split == "all" {
-		t.job.Data.Holdout = job.Holdout{}
+		t.Job.Data.Holdout = job.Holdout{}
 	}
-	if t.set, err = train.OpenDataContext(context.Background(), t.job, ".", &meta, data.Watch{Scans: scanDir()}); err != nil {
+	if t.set, err = train.OpenDataContext(context.Background(), t.Job, ".", &meta, data.Watch{Scans: scanDir()}); err != nil {
 		return fmt.Errorf("%s is not what the checkpoint was trained on, and to measure it there its features must be the same: %w", path, err)
 	}
 	t.other = fmt.Sprintf("%s is other data (%s) than the checkpoint was trained on (%s): it is measured with the checkpoint's vocabulary and statistics",
-		path, shortPrint(t.set.Meta().Fingerprint), shortPrint(t.meta.Fingerprint))
+		path, shortPrint(t.set.Meta().Fingerprint), shortPrint(t.Meta.Fingerprint))
 	return nil
 }
 
@@ -264,9 +248,4 @@ func (t *trained) source(split string) (data.Source, string, error) {
 		}
 	}
 	return nil, "", fmt.Errorf("nothing of this data is held out (data.holdout of the job): there is nothing to measure; --split train or all measures what was trained on, --data another data set")
-}
-
-func (t *trained) evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
-	of := run.Trained{Dir: t.dir, Step: t.step, Job: t.job, Model: t.model, Meta: t.meta}
-	return of.Evaluate(ctx, src, split, threads)
 }

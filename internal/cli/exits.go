@@ -21,7 +21,7 @@ import (
 func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	return eval.EvaluateExits(ctx, rt, t.model, t.meta, train.HeadOf(t.job), src, split, samples)
+	return eval.EvaluateExits(ctx, rt, t.Model, t.Meta, train.HeadOf(t.Job), src, split, samples)
 }
 
 // exitsText is the table of accuracy against latency.
@@ -80,7 +80,7 @@ func plotExits(path string, r eval.ExitReport, title string) error {
 // predictExits runs the samples of b one at a time as deep as depth wants, and
 // writes the outputs with the layers that each took.
 func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, depth eval.Depth, out string) (string, error) {
-	s, err := eval.NewStager(rt, t.model, b.Spec, train.HeadOf(t.job))
+	s, err := eval.NewStager(rt, t.Model, b.Spec, train.HeadOf(t.Job))
 	if err != nil {
 		return "", err
 	}
@@ -99,7 +99,7 @@ func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, depth eval.D
 		values = append(values, last...)
 	}
 	name, shape := "actions", []int{b.N, len(values) / b.N}
-	if n := b.Spec.Len(models.Labels, 0); t.model.Options().Answers() == models.Tokens {
+	if n := b.Spec.Len(models.Labels, 0); t.Model.Options().Answers() == models.Tokens {
 		name, shape = "logits", []int{b.N, n, len(values) / b.N / n}
 	}
 	mean := 0.0

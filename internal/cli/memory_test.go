@@ -44,7 +44,7 @@ func TestMeasuringKeepsNoMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.evaluate(t.Context(), src, split, 1); err != nil {
+		if _, err := m.Evaluate(t.Context(), src, split, 1); err != nil {
 			t.Fatal(err)
 		}
 	}

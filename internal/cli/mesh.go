@@ -3,7 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/transport"
 )
 
@@ -25,12 +25,12 @@ func (f *meshFlags) start(job string, creds transport.Credentials, event func(st
 		return nil, usagef("--mesh wants the job's token, by --token-file or the environment's %s, and no other credentials", tokenEnv)
 	}
 	routes := &transport.Routes{Join: []string{f.join}}
-	if _, _, err := run.HostPort("--mesh", f.join); err != nil {
+	if _, _, err := usage.HostPort("--mesh", f.join); err != nil {
 		return nil, err
 	}
 	if f.listen != "" {
 		var err error
-		if routes.Host, routes.Port, err = run.HostPort("--mesh-listen", f.listen); err != nil {
+		if routes.Host, routes.Port, err = usage.HostPort("--mesh-listen", f.listen); err != nil {
 			return nil, err
 		}
 	}

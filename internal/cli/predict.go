@@ -64,7 +64,7 @@ output also has layers I64 [N].`,
 				fmt.Fprintln(c.OutOrStdout(), said)
 				return nil
 			}
-			prog, err := t.model.Program(rt, b.N, b.Spec, models.ProgramOptions{Head: train.HeadOf(t.job), Forward: true})
+			prog, err := t.Model.Program(rt, b.N, b.Spec, models.ProgramOptions{Head: train.HeadOf(t.Job), Forward: true})
 			if err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ output also has layers I64 [N].`,
 			prog.SetStep(0, 0, false)
 			prog.Forward()
 			name := "actions"
-			if t.model.Options().Answers() == models.Tokens {
+			if t.Model.Options().Answers() == models.Tokens {
 				name = "logits"
 			}
 			return writeOutputs(out, name, prog.Output())
@@ -94,7 +94,7 @@ output also has layers I64 [N].`,
 // readInputs makes one batch of all of a file's samples, and writes to warn what
 // is odd about them. Targets, which the file need not have, stay zero.
 func (t *trained) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
-	b, findings, err := data.ReadInputs(ctx, path, t.model.Config().Wants(), t.job.Data.Options, t.meta)
+	b, findings, err := data.ReadInputs(ctx, path, t.Model.Config().Wants(), t.Job.Data.Options, t.Meta)
 	if err != nil {
 		return nil, fmt.Errorf("the inputs: %w", err)
 	}

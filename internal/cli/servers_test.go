@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/pkg/natsbus"
-	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // Jobs over NATS servers that run elsewhere go on with the same bits when a
@@ -39,7 +39,7 @@ func TestServersFail(t *testing.T) {
 			server := startNode(t, natsbus.BrokerOptions{})
 			return server.URL(), server.Token(), func() {
 				server.Shutdown()
-				startNode(t, natsbus.BrokerOptions{Port: run.PortOf(server.URL()), Token: server.Token()})
+				startNode(t, natsbus.BrokerOptions{Port: netaddr.Port(server.URL()), Token: server.Token()})
 			}
 		},
 	} {

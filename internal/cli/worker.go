@@ -163,7 +163,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	defer blobs.Close()
 	if f.direct == "" {
 		f.direct = net.JoinHostPort(netaddr.Local(cmp.Or(f.conn.url, f.mesh.join)), "0")
-	} else if _, _, err := run.HostPort("--direct-listen", f.direct); err != nil {
+	} else if _, _, err := usage.HostPort("--direct-listen", f.direct); err != nil {
 		return err
 	}
 	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),

@@ -26,3 +26,11 @@ func TestReached(t *testing.T) {
 		}
 	}
 }
+
+func TestPort(t *testing.T) {
+	for url, want := range map[string]int{"nats://127.0.0.1:4222": 4222, "tls://[::1]:1": 1, "nats://h": 0, "": 0, "://": 0} {
+		if got := Port(url); got != want {
+			t.Errorf("%s: %d, want %d", url, got, want)
+		}
+	}
+}

@@ -35,3 +35,21 @@ func TestWithin(t *testing.T) {
 		}
 	}
 }
+
+func TestHostPort(t *testing.T) {
+	for s, want := range map[string]string{"0.0.0.0:4222": "0.0.0.0 4222", "[::1]:1": "::1 1", "h:65535": "h 65535"} {
+		h, p, err := HostPort("--listen", s)
+		if got := fmt.Sprint(h, " ", p); err != nil || got != want {
+			t.Errorf("%s: %s, %v", s, got, err)
+		}
+	}
+	if h, p, err := HostPort("--listen", ":4222"); err != nil || h == "" || p != 4222 {
+		t.Errorf("without a host: %q %d, %v", h, p, err)
+	}
+	for _, s := range []string{"", "h", "h:", "h:0", "h:65536", "h:x", "::1:4222"} {
+		_, _, err := HostPort("--listen", s)
+		if want := fmt.Sprintf("--listen %q: want host:port, e.g. 0.0.0.0:4222", s); err == nil || err.Error() != want || !errors.As(err, new(Error)) {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}

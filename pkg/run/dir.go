@@ -116,11 +116,11 @@ func (d *directory) stores() []string {
 // only another store has it.
 func (d *directory) checkpoint(step uint64) string {
 	own := filepath.Join(d.at("checkpoints"), checkpoint.DirName(step))
-	if IsDir(own) {
+	if isDir(own) {
 		return own
 	}
 	for _, dir := range d.stores() {
-		if c := filepath.Join(dir, checkpoint.DirName(step)); IsDir(c) {
+		if c := filepath.Join(dir, checkpoint.DirName(step)); isDir(c) {
 			return c
 		}
 	}

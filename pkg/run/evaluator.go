@@ -184,7 +184,7 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	rep, err := m.Evaluate(ctx, e.heldout, heldoutSplit, threads)
 	var bad *data.SampleError
 	if errors.As(err, &bad) {
-		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, plain.ShellWord(dir), plain.ShellWord(Abs(e.dir.baseDir, e.job.Data.Path)))
+		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, plain.ShellWord(dir), plain.ShellWord(abs(e.dir.baseDir, e.job.Data.Path)))
 	}
 	if err != nil {
 		return err

@@ -65,8 +65,8 @@ func (b *beginning) findWeights(model *models.Model) error {
 // openInit opens the job's init file. A run directory is refused: its own
 // init.safetensors is where that run began, and not what it learned.
 func (b *beginning) openInit() (*safetensors.File, error) {
-	path := Abs(b.opt.BaseDir, b.job.Init.Path)
-	if checkpoints := filepath.Join(path, "checkpoints"); IsDir(checkpoints) {
+	path := abs(b.opt.BaseDir, b.job.Init.Path)
+	if checkpoints := filepath.Join(path, "checkpoints"); isDir(checkpoints) {
 		found, err := checkpoint.LatestGood(checkpoints)
 		if err != nil {
 			return nil, fmt.Errorf("%s is a run directory without a good checkpoint: %w", path, err)

@@ -3,10 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/url"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 
@@ -61,7 +58,7 @@ func (s *session) dial(ctx context.Context) (l *link, err error) {
 			o.Host, o.Port, o.Token = was.Host, was.Port, was.Token
 		}
 		if server.Listen != "" {
-			if o.Host, o.Port, err = HostPort("--listen", server.Listen); err != nil {
+			if o.Host, o.Port, err = usage.HostPort("--listen", server.Listen); err != nil {
 				return nil, err
 			}
 		}
@@ -137,9 +134,9 @@ func (s *session) routesOf(o transport.HostOptions, was Address) (*transport.Rou
 	var err error
 	switch {
 	case s.opt.Server.Routes != "":
-		routes.Host, routes.Port, err = HostPort("--routes", s.opt.Server.Routes)
+		routes.Host, routes.Port, err = usage.HostPort("--routes", s.opt.Server.Routes)
 	case was.Routes != "":
-		_, routes.Port, err = HostPort(AddressFile, was.Routes)
+		_, routes.Port, err = usage.HostPort(AddressFile, was.Routes)
 	}
 	return routes, err
 }
@@ -198,7 +195,7 @@ func (l *link) address() Address {
 	a := Address{URL: l.url, Job: l.job}
 	if l.broker != nil {
 		a.Host, a.Token, a.Name = l.host, l.creds.Token, l.tlsName
-		a.Port, a.Routes = PortOf(l.url), l.broker.RouteAddr()
+		a.Port, a.Routes = netaddr.Port(l.url), l.broker.RouteAddr()
 	}
 	return a
 }
@@ -212,29 +209,4 @@ func (s *session) workerCommand(id string) *exec.Cmd {
 		p.Mesh = l.broker.RouteAddr()
 	}
 	return s.opt.Worker(p)
-}
-
-// HostPort reads the value of a flag that says where to listen.
-func HostPort(flag, s string) (string, int, error) {
-	h, p, err := net.SplitHostPort(s)
-	if err == nil {
-		var n int
-		if n, err = strconv.Atoi(p); err == nil && n >= 1 && n <= 65535 {
-			if h == "" {
-				h = netaddr.All()
-			}
-			return h, n, nil
-		}
-	}
-	return "", 0, usage.Errorf("%s %q: want host:port, e.g. 0.0.0.0:4222", flag, s)
-}
-
-// PortOf is the port of a URL, 0 for none.
-func PortOf(s string) int {
-	u, err := url.Parse(s)
-	if err != nil {
-		return 0
-	}
-	p, _ := strconv.Atoi(u.Port())
-	return p
 }

@@ -22,11 +22,11 @@ type Metrics struct {
 	Time       cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
 }
 
-// Combine makes a step's metrics of the reports of it, which had so many
+// combine makes a step's metrics of the reports of it, which had so many
 // samples. Its loss came out of the
 // ring, summed in the order of the micro-batches and divided once, so the
 // figure is the job's and not the cluster's; any one report has it.
-func Combine(reports []*cluster.Report, samples int) Metrics {
+func combine(reports []*cluster.Report, samples int) Metrics {
 	r0 := reports[0]
 	m := Metrics{Step: r0.Step, Loss: r0.Loss, Targets: r0.Targets, GradNorm: r0.GradNorm, LR: r0.LR, World: r0.World, Generation: r0.Generation, Refused: r0.Refused}
 	for _, r := range reports {
@@ -38,8 +38,8 @@ func Combine(reports []*cluster.Report, samples int) Metrics {
 	return m
 }
 
-// WriteMetrics appends one line.
-func WriteMetrics(w io.Writer, m Metrics) error {
+// writeMetrics appends one line.
+func writeMetrics(w io.Writer, m Metrics) error {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("metrics of step %d: %w", m.Step, err)

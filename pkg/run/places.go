@@ -19,7 +19,7 @@ const (
 )
 
 // places are the worker ids of this machine, w0, w1, … , and what is known of
-// each. They hold every decision of a Supervisor: which process is missing, when
+// each. They hold every decision of a supervisor: which process is missing, when
 // one that has ended is started again, when none can be. They start nothing, and
 // their time is an argument.
 //
@@ -47,7 +47,7 @@ type places struct {
 
 // slot is one id.
 type slot struct {
-	proc    Process // nil: no process of ours
+	proc    child // nil: no process of ours
 	began   time.Time
 	failed  int // ends in a row that came soon, before it took part
 	gaveUp  bool
@@ -178,7 +178,7 @@ func (p *places) starts(now time.Time, id string) *slot {
 // ended decides what becomes of a place whose process has ended: it is free
 // again after a pause, given up, or, where the job is ending, left. One that
 // left because it was told to has not failed.
-func (p *places) ended(now time.Time, id string, end End) (pause time.Duration, next fate) {
+func (p *places) ended(now time.Time, id string, end exit) (pause time.Duration, next fate) {
 	s := p.slots[id]
 	if !end.Left && now.Sub(s.began) < soon {
 		s.failed++

@@ -113,7 +113,7 @@ func TestFateOfAPlace(t *testing.T) {
 				k.told(now, cluster.Running, []cluster.Member{{Join: cluster.Join{Worker: "w0", Host: "here", PID: i}, Rank: 0}})
 			}
 			now = now.Add(e.after)
-			pause, next := k.ended(now, "w0", End{Reason: "it ended", Left: e.left})
+			pause, next := k.ended(now, "w0", exit{Reason: "it ended", Left: e.left})
 			if next == givenUp {
 				got = append(got, "x")
 			} else {

@@ -20,13 +20,13 @@ type machineWorkers struct {
 	command func(id string) *exec.Cmd
 }
 
-var _ Processes = machineWorkers{}
+var _ processes = machineWorkers{}
 
 func (m machineWorkers) Running(pid int) bool { return machine.Running(pid) }
 
 func (m machineWorkers) Log(id string) string { return filepath.Join(m.dir, id+".log") }
 
-func (m machineWorkers) Start(id string) (Process, error) {
+func (m machineWorkers) Start(id string) (child, error) {
 	// a file, not a pipe: a worker outlives the coordinator that started it
 	log, err := regular.OpenFile(m.Log(id), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -61,14 +61,14 @@ func (p *process) PID() int { return p.cmd.Process.Pid }
 
 func (p *process) Kill() { p.cmd.Process.Kill() }
 
-func (p *process) Wait() End {
+func (p *process) Wait() exit {
 	defer p.log.Close()
 	err := p.cmd.Wait()
 	reason := exitReason(err, lastWords(p.log.Name(), p.from))
 	if why := killedForMemory(p.kills); why != "" && killed(err) {
 		reason += "; " + why
 	}
-	return End{Reason: reason, Left: p.cmd.ProcessState != nil && p.cmd.ProcessState.ExitCode() == exitLeft}
+	return exit{Reason: reason, Left: p.cmd.ProcessState != nil && p.cmd.ProcessState.ExitCode() == exitLeft}
 }
 
 // Words are without their time.

@@ -54,7 +54,7 @@ func openRecorder(dir string, j *job.Job, step uint64, goesOn bool) (r *recorder
 
 // stepDone takes a committed step's reports, by rank.
 func (r *recorder) stepDone(reports []*cluster.Report) {
-	m := Combine(reports, r.job.Batch.Global)
+	m := combine(reports, r.job.Batch.Global)
 	r.last = m
 	r.mu.Lock()
 	r.losses.add(m.Step, m.Loss, m.Targets, m.Refused != "")
@@ -68,7 +68,7 @@ func (r *recorder) stepDone(reports []*cluster.Report) {
 }
 
 func (r *recorder) write(m Metrics) {
-	err := WriteMetrics(r.lines, m)
+	err := writeMetrics(r.lines, m)
 	if err == nil {
 		r.noted.Store(m.Step)
 	}

@@ -6,8 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -150,5 +155,50 @@ func TestTallyWords(t *testing.T) {
 		if got := r.skips(); got != want {
 			t.Errorf("%s: %q", policy, got)
 		}
+	}
+}
+
+// hanging is a file on a disk that takes nothing until it is released.
+type hanging struct {
+	*os.File
+	release chan struct{}
+}
+
+func (h hanging) Write(p []byte) (int, error) {
+	<-h.release
+	return h.File.Write(p)
+}
+
+// The coordinator's loop does not wait for a disk that hangs: steps go on, none
+// of their lines counts as safe, and all of them are there once it is released.
+func TestStepsDoNotWaitForTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r, _, err := openRecorder(dir, &job.Job{Batch: job.Batch{Global: 2}}, 0, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.voice = voice{quiet{}, zap.NewNop()}
+		disk := hanging{r.file, make(chan struct{})}
+		r.lines.f = disk
+		began := time.Now()
+		const steps = 500
+		for step := uint64(1); step <= steps; step++ {
+			r.stepDone([]*cluster.Report{{Step: step, Loss: 1, Targets: 1}})
+		}
+		synctest.Wait()
+		if took := time.Since(began); took > 0 || r.noted.Load() != 0 {
+			t.Errorf("while the disk hangs: %v, and step %d counts as written", took, r.noted.Load())
+		}
+		close(disk.release)
+		synctest.Wait()
+		if r.noted.Load() != steps {
+			t.Errorf("step %d is written, want %d", r.noted.Load(), steps)
+		}
+		r.close(t.Context())
+	})
+	b, err := os.ReadFile(filepath.Join(dir, MetricsFile))
+	if err != nil || strings.Count(string(b), "\n") != 500 {
+		t.Errorf("%d lines (%v)", strings.Count(string(b), "\n"), err)
 	}
 }

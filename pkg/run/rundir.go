@@ -84,25 +84,25 @@ func ReadAddress(dir string) (a Address, err error) {
 	return a, err
 }
 
-// RunBase is where the relative paths of a checkpoint's job start, if the
-// checkpoint still lies in its run directory.
-func RunBase(checkpointDir string) (string, error) {
-	o, err := ReadOrigin(filepath.Join(checkpointDir, "..", ".."))
-	return o.BaseDir, err
-}
-
-// IsDir says whether path is a directory that can be looked at.
-
-// Abs resolves a path of the job file against the file's own directory.
-func Abs(base, path string) string {
+// abs resolves a path of the job file against the file's own directory.
+func abs(base, path string) string {
 	if filepath.IsAbs(path) {
 		return path
 	}
 	return filepath.Join(base, path)
 }
 
-// IsDir says whether path is a directory that can be looked at.
-func IsDir(path string) bool {
+// isDir says whether path is a directory that can be looked at.
+func isDir(path string) bool {
 	i, err := os.Stat(path)
 	return err == nil && i.IsDir()
+}
+
+// CheckpointsDir is the directory of checkpoints that dir means: that of a run
+// directory, or dir itself.
+func CheckpointsDir(dir string) string {
+	if sub := filepath.Join(dir, "checkpoints"); isDir(sub) {
+		return sub
+	}
+	return dir
 }

@@ -22,7 +22,7 @@ func (d *directory) spareDir() string {
 	if d.job.Checkpoint.FallbackDir == "" {
 		return ""
 	}
-	return filepath.Join(Abs(d.baseDir, d.job.Checkpoint.FallbackDir), d.job.Name)
+	return filepath.Join(abs(d.baseDir, d.job.Checkpoint.FallbackDir), d.job.Name)
 }
 
 func (s *spareStore) open(dir string) (*checkpoint.Disk, error) {

@@ -11,35 +11,35 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
-// Processes are where a Supervisor's workers come from: those of this machine
+// processes are where a supervisor's workers come from: those of this machine
 // (machineWorkers), or a test's. Its methods may be called from any goroutine.
-type Processes interface {
+type processes interface {
 	// Start starts a worker of the id; it does not wait for it to do anything.
-	Start(id string) (Process, error)
+	Start(id string) (child, error)
 	// Running says whether a process of this machine runs, whoever started it.
 	Running(pid int) bool
 	// Log is where the words of an id's processes are kept.
 	Log(id string) string
 }
 
-// Process is a worker that was started.
-type Process interface {
+// child is a worker that was started.
+type child interface {
 	PID() int
 	// Wait waits for its end. It is called once.
-	Wait() End
+	Wait() exit
 	// Kill ends it; of one that has ended it does nothing.
 	Kill()
 	// Words are the last that it has said, in one line.
 	Words() string
 }
 
-// End is how a process ended.
-type End struct {
+// exit is how a process ended.
+type exit struct {
 	Reason string // in words that follow "worker w0: "
 	Left   bool   // it was told to, and has not failed
 }
 
-// tells is what a Supervisor says: events to the coordinator, words to the log.
+// tells is what a supervisor says: events to the coordinator, words to the log.
 type tells struct {
 	event       func(cluster.Event)
 	warn, error func(text string)
@@ -49,7 +49,7 @@ type tells struct {
 // die are replaced. Processes that an earlier coordinator left behind count as
 // long as they are members. What it does is decided by its places.
 type supervisor struct {
-	procs Processes
+	procs processes
 	tell  tells
 
 	mu     sync.Mutex
@@ -62,7 +62,7 @@ type supervisor struct {
 // newSupervisor brings up want workers of this machine, whose name is host, with
 // ids w0, w1, … in order of rank. The coordinator learns at once when one of
 // them dies. With takeover it first waits for those that live on.
-func newSupervisor(procs Processes, tell tells, host string, want int, deadline time.Duration, takeover bool) *supervisor {
+func newSupervisor(procs processes, tell tells, host string, want int, deadline time.Duration, takeover bool) *supervisor {
 	c := &supervisor{procs: procs, tell: tell, places: newPlaces(host, want, deadline), done: make(chan struct{})}
 	if takeover && want > 0 {
 		time.AfterFunc(c.places.takeOver(time.Now()), c.tend)
@@ -155,7 +155,7 @@ func (c *supervisor) start(id string) {
 	p, err := c.procs.Start(id)
 	if err != nil {
 		c.tell.error(fmt.Sprintf("worker %s could not be started: %v", id, err))
-		c.ended(id, End{Reason: fmt.Sprintf("it could not be started: %v", err)})
+		c.ended(id, exit{Reason: fmt.Sprintf("it could not be started: %v", err)})
 		return
 	}
 	s.proc = p
@@ -172,7 +172,7 @@ func (c *supervisor) start(id string) {
 }
 
 // ended has a process started again, if it is to be. c.mu is held.
-func (c *supervisor) ended(id string, end End) {
+func (c *supervisor) ended(id string, end exit) {
 	pause, next := c.places.ended(time.Now(), id, end)
 	s := c.places.slots[id]
 	switch next {
@@ -195,7 +195,7 @@ const joinSoon = 5 * time.Second
 // overdue tells what a process that has not joined says of it: people look at
 // the coordinator, not at a log of a worker that nobody has heard of yet. The
 // same words are told once.
-func (c *supervisor) overdue(id string, s *slot, p Process) {
+func (c *supervisor) overdue(id string, s *slot, p child) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.proc != p || s.joined || c.places.closing {

@@ -35,7 +35,7 @@ type fakeProcess struct {
 	of   *fakeProcesses
 	id   string
 	pid  int
-	ends chan End
+	ends chan exit
 }
 
 func newFakeProcesses() *fakeProcesses {
@@ -48,7 +48,7 @@ func (f *fakeProcesses) note(format string, args ...any) {
 	f.seen = append(f.seen, fmt.Sprintf("%v ", time.Since(f.began))+fmt.Sprintf(format, args...))
 }
 
-func (f *fakeProcesses) Start(id string) (Process, error) {
+func (f *fakeProcesses) Start(id string) (child, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refuse != nil {
@@ -56,10 +56,10 @@ func (f *fakeProcesses) Start(id string) (Process, error) {
 	}
 	f.seen = append(f.seen, fmt.Sprintf("%v +%s", time.Since(f.began), id))
 	f.next++
-	p := &fakeProcess{of: f, id: id, pid: f.next, ends: make(chan End, 1)}
+	p := &fakeProcess{of: f, id: id, pid: f.next, ends: make(chan exit, 1)}
 	f.procs[id] = p
 	if f.lives != nil {
-		time.AfterFunc(f.lives(id), func() { p.end(End{Reason: "it ended"}) })
+		time.AfterFunc(f.lives(id), func() { p.end(exit{Reason: "it ended"}) })
 	}
 	return p, nil
 }
@@ -101,15 +101,15 @@ func (f *fakeProcesses) member(id string, rank int) cluster.Member {
 	return cluster.Member{Join: cluster.Join{Worker: id, Host: "here", PID: f.of(id).pid}, Rank: rank}
 }
 
-func (p *fakeProcess) PID() int  { return p.pid }
-func (p *fakeProcess) Wait() End { return <-p.ends }
+func (p *fakeProcess) PID() int   { return p.pid }
+func (p *fakeProcess) Wait() exit { return <-p.ends }
 func (p *fakeProcess) Kill() {
 	p.of.note("!%s", p.id)
-	p.end(End{Reason: "killed"})
+	p.end(exit{Reason: "killed"})
 }
 func (p *fakeProcess) Words() string { return p.of.said }
 
-func (p *fakeProcess) end(e End) {
+func (p *fakeProcess) end(e exit) {
 	select {
 	case p.ends <- e:
 	default: // it has ended before
@@ -172,7 +172,7 @@ func TestSupervisorGoesOnWithWhoIsLeft(t *testing.T) {
 		time.Sleep(time.Minute)
 		f.saw(t, "0s +w0", "0s +w1", "1s -w0 it ended", "1s +w0", "2s -w0 it ended", "2.5s +w0", "3.5s -w0 it ended", "4.5s +w0", "5.5s -w0 it ended",
 			"5.5s worker w0 has ended 4 times in a row within 10s and is not started again; see logs/w0.log")
-		f.of("w1").end(End{Reason: "killed"}) // whom nothing was wrong with
+		f.of("w1").end(exit{Reason: "killed"}) // whom nothing was wrong with
 		time.Sleep(time.Second)
 		f.saw(t, "1m0s -w1 killed", "1m0s +w1")
 		c.wait(0)
@@ -189,14 +189,14 @@ func TestSupervisorReplacesAtOnce(t *testing.T) {
 		for i := range 6 {
 			c.told(cluster.Running, []cluster.Member{f.member("w0", 0)})
 			time.Sleep(time.Second)
-			f.of("w0").end(End{Reason: "killed"})
+			f.of("w0").end(exit{Reason: "killed"})
 			synctest.Wait()
 			c.told(cluster.Gathering, nil)
 			f.saw(t, fmt.Sprintf("%ds -w0 killed", i+1), fmt.Sprintf("%ds +w0", i+1))
 		}
 		for range 6 {
 			time.Sleep(soon)
-			f.of("w0").end(End{Reason: "killed"})
+			f.of("w0").end(exit{Reason: "killed"})
 			synctest.Wait()
 		}
 		seen := f.take()
@@ -278,7 +278,7 @@ func TestSupervisorAfterATakeover(t *testing.T) {
 			time.Sleep(time.Minute)
 			f.saw(t, "40s +w0") // no later than without it
 			c.leave()           // to another coordinator, which replaces who ends
-			f.of("w0").end(End{Reason: "killed"})
+			f.of("w0").end(exit{Reason: "killed"})
 			time.Sleep(time.Minute)
 			f.saw(t, "1m35s -w0 killed")
 		})
@@ -288,7 +288,7 @@ func TestSupervisorAfterATakeover(t *testing.T) {
 			f := newFakeProcesses()
 			c := f.supervise(2, false)
 			synctest.Wait()
-			f.of("w1").end(End{Reason: "killed"})
+			f.of("w1").end(exit{Reason: "killed"})
 			time.Sleep(time.Second)
 			c.told(cluster.Running, []cluster.Member{f.member("w0", 0), other("w5", 99, 1)}) // pid 99 is of another container
 			f.saw(t, "0s +w0", "0s +w1", "0s -w1 killed", "0s +w1")
@@ -332,7 +332,7 @@ func TestSupervisorScales(t *testing.T) {
 		f.saw(t, "0s +w0", "0s +w1")
 		c.scale(1)
 		time.Sleep(time.Second)
-		f.of("w1").end(End{Reason: "it was told to leave", Left: true})
+		f.of("w1").end(exit{Reason: "it was told to leave", Left: true})
 		time.Sleep(time.Second)
 		f.saw(t, "1s -w1 it was told to leave")
 		c.wait(0)
@@ -380,7 +380,7 @@ func TestSupervisorWaits(t *testing.T) {
 		c := f.supervise(3, false)
 		synctest.Wait()
 		c.told(cluster.Ended, []cluster.Member{f.member("w0", 0), f.member("w1", 1)})
-		time.AfterFunc(2*time.Second, func() { f.of("w0").end(End{Reason: "its process ended"}) })
+		time.AfterFunc(2*time.Second, func() { f.of("w0").end(exit{Reason: "its process ended"}) })
 		if !c.alone() {
 			t.Error("somebody is a member who is no process of this machine")
 		}

@@ -17,7 +17,7 @@ func (b *beginning) findTeacher() error {
 	if !d.Active() {
 		return nil
 	}
-	t, err := Load(Abs(b.opt.BaseDir, d.Teacher))
+	t, err := Load(abs(b.opt.BaseDir, d.Teacher))
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}

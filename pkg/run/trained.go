@@ -40,6 +40,18 @@ func (t *Trained) Close() {
 	}
 }
 
+// BaseDir is where the relative paths of the checkpoint's job start, if it still
+// lies in its run directory; else here.
+func (t *Trained) BaseDir() string {
+	if o, err := ReadOrigin(filepath.Join(t.Dir, "..", "..")); err == nil {
+		return o.BaseDir
+	}
+	return "."
+}
+
+// DataPath is where the data of its job lies.
+func (t *Trained) DataPath() string { return abs(t.BaseDir(), t.Job.Data.Path) }
+
 // CheckpointDir is the directory of the checkpoint that dir means: dir itself, or
 // the newest that verifies of a run directory or its checkpoints.
 func CheckpointDir(dir string) (string, error) {
