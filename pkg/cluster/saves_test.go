@@ -113,6 +113,38 @@ func TestSavesStates(t *testing.T) {
 			s.fetched(saved{Step: 10})
 			s.fetched(saved{Step: 9})
 		}, "stored 10, owed false: "},
+		{"a loss after a newer one is stored casts no doubt: nothing is owed for the older", func(s *saves) {
+			s.offer(part("a", 1, 9, 0, 1), false)
+			s.offer(part("a", 1, 10, 0, 1), false)
+			s.fetch(10)
+			s.fetched(saved{Step: 10})
+			s.breakUp(2)
+			s.fetched(saved{9, bad})
+		}, "stored 10, owed false: "},
+		{"a loss before any is stored, of the first two that are fetched", func(s *saves) {
+			s.offer(part("a", 1, 9, 0, 1), false)
+			s.offer(part("a", 1, 10, 0, 1), false)
+			s.fetch(10)
+			s.breakUp(2)
+		}, "stored 0, owed false: 9 doubtful, 10 doubtful"},
+		{"a loss while one is fetched that is newer than the disk's", func(s *saves) {
+			s.offer(part("a", 1, 9, 0, 1), false)
+			s.offer(part("a", 1, 10, 0, 1), false)
+			s.fetch(10)
+			s.fetched(saved{Step: 9})
+			s.breakUp(2)
+		}, "stored 9, owed false: 10 doubtful"},
+		{"an end of a fetch that nobody began ends nothing", func(s *saves) {
+			s.offer(part("a", 1, 10, 0, 2), false)
+			s.fetched(saved{10, bad})
+		}, "stored 0, owed false: 10 partial"},
+		{"one that comes after a rollback spares those who offer it anew", func(s *saves) {
+			s.offer(part("a", 1, 10, 0, 1), false)
+			s.fetch(10)
+			s.rollBack(5, 3)
+			s.offer(part("a", 3, 10, 0, 2), false)
+			s.fetched(saved{Step: 10})
+		}, "stored 10, owed false: "},
 		{"after a rollback nothing is in the making", func(s *saves) {
 			s.offer(part("a", 1, 9, 0, 2), false)
 			s.offer(part("a", 1, 10, 0, 1), false)
@@ -166,6 +198,9 @@ func TestSavesRefuseOffers(t *testing.T) {
 		if got != c.want {
 			t.Errorf("generation %d, step %d: %s, want %s", c.generation, c.step, got, c.want)
 		}
+	}
+	if s.rollBack(0, 4); s.has(0) { // back to the job's beginning, of which there is no checkpoint
+		t.Error("the disk has a checkpoint of step 0")
 	}
 	if !s.owed {
 		t.Error("an offer of a broken generation owes no other checkpoint")
