@@ -35,15 +35,16 @@ const (
 
 // exported is config.json: all that is needed to use the weights elsewhere.
 type exported struct {
-	Format     string          `json:"format"`
-	Version    int             `json:"version"`
-	DType      string          `json:"torch_dtype"` // as PyTorch names it
-	Model      json.RawMessage `json:"model"`
-	Inputs     any             `json:"inputs"`
-	Vocabulary []string        `json:"vocabulary"`
-	Images     *imageScale     `json:"images,omitempty"`
-	Actions    *data.Stats     `json:"actions,omitempty"`
-	Checkpoint exportedFrom    `json:"checkpoint"`
+	Format     string                 `json:"format"`
+	Version    int                    `json:"version"`
+	DType      string                 `json:"torch_dtype"` // as PyTorch names it
+	Model      json.RawMessage        `json:"model"`
+	Inputs     any                    `json:"inputs"`
+	Vocabulary []string               `json:"vocabulary"`
+	Images     *imageScale            `json:"images,omitempty"`
+	Actions    *data.Stats            `json:"actions,omitempty"`
+	Stats      map[string]*data.Stats `json:"stats,omitempty"` // of other features, by name
+	Checkpoint exportedFrom           `json:"checkpoint"`
 }
 
 type imageScale struct {
@@ -191,7 +192,7 @@ func (e *exporter) config() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := exported{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions,
+	x := exported{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions, Stats: t.Meta.Stats,
 		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256}}
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}

@@ -30,8 +30,8 @@ func NewCollator(meta Meta) (*Collator, error) {
 		if err := checkImageScale(meta.ImageMean, meta.ImageStd); err != nil {
 			return nil, err
 		}
-		if meta.Kind == "tensors" && f.Shape[0] != 3 && f.Shape[0] != 1 {
-			continue // given as values, of any number of channels
+		if f.Shape[0] != 3 && f.Shape[0] != 1 {
+			continue // no picture of RGB: given as values
 		}
 		var err error
 		if c.resize[i], err = NewResizer(f.Shape[0], f.Shape[1], f.Shape[2], meta.ImageMean, meta.ImageStd); err != nil {

@@ -12,11 +12,12 @@ import (
 // ReadInputs reads the inputs that a model wants from a safetensors file: the
 // tensors of a tensors source, in the same types, checked and converted the
 // same way. Bytes of pictures are normalised as meta says that training did;
-// float values are used as they are. Where the layout of pictures is ambiguous,
+// float values are used as they are, and other numbers are normalised as
+// training did. Where the layout of pictures is ambiguous,
 // that of trained, the options of the data that training had, decides. The batch has all samples of the file, numbered from 0; targets,
 // which the file need not have, are zeros.
 func ReadInputs(ctx context.Context, path string, wants models.Spec, trained job.Options, meta Meta) (*models.Batch, []Finding, error) {
-	o := &Opening{Context: ctx, Kind: "tensors", Path: path, asThey: true}
+	o := &Opening{Context: ctx, Kind: "tensors", Path: path, asIs: true}
 	for _, f := range wants {
 		if f.Role == models.Input {
 			o.Wants = append(o.Wants, f)

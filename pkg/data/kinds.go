@@ -11,9 +11,9 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
-// Kinds lists the kinds of data for a job file. A kind is a file of this
-// package, or of another, and its line here, or in a list that is made of this
-// one; nothing else knows it.
+// Kinds lists the kinds of data for a job file. A kind is one file and its place
+// in this list; a kind of another package stands in a list that begins with this
+// one.
 func Kinds() []job.Kind {
 	return []job.Kind{tabletopKind(), copyKind(), tensorsKind(), rldsKind(), folderKind(), recallKind()}
 }
@@ -174,7 +174,7 @@ func checkSequence(c *job.Checker, episodes, length, least int, why string) {
 	}
 }
 
-// checkChannels refuses pictures that nobody can make of RGB.
+// checkChannels refuses numbers of channels that RGB and grey do not give.
 func checkChannels(c *job.Checker) {
 	for _, f := range WantsOf(c.Job.Model.Options).Of(models.Image) {
 		if n := f.Shape[0]; n != 1 && n != 3 && n > 0 {

@@ -101,11 +101,11 @@ type Opening struct {
 
 	TextKeys // the keys that several kinds have; zero where the kind has them not
 	ActionKeys
-	skip   []int // data.skip, ascending
-	asThey bool  // pictures are values of the model's shape, which nobody resizes
-	watch  Watch
-	given  *Meta
-	held   bool // a held-out set of its own, for which given is the training set's
+	skip  []int // data.skip, ascending
+	asIs  bool  // pictures are values of the model's shape and are not resized
+	watch Watch
+	given *Meta
+	held  bool // a held-out set of its own, for which given is the training set's
 
 	called   map[string]string // what the data calls features, by name; see calls
 	findings []Finding         // see find
@@ -233,7 +233,7 @@ func (o *Opening) Meta(fingerprint string) (Meta, error) {
 				return m, fmt.Errorf("the model takes %s of %v (channels, height, width), %s gave %s", f.Called(), f.Shape, o.owner(), has)
 			}
 		}
-		if !o.asThey {
+		if !o.asIs {
 			if _, err := NewResizer(f.Shape[0], f.Shape[1], f.Shape[2], m.ImageMean, m.ImageStd); err != nil {
 				return m, err
 			}

@@ -77,7 +77,7 @@ func (k Tensors) Open(o *Opening) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.fixed, o.asThey = o.given != nil, true
+	t.fixed, o.asIs = o.given != nil, true
 	d, err := k.open(o, t)
 	if err != nil {
 		t.f.Close()

@@ -50,7 +50,7 @@ type Data struct {
 type Holdout struct {
 	Fraction float64 `yaml:"fraction,omitempty"` // 0 ≤ fraction < 1 of the episodes, rounded to nearest, at least 1 if > 0
 	Episodes []int   `yaml:"episodes,omitempty"` // explicit episode numbers; excludes fraction
-	Split    string  `yaml:"split,omitempty"`    // rlds: another split, or parts of splits; excludes both
+	Split    string  `yaml:"split,omitempty"`    // another split, or parts of splits, of data that has them; excludes both
 	Path     string  `yaml:"path,omitempty"`     // another data set of the same kind and features; excludes both
 }
 
