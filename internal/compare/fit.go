@@ -61,20 +61,14 @@ type fitted struct {
 // ahead is how many micro-batches are read before they are needed.
 const ahead = 4
 
-// fit trains s to the end of its job as the only member of a ring.
+// fit trains s to the end of its job, as a world of one.
 func (s *subject) fit(ctx context.Context, rt *tensor.Runtime) (*fitted, error) {
 	trainer, err := train.NewTrainer(rt, s.model, s.opt, func(uint64, string) {})
 	if err != nil {
 		return nil, err
 	}
 	micros := s.job.Batch.Global / s.job.Batch.Micro
-	group := allreduce.Group{Generation: 1, Members: []string{"compare"}, Micro: []int{0, micros}}
-	net := allreduce.NewMemNetwork(allreduce.Faults{}).Join(group.Members[0])
-	defer net.Close()
-	ring, err := allreduce.NewRing(net, group, allreduce.Options{})
-	if err != nil {
-		return nil, err
-	}
+	ring := allreduce.NewSolo(rt.Fold)
 	defer ring.Close()
 	feed, err := data.NewLocalFeed(&cached{Source: s.set.Train()}, train.Order(s.job, s.meta))
 	if err != nil {
