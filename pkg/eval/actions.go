@@ -82,7 +82,8 @@ func newActionSums(s *data.Stats) (*actionSums, error) {
 func (a *actionSums) add(pred, target []float32) error {
 	n := len(a.p)
 	if len(pred) == 0 || len(pred) != len(target) || len(pred)%n != 0 {
-		return fmt.Errorf("%d predicted and %d target values for actions of %d dimensions: both must be the same positive number of whole actions", len(pred), len(target), n)
+		return fmt.Errorf("%d predicted and %d target values for actions of %d dimensions: "+
+			"both must be the same positive number of whole actions", len(pred), len(target), n)
 	}
 	for i := 0; i < len(pred); i += n {
 		a.stats.Denormalize(a.p, pred[i:i+n])
@@ -92,7 +93,8 @@ func (a *actionSums) add(pred, target []float32) error {
 			e := float64(pred[i+d]) - float64(t)
 			m := float64(a.mean[d]) - float64(t)
 			if e-e != 0 || raw-raw != 0 || a.p[d]-a.p[d] != 0 { // NaN or infinite, which JSON could not hold either
-				return fmt.Errorf("sample %d, dimension %d (%s): the prediction is %v, %v before it was scaled, and the target %v; all must be finite",
+				return fmt.Errorf("sample %d, dimension %d (%s): "+
+					"the prediction is %v, %v before it was scaled, and the target %v; all must be finite",
 					a.samples, d, a.stats.Names[d], a.p[d], pred[i+d], raw)
 			}
 			if a.learned[d] {

@@ -44,7 +44,9 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		}
 	}
 	if words := c.Wants().Vocab(); meta.VocabSize > words && meta.Spec.Has(models.Instruction) {
-		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d (leave it out to take the data's %d)", words, meta.VocabSize-1, meta.VocabSize)
+		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d "+
+			"(leave it out to take the data's %d)",
+			words, meta.VocabSize-1, meta.VocabSize)
 	}
 	model, err := models.New(c)
 	if err != nil {
@@ -53,10 +55,13 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if err := model.Accepts(meta.Spec); err != nil {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
-	o := Options{Seed: j.Seed, Spec: meta.Spec, Head: HeadOf(j), Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group, Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded", ClipNorm: j.Optimizer.ClipNorm,
+	o := Options{Seed: j.Seed, Spec: meta.Spec, Head: HeadOf(j), ClipNorm: j.Optimizer.ClipNorm,
+		Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group,
+		Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded",
 		Optimizer: OptimizerOf(j), WeightDecay: j.Optimizer.WeightDecay,
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
 		Schedule: ScheduleOf(j)}
+	// Before anything records: a tape leaves out what frozen parameters would need.
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
 		return nil, Options{}, err
 	}
@@ -79,12 +84,14 @@ func ScheduleOf(j *job.Job) LRSchedule {
 }
 
 // JobHash names what a job computes on its data: workers of another one, or that
-// have read other data, are not taken over.
+// have read other data, are not taken over. Settings that change no bit are not in
+// it (see job.Computation): a coordinator may come back with other ones.
 func JobHash(j *job.Job, meta data.Meta) string {
 	return cluster.JobHash(append(j.Computation().YAML(), "# data: "+meta.Fingerprint+"\n"...))
 }
 
-// Order is the job's data order.
+// Order is the job's data order. Where the data has changed on the way, the order
+// begins anew at the step of the change (see data.Order).
 func Order(j *job.Job, meta data.Meta) data.Order {
 	o := data.Order{Seed: j.Seed, N: meta.Train, Global: j.Batch.Global, Micro: j.Batch.Micro, Shuffle: j.Data.Shuffle}
 	if s := meta.Start; s != nil {

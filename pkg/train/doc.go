@@ -17,7 +17,8 @@
 //	 └ commit
 //	    ├ settle            divide each gradient once by what it is the mean over; look for what is not finite
 //	    ├ pass              a step that nothing can be learned from changes no weight
-//	    └ apply             clip, AdamW on every run of parameters (optimizer.go), step + 1
+//	    ├ optimize          clip, and the optimizer's step on every run of parameters (optimizer.go)
+//	    └ update, gather    the same where the ranks share the moments out: each its shard, then everybody's (shards.go)
 //
 // The reduction begins with the last micro-batch that is missing: its buckets
 // travel while backward is still writing the later ones. Until commit nothing has
@@ -29,11 +30,12 @@
 //
 // # State
 //
-// The state of a rank is its weights, its moments and the number of committed
+// The state of a rank is its weights, its optimizer's slots (moments) and the number of committed
 // steps. Trainer.Restore and Trainer.Reset set it, Trainer.Part copies a share of
 // it for a checkpoint, Trainer.Digest names it. A lock keeps commits apart from
 // those that read: t.mu is written by commits alone, and read for as long as a
-// copy, a digest or a peer's fetch takes.
+// copy, a digest or a peer's fetch takes. Where the moments are shared out, a rank
+// has those of its shard and of the next one's, and Holding says so to others.
 //
 // # Words
 //
@@ -52,4 +54,6 @@
 //	refused         not finite, or without a target: why a step was passed over
 //	commit          optimizer step
 //	digest          checksum of the state
+//	shard, buddy    a rank's share of the moments (ZeRO stage 1), and the copy of the next rank's
+//	witness         a rank that vouches by checksum for a part that another one hands out
 package train

@@ -17,7 +17,9 @@ type Need struct {
 	Worker     int64 // bytes of one worker: weights, gradient and moments, and the activations of a micro-batch
 }
 
-// NeedOf counts what j takes, and allocates nothing.
+// NeedOf counts what j takes, and allocates nothing: it has to answer for models
+// that no machine could hold. Batches, micro-gradients that are kept and the ring's
+// windows come on top.
 func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
 	s, err := models.Count(ModelConfig(j, meta), meta.Spec)
 	if err != nil {
@@ -25,7 +27,9 @@ func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
 	}
 	slots := int64(len(OptimizerOf(j).Slots()))
 	n := Need{Parameters: s.Parameters, Weights: s.Bytes(), Worker: (2 + slots) * s.Bytes()}
-	if w := int64(j.Cluster.Workers); j.Cluster.Optimizer == "sharded" && w > 4 { // two shards of the moments, and as much for those of the step in progress
+	// A rank holds two shards of the moments, and as much for those of the step in
+	// progress. Up to four ranks that is no less than all moments.
+	if w := int64(j.Cluster.Workers); j.Cluster.Optimizer == "sharded" && w > 4 {
 		n.Worker = 2*s.Bytes() + 4*slots*s.Bytes()/w
 	}
 	if !j.Model.Recompute {
@@ -49,7 +53,9 @@ func (n Need) Model(here machine.Limit) error {
 	if n.Weights <= here.Bytes {
 		return nil
 	}
-	return &TooLargeError{fmt.Sprintf("the model has %d parameters, which take %s, and %v: make model.d_model, model.n_layers or model.max_len smaller", n.Parameters, machine.Bytes(n.Weights), here)}
+	return &TooLargeError{fmt.Sprintf("the model has %d parameters, which take %s, and %v: "+
+		"make model.d_model, model.n_layers or model.max_len smaller",
+		n.Parameters, machine.Bytes(n.Weights), here)}
 }
 
 // Workers is a *TooLargeError where so many workers do not fit here.
@@ -61,6 +67,8 @@ func (n Need) Workers(workers int, here machine.Limit) error {
 	if workers > 1 {
 		what = fmt.Sprintf("each of %d workers", workers)
 	}
-	return &TooLargeError{fmt.Sprintf("%s takes at least %s (weights, gradient and moments of %d parameters, and the activations of a micro-batch), and %v: fewer workers here (--workers), a smaller batch.micro, model.recompute: true, a smaller model, or more memory",
+	return &TooLargeError{fmt.Sprintf("%s takes at least %s (weights, gradient and moments of %d parameters, "+
+		"and the activations of a micro-batch), "+
+		"and %v: fewer workers here (--workers), a smaller batch.micro, model.recompute: true, a smaller model, or more memory",
 		what, machine.Bytes(n.Worker), n.Parameters, here)}
 }

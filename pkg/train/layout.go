@@ -69,6 +69,8 @@ func (l Layout) Digest(step uint64, model, optimizer *safetensors.File) (string,
 	return stateDigest(step, sums), nil
 }
 
+// stateDigest is the text that is compared, sent and logged: the step, so that
+// states of different steps never compare equal, and a sum for each slab.
 func stateDigest(step uint64, sums []uint32) string {
 	text := fmt.Sprintf("%d-", step)
 	for _, s := range sums {
@@ -77,7 +79,7 @@ func stateDigest(step uint64, sums []uint32) string {
 	return text
 }
 
-// sum is the checksum of the slab that a file's tensors make.
+// sum is the checksum of the slab that a file's tensors make, gaps of zeros included.
 func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
 	h := crc32.New(castagnoli)
 	at := 0
@@ -107,7 +109,9 @@ func zeros(h hash.Hash32, n int) { h.Write(make([]byte, 4*n)) }
 // checkpoint's file.
 func PartSum() hash.Hash32 { return crc32.New(castagnoli) }
 
-// partOf is where part of parts lies in a file of n bytes.
+// partOf is where part of parts lies in a file of n bytes. The parts cover it
+// without gaps, their sizes differ by one byte at most, and some are empty where
+// there are more parts than bytes.
 func partOf(n int64, part, parts int) (offset, size int64) {
 	offset = n * int64(part) / int64(parts)
 	return offset, n*int64(part+1)/int64(parts) - offset

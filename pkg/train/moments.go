@@ -38,7 +38,8 @@ func (t *Trainer) Shards(rank, world int) []allreduce.Range { return t.shards.he
 // AllMoments is the range of all of them.
 func (t *Trainer) AllMoments() allreduce.Range { return allreduce.Range{Hi: t.shards.total} }
 
-// Holding is what is here, of all steps.
+// Holding is what is here, of all steps: what a worker has in the making may be the
+// state of a step that it has not heard is committed.
 func (t *Trainer) Holding() Holding {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -93,7 +94,8 @@ func (t *Trainer) Moments(r allreduce.Range, step uint64) ([]byte, error) {
 	return nil, fmt.Errorf("moments %d to %d of step %d are not here", r.Lo, r.Hi, step)
 }
 
-// TakeMoments takes on what Moments has given of a range of the state's.
+// TakeMoments takes on what Moments has given of a range of the state's. Its step
+// is not in the bytes: whoever asked for them asked for those of this state.
 func (t *Trainer) TakeMoments(r allreduce.Range, b []byte) error {
 	n := r.Hi - r.Lo
 	if want := 4 * len(t.slots) * n; len(b) != want {
@@ -127,6 +129,7 @@ type MomentsFile struct {
 	head []byte
 }
 
+// WriteAt is io.WriterAt's. It never fails: what nobody needs is passed over.
 func (m *MomentsFile) WriteAt(p []byte, off int64) (int, error) {
 	if off < int64(len(m.head)) {
 		copy(m.head[off:], p)

@@ -16,7 +16,8 @@ type setting struct {
 	decay  float64
 }
 
-// update is a contiguous run of the slab, gaps included, with one setting.
+// update is a contiguous run of the slab, gaps included, with one setting. Runs
+// are as long as they can be: the kernels take one in a single pass by all threads.
 type update struct {
 	lo, hi int
 	setting
@@ -35,6 +36,7 @@ func freeze(ps *tensor.Params, patterns []string) error {
 			p.Frozen = true
 		}
 	}
+	// A job that trains nothing is a mistake of a pattern, and not a wish.
 	for _, p := range ps.List() {
 		if !p.Frozen {
 			return nil
@@ -62,6 +64,8 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 			}
 			taken[p] = true
 			s := of[p]
+			// A group's rate follows the schedule as the job's does: it is kept as a
+			// multiple of it.
 			if g.LR != nil {
 				s.rate = *g.LR / o.LR
 			}

@@ -27,6 +27,16 @@ const (
 // slotName is what a slot of a parameter is called in a checkpoint.
 func slotName(slot, param string) string { return slot + "." + param }
 
+// The state lies in slabs, parameter behind parameter in the reverse order of their
+// use (so that backward completes buckets from the front), each begun at a cache
+// line. A checkpoint has the same numbers by name, without gaps:
+//
+//	slab of weights   │ last layer … │gap│ … first layer │    one such slab for each of the optimizer's slots
+//	model file        │ header │ tensors by name │           optimizer file: the slots of all tensors
+//
+// So a part of a checkpoint is a run of bytes of a file, and its numbers come from
+// all over a slab: a safetensors.View reads them without a copy of the file.
+
 // stateFiles are the two files of a checkpoint as views of the living state:
 // they follow it, and may be read only while it does not change.
 type stateFiles struct{ model, optimizer *safetensors.View }
@@ -81,7 +91,8 @@ type Part struct {
 }
 
 // Part copies part of parts of the state as checkpoint files: equal runs of
-// bytes of each. The memory of old, which may be nil, is used again.
+// bytes of each. The memory of old, which may be nil, is used again: a part of a
+// large model is gigabytes, and checkpoint follows checkpoint.
 func (t *Trainer) Part(part, parts int, old []Part) ([]Part, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -92,7 +103,8 @@ func (t *Trainer) Part(part, parts int, old []Part) ([]Part, error) {
 }
 
 // Held is a state that stays as it is, for which the next commit waits, until
-// Release.
+// Release. Whatever is read of it is of one step: a copy, its digest and the
+// checksums of its parts belong together.
 type Held struct{ t *Trainer }
 
 // Hold holds the state of step; false if the state is another by now.
@@ -179,9 +191,9 @@ func (t *Trainer) copyPart(part, parts int, old []Part) ([]Part, error) {
 }
 
 // Digest names the state: checksums of weights and, unless they are shared out,
-// moments, and the step. It
-// is for comparing what must be equal, not for security. It is empty where a
-// Restore failed: then there is no state.
+// moments, and the step. It is for comparing what must be equal, not for
+// security. It is empty where a Restore failed: then there is no state. It is read
+// at the speed of memory, so it is taken where states are compared, and not each step.
 func (t *Trainer) Digest() string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -231,7 +243,7 @@ func checksum(x []float32) (sum uint32) {
 		inPieces(len(b), func(lo, hi int) { sum = crc32.Update(sum, castagnoli, b[lo:hi]) })
 		return sum
 	}
-	var buf [4096]byte
+	var buf [4096]byte // elsewhere the bytes have to be made: the sum is of the file's, not of the machine's
 	for len(x) > 0 {
 		n := min(len(x), len(buf)/4)
 		for i, v := range x[:n] {
@@ -249,7 +261,7 @@ func checksum(x []float32) (sum uint32) {
 func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, digest string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.forget()
+	t.forget() // gradients are of the state that goes
 	t.void = true
 	if err := weights.Load(t.params, model); err != nil {
 		return err
@@ -280,7 +292,8 @@ func (t *Trainer) wantMoments() (want []checkpoint.Want) {
 	return want
 }
 
-// restored ends a Restore.
+// restored ends a Restore. What came from peers is trusted for its digest alone:
+// with another one there is no state here, and nothing of it is handed on.
 func (t *Trainer) restored(step uint64, digest string) error {
 	t.step = step
 	if got := t.digest(); digest != "" && got != digest {
@@ -316,7 +329,7 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	t.forget()
 	t.step = 0
 	for _, slab := range t.slots {
-		if t.shards != nil {
+		if t.shards != nil { // zeros that take no memory, for the ranges that are never this rank's
 			tensor.Discard(slab)
 		} else {
 			inPieces(len(slab), func(lo, hi int) { clear(slab[lo:hi]) })

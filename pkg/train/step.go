@@ -87,7 +87,7 @@ type Trainer struct {
 	step uint64
 	void bool // no state: an update or a Restore has not come to its end
 
-	write writing // of the backward in progress
+	write writing // of the backward in progress: gradReady has no other way to know
 }
 
 // writing is what becomes of a micro-gradient, bucket by bucket, as backward
@@ -104,7 +104,8 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	if err := checkSlots(opt.Optimizer.Slots()); err != nil {
 		return nil, err
 	}
-	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{Head: opt.Head, Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
+	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{
+		Head: opt.Head, Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
 	if err != nil {
 		return nil, err
 	}
@@ -113,10 +114,13 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	for range opt.Optimizer.Slots() {
 		t.slots = append(t.slots, tensor.Floats(ps.Len()))
 	}
+	// Every loss has a flat gradient of its own, and each of those its buckets: one
+	// numbering for all of them, in the order in which backward writes.
 	for i, l := range prog.Losses() {
 		if l.Nominal() > maxCount {
 			prog.Close()
-			return nil, fmt.Errorf("batch.micro %d has %d targets or values: want at most %d in a micro-batch", opt.Micro, l.Nominal(), maxCount)
+			return nil, fmt.Errorf("batch.micro %d has %d targets or values: want at most %d in a micro-batch",
+				opt.Micro, l.Nominal(), maxCount)
 		}
 		at := i * ps.Len()
 		var one []allreduce.Range
@@ -226,7 +230,8 @@ func (e *NonFiniteError) words() string {
 	if e.Whole {
 		kind = "samples"
 	}
-	return fmt.Sprintf("step %d: the loss of micro-batch %d (%s %s) is not finite: lower optimizer.lr or look at these samples", e.Step, e.Micro, kind, list)
+	return fmt.Sprintf("step %d: the loss of micro-batch %d (%s %s) is not finite: lower optimizer.lr or look at these samples",
+		e.Step, e.Micro, kind, list)
 }
 
 // Step computes what is missing of groups [lo, hi) of micro-batches, reduces and
@@ -246,6 +251,8 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 	}
 	var op allreduce.Reduction
 	for i, k := range missing {
+		// The reduction begins with the last of the missing groups: from then on every
+		// group that this rank adds to the sum is there, or is being written.
 		feed := begin
 		if i < len(missing)-1 {
 			feed = nil
@@ -260,6 +267,8 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 		t.computed++
 	}
 	if op == nil {
+		// Nothing was missing: the generation before broke in its ring, and this rank
+		// had computed its part. All buckets are ready at once.
 		op = begin(0, nil)
 		for b := range t.buckets {
 			op.Ready(b)
@@ -274,7 +283,7 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 	}
 	res.Times.Ring = since(&start)
 	t.phase(t.step, "optimizer")
-	waited := res.Times.Ring
+	waited := res.Times.Ring // gathering adds to it, and is no time of the optimizer's
 	if err := t.commit(ctx, ring, &res, op); err != nil {
 		return res, err
 	}
@@ -297,12 +306,15 @@ func (t *Trainer) out(ring allreduce.Reducer) []float32 {
 // there is a run before it (see slabs), as a part of that. feed, where
 // it is not nil, begins the reduction, which then gets the buckets of the last
 // micro-batch as backward writes them.
-func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k int, g []float32) allreduce.Reduction, times *cluster.Times) (op allreduce.Reduction, err error) {
+func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k int, g []float32) allreduce.Reduction,
+	times *cluster.Times) (op allreduce.Reduction, err error) {
 	s := &t.slabs
 	p, err := s.begin(k)
 	if err != nil {
 		return nil, err
 	}
+	// A group that was broken off goes on where it was: its micro-batches up to
+	// p.done are folded into p.slab.
 	onto := s.extends(k)
 	for p.done < t.group() {
 		if ctx.Err() != nil {
@@ -322,7 +334,7 @@ func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k in
 		if last && feed != nil {
 			g := p.slab
 			if onto {
-				g = nil
+				g = nil // the run that it is folded onto is in the list already
 			}
 			op = feed(k, g)
 			w.op = op
@@ -366,6 +378,8 @@ func (t *Trainer) micro(ctx context.Context, m int, w writing, in Batches, times
 	t.prog.SetStep(t.opt.Seed, t.step, true)
 	t.prog.Forward()
 	times.Forward += since(&start)
+	// Each micro-batch has places of its own in the tail and zeros elsewhere: the sum
+	// of all tails is their union, whatever the order.
 	tail := w.from[t.gradients():]
 	clear(tail)
 	for k, l := range t.prog.Losses() {
@@ -376,7 +390,7 @@ func (t *Trainer) micro(ctx context.Context, m int, w writing, in Batches, times
 	t.phase(t.step, "backward")
 	t.slabs.torn = len(w.onto) > 0 // should it panic
 	t.write = w
-	t.written(len(t.buckets) - 1)
+	t.written(len(t.buckets) - 1) // the tail is whole before backward begins
 	for k := range t.prog.Losses() {
 		t.backward(k, w.from)
 	}
@@ -387,7 +401,8 @@ func (t *Trainer) micro(ctx context.Context, m int, w writing, in Batches, times
 }
 
 // backward writes the gradient of loss k of what was run forward to its place
-// in g.
+// in g. Frozen parameters are in no bucket: their part of g keeps what was there,
+// and nothing reads it.
 func (t *Trainer) backward(k int, g []float32) {
 	n := t.params.Len()
 	t.params.BindGrads(g[k*n : (k+1)*n])
@@ -399,7 +414,9 @@ func (t *Trainer) backward(k int, g []float32) {
 	t.prog.BackwardOf(k)
 }
 
-// written does what is to be done with a bucket that backward has written.
+// written does what is to be done with a bucket that backward has written. It
+// runs on backward's goroutine, so the folds are in the order of the buckets, and
+// what it says to the reduction is said once a bucket is whole.
 func (t *Trainer) written(bucket int) {
 	r, from := t.buckets[bucket], t.write.from
 	for _, g := range t.write.onto {
@@ -456,7 +473,7 @@ func (t *Trainer) settle(res *Result, sum, mean []float32) (g []float32, void bo
 		if k == 0 {
 			g = part
 		}
-		if count == 0 { // 0/0 would stay where nothing is reduced, at frozen parameters
+		if count == 0 { // a quotient of zeros would stay where nothing is reduced, at frozen parameters
 			void = true
 			continue
 		}
@@ -477,7 +494,7 @@ func (t *Trainer) settle(res *Result, sum, mean []float32) (g []float32, void bo
 func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Result, op allreduce.Reduction) error {
 	sum, own := op.Sum()
 	mean := sum
-	if !own {
+	if !own { // other ranks of this host read the sum: the division needs memory of this rank's
 		var err error
 		if mean, err = t.slabs.any(); err != nil {
 			return err
@@ -486,6 +503,8 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	if t.total == nil || &mean[0] != &t.total[0] { // it is a slab that was kept
 		t.slabs.torn = true
 	}
+	// From here on everything is a function of the sum, and the sum is the same on
+	// every rank: all refuse the step, or pass over it, or take it.
 	g, void, bad := t.settle(res, sum, mean)
 	res.GradNorm = t.rt.GradNorm(t.params, g)
 	rate := t.opt.Schedule.At(t.step)
@@ -530,7 +549,8 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	return nil
 }
 
-// pass passes over a step: it counts as committed and changes no weight.
+// pass passes over a step: it counts as committed and changes no weight. It has to
+// count: the data order goes by the step, and the same samples would come again.
 func (t *Trainer) pass(res *Result, why string) {
 	res.Refused, res.Loss, res.GradNorm, res.Targets = why, 0, 0, 0 // JSON has no NaN
 	t.mu.Lock()
@@ -544,9 +564,12 @@ func (t *Trainer) pass(res *Result, why string) {
 
 // noTarget says why there is nothing to learn from a step.
 func (t *Trainer) noTarget() string {
-	return fmt.Sprintf("step %d: none of its %d samples has a target: each label is %d or stands at padding", t.step+1, t.opt.Global, models.NoLabel)
+	return fmt.Sprintf("step %d: none of its %d samples has a target: each label is %d or stands at padding",
+		t.step+1, t.opt.Global, models.NoLabel)
 }
 
+// gradReady is told by backward of each parameter whose gradient is written. A
+// bucket is written when the last of its parameters is.
 func (t *Trainer) gradReady(p *tensor.Param) {
 	b, ok := t.of[p]
 	if !ok { // frozen

@@ -45,7 +45,8 @@ func (b broker) Dial(ctx context.Context, o Options) (Member, error) {
 }
 
 func connect(ctx context.Context, url string, c Credentials, o Options, b *natsbus.Broker) (Member, error) {
-	conn, err := natsbus.Connect(ctx, url, c, natsbus.ConnOptions{Job: o.Job, Member: o.Member, Chunk: o.Chunk, Event: o.Event, Trouble: o.Trouble, Broker: b})
+	conn, err := natsbus.Connect(ctx, url, c, natsbus.ConnOptions{Job: o.Job, Member: o.Member, Chunk: o.Chunk,
+		Event: o.Event, Trouble: o.Trouble, Broker: b})
 	if err != nil {
 		return nil, err
 	}

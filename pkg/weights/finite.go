@@ -19,7 +19,9 @@ type notFiniteError struct {
 }
 
 func (e *notFiniteError) Error() string {
-	return fmt.Sprintf("tensor %s: the value at %v is %v%s; %d of its %d values are not finite, and a model that begins with them learns nothing", clip(e.tensor), e.index, e.value, e.note, e.count, e.of)
+	return fmt.Sprintf("tensor %s: the value at %v is %v%s; %d of its %d values are not finite, "+
+		"and a model that begins with them learns nothing",
+		clip(e.tensor), e.index, e.value, e.note, e.count, e.of)
 }
 
 // finite refuses a tensor with a value that is NaN or infinite as float32.

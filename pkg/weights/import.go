@@ -32,7 +32,8 @@ func (t Imported) String() string {
 	for _, part := range []struct {
 		what  string
 		names []string
-	}{{"resized", t.Resized}, {"fresh", t.Fresh}, {"in the file and not used", t.Unused}, {"dropped", t.Dropped}, {"rules of init.map that no name matches", t.Idle}} {
+	}{{"resized", t.Resized}, {"fresh", t.Fresh}, {"in the file and not used", t.Unused},
+		{"dropped", t.Dropped}, {"rules of init.map that no name matches", t.Idle}} {
 		if len(part.names) > 0 {
 			s += fmt.Sprintf("\n  %s: %s", part.what, few(brief(part.names), 10))
 		}
@@ -189,7 +190,8 @@ func (t Imported) verdict(ps *tensor.Params, init job.Init, f *safetensors.File,
 		if used == 1 {
 			verbs = [2]string{"finds", "gives"}
 		}
-		s := fmt.Sprintf("%d of its %d tensors %s a place in the model and %s %d of its %d values (%.1f %%)", used, names, verbs[0], verbs[1], t.Values, t.Of, 100*float64(t.Values)/float64(max(t.Of, 1)))
+		s := fmt.Sprintf("%d of its %d tensors %s a place in the model and %s %d of its %d values (%.1f %%)",
+			used, names, verbs[0], verbs[1], t.Values, t.Of, 100*float64(t.Values)/float64(max(t.Of, 1)))
 		if used == 0 {
 			s = fmt.Sprintf("none of its %d tensors has a place in the model", names)
 			if len(t.Unused) > 0 {

@@ -51,7 +51,8 @@ func LoadFirst(ps *tensor.Params, f *safetensors.File) error {
 	case len(bad.Missing)+len(bad.Extra) > 0:
 		return fmt.Errorf("%w\n(init.map translates and drops names, init.partial allows what is missing on either side)", err)
 	case len(bad.Misshapen) > 0:
-		return fmt.Errorf("%w\n(tensors of another shape or type are left out, and begin as the seed says, by init.partial: true with init.map: {NAME: \"\"})", err)
+		return fmt.Errorf("%w\n(tensors of another shape or type are left out, and begin as the seed says, "+
+			"by init.partial: true with init.map: {NAME: \"\"})", err)
 	}
 	return err
 }

@@ -64,7 +64,8 @@ func Matching(ps *tensor.Params, key, pattern string) (list []*tensor.Param, err
 		}
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%s: no parameter matches %q; names begin with %s, and * is any text", key, pattern, strings.Join(parts, ", "))
+		return nil, fmt.Errorf("%s: no parameter matches %q; names begin with %s, and * is any text",
+			key, pattern, strings.Join(parts, ", "))
 	}
 	return list, nil
 }

@@ -136,7 +136,8 @@ func shardAlone(path string) (advice string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	return fmt.Sprintf("this is part %s of %s of a sharded file: give init its index, %s, or its folder", part, of, filepath.Join(filepath.Dir(path), stem+safetensors.IndexSuffix)), true
+	return fmt.Sprintf("this is part %s of %s of a sharded file: give init its index, %s, or its folder",
+		part, of, filepath.Join(filepath.Dir(path), stem+safetensors.IndexSuffix)), true
 }
 
 // few lists at most n names and says how many more there are.

@@ -64,7 +64,8 @@ func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) cl
 			continue
 		}
 		if b.Size < 0 || b.Size > maxStateBytes {
-			return cluster.LoadFailed{Err: fmt.Errorf("%s of step %d has %d bytes: want 0 to %d", b.Name, step, b.Size, int64(maxStateBytes))}
+			return cluster.LoadFailed{Err: fmt.Errorf("%s of step %d has %d bytes: want 0 to %d",
+				b.Name, step, b.Size, int64(maxStateBytes))}
 		}
 		buf := make(bulk.Buffer, b.Size)
 		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {

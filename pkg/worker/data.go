@@ -36,7 +36,8 @@ func (w *Worker) openData(ctx context.Context, welcome *cluster.Welcome) (*sourc
 		base = welcome.BaseDir
 	}
 	if w.job.Data.Delivery != "bus" {
-		set, err := train.OpenDataContext(ctx, w.job, base, &d.meta, data.Watch{Scans: w.Scans, Theirs: w.coordinatorsScan, Progress: w.scanning()})
+		set, err := train.OpenDataContext(ctx, w.job, base, &d.meta, data.Watch{Scans: w.Scans, Theirs: w.coordinatorsScan,
+			Progress: w.scanning()})
 		switch {
 		case err == nil:
 			d.set = set
@@ -87,7 +88,8 @@ func (w *Worker) scanning() func(data.Progress) {
 	return func(p data.Progress) {
 		if now := time.Now(); now.Sub(said) >= 10*time.Second {
 			said = now
-			w.Log.Info("scanning the data", zap.String("path", p.Path), zap.Int64("done", p.Done), zap.Int64("of", p.Total), zap.String("unit", p.Unit))
+			w.Log.Info("scanning the data", zap.String("path", p.Path), zap.Int64("done", p.Done),
+				zap.Int64("of", p.Total), zap.String("unit", p.Unit))
 		}
 	}
 }

@@ -37,7 +37,8 @@ func Describe(j *job.Job, meta data.Meta) (*Description, error) {
 	}
 	d := &Description{Job: string(j.YAML()), Data: b}
 	if n := len(d.Job) + len(d.Data); n > limits.Description {
-		return nil, fmt.Errorf("the job and the description of its data have %d bytes, those of a vocabulary of %d words among them: no worker could be told; want at most %d bytes: instructions of fewer different words",
+		return nil, fmt.Errorf("the job and the description of its data have %d bytes, those of a vocabulary of %d words among them: "+
+			"no worker could be told; want at most %d bytes: instructions of fewer different words",
 			n, len(meta.Vocab), limits.Description)
 	}
 	return d, nil

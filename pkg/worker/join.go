@@ -29,7 +29,8 @@ func (w *Worker) introduced(ctx context.Context, welcome *cluster.Welcome) error
 		case err := <-done:
 			return err
 		case <-beat.C:
-			w.agent.Tell(&cluster.Heartbeat{Worker: w.ID, Phase: "fetching the description of the job"}) // one that is lost is followed by another
+			// one that is lost is followed by another
+			w.agent.Tell(&cluster.Heartbeat{Worker: w.ID, Phase: "fetching the description of the job"})
 		case m := <-w.agent.Inbox(): // what matters is said again
 			if e, ok := m.(*cluster.End); ok {
 				cancel(fmt.Errorf("the coordinator ended the job: %s", e.Reason))

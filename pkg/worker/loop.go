@@ -92,9 +92,10 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 	}
 	steps, every, check := uint64(w.job.Train.Steps), uint64(w.knobs.Load().Checkpoint.Every), uint64(w.job.Train.CheckEvery)
 	bounds := a.First
+	raised := func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) }
 	committed := time.Now() // or begun
 	for t.CommittedStep() < steps {
-		res, err := t.Step(ctx, ring, bounds[g.Rank], bounds[g.Rank+1], in, func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) })
+		res, err := t.Step(ctx, ring, bounds[g.Rank], bounds[g.Rank+1], in, raised)
 		if err != nil {
 			return err
 		}
@@ -107,7 +108,8 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		stats := ring.Stats()
 		now := time.Now()
 		res.Times.Step, committed = now.Sub(committed).Seconds(), now
-		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, GradNorm: res.GradNorm, LR: res.LR, Refused: res.Refused, Micro: res.Computed,
+		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, GradNorm: res.GradNorm,
+			LR: res.LR, Refused: res.Refused, Micro: res.Computed,
 			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
 		if due || check > 0 && step%check == 0 {
 			r.Digest = t.Digest()
@@ -138,5 +140,6 @@ func (w *Worker) stall() *cluster.Stall {
 		return nil
 	}
 	w.stalled = now
-	return &cluster.Stall{Step: f.Step + 1, Bucket: f.Bucket, Pass: f.Pass.String(), Chunk: f.Chunk, Peer: f.Peer, Seconds: now.Sub(since).Seconds()}
+	return &cluster.Stall{Step: f.Step + 1, Bucket: f.Bucket, Pass: f.Pass.String(),
+		Chunk: f.Chunk, Peer: f.Peer, Seconds: now.Sub(since).Seconds()}
 }

@@ -60,7 +60,8 @@ func (w *Worker) makeOffer(ctx context.Context, step, generation uint64, part, p
 			o.give(nil)
 			return
 		}
-		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts, Digest: digest, Sums: sums}}
+		ev := cluster.OfferReady{Offer: cluster.Offer{Generation: generation, Step: step, Part: part, Parts: parts,
+			Digest: digest, Sums: sums}}
 		for _, p := range copies {
 			b := cluster.Blob{Name: pieceName(step, p.File, p.Offset), Size: int64(len(p.Data)), SHA256: sha256Of(p.Data)}
 			if err := w.Blobs.Offer(b.Name, b.Size, b.SHA256, bulk.Buffer(p.Data)); err != nil {

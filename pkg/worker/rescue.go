@@ -39,7 +39,8 @@ type weightsError struct {
 }
 
 func (e *weightsError) Error() string {
-	return fmt.Sprintf("%v; the weights alone are in %s\nresume from the last checkpoint, or begin a new run from them (init.path: %s)", e.why, e.path, e.path)
+	return fmt.Sprintf("%v; the weights alone are in %s\nresume from the last checkpoint, or begin a new run from them (init.path: %s)",
+		e.why, e.path, e.path)
 }
 
 // rescue keeps the committed state on this machine's disk as a checkpoint.

@@ -79,7 +79,8 @@ func listen(address string, log *zap.Logger) (net.Listener, string) {
 
 // goDirect has frames to other hosts take direct connections, which l takes.
 func (r *roads) goDirect(l net.Listener, member string, encrypt bool) error {
-	d, err := stream.New(stream.Options{Member: member, Listener: l, Fallback: r.net, Encrypt: encrypt, Event: func(text string) { r.log.Warn(text) }})
+	d, err := stream.New(stream.Options{Member: member, Listener: l, Fallback: r.net, Encrypt: encrypt,
+		Event: func(text string) { r.log.Warn(text) }})
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,8 @@ func (r *roads) connect(ctx context.Context, a *cluster.Assign, g allreduce.Grou
 		}
 	}
 	for peer, err := range r.direct.Form(ctx, g.Generation, []byte(a.Secret), peers) {
-		r.log.Warn("no direct connection: its frames go over NATS", zap.String("peer", peer), zap.String("address", peers[peer]), zap.Error(err))
+		r.log.Warn("no direct connection: its frames go over NATS", zap.String("peer", peer),
+			zap.String("address", peers[peer]), zap.Error(err))
 	}
 }
 
@@ -170,5 +172,6 @@ func (w *Worker) ringOptions() allreduce.Options {
 	if k.Wire == "bf16" {
 		coding = allreduce.BFloat16
 	}
-	return allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes, Deadline: ringDeadline, Fold: tensor.Fold, Threads: w.Threads}
+	return allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes,
+		Deadline: ringDeadline, Fold: tensor.Fold, Threads: w.Threads}
 }

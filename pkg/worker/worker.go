@@ -81,7 +81,8 @@ func New(c Config) *Worker { return &Worker{Config: c} }
 
 // Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
-	me := cluster.Join{Protocol: cluster.Protocol, Version: w.Version, Worker: w.ID, Host: w.Host, PID: w.PID, Threads: w.Threads, CPU: w.CPU, Memory: offerMemory()}
+	me := cluster.Join{Protocol: cluster.Protocol, Version: w.Version, Worker: w.ID, Host: w.Host, PID: w.PID,
+		Threads: w.Threads, CPU: w.CPU, Memory: offerMemory()}
 	var direct net.Listener
 	if direct, me.Stream = listen(w.DirectListen, w.Log); direct != nil {
 		defer direct.Close()
@@ -242,7 +243,8 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 		return e.End, fmt.Errorf("%s; %w", e.End.Reason, err)
 	}
 	if err != nil {
-		return e.End, fmt.Errorf("%s; the state of step %d is lost, for it could not be kept: %w\ngive --rescue-dir a directory that can be written and has room", e.End.Reason, w.trainer.CommittedStep(), err)
+		return e.End, fmt.Errorf("%s; the state of step %d is lost, for it could not be kept: %w\n"+
+			"give --rescue-dir a directory that can be written and has room", e.End.Reason, w.trainer.CommittedStep(), err)
 	}
 	if e.Rescue && !e.End.Keep {
 		e.End.Outcome = cluster.Stopped
