@@ -21,7 +21,8 @@ import (
 func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	return eval.EvaluateExits(ctx, rt, t.Model, t.Meta, train.HeadOf(t.Job), src, split, samples)
+	m := eval.Subject{Runtime: rt, Model: t.Model, Meta: t.Meta, Head: train.HeadOf(t.Job)}
+	return m.Exits(ctx, src, split, samples)
 }
 
 // exitsText is the table of accuracy against latency.

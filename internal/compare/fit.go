@@ -97,7 +97,8 @@ func (s *subject) fit(ctx context.Context, rt *tensor.Runtime) (*fitted, error) 
 
 // evaluate measures s on its held-out split.
 func (s *subject) evaluate(ctx context.Context, rt *tensor.Runtime) (eval.Report, error) {
-	return eval.Evaluate(ctx, rt, s.model, s.meta, train.HeadOf(s.job), s.set.Heldout(), "heldout")
+	m := eval.Subject{Runtime: rt, Model: s.model, Meta: s.meta, Head: train.HeadOf(s.job)}
+	return m.Evaluate(ctx, s.set.Heldout(), "heldout")
 }
 
 // cached remembers the samples of a split: drawing a scene anew each epoch

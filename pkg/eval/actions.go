@@ -10,7 +10,6 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // ActionReport says how far predicted actions are from the expert's on one
@@ -114,7 +113,8 @@ func (a *actionSums) add(pred, target []float32) error {
 // report divides each sum once by its count.
 func (a *actionSums) report() ActionReport {
 	s := a.stats
-	r := ActionReport{Samples: a.samples, L1: a.l1.of(), MeanL1: a.meanL1.of(), MSE: a.mse.of(), MeanMSE: a.meanMSE.of(), DoF: make([]DoFReport, len(a.p))}
+	r := ActionReport{Samples: a.samples, L1: a.l1.of(), MeanL1: a.meanL1.of(), MSE: a.mse.of(), MeanMSE: a.meanMSE.of(),
+		DoF: make([]DoFReport, len(a.p))}
 	for d := range r.DoF {
 		r.DoF[d] = DoFReport{s.Names[d], s.Units[d], a.mae[d].of(), a.meanMAE[d].of()}
 		if !a.learned[d] {
@@ -125,14 +125,14 @@ func (a *actionSums) report() ActionReport {
 	return r
 }
 
-func evaluateActions(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, f *figures, src data.Source) (*ActionReport, error) {
-	sums, err := newActionSums(meta.Actions)
+func (s Subject) actions(ctx context.Context, f *figures, src data.Source) (*ActionReport, error) {
+	sums, err := newActionSums(s.Meta.Actions)
 	if err != nil {
 		return nil, err
 	}
 	var target []float32 // in physical units
-	at := meta.Spec.Index(models.Actions)
-	if err := predict(ctx, rt, model, meta, f.head, src, func(p predicted) error {
+	at := s.Meta.Spec.Index(models.Actions)
+	if err := s.predict(ctx, src, func(p predicted) error {
 		f.add(p)
 		target = target[:0]
 		for i := range p.samples {

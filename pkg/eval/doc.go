@@ -7,7 +7,7 @@
 // knows nothing of the batches (see mean). What is a target is defined once, for
 // the loss in models.Targets and for the errors in scorer.
 //
-// Evaluate makes the Report of a model. A model with exits has more than one
+// Subject.Evaluate makes the Report of a model. A model with exits has more than one
 // answer: a Stager runs it stage by stage until a Depth has enough, and
-// EvaluateExits says what each depth, and each threshold of Doubt, costs and gives.
+// Subject.Exits says what each depth, and each threshold of doubt, costs and gives.
 package eval

@@ -32,32 +32,40 @@ type Measure struct {
 	Value float64
 }
 
-// Evaluate measures model on src, which is called split in messages, as head
-// judges it; nil: the model's own. Its figures are means over all that counts in src, whatever the
-// batches are that it is run in. A split without samples, or without a target, is
-// an error.
-func Evaluate(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, head models.Head, src data.Source, split string) (Report, error) {
+// Subject is a model that is measured, with what it needs for that.
+type Subject struct {
+	Runtime *tensor.Runtime
+	Model   *models.Model
+	Meta    data.Meta   // of the data that it was trained on: its vocabulary and statistics
+	Head    models.Head // by which it is judged; nil: the model's own
+}
+
+// Evaluate measures the model on src, which is called split in messages. Its
+// figures are means over all that counts in src, whatever the batches are that it
+// is run in. A split without samples, or without a target, is an error.
+func (s Subject) Evaluate(ctx context.Context, src data.Source, split string) (Report, error) {
 	if src.Len() == 0 {
 		return Report{}, emptySplit(split)
 	}
-	if head == nil {
-		if head = models.OwnHead(model.Options()); head == nil {
-			return Report{}, fmt.Errorf("no loss judges what a model of kind %s answers", model.Options().Name())
+	model := s.Model.Options()
+	if s.Head == nil {
+		if s.Head = models.OwnHead(model); s.Head == nil {
+			return Report{}, fmt.Errorf("no loss judges what a model of kind %s answers", model.Name())
 		}
 	}
 	r := Report{Split: split, Samples: src.Len()}
-	figures := newFigures(head, meta)
+	figures := newFigures(s.Head, s.Meta)
 	var err error
-	if model.Options().Answers() == models.Tokens {
-		r.Tokens, err = evaluateTokens(ctx, rt, model, meta, figures, src)
+	if model.Answers() == models.Tokens {
+		r.Tokens, err = s.tokens(ctx, figures, src)
 	} else {
-		r.Actions, err = evaluateActions(ctx, rt, model, meta, figures, src)
+		r.Actions, err = s.actions(ctx, figures, src)
 	}
 	if err != nil {
 		return Report{}, fmt.Errorf("%s: %w", spoken(split), err)
 	}
 	if t := r.Tokens; t != nil && t.Targets == 0 {
-		return Report{}, &NoTargetError{split, src.Len(), model.Options().Padding()}
+		return Report{}, &NoTargetError{split, src.Len(), model.Padding()}
 	}
 	if r.Loss, r.Metrics, err = figures.of(); err != nil {
 		return Report{}, fmt.Errorf("%s: %w", spoken(split), err)
@@ -97,8 +105,8 @@ func newFigures(head models.Head, meta data.Meta) *figures {
 
 // add scores a batch.
 func (f *figures) add(p predicted) {
-	f.head.Score(p.output, models.Truth{Actions: p.batch.Floats(models.Actions), Learned: f.learned, Labels: p.targets, Loss: p.loss, Count: p.count},
-		func(figure int, value float64, count int) { f.means[figure].add(value, count) })
+	truth := models.Truth{Actions: p.batch.Floats(models.Actions), Learned: f.learned, Labels: p.targets, Loss: p.loss, Count: p.count}
+	f.head.Score(p.output, truth, func(figure int, value float64, count int) { f.means[figure].add(value, count) })
 }
 
 // of is the means, which must be finite: JSON could not hold others.

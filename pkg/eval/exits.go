@@ -9,7 +9,6 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // ExitRow is what one way of choosing the depth costs and gives.
@@ -17,7 +16,7 @@ type ExitRow struct {
 	Layer     float64 `json:"layer"`               // blocks of the stack that ran, on average
 	Threshold float64 `json:"threshold,omitempty"` // of the doubt; 0: a fixed depth
 	Millis    float64 `json:"ms"`                  // median time of one sample; at a threshold the mean of its depths' medians
-	Error     float64 `json:"error"`               // mean squared error of the normalised actions that are learned; 1 - accuracy over all targets
+	Error     float64 `json:"error"`               // mean squared error of the learned, normalised actions; 1 - accuracy over all targets
 	Shares    []int   `json:"shares,omitempty"`    // of 1000 samples, how many left at each exit
 }
 
@@ -41,11 +40,11 @@ type exitRecord struct {
 // quantiles of the doubt that are tried as thresholds.
 var doubtQuantiles = []float64{0.1, 0.25, 0.5, 0.75, 0.9}
 
-// EvaluateExits runs the samples of src, or the first limit of them where that
-// is above 0, through all exits, one at a time, and works out what fixed depths and thresholds would have cost. src is
-// called split in messages.
-func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, head models.Head, src data.Source, split string, limit int) (ExitReport, error) {
-	s, err := NewStager(rt, model, meta.Spec, head)
+// Exits runs the samples of src, or the first limit of them where that is above
+// 0, through all exits, one at a time, and works out what fixed depths and
+// thresholds would have cost. src is called split in messages.
+func (m Subject) Exits(ctx context.Context, src data.Source, split string, limit int) (ExitReport, error) {
+	s, err := NewStager(m.Runtime, m.Model, m.Meta.Spec, m.Head)
 	if err != nil {
 		return ExitReport{}, err
 	}
@@ -57,12 +56,12 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 	if n == 0 {
 		return ExitReport{}, emptySplit(split)
 	}
-	collator, err := data.NewCollator(meta)
+	collator, err := data.NewCollator(m.Meta)
 	if err != nil {
 		return ExitReport{}, err
 	}
-	score := newScorer(model, meta)
-	b := models.NewBatch(1, meta.Spec)
+	score := newScorer(m.Model, m.Meta)
+	b := models.NewBatch(1, m.Meta.Spec)
 	records, targets := make([][]exitRecord, n), 0
 	for i := range n {
 		if err := ctx.Err(); err != nil {
@@ -86,7 +85,7 @@ func EvaluateExits(ctx context.Context, rt *tensor.Runtime, model *models.Model,
 		targets += count
 	}
 	if targets == 0 && s.words > 0 {
-		return ExitReport{}, &NoTargetError{split, n, model.Options().Padding()}
+		return ExitReport{}, &NoTargetError{split, n, m.Model.Options().Padding()}
 	}
 	r := ExitReport{Samples: n, Of: src.Len(), Targets: targets, Tokens: s.words > 0, Layers: s.layers}
 	var doubts []float64

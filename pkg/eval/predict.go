@@ -6,7 +6,6 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // predicted is what a model makes of one batch of a split. All of it is valid
@@ -20,13 +19,13 @@ type predicted struct {
 	count   int       // targets, or action values: loss/count is the mean loss
 }
 
-// predict runs model over every sample of src in order, without dropout, and
+// predict runs the model over every sample of src in order, without dropout, and
 // hands what it makes of each batch to visit, whose error ends it.
-func predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, head models.Head, src data.Source, visit func(p predicted) error) error {
+func (s Subject) predict(ctx context.Context, src data.Source, visit func(p predicted) error) error {
 	const size = 32
 	n := src.Len()
 	samples := make([]data.Sample, 0, size)
-	collator, err := data.NewCollator(meta)
+	collator, err := data.NewCollator(s.Meta)
 	if err != nil {
 		return err
 	}
@@ -46,18 +45,18 @@ func predict(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta 
 			if prog != nil {
 				prog.Close()
 			}
-			if prog, err = model.Program(rt, k, meta.Spec, models.ProgramOptions{Head: head, Forward: true}); err != nil {
+			if prog, err = s.Model.Program(s.Runtime, k, s.Meta.Spec, models.ProgramOptions{Head: s.Head, Forward: true}); err != nil {
 				return err
 			}
-			batch = models.NewBatch(k, meta.Spec)
+			batch = models.NewBatch(k, s.Meta.Spec)
 		}
 		samples = samples[:0]
 		for i := range k {
-			s, err := src.Sample(at + i)
+			x, err := src.Sample(at + i)
 			if err != nil {
 				return fmt.Errorf("sample %d: %w", at+i, err)
 			}
-			samples = append(samples, s)
+			samples = append(samples, x)
 		}
 		if err := collator.Collate(samples, batch); err != nil {
 			return err

@@ -83,7 +83,8 @@ func (e *NoTargetError) Error() string {
 	if e.PadToken >= 0 {
 		where = fmt.Sprintf(", or its instruction token is the padding (model.pad_token %d)", e.PadToken)
 	}
-	return fmt.Sprintf("%s has no target: every label of its %d samples is %d%s; give it labels, or other episodes (data.holdout)", spoken(e.Split), e.Samples, models.NoLabel, where)
+	return fmt.Sprintf("%s has no target: every label of its %d samples is %d%s; give it labels, or other episodes (data.holdout)",
+		spoken(e.Split), e.Samples, models.NoLabel, where)
 }
 
 // CheckTargets is a *NoTargetError where src has samples of tokens and no

@@ -6,7 +6,6 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // TokenReport is how well a model names the tokens of a split.
@@ -20,14 +19,14 @@ type TokenReport struct {
 	Output   []int32 `json:"output"`
 }
 
-func evaluateTokens(ctx context.Context, rt *tensor.Runtime, model *models.Model, meta data.Meta, f *figures, src data.Source) (*TokenReport, error) {
+func (s Subject) tokens(ctx context.Context, f *figures, src data.Source) (*TokenReport, error) {
 	r := &TokenReport{Samples: src.Len()}
-	score := newScorer(model, meta)
+	score := newScorer(s.Model, s.Meta)
 	var right mean
-	err := predict(ctx, rt, model, meta, f.head, src, func(p predicted) error {
+	err := s.predict(ctx, src, func(p predicted) error {
 		f.add(p)
 		if r.Input == nil {
-			for i, want := range p.targets[:meta.Spec.Len(models.Labels, 0)] {
+			for i, want := range p.targets[:s.Meta.Spec.Len(models.Labels, 0)] {
 				r.Input, r.Expected = append(r.Input, p.batch.Ints(models.Instruction)[i]), append(r.Expected, want)
 				r.Output = append(r.Output, models.Likeliest(p.output[i*score.words:(i+1)*score.words]))
 			}

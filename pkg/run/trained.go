@@ -148,7 +148,7 @@ func Parse(dir string, man checkpoint.Manifest) (*Trained, error) {
 func (t *Trained) Evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	rep, err := eval.Evaluate(ctx, rt, t.Model, t.Meta, train.HeadOf(t.Job), src, split)
+	rep, err := eval.Subject{Runtime: rt, Model: t.Model, Meta: t.Meta, Head: train.HeadOf(t.Job)}.Evaluate(ctx, src, split)
 	rep.Step = t.Step
 	return rep, err
 }
