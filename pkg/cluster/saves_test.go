@@ -161,6 +161,9 @@ func TestSavesStates(t *testing.T) {
 			if !s.fetched(saved{9, bad}) || !s.fetched(saved{10, bad}) {
 				t.Error("what was abandoned is not known any more")
 			}
+			if s.fetched(saved{9, bad}) {
+				t.Error("it is abandoned twice")
+			}
 		}, "stored 5, owed false: 10 fetching"},
 	} {
 		s := newSaves(0, false)
@@ -198,6 +201,14 @@ func TestSavesRefuseOffers(t *testing.T) {
 		if got != c.want {
 			t.Errorf("generation %d, step %d: %s, want %s", c.generation, c.step, got, c.want)
 		}
+	}
+	s.trouble, s.last.tries = "a full disk", 3
+	if s.fetched(saved{Step: 6}); s.trouble != "" || s.last.tries != 0 {
+		t.Errorf("after a checkpoint is stored the trouble is %q, and %d tries have failed", s.trouble, s.last.tries)
+	}
+	s.rollBack(5, 4)
+	if s.offer(part("a", 4, 8, 0, 2), false) != nil || s.offer(part("a", 3, 9, 0, 2), false) == nil {
+		t.Error("after a rollback step 8 is made again, but not of a generation before it")
 	}
 	if s.rollBack(0, 4); s.has(0) { // back to the job's beginning, of which there is no checkpoint
 		t.Error("the disk has a checkpoint of step 0")

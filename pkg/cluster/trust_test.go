@@ -110,6 +110,9 @@ func TestTrustRemembers(t *testing.T) {
 	if tr.rolledBack(7); tr.fence != 7 {
 		t.Errorf("the fence is %d, want the rollback's generation", tr.fence)
 	}
+	if tr.rolledBack(0); tr.fence != 7 { // a rollback because all who had the state were lost
+		t.Errorf("the fence is %d, want it to stand", tr.fence)
+	}
 }
 
 // The same checkpoint is rolled back to a few times, unless somebody is named who
