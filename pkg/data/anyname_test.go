@@ -67,6 +67,13 @@ func TestTensorsOfAnyName(t *testing.T) {
 	if x, err := d.Index(context.Background()); err != nil || x.Entries[0].Picture == x.Entries[1].Picture || x.Entries[0].Rest == x.Entries[1].Rest || x.Entries[0].Rest != x.Entries[2].Rest {
 		t.Errorf("index %+v, %v", x, err)
 	}
+	sum, err := d.Survey(context.Background(), Survey{})
+	if err != nil || len(sum.Cameras) != 1 || sum.Cameras[0].Name != "wrist" || sum.Cameras[0].Range[1] != ramp(36)[35] || sum.Camera.Range[1] != ramp(48)[47] {
+		t.Errorf("summary %+v, %v", sum, err)
+	}
+	if text := sum.Text(true); len(sum.Numbers) != 2 || !strings.Contains(text, "  state         2 dimensions, normalised by min_max: a0, a1; never varying: a1\n  chunk         1 dimension, normalised by min_max: a0\n") {
+		t.Errorf("in words:\n%s", text)
+	}
 
 	wants[2].Shape = []int{3}
 	if _, err := Open(cfg, wants, 1, "", nil); err == nil || !strings.Contains(err.Error(), "state has the shape [2], the model takes state 3") {

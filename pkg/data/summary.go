@@ -23,9 +23,11 @@ type Summary struct {
 	Heldout         int           `json:"heldout"`            // samples
 	HeldoutEpisodes int           `json:"heldout_episodes"`
 	Camera          *Camera       `json:"camera,omitempty"`
+	Cameras         []*Camera     `json:"cameras,omitempty"` // those beside Camera, where samples have several pictures
 	Instructions    *Instructions `json:"instructions,omitempty"`
 	Actions         []Dimension   `json:"actions,omitempty"` // of the training split
 	Normalize       string        `json:"normalize,omitempty"`
+	Numbers         []Numbers     `json:"numbers,omitempty"` // other features that are normalised
 	Findings        []Finding     `json:"findings"`
 }
 
@@ -63,7 +65,15 @@ type Instructions struct {
 	UnknownIn  int      `json:"unknown_in"` // held-out samples that have one
 }
 
-// Dimension is an action dimension over the training split.
+// Numbers are a feature of numbers beside the actions.
+type Numbers struct {
+	Name       string      `json:"name"`
+	Normalize  string      `json:"normalize"`
+	Dimensions []Dimension `json:"dimensions"` // of its last axis
+}
+
+// Dimension is a dimension of the actions, or of other numbers, over the
+// training split.
 type Dimension struct {
 	Name     string  `json:"name"`
 	Unit     string  `json:"unit"`
@@ -98,19 +108,27 @@ func (d *Set) Survey(ctx context.Context, s Survey) (Summary, error) {
 	if sum.Findings == nil {
 		sum.Findings = []Finding{}
 	}
-	if slices.ContainsFunc(d.meta.Spec, isImage) {
-		sum.camera(d, facts, s.AnySize)
-	}
-	if a.table != nil && d.meta.Spec.Has(models.Instruction) {
-		sum.instructions(d)
-	}
-	if st := d.meta.Actions; st != nil {
-		sum.Normalize = st.Mode
-		for i := range st.Names {
-			sum.Actions = append(sum.Actions, Dimension{st.Names[i], st.Units[i], st.Min[i], st.Max[i], st.Mean[i], st.Std[i], st.Min[i] == st.Max[i]})
+	for k, f := range d.meta.Spec {
+		switch stats := d.meta.StatsOf(f.Name); {
+		case f.Type == models.Image:
+			sum.camera(d, f, facts[k], s.AnySize)
+		case f.Name == models.Instruction && a.table != nil:
+			sum.instructions(d)
+		case stats == nil:
+		case f.Name == models.Actions:
+			sum.Normalize, sum.Actions = stats.Mode, stats.dimensions()
+		default:
+			sum.Numbers = append(sum.Numbers, Numbers{f.Called(), stats.Mode, stats.dimensions()})
 		}
 	}
 	return sum, err
+}
+
+func (s *Stats) dimensions() (out []Dimension) {
+	for i := range s.Names {
+		out = append(out, Dimension{s.Names[i], s.Units[i], s.Min[i], s.Max[i], s.Mean[i], s.Std[i], s.Min[i] == s.Max[i]})
+	}
+	return out
 }
 
 func isImage(f models.Feature) bool { return f.Type == models.Image }
@@ -124,10 +142,13 @@ func (s *Summary) find(kind, where, advice, what string, args ...any) {
 const muchSqueezed = 1.6
 
 // camera sums up the pictures and tells what is odd about them.
-func (s *Summary) camera(d *Set, f pictureFacts, anySize bool) {
-	first := d.meta.Spec[slices.IndexFunc(d.meta.Spec, isImage)]
-	c := &Camera{Name: d.about.camera, Input: [3]int(first.Shape), Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
-	s.Camera = c
+func (s *Summary) camera(d *Set, of models.Feature, f pictureFacts, anySize bool) {
+	c := &Camera{Name: d.about.camera, Input: [3]int(of.Shape), Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
+	if s.Camera == nil {
+		s.Camera = c
+	} else {
+		c.Name, s.Cameras = of.Called(), append(s.Cameras, c)
+	}
 	if anySize {
 		c.Input = [3]int{}
 	}
@@ -142,8 +163,8 @@ func (s *Summary) camera(d *Set, f pictureFacts, anySize bool) {
 		return fmt.Sprintf("all %d pictures that were looked at, of %d,", n, s.Samples)
 	}
 	all := several(f.looked)
-	if t := d.about.table; t != nil && t.pictures[first.Name] != nil && len(t.pictures[first.Name].sums) > 0 { // known of every picture
-		ids, sums := d.all(), t.pictures[first.Name].sums
+	if t := d.about.table; t != nil && t.pictures[of.Name] != nil && len(t.pictures[of.Name].sums) > 0 { // known of every picture
+		ids, sums := d.all(), t.pictures[of.Name].sums
 		c.Equal, all = len(ids) > 1 && !slices.ContainsFunc(ids, func(i int32) bool { return sums[i] != sums[ids[0]] }), several(len(ids))
 	}
 	switch {
@@ -281,6 +302,9 @@ func (s Summary) Text(short bool) string {
 	if c := s.Camera; c != nil {
 		fmt.Fprintf(&b, "  pictures      %s\n", c.text(s.Samples))
 	}
+	for _, c := range s.Cameras {
+		fmt.Fprintf(&b, "                %s\n", c.text(s.Samples))
+	}
 	if in := s.Instructions; in != nil {
 		fmt.Fprintf(&b, "  instructions  %d different, the longest of %s; the model sees %d; vocabulary of %d", in.Different, counted(in.Longest, "word"), in.Tokens, in.Vocabulary)
 		for _, x := range []struct {
@@ -293,22 +317,10 @@ func (s Summary) Text(short bool) string {
 		}
 		b.WriteByte('\n')
 	}
-	if len(s.Actions) > 0 {
-		fmt.Fprintf(&b, "  actions       %s, normalised by %s", counted(len(s.Actions), "dimension"), s.Normalize)
-		var names, constant []string
-		for _, d := range s.Actions {
-			names = append(names, d.Name)
-			if d.Constant {
-				constant = append(constant, d.Name)
-			}
-		}
-		fmt.Fprintf(&b, ": %s", some(names, len(names), 16))
-		if len(constant) > 0 {
-			fmt.Fprintf(&b, "; never varying: %s", some(constant, len(constant), 16))
-		}
-		b.WriteByte('\n')
-		if !short {
-			s.table(&b)
+	all := []Numbers{{"actions", s.Normalize, s.Actions}}
+	for _, n := range append(all, s.Numbers...) {
+		if len(n.Dimensions) > 0 {
+			n.text(&b, short)
 		}
 	}
 	if !short {
@@ -319,10 +331,29 @@ func (s Summary) Text(short bool) string {
 	return b.String()
 }
 
-func (s Summary) table(b *strings.Builder) {
+func (n Numbers) text(b *strings.Builder, short bool) {
+	fmt.Fprintf(b, "  %-13s %s, normalised by %s", n.Name, counted(len(n.Dimensions), "dimension"), n.Normalize)
+	var names, constant []string
+	for _, d := range n.Dimensions {
+		names = append(names, d.Name)
+		if d.Constant {
+			constant = append(constant, d.Name)
+		}
+	}
+	fmt.Fprintf(b, ": %s", some(names, len(names), 16))
+	if len(constant) > 0 {
+		fmt.Fprintf(b, "; never varying: %s", some(constant, len(constant), 16))
+	}
+	b.WriteByte('\n')
+	if !short {
+		n.table(b)
+	}
+}
+
+func (n Numbers) table(b *strings.Builder) {
 	w := tabwriter.NewWriter(b, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tleast\tmean\tlargest\tstd\tunit\t")
-	for _, d := range s.Actions {
+	for _, d := range n.Dimensions {
 		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t\n", d.Name, d.Min+0, d.Mean+0, d.Max+0, d.Std, d.Unit) // + 0: -0 is 0
 	}
 	w.Flush()

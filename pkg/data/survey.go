@@ -30,7 +30,7 @@ const surveyChunk = 256
 
 // look reads, decodes and checks samples, and keeps what they have in common.
 // It ends with ctx's error when ctx ends; faults are no errors.
-func (d *Set) look(ctx context.Context, s Survey) (pictureFacts, error) {
+func (d *Set) look(ctx context.Context, s Survey) (cameras, error) {
 	ids := d.all()
 	if s.Samples > 0 && s.Samples < len(ids) {
 		some := make([]int32, s.Samples)
@@ -40,7 +40,7 @@ func (d *Set) look(ctx context.Context, s Survey) (pictureFacts, error) {
 		ids = some
 	}
 	threads := max(s.Threads, 1)
-	var all pictureFacts
+	all := make(cameras, len(d.meta.Spec))
 	for start := 0; start < len(ids); start += surveyChunk {
 		if ctx.Err() != nil {
 			return all, stopped(ctx)
@@ -50,7 +50,10 @@ func (d *Set) look(ctx context.Context, s Survey) (pictureFacts, error) {
 		}
 		part := ids[start:min(start+surveyChunk, len(ids))]
 		faults := make([]error, len(part))
-		facts := make([]pictureFacts, threads)
+		facts := make([]cameras, threads)
+		for t := range facts {
+			facts[t] = make(cameras, len(d.meta.Spec))
+		}
 		var next atomic.Int64
 		var wg sync.WaitGroup
 		for t := range threads {
@@ -60,7 +63,7 @@ func (d *Set) look(ctx context.Context, s Survey) (pictureFacts, error) {
 					if k >= len(part) {
 						return
 					}
-					faults[k] = d.lookAt(int(part[k]), &facts[t])
+					faults[k] = d.lookAt(int(part[k]), facts[t])
 				}
 			})
 		}
@@ -71,7 +74,9 @@ func (d *Set) look(ctx context.Context, s Survey) (pictureFacts, error) {
 			}
 		}
 		for _, f := range facts {
-			all.merge(f)
+			for c := range f {
+				all[c].merge(f[c])
+			}
 		}
 	}
 	if s.Progress != nil {
@@ -96,7 +101,7 @@ func (d *Set) all() []int32 {
 type valueError struct{ error }
 
 // lookAt reads, decodes and checks one sample.
-func (d *Set) lookAt(id int, facts *pictureFacts) (err error) {
+func (d *Set) lookAt(id int, facts cameras) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic while reading: %v\n%s", r, debug.Stack())
@@ -117,10 +122,9 @@ func (d *Set) lookAt(id int, facts *pictureFacts) (err error) {
 		if f.Type != models.Image {
 			continue
 		}
-		if err := facts.add(s.Values[k]); err != nil {
+		if err := facts[k].add(s.Values[k]); err != nil {
 			return fmt.Errorf("%s: %w", s.name(), err)
 		}
-		facts = new(pictureFacts) // the summary is of the first camera; the others are decoded
 	}
 	return nil
 }
@@ -151,7 +155,10 @@ func (d *Set) fault(id int, err error) Fault {
 // widest spread of one that counts as of one colour: JPEG moves a byte by a few.
 const dark = 8
 
-// pictureFacts are what the pictures that were looked at have in common.
+// cameras are the facts of each feature, empty but for pictures.
+type cameras []pictureFacts
+
+// pictureFacts are what the pictures of a feature that were looked at have in common.
 type pictureFacts struct {
 	looked, black, plain int // plain: of one colour, black among them
 	first                uint32
