@@ -101,14 +101,14 @@ func Step(f StepOptions, ready func() error) (*StepReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.prog.Close()
+	defer s.trainer.Close()
 	for range 2 {
 		if err := s.step(); err != nil {
 			return nil, err
 		}
 	}
-	r := &StepReport{Machine: NewMachine(f.Threads), Model: x.name, Kind: x.model.Config().Kind, Parameters: x.model.Params().Count(), Batch: x.micro * x.micros, Micro: x.micro,
-		Tokens: x.spec.Len(models.Instruction, 0), Recompute: x.opt.Recompute}
+	r := &StepReport{Machine: NewMachine(f.Threads), Model: x.name, Kind: x.model.Config().Kind, Parameters: x.model.Params().Count(), Batch: x.opt.Global, Micro: x.opt.Micro,
+		Tokens: x.opt.Spec.Len(models.Instruction, 0), Recompute: x.opt.Recompute}
 	if r.Allocs, r.AllocBytes, err = s.allocations(5); err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func Step(f StepOptions, ready func() error) (*StepReport, error) {
 			return nil, err
 		}
 	}
-	s.prog.SetProfile(true)
+	s.trainer.SetProfile(true)
 	s.phases = [phases]time.Duration{}
 	var walls, cpus, peaks, shares, cpuShares []float64
 	before := measure.Peak(rt, 5)
@@ -150,23 +150,31 @@ func Step(f StepOptions, ready func() error) (*StepReport, error) {
 	return r, nil
 }
 
-// breakdown divides the time by phase and by kind of operation.
+// breakdown divides the time by part of the step and by kind of operation.
 func (s *stepper) breakdown(r *StepReport) {
 	n := float64(r.Steps)
-	total := 0.0
-	for _, d := range s.phases {
-		total += d.Seconds()
+	kinds, slabs := s.trainer.Profile()
+	parts := []struct {
+		name string
+		took time.Duration
+	}{
+		{"load", s.phases[phaseLoad]}, {"forward", s.phases[phaseForward]}, {"backward", s.phases[phaseBackward] - slabs.Fold}, {"fold", slabs.Fold},
+		{"norm", slabs.Norm}, {"optimizer", s.phases[phaseRing] + s.phases[phaseOptimizer] - slabs.Norm},
 	}
-	for i, d := range s.phases {
-		if d > 0 {
-			r.Phases = append(r.Phases, Phase{phaseNames[i], 1e3 * d.Seconds() / n, d.Seconds() / total})
+	total := 0.0
+	for _, p := range parts {
+		total += p.took.Seconds()
+	}
+	for _, p := range parts {
+		if p.took > 0 {
+			r.Phases = append(r.Phases, Phase{p.name, 1e3 * p.took.Seconds() / n, p.took.Seconds() / total})
 		}
 	}
 	rate := func(flops int64, d time.Duration) float64 {
 		return float64(flops) / max(d.Seconds(), 1e-9) / 1e9
 	}
 	done := int64(0)
-	for _, k := range s.prog.Profile() {
+	for _, k := range kinds {
 		done += k.ForwardFLOPs + k.BackwardFLOPs
 		r.Kinds = append(r.Kinds, Kind{k.Kind, k.Ops, 1e3 * k.Forward.Seconds() / n, 1e3 * k.Backward.Seconds() / n,
 			rate(k.ForwardFLOPs, k.Forward), rate(k.BackwardFLOPs, k.Backward), (k.Forward + k.Backward).Seconds() / total})

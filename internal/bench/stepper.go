@@ -2,16 +2,19 @@ package bench
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -58,23 +61,19 @@ func (f *StepChoice) args() []string {
 
 // benched is a step to be measured.
 type benched struct {
-	name          string
-	model         *models.Model
-	spec          models.Spec
-	micro, micros int
-	opt           models.ProgramOptions
-	optimizer     train.Optimizer
-	lr, decay     float64
-	clip          float64
-	cost          models.Cost
+	name  string
+	model *models.Model
+	opt   train.Options
+	cost  models.Cost
 }
+
+// micros is the number of micro-batches of a step.
+func (x *benched) micros() int { return x.opt.Global / x.opt.Micro }
 
 func (f *StepChoice) open() (*benched, error) {
 	if f.Job != "" {
 		return f.openJob()
 	}
-	x := &benched{name: f.Model, micros: 1, opt: models.ProgramOptions{Train: true, Recompute: f.Recompute}, clip: 1,
-		optimizer: train.Adam{Betas: [2]float64{0.9, 0.999}, Eps: 1e-8}, lr: 1e-4, decay: 0.01}
 	m, ok := benchModels[f.Model]
 	names := "default, small"
 	for _, p := range models.Presets() {
@@ -88,17 +87,18 @@ func (f *StepChoice) open() (*benched, error) {
 		return nil, usage.Errorf("--model %q: want one of %s, or a JOB.yaml without --model", f.Model, names)
 	}
 	m.config.Dropout = float32(f.Dropout)
-	if x.micro = f.Batch; x.micro == 0 {
-		x.micro = m.batch
-	}
-	var err error
-	if x.model, err = models.New(m.config); err != nil {
+	model, err := models.New(m.config)
+	if err != nil {
 		return nil, err
 	}
-	x.spec = x.model.Spec(f.Tokens)
-	x.cost = x.model.Cost(x.spec)
-	x.model.Init(1)
-	return x, nil
+	model.Init(1)
+	batch := f.Batch
+	if batch == 0 {
+		batch = m.batch
+	}
+	o := train.Options{Seed: 1, Spec: model.Spec(f.Tokens), Global: batch, Micro: batch, Recompute: f.Recompute, ClipNorm: 1, BucketBytes: train.BucketBytes(model.Params().Len()),
+		Optimizer: train.Adam{Betas: [2]float64{0.9, 0.999}, Eps: 1e-8}, WeightDecay: 0.01, Schedule: train.LRSchedule{LR: 1e-4, MinLR: -1}}
+	return &benched{name: f.Model, model: model, opt: o, cost: model.Cost(o.Spec)}, nil
 }
 
 func (f *StepChoice) openJob() (*benched, error) {
@@ -124,59 +124,46 @@ func (f *StepChoice) openJob() (*benched, error) {
 		return nil, err
 	}
 	m.Init(j.Seed)
-	x := &benched{name: j.Name, model: m, spec: o.Spec, micro: o.Micro, micros: o.Global / o.Micro, optimizer: o.Optimizer, lr: j.Optimizer.LR, decay: o.WeightDecay, clip: o.ClipNorm, cost: m.Cost(o.Spec),
-		opt: models.ProgramOptions{Train: true, Head: o.Head, Recompute: o.Recompute || f.Recompute}}
+	o.Recompute = o.Recompute || f.Recompute
 	if f.Batch > 0 {
-		x.micro, x.micros = f.Batch, 1
+		o.Global, o.Micro, o.Group = f.Batch, f.Batch, 1
 	}
-	return x, nil
+	return &benched{name: j.Name, model: m, opt: o, cost: m.Cost(o.Spec)}, nil
 }
 
-// The parts of a step.
+// The parts of a step, as a trainer goes through them: folds belong to backward,
+// the norm to the optimizer, of which breakdown takes them.
 const (
 	phaseLoad = iota
 	phaseForward
 	phaseBackward
-	phaseFold
-	phaseNorm
+	phaseRing // of one rank: nothing
 	phaseOptimizer
 	phases
 )
 
-var phaseNames = [phases]string{"load", "forward", "backward", "fold", "norm", "optimizer"}
-
-// stepper trains on one batch over and over.
+// stepper takes a trainer, the only rank, through steps on one batch over and
+// over. It is its Batches.
 type stepper struct {
-	benched
-	rt          *tensor.Runtime
-	prog        *models.Program
-	batch       *models.Batch
-	grad, micro []float32 // sum, and one micro-batch's where there are several
-	slots       [][]float32
-	n           uint64
-	phases      [phases]time.Duration
-	at          time.Time
-	heap        *heapCount // where allocations are counted
+	*benched
+	trainer *train.Trainer
+	ring    *allreduce.Solo
+	batch   *models.Batch
+	phases  [phases]time.Duration
+	phase   int
+	at      time.Time
+	heap    *heapCount // where allocations are counted
 }
 
 func newStepper(rt *tensor.Runtime, x *benched) (*stepper, error) {
-	s := &stepper{benched: *x, rt: rt}
+	s := &stepper{benched: x, ring: allreduce.NewSolo(rt.Fold), batch: randomBatch(x.model.Config().VocabSize, x.opt.Micro, x.opt.Spec)}
 	var err error
-	if s.prog, err = x.model.Program(rt, x.micro, x.spec, x.opt); err != nil {
-		return nil, err
-	}
-	n := x.model.Params().Len()
-	s.grad = tensor.Floats(n)
-	for range x.optimizer.Slots() {
-		s.slots = append(s.slots, tensor.Floats(n))
-	}
-	s.micro = s.grad
-	if x.micros > 1 {
-		s.micro = tensor.Floats(n)
-	}
-	s.batch = randomBatch(x.model.Config().VocabSize, x.micro, x.spec)
-	return s, nil
+	s.trainer, err = train.NewTrainer(rt, x.model, x.opt, s.enter)
+	return s, err
 }
+
+// Next is the batch of every micro-batch.
+func (s *stepper) Next(context.Context, uint64, int) (*models.Batch, error) { return s.batch, nil }
 
 // randomBatch is noise of the right shapes: time does not depend on it.
 func randomBatch(vocab, n int, spec models.Spec) *models.Batch {
@@ -196,50 +183,28 @@ func randomBatch(vocab, n int, spec models.Spec) *models.Batch {
 	return b
 }
 
-func (s *stepper) lap(phase int) {
+// enter ends the part of a step that goes on, and begins the one of this name.
+func (s *stepper) enter(_ uint64, name string) {
+	s.lap()
+	s.phase = slices.Index([]string{"data", "forward", "backward", "ring", "optimizer"}, name)
+}
+
+// lap counts what has passed for the part that goes on.
+func (s *stepper) lap() {
 	if s.heap != nil {
-		s.heap.lap(phase)
+		s.heap.lap(s.phase)
 	}
 	now := time.Now()
-	s.phases[phase] += now.Sub(s.at)
+	s.phases[s.phase] += now.Sub(s.at)
 	s.at = now
 }
 
 func (s *stepper) step() error {
-	ps, count := s.model.Params(), 0
-	s.at = time.Now()
-	for m := range s.micros {
-		if err := s.prog.Load(s.batch); err != nil {
-			return err
-		}
-		s.prog.SetStep(1, s.n, true)
-		s.lap(phaseLoad)
-		s.prog.Forward()
-		count += s.prog.Losses()[0].Count()
-		s.lap(phaseForward)
-		slab := s.grad
-		if m > 0 {
-			slab = s.micro
-		}
-		ps.BindGrads(slab)
-		s.prog.Backward()
-		s.lap(phaseBackward)
-		if m > 0 {
-			tensor.Fold(s.grad, s.micro)
-			s.lap(phaseFold)
-		}
-	}
-	s.rt.Div(s.grad, s.grad, float32(float64(count)/float64(s.prog.Losses()[0].Nominal())))
-	norm := s.rt.GradNorm(ps, s.grad)
-	s.lap(phaseNorm)
-	scale := 1.0
-	if s.clip > 0 {
-		scale = min(1, s.clip/(norm+1e-6))
-	}
-	s.n++
-	s.optimizer.Step(s.rt, train.Update{Weights: ps.Values(), Grad: s.grad, Slots: s.slots, Step: s.n, Scale: float32(scale), LR: s.lr, WeightDecay: s.decay})
-	s.lap(phaseOptimizer)
-	return nil
+	s.phase, s.at = phaseLoad, time.Now()
+	groups := s.micros() / max(s.opt.Group, 1)
+	_, err := s.trainer.Step(context.Background(), s.ring, 0, groups, s, nil)
+	s.lap()
+	return err
 }
 
 // allocations counts what a step takes from the Go heap. Each part of it counts
@@ -282,12 +247,9 @@ func (h *heapCount) lap(phase int) {
 }
 
 func (s *stepper) plan() Plan {
-	slab := 4 * int64(len(s.grad))
-	p := Plan{Parameters: slab, Gradients: slab, Moments: int64(len(s.slots)) * slab, Activations: s.prog.MemoryBytes(),
-		Batch: s.batch.Bytes()}
-	if s.micros > 1 {
-		p.Gradients += slab
-	}
+	slab := 4 * int64(s.model.Params().Len())
+	gradients, activations := s.trainer.Memory()
+	p := Plan{Parameters: slab, Gradients: gradients, Moments: int64(len(s.opt.Optimizer.Slots())) * slab, Activations: activations, Batch: s.batch.Bytes()}
 	p.Total = p.Parameters + p.Gradients + p.Moments + p.Activations + p.Batch
 	return p
 }

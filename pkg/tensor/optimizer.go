@@ -66,10 +66,11 @@ func (r *Runtime) AdamWStep(p, g, m, v []float32, step uint64, h AdamW, gradScal
 	if h.L2 {
 		a.Decay, a.L2 = 1, float32(h.WeightDecay)
 	}
-	tiles := r.slabTiles(len(p))
+	at, tiles := r.begin(), r.slabTiles(len(p))
 	r.adam = adamTask{p, g, m, v, a, tiles}
 	r.Run(&r.adam, tiles)
 	r.adam = adamTask{}
+	end(at, &r.spent.Update)
 }
 
 // power returns b^n by squaring, each product rounded by itself: the library's
@@ -89,7 +90,7 @@ func power(b float64, n uint64) float64 {
 // the order of their names, elements in sixteen lanes. Frozen parameters have no
 // gradient, whatever the slab has in their place.
 func (r *Runtime) GradNorm(ps *Params, g []float32) float64 {
-	list := ps.sorted()
+	at, list := r.begin(), ps.sorted()
 	sums := ps.sums
 	r.norm = normTask{list, ps.largest, g, sums}
 	r.Run(&r.norm, len(list))
@@ -98,6 +99,7 @@ func (r *Runtime) GradNorm(ps *Params, g []float32) float64 {
 	for _, s := range sums {
 		total += s
 	}
+	end(at, &r.spent.Norm)
 	return math.Sqrt(total)
 }
 
@@ -155,7 +157,9 @@ func (r *Runtime) Div(dst, src []float32, s float32) {
 	if s == 1 && len(dst) > 0 && &dst[0] == &src[0] {
 		return
 	}
+	at := r.begin()
 	r.runFlat(dst, src, s, kernel.Divide)
+	end(at, &r.spent.Norm)
 }
 
 // Fold adds src to dst, element by element.
@@ -163,7 +167,9 @@ func (r *Runtime) Fold(dst, src []float32) {
 	if len(dst) != len(src) {
 		panic(&ShapeError{Op: "Fold", Want: sprint("two slabs of ", len(dst)), Got: sprint(len(src))})
 	}
+	at := r.begin()
 	r.runFlat(dst, src, 0, accumulate)
+	end(at, &r.spent.Fold)
 }
 
 func accumulate(dst, src []float32, _ float32) { kernel.Accumulate(dst, src) }

@@ -99,3 +99,32 @@ func (t *Tape) runBackward(i int) {
 		k.BackwardFLOPs += f
 	}
 }
+
+// SlabTimes is what a runtime has spent on whole slabs, beside what a tape
+// does: on folds of gradients, on their division and their norm, and on updates.
+type SlabTimes struct{ Fold, Norm, Update time.Duration }
+
+// SetProfile turns the timing of what is done with whole slabs on or off. It
+// costs two readings of the clock a slab, or a bucket of one.
+func (r *Runtime) SetProfile(on bool) { r.timed, r.spent = on, SlabTimes{} }
+
+// Profile returns the times since it was called last; zero without SetProfile.
+func (r *Runtime) Profile() (t SlabTimes) {
+	t, r.spent = r.spent, SlabTimes{}
+	return t
+}
+
+// begin is when something begins that is timed; zero where nothing is.
+func (r *Runtime) begin() (at time.Time) {
+	if r.timed {
+		at = time.Now()
+	}
+	return at
+}
+
+// end adds what has passed since begin to a time.
+func end(at time.Time, to *time.Duration) {
+	if !at.IsZero() {
+		*to += time.Since(at)
+	}
+}

@@ -37,6 +37,9 @@ type Runtime struct {
 	flat flatTask // kept, so that a step allocates nothing
 	adam adamTask
 	norm normTask
+
+	timed bool      // SetProfile
+	spent SlabTimes // since Profile
 }
 
 // spins is how often a thread looks for work, yielding in between, before it

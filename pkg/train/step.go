@@ -83,6 +83,9 @@ type Trainer struct {
 	first    int   // bucket of the gradient that is being written
 	computed int   // micro-batches, of the step in progress
 
+	todo []int       // groups, of the step in progress; kept, as the next, so that a step allocates nothing
+	onto [][]float32 // of write
+
 	mu   sync.RWMutex // of weights, moments and step: written by commits, read by those who copy them
 	step uint64
 	void bool // no state: an update or a Restore has not come to its end
@@ -240,12 +243,13 @@ func (e *NonFiniteError) words() string {
 func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, in Batches, flags func() allreduce.Flags) (Result, error) {
 	var res Result
 	t.slabs.fit(lo, hi)
-	var missing []int
+	missing := t.todo[:0]
 	for k := lo; k < hi; k++ {
 		if !t.slabs.has(k) {
 			missing = append(missing, k)
 		}
 	}
+	t.todo = missing
 	begin := func(k int, g []float32) allreduce.Reduction {
 		return ring.Begin(t.step, t.buckets, t.slabs.list(k, g), t.out(ring), flags)
 	}
@@ -320,7 +324,7 @@ func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k in
 		if ctx.Err() != nil {
 			return op, context.Cause(ctx)
 		}
-		w := writing{from: p.slab}
+		w := writing{from: p.slab, onto: t.onto[:0]}
 		if p.done > 0 {
 			if w.from, err = s.take(); err != nil {
 				return op, err
@@ -339,6 +343,7 @@ func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k in
 			op = feed(k, g)
 			w.op = op
 		}
+		t.onto = w.onto
 		err := t.micro(ctx, k*t.group()+p.done, w, in, times)
 		if p.done > 0 {
 			s.give(w.from)
