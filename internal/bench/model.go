@@ -136,14 +136,29 @@ func (c RoadCost) until(l links, bytes float64, most int) int {
 	return l.Hosts
 }
 
-// fit takes the costs of a topology of nats out of what bench ring has measured:
+// way is how a row's bytes go between hosts, as the model knows it: broker, mesh,
+// direct. It is empty where none do, and where they are not those of a plain
+// ring: one gradient of each rank, in float32.
+func (b *RingRow) way() string {
+	switch {
+	case b.Ranks < 2 || b.Micros > 1 || b.Reduce == "fast" || b.Wire == "bf16":
+		return ""
+	case b.Road == "direct":
+		return b.Road
+	case b.Road == "nats":
+		return b.Topology
+	}
+	return ""
+}
+
+// fit takes the costs of a way between hosts out of what bench ring has measured:
 // small messages for latency, large ones for bytes. It wants both sizes.
-func fit(r *RingReport, topology string) (c RoadCost, err error) {
+func fit(r *RingReport, way string) (c RoadCost, err error) {
 	small, large := -1, -1 // of two ranks where there are such: less is shared by chance
 	better := func(i, j int) bool { return j < 0 || r.Rows[i].Ranks < r.Rows[j].Ranks }
 	for i, b := range r.Rows {
 		switch {
-		case b.Road != "nats" || b.Topology != topology || b.Ranks < 2:
+		case b.way() != way:
 		case b.Bytes >= LargeRing && (better(i, large) || b.Ranks == r.Rows[large].Ranks && b.Bytes > r.Rows[large].Bytes):
 			large = i
 		case b.Bytes <= 64<<10 && (better(i, small) || b.Ranks == r.Rows[small].Ranks && b.Bytes < r.Rows[small].Bytes):
@@ -151,14 +166,14 @@ func fit(r *RingReport, topology string) (c RoadCost, err error) {
 		}
 	}
 	if small < 0 || large < 0 {
-		return c, fmt.Errorf("the model wants rows of --road nats --topology broker,mesh, of 1MiB or more and of 64KiB or less: of %s there are not both", topology)
+		return c, fmt.Errorf("the model wants rows of --road nats --topology broker,mesh, of 1MiB or more and of 64KiB or less: of %s there are not both", way)
 	}
 	s, b := r.Rows[small], r.Rows[large]
 	hops := func(b RingRow) float64 { return 2 * float64(b.Ranks-1) }
 	c.Alpha, c.Message = s.MS/1e3/hops(s), s.CPU/hops(s)
 	sent := hops(b) * float64(b.Bytes)
 	c.Byte, c.Chunk = b.CPU/sent, float64(b.Chunk)
-	if topology == "broker" {
+	if way == "broker" {
 		c.Broker = b.Broker / sent
 	}
 	if !(c.Alpha > 0 && c.Byte > 0) {

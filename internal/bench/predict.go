@@ -29,6 +29,7 @@ type ModelReport struct {
 	Host
 	Broker RoadCost     `json:"broker"`                    // what a message costs through one broker
 	Mesh   RoadCost     `json:"mesh"`                      // and between those of a mesh
+	Direct *RoadCost    `json:"direct,omitempty"`          // over direct connections, where that was measured
 	Memory float64      `json:"shm_bytes_per_s,omitempty"` // within a host, of the slowest that was measured
 	Wire   float64      `json:"wire_rtt_s"`
 	Cores  int          `json:"cores_of_a_host"`
@@ -104,6 +105,9 @@ func Model(f ModelOptions) (*ModelReport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Ring, err)
 	}
+	if c, err := fit(ring, "direct"); err == nil {
+		r.Direct = &c
+	}
 	if f.Check != "" {
 		check, err := readRing(f.Check)
 		if err != nil {
@@ -111,7 +115,7 @@ func Model(f ModelOptions) (*ModelReport, error) {
 		}
 		r.Check = compareRing(r, check, f.Gbps[0])
 		if len(r.Check) == 0 {
-			return nil, fmt.Errorf("%s: it has no row over nats of two or more ranks", f.Check)
+			return nil, fmt.Errorf("%s: it has no row between two or more ranks, over nats or another way that --ring has", f.Check)
 		}
 		return r, nil
 	}
@@ -146,7 +150,7 @@ func (r *ModelReport) predict(l links, bytes float64) ModelRow {
 		Tree: c.tree(l, bytes).total(), Exchange: c.exchange(l, bytes).total(), Levels: c.levels(l, bytes, group(l.Hosts)).total()}
 }
 
-// compareRing puts each measured row over nats beside the model. Rate limits of
+// compareRing puts each measured row between hosts beside the model. Rate limits of
 // name spaces add no wire; all share the machine's cores.
 func compareRing(model *ModelReport, r *RingReport, gbps float64) (l []ModelCheck) {
 	rate := gbps * 1e9 / 8
@@ -154,15 +158,19 @@ func compareRing(model *ModelReport, r *RingReport, gbps float64) (l []ModelChec
 		rate = math.Inf(1)
 	}
 	for _, b := range r.Rows {
-		if b.Road != "nats" || b.Ranks < 2 {
+		way := b.way()
+		if way == "" || way == "direct" && model.Direct == nil {
 			continue
 		}
 		at := links{Hosts: b.Ranks, Rate: rate, Cores: float64(r.Cores), One: true}
 		var e estimate
-		if b.Topology == "broker" {
+		switch way {
+		case "broker":
 			e = model.Broker.broker(at, float64(b.Bytes))
-		} else {
+		case "mesh":
 			e = model.Mesh.ring(at, float64(b.Bytes))
+		default:
+			e = model.Direct.ring(at, float64(b.Bytes))
 		}
 		l = append(l, ModelCheck{b, gbps, 1e3 * e.total(), 1e3 * e.Link, e.bound()})
 	}

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"time"
 
 	"github.com/vlaring/vlaring/internal/bench/measure"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/allreduce/shm"
+	"github.com/vlaring/vlaring/pkg/allreduce/stream"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/transport"
@@ -37,12 +40,25 @@ type rankSpec struct {
 	Chunk  int    `json:"chunk"`
 	Window int    `json:"window"`
 	Bucket int    `json:"bucket"`         // 0: as fits the gradient
+	Micros int    `json:"micros"`         // micro-gradients of each rank
+	Fast   bool   `json:"fast,omitempty"` // which it folds by itself, as cluster.reduce fast
+	BF16   bool   `json:"bf16,omitempty"` // as cluster.wire
 	URL    string `json:"url,omitempty"`  // nats: of the broker
 	Join   string `json:"join,omitempty"` // mesh: where other brokers meet
 	Token  string `json:"token,omitempty"`
+	Secret string `json:"secret,omitempty"` // direct: of the connections
 }
 
-// rankPeers are the addresses of all ranks' memory.
+// own is how many micro-gradients of each rank the ring folds.
+func (s *rankSpec) own() int {
+	if s.Fast {
+		return 1
+	}
+	return s.Micros
+}
+
+// rankPeers are the addresses of all ranks' memory, or where they take direct
+// connections.
 type rankPeers struct {
 	Addresses []string `json:"addresses"`
 }
@@ -60,6 +76,7 @@ type rankReply struct {
 	Seconds []float64 `json:"seconds,omitempty"` // of each round
 	CPU     []float64 `json:"cpu,omitempty"`     // of this process in each
 	Repeats uint64    `json:"repeats,omitempty"` // frames sent again in all
+	Vain    uint64    `json:"vain,omitempty"`    // frames that came twice
 }
 
 // benchJob is the name under which ranks meet on a broker.
@@ -137,9 +154,10 @@ type rank struct {
 	spec    rankSpec
 	hub     *allreduce.MemNetwork
 	net     allreduce.Network
+	direct  *stream.Network // net, where it is of direct connections
 	segment *shm.Segment
 	ring    allreduce.Reducer
-	micro   []float32
+	micro   [][]float32
 	out     []float32 // nil: the ring has memory of its own
 	step    uint64
 	closers []func()
@@ -151,7 +169,8 @@ func (k *rank) close() {
 	}
 }
 
-// open is what a rank can do alone: it returns the address of its memory.
+// open is what a rank can do alone: it returns the address of its memory, or
+// where it takes direct connections.
 func (k *rank) open(ctx context.Context) (address string, err error) {
 	s := &k.spec
 	floats, buckets := 0, 0
@@ -163,21 +182,76 @@ func (k *rank) open(ctx context.Context) (address string, err error) {
 		k.net = k.hub.Join(rankName(s.Rank))
 	case "shm":
 		k.net = allreduce.NewMemNetwork(allreduce.Faults{}).Join(rankName(s.Rank)) // never used: all ranks are of one host
-		if k.segment, err = shm.Open(shm.NewAddress(), shm.Layout{Words: allreduce.TeamWords(buckets, 1), Floats: floats}); err != nil {
+		if k.segment, err = shm.Open(shm.NewAddress(), shm.Layout{Words: allreduce.TeamWords(buckets, s.own()), Floats: floats}); err != nil {
 			return "", err
 		}
 		k.closers = append(k.closers, func() { k.segment.Close() })
-		if k.micro, err = k.segment.Slab(); err != nil {
-			return "", err
+		for range s.Micros {
+			g, err := k.segment.Slab()
+			if err != nil {
+				return "", err
+			}
+			k.micro = append(k.micro, g)
 		}
 		return k.segment.Address(), nil
 	default:
 		if err := k.connect(ctx); err != nil {
 			return "", err
 		}
+		if s.Road == "direct" {
+			if address, err = k.listen(); err != nil {
+				return "", err
+			}
+		}
 	}
-	k.micro, k.out = tensor.Floats(floats), tensor.Floats(floats)
-	return "", nil
+	for range s.Micros {
+		k.micro = append(k.micro, tensor.Floats(floats))
+	}
+	k.out = tensor.Floats(floats)
+	return address, nil
+}
+
+// listen takes direct connections, at the address by which this rank reaches the
+// broker: other ranks reach it there too. What is not reached would go over NATS.
+func (k *rank) listen() (address string, err error) {
+	u, err := url.Parse(k.spec.URL)
+	if err != nil {
+		return "", err
+	}
+	way, err := net.Dial("udp", u.Host) // sends nothing: it asks which address is this host's on the way there
+	if err != nil {
+		return "", fmt.Errorf("the way to %s: %w", u.Host, err)
+	}
+	here, _, err := net.SplitHostPort(way.LocalAddr().String())
+	way.Close()
+	if err != nil {
+		return "", err
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(here, "0"))
+	if err != nil {
+		return "", err
+	}
+	if k.direct, err = stream.New(stream.Options{Member: rankName(k.spec.Rank), Listener: l, Fallback: k.net, Event: func(string) {}}); err != nil {
+		l.Close()
+		return "", err
+	}
+	k.net = k.direct
+	k.closers = append(k.closers, func() { k.direct.Close() })
+	return l.Addr().String(), nil
+}
+
+// dial connects this rank with its neighbours in the ring.
+func (k *rank) dial(ctx context.Context, g allreduce.Group, addresses []string) error {
+	peers := map[string]string{}
+	for _, r := range []int{g.Rank + 1, g.Rank - 1, g.Rank + len(g.Members) - 1, g.Rank + 1 - len(g.Members)} { // the last rank's total goes to the first
+		if r >= 0 && r < len(g.Members) && r != g.Rank {
+			peers[g.Members[r]] = addresses[r]
+		}
+	}
+	for peer, err := range k.direct.Form(ctx, g.Generation, []byte(k.spec.Secret), peers) {
+		return fmt.Errorf("no direct connection to %s at %s: %w", peer, peers[peer], err)
+	}
+	return nil
 }
 
 // connect goes to the broker, or to one of its own that joins it.
@@ -219,9 +293,12 @@ func (k *rank) join(ctx context.Context, addresses []string) error {
 	s := &k.spec
 	g := allreduce.Group{Generation: 1, Rank: s.Rank, Micro: []int{0}}
 	for r := range s.World {
-		g.Members, g.Micro = append(g.Members, rankName(r)), append(g.Micro, r+1)
+		g.Members, g.Micro = append(g.Members, rankName(r)), append(g.Micro, (r+1)*s.own())
 	}
 	opt := allreduce.Options{ChunkBytes: s.Chunk, WindowBytes: s.Window, Fold: tensor.Fold}
+	if s.BF16 {
+		opt.Coding = allreduce.BFloat16
+	}
 	switch {
 	case k.segment != nil && s.World > 1:
 		team, err := k.segment.Join(ctx, g.Generation, addresses, s.Rank)
@@ -235,6 +312,11 @@ func (k *rank) join(ctx context.Context, addresses []string) error {
 	case s.World == 1:
 		k.ring = allreduce.NewSolo(tensor.Fold)
 	default:
+		if k.direct != nil {
+			if err := k.dial(ctx, g, addresses); err != nil {
+				return err
+			}
+		}
 		ring, err := allreduce.NewRing(k.net, g, opt)
 		if err != nil {
 			return err
@@ -245,14 +327,22 @@ func (k *rank) join(ctx context.Context, addresses []string) error {
 	return nil
 }
 
-// buckets cuts a gradient as a job does.
+// buckets cuts a gradient as a job does. With bf16 the last is no larger than a
+// job's, which holds the losses: it stays float32.
 func (k *rank) buckets(floats int) (l []allreduce.Range) {
-	n := k.spec.Bucket / 4
+	n, end := k.spec.Bucket/4, floats
 	if n == 0 {
 		n = train.BucketBytes(floats) / 4
 	}
-	for lo := 0; lo < floats; lo += n {
-		l = append(l, allreduce.Range{Lo: lo, Hi: min(lo+n, floats)})
+	const losses = 16
+	if k.spec.BF16 && floats > losses {
+		end -= losses
+	}
+	for lo := 0; lo < end; lo += n {
+		l = append(l, allreduce.Range{Lo: lo, Hi: min(lo+n, end)})
+	}
+	if end < floats {
+		l = append(l, allreduce.Range{Lo: end, Hi: floats})
 	}
 	return l
 }
@@ -260,9 +350,9 @@ func (k *rank) buckets(floats int) (l []allreduce.Range) {
 // obey runs the rounds of an order. A barrier, which is a small all-reduce over
 // the same road, stands before each, so that all ranks begin it together.
 func (k *rank) obey(ctx context.Context, o rankOrder) (r rankReply, err error) {
-	before := k.ring.Stats().Retransmits
+	before := k.ring.Stats()
 	whole, barrier := k.buckets(o.Floats), k.buckets(min(o.Floats, 16))
-	p := pattern{world: k.spec.World}
+	p := newPattern(&k.spec)
 	for round := range o.Rounds {
 		k.fill(&p, o.Floats)
 		if _, err := k.reduce(ctx, barrier); err != nil {
@@ -286,17 +376,25 @@ func (k *rank) obey(ctx context.Context, o rankOrder) (r rankReply, err error) {
 			return r, fmt.Errorf("round %d: %w", round, err)
 		}
 	}
-	r.Repeats = k.ring.Stats().Retransmits - before
+	after := k.ring.Stats()
+	r.Repeats, r.Vain = after.Retransmits-before.Retransmits, after.Spurious-before.Spurious
 	return r, nil
 }
 
+// fill writes this rank's micro-gradients. Where it folds them by itself it does
+// so here, as a job does while backward goes on.
 func (k *rank) fill(p *pattern, floats int) {
 	p.turn++
-	p.fill(k.micro[:floats], k.spec.Rank)
+	for m, g := range k.micro {
+		p.fill(g[:floats], k.spec.Rank*k.spec.Micros+m)
+		if k.spec.Fast && m > 0 {
+			tensor.Fold(k.micro[0][:floats], g[:floats])
+		}
+	}
 }
 
 func (k *rank) reduce(ctx context.Context, buckets []allreduce.Range) ([]float32, error) {
-	op := k.ring.Begin(k.step, buckets, [][]float32{k.micro}, k.out, nil)
+	op := k.ring.Begin(k.step, buckets, k.micro[:k.spec.own()], k.out, nil)
 	k.step++
 	for b := range buckets {
 		op.Ready(b)
@@ -309,25 +407,37 @@ func (k *rank) reduce(ctx context.Context, buckets []allreduce.Range) ([]float32
 }
 
 // pattern is what ranks reduce: whole numbers, so that their sum is exact in any
-// order, which differ by rank, place and turn.
+// order, which differ by micro-gradient, place and turn.
 type pattern struct {
-	world int
-	turn  int
-	table [period]float32
+	micros int // of all ranks
+	most   int // numbers are 1 … most
+	turn   int
+	table  [period]float32
 }
 
 // period is after how many elements numbers come again: a prime, so that a
 // chunk or a bucket in the place of another is wrong.
 const period = 1021
 
-// at is the number of a rank at a place.
-func (p *pattern) at(rank, i int) float32 {
-	return float32((i%period*7+rank*131+p.turn*37)%period + 1)
+// exactBF16 is up to where bfloat16 has all whole numbers.
+const exactBF16 = 256
+
+func newPattern(s *rankSpec) pattern {
+	p := pattern{micros: s.World * s.Micros, most: period}
+	if s.BF16 {
+		p.most = exactBF16 / p.micros // so that the sum is one that it has
+	}
+	return p
 }
 
-func (p *pattern) fill(dst []float32, rank int) {
+// at is the number of a micro-gradient at a place.
+func (p *pattern) at(micro, i int) float32 {
+	return float32((i%period*7+micro*131+p.turn*37)%period%p.most + 1)
+}
+
+func (p *pattern) fill(dst []float32, micro int) {
 	for i := range p.table {
-		p.table[i] = p.at(rank, i)
+		p.table[i] = p.at(micro, i)
 	}
 	for len(dst) > 0 {
 		dst = dst[copy(dst, p.table[:]):]
@@ -337,7 +447,7 @@ func (p *pattern) fill(dst []float32, rank int) {
 // check compares every element of a sum.
 func (p *pattern) check(sum []float32) error {
 	clear(p.table[:])
-	for r := range p.world {
+	for r := range p.micros {
 		for i := range p.table {
 			p.table[i] += p.at(r, i)
 		}

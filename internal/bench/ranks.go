@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func startRanks(ctx context.Context, spec rankSpec, mesh bool, listen, through s
 			l = nil
 		}
 	}()
-	if spec.Road == "nats" {
+	if spec.Road == "nats" || spec.Road == "direct" { // which is negotiated over nats, and falls back on it
 		o := transport.HostOptions{Job: benchJob, Host: listen}
 		if mesh {
 			o.Routes = &transport.Routes{Host: listen}
@@ -56,7 +57,7 @@ func startRanks(ctx context.Context, spec rankSpec, mesh bool, listen, through s
 			return l, err
 		}
 		l.closers = append(l.closers, broker.Shutdown)
-		spec.URL, spec.Token, spec.Join = broker.URL(), broker.Token(), broker.RouteAddr()
+		spec.URL, spec.Token, spec.Join, spec.Secret = broker.URL(), broker.Token(), broker.RouteAddr(), rand.Text()
 	}
 	hub := allreduce.NewMemNetwork(allreduce.Faults{})
 	for r := range spec.World {
@@ -218,19 +219,20 @@ func (b *RingRow) measure(l *ranks, budget time.Duration) error {
 	b.MS, b.Rate = 1e3*seconds, float64(b.Bytes)/seconds/1e9
 	for _, r := range replies {
 		b.Repeats += r.Repeats
+		b.Vain += r.Vain
 		b.CPU += measure.Median(r.CPU) / ops
 	}
 	if !l.apart {
 		b.CPU = 0
 		return nil
 	}
-	if b.Road == "nats" {
+	if b.sends() {
 		b.Broker = broker.Seconds() / float64(b.Runs) // of the whole process, which does nothing else
 	}
 	b.CPU += b.Broker
 	gb := float64(b.Bytes) / 1e9
 	b.PerGB = b.CPU / gb
-	if b.Road == "nats" && b.Ranks > 1 {
+	if b.sends() && b.Ranks > 1 {
 		b.PerSent = b.PerGB / float64(2*(b.Ranks-1))
 	}
 	return nil

@@ -9,10 +9,10 @@ import (
 // place is found.
 func TestRingPattern(t *testing.T) {
 	const floats = 5000
-	p := pattern{world: 4}
+	p := newPattern(&rankSpec{World: 2, Micros: 2})
 	sum := func() []float32 {
 		s, g := make([]float32, floats), make([]float32, floats)
-		for r := range p.world {
+		for r := range p.micros {
 			p.fill(g, r)
 			for i, v := range g {
 				s[i] += v

@@ -60,9 +60,12 @@ func printModel(out io.Writer, r *bench.ModelReport) error {
 	fmt.Fprintf(out, "%s\n", &r.Host)
 	for _, t := range []struct {
 		name string
-		cost bench.RoadCost
-	}{{"broker", r.Broker}, {"mesh", r.Mesh}} {
+		cost *bench.RoadCost
+	}{{"broker", &r.Broker}, {"mesh", &r.Mesh}, {"direct", r.Direct}} {
 		c := t.cost
+		if c == nil {
+			continue
+		}
 		fmt.Fprintf(out, "%-6s  %.0f µs a message, %.0f µs of processor time; %.2f CPU-seconds a GB sent; chunks of %s\n", t.name, 1e6*c.Alpha, 1e6*c.Message, 1e9*c.Byte, plain.Bytes(int64(c.Chunk)))
 	}
 	if r.Memory > 0 {
@@ -70,13 +73,13 @@ func printModel(out io.Writer, r *bench.ModelReport) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
 	if len(r.Check) > 0 {
-		fmt.Fprintf(w, "\nTOPOLOGY\tHOSTS\tBYTES\tGBIT/s\tMEASURED MS\tMODEL MS\t/ MODEL\t/ LINK\tBOUND\tREPEATED\t\n")
+		fmt.Fprintf(w, "\nROAD\tHOSTS\tBYTES\tGBIT/s\tMEASURED MS\tMODEL MS\t/ MODEL\t/ LINK\tBOUND\tREPEATED\t\n")
 		for _, b := range r.Check {
 			limit, link := fmt.Sprintf("%g", b.Gbps), fmt.Sprintf("%.2f", b.MS/b.Link)
 			if b.Gbps == 0 {
 				limit, link = "-", "-"
 			}
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%d\t\n", b.Topology, b.Ranks, plain.Bytes(int64(b.Bytes)), limit, b.MS, b.Model, b.MS/b.Model, link, b.Bound, b.Repeats)
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%d\t%d\t\n", b.Way(), b.Ranks, plain.Bytes(int64(b.Bytes)), limit, b.MS, b.Model, b.MS/b.Model, link, b.Bound, b.Repeats, b.Vain)
 		}
 		if err := w.Flush(); err != nil {
 			return err

@@ -19,6 +19,8 @@ func TestBenchModel(t *testing.T) {
 		{Road: "shm", Ranks: 2, Bytes: 1 << 27, MS: 40, Rate: 3.3}, {Road: "shm", Ranks: 4, Bytes: 1 << 27, MS: 80, Rate: 1.6},
 		row("broker", 4, 1<<27, 900, 1.8, 0.9), row("broker", 2, 1<<27, 300, 0.5, 0.25), row("broker", 2, 4<<10, 0.2, 0.0002, 0.0001),
 		row("mesh", 2, 1<<27, 280, 0.6, 0), row("mesh", 2, 4<<10, 0.3, 0.0003, 0),
+		{Road: "direct", Ranks: 2, Bytes: 1 << 27, Chunk: 1 << 19, Runs: 5, MS: 100, CPU: 0.2}, {Road: "direct", Ranks: 2, Bytes: 4 << 10, Chunk: 1 << 19, Runs: 5, MS: 0.1, CPU: 0.0001},
+		{Road: "direct", Reduce: "fast", Wire: "bf16", Ranks: 2, Bytes: 1 << 28, Chunk: 1 << 19, Runs: 5, MS: 1, CPU: 1}, // no plain ring: not the model's
 	}}
 	write := func(name string, v any) string {
 		b, err := json.Marshal(v)
@@ -39,6 +41,7 @@ func TestBenchModel(t *testing.T) {
 	near(t, "of a byte", r.Broker.Byte, 0.5/(2<<27), 1e-6) // of two ranks, though four were measured first
 	near(t, "of a broker", r.Broker.Broker, 0.25/(2<<27), 1e-6)
 	near(t, "of a mesh", r.Mesh.Byte, 0.6/(2<<27), 1e-6)
+	near(t, "of a direct connection", r.Direct.Byte, 0.2/(2<<27), 1e-6)
 	near(t, "shared memory", r.Memory, 1.6e9, 1e-6)
 	if r.CPU != "a processor" || r.Mesh.Broker != 0 || len(r.Rows) != 2*3*3 {
 		t.Fatalf("%+v", r)
@@ -49,7 +52,7 @@ func TestBenchModel(t *testing.T) {
 		}
 	}
 	measured(t, &r, "model", "--ring", file, "--check", file, "--gbps", "0", "--json")
-	if len(r.Check) != 5 || !(r.Check[1].Model > 250 && r.Check[1].Model < 260) || r.Check[1].Bound != "cpu" || r.Check[2].Bound != "latency" {
+	if len(r.Check) != 7 || !(r.Check[5].Model > 100 && r.Check[5].Model < 105) || !(r.Check[1].Model > 250 && r.Check[1].Model < 260) || r.Check[1].Bound != "cpu" || r.Check[2].Bound != "latency" {
 		t.Errorf("%+v", r.Check) // half a second of processor time on two cores
 	}
 	broker := ring

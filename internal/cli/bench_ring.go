@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -27,16 +26,21 @@ as workers are, over each road:
   shm      memory that the ranks share, as workers of one host do
   nats     a NATS broker in this process (--topology broker), or one more in each
            rank (mesh)
+  direct   connections from rank to rank, without a broker between
   memory   goroutines of one process and no network: what the ring costs by itself
 
-Every rank has one micro-gradient. Its numbers differ from round to round, and each
-rank compares every number of the sum: a wrong one ends the command. Figures are
-medians over rounds after a warm-up.
+Every rank has one micro-gradient, or --micro-gradients of them: with --reduce exact the
+ring folds each, with fast a rank folds its own before, which is not timed, as in a job
+it goes on behind backward. --wire bf16 halves the bytes that are sent, with fast alone.
+
+Numbers differ from round to round, and each rank compares every number of the sum: a
+wrong one ends the command. Figures are medians over rounds after a warm-up.
 
 --through starts each rank by another command, {} being its number: with --listen it
 measures between hosts, on which this program must lie at the same path.`,
 		Example: "  coordinator bench ring\n  coordinator bench ring --road nats --topology broker,mesh --ranks 4 --bytes 64MiB\n" +
-			"  coordinator bench ring --road nats --topology mesh --listen 10.0.0.1 --through 'ssh node{}'",
+			"  coordinator bench ring --road nats,direct --reduce fast --wire float32,bf16 --micro-gradients 4\n" +
+			"  coordinator bench ring --road nats,direct --topology mesh --listen 10.0.0.1 --through 'ssh node{}'",
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if asRank {
@@ -53,8 +57,11 @@ measures between hosts, on which this program must lie at the same path.`,
 		},
 	}
 	fl := c.Flags()
-	fl.StringSliceVar(&f.Roads, "road", []string{"shm", "nats"}, "shm, nats, memory")
+	fl.StringSliceVar(&f.Roads, "road", []string{"shm", "nats"}, "shm, nats, direct, memory")
 	fl.StringSliceVar(&f.Topologies, "topology", []string{"broker"}, "of nats: broker, mesh")
+	fl.StringSliceVar(&f.Reduces, "reduce", []string{"exact"}, "exact, fast: as cluster.reduce")
+	fl.StringSliceVar(&f.Wires, "wire", []string{"float32"}, "float32, bf16: as cluster.wire")
+	fl.IntVar(&f.Micros, "micro-gradients", 1, "gradients of each rank that are summed")
 	fl.IntSliceVar(&f.Ranks, "ranks", []int{2, 4}, "numbers of ranks")
 	fl.StringSliceVar(&f.Sizes, "bytes", []string{"128MiB", "4KiB"}, "sizes of the gradient: a number, or one with KiB, MiB or GiB")
 	fl.IntSliceVar(&f.Chunks, "chunk-bytes", []int{d.ChunkBytes}, "payload of a message, as cluster.chunk_bytes")
@@ -72,7 +79,7 @@ measures between hosts, on which this program must lie at the same path.`,
 func printRing(out io.Writer, r *bench.RingReport, window int) error {
 	fmt.Fprintf(out, "%s; window %s\n\n", &r.Host, plain.Bytes(int64(window)))
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "ROAD\tRANKS\tBYTES\tCHUNK\tMS\tGB/s\tCPU s/GB\tOF SENT\tREPEATED\t\n")
+	fmt.Fprintf(w, "ROAD\tRANKS\tBYTES\tCHUNK\tMS\tGB/s\tCPU s/GB\tOF SENT\tREPEATED\tSPURIOUS\t\n")
 	for _, b := range r.Rows {
 		rate, perGB, perSent := "-", "-", "-"
 		if b.Bytes >= bench.LargeRing {
@@ -84,7 +91,7 @@ func printRing(out io.Writer, r *bench.RingReport, window int) error {
 				perSent = fmt.Sprintf("%.2f", b.PerSent)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.3f\t%s\t%s\t%s\t%d\t\n", strings.TrimSpace(b.Road+" "+b.Topology), b.Ranks, plain.Bytes(int64(b.Bytes)), plain.Bytes(int64(b.Chunk)), b.MS, rate, perGB, perSent, b.Repeats)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%.3f\t%s\t%s\t%s\t%d\t%d\t\n", b.Way(), b.Ranks, plain.Bytes(int64(b.Bytes)), plain.Bytes(int64(b.Chunk)), b.MS, rate, perGB, perSent, b.Repeats, b.Vain)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -95,6 +102,7 @@ GB/s      algorithm bandwidth: bytes by that time
 CPU s/GB  user and system seconds of all ranks and the broker for each GB (10⁹ bytes) of gradient
 OF SENT   the same for each GB that a ring sends over its links, 2(N-1) times the gradient; over shm nothing is sent
 REPEATED  frames that were sent again in the rounds that count
+SPURIOUS  frames that came in two transmissions: one of them was sent for nothing
 `)
 	return err
 }
