@@ -29,7 +29,7 @@ of a message come from a report of 'coordinator bench ring --json'; the links ar
   2 LEVELS  an exchange within groups of about √N hosts, then between them
   FLOOR     2(N-1)/N of the gradient over a link: no all-reduce is faster
 
---check compares another report, of name spaces of this machine (test/hosts/ring.sh),
+--check compares another report, of name spaces of this machine (test/hosts/model.sh),
 with what the model says of it; --gbps is then the limit of their links, 0 for none.`,
 		Example: "  coordinator bench ring --topology broker,mesh --json > ring.json\n  coordinator bench model --ring ring.json --hosts 8,64,512 --gbps 10",
 		Args:    exactArgs(),
@@ -73,7 +73,7 @@ func printModel(out io.Writer, r *bench.ModelReport) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
 	if len(r.Check) > 0 {
-		fmt.Fprintf(w, "\nROAD\tHOSTS\tBYTES\tGBIT/s\tMEASURED MS\tMODEL MS\t/ MODEL\t/ LINK\tBOUND\tREPEATED\t\n")
+		fmt.Fprintf(w, "\nROAD\tHOSTS\tBYTES\tGBIT/s\tMEASURED MS\tMODEL MS\t/ MODEL\t/ LINK\tBOUND\tREPEATED\tSPURIOUS\t\n")
 		for _, b := range r.Check {
 			limit, link := fmt.Sprintf("%g", b.Gbps), fmt.Sprintf("%.2f", b.MS/b.Link)
 			if b.Gbps == 0 {

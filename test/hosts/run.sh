@@ -10,51 +10,23 @@
 # --mesh: a broker in every worker. --pairs: two workers on each host, which fold
 # from shared memory, in two rings between the hosts. --direct: gradients go from
 # host to host without a broker.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-for tool in ip nft ss unshare awk; do
-	command -v $tool >/dev/null || { echo "test/hosts: cannot run: no '$tool' on this machine (iproute2, nftables, util-linux)" >&2; exit 2; }
-done
-[ "$(id -u)" = 0 ] || { echo "test/hosts: cannot run: only root can make network namespaces" >&2; exit 2; }
-
-id=vlr$$
-dir=$(mktemp -d)
+. "$(dirname "$0")/lib.sh"
+needs ip nft ss unshare awk
 run=$dir/run
 pids=()
-cleanup() {
-	code=$?
+ending() {
 	for p in "${pids[@]}"; do kill -9 "$p" 2>/dev/null || true; done
 	wait 2>/dev/null || true
-	for h in sw head a b c; do ip netns del $id$h 2>/dev/null || true; done
-	if [ $code != 0 ]; then tail -n 30 "$dir"/*.log >&2 || true; fi
-	rm -rf "$dir"
+	if [ "$1" != 0 ]; then tail -n 30 "$dir"/*.log >&2 || true; fi
 }
-trap cleanup EXIT
-
-# A switch, and four hosts 10.79.0.1 to .4 on it.
-ip netns add ${id}sw
-ip -n ${id}sw link add name switch type bridge
-ip -n ${id}sw link set switch up
-n=0
-for h in head a b c; do
-	n=$((n + 1))
-	ip netns add $id$h
-	ip link add $id$h type veth peer name e0 netns $id$h
-	ip link set $id$h netns ${id}sw
-	ip -n ${id}sw link set $id$h master switch up
-	ip -n $id$h addr add 10.79.0.$n/24 dev e0
-	ip -n $id$h link set e0 up
-	ip -n $id$h link set lo up
-done
-
+hosts 10.79.0 head a b c
 go build -o "$dir/" ./cmd/...
 
 # on HOST LOG COMMAND…: in the background, under a host name of its own
 on() {
 	local host=$1 log=$2
 	shift 2
-	ip netns exec $id$host unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "$host" "$@" >"$dir/$log.log" 2>&1 &
+	at $host unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "$host" "$@" >"$dir/$log.log" 2>&1 &
 	pids+=($!)
 }
 mesh= per=1 road=auto between=nats
@@ -78,7 +50,7 @@ worker() {
 		on "$1" "$1$i" "$dir/worker" "${reach[@]}" --job hosts --token-file "$run/token" --id "$1$i" --threads 1 --rescue-dir "$dir/rescue-$1$i"
 	done
 }
-ask() { ip netns exec ${id}head "$dir/coordinator" "$@" "$run"; }
+ask() { at head "$dir/coordinator" "$@" "$run"; }
 
 on head head "$dir/coordinator" train test/hosts/job.yaml --json --run-dir "$run" --workers 0 --set cluster.workers=$((2 * per)) --set cluster.road=$road --listen 10.79.0.1:4222 "${topology[@]}"
 coordinator=${pids[0]}
@@ -126,23 +98,23 @@ event() { events+=("$(date +%s%N) $*"); }
 world 2
 more 20
 if [ $road = direct ]; then
-	[ -n "$(ip netns exec ${id}a ss -Htn state established dst 10.79.0.3)" ] || fail "host a has no connection of its own to host b"
+	[ -n "$(at a ss -Htn state established dst 10.79.0.3)" ] || fail "host a has no connection of its own to host b"
 fi
 
 event "partition: host b cut off for 5 s"
-ip netns exec ${id}b nft 'add table inet cut; add chain inet cut i { type filter hook input priority 0; policy drop; }; add chain inet cut o { type filter hook output priority 0; policy drop; }'
+at b nft 'add table inet cut; add chain inet cut i { type filter hook input priority 0; policy drop; }; add chain inet cut o { type filter hook output priority 0; policy drop; }'
 world 1
 sleep 5 # how long the partition lasts
 event "the partition heals: b comes back"
-ip netns exec ${id}b nft delete table inet cut
+at b nft delete table inet cut
 world 2
 more 20
 
 event "20 % of the packets to host a lost for 5 s"
-ip netns exec ${id}a nft 'add table inet loss; add chain inet loss i { type filter hook input priority 0; }; add rule inet loss i iifname e0 numgen random mod 100 < 20 drop'
+at a nft 'add table inet loss; add chain inet loss i { type filter hook input priority 0; }; add rule inet loss i iifname e0 numgen random mod 100 < 20 drop'
 sleep 5 # how long the loss lasts
 event "no more loss"
-ip netns exec ${id}a nft delete table inet loss
+at a nft delete table inet loss
 world 2
 more 20
 

@@ -1,14 +1,15 @@
 """Ours and gloo's all-reduce, and ours and DDP's training, in turns, and the ratios.
 
     python tools/peer/ring.py                                  # all-reduce of 128 MiB, 2 and 4 ranks; small and default on 2 processes
-    python tools/peer/ring.py --models '' --ranks 2 --roads nats --topology mesh
+    python tools/peer/ring.py --models ''                      # the all-reduce alone
+    python tools/peer/ring.py --models '' --ranks 2 --roads nats,direct --topology mesh
     python tools/peer/ring.py --ranks '' --models small --rounds 5
-    python tools/peer/ring.py --models '' --ranks 2 --roads nats --topology mesh --bytes 99MiB --listen 10.0.0.1 --through 'ip netns exec host{}'
 
 Run it with a Python that has torch, from a checkout in which `go build` works (or
 name a built program with --coordinator). Each rank is a process of its own with
-one thread. Each round runs every contestant once, one after the other; medians
-over the rounds are printed. Ratios are of the two runs of the same round.
+one thread. They take turns: ours, gloo, ours, gloo, each of our roads with a run of
+gloo right behind it, for so many rounds. Medians over the rounds are printed;
+ratios are of two runs that follow each other.
 
 GB/s is the bytes of the gradient by the time until the last rank has its sum,
 which is checked in both. A step of DDP (PyTorch's DistributedDataParallel over
@@ -17,7 +18,9 @@ AdamW, forward, backward and update of one random batch. Ours is a job with a
 coordinator, which reads its samples from a file and keeps metrics.
 
 --through runs each rank by another command, {} being its number: between hosts,
-or network namespaces. --listen is the address at which rank 0 is met.
+or network namespaces (test/hosts/peer.sh). --listen is the address at which rank 0
+is met. --stream measures one TCP connection from rank 1 to rank 0, too, which
+carries the bytes once: what a link without a limit has to give.
 """
 import argparse
 import json
@@ -47,7 +50,7 @@ def size(text):
 def parser():
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--ranks", default="2,4", help="of the all-reduce; '' for none")
-    p.add_argument("--roads", default="shm,nats", help="of ours: shm, nats")
+    p.add_argument("--roads", default="shm,nats", help="of ours: shm, nats, direct")
     p.add_argument("--topology", default="broker", help="of ours over nats: broker, mesh")
     p.add_argument("--bytes", default="128MiB")
     p.add_argument("--models", default="small,default", help="that are trained; '' for none")
@@ -58,6 +61,7 @@ def parser():
     p.add_argument("--coordinator", help="a built program (default: go build ./cmd/coordinator)")
     p.add_argument("--through", default="", help="command that runs a rank, {} being its number")
     p.add_argument("--listen", default="127.0.0.1", help="address of rank 0, and of our broker")
+    p.add_argument("--stream", action="store_true", help="the bytes over one TCP connection, too")
     p.add_argument("--json", action="store_true")
     p.add_argument("--rank", help=argparse.SUPPRESS)  # be one of the peer's ranks: a JSON object
     return p
@@ -79,8 +83,10 @@ def arguments():
         if m not in MODELS:
             p.error(f"--models {m}: want {', '.join(MODELS)}")
     for r in a.roads:
-        if r not in ("shm", "nats"):
-            p.error(f"--roads {r}: want shm, nats")
+        if r not in ("shm", "nats", "direct"):
+            p.error(f"--roads {r}: want shm, nats, direct")
+        if r == "direct" and a.models:
+            p.error("--roads direct is for the all-reduce: give --models ''")
     if a.count < 4 or a.count % 4 or any(n < 2 for n in a.ranks) or a.workers < 2 or a.rounds < 1 or a.budget < 0:
         p.error("--bytes wants a multiple of 4; --ranks and --workers at least 2, --rounds 1, --budget 0")
     if a.through and "{}" not in a.through:
@@ -91,7 +97,9 @@ def arguments():
 
 
 def rank(spec):
-    """One of gloo's ranks. The first prints what all have measured."""
+    """One of the peer's ranks. The first prints what all have measured."""
+    if spec["stream"]:
+        return stream(spec)
     import torch
     import torch.distributed as dist
 
@@ -103,6 +111,48 @@ def rank(spec):
         print(json.dumps({**report, "peer": "PyTorch " + torch.__version__}))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def stream(spec):
+    """Rank 1 sends the bytes to rank 0, which counts the time until it has them and has said so."""
+    size, chunk = spec["bytes"], 1 << 20
+    if spec["rank"] == 0:
+        with socket.create_server((spec["host"], spec["port"])) as server:
+            s = server.accept()[0]
+    else:
+        for patience in range(100, -1, -1):  # rank 0 may not listen yet
+            try:
+                s = socket.create_connection((spec["host"], spec["port"]))
+                break
+            except OSError:
+                if not patience:
+                    raise
+                time.sleep(0.1)
+    own, walls, begin = memoryview(bytearray(chunk)), [], 0
+    with s:
+        for turn in range(1 << 30):
+            at = time.perf_counter()
+            if spec["rank"] == 0:
+                s.sendall(b"y")
+                left = size
+                while left:
+                    n = s.recv_into(own, min(left, chunk))
+                    if not n:
+                        sys.exit("the connection ended")
+                    left -= n
+                if turn == 1:
+                    begin = time.perf_counter()
+                if turn > 1:
+                    walls.append(time.perf_counter() - at)
+                if len(walls) >= 5 and time.perf_counter() - begin > spec["budget"]:
+                    s.sendall(b"n")
+                    print(json.dumps({"seconds": median(walls), "runs": len(walls)}))
+                    return
+            else:
+                if s.recv(1) != b"y":
+                    return
+                for sent in range(0, size, chunk):
+                    s.sendall(own[: min(chunk, size - sent)])
 
 
 def all_reduce(spec, torch, dist):
@@ -190,9 +240,9 @@ def free_port(host):
         return s.getsockname()[1]
 
 
-def gloo(a, world, model="", bf16=False):
-    """Runs a rank a process, and returns what the first prints."""
-    spec = {"world": world, "host": a.listen, "port": free_port(a.listen), "bytes": a.count, "budget": a.budget, "model": model, "bf16": bf16}
+def gloo(a, world, model="", bf16=False, stream=False):
+    """Runs a rank of the peer's a process, and returns what the first prints."""
+    spec = {"stream": stream, "world": world, "host": a.listen, "port": free_port(a.listen), "bytes": a.count, "budget": a.budget, "model": model, "bf16": bf16}
     ranks = []
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         for r in range(world):
@@ -209,7 +259,7 @@ def gloo(a, world, model="", bf16=False):
         errors.seek(0)
         out.seek(0)
         if failed:
-            sys.exit(f"gloo, {world} ranks: {errors.read().strip()[-2000:]}")
+            sys.exit(f"{'one connection' if stream else 'gloo'}, {world} ranks: {errors.read().strip()[-2000:]}")
         return json.loads(out.read())
 
 
@@ -232,7 +282,8 @@ def our_training(a, program, road, model):
 
 
 def contests(a, program):
-    """What is compared → (unit, name → a function that returns its figure and the report it is of)."""
+    """What is compared → (unit, peers and ours: name → a function that returns its figure and the report it is of).
+    The first of the peers is what the others are measured by."""
     def by_time(report):
         return a.count / report["seconds"] / 1e9, report
 
@@ -240,17 +291,38 @@ def contests(a, program):
         return report["rows"][0][key], report
 
     for n in a.ranks:
-        group = {"gloo": lambda n=n: by_time(gloo(a, n))}
-        for road in a.roads:
-            group["ours, " + road] = lambda n=n, road=road: by_row(our_ring(a, program, road, n), "alg_gb_s")
-        yield f"all-reduce of {a.bytes}, {n} ranks", "GB/s", group
+        peers = {"gloo": lambda n=n: by_time(gloo(a, n))}
+        if a.stream:
+            peers["TCP, once"] = lambda: by_time(gloo(a, 2, stream=True))
+        roads = {"ours, " + road: lambda n=n, road=road: by_row(our_ring(a, program, road, n), "alg_gb_s") for road in a.roads}
+        yield f"all-reduce of {a.bytes}, {n} ranks", "GB/s", peers, roads
     for m in a.models:
-        group = {"DDP over gloo": lambda m=m: (lambda r: (r["samples_per_s"], r))(gloo(a, a.workers, m))}
+        peers = {"DDP over gloo": lambda m=m: (lambda r: (r["samples_per_s"], r))(gloo(a, a.workers, m))}
         if a.bf16:
-            group["DDP, bf16 autocast"] = lambda m=m: (lambda r: (r["samples_per_s"], r))(gloo(a, a.workers, m, True))
-        for road in a.roads:
-            group["ours, " + road] = lambda m=m, road=road: by_row(our_training(a, program, road, m), "samples_per_s")
-        yield f"training {m}, {a.workers} processes", "samples/s", group
+            peers["DDP, bf16 autocast"] = lambda m=m: (lambda r: (r["samples_per_s"], r))(gloo(a, a.workers, m, True))
+        roads = {"ours, " + road: lambda m=m, road=road: by_row(our_training(a, program, road, m), "samples_per_s") for road in a.roads}
+        yield f"training {m}, {a.workers} processes", "samples/s", peers, roads
+
+
+def turns(rounds, peers, roads):
+    """Runs each road with the first peer right behind it, round after round: figures by name, ratios by road, and all reports."""
+    first, *others = peers
+    figures, ratios, reports = {name: [] for name in [*peers, *roads]}, {name: [] for name in roads}, []
+
+    def run(name, one):
+        figure, report = one()
+        figures[name].append(figure)
+        reports.append(report)
+        return figure
+
+    for _ in range(rounds):
+        for name, one in roads.items():
+            ratios[name].append(run(name, one) / run(first, peers[first]))
+        if not roads:
+            run(first, peers[first])
+        for name in others:
+            run(name, peers[name])
+    return figures, ratios, reports
 
 
 def main():
@@ -265,19 +337,15 @@ def main():
             program = os.path.join(tmp, "coordinator")
             subprocess.run(["go", "build", "-o", program, "./cmd/coordinator"], cwd=os.path.join(HERE, "..", ".."), check=True)
         load = os.getloadavg()[0]
-        for what, unit, group in contests(a, program):
-            figures = {name: [] for name in group}
-            for _ in range(a.rounds):
-                for name, run in group.items():
-                    figure, report = run()
-                    figures[name].append(figure)
-                    machine = report if "cores" in report else machine
-                    peer = report.get("peer", peer)
-            first = next(iter(group))
+        for what, unit, peers, roads in contests(a, program):
+            figures, ratios, reports = turns(a.rounds, peers, roads)
+            for r in reports:
+                machine = r if "cores" in r else machine
+                peer = r.get("peer", peer)
             for name, values in figures.items():
                 row = {"what": what, "who": name, "unit": unit, "figure": median(values), "rounds": a.rounds}
-                if name.startswith("ours"):
-                    row["ratio"] = median([v / p for v, p in zip(values, figures[first])])
+                if name in ratios:
+                    row["ratio"] = median(ratios[name])
                 rows.append(row)
         about = {"cpu": machine.get("cpu", ""), "cores": machine.get("cores", os.cpu_count()), "peer": peer, "load_average": [load, os.getloadavg()[0]]}
     if a.json:
