@@ -14,7 +14,7 @@
 //	 │     ├ gradReady      backward has written one parameter …
 //	 │     └ written        … and with it a whole bucket: fold it, and tell the ring (Reduction.Ready)
 //	 ├ Reduction.Wait       the sum of all ranks, folded in the order of the micro-batches
-//	 └ commit
+//	 └ commit               (commit.go)
 //	    ├ settle            divide each gradient once by what it is the mean over; look for what is not finite
 //	    ├ pass              a step that nothing can be learned from changes no weight
 //	    ├ optimize          clip, and the optimizer's step on every run of parameters (optimizer.go)
