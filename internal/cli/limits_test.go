@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -100,10 +101,13 @@ func claim(t *testing.T, dir string, fromTo ...string) string {
 	return filepath.Join(store.Dir(), checkpoint.DirName(m.Step))
 }
 
+// crashEnv tells a child of TestCrashesAreNoUsageErrors how to crash.
+const crashEnv = "VLARING_TEST_CRASH"
+
 // A panic in a command, on any goroutine, and a fatal error of the runtime end
 // with another code than a mistake in the job file.
 func TestCrashesAreNoUsageErrors(t *testing.T) {
-	if way := os.Getenv("VLARING_TEST_CRASH"); way != "" {
+	if way := os.Getenv(crashEnv); way != "" {
 		c := &cobra.Command{Use: "crash", RunE: func(*cobra.Command, []string) error {
 			switch way {
 			case "command":
@@ -111,14 +115,7 @@ func TestCrashesAreNoUsageErrors(t *testing.T) {
 			case "goroutine":
 				go panic("on purpose")
 			case "fatal":
-				m := map[int]int{}
-				for range 4 {
-					go func() {
-						for {
-							m[1]++ // fatal error: concurrent map writes
-						}
-					}()
-				}
+				new(sync.Mutex).Unlock() // fatal error: sync: unlock of unlocked mutex
 			case "memory":
 				for b := [][]byte{}; ; b = append(b, make([]byte, 1<<44)) {
 					fmt.Fprint(os.Stderr, len(b))
@@ -131,7 +128,7 @@ func TestCrashesAreNoUsageErrors(t *testing.T) {
 	for way, want := range map[string]int{"command": exitFailed, "goroutine": exitCrash, "fatal": exitCrash, "memory": exitCrash} {
 		var out bytes.Buffer
 		c := exec.Command(os.Args[0], "-test.run=^TestCrashesAreNoUsageErrors$")
-		c.Env = append(os.Environ(), "VLARING_TEST_CRASH="+way)
+		c.Env = append(os.Environ(), crashEnv+"="+way)
 		c.Stdout, c.Stderr = &out, &out
 		c.Run()
 		code := c.ProcessState.ExitCode()

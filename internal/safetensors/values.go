@@ -4,7 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"unsafe"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // Numbers are the types that Values reads.
@@ -40,8 +41,8 @@ func (f *File) Values(name string, from int, dst []float32) error {
 	}
 	_, bits, _ := dtype(i.DType)
 	size := int(bits / 8)
-	if i.DType == "F32" && littleEndian && len(dst) > 0 { // the file holds what memory is to hold
-		return f.Raw(name, int64(from)*int64(size), unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), size*len(dst)))
+	if view := octets.View(dst); i.DType == "F32" && view != nil { // the file holds what memory is to hold
+		return f.Raw(name, int64(from)*int64(size), view)
 	}
 	p := f.part(name)
 	const most = 1 << 16 // elements
@@ -81,9 +82,7 @@ func decode(dst []float32, dtype string, b []byte) {
 	le := binary.LittleEndian
 	switch dtype {
 	case "F32":
-		for j := range len(b) / 4 {
-			dst[j] = math.Float32frombits(le.Uint32(b[4*j:]))
-		}
+		octets.Get(dst[:len(b)/4], b)
 	case "BF16":
 		for j := range len(b) / 2 {
 			dst[j] = math.Float32frombits(uint32(le.Uint16(b[2*j:])) << 16)

@@ -9,7 +9,8 @@ import (
 	"sort"
 	"strconv"
 	"unicode/utf8"
-	"unsafe"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // Tensor is one tensor to write. Data is row-major and one of []float32 (F32),
@@ -259,20 +260,12 @@ func (t *part) read(dst []byte, off int64) {
 	}
 }
 
-var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
-
 // encode writes the elements from first on that fill dst.
 func (t *part) encode(dst []byte, first int64) {
 	le, n := binary.LittleEndian, int64(len(dst))/t.elem
 	switch d := t.data.(type) {
 	case []float32:
-		if littleEndian && n > 0 { // memory holds what is to be written
-			copy(dst, unsafe.Slice((*byte)(unsafe.Pointer(&d[first])), 4*n))
-			return
-		}
-		for i, x := range d[first : first+n] {
-			le.PutUint32(dst[4*i:], math.Float32bits(x))
-		}
+		octets.Put(dst, d[first:first+n])
 	case []float64:
 		for i, x := range d[first : first+n] {
 			le.PutUint64(dst[8*i:], math.Float64bits(x))

@@ -13,10 +13,11 @@ package sniff
 import (
 	"bytes"
 	"encoding/binary"
-	"hash/crc32"
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // HeadSize is how many of a file's first bytes are looked at; fewer will do
@@ -194,7 +195,7 @@ func bmp(head []byte) Kind {
 // own; safetensors has a JSON object behind it.
 func binaryLengths(head []byte) Kind {
 	if len(head) >= 12 {
-		c := crc32.Checksum(head[:8], crc32.MakeTable(crc32.Castagnoli))
+		c := octets.Sum(head[:8])
 		if c>>15|c<<17 == binary.LittleEndian.Uint32(head[8:])-0xa282ead8 {
 			return TFRecord
 		}

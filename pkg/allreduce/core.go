@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // Options tune a ring. None of them but Coding changes a bit of any sum.
@@ -503,7 +505,7 @@ func (c *Core) stage(bucket int, p plan, m Move, pass Pass, flags Flags, data []
 	if c.narrow(bucket) {
 		encodeBF16(frame[headerBytes:], data)
 	} else {
-		encode(frame[headerBytes:], data)
+		octets.Put(frame[headerBytes:], data)
 	}
 	h.put(frame)
 	c.stats.Frames++
@@ -515,7 +517,7 @@ func (c *Core) decode(bucket int, dst []float32, payload []byte) {
 	if c.narrow(bucket) {
 		decodeBF16(dst, payload)
 	} else {
-		decode(dst, payload)
+		octets.Get(dst, payload)
 	}
 }
 

@@ -4,7 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // A frame on the wire is a header of 64 bytes, little-endian, and a payload:
@@ -77,8 +78,6 @@ type header struct {
 	number     uint32 // of the transmission
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // put writes the header of a frame whose payload is in place.
 func (h *header) put(frame []byte) {
 	le := binary.LittleEndian
@@ -99,7 +98,7 @@ func (h *header) put(frame []byte) {
 	le.PutUint64(frame[48:], h.seq)
 	le.PutUint32(frame[56:], h.number)
 	le.PutUint32(frame[60:], 0)
-	le.PutUint32(frame[60:], crc32.Checksum(frame, castagnoli))
+	le.PutUint32(frame[60:], octets.Sum(frame))
 }
 
 // frameLength is the header and the length of a frame that put has written.
@@ -134,8 +133,8 @@ func parse(frame []byte) (h header, payload []byte, err error) {
 		return h, nil, fmt.Errorf("%w: version %d, want %d", errNotFrame, v, frameVersion)
 	}
 	h = decodeHeader(frame)
-	sum := crc32.Update(crc32.Checksum(frame[:60], castagnoli), castagnoli, noCRC)
-	if crc32.Update(sum, castagnoli, frame[headerBytes:]) != le.Uint32(frame[60:]) {
+	sum := octets.AddSum(octets.Sum(frame[:60]), noCRC)
+	if octets.AddSum(sum, frame[headerBytes:]) != le.Uint32(frame[60:]) {
 		return h, nil, errCRC
 	}
 	if h.kind < kindData || h.kind > kindProbe || h.pass >= passes ||

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
-	"reflect"
 	"testing"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // golden is a data frame as version 2 writes it. It must never change: members
@@ -27,7 +28,7 @@ func goldenHeader() header {
 func goldenFrame() []byte {
 	h := goldenHeader()
 	frame := make([]byte, headerBytes+8)
-	encode(frame[headerBytes:], []float32{1, -2})
+	octets.Put(frame[headerBytes:], []float32{1, -2})
 	h.put(frame)
 	return frame
 }
@@ -42,7 +43,7 @@ func TestGoldenFrame(t *testing.T) {
 		t.Errorf("parsed as %+v, %v", h, err)
 	}
 	got := make([]float32, 2)
-	if decode(got, payload); got[0] != 1 || got[1] != -2 {
+	if octets.Get(got, payload); got[0] != 1 || got[1] != -2 {
 		t.Errorf("payload %v", got)
 	}
 	// The checksum by its definition: over the frame with its field zero.
@@ -56,7 +57,7 @@ func TestGoldenFrame(t *testing.T) {
 // A slot is used again: what it held before must not show.
 func TestPutOverwritesTheWholeHeader(t *testing.T) {
 	frame := bytes.Repeat([]byte{0xEE}, headerBytes+8)
-	encode(frame[headerBytes:], []float32{1, -2})
+	octets.Put(frame[headerBytes:], []float32{1, -2})
 	h := goldenHeader()
 	h.put(frame)
 	if !bytes.Equal(frame, goldenFrame()) {
@@ -121,29 +122,4 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("not the frame that was parsed:\n%x\n%x", frame, again)
 		}
 	})
-}
-
-func TestFloatsOnTheWire(t *testing.T) {
-	values := []float32{0, float32(math.Copysign(0, -1)), 1, -1.5, math.MaxFloat32, math.SmallestNonzeroFloat32,
-		float32(math.Inf(1)), float32(math.Inf(-1)), math.Float32frombits(0x7fc12345), math.Float32frombits(0xff812345)} // and NaNs with their payloads
-	bits := func(f []float32) (b []uint32) {
-		for _, x := range f {
-			b = append(b, math.Float32bits(x))
-		}
-		return b
-	}
-	fast, portable := make([]byte, 4*len(values)), make([]byte, 4*len(values))
-	encode(fast, values)
-	encodePortable(portable, values)
-	if !bytes.Equal(fast, portable) {
-		t.Errorf("encode: %x, portable %x", fast, portable)
-	}
-	a, b := make([]float32, len(values)), make([]float32, len(values))
-	decode(a, fast)
-	decodePortable(b, fast)
-	if !reflect.DeepEqual(bits(a), bits(values)) || !reflect.DeepEqual(bits(b), bits(values)) {
-		t.Errorf("decode: %x, portable %x, want %x", bits(a), bits(b), bits(values))
-	}
-	encode(nil, nil)
-	decode(nil, nil)
 }

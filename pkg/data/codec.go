@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // The wire form of a micro-batch's samples, all integers little-endian:
@@ -42,8 +43,6 @@ const (
 // ErrCorrupt is wrapped by every error of DecodeSamples.
 var ErrCorrupt = errors.New("corrupt samples")
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // EncodeSamples appends the wire form of the samples of micro-batch m of step
 // to dst.
 func EncodeSamples(dst []byte, step uint64, m int, samples []Sample) []byte {
@@ -64,7 +63,7 @@ func EncodeSamples(dst []byte, step uint64, m int, samples []Sample) []byte {
 			dst = s.Values[k].encode(dst)
 		}
 	}
-	return le.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+	return le.AppendUint32(dst, octets.Sum(dst[start:]))
 }
 
 // DecodeSamples reads what EncodeSamples wrote, and copies out of b. Any
@@ -85,7 +84,7 @@ func DecodeSamples(b []byte) (step uint64, m int, samples []Sample, err error) {
 		return bad("wire version %d; this program speaks %d: run the same release on both sides", v, codecVersion)
 	}
 	body := b[:len(b)-4]
-	if got, want := crc32.Checksum(body, castagnoli), le.Uint32(b[len(b)-4:]); got != want {
+	if got, want := octets.Sum(body), le.Uint32(b[len(b)-4:]); got != want {
 		return bad("CRC-32C is %08x, the message says %08x", got, want)
 	}
 	step, m = le.Uint64(b[8:]), int(le.Uint32(b[16:]))

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"math"
 	"reflect"
 	"testing"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 func wireSamples() []Sample {
@@ -59,7 +60,7 @@ func TestCodecFindsDamage(t *testing.T) {
 
 // reseal makes the checksum right again, so that what is behind it is tested.
 func reseal(b []byte) []byte {
-	binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Checksum(b[:len(b)-4], castagnoli))
+	binary.LittleEndian.PutUint32(b[len(b)-4:], octets.Sum(b[:len(b)-4]))
 	return b
 }
 

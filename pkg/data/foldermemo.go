@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"path/filepath"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // What a Scan keeps of a folder, under its manifest: the fingerprint, which is
@@ -98,7 +99,7 @@ func (s *manifestScan) picture(name string, i int) (uint32, error) {
 	}
 	s.fp.h.Write(file)
 	s.fp.Add("size", len(file))
-	crc := crc32.Checksum(file, castagnoli)
+	crc := octets.Sum(file)
 	s.own = append(s.own, folderPicture{at, crc})
 	return crc, nil
 }
@@ -118,7 +119,7 @@ func (s *manifestScan) expected(name string, i int) (p folderPicture) {
 // unchanged compares a picture's file with what it was when it was scanned.
 func (s *manifestScan) unchanged(i int, file []byte) error {
 	want := s.own[i]
-	if got := crc32.Checksum(file, castagnoli); want != (folderPicture{}) && got != want.crc {
+	if got := octets.Sum(file); want != (folderPicture{}) && got != want.crc {
 		return fmt.Errorf("it has the CRC-32C %08x, it was %08x when the data was scanned: the file has changed", got, want.crc)
 	}
 	return nil

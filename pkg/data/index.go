@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"path/filepath"
 	"slices"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -81,7 +81,7 @@ func (x *Index) Encode() []byte {
 			last = p
 		}
 	}
-	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return le.AppendUint32(b, octets.Sum(b))
 }
 
 // DecodeIndex reads what Encode wrote. Damage is an error that wraps ErrCorrupt.
@@ -96,7 +96,7 @@ func DecodeIndex(b []byte) (*Index, error) {
 	if v := le.Uint16(b[4:]); v != indexVersion {
 		return bad("version %d; this program reads %d", v, indexVersion)
 	}
-	if got, want := crc32.Checksum(b[:len(b)-4], castagnoli), le.Uint32(b[len(b)-4:]); got != want {
+	if got, want := octets.Sum(b[:len(b)-4]), le.Uint32(b[len(b)-4:]); got != want {
 		return bad("its CRC-32C is %08x, the file says %08x", got, want)
 	}
 	r := reader{b: b[6 : len(b)-4]}
@@ -166,7 +166,7 @@ func (d *Set) Index(ctx context.Context) (*Index, error) {
 			case first:
 				e.Picture, first = p.sums[i], false
 			default:
-				e.Picture = crc32.Update(e.Picture, castagnoli, binary.LittleEndian.AppendUint32(nil, p.sums[i]))
+				e.Picture = octets.AddSum(e.Picture, binary.LittleEndian.AppendUint32(nil, p.sums[i]))
 			}
 		}
 		b = b[:0]
@@ -181,7 +181,7 @@ func (d *Set) Index(ctx context.Context) (*Index, error) {
 				b = putFloats(b, c.row(i))
 			}
 		}
-		e.Rest = crc32.Checksum(b, castagnoli)
+		e.Rest = octets.Sum(b)
 		e.Place = t.short(i, t.frame(i))
 	}
 	return x, nil
@@ -212,9 +212,9 @@ func (d *Set) indexRows(ctx context.Context, x *Index) error {
 		}
 		e := &x.Entries[i]
 		b = putFeatures(b[:0], d.meta.Spec, s, pictures)
-		e.Picture = crc32.Checksum(b, castagnoli)
+		e.Picture = octets.Sum(b)
 		b = putFeatures(b[:0], d.meta.Spec, s, rest)
-		e.Rest = crc32.Checksum(b, castagnoli)
+		e.Rest = octets.Sum(b)
 		e.Place = fmt.Sprintf("%s row %d", name, i)
 	}
 	return nil

@@ -4,11 +4,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path/filepath"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 	"github.com/vlaring/vlaring/pkg/data/internal/tfrecord"
@@ -368,7 +368,7 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 		t.text = append(t.text, s.texts.add(string(x.Of(record))))
 	}
 	for _, x := range pictures {
-		s.pictures = append(s.pictures, picture{shard: int32(len(s.files) - 1), crc: crc32.Checksum(x.Of(record), castagnoli), off: offset + int64(x.Off), len: int32(x.Len)})
+		s.pictures = append(s.pictures, picture{shard: int32(len(s.files) - 1), crc: octets.Sum(x.Of(record)), off: offset + int64(x.Off), len: int32(x.Len)})
 	}
 	for i := 0; i < steps; i++ {
 		t.episode = append(t.episode, int32(t.eps))
@@ -420,7 +420,7 @@ func (s *rldsScan) image(i int) (Image, error) {
 	if _, err := f.ReadAt(b, p.off); err != nil {
 		return Image{}, fmt.Errorf("picture of %s at byte %d: %w", s.origin(i), p.off, err)
 	}
-	if got := crc32.Checksum(b, castagnoli); got != p.crc {
+	if got := octets.Sum(b); got != p.crc {
 		return Image{}, fmt.Errorf("picture of %s at byte %d has the CRC-32C %08x, it was %08x when the data was opened: the file has changed", s.origin(i), p.off, got, p.crc)
 	}
 	return Image{Encoded: b}, nil

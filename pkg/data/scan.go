@@ -6,10 +6,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"maps"
 	"slices"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // Scan is what reading the files of a data set has found, kept so that a file
@@ -71,7 +72,7 @@ func (s *Scan) Encode() []byte {
 		b = append(append(b, k.sample[:]...), k.content[:]...)
 		b = append(le.AppendUint32(b, uint32(len(k.memo))), k.memo...)
 	}
-	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return le.AppendUint32(b, octets.Sum(b))
 }
 
 // DecodeScan reads what Encode wrote. Damage is an error that wraps ErrCorrupt.
@@ -86,7 +87,7 @@ func DecodeScan(b []byte) (*Scan, error) {
 	if v := le.Uint16(b[4:]); v != scanVersion {
 		return bad("version %d; this program reads %d", v, scanVersion)
 	}
-	if got, want := crc32.Checksum(b[:len(b)-4], castagnoli), le.Uint32(b[len(b)-4:]); got != want {
+	if got, want := octets.Sum(b[:len(b)-4]), le.Uint32(b[len(b)-4:]); got != want {
 		return bad("its CRC-32C is %08x, the file says %08x", got, want)
 	}
 	r := reader{b: b[6 : len(b)-4]}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"math"
 	"runtime/debug"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -183,7 +183,7 @@ func (p *pictureFacts) add(v Value) error {
 			p.lo, p.hi = lo, hi
 		}
 		p.lo, p.hi, p.floats = min(p.lo, lo), max(p.hi, hi), true
-		sum = crc32.Checksum(b, castagnoli)
+		sum = octets.Sum(b)
 		if lo == hi {
 			p.plain++
 			if lo == 0 {
@@ -191,9 +191,9 @@ func (p *pictureFacts) add(v Value) error {
 			}
 		}
 	case img.Encoded != nil || img.RGB != nil:
-		sum = crc32.Checksum(img.Encoded, castagnoli)
+		sum = octets.Sum(img.Encoded)
 		if img.Encoded == nil {
-			sum = crc32.Checksum(img.RGB, castagnoli)
+			sum = octets.Sum(img.RGB)
 		} else {
 			var err error
 			if img, err = DecodeImage(img.Encoded); err != nil {

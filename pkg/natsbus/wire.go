@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/pkg/bulk"
 )
 
@@ -66,17 +66,12 @@ type blobReply struct {
 	data   []byte
 }
 
-var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	errWire    = errors.New("not a message of this protocol")
-)
+var errWire = errors.New("not a message of this protocol")
 
 // checksum is the CRC of b with the four bytes at i taken as zero.
 func checksum(b []byte, i int) uint32 {
 	var zero [4]byte
-	sum := crc32.Checksum(b[:i], castagnoli)
-	sum = crc32.Update(sum, castagnoli, zero[:])
-	return crc32.Update(sum, castagnoli, b[i+4:])
+	return octets.AddSum(octets.AddSum(octets.Sum(b[:i]), zero[:]), b[i+4:])
 }
 
 func (q blobRequest) encode() []byte {

@@ -3,10 +3,10 @@ package train
 import (
 	"fmt"
 	"hash"
-	"hash/crc32"
 	"io"
 	"slices"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -81,7 +81,7 @@ func stateDigest(step uint64, sums []uint32) string {
 
 // sum is the checksum of the slab that a file's tensors make, gaps of zeros included.
 func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
-	h := crc32.New(castagnoli)
+	h := octets.NewSum()
 	at := 0
 	for _, p := range l.places {
 		zeros(h, p.offset-at)
@@ -107,7 +107,7 @@ func zeros(h hash.Hash32, n int) { h.Write(make([]byte, 4*n)) }
 
 // PartSum is the checksum by which witnesses speak of a run of bytes of a
 // checkpoint's file.
-func PartSum() hash.Hash32 { return crc32.New(castagnoli) }
+func PartSum() hash.Hash32 { return octets.NewSum() }
 
 // partOf is where part of parts lies in a file of n bytes. The parts cover it
 // without gaps, their sizes differ by one byte at most, and some are empty where

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
@@ -77,7 +78,7 @@ func (t *Trainer) Moments(r allreduce.Range, step uint64) ([]byte, error) {
 				out = append(out, slab[f.Lo:f.Hi]...)
 			}
 		}
-		return littleEndian(out), nil
+		return octets.Bytes(out), nil
 	case s.next != nil && s.next.step == step:
 		at := 0
 		for _, k := range s.next.ranges {
@@ -86,7 +87,7 @@ func (t *Trainer) Moments(r allreduce.Range, step uint64) ([]byte, error) {
 				for _, slot := range s.next.slots {
 					out = append(out, slot[lo:hi]...)
 				}
-				return littleEndian(out), nil
+				return octets.Bytes(out), nil
 			}
 			at += k.Hi - k.Lo
 		}
@@ -106,7 +107,7 @@ func (t *Trainer) TakeMoments(r allreduce.Range, b []byte) error {
 	for i, slab := range t.slots {
 		for _, f := range t.shards.slab(r) {
 			at := 4 * (i*n + f.at - r.Lo)
-			putBytes(slab[f.Lo:f.Hi], 0, b[at:at+4*(f.Hi-f.Lo)])
+			octets.PutAt(slab[f.Lo:f.Hi], 0, b[at:at+4*(f.Hi-f.Lo)])
 		}
 	}
 	t.shards.note(r, t.step)
@@ -145,7 +146,7 @@ func (m *MomentsFile) WriteAt(p []byte, off int64) (int, error) {
 				at := base + 4*int64(f.at)
 				lo, hi := max(at, off), min(at+4*int64(f.Hi-f.Lo), off+int64(len(p)))
 				if lo < hi {
-					putBytes(slab[f.Lo:f.Hi], int(lo-at), p[lo-off:hi-off])
+					octets.PutAt(slab[f.Lo:f.Hi], int(lo-at), p[lo-off:hi-off])
 				}
 			}
 		}

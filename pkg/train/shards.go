@@ -3,12 +3,9 @@ package train
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 	"time"
-	"unsafe"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -424,31 +421,4 @@ func wholeOf(ps *tensor.Params, s *shards) []allreduce.Range {
 		l = append(l, f.Range)
 	}
 	return l
-}
-
-// littleEndian are the bytes of x.
-func littleEndian(x []float32) []byte {
-	if len(x) > 0 && binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
-	}
-	b := make([]byte, 0, 4*len(x))
-	for _, v := range x {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-	}
-	return b
-}
-
-// putBytes writes bytes of little-endian floats to x, from a byte of it on.
-func putBytes(x []float32, at int, p []byte) {
-	if len(p) == 0 {
-		return
-	}
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		copy(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))[at:], p)
-		return
-	}
-	for i, b := range p {
-		k, shift := (at+i)/4, 8*((at+i)%4)
-		x[k] = math.Float32frombits(math.Float32bits(x[k])&^(0xff<<shift) | uint32(b)<<shift)
-	}
 }

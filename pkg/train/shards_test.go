@@ -334,12 +334,3 @@ func TestStretches(t *testing.T) {
 		}
 	}
 }
-
-func TestPutBytes(t *testing.T) {
-	x := make([]float32, 3)
-	putBytes(x, 3, []byte{0x3f, 0, 0, 0x80, 0x3f})
-	if x[0] != 0.5 || x[1] != 1 || x[2] != 0 {
-		t.Errorf("got %v", x)
-	}
-	putBytes(x, 12, nil)
-}

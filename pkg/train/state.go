@@ -1,16 +1,13 @@
 package train
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
-	"math"
 	"runtime"
 	"sync"
-	"unsafe"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
@@ -231,25 +228,20 @@ func inPieces(n int, f func(lo, hi int)) {
 	}
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // checksum is the CRC-32C of little-endian float32.
 func checksum(x []float32) (sum uint32) {
 	if len(x) == 0 {
 		return 0
 	}
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 { // memory holds what is to be summed
-		b := unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
-		inPieces(len(b), func(lo, hi int) { sum = crc32.Update(sum, castagnoli, b[lo:hi]) })
+	if b := octets.View(x); b != nil {
+		inPieces(len(b), func(lo, hi int) { sum = octets.AddSum(sum, b[lo:hi]) })
 		return sum
 	}
 	var buf [4096]byte // elsewhere the bytes have to be made: the sum is of the file's, not of the machine's
 	for len(x) > 0 {
 		n := min(len(x), len(buf)/4)
-		for i, v := range x[:n] {
-			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
-		}
-		sum = crc32.Update(sum, castagnoli, buf[:4*n])
+		octets.Put(buf[:], x[:n])
+		sum = octets.AddSum(sum, buf[:4*n])
 		x = x[n:]
 	}
 	return sum

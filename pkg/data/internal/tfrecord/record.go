@@ -19,8 +19,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
+
+	"github.com/vlaring/vlaring/internal/octets"
 )
 
 // maxRecord is the largest record that is read: 1 GiB.
@@ -45,12 +46,10 @@ func (e *RecordError) Error() string {
 // Unwrap makes errors.Is(err, ErrDamaged) true.
 func (e *RecordError) Unwrap() error { return ErrDamaged }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // maskedCRC is the checksum of the format: CRC-32C, rotated and offset so that
 // a file that holds checksums still checks well.
 func maskedCRC(b []byte) uint32 {
-	c := crc32.Checksum(b, castagnoli)
+	c := octets.Sum(b)
 	return (c>>15 | c<<17) + 0xa282ead8
 }
 
