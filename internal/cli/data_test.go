@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vlaring/vlaring/internal/inspect"
 	"github.com/vlaring/vlaring/pkg/data"
 )
 
@@ -73,7 +74,7 @@ func TestDataCheck(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "faults.jsonl")
 	code, out, errOut = coordinator(t.Context(), "data", "check", dir, "--out", file)
-	if code != exitFailed || strings.Count(out, "picture: ") != faultsShown || !strings.Contains(out, "more are counted") || !strings.Contains(out, "picture: sample 10: ") || !strings.Contains(out, `manifest.jsonl:11: image "10.png"`) {
+	if code != exitFailed || strings.Count(out, "picture: ") != inspect.FaultsShown || !strings.Contains(out, "more are counted") || !strings.Contains(out, "picture: sample 10: ") || !strings.Contains(out, `manifest.jsonl:11: image "10.png"`) {
 		t.Errorf("%d\n%s", code, out)
 	}
 	if !strings.Contains(errOut, "25 faults (25 of kind picture)") || !strings.Contains(errOut, "--accept-data-change") {
