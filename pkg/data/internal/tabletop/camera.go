@@ -214,23 +214,28 @@ func (v *canvas) nothing(px int) bool {
 // cross notes where a body is the nearest on the rays of row y in its outline.
 func (l *line) cross(c *Camera, y int, at span, b *body) {
 	row := c.rows[y]
-	for x := int(at.lo); x < int(at.hi); x++ {
-		d := c.columns[x].add(row).along(b.axes)
+	columns, t, face := c.columns[at.lo:at.hi], l.t[at.lo:at.hi], l.face[at.lo:at.hi]
+	own := l.own[at.lo:at.hi]
+	for x, column := range columns {
+		d := column.add(row).along(b.axes)
+		var hit float64
+		var ok bool
+		end := 0
 		switch b.shape {
 		case brick:
-			if t, side, ok := hitBox(b.eye, d, b.half); ok && t > 0 && t < l.t[x] {
-				l.t[x], l.face[x] = t, &b.faces[side]
+			side := 0
+			if hit, side, ok = hitBox(b.eye, d, b.half); ok && hit > 0 && hit < t[x] {
+				t[x], face[x] = hit, &b.faces[side]
 			}
+			continue
 		case ball:
-			if t, ok := hitBall(b.eye, d, b.half.x); ok && t > 0 && t < l.t[x] {
-				l.t[x], l.face[x] = t, &l.own[x]
-				l.own[x].set(b.normal(b.eye, d, t, 0).of(b.axes), b.colour)
-			}
+			hit, ok = hitBall(b.eye, d, b.half.x)
 		default:
-			if t, end, ok := hitRound(b.eye, d, b.half, b.shape == Cone); ok && t > 0 && t < l.t[x] {
-				l.t[x], l.face[x] = t, &l.own[x]
-				l.own[x].set(b.normal(b.eye, d, t, end).of(b.axes), b.colour)
-			}
+			hit, end, ok = hitRound(b.eye, d, b.half, b.shape == Cone)
+		}
+		if ok && hit > 0 && hit < t[x] {
+			t[x], face[x] = hit, &own[x]
+			own[x].set(b.normal(b.eye, d, hit, end).of(b.axes), b.colour)
 		}
 	}
 }

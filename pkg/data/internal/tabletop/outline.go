@@ -83,9 +83,12 @@ func (o *outline) edge(u1, v1, u2, v2, margin float64) {
 	if from >= to {
 		return
 	}
-	left, right := min(u1, u2), max(u1, u2)
-	slope := 0.0
+	left, right := u1, u2
+	if left > right {
+		left, right = right, left
+	}
 	flat := v2-v1 < margin // its slope is not to be trusted
+	slope := 0.0
 	if !flat {
 		slope = (u2 - u1) / (v2 - v1)
 	}
@@ -93,7 +96,13 @@ func (o *outline) edge(u1, v1, u2, v2, margin float64) {
 		lo, hi := left, right
 		if !flat {
 			x := u1 + mul(slope, float64(y)-v1)
-			lo, hi = max(lo, min(x, right)), min(hi, max(x, left))
+			if x > right {
+				x = right
+			}
+			if x < left {
+				x = left
+			}
+			lo, hi = x, x
 		}
 		s := &o.spans[y]
 		s.lo = min(s.lo, int32(clip(math.Ceil(lo-margin), len(o.spans))))
@@ -102,4 +111,4 @@ func (o *outline) edge(u1, v1, u2, v2, margin float64) {
 }
 
 // clip is x within [0, n].
-func clip(x float64, n int) int { return int(clamp(x, 0, float64(n))) }
+func clip(x float64, n int) int { return min(max(int(x), 0), n) }
