@@ -72,7 +72,7 @@ type squad struct {
 
 func newSquad(t *testing.T, set ...string) *squad {
 	t.Helper()
-	j, err := Kinds().Parse("tiny.yaml", []byte(tinyJob), append([]string{"batch.global=8", "batch.micro=1"}, set...))
+	j, err := kindsOfTests().Parse("tiny.yaml", []byte(tinyJob), append([]string{"batch.global=8", "batch.micro=1"}, set...))
 	if err != nil {
 		t.Fatal(err)
 	}

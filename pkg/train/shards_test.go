@@ -24,8 +24,9 @@ func (s *squad) place(ranks ...*rank) (moved int) {
 				for _, h := range slices.Clone(o.shards.have) {
 					if lo, hi := max(h.Lo, need.Lo), min(h.Hi, need.Hi); lo < hi && h.step == r.step && o != r {
 						for _, f := range r.shards.slab(allreduce.Range{Lo: lo, Hi: hi}) {
-							copy(r.slots[0][f.Lo:f.Hi], o.slots[0][f.Lo:f.Hi])
-							copy(r.slots[1][f.Lo:f.Hi], o.slots[1][f.Lo:f.Hi])
+							for i := range r.slots {
+								copy(r.slots[i][f.Lo:f.Hi], o.slots[i][f.Lo:f.Hi])
+							}
 						}
 						r.shards.note(allreduce.Range{Lo: lo, Hi: hi}, r.step)
 						moved += hi - lo
@@ -66,8 +67,9 @@ func sameState(t *testing.T, whole *Trainer, ranks ...*rank) {
 				t.Fatalf("%s holds moments of step %d at step %d", r.name, h.step, r.step)
 			}
 			for _, f := range r.shards.slab(h.Range) {
-				same("first moment", r.slots[0][f.Lo:f.Hi], whole.slots[0][f.Lo:f.Hi])
-				same("second moment", r.slots[1][f.Lo:f.Hi], whole.slots[1][f.Lo:f.Hi])
+				for i, name := range r.opt.Optimizer.Slots() {
+					same(name, r.slots[i][f.Lo:f.Hi], whole.slots[i][f.Lo:f.Hi])
+				}
 			}
 			held += h.Hi - h.Lo
 		}
@@ -82,8 +84,10 @@ func sameState(t *testing.T, whole *Trainer, ranks ...*rank) {
 		for _, miss := range r.shards.missing([]allreduce.Range{other}, r.step) {
 			for _, f := range r.shards.slab(miss) {
 				for i := f.Lo; i < f.Hi; i++ {
-					if r.slots[0][i] != 0 || r.slots[1][i] != 0 {
-						t.Fatalf("%s: moment %d of another rank is still here", r.name, i)
+					for _, slot := range r.slots {
+						if slot[i] != 0 {
+							t.Fatalf("%s: moment %d of another rank is still here", r.name, i)
+						}
 					}
 				}
 			}
@@ -114,6 +118,9 @@ func TestShardsAreTheReplicatedOptimizer(t *testing.T) {
 		"plain":  nil,
 		"clip":   {"optimizer.clip_norm=0.01"},
 		"adam":   {"optimizer.kind=adam", "optimizer.weight_decay=0.1"},
+		"none":   {"optimizer.kind=none"},
+		"one":    {"optimizer.kind=one"},
+		"three":  {"optimizer.kind=three", "optimizer.clip_norm=0.01"},
 		"groups": {`optimizer.groups=[{match: "*bias", lr: 0.001, weight_decay: 0}]`, `train.freeze=["*embed*"]`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
@@ -13,7 +14,14 @@ import (
 // However many parts a checkpoint has, together they are its two files, each
 // byte once; memory that is used again leaves nothing behind.
 func TestParts(t *testing.T) {
-	s := newSquad(t)
+	for _, set := range [][]string{{"optimizer.kind=adamw"}, {"optimizer.kind=none"}, {"optimizer.kind=one"}, {"optimizer.kind=three"},
+		{"optimizer.kind=none", sharded}, {"optimizer.kind=three", sharded}} {
+		t.Run(strings.Join(set, " "), func(t *testing.T) { testParts(t, set...) })
+	}
+}
+
+func testParts(t *testing.T, set ...string) {
+	s := newSquad(t, set...)
 	r := s.rank("a")
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
@@ -30,7 +38,10 @@ func TestParts(t *testing.T) {
 	}
 	var old []Part
 	for _, parts := range []int{1, 2, 3, 7, 64, 100_000} {
-		got := map[string][]byte{}
+		times := map[string][]byte{} // how often each byte is handed out
+		for name, b := range want {
+			times[name] = make([]byte, len(b))
+		}
 		some := parts
 		if parts > 1000 { // more parts than some files have bytes: look at a few
 			some = 50
@@ -40,15 +51,21 @@ func TestParts(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, x := range old {
-				if int64(len(got[x.File])) != x.Offset || x.Total != int64(len(want[x.File])) {
-					t.Fatalf("part %d of %d of %s: %d bytes at %d of %d, the parts before end at %d", p, parts, x.File, len(x.Data), x.Offset, x.Total, len(got[x.File]))
+				b := want[x.File]
+				if x.Total != int64(len(b)) || x.Offset < 0 || x.Offset+int64(len(x.Data)) > x.Total || !bytes.Equal(x.Data, b[x.Offset:][:len(x.Data)]) {
+					t.Fatalf("part %d of %d of %s: %d bytes at %d of %d are not the file's", p, parts, x.File, len(x.Data), x.Offset, x.Total)
 				}
-				got[x.File] = append(got[x.File], x.Data...)
+				for i := range x.Data {
+					times[x.File][x.Offset+int64(i)]++
+				}
 			}
 		}
-		for name, b := range want {
-			if !bytes.HasPrefix(b, got[name]) || some == parts && len(got[name]) != len(b) {
-				t.Errorf("%d parts of %s do not make the file", parts, name)
+		for name, n := range times {
+			if i := bytes.IndexFunc(n, func(r rune) bool { return r > 1 }); i >= 0 {
+				t.Errorf("%d parts of %s have byte %d twice", parts, name, i)
+			}
+			if i := bytes.IndexByte(n, 0); i >= 0 && some == parts {
+				t.Errorf("%d parts of %s lack byte %d", parts, name, i)
 			}
 		}
 	}
@@ -57,7 +74,13 @@ func TestParts(t *testing.T) {
 // Whoever has a checkpoint's files finds the digest of the state that they are
 // of, and the checksums that its workers vouch for are of what they hand out.
 func TestFilesTellTheirState(t *testing.T) {
-	s := newSquad(t)
+	for _, kind := range []string{"adamw", "one", "three"} {
+		t.Run(kind, func(t *testing.T) { testFilesTellTheirState(t, kind) })
+	}
+}
+
+func testFilesTellTheirState(t *testing.T, kind string) {
+	s := newSquad(t, "optimizer.kind="+kind)
 	r := s.rank("a")
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)
