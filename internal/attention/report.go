@@ -129,11 +129,11 @@ func stackOf(name string) string {
 }
 
 func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.LayerAttention) (*Report, error) {
-	cfg := t.Model.Config()
+	kind := t.Model.Options().Name()
 	if len(layers) == 0 {
-		return nil, fmt.Errorf("a model of kind %s has no attention to look at", cfg.Kind)
+		return nil, fmt.Errorf("a model of kind %s has no attention to look at", kind)
 	}
-	r := &Report{Checkpoint: t.Checkpoint, Step: t.Step, Kind: cfg.Kind, stacks: map[string]stack{}}
+	r := &Report{Checkpoint: t.Checkpoint, Step: t.Step, Kind: kind, stacks: map[string]stack{}}
 	if n := spec.Len(models.Instruction, 0); n > 0 {
 		r.Tokens = b.Ints(models.Instruction)[:n]
 	}
@@ -167,7 +167,8 @@ func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.La
 
 // newStack names the positions of a stack of n.
 func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) stack {
-	cfg := t.Model.Config()
+	cfg, _ := t.Model.Options().(models.Config) // of another kind nothing is known but the words
+	pad := t.Model.Options().Padding()
 	s := stack{name: name}
 	add := func(label string, visible bool) {
 		s.labels, s.visible = append(s.labels, label), append(s.visible, visible)
@@ -188,7 +189,7 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 			words = nil
 		}
 		image := n - len(words)
-		if p := cfg.ImageSize / cfg.PatchSize; image == p*p || image == p*p+1 {
+		if p := cfg.ImageSize / max(cfg.PatchSize, 1); p > 0 && (image == p*p || image == p*p+1) {
 			s.grid, s.first, s.side = p, image-p*p, cfg.PatchSize
 		}
 		for i := range image {
@@ -205,12 +206,12 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 	for _, id := range words {
 		label := strconv.Itoa(int(id))
 		switch {
-		case int(id) == cfg.PadToken:
+		case int(id) == pad:
 			label = "pad"
 		case int(id) < len(t.Meta.Vocab):
 			label = t.Meta.Vocab[id]
 		}
-		add(label, int(id) != cfg.PadToken)
+		add(label, int(id) != pad)
 	}
 	return s
 }

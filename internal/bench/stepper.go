@@ -156,7 +156,7 @@ type stepper struct {
 }
 
 func newStepper(rt *tensor.Runtime, x *benched) (*stepper, error) {
-	s := &stepper{benched: x, ring: allreduce.NewSolo(rt.Fold), batch: randomBatch(x.model.Config().VocabSize, x.opt.Micro, x.opt.Spec)}
+	s := &stepper{benched: x, ring: allreduce.NewSolo(rt.Fold), batch: randomBatch(x.model.Options().Wants().Vocab(), x.opt.Micro, x.opt.Spec)}
 	var err error
 	s.trainer, err = train.NewTrainer(rt, x.model, x.opt, s.enter)
 	return s, err

@@ -150,7 +150,7 @@ func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*mo
 			words = a
 		}
 	}
-	kind, wants := t.Model.Config().Kind, t.Model.Config().Wants().Inputs()
+	kind, wants := t.Model.Options().Name(), t.Model.Options().Wants().Inputs()
 	wantsImage, wantsTokens := wants.Has(models.Images), wants.Has(models.Instruction)
 	switch {
 	case !wantsImage && !wantsTokens:

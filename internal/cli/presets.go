@@ -48,7 +48,7 @@ func newPresets() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				c := m.Config()
+				c := m.Options().(models.Config)
 				rows = append(rows, row{name, p.Use, c.NLayers, c.DModel, c.NHeads, c.ImageSize, c.PatchSize,
 					m.Params().Count(), m.Cost(m.Spec(presetTokens))})
 				m.Close()

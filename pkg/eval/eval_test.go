@@ -160,11 +160,11 @@ func TestSplitWithoutTarget(t *testing.T) {
 		}
 	}
 	some, none := oddsModel(t, -1), oddsModel(t, 0)
-	if err := CheckTargets(t.Context(), some.Config(), oddsMeta, src, "heldout"); err != nil {
+	if err := CheckTargets(t.Context(), some.Options(), oddsMeta, src, "heldout"); err != nil {
 		t.Errorf("without padding there are targets: %v", err)
 	}
 	for name, run := range map[string]func() error{
-		"check": func() error { return CheckTargets(t.Context(), none.Config(), oddsMeta, src, "heldout") },
+		"check": func() error { return CheckTargets(t.Context(), none.Options(), oddsMeta, src, "heldout") },
 		"evaluate": func() error {
 			_, err := (Subject{rt, none, oddsMeta, nil}).Evaluate(t.Context(), src, "heldout")
 			return err

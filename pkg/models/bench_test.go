@@ -31,7 +31,7 @@ func randomBatch(m *Model, n int, spec Spec) *Batch {
 		b.Floats(Images)[i] = 2*r.Float32() - 1
 	}
 	for i := range b.Ints(Instruction) {
-		b.Ints(Instruction)[i] = 1 + int32(r.IntN(m.Config().VocabSize-1))
+		b.Ints(Instruction)[i] = 1 + int32(r.IntN(m.Options().Wants().Vocab()-1))
 	}
 	for i := range b.Floats(Actions) {
 		b.Floats(Actions)[i] = 2*r.Float32() - 1

@@ -81,15 +81,6 @@ func (m *Model) Init(seed uint64) { m.b.Init(seed) }
 // Options returns what the model was made from, complete.
 func (m *Model) Options() Options { return m.opts }
 
-// Config returns what the model was made from, if its options are a Config;
-// of another kind, one that has the name, the vocabulary and the padding alone.
-func (m *Model) Config() Config {
-	if c, ok := m.opts.(Config); ok {
-		return c
-	}
-	return Config{Kind: m.opts.Name(), VocabSize: m.opts.Wants().Vocab(), PadToken: m.opts.Padding()}
-}
-
 // Close gives the parameters' memory back. The model, its parameters and its
 // programs, which are to be closed before it, must not be used any more.
 func (m *Model) Close() { m.Params().Close() }

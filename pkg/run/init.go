@@ -120,12 +120,12 @@ func (b *beginning) checkInit(model *models.Model) error {
 
 // checkModel builds the job's model once: its layout is what checkpoints are
 // checked against, and its first weights are found.
-func (b *beginning) checkModel() (models.Config, error) {
+func (b *beginning) checkModel() (models.Options, error) {
 	model, _, err := train.Build(b.job, b.data.meta)
 	if err != nil {
-		return models.Config{}, err
+		return nil, err
 	}
 	defer model.Close() // from here on the workers hold one
 	b.layout = train.LayoutOf(model.Params(), train.OptimizerOf(b.job).Slots(), b.job.Cluster.Optimizer == "sharded")
-	return model.Config(), b.checkInit(model)
+	return model.Options(), b.checkInit(model)
 }
