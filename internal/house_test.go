@@ -98,10 +98,11 @@ var may = map[string][]string{
 
 // owners lists libraries that only the named packages may import.
 var owners = map[string][]string{
-	"github.com/nats-io/": {"pkg/natsbus"},
-	"github.com/spf13/":   {"internal/cli"},
-	"go.uber.org/zap":     {"internal/view", "internal/cli", "pkg/run", "pkg/worker"},
-	"gonum.org/v1/plot":   {"internal/picture"},
+	"github.com/nats-io/":    {"pkg/natsbus"},
+	"github.com/parquet-go/": {"pkg/data"},
+	"github.com/spf13/":      {"internal/cli"},
+	"go.uber.org/zap":        {"internal/view", "internal/cli", "pkg/run", "pkg/worker"},
+	"gonum.org/v1/plot":      {"internal/picture"},
 }
 
 func TestImportsPointDownward(t *testing.T) {

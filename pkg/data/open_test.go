@@ -103,7 +103,7 @@ func TestCopy(t *testing.T) {
 		t.Error(err)
 	}
 	checkErrors(t, cfg, needs, map[string]errorCase{
-		"kind":        {func(c *job.Data, n *models.Spec) { c.Kind, c.Options = "csv", nil }, []string{`"csv"`, "tabletop, copy, tensors, rlds, folder"}},
+		"kind":        {func(c *job.Data, n *models.Spec) { c.Kind, c.Options = "csv", nil }, []string{`"csv"`, "tabletop, copy, tensors, rlds, lerobot, folder"}},
 		"episodes":    {func(c *job.Data, n *models.Spec) { put(c, "Episodes", -1) }, []string{"data.episodes: -1 is too small"}},
 		"seq_len":     {func(c *job.Data, n *models.Spec) { put(c, "SeqLen", -2) }, []string{"data.seq_len: -2 is too small"}},
 		"max_len":     {func(c *job.Data, n *models.Spec) { put(c, "SeqLen", 7) }, []string{"data.seq_len: 7 is longer than model.max_len 6"}},

@@ -1,0 +1,533 @@
+package data
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/pkg/data/internal/lerobot"
+	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// The lerobot source reads a data set of robot episodes as LeRobot writes them,
+// of the forms 2.0, 2.1 and 3.0. Each frame of an episode is a sample: the
+// camera's picture, the task as the instruction, and the action.
+//
+// Open reads what the data set says of itself and the columns of numbers; a
+// picture is read and checked when its sample is asked for, and data check reads
+// all of them. An episode's number, for data.holdout.episodes, is its
+// episode_index.
+
+// LeRobot is the options of lerobot data.
+type LeRobot struct {
+	Split      string   `yaml:"split,omitempty"`  // of meta/info.json
+	Camera     string   `yaml:"camera,omitempty"` // feature of pictures, e.g. observation.images.front, or front
+	Action     []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: action
+	TextKeys   `yaml:",inline"`
+	FileKeys   `yaml:",inline"`
+	ActionKeys `yaml:",inline"`
+}
+
+func lerobotKind() job.Kind {
+	return job.Kind{Name: "lerobot", About: "a LeRobot data set (2.0, 2.1, 3.0) with pictures in its tables",
+		Options: LeRobot{Split: "train", ActionKeys: ActionKeys{Normalize: MeanStd}}}
+}
+
+// Gives is job.DataOptions'.
+func (LeRobot) Gives() []string { return robotFeatures() }
+
+// Padding is job.DataOptions'.
+func (LeRobot) Padding() int { return PadToken }
+
+// Resolve is job.Options'.
+func (k LeRobot) Resolve(j *job.Job, given func(string) bool) job.Options {
+	k.Split = cmp.Or(k.Split, "train")
+	holdout(j, given, 0.1)
+	return k
+}
+
+// Check is job.Options'.
+func (k LeRobot) Check(c *job.Checker) {
+	k.TextKeys.check(c)
+	k.FileKeys.check(c)
+	k.ActionKeys.check(c)
+	checkChannels(c)
+}
+
+func (k LeRobot) split() string { return k.Split }
+
+func (k LeRobot) withSplit(name string) Options {
+	k.Split = name
+	return k
+}
+
+// apart refuses a held-out split that has episodes of the training split.
+func (k LeRobot) apart(path, held string) error {
+	set, err := lerobot.Open(path)
+	if err != nil {
+		return err
+	}
+	of := map[int64]bool{}
+	train, err := set.Split(k.Split)
+	if err != nil {
+		return fmt.Errorf("data.split: %w", err)
+	}
+	for _, e := range train {
+		of[e.Index] = true
+	}
+	rest, err := set.Split(held)
+	if err != nil {
+		return fmt.Errorf("data.holdout.split: %w", err)
+	}
+	for _, e := range rest {
+		if of[e.Index] {
+			return fmt.Errorf("data.split %s and data.holdout.split %s both have episode %d", k.Split, held, e.Index)
+		}
+	}
+	return nil
+}
+
+// Open is Options'.
+func (k LeRobot) Open(o *Opening) (*Set, error) {
+	dir, err := o.file()
+	if err != nil {
+		return nil, err
+	}
+	set, err := lerobot.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	episodes, err := set.Split(k.Split)
+	if err != nil {
+		return nil, fmt.Errorf("data.split: %w", err)
+	}
+	fields, err := k.fields(o, set.Info)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, lerobot.InfoFile), err)
+	}
+	o.calls(models.Images, fields.camera)
+	o.calls(models.Instruction, "task")
+	o.calls(models.Actions, strings.Join(fields.action, "+"))
+	s := &lerobotScan{o: o, set: set, fields: fields, table: &table{}, read: map[string]bool{}}
+	fp := NewFingerprint("lerobot").Add("camera", fields.camera).Add("action", strings.Join(fields.action, " ")).
+		Add("split", k.Split).Add("holdout", o.Division())
+	if err := s.all(episodes, fp); err != nil {
+		return nil, err
+	}
+	t := s.table
+	if len(t.episode) == 0 {
+		return nil, fmt.Errorf("%s: split %s has no frames", dir, k.Split)
+	}
+	t.texts, t.camera = s.texts.texts, fields.short()
+	t.origin, t.place, t.short = s.origin, s.place, s.short
+	t.picture(models.Images).read = s.image
+	t.close = s.files.close
+	d, err := o.dataset(fp.Sum(), t)
+	if err != nil {
+		s.files.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// lerobotFields are the features that are read; empty where the model needs none.
+type lerobotFields struct {
+	camera string
+	action []string
+	sizes  []int // of action
+	names  []string
+}
+
+// short is the camera's name as people say it.
+func (f lerobotFields) short() string { return f.camera[strings.LastIndexByte(f.camera, '.')+1:] }
+
+// dim is the action's.
+func (f lerobotFields) dim() (n int) {
+	for _, s := range f.sizes {
+		n += s
+	}
+	return n
+}
+
+// fields chooses camera and action by meta/info.json.
+func (k LeRobot) fields(o *Opening, in *lerobot.Info) (f lerobotFields, err error) {
+	names := slices.Sorted(maps.Keys(in.Features))
+	if o.Wants.Has(models.Images) {
+		if f.camera, err = k.chooseCamera(in, names); err != nil {
+			return f, err
+		}
+	}
+	if !o.Wants.Has(models.Actions) {
+		return f, nil
+	}
+	want := k.Action
+	if len(want) == 0 {
+		want = []string{"action"}
+	}
+	var numbers []string
+	for _, n := range names {
+		if in.Features[n].Numeric() {
+			numbers = append(numbers, n)
+		}
+	}
+	for _, n := range want {
+		x, ok := in.Features[n]
+		switch {
+		case !ok:
+			return f, fmt.Errorf("data.action: there is no feature %q; the numbers of a frame are %s", n, listOr(numbers, "none"))
+		case !x.Numeric():
+			return f, fmt.Errorf("data.action has %s, which is %s; it can be numbers: %s", n, x.DType, listOr(numbers, "none"))
+		case slices.Contains(f.action, n):
+			return f, fmt.Errorf("data.action has %s twice", n)
+		case len(x.Shape) > 1 || x.Size() < 1 || f.dim()+x.Size() > maxAction:
+			return f, fmt.Errorf("data.action has %s, of shape %v; want one dimension, and at most %d values in all", n, x.Shape, maxAction)
+		}
+		f.action, f.sizes = append(f.action, n), append(f.sizes, x.Size())
+		f.names = append(f.names, dimensions(n, x, len(want) > 1)...)
+	}
+	if !usable(f.names) {
+		f.names = nil
+	}
+	return f, nil
+}
+
+// dimensions are what the data set calls the values of a feature, and of several
+// features with the feature's name before it.
+func dimensions(feature string, x lerobot.Feature, several bool) (l []string) {
+	for i := range x.Size() {
+		name := fmt.Sprintf("%s[%d]", feature, i)
+		if len(x.Names) == x.Size() {
+			if name = x.Names[i]; several {
+				name = feature + "." + name
+			}
+		}
+		l = append(l, name)
+	}
+	return l
+}
+
+// usable says whether names can head lines of tables.
+func usable(names []string) bool {
+	seen := map[string]bool{}
+	for _, n := range names {
+		if n == "" || seen[n] || len([]rune(n)) > maxActionName || !printable(n) {
+			return false
+		}
+		seen[n] = true
+	}
+	return true
+}
+
+// chooseCamera is the feature of pictures that data.camera names, or the only one.
+func (k LeRobot) chooseCamera(in *lerobot.Info, names []string) (string, error) {
+	var cameras, videos, match []string
+	for _, n := range names {
+		switch in.Features[n].DType {
+		case "image":
+			cameras = append(cameras, n)
+		case "video":
+			videos = append(videos, n)
+		default:
+			continue
+		}
+		if n == k.Camera || k.Camera != "" && strings.HasSuffix(n, "."+k.Camera) {
+			match = append(match, n)
+		}
+	}
+	all := slices.Concat(cameras, videos)
+	switch {
+	case len(all) == 0:
+		return "", errors.New("the frames have no pictures")
+	case k.Camera == "" && len(all) == 1:
+		match = all
+	case k.Camera == "":
+		return "", fmt.Errorf("data.camera is not set; the cameras of this data are %s", strings.Join(all, ", "))
+	case len(match) == 0:
+		return "", fmt.Errorf("data.camera is %q; the cameras of this data are %s", k.Camera, strings.Join(all, ", "))
+	case len(match) > 1:
+		return "", fmt.Errorf("data.camera %q fits several: give the whole of %s", k.Camera, strings.Join(match, " or "))
+	}
+	if in.Features[match[0]].DType == "video" {
+		return "", fmt.Errorf("the camera %s is video, which is not read; a data set that was recorded with use_videos=False has pictures in its tables", match[0])
+	}
+	return match[0], nil
+}
+
+// lerobotScan is the pass over all tables, and afterwards what reads pictures.
+type lerobotScan struct {
+	o      *Opening
+	set    *lerobot.Set
+	fields lerobotFields
+	table  *table
+	texts  textIndex
+	read   map[string]bool // tables
+	paths  []string        // of them, in the order of reading
+	file   []int32         // of each sample, among paths
+	row    []int32         // of each sample, in its table
+	files  lerobotFiles
+}
+
+// all reads the tables that have the episodes, in their order.
+func (s *lerobotScan) all(episodes []lerobot.Episode, fp Fingerprint) error {
+	total := 0
+	left := map[int64]int{} // frames that have yet to come
+	for _, e := range episodes {
+		left[e.Index], total = e.Length, total+e.Length
+	}
+	if total > maxSamples {
+		return fmt.Errorf("the data has more than %d frames", maxSamples)
+	}
+	for _, e := range episodes {
+		if s.read[e.Path] {
+			continue
+		}
+		s.read[e.Path] = true
+		if err := s.o.tick(int64(len(s.table.episode)), int64(total), "frames"); err != nil {
+			return err
+		}
+		err := s.one(e.Path, left, fp)
+		if err != nil {
+			if err = s.o.pass(Fault{Kind: "file", File: filepath.Join(s.set.Dir, e.Path)}, err); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range episodes {
+		if n := left[e.Index]; n != 0 && !s.o.lenient() {
+			return fmt.Errorf("%s has %d frames of episode %d, the list of episodes says %d; get both from one place", filepath.Join(s.set.Dir, e.Path), e.Length-n, e.Index, e.Length)
+		}
+	}
+	return nil
+}
+
+// one reads the numbers of one table.
+func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error {
+	tab, err := s.set.Table(rel)
+	if err != nil {
+		return err
+	}
+	defer tab.Close()
+	path := filepath.Join(s.set.Dir, rel)
+	episode, err := tab.Ints("episode_index")
+	if err != nil {
+		return err
+	}
+	frame, err := tab.Ints("frame_index")
+	if err != nil {
+		return err
+	}
+	t, n := s.table, tab.Rows()
+	var task []int64
+	if s.o.Wants.Has(models.Instruction) {
+		if task, err = tab.Ints("task_index"); err != nil {
+			return err
+		}
+	}
+	var action [][]float32
+	for i, name := range s.fields.action {
+		a, err := tab.Floats(name, s.fields.sizes[i])
+		if err != nil {
+			return err
+		}
+		action = append(action, a)
+	}
+	if s.fields.camera != "" && !tab.Has(s.fields.camera) {
+		return fmt.Errorf("%s has no column %s, which %s calls pictures", path, s.fields.camera, lerobot.InfoFile)
+	}
+	at := map[int64]int32{} // places of this table's episodes
+	columns := t.float(models.Actions)
+	columns.dim, columns.labels.Names = s.fields.dim(), s.fields.names
+	for r := range n {
+		e := episode[r]
+		if _, ok := left[e]; !ok {
+			continue // of another split
+		}
+		where := func() string { return fmt.Sprintf("%s: episode %d, frame %d", path, e, frame[r]) }
+		k, ok := at[e]
+		if !ok {
+			if slices.Contains(t.numbers, e) {
+				return fmt.Errorf("%s: it stands in another table already", where())
+			}
+			k = int32(t.eps)
+			at[e], t.numbers = k, append(t.numbers, e)
+			t.eps++
+		}
+		if left[e]--; left[e] < 0 {
+			return fmt.Errorf("%s: the episode has more frames than the list of episodes says", where())
+		}
+		if i := len(t.episode) - 1; i >= 0 && t.episode[i] == k && r > 0 && frame[r] != frame[r-1]+1 {
+			return fmt.Errorf("%s: it follows frame %d; want ascending frame_index without gaps", where(), frame[r-1])
+		}
+		if task != nil {
+			text, ok := s.set.Tasks[task[r]]
+			if !ok {
+				return fmt.Errorf("%s: task_index %d is not in the list of tasks", where(), task[r])
+			}
+			t.text = append(t.text, s.texts.add(text))
+		}
+		for i, a := range action {
+			row := a[r*s.fields.sizes[i] : (r+1)*s.fields.sizes[i]]
+			for d, x := range row {
+				if x-x != 0 { // NaN or infinite
+					return fmt.Errorf("%s: %s has %v in dimension %d; write a finite number, or leave the frame out (data.skip: [%d])", where(), s.fields.action[i], x, d, len(t.episode))
+				}
+			}
+			columns.rows = append(columns.rows, row...)
+		}
+		t.episode = append(t.episode, k)
+		s.file, s.row = append(s.file, int32(len(s.paths))), append(s.row, int32(r))
+	}
+	s.paths = append(s.paths, path)
+	sum, err := tableSum(path)
+	if err != nil {
+		return err
+	}
+	numbers := sha256.New()
+	binary.Write(numbers, binary.LittleEndian, episode)
+	binary.Write(numbers, binary.LittleEndian, task)
+	for _, a := range action {
+		binary.Write(numbers, binary.LittleEndian, a)
+	}
+	fp.Add("table", sum).Add("numbers", hex.EncodeToString(numbers.Sum(nil)))
+	return nil
+}
+
+// tableSum recognises a table by its length and a sample of its content: its
+// pictures may be most of hundreds of gigabytes.
+func tableSum(path string) (string, error) {
+	f, size, err := regular.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum, err := sampled(f, size)
+	return fmt.Sprintf("%d %s", size, hex.EncodeToString(sum[:])), err
+}
+
+func (s *lerobotScan) origin(i int) string {
+	return fmt.Sprintf("%s episode %d frame %d", filepath.Base(s.paths[s.file[i]]), s.table.numbers[s.table.episode[i]], s.table.frame(i))
+}
+
+func (s *lerobotScan) short(i, frame int) string {
+	return fmt.Sprintf("episode %d frame %d", s.table.numbers[s.table.episode[i]], frame)
+}
+
+func (s *lerobotScan) place(i int) Fault {
+	return Fault{File: s.paths[s.file[i]], Episode: ptr(s.table.numbers[s.table.episode[i]]), Frame: ptr(s.table.frame(i))}
+}
+
+// image reads the picture of frame i.
+func (s *lerobotScan) image(i int) (Image, error) {
+	rel, err := filepath.Rel(s.set.Dir, s.paths[s.file[i]])
+	if err != nil {
+		return Image{}, err
+	}
+	fail := func(err error) (Image, error) {
+		return Image{}, fmt.Errorf("episode %d, frame %d: %w", s.table.numbers[s.table.episode[i]], s.table.frame(i), err)
+	}
+	tab, err := s.files.open(s.set, rel)
+	if err != nil {
+		return fail(err)
+	}
+	b, path, err := tab.Picture(s.fields.camera, int(s.row[i]))
+	s.files.give(rel, tab)
+	if err == nil && b == nil {
+		if !filepath.IsLocal(filepath.FromSlash(path)) {
+			return fail(fmt.Errorf("%s: its picture is in the file %q, outside the data set", rel, clipped(path)))
+		}
+		b, err = regular.Read(filepath.Join(s.set.Dir, filepath.FromSlash(path)), maxImageFile)
+	}
+	if err == nil {
+		_, _, err = CheckImage(b)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return Image{Encoded: b}, nil
+}
+
+// lerobotFiles keeps tables open that nobody reads at the moment: a data set may
+// have thousands.
+type lerobotFiles struct {
+	mu   sync.Mutex
+	idle []idleTable
+}
+
+type idleTable struct {
+	rel string
+	t   *lerobot.Table
+}
+
+const maxIdleTables = 32
+
+func (f *lerobotFiles) open(set *lerobot.Set, rel string) (*lerobot.Table, error) {
+	f.mu.Lock()
+	for i, x := range f.idle {
+		if x.rel == rel {
+			f.idle = slices.Delete(f.idle, i, i+1)
+			f.mu.Unlock()
+			return x.t, nil
+		}
+	}
+	f.mu.Unlock()
+	return set.Table(rel)
+}
+
+func (f *lerobotFiles) give(rel string, t *lerobot.Table) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.idle = append(f.idle, idleTable{rel, t})
+	if len(f.idle) > maxIdleTables {
+		f.idle[0].t.Close()
+		f.idle = slices.Delete(f.idle, 0, 1)
+	}
+}
+
+func (f *lerobotFiles) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var err error
+	for _, x := range f.idle {
+		err = errors.Join(err, x.t.Close())
+	}
+	f.idle = nil
+	return err
+}
+
+func (k LeRobot) recognise(path string, folder bool) ([]Recognised, error) {
+	if !folder || !lerobot.Has(path) {
+		return nil, nil
+	}
+	set, err := lerobot.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	rest := models.Spec{models.Known(models.Instruction, 0)}
+	if set.Info.Features["action"].Numeric() {
+		rest = append(rest, models.Known(models.Actions, 0))
+	}
+	var out []Recognised
+	for _, name := range slices.Sorted(maps.Keys(set.Info.Features)) {
+		if set.Info.Features[name].DType == "image" {
+			k.Camera = name
+			image := models.Known(models.Images, 3, unresized, unresized)
+			out = append(out, Recognised{job.Data{Path: path, Options: k}, append(models.Spec{image}, rest...)})
+		}
+	}
+	if len(out) == 0 {
+		out = []Recognised{{job.Data{Path: path, Options: k}, rest}}
+	}
+	return out, nil
+}
+
+func (LeRobot) form() string { return "a LeRobot data set (meta/info.json)" }
