@@ -36,7 +36,8 @@ var onPurpose = map[string][]string{
 	"pkg/weights":   {},
 	"pkg/worker":    {"Description", "Worker"},
 	// What a constructor or a reader returns.
-	"pkg/run": {"Run", "Origin", "Address", "HeldoutMetric"},
+	"pkg/run":     {"Run", "Origin", "Address", "HeldoutMetric", "Pruned"},
+	"pkg/trained": {"File"},
 }
 
 // Names are exported for others, who use them, or on purpose.

@@ -48,7 +48,8 @@ var may = map[string][]string{
 	"pkg/worker":           {"internal/atomicfile", "internal/limits", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train"},
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},
 	"pkg/natsbus":          {"internal/octets", "internal/netaddr", "pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster"},
-	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/weights", "pkg/worker"},
+	"pkg/trained":          {"internal/atomicfile", "internal/plain", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train", "pkg/weights"},
+	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
 	"internal/bench":       {"internal/bench/measure", "internal/picture", "internal/plain", "internal/safetensors", "internal/usage", "pkg/tensor", "pkg/models", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/transport", "pkg/run", "pkg/train", "pkg/job"},
@@ -83,6 +84,7 @@ var may = map[string][]string{
 		"pkg/run",
 		"pkg/tensor",
 		"pkg/train",
+		"pkg/trained",
 		"pkg/weights",
 		"pkg/worker",
 	},
@@ -186,7 +188,7 @@ func contains(l []string, s string) bool {
 
 // cliLines bounds internal/cli: flags become a configuration, one call, a table.
 // It is lowered as what decides moves out, and never raised.
-const cliLines = 3900
+const cliLines = 3500
 
 // fileLines bounds a file that a person has written: one idea each.
 const fileLines = 600

@@ -51,7 +51,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			if bySample == (len(input) > 0) {
 				return usagef("give --input (tokens, an instruction, a picture or a .safetensors file) or --sample N, and not both")
 			}
-			var m *trained
+			var m opened
 			var err error
 			if bySample {
 				m, err = openTrained(dir, path)
@@ -105,8 +105,8 @@ DIR calls them attention.png and attention-picture.png.`,
 const maxPhoto = 256 << 20
 
 // sampleInput is sample i of the held-out split.
-func (t *trained) sampleInput(i int) (*models.Batch, error) {
-	src := t.set.Heldout()
+func (t opened) sampleInput(i int) (*models.Batch, error) {
+	src := t.Set.Heldout()
 	if i < 0 || i >= src.Len() {
 		return nil, usagef("--sample %d: the held-out split has %d samples, from 0", i, src.Len())
 	}
@@ -118,7 +118,7 @@ func (t *trained) sampleInput(i int) (*models.Batch, error) {
 }
 
 // batchOf is a batch of one sample.
-func (t *trained) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error) {
+func (t opened) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error) {
 	meta := t.Meta
 	meta.Spec = spec
 	col, err := data.NewCollator(meta)
@@ -130,7 +130,7 @@ func (t *trained) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error
 }
 
 // input reads what --input names, and writes to warn what is odd about it.
-func (t *trained) input(ctx context.Context, warn io.Writer, args []string) (*models.Batch, error) {
+func (t opened) input(ctx context.Context, warn io.Writer, args []string) (*models.Batch, error) {
 	var photo, words string
 	for _, a := range args {
 		switch ext := strings.ToLower(filepath.Ext(a)); {
@@ -196,7 +196,7 @@ func givenOr(s string) string {
 
 // tokens reads an instruction: numbers as they are, words by the vocabulary,
 // padded as in training.
-func (t *trained) tokens(text string) ([]int32, error) {
+func (t opened) tokens(text string) ([]int32, error) {
 	ids, err := numbers(text)
 	if err == nil && len(ids) > 0 {
 		return ids, nil // Program.Load checks them against the vocabulary

@@ -14,6 +14,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/trained"
 )
 
 func newCheckpoint() *cobra.Command {
@@ -42,7 +43,7 @@ func newCheckpointLs() *cobra.Command {
 				return err
 			}
 			if _, e := os.Stat(filepath.Join(args[0], run.OriginFile)); len(list) == 0 && e != nil && run.CheckpointsDir(args[0]) == args[0] {
-				return run.NoCheckpoint(args[0])
+				return trained.None(args[0])
 			}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(list)

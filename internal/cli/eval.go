@@ -1,22 +1,15 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/internal/plain"
-	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/trained"
 )
 
 func newEval() *cobra.Command {
@@ -49,10 +42,10 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				return err
 			}
 			defer m.Close()
-			if m.other != "" {
-				fmt.Fprintln(c.ErrOrStderr(), m.other)
+			if m.Other != "" {
+				fmt.Fprintln(c.ErrOrStderr(), m.Other)
 			}
-			src, split, err := m.source(split)
+			src, split, err := m.Source(split)
 			if err != nil {
 				return err
 			}
@@ -101,151 +94,46 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	return c
 }
 
-// trained is a checkpoint that has been opened for use. Whoever opened it closes it.
-type trained struct {
-	*run.Trained
-	set   data.Dataset // nil where no data was asked for
-	other string       // what to say where set is not the checkpoint's data
-}
-
-// Close gives the model's memory back, and closes the data.
-func (t *trained) Close() {
-	t.Trained.Close()
-	if t.set != nil {
-		t.set.Close()
-		t.set = nil
-	}
-}
+// opened is a checkpoint that a command works with.
+type opened struct{ *trained.Checkpoint }
 
 // checkpointDir accepts a checkpoint, a checkpoints directory or a run directory.
 func checkpointDir(dir string) (string, error) {
 	if dir == "" {
 		return "", usagef("--checkpoint DIR is missing: a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest")
 	}
-	return run.CheckpointDir(dir)
+	return trained.Find(dir)
 }
 
-// loadTrained opens a checkpoint's model, verified, without its data.
-func loadTrained(dir string) (*trained, error) {
+// openCheckpoint opens a checkpoint's model, verified, and then its data, if with
+// says so: which is given the data's base.
+func openCheckpoint(dir string, with func(c *trained.Checkpoint, base string) error) (opened, error) {
 	dir, err := checkpointDir(dir)
 	if err != nil {
-		return nil, err
+		return opened{}, err
 	}
-	t, err := run.Load(dir)
+	c, err := trained.Open(dir)
 	if err != nil {
-		return nil, err
+		return opened{}, err
 	}
-	return &trained{Trained: t}, nil
+	if with != nil {
+		if err := with(c, run.BaseDir(c.Dir)); err != nil {
+			c.Close()
+			return opened{}, err
+		}
+	}
+	return opened{c}, nil
 }
+
+// loadTrained opens a checkpoint's model, without its data.
+func loadTrained(dir string) (opened, error) { return openCheckpoint(dir, nil) }
 
 // openTrained also opens the data, at path where it is given.
-func openTrained(dir, path string) (*trained, error) {
-	t, err := loadTrained(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.openData(path); err != nil {
-		t.Close()
-		return nil, err
-	}
-	return t, nil
+func openTrained(dir, path string) (opened, error) {
+	return openCheckpoint(dir, func(c *trained.Checkpoint, base string) error { return c.OpenData(base, path, scanDir()) })
 }
 
-// openData opens the data that the checkpoint was trained on.
-func (t *trained) openData(path string) (err error) {
-	base, d := t.BaseDir(), *t.Job
-	if path != "" {
-		if d.Data.Path == "" { // it is made from the job, and nothing would be read from path
-			return fmt.Errorf("the checkpoint was trained on %s data, which is made and lies nowhere: leave --data out", d.Data.Kind)
-		}
-		if d.Data.Path, err = filepath.Abs(path); err != nil {
-			return err
-		}
-	}
-	if t.set, err = train.OpenDataContext(context.Background(), &d, base, &t.Meta, data.Watch{Scans: scanDir()}); err != nil {
-		return fmt.Errorf("%w\n(--data says where the data is on this machine)", err)
-	}
-	return nil
-}
-
-// openToMeasure is openTrained for a measurement, for which path may also hold
-// other data of the same features. That is divided as the job says where split
-// asks for a part of it, and not at all otherwise.
-func openToMeasure(dir, path, split string) (*trained, error) {
-	t, err := loadTrained(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.openToMeasure(path, split); err != nil {
-		t.Close()
-		return nil, err
-	}
-	return t, nil
-}
-
-func (t *trained) openToMeasure(path, split string) error {
-	err := t.openData(path)
-	if errors.Is(err, data.ErrOtherData) && path == "" {
-		return fmt.Errorf("%w\nto measure it on the data as it is now, name it as other data: --data %s", err, plain.ShellWord(t.DataPath()))
-	}
-	if err == nil || path == "" {
-		return err
-	}
-	meta := t.Meta
-	meta.Fingerprint = "" // what binds a resumed run to its data does not bind a measurement
-	if t.Job.Data, err = otherData(t.Job.Data, path); err != nil {
-		return err
-	}
-	if split == "" || split == "all" {
-		t.Job.Data.Holdout = job.Holdout{}
-	}
-	if t.set, err = train.OpenDataContext(context.Background(), t.Job, ".", &meta, data.Watch{Scans: scanDir()}); err != nil {
-		return fmt.Errorf("%s is not what the checkpoint was trained on, and to measure it there its features must be the same: %w", path, err)
-	}
-	t.other = fmt.Sprintf("%s is other data (%s) than the checkpoint was trained on (%s): it is measured with the checkpoint's vocabulary and statistics",
-		path, shortPrint(t.set.Meta().Fingerprint), shortPrint(t.Meta.Fingerprint))
-	return nil
-}
-
-// otherData is the job's data section for the data at path, which may be of
-// another kind.
-func otherData(d job.Data, path string) (job.Data, error) {
-	var err error
-	if d.Path, err = filepath.Abs(path); err != nil {
-		return d, err
-	}
-	found, err := data.Recognise(d.Path)
-	if err != nil {
-		return d, err
-	}
-	if kind := found[0].Data.Kind; kind != d.Kind {
-		d.Kind, d.Options, d.Holdout = kind, data.Defaults(kind), job.Holdout{}
-	}
-	return d, nil
-}
-
-// shortPrint is the beginning of a fingerprint, enough to tell two apart.
-func shortPrint(fingerprint string) string {
-	_, hash, _ := strings.Cut(fingerprint, ":")
-	return hash[:min(len(hash), 12)]
-}
-
-// source is the part of the opened data to measure, and its name.
-func (t *trained) source(split string) (data.Source, string, error) {
-	if split == "" {
-		split = "heldout"
-		if t.other != "" {
-			split = "all"
-		}
-	}
-	src := map[string]data.Source{"heldout": t.set.Heldout(), "train": t.set.Train(), "all": data.Joined(t.set.Train(), t.set.Heldout())}[split]
-	if src.Len() > 0 {
-		return src, split, nil
-	}
-	for _, f := range t.set.Findings() {
-		if f.Kind == "empty_heldout" {
-			return nil, "", fmt.Errorf("%s: there is nothing to measure; --split train or all measures what was trained on, --data another data set", f.What)
-		}
-	}
-	return nil, "", fmt.Errorf("nothing of this data is held out (data.holdout of the job): there is nothing to measure; --split train or all measures what was trained on, --data another data set")
+// openToMeasure also opens what is to be measured: the data, or other data at path.
+func openToMeasure(dir, path, split string) (opened, error) {
+	return openCheckpoint(dir, func(c *trained.Checkpoint, base string) error { return c.OpenToMeasure(base, path, split, scanDir()) })
 }

@@ -18,7 +18,7 @@ import (
 
 // exits measures a checkpoint's exits on src: on all of it, or on its first
 // samples where that is above 0.
-func (t *trained) exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
+func (t opened) exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
 	m := eval.Subject{Runtime: rt, Model: t.Model, Meta: t.Meta, Head: train.HeadOf(t.Job)}
@@ -80,7 +80,7 @@ func plotExits(path string, r eval.ExitReport, title string) error {
 
 // predictExits runs the samples of b one at a time as deep as depth wants, and
 // writes the outputs with the layers that each took.
-func (t *trained) predictExits(rt *tensor.Runtime, b *models.Batch, depth eval.Depth, out string) (string, error) {
+func (t opened) predictExits(rt *tensor.Runtime, b *models.Batch, depth eval.Depth, out string) (string, error) {
 	s, err := eval.NewStager(rt, t.Model, b.Spec, train.HeadOf(t.Job))
 	if err != nil {
 		return "", err

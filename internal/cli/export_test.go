@@ -14,6 +14,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/trained"
 )
 
 // An export holds the checkpoint's weights, in the type asked for, with all
@@ -21,7 +22,7 @@ import (
 // damaged checkpoint is not exported.
 func TestExport(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	trained := trainDone(t, "testdata/small.yaml", short("--run-dir", dir)...)
+	hash := trainDone(t, "testdata/small.yaml", short("--run-dir", dir)...)
 	ckpt := filepath.Join(dir, "checkpoints", checkpoint.DirName(4))
 	out := t.TempDir()
 	export := func(args ...string) {
@@ -78,7 +79,7 @@ func TestExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	var config struct {
-		exported
+		trained.Config
 		Model  models.Config `json:"model"`
 		Inputs models.Spec   `json:"inputs"`
 	}
@@ -93,9 +94,9 @@ func TestExport(t *testing.T) {
 	if err := json.Unmarshal(m.Data, &meta); err != nil {
 		t.Fatal(err)
 	}
-	if config.Format != exportFormat || config.DType != "float32" || config.Model.DModel != 32 || config.Model.VocabSize != meta.VocabSize || !config.Inputs.Equal(meta.Spec) ||
+	if config.Format != "vlaring-model" || config.DType != "float32" || config.Model.DModel != 32 || config.Model.VocabSize != meta.VocabSize || !config.Inputs.Equal(meta.Spec) ||
 		strings.Join(config.Vocabulary, " ") != strings.Join(meta.Vocab, " ") || config.Actions == nil || config.Actions.Mode != "mean_std" || config.Images == nil ||
-		config.Checkpoint.Step != 4 || config.Checkpoint.SHA256 != trained {
+		config.Checkpoint.Step != 4 || config.Checkpoint.SHA256 != hash {
 		t.Errorf("config.json:\n%s", b)
 	}
 

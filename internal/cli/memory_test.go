@@ -40,7 +40,7 @@ func TestMeasuringKeepsNoMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.Close()
-		src, split, err := m.source("heldout")
+		src, split, err := m.Source("heldout")
 		if err != nil {
 			t.Fatal(err)
 		}

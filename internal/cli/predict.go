@@ -93,7 +93,7 @@ output also has layers I64 [N].`,
 
 // readInputs makes one batch of all of a file's samples, and writes to warn what
 // is odd about them. Targets, which the file need not have, stay zero.
-func (t *trained) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
+func (t opened) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
 	b, findings, err := data.ReadInputs(ctx, path, t.Model.Options().Wants(), t.Job.Data.Options, t.Meta)
 	if err != nil {
 		return nil, fmt.Errorf("the inputs: %w", err)

@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"path/filepath"
 	"text/tabwriter"
 
@@ -21,24 +20,6 @@ type pruneFlags struct {
 	keep, keepEvery, best int
 	metric                string
 	dryRun, asJSON        bool
-}
-
-// prunePlan is what prune prints.
-type prunePlan struct {
-	DryRun      bool          `json:"dry_run"`
-	Keep        int           `json:"keep"`
-	KeepEvery   int           `json:"keep_every"`
-	Best        int           `json:"best"`
-	Metric      string        `json:"metric"`
-	Checkpoints []prunedEntry `json:"checkpoints"`
-	Freed       int64         `json:"freed"` // bytes of those that are removed
-}
-
-type prunedEntry struct {
-	checkpoint.Decision
-	Size  int64    `json:"size"`
-	Dir   string   `json:"dir"`
-	Score *float64 `json:"score,omitempty"`
 }
 
 func newCheckpointPrune() *cobra.Command {
@@ -87,47 +68,17 @@ func prune(c *cobra.Command, dir string, f *pruneFlags) error {
 		}
 		defer lock.Unlock()
 	}
-	entries, err := checkpoint.List(filepath.Join(dir, "checkpoints"))
+	plan, err := run.PlanPrune(dir, p)
 	if err != nil {
 		return err
 	}
-	lines, _, err := run.ReadEval(dir, math.MaxUint64)
-	if err != nil {
+	plan.DryRun = f.dryRun
+	if err := printPruning(c, plan, f.asJSON); err != nil || f.dryRun {
 		return err
 	}
-	scores := run.ScoresOf(p.Metric, entries, lines)
-	plan := prunePlan{DryRun: f.dryRun, Keep: p.Keep, KeepEvery: p.KeepEvery, Best: p.Best, Metric: p.Metric, Checkpoints: []prunedEntry{}}
-	for i, d := range checkpoint.Retain(entries, p, scores, nil) {
-		e := prunedEntry{Decision: d, Size: entries[i].Size, Dir: entries[i].Dir}
-		if s, ok := scores[d.Step]; ok {
-			e.Score = &s
-		}
-		if !d.Keep {
-			plan.Freed += e.Size
-		}
-		plan.Checkpoints = append(plan.Checkpoints, e)
-	}
-	if err := plan.print(c, f.asJSON); err != nil || f.dryRun {
-		return err
-	}
-	store, err := checkpoint.OpenDisk(filepath.Join(dir, "checkpoints"))
-	if err != nil {
-		return err
-	}
-	for _, line := range store.Cleaned() {
-		fmt.Fprintln(c.ErrOrStderr(), line)
-	}
-	for _, e := range plan.Checkpoints {
-		if !e.Keep {
-			if err := store.Remove(e.Step); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return plan.Prune(dir, func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })
 }
 
-// policy is the run's, with what the options replace.
 // metricNames lists what checkpoints can be kept by.
 func metricNames() string {
 	var names []string
@@ -137,6 +88,7 @@ func metricNames() string {
 	return job.Or(names)
 }
 
+// policy is the run's, with what the options replace.
 func (f *pruneFlags) policy(c *cobra.Command, p checkpoint.Policy) (checkpoint.Policy, error) {
 	given := c.Flags().Changed
 	for _, x := range []struct {
@@ -164,7 +116,7 @@ func (f *pruneFlags) policy(c *cobra.Command, p checkpoint.Policy) (checkpoint.P
 	return p, nil
 }
 
-func (p *prunePlan) print(c *cobra.Command, asJSON bool) error {
+func printPruning(c *cobra.Command, p *run.Pruning, asJSON bool) error {
 	out := c.OutOrStdout()
 	if asJSON {
 		return json.NewEncoder(out).Encode(p)

@@ -156,7 +156,7 @@ func TestPrune(t *testing.T) {
 		t.Errorf("as the job says:\n%s", out)
 	}
 	policy := []string{"--keep", "1", "--keep-every", "6", "--best", "1", "--metric", "loss"}
-	var plan prunePlan
+	var plan run.Pruning
 	if err := json.Unmarshal([]byte(prune(append(policy, "--dry-run", "--json")...)), &plan); err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,7 @@ cluster: {workers: 1}
 		t.Fatal(stderr)
 	}
 	var config struct{ Actions data.Stats }
-	b, err := os.ReadFile(filepath.Join(dir, "out", configFile))
+	b, err := os.ReadFile(filepath.Join(dir, "out", "config.json"))
 	if err != nil || json.Unmarshal(b, &config) != nil {
 		t.Fatal(err)
 	}

@@ -37,10 +37,7 @@ func (o *Opening) openSets(baseDir string, k Options) (*Set, error) {
 		otherKind = splits.withSplit(h.Split)
 	}
 	if h.Path != "" {
-		other.Path = h.Path
-		if !filepath.IsAbs(h.Path) {
-			other.Path = filepath.Join(baseDir, h.Path)
-		}
+		other.Path = job.Abs(baseDir, h.Path)
 	}
 	if err := disjoint(&main, &other, k, otherKind); err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -48,8 +47,8 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 		return nil, err
 	}
 	o := &Opening{Context: ctx, Kind: cfg.Kind, Path: cfg.Path, Seed: seed, Holdout: cfg.Holdout, Wants: wants, watch: watch, given: meta}
-	if o.Path != "" && !filepath.IsAbs(o.Path) {
-		o.Path = filepath.Join(baseDir, o.Path)
+	if o.Path != "" {
+		o.Path = job.Abs(baseDir, o.Path)
 	}
 	o.take(open)
 	if meta != nil {

@@ -2,6 +2,7 @@ package job
 
 import (
 	"io"
+	"path/filepath"
 
 	"github.com/vlaring/vlaring/internal/regular"
 )
@@ -30,4 +31,12 @@ func (k Kinds) Where(path string, set []string, key string) Problem {
 		return p
 	}
 	return Problem{Source: path, Key: key}
+}
+
+// Abs resolves a path of a job file against base, the file's own directory.
+func Abs(base, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(base, path)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/trained"
 	"github.com/vlaring/vlaring/pkg/worker"
 )
 
@@ -29,9 +30,9 @@ type beginning struct {
 	first  firstWeights // where no checkpoint is gone on from
 	layout train.Layout // of the model's parameters
 
-	teacher     *Trained        // of job.Distill; its model is not kept
-	greeting    cluster.Welcome // for each worker: the job and its data
-	description []byte          // what of that is fetched
+	teacher     *trained.Checkpoint // of job.Distill; its model is not kept
+	greeting    cluster.Welcome     // for each worker: the job and its data
+	description []byte              // what of that is fetched
 
 	early []func(Screen) // what there is to say before there is a screen
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/trained"
 )
 
 // evaluator measures stored checkpoints on the held-out split beside training:
@@ -128,7 +129,7 @@ func (e *evaluator) loop(ctx context.Context) {
 // no more than the measurement.
 func (e *evaluator) measure(ctx context.Context, step uint64) {
 	began := time.Now()
-	m, err := Load(e.dir.checkpoint(step))
+	m, err := trained.Open(e.dir.checkpoint(step))
 	var rep eval.Report
 	if err == nil {
 		rep, err = m.Evaluate(ctx, e.heldout, heldoutSplit, 1)
@@ -176,7 +177,7 @@ func (e *evaluator) finish(all bool) {
 // last measures the checkpoint in dir, a finished run's last, with all threads.
 func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	began := time.Now()
-	m, err := Load(dir)
+	m, err := trained.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -184,7 +185,7 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	rep, err := m.Evaluate(ctx, e.heldout, heldoutSplit, threads)
 	var bad *data.SampleError
 	if errors.As(err, &bad) {
-		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, plain.ShellWord(dir), plain.ShellWord(abs(e.dir.baseDir, e.job.Data.Path)))
+		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, plain.ShellWord(dir), plain.ShellWord(job.Abs(e.dir.baseDir, e.job.Data.Path)))
 	}
 	if err != nil {
 		return err

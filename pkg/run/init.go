@@ -12,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/weights"
@@ -65,7 +66,7 @@ func (b *beginning) findWeights(model *models.Model) error {
 // openInit opens the job's init file. A run directory is refused: its own
 // init.safetensors is where that run began, and not what it learned.
 func (b *beginning) openInit() (*safetensors.File, error) {
-	path := abs(b.opt.BaseDir, b.job.Init.Path)
+	path := job.Abs(b.opt.BaseDir, b.job.Init.Path)
 	if checkpoints := filepath.Join(path, "checkpoints"); isDir(checkpoints) {
 		found, err := checkpoint.LatestGood(checkpoints)
 		if err != nil {

@@ -11,9 +11,9 @@ func PolicyOf(j *job.Job) checkpoint.Policy {
 	return checkpoint.Policy{Keep: k.Keep, KeepEvery: k.KeepEvery, Best: k.Best.Count, Metric: k.Best.Metric, Higher: j.Best().HigherIsBetter}
 }
 
-// ScoresOf are the checkpoints' values of a metric, which stands in their
+// scoresOf are the checkpoints' values of a metric, which stands in their
 // manifests or in the measurements of the held-out split.
-func ScoresOf(metric string, entries []checkpoint.Entry, lines []Heldout) map[uint64]float64 {
+func scoresOf(metric string, entries []checkpoint.Entry, lines []Heldout) map[uint64]float64 {
 	if metric != "loss" {
 		return heldoutScores(lines, metric)
 	}

@@ -84,14 +84,6 @@ func ReadAddress(dir string) (a Address, err error) {
 	return a, err
 }
 
-// abs resolves a path of the job file against the file's own directory.
-func abs(base, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(base, path)
-}
-
 // isDir says whether path is a directory that can be looked at.
 func isDir(path string) bool {
 	i, err := os.Stat(path)
@@ -105,4 +97,13 @@ func CheckpointsDir(dir string) string {
 		return sub
 	}
 	return dir
+}
+
+// BaseDir is where the relative paths of the job of the checkpoint in dir start, if
+// it still lies in its run directory; else here.
+func BaseDir(dir string) string {
+	if o, err := ReadOrigin(filepath.Join(dir, "..", "..")); err == nil {
+		return o.BaseDir
+	}
+	return "."
 }

@@ -154,7 +154,7 @@ func (s *saver) retain() {
 	if base, loading := s.offers.loaded(); loading {
 		inUse[base] = "workers may be loading it"
 	}
-	for _, d := range checkpoint.Retain(entries, p, ScoresOf(p.Metric, entries, s.eval.all()), inUse) {
+	for _, d := range checkpoint.Retain(entries, p, scoresOf(p.Metric, entries, s.eval.all()), inUse) {
 		s.voice.log.Debug("checkpoint retention", zap.Uint64("step", d.Step), zap.Bool("keep", d.Keep), zap.String("reason", d.Reason))
 		if !d.Keep {
 			s.offers.withdraw(func(blob string) bool {

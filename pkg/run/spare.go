@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/job"
 )
 
 // spareStore is the store in checkpoint.fallback_dir, opened when it is needed:
@@ -22,7 +23,7 @@ func (d *directory) spareDir() string {
 	if d.job.Checkpoint.FallbackDir == "" {
 		return ""
 	}
-	return filepath.Join(abs(d.baseDir, d.job.Checkpoint.FallbackDir), d.job.Name)
+	return filepath.Join(job.Abs(d.baseDir, d.job.Checkpoint.FallbackDir), d.job.Name)
 }
 
 func (s *spareStore) open(dir string) (*checkpoint.Disk, error) {

@@ -6,8 +6,10 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/trained"
 )
 
 // findTeacher looks at the teacher's checkpoint and writes into the job what
@@ -17,7 +19,7 @@ func (b *beginning) findTeacher() error {
 	if !d.Active() {
 		return nil
 	}
-	t, err := Load(abs(b.opt.BaseDir, d.Teacher))
+	t, err := trained.Open(job.Abs(b.opt.BaseDir, d.Teacher))
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}

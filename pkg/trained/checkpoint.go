@@ -1,4 +1,12 @@
-package run
+// Package trained is a checkpoint in use: its job, its model with the weights in
+// it and what it knows of its data, to be measured, looked into, run on new inputs
+// and exported. Nothing here trains, or speaks to anybody.
+//
+//	c, err := trained.Open("runs/bridge")        // every byte is verified
+//	err = c.OpenData(base, "", scans)            // what it was trained on
+//	src, split, err := c.Source("heldout")
+//	report, err := c.Evaluate(ctx, src, split, threads)
+package trained
 
 import (
 	"context"
@@ -23,38 +31,32 @@ import (
 	"github.com/vlaring/vlaring/pkg/weights"
 )
 
-// Trained is a checkpoint that has been opened for use. Whoever opened it closes it.
-type Trained struct {
+// Checkpoint is one that has been opened for use. Whoever opened it closes it.
+type Checkpoint struct {
 	Dir   string
 	Step  uint64
 	Job   *job.Job
-	Model *models.Model // nil after Parse
+	Model *models.Model // nil after parse
 	Meta  data.Meta
+	Set   data.Dataset // nil until it is opened
+	Other string       // what to say where Set is not the checkpoint's data; empty: it is
 }
 
-// Close gives the model's memory back.
-func (t *Trained) Close() {
-	if t.Model != nil {
-		t.Model.Close()
-		t.Model = nil
+// Close gives the model's memory back, and closes the data.
+func (c *Checkpoint) Close() {
+	if c.Model != nil {
+		c.Model.Close()
+		c.Model = nil
+	}
+	if c.Set != nil {
+		c.Set.Close()
+		c.Set = nil
 	}
 }
 
-// BaseDir is where the relative paths of the checkpoint's job start, if it still
-// lies in its run directory; else here.
-func (t *Trained) BaseDir() string {
-	if o, err := ReadOrigin(filepath.Join(t.Dir, "..", "..")); err == nil {
-		return o.BaseDir
-	}
-	return "."
-}
-
-// DataPath is where the data of its job lies.
-func (t *Trained) DataPath() string { return abs(t.BaseDir(), t.Job.Data.Path) }
-
-// CheckpointDir is the directory of the checkpoint that dir means: dir itself, or
+// Find is the directory of the checkpoint that dir means: dir itself, or
 // the newest that verifies of a run directory or its checkpoints.
-func CheckpointDir(dir string) (string, error) {
+func Find(dir string) (string, error) {
 	if _, err := checkpoint.ReadManifest(dir); err == nil {
 		return dir, nil
 	} else if strings.HasPrefix(filepath.Base(dir), "step-") {
@@ -65,11 +67,11 @@ func CheckpointDir(dir string) (string, error) {
 			return found.Dir, nil
 		}
 	}
-	return "", NoCheckpoint(dir)
+	return "", None(dir)
 }
 
-// NoCheckpoint says why dir has none to open, and what to give or do instead.
-func NoCheckpoint(dir string) error {
+// None says why dir has none to open, and what to give or do instead.
+func None(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no %s\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
 	}
@@ -92,9 +94,9 @@ func NoCheckpoint(dir string) error {
 	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
 }
 
-// Load opens the model of the checkpoint that dir means, verified, without its data.
-func Load(dir string) (*Trained, error) {
-	dir, err := CheckpointDir(dir)
+// Open opens the model of the checkpoint that dir means, verified, without its data.
+func Open(dir string) (*Checkpoint, error) {
+	dir, err := Find(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -105,50 +107,50 @@ func Load(dir string) (*Trained, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := Parse(dir, man)
+	c, err := parse(dir, man)
 	if err != nil {
 		return nil, err
 	}
-	if t.Model, _, err = train.Build(t.Job, t.Meta); err != nil {
+	if c.Model, _, err = train.Build(c.Job, c.Meta); err != nil {
 		return nil, err
 	}
-	if err := t.loadWeights(); err != nil {
-		t.Close()
+	if err := c.loadWeights(); err != nil {
+		c.Close()
 		return nil, err
 	}
-	return t, nil
+	return c, nil
 }
 
-func (t *Trained) loadWeights() error {
-	f, err := safetensors.Open(filepath.Join(t.Dir, train.ModelFile))
+func (c *Checkpoint) loadWeights() error {
+	f, err := safetensors.Open(filepath.Join(c.Dir, train.ModelFile))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := weights.Load(t.Model.Params(), f); err != nil {
+	if err := weights.Load(c.Model.Params(), f); err != nil {
 		return err
 	}
-	return weights.CheckFinite(t.Model.Params(), f.Name())
+	return weights.CheckFinite(c.Model.Params(), f.Name())
 }
 
-// Parse reads what the manifest of the checkpoint in dir says of job and data.
-func Parse(dir string, man checkpoint.Manifest) (*Trained, error) {
-	t := &Trained{Dir: dir, Step: man.Step}
+// parse reads what the manifest of the checkpoint in dir says of job and data.
+func parse(dir string, man checkpoint.Manifest) (*Checkpoint, error) {
+	c := &Checkpoint{Dir: dir, Step: man.Step}
 	var err error
-	if t.Job, err = train.Kinds().Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
+	if c.Job, err = train.Kinds().Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(man.Data, &t.Meta); err != nil {
+	if err := json.Unmarshal(man.Data, &c.Meta); err != nil {
 		return nil, fmt.Errorf("%s: manifest: data: %w", dir, err)
 	}
-	return t, nil
+	return c, nil
 }
 
 // Evaluate measures the checkpoint on src, which is of its data's split.
-func (t *Trained) Evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
+func (c *Checkpoint) Evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	rep, err := eval.Subject{Runtime: rt, Model: t.Model, Meta: t.Meta, Head: train.HeadOf(t.Job)}.Evaluate(ctx, src, split)
-	rep.Step = t.Step
+	rep, err := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Head: train.HeadOf(c.Job)}.Evaluate(ctx, src, split)
+	rep.Step = c.Step
 	return rep, err
 }

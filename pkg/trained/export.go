@@ -1,0 +1,229 @@
+package trained
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// configFile stands beside an exported model.safetensors.
+const configFile = "config.json"
+
+// exportFormat and exportVersion identify it.
+const (
+	exportFormat  = "vlaring-model"
+	exportVersion = 1
+)
+
+// Config is config.json: all that is needed to use the weights elsewhere.
+type Config struct {
+	Format     string                 `json:"format"`
+	Version    int                    `json:"version"`
+	DType      string                 `json:"torch_dtype"` // as PyTorch names it
+	Model      json.RawMessage        `json:"model"`
+	Inputs     any                    `json:"inputs"`
+	Vocabulary []string               `json:"vocabulary"`
+	Images     *imageScale            `json:"images,omitempty"`
+	Actions    *data.Stats            `json:"actions,omitempty"`
+	Stats      map[string]*data.Stats `json:"stats,omitempty"` // of other features, by name
+	Checkpoint exportedFrom           `json:"checkpoint"`
+}
+
+type imageScale struct {
+	Mean [3]float32 `json:"mean"`
+	Std  [3]float32 `json:"std"`
+}
+
+type exportedFrom struct {
+	Job      string `json:"job"`
+	Step     uint64 `json:"step"`
+	Seed     uint64 `json:"seed"`
+	Software string `json:"software"`
+	SHA256   string `json:"model_sha256"` // of the checkpoint's model.safetensors
+}
+
+// exportTypes are the values of --dtype.
+var exportTypes = map[string]struct{ dtype, torch string }{
+	"f32": {"F32", "float32"}, "bf16": {"BF16", "bfloat16"}, "f16": {"F16", "float16"},
+}
+
+// File is one that was written.
+type File struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Export is a checkpoint's model, written for use elsewhere.
+type Export struct {
+	Dir   string // of the checkpoint
+	Out   string // a directory, for model.safetensors and config.json; or one file that ends in .safetensors, with the same configuration in its metadata
+	Type  string // of the weights: f32 (as trained), bf16, f16 (rounded to nearest)
+	Force bool   // replaces files that exist
+}
+
+// Check says what is wrong with Out and Type.
+func (x Export) Check() error {
+	if _, ok := exportTypes[x.Type]; !ok {
+		return usage.Errorf("--dtype %q: want f32, bf16 or f16", x.Type)
+	}
+	if x.Out == "" {
+		return usage.Errorf("--out DIR or --out FILE.safetensors is missing")
+	}
+	return nil
+}
+
+type exporter struct {
+	Export
+	dtype, torch string
+	m            checkpoint.Manifest
+}
+
+// Write verifies every byte of the checkpoint and writes the files, whole or not
+// at all; step is the checkpoint's.
+func (x Export) Write() (files []File, step uint64, err error) {
+	if err := x.Check(); err != nil {
+		return nil, 0, err
+	}
+	typ := exportTypes[x.Type]
+	e := exporter{Export: x, dtype: typ.dtype, torch: typ.torch}
+	files, err = e.run()
+	return files, e.m.Step, err
+}
+
+func (e *exporter) run() ([]File, error) {
+	if err := checkpoint.Verify(e.Dir).Err(); err != nil {
+		return nil, err
+	}
+	var err error
+	if e.m, err = checkpoint.ReadManifest(e.Dir); err != nil {
+		return nil, err
+	}
+	config, err := e.config()
+	if err != nil {
+		return nil, err
+	}
+	tensors, err := e.tensors()
+	if err != nil {
+		return nil, err
+	}
+	meta := map[string]string{"format": "pt"}
+	single := strings.HasSuffix(e.Out, ".safetensors")
+	path := e.Out
+	if single {
+		var flat bytes.Buffer
+		if err := json.Compact(&flat, config); err != nil {
+			return nil, err
+		}
+		meta["config"] = flat.String()
+	} else {
+		if err := os.MkdirAll(e.Out, 0o755); err != nil {
+			return nil, err
+		}
+		path = filepath.Join(e.Out, train.ModelFile)
+	}
+	v, err := safetensors.NewView(tensors, meta)
+	if err != nil {
+		return nil, err
+	}
+	parts := []exportPart{{path, v}}
+	if !single {
+		parts = append(parts, exportPart{filepath.Join(e.Out, configFile), bytes.NewBuffer(config)})
+	}
+	for _, p := range parts { // all, before any is written
+		if _, err := os.Lstat(p.path); !e.Force && !errors.Is(err, os.ErrNotExist) {
+			if err == nil {
+				err = usage.Errorf("%s exists; --force replaces it", p.path)
+			}
+			return nil, err
+		}
+	}
+	var out []File
+	for _, p := range parts {
+		x, err := p.write()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// config is config.json.
+func (e *exporter) config() ([]byte, error) {
+	t, err := parse(e.Dir, e.m)
+	if err != nil {
+		return nil, err
+	}
+	x := Config{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions, Stats: t.Meta.Stats,
+		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256}}
+	if x.Vocabulary == nil {
+		x.Vocabulary = []string{}
+	}
+	if t.Meta.Spec.Has(models.Images) {
+		x.Images = &imageScale{t.Meta.ImageMean, t.Meta.ImageStd}
+	}
+	if x.Model == nil { // a checkpoint that a worker rescued
+		if x.Model, err = json.Marshal(train.ModelConfig(t.Job, t.Meta)); err != nil {
+			return nil, err
+		}
+	}
+	b, err := json.MarshalIndent(x, "", "  ")
+	return append(b, '\n'), err
+}
+
+// tensors are the weights in the type that was asked for.
+func (e *exporter) tensors() ([]safetensors.Tensor, error) {
+	f, err := safetensors.Open(filepath.Join(e.Dir, train.ModelFile))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []safetensors.Tensor
+	for _, name := range f.Names() {
+		info, _ := f.Tensor(name)
+		x, err := f.Float32(name)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := safetensors.Narrow(e.dtype, x)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w; --dtype bf16 has the range of f32", name, err)
+		}
+		out = append(out, safetensors.Tensor{Name: name, Shape: info.Shape, Data: raw})
+	}
+	return out, nil
+}
+
+// exportPart is a file to be written.
+type exportPart struct {
+	path string
+	from io.WriterTo
+}
+
+// write makes the file whole or not at all.
+func (p exportPart) write() (File, error) {
+	out := File{Path: p.path}
+	h := sha256.New()
+	err := atomicfile.WriteFrom(p.path, 0o644, func(w io.Writer) (err error) {
+		out.Size, err = p.from.WriteTo(io.MultiWriter(w, h))
+		return err
+	})
+	out.SHA256 = hex.EncodeToString(h.Sum(nil))
+	return out, err
+}
