@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -40,5 +39,3 @@ func printMachine(w io.Writer, m *bench.Machine) {
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.1f%%", 100*x) }
-
-func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

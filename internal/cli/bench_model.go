@@ -38,10 +38,7 @@ with what the model says of it; --gbps is then the limit of their links, 0 for n
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			return printModel(c.OutOrStdout(), r)
+			return answer(c, asJSON, r, func(out io.Writer) error { return printModel(out, r) })
 		},
 	}
 	fl := c.Flags()

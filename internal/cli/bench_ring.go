@@ -50,10 +50,7 @@ measures between hosts, on which this program must lie at the same path.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			return printRing(c.OutOrStdout(), r, f.Window)
+			return answer(c, asJSON, r, func(out io.Writer) error { return printRing(out, r, f.Window) })
 		},
 	}
 	fl := c.Flags()

@@ -81,10 +81,7 @@ at once on a thread each, and one on N threads.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			return printStep(c.OutOrStdout(), r)
+			return answer(c, asJSON, r, func(out io.Writer) error { return printStep(out, r) })
 		},
 	}
 	fl := c.Flags()

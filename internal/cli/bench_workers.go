@@ -34,10 +34,7 @@ must end with the same weights.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			return printWorkers(c.OutOrStdout(), r)
+			return answer(c, asJSON, r, func(out io.Writer) error { return printWorkers(out, r) })
 		},
 	}
 	fl := c.Flags()

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"runtime"
 
@@ -58,11 +57,7 @@ func newComparison(name, short, long string, run func(context.Context, compare.O
 					fmt.Fprintln(c.ErrOrStderr(), "wrote", p)
 				}
 			}
-			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(r)
-			}
-			fmt.Fprint(c.OutOrStdout(), r.Text())
-			return nil
+			return answer(c, asJSON, r, words(r.Text))
 		},
 	}
 	fl := c.Flags()

@@ -113,7 +113,7 @@ func (f *controlFlags) ended(c *cobra.Command, dir string, q cluster.Ask) (bool,
 		return false, fmt.Errorf("%s: there is nothing to scale", text)
 	}
 	if f.asJSON {
-		return true, json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"job": name, "phase": cluster.Ended.String(), "outcome": o.State, "step": o.Step, "workers": []run.WorkerStatus{}})
+		return true, printJSON(c.OutOrStdout(), map[string]any{"job": name, "phase": cluster.Ended.String(), "outcome": o.State, "step": o.Step, "workers": []run.WorkerStatus{}})
 	}
 	_, err = fmt.Fprintln(c.OutOrStdout(), text)
 	return true, err

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"text/tabwriter"
 
@@ -54,7 +53,7 @@ func newPresets() *cobra.Command {
 				m.Close()
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(rows)
+				return printJSON(c.OutOrStdout(), rows)
 			}
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "PRESET\tLAYERS\tD_MODEL\tHEADS\tIMAGE\tPATCH\tPARAMETERS\tTRAINING GFLOP/SAMPLE\tACTIVATIONS/SAMPLE\tSTATE")

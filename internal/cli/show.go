@@ -61,11 +61,7 @@ reference's masks, and the opposite of PyTorch's attn_mask, where True hides.`,
 				rows = append(rows, ids)
 			}
 			m := view.NewMasks(length, pad, rows)
-			if asJSON {
-				return printJSON(c.OutOrStdout(), m)
-			}
-			fmt.Fprint(c.OutOrStdout(), m.Text())
-			return nil
+			return answer(c, asJSON, m, words(m.Text))
 		},
 	}
 	fl := c.Flags()
