@@ -16,6 +16,7 @@ import (
 	"github.com/vlaring/vlaring/internal/picture"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/checkpoint/storetest"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -38,7 +39,7 @@ func storeCheckpoint(t *testing.T, text string, set func(name string, w []float3
 		t.Fatal(err)
 	}
 	m.Init(j.Seed)
-	s := &checkpoint.ModelState{Manifest: checkpoint.Manifest{Step: 1, Job: j.Name, Config: checkpoint.Text(text)}}
+	s := &storetest.State{Manifest: checkpoint.Manifest{Step: 1, Job: j.Name, Config: checkpoint.Text(text)}}
 	if s.Manifest.Data, err = json.Marshal(meta); err != nil {
 		t.Fatal(err)
 	}
@@ -47,16 +48,16 @@ func storeCheckpoint(t *testing.T, text string, set func(name string, w []float3
 			set(p.Name, p.Value)
 		}
 		zero := make([]float32, len(p.Value))
-		s.Model = append(s.Model, checkpoint.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
-		s.First = append(s.First, checkpoint.Tensor{Name: p.Name, Shape: p.Shape, Data: zero})
-		s.Second = append(s.Second, checkpoint.Tensor{Name: p.Name, Shape: p.Shape, Data: zero})
+		s.Model = append(s.Model, storetest.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
+		s.First = append(s.First, storetest.Tensor{Name: p.Name, Shape: p.Shape, Data: zero})
+		s.Second = append(s.Second, storetest.Tensor{Name: p.Name, Shape: p.Shape, Data: zero})
 	}
 	dir := t.TempDir()
 	store, err := checkpoint.OpenDisk(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkpoint.WriteState(store, s); err != nil {
+	if err := storetest.Write(store, s); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -139,6 +140,7 @@ data: {kind: tabletop, episodes: 20, holdout: {fraction: 0.1}}
 // A vla by a sample, by a picture and words: stacks, positions, padding,
 // rollout, and pictures of the right size.
 func TestAttentionOfImages(t *testing.T) {
+	t.Parallel()
 	dir := storeCheckpoint(t, attentionVLA, nil)
 	maps := filepath.Join(t.TempDir(), "new", "maps")
 	r := attentionOf(t, "--checkpoint", dir, "--sample", "2", "--out", maps)
@@ -241,6 +243,7 @@ func TestAttentionOfImages(t *testing.T) {
 }
 
 func TestAttentionRefuses(t *testing.T) {
+	t.Parallel()
 	dir := storeCheckpoint(t, attentionVLA, nil)
 	bad := filepath.Join(t.TempDir(), "bad.png")
 	if err := os.WriteFile(bad, []byte("no picture"), 0o644); err != nil {

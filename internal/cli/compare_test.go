@@ -11,6 +11,7 @@ import (
 )
 
 func TestCompare(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "plots")
 	code, out, errs := call(t, bin.coordinator, "compare", "rnn", "--quick", "--json", "--out", dir, "--threads", "2")
 	if code != 0 {

@@ -19,6 +19,7 @@ func long(dir string, args ...string) []string {
 // A running job answers for itself, changes its size when it is asked to, and
 // stops when it is told to: with a checkpoint of the last step.
 func TestStatusScaleStop(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, long(dir, "--workers", "2")...)
 	p.event("step")
@@ -63,6 +64,7 @@ func TestStatusScaleStop(t *testing.T) {
 }
 
 func TestControlRefuses(t *testing.T) {
+	t.Parallel()
 	empty := t.TempDir()
 	for name, c := range map[string]struct {
 		args []string
@@ -88,6 +90,7 @@ func TestControlRefuses(t *testing.T) {
 
 // A worker from elsewhere is in at a step boundary, and may go again.
 func TestWorkerJoinsAndLeaves(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, long(dir, "--workers", "1")...)
 	p.event("step")
@@ -112,6 +115,7 @@ func TestWorkerJoinsAndLeaves(t *testing.T) {
 
 // One run directory and one name have one coordinator.
 func TestSecondCoordinator(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, long(dir, "--workers", "1")...)
 	p.event("step")
@@ -133,6 +137,7 @@ func TestSecondCoordinator(t *testing.T) {
 // A coordinator that is told to hand over leaves its workers to the next one,
 // which goes on with them.
 func TestHandover(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	args := long(dir, "--workers", "2", "--handover")
 	p := start(t, nil, bin.coordinator, args...)

@@ -19,6 +19,7 @@ import (
 // within 1e-5 and its weights within 1e-6 on average, whatever the number of
 // workers. (PyTorch in float32 is 5e-7 and 6e-8 away from itself in float64.)
 func TestCurveIsPyTorchs(t *testing.T) {
+	t.Parallel()
 	var want struct {
 		Loss     []float64 `json:"loss"`
 		GradNorm []float64 `json:"grad_norm"`

@@ -64,6 +64,7 @@ func coordinator(ctx context.Context, args ...string) (code int, stdout, stderr 
 
 // TestDataCheck guards exit codes, the list of faults and the shapes of JSON.
 func TestDataCheck(t *testing.T) {
+	t.Parallel()
 	dir := pictureFolder(t, 60)
 	code, out, errOut := coordinator(t.Context(), "data", "check", dir)
 	if code != exitDone || !strings.Contains(out, "all 60 samples are read and decoded, and nothing is wrong") {
@@ -105,6 +106,7 @@ func TestDataCheck(t *testing.T) {
 
 // TestDataCommandsHearCtrlC guards that both end with the documented code.
 func TestDataCommandsHearCtrlC(t *testing.T) {
+	t.Parallel()
 	dir := pictureFolder(t, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -116,6 +118,7 @@ func TestDataCommandsHearCtrlC(t *testing.T) {
 }
 
 func TestDataInfo(t *testing.T) {
+	t.Parallel()
 	dir := pictureFolder(t, 9)
 	code, out, errOut := coordinator(t.Context(), "data", "info", dir, "--json")
 	var s data.Summary

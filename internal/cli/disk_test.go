@@ -63,7 +63,8 @@ func small(dir string, more ...string) []string {
 // nothing: the state waits, the bits are the undisturbed ones, and the resumed
 // run could do no better.
 func TestFullDiskAtTheEndWaits(t *testing.T) {
-	want := trainDone(t, small(filepath.Join(t.TempDir(), "run"))[0], small(filepath.Join(t.TempDir(), "run"))[1:]...)
+	t.Parallel()
+	want := undisturbed(t)
 	disk := mounted(t, "size=4m")
 	dir := filepath.Join(disk, "run")
 	free := fill(t, disk)
@@ -97,6 +98,7 @@ func TestFullDiskAtTheEndWaits(t *testing.T) {
 // A signal is heard while the state waits for the disk, and the last lines say
 // why it is lost and what there is to go on from.
 func TestFullDiskHearsSIGTERM(t *testing.T) {
+	t.Parallel()
 	disk := mounted(t, "size=4m")
 	dir := filepath.Join(disk, "run")
 	p := start(t, nil, bin.coordinator, append([]string{"train"}, small(dir, "--set", "train.steps=4000", "--set", "checkpoint.every=5", "--set", "checkpoint.keep=1", "--set", "schedule.min_lr=null")...)...)
@@ -129,6 +131,7 @@ func TestFullDiskHearsSIGTERM(t *testing.T) {
 // Who presses Ctrl-C twice, at a run and then at its wait for the disk, ends the
 // wait, as the message says, and not the workers with all that they hold.
 func TestSecondSignalEndsTheWaitForTheDisk(t *testing.T) {
+	t.Parallel()
 	disk, other := mounted(t, "size=4m"), t.TempDir()
 	dir := filepath.Join(disk, "run")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -161,8 +164,9 @@ func TestSecondSignalEndsTheWaitForTheDisk(t *testing.T) {
 // What the run directory's disk does not take goes to checkpoint.fallback_dir,
 // and a resume finds it there.
 func TestFallbackDir(t *testing.T) {
+	t.Parallel()
 	constant := []string{"--set", "schedule.min_lr=null", "--set", "train.steps=9"}
-	want := trainDone(t, "testdata/small.yaml", append(small(filepath.Join(t.TempDir(), "run"))[1:], constant...)...)
+	want := undisturbed(t, constant[1], constant[3])
 	disk := mounted(t, "size=4m")
 	dir, other := filepath.Join(disk, "run"), t.TempDir()
 	free := fill(t, disk)
@@ -190,6 +194,7 @@ func TestFallbackDir(t *testing.T) {
 
 // No inodes are not no bytes.
 func TestNoInodes(t *testing.T) {
+	t.Parallel()
 	disk := mounted(t, "size=16m,nr_inodes=60")
 	dir := filepath.Join(disk, "run")
 	var made []string
@@ -218,6 +223,7 @@ func TestNoInodes(t *testing.T) {
 // A disk that turns read-only in the middle: it is named, and so is what there
 // is to go on from.
 func TestReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	disk := mounted(t, "size=8m")
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -247,8 +253,9 @@ func TestReadOnlyDisk(t *testing.T) {
 // Workers that waited for a coordinator in vain have kept their state: a resume
 // goes on there, to the undisturbed bits.
 func TestResumeFindsRescuedState(t *testing.T) {
+	t.Parallel()
 	args := takeoverJob(filepath.Join(t.TempDir(), "run"), "--set", "train.steps=60", "--set", "cluster.orphan_timeout=1s")
-	want := trainDone(t, args[1], slices.Delete(slices.Clone(args), 1, 3)[1:]...)
+	want := undisturbed(t, "train.steps=60", "schedule.min_lr=null")
 	dir := filepath.Join(t.TempDir(), "run")
 	args = takeoverJob(dir, "--set", "train.steps=60", "--set", "cluster.orphan_timeout=1s")
 	orphans(t, args)

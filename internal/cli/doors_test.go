@@ -52,6 +52,7 @@ func lastLines(p *proc, n int) string {
 // What a server elsewhere will never let through ends the command at once, and
 // the last lines say what to change.
 func TestServersThatNeverWill(t *testing.T) {
+	t.Parallel()
 	password := []string{tokenEnv + "=p"}
 	for _, c := range []struct {
 		what   string
@@ -89,6 +90,7 @@ func TestServersThatNeverWill(t *testing.T) {
 // A server that is full of other connections is named by the coordinator, not
 // by its workers' logs alone.
 func TestFullServer(t *testing.T) {
+	t.Parallel()
 	url, _, _ := foreign(t, server.Options{MaxConn: 3})
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--run-dir", filepath.Join(t.TempDir(), "run"), "--nats", url, "--workers", "2", "--threads", "1",
 		"--set", "cluster.join_timeout=8s")
@@ -104,6 +106,7 @@ func TestFullServer(t *testing.T) {
 // Subjects that are forbidden in the middle of a run end the job with a
 // checkpoint where the coordinator can still speak, and the coordinator says why.
 func TestPermissionsTakenAwayInARun(t *testing.T) {
+	t.Parallel()
 	url, s, o := foreign(t, userWith("vlaring.small.>"))
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, []string{tokenEnv + "=p"}, bin.coordinator, endless(dir, "--nats", url, "--user", "v", "--workers", "2", "--set", "cluster.road=nats")...)
@@ -128,6 +131,7 @@ func TestPermissionsTakenAwayInARun(t *testing.T) {
 
 // SIGTERM is heard while a server is looked for, by both commands.
 func TestSignalWhileConnecting(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +161,7 @@ func TestSignalWhileConnecting(t *testing.T) {
 // A certificate with DNS names alone, as Kubernetes' tools issue them, serves a
 // broker on all addresses, its own workers, workers from elsewhere and status.
 func TestBrokerWithDNSNamesAlone(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 // Whatever a user gets wrong comes back as one message that names the thing,
 // with a documented exit code, and leaves no run directory that looks used.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		p := filepath.Join(dir, name)
@@ -165,6 +166,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestWorkerRefused(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		args []string
 		code int
@@ -185,6 +187,7 @@ func TestWorkerRefused(t *testing.T) {
 
 // A run directory is one run's: at the same time, and afterwards.
 func TestRunDirInUse(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--set", "train.steps=500")
 	p.event("step")
@@ -209,6 +212,7 @@ func TestRunDirInUse(t *testing.T) {
 // A picture is decoded when a worker needs it. One that then turns out broken
 // ends the job, and the message says which.
 func TestImageThatDoesNotDecode(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	pixels := image.NewRGBA(image.Rect(0, 0, 40, 40))
 	for i := range pixels.Pix {
@@ -248,6 +252,7 @@ func TestImageThatDoesNotDecode(t *testing.T) {
 // A coordinator tells a worker of another release, and one with the wrong
 // token, why it may not join, and goes on waiting for others.
 func TestStrangersAreRefused(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "0", "--set", "cluster.workers=1", "--set", "train.steps=3")
 	url := p.event("waiting")["url"].(string)
@@ -304,7 +309,8 @@ func flip(t *testing.T, file string, at int) {
 // A checkpoint with one flipped byte is refused by name, and resuming goes on
 // from the one before it to the same weights.
 func TestFlippedByte(t *testing.T) {
-	want := trainDone(t, "testdata/small.yaml", "--run-dir", filepath.Join(t.TempDir(), "run"), "--workers", "1")
+	t.Parallel()
+	want := undisturbed(t)
 	dir := filepath.Join(t.TempDir(), "run")
 	if got := trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--workers", "2"); got != want {
 		t.Fatalf("weights are %s, want %s", got, want)

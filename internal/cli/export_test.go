@@ -21,6 +21,7 @@ import (
 // that is needed to use them; it is first weights for another run; and a
 // damaged checkpoint is not exported.
 func TestExport(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	hash := trainDone(t, "testdata/small.yaml", short("--run-dir", dir)...)
 	ckpt := filepath.Join(dir, "checkpoints", checkpoint.DirName(4))

@@ -55,6 +55,7 @@ func workersOf(t *testing.T, dir string) (n int) {
 // A hang-up and an output that nobody reads end a run as SIGTERM does: with a
 // checkpoint of the last committed step, the workers gone, and exit code 3.
 func TestClosedTerminalAndClosedPipeEndARun(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(p *proc){
 		"SIGHUP": func(p *proc) { p.cmd.Process.Signal(syscall.SIGHUP) },
 		"SIGHUP again": func(p *proc) { // the kernel, then the shell
@@ -107,6 +108,7 @@ func TestClosedTerminalAndClosedPipeEndARun(t *testing.T) {
 // What a stopped run prints last is a command that a shell takes, and that goes
 // on with the flags that were given; status and stop say that it has ended.
 func TestResumeHintAndStatusOfAnEndedRun(t *testing.T) {
+	t.Parallel()
 	base := t.TempDir()
 	jobFile := filepath.Join(base, "my job.yaml")
 	b, err := os.ReadFile("testdata/small.yaml")
@@ -160,6 +162,7 @@ func TestResumeHintAndStatusOfAnEndedRun(t *testing.T) {
 
 // A coordinator that was killed is told from one that cannot be reached.
 func TestStatusOfADeadCoordinator(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, endless(dir, "--json", "--set", "cluster.orphan_timeout=1s", "--set", "cluster.deadline=1s")...)
 	p.event("step")
@@ -174,6 +177,7 @@ func TestStatusOfADeadCoordinator(t *testing.T) {
 
 // A resume that has nothing to do says so as JSON too, and which keys had no effect.
 func TestNothingToDo(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	sum := trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--workers", "1", "--set", "train.steps=2", "--set", "schedule.warmup_steps=0")
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--run-dir", dir, "--workers", "1", "--set", "train.steps=1", "--set", "schedule.warmup_steps=0", "--set", "checkpoint.keep=7", "--resume", "--json")
@@ -197,6 +201,7 @@ func TestNothingToDo(t *testing.T) {
 // A resumed run does not keep the files of its first checkpoint open once that
 // is removed.
 func TestRemovedCheckpointsAreClosed(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
 		t.Skip("no /proc here: open files cannot be seen")
 	}
@@ -235,6 +240,7 @@ func TestRemovedCheckpointsAreClosed(t *testing.T) {
 // A second Ctrl-C ends a run at once: it says what there is to go on from, and
 // the next start does not look for workers that were ended with it.
 func TestSecondSignal(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, endless(dir, "--json", "--set", "checkpoint.every=5")...)
 	p.event("step")
@@ -280,6 +286,7 @@ func stopWorkers(t *testing.T, dir string, s syscall.Signal) {
 
 // A worker that cannot keep its state says that it is lost, and what to give it.
 func TestRescueThatFailsNamesTheFlag(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "0", "--listen", freeAddress(t), "--set", "cluster.workers=1",
 		"--set", "train.steps=300000", "--set", "schedule.min_lr=null", "--set", "cluster.deadline=1s", "--set", "cluster.orphan_timeout=1s")

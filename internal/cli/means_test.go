@@ -68,6 +68,7 @@ var ones = [4]int64{1, 1, 1, 1}
 // and any number of workers; the values are PyTorch's (cross_entropy over all
 // targets at once).
 func TestStepsAreMeansOverTargets(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		labels     [][4]int64
 		loss, norm float64
@@ -112,6 +113,7 @@ func evalOf(t *testing.T, run string) eval.Report {
 // The held-out measures are over all targets of the split, not over batches of
 // 32, and padding counts nowhere.
 func TestHeldoutIsAMeanOverTargets(t *testing.T) {
+	t.Parallel()
 	var tokens, labels [][4]int64
 	for i := range 35 {
 		tokens, labels = append(tokens, ones), append(labels, [4]int64{0, 0, 0, 0})
@@ -151,6 +153,7 @@ func count(lo, hi int) (x []int) {
 // A split without a target is refused before the first step, in both splits;
 // a step without one is passed over and named.
 func TestNoTarget(t *testing.T) {
+	t.Parallel()
 	none, all := [4]int64{-1, -1, -1, -1}, [4]int64{0, 0, 0, 0}
 	for split, holdout := range map[string]string{"held-out": "[0]", "training": "[1]"} {
 		run := filepath.Join(t.TempDir(), "run")

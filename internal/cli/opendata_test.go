@@ -52,6 +52,7 @@ func endOf(t *testing.T, stdout string) string {
 // again, repaired data is shown and refused, and once accepted gives exactly
 // the weights of a run that had it from the start; or the picture is left out.
 func TestResumeAfterRepair(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "data")
 	if err := os.Rename(pictureFolder(t, 48), folder); err != nil {
@@ -138,6 +139,7 @@ func TestResumeAfterRepair(t *testing.T) {
 // killed coordinator never compute beside others that hold changed data: they
 // are refused, only --resume gives them up, and metrics.jsonl has each step once.
 func TestWorkersOfTheOldDataAreNotTakenOver(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "data")
 	if err := os.Rename(pictureFolder(t, 24), folder); err != nil {
@@ -176,6 +178,7 @@ func TestWorkersOfTheOldDataAreNotTakenOver(t *testing.T) {
 // one says that its steps are stored, and that the command it names measures
 // them once the picture is repaired.
 func TestHeldoutPictureThatDoesNotDecode(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "data")
 	if err := os.Rename(pictureFolder(t, 12), folder); err != nil {
@@ -214,6 +217,7 @@ func metaOf(t *testing.T, run string) (m data.Meta) {
 
 // TestTrainTellsWhatItsDataIs guards the summary and its warnings, in words and as an event.
 func TestTrainTellsWhatItsDataIs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "data")
 	if err := os.Rename(pictureFolder(t, 12), folder); err != nil {
@@ -261,6 +265,7 @@ func TestTrainTellsWhatItsDataIs(t *testing.T) {
 
 // TestCtrlCWhileDataIsOpened guards that the first one ends a long scan.
 func TestCtrlCWhileDataIsOpened(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "data")
 	if err := os.Rename(pictureFolder(t, 3), folder); err != nil {

@@ -52,6 +52,7 @@ func folderJob(t *testing.T, dir, data string) string {
 // A trained model is measured on a test set of the same features, which is said
 // to be another; a resumed run is not given other data.
 func TestEvalOnOtherData(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var lines []string
 	for i := range 8 {
@@ -139,6 +140,7 @@ func TestEvalOnOtherData(t *testing.T) {
 
 // A split without samples is refused for what it is.
 func TestEvalWithoutSamples(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	wordFolder(t, filepath.Join(dir, "data"), `"instruction": "go", "action": [1, 0]`, `"instruction": "stop", "action": [0, 1]`)
 	run := filepath.Join(dir, "run")
@@ -154,6 +156,7 @@ func TestEvalWithoutSamples(t *testing.T) {
 
 // An init file that is none is told before the data is looked at.
 func TestInitIsLookedAtFirst(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	wordFolder(t, filepath.Join(dir, "data"), `"instruction": "go", "action": [null, 0]`)
 	job := folderJob(t, dir, "holdout: {fraction: 0}")
@@ -170,6 +173,7 @@ func TestInitIsLookedAtFirst(t *testing.T) {
 // A model of made data is measured on the data that --data names, never on its own
 // under that name; data of other features is refused.
 func TestEvalOfMadeDataReadsWhatIsNamed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "job.yaml")
 	text := "name: m\nmodel: {kind: vla, image_size: 32, patch_size: 16, d_model: 16, n_heads: 2, n_layers: 2, action_dim: 7, dropout: 0}\n" +
@@ -199,6 +203,7 @@ func TestEvalOfMadeDataReadsWhatIsNamed(t *testing.T) {
 // Where there is no checkpoint to open, the first line says why and the last
 // what to give or do.
 func TestNoCheckpoint(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	empty, run, bad := filepath.Join(dir, "empty"), filepath.Join(dir, "run"), filepath.Join(dir, "bad")
 	for _, d := range []string{empty, filepath.Join(run, "checkpoints"), filepath.Join(bad, "checkpoints", "step-00000005"), filepath.Join(bad, "checkpoints", "step-00000010")} {

@@ -16,6 +16,7 @@ import (
 // A named pipe in the place of a file is refused by name at once: opening it
 // would wait for ever for somebody who writes to it.
 func TestNamedPipes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
 	pipe := func(path string) string {

@@ -138,6 +138,47 @@ func call(t *testing.T, path string, args ...string) (code int, stdout, stderr s
 	return code, stdout, p.errText()
 }
 
+// undisturbed is the SHA-256 of the weights that testdata/small.yaml with these
+// settings ends with when one worker trains it on one thread and nobody disturbs it.
+// Tests that disturb runs compare with it; those of the same settings share one run.
+func undisturbed(t *testing.T, set ...string) string {
+	t.Helper()
+	run := func() (string, error) {
+		dir, err := os.MkdirTemp(filepath.Dir(bin.coordinator), "undisturbed")
+		if err != nil {
+			return "", err
+		}
+		args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--threads", "1"}
+		for _, s := range set {
+			args = append(args, "--set", s)
+		}
+		c := exec.Command(bin.coordinator, args...)
+		c.Env = withoutEnv(os.Environ(), tokenEnv)
+		var errText bytes.Buffer
+		c.Stderr = &errText
+		out, err := c.Output()
+		if err != nil {
+			return "", fmt.Errorf("train %v: %w\n%s", args, err, &errText)
+		}
+		for line := range bytes.Lines(out) {
+			var e struct{ Event, Model_sha256 string }
+			if json.Unmarshal(line, &e) == nil && e.Event == "end" {
+				return e.Model_sha256, nil
+			}
+		}
+		return "", fmt.Errorf("train %v has no end:\n%s", args, out)
+	}
+	once, _ := shared.LoadOrStore(strings.Join(set, " "), sync.OnceValues(run))
+	sum, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// shared are the runs of undisturbed, by their settings.
+var shared sync.Map
+
 // trainDone trains a job to its end and returns the SHA-256 of its weights.
 func trainDone(t *testing.T, jobFile string, args ...string) string {
 	t.Helper()

@@ -44,7 +44,8 @@ func metricOf(h run.Heldout, name string) float64 {
 // those of every 4th step and the one that the measurements call best. The
 // measurements are those of coordinator eval.
 func TestRetentionJob(t *testing.T) {
-	plain := trainDone(t, "testdata/small.yaml", "--run-dir", filepath.Join(t.TempDir(), "run"))
+	t.Parallel()
+	plain := undisturbed(t)
 	dir := filepath.Join(t.TempDir(), "run")
 	got := trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--set", "checkpoint={every: 2, keep: 1, keep_every: 4, best: {metric: heldout_l1}}", "--set", "train.eval_every=2")
 	if got != plain {
@@ -104,6 +105,7 @@ func TestRetentionJob(t *testing.T) {
 
 // A resumed run's means and measurements are those of one that was not stopped.
 func TestResumedMetrics(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	args := []string{"testdata/small.yaml", "--run-dir", dir, "--set", "checkpoint.every=4", "--set", "train.eval_every=4", "--set", "schedule.min_lr=null"}
 	trainDone(t, args[0], append(args[1:], "--set", "train.steps=8")...)
@@ -141,6 +143,7 @@ func TestResumedMetrics(t *testing.T) {
 // prune prints the whole plan with reasons, removes what it says, and nothing
 // with --dry-run or while the run goes on.
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--set", "checkpoint={every: 2, keep: 0}", "--set", "schedule.min_lr=null")
 	all := []uint64{2, 4, 6, 8, 10, 12}

@@ -21,6 +21,7 @@ import (
 // nor what eval.jsonl and the best checkpoint go by. Names and units come from
 // the file and the job, and stay with checkpoint and export.
 func TestDimensionWithoutScale(t *testing.T) {
+	t.Parallel()
 	const n, held = 20, 5
 	dir := t.TempDir()
 	var actions, vision, language []float32

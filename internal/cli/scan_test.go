@@ -14,6 +14,7 @@ import (
 // What the coordinator has found in the files of its data is kept for the next
 // run; a worker elsewhere is told of it, and one whose file differs names it.
 func TestScanIsKeptAndTold(t *testing.T) {
+	t.Parallel()
 	const n, size = 1600, 4 * 3 * 32 * 32 // 19 MiB of pictures
 	dir := t.TempDir()
 	pixels, actions := make([]float32, n*size/4), make([]float32, 2*n)

@@ -16,6 +16,7 @@ import (
 
 // The reference text's two demonstrations, by its own numbers.
 func TestShowMasks(t *testing.T) {
+	t.Parallel()
 	code, out, errs := call(t, bin.coordinator, "show", "masks", "--json")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, errs)
@@ -70,6 +71,7 @@ func decodePNG(t *testing.T, path string) image.Image {
 // At position 0 every sine is 0 and every cosine 1: the picture's first column
 // is striped in the two colours that the bar gives these values.
 func TestShowPositional(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pe.png")
 	code, out, errs := call(t, bin.coordinator, "show", "positional", "--out", path, "--d-model", "8", "--positions", "10", "--json")
 	if code != 0 {
@@ -100,6 +102,7 @@ func TestShowPositional(t *testing.T) {
 }
 
 func TestShowRefuses(t *testing.T) {
+	t.Parallel()
 	nowhere := filepath.Join(t.TempDir(), "no", "pe.png")
 	for name, c := range map[string]struct {
 		args []string

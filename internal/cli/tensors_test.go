@@ -8,6 +8,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/checkpoint/storetest"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -30,6 +31,7 @@ func tensorsJob(t *testing.T, data string) string {
 // Any number of channels trains, in either layout to the same bits; a model of
 // another number is told in which line of the job file it stands.
 func TestTensorsTrain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first := trainDone(t, tensorsJob(t, "five.safetensors"), "--run-dir", filepath.Join(dir, "a"), "--workers", "1")
 	if last := trainDone(t, tensorsJob(t, "nhwc_five.safetensors"), "--run-dir", filepath.Join(dir, "b"), "--workers", "2", "--set", "data.delivery=bus"); last != first {
@@ -85,6 +87,7 @@ func TestTensorsTrain(t *testing.T) {
 // A sharded file of first weights is what its parts are together; a shard alone
 // and a file from DistributedDataParallel are named with what to type, which works.
 func TestShardedInit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	trainDone(t, "testdata/small.yaml", short("--run-dir", at("first"))...)
@@ -159,9 +162,10 @@ func TestShardedInit(t *testing.T) {
 // A checkpoint whose weights are not finite is refused by tensor, as a teacher,
 // by eval and by predict.
 func TestTrainedWeightsMustBeFinite(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	trainDone(t, "testdata/small.yaml", short("--run-dir", filepath.Join(dir, "run"))...)
-	s, err := checkpoint.ReadState(filepath.Join(dir, "run", "checkpoints", "step-00000004"))
+	s, err := storetest.Read(filepath.Join(dir, "run", "checkpoints", "step-00000004"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +176,7 @@ func TestTrainedWeightsMustBeFinite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkpoint.WriteState(store, s); err != nil {
+	if err := storetest.Write(store, s); err != nil {
 		t.Fatal(err)
 	}
 	nan := filepath.Join(dir, "nan", "step-00000004")

@@ -18,6 +18,7 @@ import (
 // A vocabulary of several MiB, which no message of NATS holds, does not keep
 // workers from joining: every join once failed until the job gave up.
 func TestVocabularyBeyondAMessage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "a.png"))
 	if err == nil {

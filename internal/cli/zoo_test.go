@@ -21,6 +21,7 @@ func short(args ...string) []string {
 // Everything in the zoo is trained by the same distributed job, to the same
 // bits for one worker and two.
 func TestZooTrains(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"lstm on recall": {"testdata/recall.yaml"},
 		"cnn, patches":   short("testdata/small.yaml", "--set", "model.vision=cnn", "--set", "model.vision_tokens=patches"),
@@ -42,6 +43,7 @@ func TestZooTrains(t *testing.T) {
 // bits on any number of workers and across a stop; one whose words are others
 // is refused.
 func TestDistillJob(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	trainDone(t, "testdata/small.yaml", short("--run-dir", at("teacher"), "--set", "model.d_model=48", "--set", "seed=99")...)
@@ -72,6 +74,7 @@ func TestDistillJob(t *testing.T) {
 // A part of a trained model starts another one, on larger pictures, and what
 // was loaded is said.
 func TestTransferJob(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	trainDone(t, "testdata/small.yaml", short("--run-dir", at("first"))...)
@@ -125,6 +128,7 @@ func TestTransferJob(t *testing.T) {
 // The three levels train, checkpoint and resume. Mid and high keep depth and
 // heads and are made narrow: their full width takes gigabytes.
 func TestPresetsTrain(t *testing.T) {
+	t.Parallel()
 	for level, narrow := range map[string][]string{
 		"low":  nil,
 		"mid":  {"--set", "model.d_model=16", "--set", "model.image_size=32"},
@@ -150,6 +154,7 @@ func TestPresetsTrain(t *testing.T) {
 // eval --exits has a row for every exit, draws them, and predict leaves early
 // where it may.
 func TestExitsOfACheckpoint(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	run, plot, out := filepath.Join(dir, "run"), filepath.Join(dir, "exits.png"), filepath.Join(dir, "out.safetensors")
 	trainDone(t, "testdata/small.yaml", short("--run-dir", run, "--set", "model.n_layers=6", "--set", "model.exits=[1, 2]")...)

@@ -90,8 +90,8 @@ func TestWriteEqualsReference(t *testing.T) {
 		if !bytes.Equal(got.Bytes(), want) {
 			t.Fatalf("bytes differ from the reference library's:\n%q\n%q", got.Bytes(), want)
 		}
-		if n, err := Size(tensors, map[string]string{"format": "pt"}); err != nil || n != int64(len(want)) {
-			t.Fatalf("Size = %d, %v, want %d", n, err, len(want))
+		if v, err := NewView(tensors, map[string]string{"format": "pt"}); err != nil || v.Size() != int64(len(want)) {
+			t.Fatalf("its View has %v bytes, %v, want %d", v.Size(), err, len(want))
 		}
 	}
 }

@@ -209,15 +209,6 @@ func Write(w io.Writer, tensors []Tensor, metadata map[string]string) error {
 	return err
 }
 
-// Size is the length in bytes of the file that Write writes.
-func Size(tensors []Tensor, metadata map[string]string) (int64, error) {
-	v, err := NewView(tensors, metadata)
-	if err != nil {
-		return 0, err
-	}
-	return v.Size(), nil
-}
-
 func typeOf(data any) (dtype string, bytes int64, err error) {
 	switch d := data.(type) {
 	case []float32:

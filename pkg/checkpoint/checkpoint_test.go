@@ -34,12 +34,12 @@ func TestMemory(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) checkpoint.Store { return checkpoint.NewMemory() })
 }
 
-func state(step uint64) *checkpoint.ModelState {
+func state(step uint64) *storetest.State {
 	w, b := []float32{1, 2, 3, 4, 5, 6}, []float32{float32(step)}
-	list := func() []checkpoint.Tensor {
-		return []checkpoint.Tensor{{Name: "a.bias", Shape: []int{1}, Data: b}, {Name: "a.weight", Shape: []int{2, 3}, Data: w}}
+	list := func() []storetest.Tensor {
+		return []storetest.Tensor{{Name: "a.bias", Shape: []int{1}, Data: b}, {Name: "a.weight", Shape: []int{2, 3}, Data: w}}
 	}
-	return &checkpoint.ModelState{Manifest: checkpoint.Manifest{Step: step, Seed: 3, Job: "t"}, Model: list(), First: list(), Second: list()}
+	return &storetest.State{Manifest: checkpoint.Manifest{Step: step, Seed: 3, Job: "t"}, Model: list(), First: list(), Second: list()}
 }
 
 func open(t *testing.T) *checkpoint.Disk {
@@ -54,11 +54,11 @@ func open(t *testing.T) *checkpoint.Disk {
 func TestStateRoundTrip(t *testing.T) {
 	d := open(t)
 	want := state(5)
-	if err := checkpoint.WriteState(d, want); err != nil {
+	if err := storetest.Write(d, want); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(d.Dir(), checkpoint.DirName(5))
-	got, err := checkpoint.ReadState(dir)
+	got, err := storetest.Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestStateRoundTrip(t *testing.T) {
 func TestLatestGoodPassesOver(t *testing.T) {
 	d := open(t)
 	for _, step := range []uint64{1, 2, 3, 4, 5} {
-		if err := checkpoint.WriteState(d, state(step)); err != nil {
+		if err := storetest.Write(d, state(step)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,11 +129,11 @@ func TestLatestGoodPassesOver(t *testing.T) {
 	if got := strings.Join(states, " "); got != "complete damaged damaged damaged complete" { // a flipped byte needs Verify
 		t.Errorf("states %s", got)
 	}
-	if _, err := checkpoint.ReadState(found.Passed[0].Dir); !errors.Is(err, checkpoint.ErrCorrupt) || !strings.Contains(err.Error(), "model.safetensors") {
-		t.Errorf("ReadState of a flipped one: %v", err)
+	if _, err := storetest.Read(found.Passed[0].Dir); !errors.Is(err, checkpoint.ErrCorrupt) || !strings.Contains(err.Error(), "model.safetensors") {
+		t.Errorf("Read of a flipped one: %v", err)
 	}
 	// A damaged one is replaced when its step comes again.
-	if err := checkpoint.WriteState(d, state(5)); err != nil {
+	if err := storetest.Write(d, state(5)); err != nil {
 		t.Fatal(err)
 	}
 	if found, err := checkpoint.LatestGood(d.Dir()); err != nil || found.Manifest.Step != 5 || len(found.Passed) > 0 {
@@ -161,7 +161,7 @@ func TestNothingThere(t *testing.T) {
 // a name of one's own it is.
 func TestRenamed(t *testing.T) {
 	d := open(t)
-	if err := checkpoint.WriteState(d, state(5)); err != nil {
+	if err := storetest.Write(d, state(5)); err != nil {
 		t.Fatal(err)
 	}
 	from := filepath.Join(d.Dir(), checkpoint.DirName(5))

@@ -9,17 +9,53 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/safetensors"
 )
 
 const simDirName = "/run/checkpoints"
 
-// stateOf is a small state whose values tell step and version.
-func stateOf(step uint64, version float32) *ModelState {
-	data := []float32{float32(step), version, 3}
-	return &ModelState{
-		Manifest: Manifest{Step: step, Cursor: 8 * step, Job: "crash", Created: time.Unix(int64(step), 0).UTC()},
-		Model:    []Tensor{{"w", []int{3}, data}}, First: []Tensor{{"w", []int{3}, data}}, Second: []Tensor{{"w", []int{3}, data}},
+// small is a checkpoint of one parameter.
+type small struct {
+	manifest Manifest
+	value    []float32
+}
+
+// stateOf is a small checkpoint whose values tell step and version.
+func stateOf(step uint64, version float32) small {
+	return small{Manifest{Step: step, Cursor: 8 * step, Job: "crash", Created: time.Unix(int64(step), 0).UTC()}, []float32{float32(step), version, 3}}
+}
+
+// write stores it as a run does.
+func (c small) write(s Store) error {
+	w, err := s.Begin(c.manifest.Step)
+	if err != nil {
+		return err
 	}
+	defer w.Abort()
+	tensor := func(name string) safetensors.Tensor {
+		return safetensors.Tensor{Name: name, Shape: []int{len(c.value)}, Data: c.value}
+	}
+	for _, f := range []struct {
+		name    string
+		tensors []safetensors.Tensor
+	}{{ModelFile, []safetensors.Tensor{tensor("w")}}, {OptimizerFile, []safetensors.Tensor{tensor(FirstMoment + "w"), tensor(SecondMoment + "w")}}} {
+		v, err := safetensors.NewView(f.tensors, nil)
+		if err != nil {
+			return err
+		}
+		dst, err := w.Create(f.name, v.Size())
+		if err != nil {
+			return err
+		}
+		if _, err := v.WriteTo(dst); err != nil {
+			return err
+		}
+		if err := dst.Close(); err != nil {
+			return err
+		}
+	}
+	return w.Commit(c.manifest)
 }
 
 // step of the story that the crash tests interrupt.
@@ -32,7 +68,7 @@ type deed struct {
 }
 
 func save(step uint64, version float32) func(*Disk) error {
-	return func(d *Disk) error { return WriteState(d, stateOf(step, version)) }
+	return func(d *Disk) error { return stateOf(step, version).write(d) }
 }
 
 // story saves, saves again in place, retains and removes: all that a run does.
@@ -94,7 +130,7 @@ func versionIn(t *testing.T, s *simFS, dir string) int {
 func stateBytes(t *testing.T, step uint64, version float32) string {
 	t.Helper()
 	m := NewMemory()
-	if err := WriteState(m, stateOf(step, version)); err != nil {
+	if err := stateOf(step, version).write(m); err != nil {
 		t.Fatal(err)
 	}
 	return string(m.steps[step].files[ModelFile])
@@ -174,7 +210,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 			} else if err != nil || versionIn(t, image, found.Dir) != versions[len(versions)-1] {
 				t.Errorf("%s: LatestGood gives %s, %v, and there are %v", name, found.Dir, err, versions)
 			}
-			if err := WriteState(d, stateOf(9, 0)); err != nil {
+			if err := stateOf(9, 0).write(d); err != nil {
 				t.Errorf("%s: the next save fails: %v", name, err)
 			}
 			if found, err := latestGood(image, simDirName); err != nil || found.Manifest.Step != 9 || len(found.Passed) > 0 {

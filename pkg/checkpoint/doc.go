@@ -29,7 +29,7 @@
 //
 // Reading: [LatestGood] finds the newest checkpoint that verifies whole and
 // says what it passed over and why, [Verify] reads every byte of one,
-// [ReadState] loads one, [Match] compares a file's tensors with what a model
+// [Match] compares a file's tensors with what a model
 // expects and lists every difference.
 //
 // Duties of the caller: one process writes to a directory at a time

@@ -97,7 +97,7 @@ func TestDiskFailsAtEveryCall(t *testing.T) {
 					if len(damaged) > 0 {
 						t.Errorf("%s, %s: %v", name, how, damaged)
 					}
-					if err := WriteState(store, stateOf(9, 0)); err != nil {
+					if err := stateOf(9, 0).write(store); err != nil {
 						t.Errorf("%s, %s: with a disk that works again: %v", name, how, err)
 					}
 					if found, err := latestGood(image, simDirName); err != nil || found.Manifest.Step != 9 {
@@ -128,7 +128,7 @@ func TestReadFailsAtEveryCall(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, step := range []uint64{1, 2} {
-			if err := WriteState(d, stateOf(step, 0)); err != nil {
+			if err := stateOf(step, 0).write(d); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -137,7 +137,7 @@ func TestReadFailsAtEveryCall(t *testing.T) {
 	}
 	for name, try := range map[string]func(s *simFS, d *Disk) error{
 		"save": func(s *simFS, d *Disk) error {
-			err := WriteState(d, stateOf(3, 0))
+			err := stateOf(3, 0).write(d)
 			s.readAt = 0
 			versions, damaged := contents(t, s)
 			if len(damaged) > 0 || err != nil && !slices.Equal(versions, []int{10, 20}) || err == nil && !slices.Equal(versions, []int{10, 20, 30}) {

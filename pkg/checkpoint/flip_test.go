@@ -18,7 +18,7 @@ func TestEveryFlip(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range []uint64{1, 2} {
-		if err := WriteState(d, stateOf(step, 0)); err != nil {
+		if err := stateOf(step, 0).write(d); err != nil {
 			t.Fatal(err)
 		}
 	}

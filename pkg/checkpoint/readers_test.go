@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/checkpoint/storetest"
 )
 
 // Readers look on while checkpoints are stored, stored again in place and
@@ -16,7 +17,7 @@ func TestReadersBesideAWriter(t *testing.T) {
 	d := open(t)
 	var committed atomic.Uint64
 	save := func(step uint64) {
-		if err := checkpoint.WriteState(d, state(step)); err != nil {
+		if err := storetest.Write(d, state(step)); err != nil {
 			t.Error(err)
 		}
 		committed.Store(max(committed.Load(), step))

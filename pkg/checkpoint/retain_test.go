@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/checkpoint/storetest"
 )
 
 func entries(steps ...uint64) (out []checkpoint.Entry) {
@@ -134,8 +135,8 @@ func TestTrainingLoss(t *testing.T) {
 	d := open(t)
 	s := state(5)
 	s.Manifest.Training = &checkpoint.Training{Loss: 0.1 + 0.2, Steps: 5}
-	for _, s := range []*checkpoint.ModelState{s, state(6)} {
-		if err := checkpoint.WriteState(d, s); err != nil {
+	for _, s := range []*storetest.State{s, state(6)} {
+		if err := storetest.Write(d, s); err != nil {
 			t.Fatal(err)
 		}
 	}

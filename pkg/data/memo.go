@@ -13,22 +13,22 @@ type memoReader struct {
 
 func (r *memoReader) uint() uint64 {
 	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.short, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
+	return v * r.pass(n)
 }
 
 func (r *memoReader) signed() int64 {
 	v, n := binary.Varint(r.b)
+	return v * int64(r.pass(n))
+}
+
+// pass leaves n bytes behind and returns 1; 0 where there are not so many.
+func (r *memoReader) pass(n int) uint64 {
 	if n <= 0 {
 		r.short, r.b = true, nil
 		return 0
 	}
 	r.b = r.b[n:]
-	return v
+	return 1
 }
 
 // int is a number or a length; one above what an int32 holds is as if it were missing.

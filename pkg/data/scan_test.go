@@ -127,8 +127,8 @@ func age(t *testing.T, path string) {
 	})
 }
 
-// flip changes a byte of a file and leaves its time.
-func flip(t *testing.T, path string, at int) {
+// change rewrites a file by f and leaves its time.
+func change(t *testing.T, path string, f func(b []byte) []byte) {
 	t.Helper()
 	info, err := os.Stat(path)
 	if err != nil {
@@ -138,13 +138,18 @@ func flip(t *testing.T, path string, at int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[at] ^= 1
-	if err := os.WriteFile(path, b, 0o644); err != nil {
+	if err := os.WriteFile(path, f(b), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chtimes(path, time.Time{}, info.ModTime()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// flip changes a byte of a file and leaves its time.
+func flip(t *testing.T, path string, at int) {
+	t.Helper()
+	change(t, path, func(b []byte) []byte { b[at] ^= 1; return b })
 }
 
 func (c scanCase) open(t *testing.T, w Watch) (Dataset, error) {
@@ -434,33 +439,21 @@ func TestCheckSeesWhatAScanCannot(t *testing.T) {
 // rewrite changes a byte of a shard, its checksums with it, and leaves its time.
 func rewrite(t *testing.T, path string, at int) {
 	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := tfrecord.NewReader(bytes.NewReader(b), int64(len(b)), path)
-	var out []byte
-	for len(out) < len(b) {
-		record, offset, err := r.Next()
-		if err != nil {
-			t.Fatal(err)
+	change(t, path, func(b []byte) (out []byte) {
+		r := tfrecord.NewReader(bytes.NewReader(b), int64(len(b)), path)
+		for len(out) < len(b) {
+			record, offset, err := r.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			record = bytes.Clone(record)
+			if k := at - int(offset); k >= 0 && k < len(record) {
+				record[k] ^= 1
+			}
+			out = tfrecord.Append(out, record)
 		}
-		record = bytes.Clone(record)
-		if k := at - int(offset); k >= 0 && k < len(record) {
-			record[k] ^= 1
-		}
-		out = tfrecord.Append(out, record)
-	}
-	if err := os.WriteFile(path, out, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chtimes(path, time.Time{}, info.ModTime()); err != nil {
-		t.Fatal(err)
-	}
+		return out
+	})
 }
 
 func TestScanForm(t *testing.T) {
