@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 )
 
 // Write replaces the file at path by b.
@@ -49,9 +48,6 @@ func WriteFrom(path string, mode os.FileMode, write func(io.Writer) error) error
 
 // SyncDir makes creations, renames and removals in dir durable.
 func SyncDir(dir string) error {
-	if runtime.GOOS == "windows" { // directories cannot be synced there
-		return nil
-	}
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
