@@ -39,7 +39,7 @@ func (c small) write(s Store) error {
 	for _, f := range []struct {
 		name    string
 		tensors []safetensors.Tensor
-	}{{ModelFile, []safetensors.Tensor{tensor("w")}}, {OptimizerFile, []safetensors.Tensor{tensor(FirstMoment + "w"), tensor(SecondMoment + "w")}}} {
+	}{{ModelFile, []safetensors.Tensor{tensor("w")}}, {OptimizerFile, []safetensors.Tensor{tensor("exp_avg.w"), tensor("exp_avg_sq.w")}}} {
 		v, err := safetensors.NewView(f.tensors, nil)
 		if err != nil {
 			return err

@@ -10,12 +10,6 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 )
 
-// Prefixes of the optimizer's tensors; the parameter's name follows.
-const (
-	FirstMoment  = "exp_avg."
-	SecondMoment = "exp_avg_sq."
-)
-
 // Want is a tensor that a reader expects.
 type Want struct {
 	Name  string

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/vlaring/vlaring/internal/octets"
 )
@@ -181,11 +180,7 @@ func putBytes[T string | []byte](dst []byte, v T) []byte {
 }
 
 func putFloats(dst []byte, v []float32) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(v)))
-	for _, x := range v {
-		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(x))
-	}
-	return dst
+	return octets.Append(binary.LittleEndian.AppendUint32(dst, uint32(len(v))), v)
 }
 
 func putInts(dst []byte, v []int32) []byte {
@@ -232,9 +227,7 @@ func (r *reader) floats() []float32 {
 		return nil
 	}
 	out := make([]float32, n)
-	for i := range out {
-		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(v[4*i:]))
-	}
+	octets.Get(out, v)
 	return out
 }
 

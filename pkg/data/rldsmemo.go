@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"os"
 
+	"github.com/vlaring/vlaring/internal/octets"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -90,10 +90,7 @@ func (s *rldsScan) memo(m rldsMark, n int) []byte {
 		}
 		b = append(b, which...)
 	}
-	for _, x := range actions.rows[m.steps*actions.dim:] {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	return b
+	return octets.Append(b, actions.rows[m.steps*actions.dim:])
 }
 
 // recall adds the steps of a shard from the Scan; ok is false where it must be read.
@@ -181,9 +178,9 @@ func (s *rldsScan) learn(memo []byte, sh rldsShard) bool {
 	for _, k := range which {
 		t.text = append(t.text, s.texts.add(texts[k]))
 	}
-	for i := 0; i < len(rows); i += 4 {
-		actions.rows = append(actions.rows, math.Float32frombits(binary.LittleEndian.Uint32(rows[i:])))
-	}
+	values := make([]float32, len(rows)/4)
+	octets.Get(values, rows)
+	actions.rows = append(actions.rows, values...)
 	for _, n := range lens {
 		for range n {
 			t.episode = append(t.episode, int32(t.eps))

@@ -2,7 +2,6 @@ package data
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -173,17 +172,15 @@ func (p *pictureFacts) add(v Value) error {
 	img := v.Image
 	switch {
 	case v.Floats != nil:
-		b := make([]byte, 4*len(v.Floats))
 		lo, hi := float32(math.Inf(1)), float32(math.Inf(-1))
-		for i, v := range v.Floats {
+		for _, v := range v.Floats {
 			lo, hi = min(lo, v), max(hi, v)
-			binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(v))
 		}
 		if !p.floats {
 			p.lo, p.hi = lo, hi
 		}
 		p.lo, p.hi, p.floats = min(p.lo, lo), max(p.hi, hi), true
-		sum = octets.Sum(b)
+		sum = octets.Sum(octets.Bytes(v.Floats))
 		if lo == hi {
 			p.plain++
 			if lo == 0 {

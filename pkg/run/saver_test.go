@@ -92,8 +92,8 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 			var buf bytes.Buffer
 			tensors := []safetensors.Tensor{{Name: "w", Shape: []int{len(x)}, Data: x}}
 			if name == train.OptimizerFile {
-				tensors[0].Name = checkpoint.FirstMoment + "w"
-				tensors = append(tensors, safetensors.Tensor{Name: checkpoint.SecondMoment + "w", Shape: []int{len(x)}, Data: x})
+				tensors[0].Name = "exp_avg.w"
+				tensors = append(tensors, safetensors.Tensor{Name: "exp_avg_sq.w", Shape: []int{len(x)}, Data: x})
 			}
 			if err := safetensors.Write(&buf, tensors, nil); err != nil {
 				t.Fatal(err)

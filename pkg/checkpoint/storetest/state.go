@@ -10,6 +10,13 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 )
 
+// Prefixes of the optimizer's tensors, as AdamW's slots have them; the parameter's
+// name follows.
+const (
+	firstMoment  = "exp_avg."
+	secondMoment = "exp_avg_sq."
+)
+
 // Tensor is one tensor of a model's state. Data is row-major; its length is the
 // product of Shape.
 type Tensor struct {
@@ -44,12 +51,12 @@ func Read(dir string) (*State, error) {
 		return nil, err
 	}
 	for _, t := range moments {
-		if name, ok := strings.CutPrefix(t.Name, checkpoint.FirstMoment); ok {
+		if name, ok := strings.CutPrefix(t.Name, firstMoment); ok {
 			s.First = append(s.First, Tensor{name, t.Shape, t.Data})
-		} else if name, ok := strings.CutPrefix(t.Name, checkpoint.SecondMoment); ok {
+		} else if name, ok := strings.CutPrefix(t.Name, secondMoment); ok {
 			s.Second = append(s.Second, Tensor{name, t.Shape, t.Data})
 		} else {
-			return nil, fmt.Errorf("%s: tensor %q is neither %s… nor %s…", filepath.Join(dir, checkpoint.OptimizerFile), t.Name, checkpoint.FirstMoment, checkpoint.SecondMoment)
+			return nil, fmt.Errorf("%s: tensor %q is neither %s… nor %s…", filepath.Join(dir, checkpoint.OptimizerFile), t.Name, firstMoment, secondMoment)
 		}
 	}
 	return s, nil
@@ -80,10 +87,10 @@ func Write(s checkpoint.Store, state *State) error {
 		model = append(model, safetensors.Tensor{Name: t.Name, Shape: t.Shape, Data: t.Data})
 	}
 	for _, t := range state.First {
-		moments = append(moments, safetensors.Tensor{Name: checkpoint.FirstMoment + t.Name, Shape: t.Shape, Data: t.Data})
+		moments = append(moments, safetensors.Tensor{Name: firstMoment + t.Name, Shape: t.Shape, Data: t.Data})
 	}
 	for _, t := range state.Second {
-		moments = append(moments, safetensors.Tensor{Name: checkpoint.SecondMoment + t.Name, Shape: t.Shape, Data: t.Data})
+		moments = append(moments, safetensors.Tensor{Name: secondMoment + t.Name, Shape: t.Shape, Data: t.Data})
 	}
 	w, err := s.Begin(state.Manifest.Step)
 	if err != nil {
