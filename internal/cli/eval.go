@@ -68,7 +68,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				if asJSON {
 					return json.NewEncoder(c.OutOrStdout()).Encode(rep)
 				}
-				fmt.Fprint(c.OutOrStdout(), exitsText(rep, split))
+				fmt.Fprint(c.OutOrStdout(), rep.Text(split))
 				return nil
 			}
 			rep, err := m.Evaluate(c.Context(), src, split, threads)

@@ -122,3 +122,30 @@ func (s *Stager) Run(b *models.Batch, depth Depth, show func(stage int, out []fl
 	}
 	return nil
 }
+
+// All runs the samples of b one at a time, each as deep as depth wants. values are
+// the outputs at which they left, one behind the other, and layers their depths.
+func (s *Stager) All(b *models.Batch, depth Depth) (values []float32, layers []int64, err error) {
+	one := models.NewBatch(1, b.Spec)
+	layers = make([]int64, b.N)
+	for i := range b.N {
+		copySample(one, b, i)
+		var last []float32
+		if err := s.Run(one, depth, func(k int, out []float32, _ float64, _ time.Duration) {
+			last, layers[i] = out, int64(s.layers[k])
+		}); err != nil {
+			return nil, nil, err
+		}
+		values = append(values, last...)
+	}
+	return values, layers, nil
+}
+
+// copySample makes dst, a batch of one, sample i of src.
+func copySample(dst, src *models.Batch, i int) {
+	for k, d := range dst.Values {
+		copy(d.Floats, src.Values[k].Floats[i*len(d.Floats):])
+		copy(d.Ints, src.Values[k].Ints[i*len(d.Ints):])
+	}
+	dst.IDs[0] = src.IDs[i]
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/data"
@@ -136,4 +138,37 @@ func atThreshold(records [][]exitRecord, fixed []ExitRow, targets int, t float64
 		row.Shares[k] = int(math.Round(1000 * float64(c) / n))
 	}
 	return row
+}
+
+// Text is the table of accuracy against latency, of the split that was measured.
+func (r ExitReport) Text(split string) string {
+	var b strings.Builder
+	what, value := "ERROR (MSE)", func(e float64) string { return fmt.Sprintf("%.4f", e) }
+	if r.Tokens {
+		what, value = "ACCURACY", func(e float64) string { return fmt.Sprintf("%.2f %%", 100*(1-e)) }
+	}
+	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	fmt.Fprintf(w, "DEPTH\tLAYERS\tMS/SAMPLE\t%s\tLEFT AT LAYER\n", what)
+	for i, row := range r.Fixed {
+		name := "exit"
+		if i == len(r.Fixed)-1 {
+			name = "whole model"
+		}
+		fmt.Fprintf(w, "%s\t%.0f\t%.3f\t%s\t\n", name, row.Layer, row.Millis, value(row.Error))
+	}
+	for _, row := range r.Thresholds {
+		var left []string
+		for k, n := range row.Shares {
+			left = append(left, fmt.Sprintf("%d: %.0f %%", r.Layers[k], float64(n)/10))
+		}
+		fmt.Fprintf(w, "doubt ≤ %.3g\t%.2f\t%.3f\t%s\t%s\n", row.Threshold, row.Layer, row.Millis, value(row.Error), strings.Join(left, ", "))
+	}
+	w.Flush()
+	of, kind := "", map[string]string{"heldout": "held-out ", "train": "training "}[split]
+	if r.Of > r.Samples {
+		of = fmt.Sprintf("the first %d of ", r.Samples)
+	}
+	fmt.Fprintf(&b, "%s%d %ssamples, one at a time; ms: the median; at a threshold the mean of the medians of the depths taken\n",
+		of, r.Of, kind)
+	return b.String()
 }
