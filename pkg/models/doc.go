@@ -50,6 +50,14 @@
 // (1, true), never what is hidden. docs/numerics.md lists where the reference
 // is not followed.
 //
+// # Kinds
+//
+// A kind of model is its options, a struct with the keys of a job file's model
+// section (Options), and its layers (Network): one file, and a line in the list
+// that Kinds returns. The five kinds of this package share one struct, Config,
+// since they are made of the same layers; each says in its own file which keys it
+// has, what it wants of a sample, and how it is checked. A Head is a kind of loss.
+//
 // # Invariants
 //
 //   - Parameters are registered in the order in which forward uses them, so that
