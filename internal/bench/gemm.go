@@ -67,7 +67,7 @@ func Gemm(ctx context.Context, f GemmOptions) (*GemmReport, error) {
 	rt := tensor.NewRuntime(f.Threads)
 	defer rt.Close()
 	b := measure.New(rt)
-	r := GemmReport{Machine: NewMachine(f.Threads)}
+	r := GemmReport{Machine: newMachine(f.Threads)}
 	for _, p := range products {
 		for _, o := range measure.Orientations() {
 			if err := ctx.Err(); err != nil {

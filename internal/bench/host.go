@@ -16,8 +16,8 @@ type Host struct {
 	Load  [2]float64 `json:"load_average"` // of a minute, before and after; 0 where the system does not tell
 }
 
-// NewHost notes the machine as it is before a measurement.
-func NewHost() Host {
+// newHost notes the machine as it is before a measurement.
+func newHost() Host {
 	return Host{CPU: cpuName(), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Load: [2]float64{loadAverage()}}
 }
 

@@ -18,8 +18,8 @@ type Machine struct {
 	Bandwidth float64 `json:"bandwidth_gb_s"` // the same
 }
 
-// NewMachine describes this machine; rates are filled in where they are measured.
-func NewMachine(threads int) Machine {
+// newMachine describes this machine; rates are filled in where they are measured.
+func newMachine(threads int) Machine {
 	return Machine{CPU: tensor.CPULevel(), Threads: threads, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version()}
 }
 

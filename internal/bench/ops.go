@@ -50,7 +50,7 @@ func Ops(f OpsOptions) (*OpsReport, error) {
 	rt := tensor.NewRuntime(f.Threads)
 	defer rt.Close()
 	b := measure.New(rt)
-	r := OpsReport{Machine: NewMachine(f.Threads)}
+	r := OpsReport{Machine: newMachine(f.Threads)}
 	r.Peak = measure.Peak(rt, 20) / 1e9
 	b.Kernels(f.Parameters, f.Part, f.Budget, func(k measure.KernelTime) {
 		r.Rows = append(r.Rows, OpRow{Name: k.Name, Pass: "kernel", Shape: shapeText(k.Shape), Runs: k.Runs, Milliseconds: 1e3 * k.Median, GBs: k.Bytes / k.Median / 1e9})

@@ -52,7 +52,7 @@ type ModelOptions struct {
 	Check string        // another one, to be compared with the model instead of a prediction; empty: none
 	Hosts []int         // numbers of hosts
 	Gbps  []float64     // 10⁹ bits a second of a host's link, each way
-	Sizes []string      // of the gradient, as ParseBytes reads them
+	Sizes []string      // of the gradient, as parseBytes reads them
 	RTT   time.Duration // of the wire between two hosts
 	Cores int           // of a host that the road may use
 }
@@ -87,7 +87,7 @@ func Model(f ModelOptions) (*ModelReport, error) {
 	}
 	var sizes []float64
 	for _, s := range f.Sizes {
-		n, err := ParseBytes(s)
+		n, err := parseBytes(s)
 		if err != nil || n < 4 {
 			return nil, usage.Errorf("--bytes %s: want a size, as 128MiB or a plain number of bytes", s)
 		}

@@ -53,7 +53,7 @@ type RingOptions struct {
 	Reduces    []string // exact, fast
 	Wires      []string // float32, bf16; bf16 with fast alone, and where bytes are sent
 	Ranks      []int
-	Sizes      []string // of the gradient, as ParseBytes reads them
+	Sizes      []string // of the gradient, as parseBytes reads them
 	Chunks     []int    // bytes of a message's payload
 	Window     int      // bytes in flight on a link
 	Bucket     int      // bytes that are reduced as one; 0: as fits the gradient
@@ -107,7 +107,7 @@ func (f *RingOptions) check() error {
 	}
 	f.bytes = nil
 	for _, s := range f.Sizes {
-		n, err := ParseBytes(s)
+		n, err := parseBytes(s)
 		if err != nil || n < 4 || n > 4<<30 || n%4 != 0 {
 			return usage.Errorf("--bytes %s: want a multiple of 4, up to 4GiB, as 4KiB, 128MiB or a plain number of bytes", s)
 		}
@@ -142,8 +142,8 @@ func (f *RingOptions) check() error {
 	return nil
 }
 
-// ParseBytes reads 4096, 4KiB, 128MiB or 1GiB.
-func ParseBytes(s string) (int, error) {
+// parseBytes reads 4096, 4KiB, 128MiB or 1GiB.
+func parseBytes(s string) (int, error) {
 	number, shift := s, 0
 	for i, unit := range []string{"KiB", "MiB", "GiB"} {
 		if n, ok := strings.CutSuffix(s, unit); ok {
@@ -191,7 +191,7 @@ func Ring(ctx context.Context, f RingOptions) (*RingReport, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	r := &RingReport{Host: NewHost()}
+	r := &RingReport{Host: newHost()}
 	for _, what := range f.combinations() {
 		rows, err := f.rows(ctx, what)
 		if err != nil {

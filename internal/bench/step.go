@@ -107,7 +107,7 @@ func Step(f StepOptions, ready func() error) (*StepReport, error) {
 			return nil, err
 		}
 	}
-	r := &StepReport{Machine: NewMachine(f.Threads), Model: x.name, Kind: x.model.Options().Name(), Parameters: x.model.Params().Count(), Batch: x.opt.Global, Micro: x.opt.Micro,
+	r := &StepReport{Machine: newMachine(f.Threads), Model: x.name, Kind: x.model.Options().Name(), Parameters: x.model.Params().Count(), Batch: x.opt.Global, Micro: x.opt.Micro,
 		Tokens: x.opt.Spec.Len(models.Instruction, 0), Recompute: x.opt.Recompute}
 	if r.Allocs, r.AllocBytes, err = s.allocations(5); err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func Threads(ctx context.Context, f StepOptions, n, rounds int) (*ThreadsReport,
 	if err := usage.Within("scaling", n, 2, 1<<10); err != nil {
 		return nil, err
 	}
-	r := &ThreadsReport{CPU: tensor.CPULevel(), Model: f.Model, N: n, Cores: NewMachine(1).Cores, Rounds: rounds}
+	r := &ThreadsReport{CPU: tensor.CPULevel(), Model: f.Model, N: n, Cores: newMachine(1).Cores, Rounds: rounds}
 	if f.Job != "" {
 		r.Model = f.Job
 	}

@@ -188,7 +188,7 @@ func Workers(ctx context.Context, f WorkersOptions, progress io.Writer) (*Worker
 	if err != nil {
 		return nil, err
 	}
-	r := &WorkersReport{Host: NewHost(), Threads: f.Threads, Rounds: f.Rounds}
+	r := &WorkersReport{Host: newHost(), Threads: f.Threads, Rounds: f.Rounds}
 	for _, w := range list {
 		var rows []WorkersRow
 		for _, n := range f.Workers {

@@ -148,7 +148,7 @@ var rowOps = []rowOp{
 	{"scale", 2, none(func(v [][]float32) { Scale(v[0], v[1], 0.3) }), each(func(e []float64) { e[0] = e[1] * float64(float32(0.3)) }), 1e-7, true},
 	{"divide", 2, none(func(v [][]float32) { Divide(v[0], v[1], 3) }), each(func(e []float64) { e[0] = e[1] / 3 }), 1e-7, true},
 	{"addscaled", 2, none(func(v [][]float32) { AddScaled(v[0], v[1], 0.3) }), each(func(e []float64) { e[0] += e[1] * float64(float32(0.3)) }), 1e-7, true},
-	{"addproduct", 3, none(func(v [][]float32) { AddProduct(v[0], v[1], v[2]) }), each(func(e []float64) { e[0] += e[1] * e[2] }), 1e-7, true},
+	{"addproduct", 3, none(func(v [][]float32) { addProducts(v[0], v[1], v[2]) }), each(func(e []float64) { e[0] += e[1] * e[2] }), 1e-7, true},
 	{"relu/backward", 2, none(func(v [][]float32) { ReLUBackward(v[0], v[1], 1) }), each(func(e []float64) {
 		if e[1] <= 0 {
 			e[0] = 0

@@ -124,7 +124,7 @@ func Open(address string, l Layout) (*Segment, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
-	if !ValidAddress(address) {
+	if !validAddress(address) {
 		return nil, fmt.Errorf("%q is no address of shared memory", address)
 	}
 	s := &Segment{layout: l, address: address, fd: -1, bellFD: -1, sums: map[uint64]*sum{}, more: make(chan struct{}), rang: make(chan struct{}, 1), peers: map[string]*peer{}}

@@ -354,7 +354,7 @@ func TestHost(t *testing.T) {
 	if h := Host(); len(h) != 16 || h != Host() {
 		t.Errorf("host %q", h)
 	}
-	if a, b := NewAddress(), NewAddress(); !ValidAddress(a) || a == b {
+	if a, b := NewAddress(), NewAddress(); !validAddress(a) || a == b {
 		t.Error("addresses")
 	}
 }

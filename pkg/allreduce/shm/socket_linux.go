@@ -33,8 +33,8 @@ const maxAsking = 256
 // askTimeout bounds a request and its answer, but for the wait for a sum.
 const askTimeout = 5 * time.Second
 
-// ValidAddress says whether a text can be the address of a segment.
-func ValidAddress(a string) bool {
+// validAddress says whether a text can be the address of a segment.
+func validAddress(a string) bool {
 	id, ok := strings.CutPrefix(a, prefix)
 	if !ok || len(id) != 32 {
 		return false
@@ -144,7 +144,7 @@ func sameUser(c *net.UnixConn) bool {
 
 // ask gets n files from the segment at an address.
 func ask(ctx context.Context, address, what string, generation uint64, n int) ([]int, error) {
-	if !ValidAddress(address) {
+	if !validAddress(address) {
 		return nil, fmt.Errorf("%q is no address of shared memory", address)
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address)
