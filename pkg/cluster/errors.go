@@ -31,10 +31,14 @@ func ValidName(what, s string) error {
 	return nil
 }
 
+// CoordinatorName is what the coordinator is called among the members of its job,
+// on every transport. No worker has that id.
+const CoordinatorName = "coordinator"
+
 // ValidID says whether a worker can have an id, by which ranks are ordered: any
 // valid name but the coordinator's own.
 func ValidID(id string) error {
-	if id == "coordinator" {
+	if id == CoordinatorName {
 		return fmt.Errorf("worker id %q: it is the coordinator's: choose another", id)
 	}
 	return ValidName("worker id", id)

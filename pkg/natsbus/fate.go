@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
 // Err is why the Conn can never do again what it is for, nil while it may: the
@@ -123,11 +125,11 @@ func (c *Conn) mayUse(ctx context.Context) error {
 	defer sub.Unsubscribe()
 	nobody := []string{inbox}
 	switch c.opt.Member {
-	case coordinatorMember:
-		nobody = append(nobody, "vlaring."+c.opt.Job+".worker."+coordinatorMember)
+	case cluster.CoordinatorName:
+		nobody = append(nobody, "vlaring."+c.opt.Job+".worker."+cluster.CoordinatorName)
 	case askMember:
 	default:
-		nobody = append(nobody, ringSubject(c.opt.Job, coordinatorMember))
+		nobody = append(nobody, ringSubject(c.opt.Job, cluster.CoordinatorName))
 	}
 	for _, subject := range nobody {
 		if err := c.control.Publish(subject, nil); err != nil {

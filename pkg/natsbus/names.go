@@ -8,11 +8,9 @@ import (
 	"strings"
 )
 
-// Members that are no workers: what they have to say is told apart by it.
-const (
-	coordinatorMember = "coordinator"
-	askMember         = "ask" // of status, stop and scale
-)
+// askMember is the member that status, stop and scale connect as: what it has to
+// say is told apart by it, as is what the coordinator has.
+const askMember = "ask"
 
 // subjects are all of a job's: what a user must be allowed to publish and subscribe on.
 func subjects(job string) string { return "vlaring." + job + ".>" }

@@ -17,7 +17,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/transport"
-	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // connect starts the broker, or finds the one that runs elsewhere.
@@ -91,7 +90,7 @@ func (s *session) dial(ctx context.Context) (l *link, err error) {
 	}
 	patience, cancel := context.WithTimeout(ctx, time.Duration(s.job.Cluster.JoinTimeout))
 	defer cancel()
-	if l.conn, err = transport.Connect(patience, server.Transport, l.broker, l.url, l.creds, transport.Options{Job: s.job.Name, Member: worker.CoordinatorPeer,
+	if l.conn, err = transport.Connect(patience, server.Transport, l.broker, l.url, l.creds, transport.Options{Job: s.job.Name, Member: cluster.CoordinatorName,
 		Chunk: s.frameChunk(), Event: warn}); err != nil {
 		l.close()
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/worker"
 )
@@ -29,7 +30,7 @@ func TestOpenStateThatIsNotWhole(t *testing.T) {
 func TestOffersAreReplaced(t *testing.T) {
 	ctx := t.Context()
 	net := bulk.NewMemory()
-	o := &offers{blobs: net.Join(worker.CoordinatorPeer), files: map[string]*os.File{}}
+	o := &offers{blobs: net.Join(cluster.CoordinatorName), files: map[string]*os.File{}}
 	path := filepath.Join(t.TempDir(), "first.safetensors")
 	for _, text := range []string{"one", "two"} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -46,7 +47,7 @@ func TestOffersAreReplaced(t *testing.T) {
 		if step != 0 || len(state) != 1 {
 			t.Fatalf("on offer are %v of step %d", state, step)
 		}
-		if b, err := net.Join("w0").Get(ctx, worker.CoordinatorPeer, state[0].Name, 1<<20); err != nil || string(b) != text {
+		if b, err := net.Join("w0").Get(ctx, cluster.CoordinatorName, state[0].Name, 1<<20); err != nil || string(b) != text {
 			t.Errorf("fetched %q, %v, want %q", b, err, text)
 		}
 	}
@@ -54,7 +55,7 @@ func TestOffersAreReplaced(t *testing.T) {
 	if len(o.files) > 0 {
 		t.Errorf("still open: %v", o.files)
 	}
-	if _, err := net.Join("w1").Get(ctx, worker.CoordinatorPeer, worker.StateBlobName(train.ModelFile, 0), 1<<20); !errors.Is(err, bulk.ErrUnknown) {
+	if _, err := net.Join("w1").Get(ctx, cluster.CoordinatorName, worker.StateBlobName(train.ModelFile, 0), 1<<20); !errors.Is(err, bulk.ErrUnknown) {
 		t.Errorf("what was withdrawn: %v", err)
 	}
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
-	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // member is a worker's end of the bulk transfer.
@@ -57,7 +56,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	ctx := t.Context()
 	net := bulk.NewMemory()
 	join := func(name string) member { return member{net.Join(name), name} }
-	coord, a, b, c := join(worker.CoordinatorPeer), join("a"), join("b"), join("c")
+	coord, a, b, c := join(cluster.CoordinatorName), join("a"), join("b"), join("c")
 
 	dir := filepath.Join(t.TempDir(), "run")
 	j, err := train.Kinds().Load("testdata/small.yaml", []string{"checkpoint={every: 5, keep: 1}"})

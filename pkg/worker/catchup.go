@@ -12,9 +12,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
-// CoordinatorPeer is the coordinator's name among the owners of blobs.
-const CoordinatorPeer = "coordinator"
-
 // Names under which a worker offers its state to peers, and the commits that
 // the coordinator may not have heard of.
 const (
@@ -68,7 +65,7 @@ func (w *Worker) load(ctx context.Context, step uint64, state []cluster.Blob) cl
 				b.Name, step, b.Size, int64(maxStateBytes))}
 		}
 		buf := make(bulk.Buffer, b.Size)
-		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
+		if err := w.Blobs.Fetch(ctx, cluster.CoordinatorName, b.Name, b.Size, b.SHA256, buf); err != nil {
 			return cluster.LoadFailed{Err: fmt.Errorf("fetching %s of step %d from the coordinator: %w", b.Name, step, err)}
 		}
 		f, err := safetensors.Read(buf, b.Size, b.Name)

@@ -54,7 +54,7 @@ func (w *Worker) openData(ctx context.Context, welcome *cluster.Welcome) (*sourc
 		w.Log.Info("the data is not on this machine: the coordinator sends the samples", zap.Error(err))
 	}
 	d.feed = data.Delivered{Get: func(ctx context.Context, name string, limit int64) ([]byte, error) {
-		return w.Blobs.Get(ctx, CoordinatorPeer, name, limit)
+		return w.Blobs.Get(ctx, cluster.CoordinatorName, name, limit)
 	}}
 	return d, nil
 }
@@ -66,7 +66,7 @@ const ScanPrefix = "scan/"
 // coordinatorsScan is a data.Watch's Theirs: the coordinator has none of data that
 // is read in a moment, or of other data than here.
 func (w *Worker) coordinatorsScan(ctx context.Context, name string) (*data.Scan, error) {
-	b, err := w.Blobs.Get(ctx, CoordinatorPeer, ScanPrefix+name, data.MaxScan)
+	b, err := w.Blobs.Get(ctx, cluster.CoordinatorName, ScanPrefix+name, data.MaxScan)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

@@ -85,7 +85,7 @@ func (w *Worker) describe(ctx context.Context, welcome *cluster.Welcome) error {
 		return fmt.Errorf("the coordinator's description of the job has %d bytes: want at most %d", b.Size, int64(limits.Description))
 	}
 	buf := make(bulk.Buffer, b.Size)
-	if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
+	if err := w.Blobs.Fetch(ctx, cluster.CoordinatorName, b.Name, b.Size, b.SHA256, buf); err != nil {
 		return fmt.Errorf("fetching the description of the job from the coordinator: %w", err)
 	}
 	d, err := decodeDescription(buf)

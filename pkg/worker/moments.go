@@ -15,6 +15,7 @@ import (
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/bulk"
+	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -278,12 +279,12 @@ func (w *Worker) fromOrigin(ctx context.Context, o *train.Origin, need []allredu
 		return err
 	}
 	b := o.File
-	if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, into); err != nil {
+	if err := w.Blobs.Fetch(ctx, cluster.CoordinatorName, b.Name, b.Size, b.SHA256, into); err != nil {
 		return fmt.Errorf("fetching %s of step %d from the coordinator: %w", b.Name, o.Step, err)
 	}
 	if !into.Ours(b.Size) {
 		buf := make(bulk.Buffer, b.Size)
-		if err := w.Blobs.Fetch(ctx, CoordinatorPeer, b.Name, b.Size, b.SHA256, buf); err != nil {
+		if err := w.Blobs.Fetch(ctx, cluster.CoordinatorName, b.Name, b.Size, b.SHA256, buf); err != nil {
 			return err
 		}
 		file, err := safetensors.Read(buf, b.Size, b.Name)

@@ -260,7 +260,7 @@ func TestMomentsOfACheckpoint(t *testing.T) {
 			c := newCrew(t, 4)
 			sum := sha256.Sum256(file)
 			blob := cluster.Blob{Name: StateBlobName(train.OptimizerFile, 2), Size: int64(len(file)), SHA256: hex.EncodeToString(sum[:])}
-			if err := c.hub.Join(CoordinatorPeer).Offer(blob.Name, blob.Size, blob.SHA256, bytes.NewReader(file)); err != nil {
+			if err := c.hub.Join(cluster.CoordinatorName).Offer(blob.Name, blob.Size, blob.SHA256, bytes.NewReader(file)); err != nil {
 				t.Fatal(err)
 			}
 			for i, w := range c.workers {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/bulk"
+	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -26,7 +27,7 @@ func (w *Worker) teacher(ctx context.Context) (*models.Distillation, error) {
 	if !d.Active() {
 		return nil, nil
 	}
-	b, err := w.Blobs.Get(ctx, CoordinatorPeer, TeacherFile, maxTeacher)
+	b, err := w.Blobs.Get(ctx, cluster.CoordinatorName, TeacherFile, maxTeacher)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the teacher's weights from the coordinator: %w", err)
 	}

@@ -67,7 +67,7 @@ func play(t *testing.T, workers int, at func(r *run, step uint64), set ...string
 		t.Fatal(err)
 	}
 	r := &run{t: t, job: j, meta: meta, bus: cluster.NewMemBus(), net: allreduce.NewMemNetwork(allreduce.Faults{}), blobs: bulk.NewMemory(), saved: map[uint64]string{}}
-	mine := r.blobs.Join(CoordinatorPeer)
+	mine := r.blobs.Join(cluster.CoordinatorName)
 	coord := cluster.NewCoordinator(r.bus, j.Name, "host", 1, cluster.Hooks{
 		Welcome: func(*cluster.Join) *cluster.Welcome { return &cluster.Welcome{Job: string(j.YAML()), Data: meta} },
 		StepDone: func(reports []*cluster.Report) {
