@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/trained"
 	"github.com/vlaring/vlaring/pkg/transport"
 	"github.com/vlaring/vlaring/pkg/worker"
 )
@@ -103,9 +105,39 @@ func wholeRun(t *testing.T, kind transport.Kind, workers int) [32]byte {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+	measureAgain(t, dir)
 	b, err := os.ReadFile(filepath.Join(dir, "checkpoints", "step-00000004", train.ModelFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return sha256.Sum256(b)
+}
+
+// measureAgain opens what a run has stored as a command does, and finds the
+// measures that the run has of it.
+func measureAgain(t *testing.T, dir string) {
+	t.Helper()
+	lines, more, err := ReadEval(dir, 4)
+	if err != nil || more || len(lines) != 1 {
+		t.Fatalf("%s has %+v, others %v (%v)", EvalFile, lines, more, err)
+	}
+	c, err := trained.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.OpenToMeasure(BaseDir(c.Dir), "", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	src, split, err := c.Source("")
+	if err != nil || split != heldoutSplit || c.Other != "" {
+		t.Fatalf("to be measured is %q of %q (%v)", split, c.Other, err)
+	}
+	rep, err := c.Evaluate(t.Context(), src, split, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := heldoutOf(rep, lines[0].Seconds); !reflect.DeepEqual(h, lines[0]) {
+		t.Errorf("measured again: %+v, the run has %+v", h, lines[0])
+	}
 }
