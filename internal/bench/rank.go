@@ -295,7 +295,7 @@ func (k *rank) join(ctx context.Context, addresses []string) error {
 	for r := range s.World {
 		g.Members, g.Micro = append(g.Members, rankName(r)), append(g.Micro, (r+1)*s.own())
 	}
-	opt := allreduce.Options{ChunkBytes: s.Chunk, WindowBytes: s.Window, Fold: tensor.Fold}
+	opt := allreduce.Options{ChunkBytes: s.Chunk, WindowBytes: s.Window, Fold: tensor.Fold, Add: tensor.Add}
 	if s.BF16 {
 		opt.Coding = allreduce.BFloat16
 	}

@@ -307,8 +307,12 @@ func (o *hostOp) fold(bucket int) {
 	}
 	for lo := piece.Lo; lo < piece.Hi; lo += foldChunk {
 		hi := min(lo+foldChunk, piece.Hi)
-		copy(sum[lo:hi], o.micro[0][lo:hi])
-		for _, g := range o.micro[1:] {
+		if len(o.micro) == 1 {
+			copy(sum[lo:hi], o.micro[0][lo:hi])
+			continue
+		}
+		o.ring.opt.Add(sum[lo:hi], o.micro[0][lo:hi], o.micro[1][lo:hi])
+		for _, g := range o.micro[2:] {
 			o.ring.opt.Fold(sum[lo:hi], g[lo:hi])
 		}
 	}

@@ -176,3 +176,6 @@ func accumulate(dst, src []float32, _ float32) { kernel.Accumulate(dst, src) }
 
 // Fold is Runtime.Fold on the caller's thread alone.
 func Fold(dst, src []float32) { kernel.Accumulate(dst, src) }
+
+// Add writes dst = x + y, on the caller's thread alone.
+func Add(dst, x, y []float32) { kernel.Add(dst, x, y) }

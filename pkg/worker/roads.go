@@ -173,5 +173,5 @@ func (w *Worker) ringOptions() allreduce.Options {
 		coding = allreduce.BFloat16
 	}
 	return allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes,
-		Deadline: ringDeadline, Fold: tensor.Fold, Threads: w.Threads}
+		Deadline: ringDeadline, Fold: tensor.Fold, Add: tensor.Add, Threads: w.Threads}
 }
