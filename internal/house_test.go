@@ -48,7 +48,7 @@ var may = map[string][]string{
 	"pkg/worker":           {"internal/atomicfile", "internal/limits", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train"},
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},
 	"pkg/natsbus":          {"internal/octets", "internal/netaddr", "pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster"},
-	"pkg/trained":          {"internal/atomicfile", "internal/plain", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train", "pkg/weights"},
+	"pkg/trained":          {"internal/atomicfile", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train", "pkg/weights"},
 	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
@@ -88,7 +88,7 @@ var may = map[string][]string{
 		"pkg/weights",
 		"pkg/worker",
 	},
-	"internal/view":          {"internal/picture", "internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/models", "pkg/run"},
+	"internal/view":          {"internal/picture", "internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/models", "pkg/run"},
 	"internal/inspect":       {"internal/plain", "internal/usage", "internal/view", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/train"},
 	"internal/chaos":         {"internal/machine", "internal/netaddr", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
@@ -188,7 +188,7 @@ func contains(l []string, s string) bool {
 
 // cliLines bounds internal/cli: flags become a configuration, one call, a table.
 // It is lowered as what decides moves out, and never raised.
-const cliLines = 3500
+const cliLines = 3050
 
 // fileLines bounds a file that a person has written: one idea each.
 const fileLines = 600

@@ -1,13 +1,13 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/trained"
 )
@@ -56,17 +56,17 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				return usagef("--plot draws what --exits measures: give both")
 			}
 			if exits {
-				rep, err := m.exits(c.Context(), src, split, threads, samples)
+				rep, err := m.Exits(c.Context(), src, split, threads, samples)
 				if err != nil {
 					return err
 				}
 				if plot != "" {
-					if err := plotExits(plot, rep, fmt.Sprintf("%s, step %d: error against latency", m.Job.Name, m.Step)); err != nil {
+					if err := view.PlotExits(plot, rep, fmt.Sprintf("%s, step %d: error against latency", m.Job.Name, m.Step)); err != nil {
 						return err
 					}
 				}
 				if asJSON {
-					return json.NewEncoder(c.OutOrStdout()).Encode(rep)
+					return printJSON(c.OutOrStdout(), rep)
 				}
 				fmt.Fprint(c.OutOrStdout(), rep.Text(split))
 				return nil
@@ -76,7 +76,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(rep)
+				return printJSON(c.OutOrStdout(), rep)
 			}
 			fmt.Fprint(c.OutOrStdout(), rep.Text())
 			return nil

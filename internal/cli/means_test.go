@@ -42,7 +42,7 @@ func oddsJob(t *testing.T, tokens, labels [][4]int64, holdout, more string) stri
 	}
 	for name, tensors := range map[string][]safetensors.Tensor{"data.safetensors": data,
 		"init.safetensors": {{Name: "output_head.weight", Shape: []int{4, 8}, Data: make([]float32, 32)}, {Name: "output_head.bias", Shape: []int{4}, Data: bias}}} {
-		if err := writeTensors(filepath.Join(dir, name), tensors); err != nil {
+		if err := safetensors.WriteFile(filepath.Join(dir, name), tensors, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,20 +1,15 @@
 package cli
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
-	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
-	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newPredict() *cobra.Command {
@@ -50,35 +45,28 @@ output also has layers I64 [N].`,
 			if sameFile(in, out) {
 				return usagef("--out %s is the file of --inputs, which it would replace: give another", out)
 			}
-			b, err := t.readInputs(c.Context(), c.ErrOrStderr(), in)
+			b, err := t.ReadInputs(c.Context(), c.ErrOrStderr(), in)
 			if err != nil {
 				return err
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
 			if depth != (eval.Depth{}) {
-				said, err := t.predictExits(rt, b, depth, out)
+				tensors, said, err := t.PredictTo(rt, b, depth)
 				if err != nil {
+					return err
+				}
+				if err := safetensors.WriteFile(out, tensors, nil); err != nil {
 					return err
 				}
 				fmt.Fprintln(c.OutOrStdout(), said)
 				return nil
 			}
-			prog, err := t.Model.Program(rt, b.N, b.Spec, models.ProgramOptions{Head: train.HeadOf(t.Job), Forward: true})
+			tensors, err := t.Predict(rt, b)
 			if err != nil {
 				return err
 			}
-			defer prog.Close()
-			if err := prog.Load(b); err != nil {
-				return err
-			}
-			prog.SetStep(0, 0, false)
-			prog.Forward()
-			name := "actions"
-			if t.Model.Options().Answers() == models.Tokens {
-				name = "logits"
-			}
-			return writeOutputs(out, name, prog.Output())
+			return safetensors.WriteFile(out, tensors, nil)
 		},
 	}
 	fl := c.Flags()
@@ -91,19 +79,6 @@ output also has layers I64 [N].`,
 	return c
 }
 
-// readInputs makes one batch of all of a file's samples, and writes to warn what
-// is odd about them. Targets, which the file need not have, stay zero.
-func (t opened) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
-	b, findings, err := data.ReadInputs(ctx, path, t.Model.Options().Wants(), t.Job.Data.Options, t.Meta)
-	if err != nil {
-		return nil, fmt.Errorf("the inputs: %w", err)
-	}
-	for _, f := range findings {
-		fmt.Fprintln(warn, "warning: the inputs: "+f.String())
-	}
-	return b, nil
-}
-
 // sameFile says that both paths name one file that is there.
 func sameFile(a, b string) bool {
 	x, err := os.Stat(a)
@@ -112,12 +87,4 @@ func sameFile(a, b string) bool {
 	}
 	y, err := os.Stat(b)
 	return err == nil && os.SameFile(x, y)
-}
-
-func writeOutputs(path, name string, v *tensor.Var) error {
-	return writeTensors(path, []safetensors.Tensor{{Name: name, Shape: v.Shape, Data: v.Data}})
-}
-
-func writeTensors(path string, tensors []safetensors.Tensor) error {
-	return safetensors.WriteFile(path, tensors, nil)
 }

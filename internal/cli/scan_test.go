@@ -27,7 +27,7 @@ func TestScanIsKeptAndTold(t *testing.T) {
 	data := func(name string) string {
 		path := filepath.Join(dir, name, "data.safetensors")
 		os.MkdirAll(filepath.Dir(path), 0o755)
-		if err := writeTensors(path, []safetensors.Tensor{{Name: "images", Shape: []int{n, 3, 32, 32}, Data: pixels}, {Name: "actions", Shape: []int{n, 2}, Data: actions}}); err != nil {
+		if err := safetensors.WriteFile(path, []safetensors.Tensor{{Name: "images", Shape: []int{n, 3, 32, 32}, Data: pixels}, {Name: "actions", Shape: []int{n, 2}, Data: actions}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chtimes(path, time.Time{}, time.Unix(1700000000, 0)); err != nil {

@@ -2,13 +2,12 @@ package cli
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/internal/view"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -51,7 +50,7 @@ reference's masks, and the opposite of PyTorch's attn_mask, where True hides.`,
 			}
 			var rows [][]int32
 			for _, row := range tokens {
-				ids, err := numbers(row)
+				ids, err := data.TokenNumbers(row)
 				if err != nil {
 					return usagef("--tokens %q: %w", row, err)
 				}
@@ -70,19 +69,6 @@ reference's masks, and the opposite of PyTorch's attn_mask, where True hides.`,
 	fl.IntVar(&pad, "pad", 0, "token that is padding; -1: none")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
-}
-
-// numbers reads token numbers, separated by spaces or commas.
-func numbers(s string) ([]int32, error) {
-	var ids []int32
-	for _, w := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' }) {
-		n, err := strconv.ParseInt(w, 10, 32)
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("%q is no token number; want whole numbers from 0, such as \"3 1 4\"", w)
-		}
-		ids = append(ids, int32(n))
-	}
-	return ids, nil
 }
 
 func newShowPositional() *cobra.Command {

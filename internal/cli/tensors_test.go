@@ -46,7 +46,7 @@ func TestTensorsTrain(t *testing.T) {
 	// predict of what was trained
 	in := func(name string, v []float32, shape ...int) string {
 		path := filepath.Join(dir, name)
-		if err := writeTensors(path, []safetensors.Tensor{{Name: "images", Shape: shape, Data: v}}); err != nil {
+		if err := safetensors.WriteFile(path, []safetensors.Tensor{{Name: "images", Shape: shape, Data: v}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		return path
@@ -117,7 +117,7 @@ func TestShardedInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tensors := range map[string][]safetensors.Tensor{"sharded/model-00001-of-00002.safetensors": parts[0], "sharded/model-00002-of-00002.safetensors": parts[1], "ddp.safetensors": ddp} {
-		if err := writeTensors(at(name), tensors); err != nil {
+		if err := safetensors.WriteFile(at(name), tensors, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,0 +1,146 @@
+package trained
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// maxPhoto bounds the file of a picture.
+const maxPhoto = 256 << 20
+
+// Sample is a batch of sample i of the held-out split, where the data is open.
+func (c *Checkpoint) Sample(i int) (*models.Batch, error) {
+	src := c.Set.Heldout()
+	if i < 0 || i >= src.Len() {
+		return nil, usage.Errorf("--sample %d: the held-out split has %d samples, from 0", i, src.Len())
+	}
+	s, err := src.Sample(i)
+	if err != nil {
+		return nil, err
+	}
+	return c.batchOf(s, c.Meta.Spec)
+}
+
+// batchOf is a batch of one sample.
+func (c *Checkpoint) batchOf(s data.Sample, spec models.Spec) (*models.Batch, error) {
+	meta := c.Meta
+	meta.Spec = spec
+	col, err := data.NewCollator(meta)
+	if err != nil {
+		return nil, err
+	}
+	b := models.NewBatch(1, spec)
+	return b, col.Collate([]data.Sample{s}, b)
+}
+
+// Input is a batch of what a command's --input names: a .safetensors file, or a
+// picture, words or token numbers. What is odd about it is written to warn; what
+// the model cannot take is a usage.Error.
+func (c *Checkpoint) Input(ctx context.Context, warn io.Writer, args []string) (*models.Batch, error) {
+	var photo, words string
+	for _, a := range args {
+		switch ext := strings.ToLower(filepath.Ext(a)); {
+		case ext == ".safetensors":
+			if len(args) > 1 {
+				return nil, usage.Errorf("--input %s holds everything: give no other --input beside it", a)
+			}
+			return c.ReadInputs(ctx, warn, a)
+		case ext == ".png" || ext == ".jpg" || ext == ".jpeg":
+			if photo != "" {
+				return nil, usage.Errorf("--input %s: %s is a picture already", a, photo)
+			}
+			photo = a
+		case words != "":
+			return nil, usage.Errorf("--input %q: %q is the instruction already", a, words)
+		default:
+			words = a
+		}
+	}
+	kind, wants := c.Model.Options().Name(), c.Model.Options().Wants().Inputs()
+	wantsImage, wantsTokens := wants.Has(models.Images), wants.Has(models.Instruction)
+	switch {
+	case !wantsImage && !wantsTokens:
+		return nil, usage.Errorf("a %s model takes given features: --input FILE.safetensors or --sample N", kind)
+	case wantsImage != (photo != ""):
+		return nil, usage.Errorf("a %s model takes %s: --input FILE.png (or .jpg) is %s", kind, wants, givenOr(photo))
+	case wantsTokens != (words != ""):
+		return nil, usage.Errorf("a %s model takes %s: an --input of words or token numbers is %s", kind, wants, givenOr(words))
+	}
+	var tokens []int32
+	if wantsTokens {
+		var err error
+		if tokens, err = c.tokens(words); err != nil {
+			return nil, err
+		}
+	}
+	spec := c.Model.Spec(len(tokens))
+	s := data.Sample{Origin: "--input", Values: make([]data.Value, len(spec))}
+	for k, f := range spec {
+		v := &s.Values[k]
+		switch {
+		case f.Name == models.Images:
+			var err error
+			if v.Encoded, err = regular.Read(photo, maxPhoto); err != nil {
+				return nil, err
+			}
+			s.Origin = photo
+		case f.Type == models.Token: // labels too: targets do not touch the maps
+			v.Ints = tokens
+		default:
+			v.Floats = make([]float32, f.Size())
+		}
+	}
+	return c.batchOf(s, spec)
+}
+
+func givenOr(s string) string {
+	if s == "" {
+		return "missing"
+	}
+	return fmt.Sprintf("not for it (%q)", s)
+}
+
+// tokens reads an instruction: numbers as they are, words by the vocabulary,
+// padded as in training.
+func (c *Checkpoint) tokens(text string) ([]int32, error) {
+	ids, err := data.TokenNumbers(text)
+	if err == nil && len(ids) > 0 {
+		return ids, nil // Program.Load checks them against the vocabulary
+	}
+	if len(c.Meta.Vocab) == 0 {
+		if err == nil {
+			err = fmt.Errorf("it is empty")
+		}
+		return nil, usage.Errorf("--input %q: %w (the checkpoint has no vocabulary of words)", text, err)
+	}
+	most := c.Meta.Spec.Len(models.Instruction, 0)
+	if n := len(data.Words(text)); n > most {
+		return nil, usage.Errorf("--input %q: %d words; the model was trained on at most %d", text, n, most)
+	}
+	tok, err := data.NewTokenizer(c.Meta.Vocab, most)
+	if err != nil {
+		return nil, err
+	}
+	return tok.Encode(text), nil
+}
+
+// ReadInputs makes one batch of all of a file's samples, and writes to warn what
+// is odd about them. Targets, which the file need not have, stay zero.
+func (c *Checkpoint) ReadInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
+	b, findings, err := data.ReadInputs(ctx, path, c.Model.Options().Wants(), c.Job.Data.Options, c.Meta)
+	if err != nil {
+		return nil, fmt.Errorf("the inputs: %w", err)
+	}
+	for _, f := range findings {
+		fmt.Fprintln(warn, "warning: the inputs: "+f.String())
+	}
+	return b, nil
+}
