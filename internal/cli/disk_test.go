@@ -254,10 +254,9 @@ func TestReadOnlyDisk(t *testing.T) {
 // goes on there, to the undisturbed bits.
 func TestResumeFindsRescuedState(t *testing.T) {
 	t.Parallel()
-	args := takeoverJob(filepath.Join(t.TempDir(), "run"), "--set", "train.steps=60", "--set", "cluster.orphan_timeout=1s")
 	want := undisturbed(t, "train.steps=60", "schedule.min_lr=null")
 	dir := filepath.Join(t.TempDir(), "run")
-	args = takeoverJob(dir, "--set", "train.steps=60", "--set", "cluster.orphan_timeout=1s")
+	args := takeoverJob(dir, "--set", "train.steps=60", "--set", "cluster.orphan_timeout=1s")
 	orphans(t, args)
 	until(t, "the workers have gone", func() bool { return workersOf(t, dir) == 0 })
 	kept, err := checkpoint.LatestGood(filepath.Join(dir, "rescue", "w0"))

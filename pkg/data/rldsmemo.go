@@ -24,9 +24,9 @@ import (
 
 // rldsMark is how far a scan is.
 type rldsMark struct {
-	eps, steps, pictures, texts int
-	stamp                       stamp
-	tally                       pictureTally
+	eps, steps, pictures int
+	stamp                stamp
+	tally                pictureTally
 }
 
 // mark begins a shard.
