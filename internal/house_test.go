@@ -41,7 +41,7 @@ var may = map[string][]string{
 	"pkg/allreduce/stream": {"pkg/allreduce"},
 	"pkg/bulk":             {"internal/plain"},
 	"pkg/cluster":          {"internal/limits", "internal/plain", "pkg/allreduce"},
-	"pkg/checkpoint":       {"internal/regular", "pkg/tensor", "internal/atomicfile", "internal/safetensors", "internal/sniff"},
+	"pkg/checkpoint":       {"internal/octets", "internal/regular", "pkg/tensor", "internal/atomicfile", "internal/safetensors", "internal/sniff"},
 	"pkg/weights":          {"internal/safetensors", "pkg/tensor", "pkg/models", "pkg/checkpoint", "pkg/job"},
 	"pkg/eval":             {"internal/plain", "pkg/job", "pkg/tensor", "pkg/models", "pkg/data"},
 	"pkg/train":            {"internal/octets", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/weights"},

@@ -273,3 +273,24 @@ func TestResumeFindsRescuedState(t *testing.T) {
 		t.Errorf("it takes %v, and there is one of step %d", took, kept.Manifest.Step)
 	}
 }
+
+// Where the optimizer is shared out and the broker went with the coordinator,
+// each worker keeps what it holds: a resume puts the shares together.
+func TestResumePutsSharesTogether(t *testing.T) {
+	t.Parallel()
+	want := undisturbed(t, "train.steps=60", "schedule.min_lr=null")
+	dir := filepath.Join(t.TempDir(), "run")
+	args := takeoverJob(dir, "--set", "train.steps=60", "--set", "cluster.orphan_timeout=1s", "--set", "cluster.optimizer=sharded", "--workers", "4")
+	orphans(t, args)
+	until(t, "the workers have gone", func() bool { return workersOf(t, dir) == 0 })
+	shares, err := filepath.Glob(filepath.Join(dir, "rescue", "w*", "share-*", "share.json"))
+	if err != nil || len(shares) < 3 {
+		t.Fatalf("shares %v, %v", shares, err)
+	}
+	p := start(t, nil, bin.coordinator, append(args, "--resume")...)
+	p.event("rescued")
+	end := p.event("end")
+	if code, _ := p.wait(); code != exitDone || end["model_sha256"] != want {
+		t.Fatalf("exit code %d, %v, want %s\n%s", code, end, want, p.errText())
+	}
+}

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
@@ -20,6 +22,7 @@ import (
 // not used, though it is newer, goes to passed. Where it is not a checkpoint of the
 // run directory, why says why it was taken.
 func (d *directory) newestGood(was *job.Job, passed func(checkpoint.Passed)) (best *checkpoint.Found, why string, err error) {
+	d.mergeShares(passed)
 	dirs := d.stores()
 	own, err := checkpoint.LatestGood(dirs[0])
 	damaged := len(own.Passed)
@@ -64,6 +67,26 @@ func (d *directory) newestGood(was *job.Job, passed func(checkpoint.Passed)) (be
 		}
 	}
 	return best, why, nil
+}
+
+// mergeShares makes checkpoints of shares that workers have kept apart (see
+// checkpoint.Share), the newest that can be made, in a store among the rescued ones.
+func (d *directory) mergeShares(passed func(checkpoint.Passed)) {
+	shares := checkpoint.Shares(d.stores()[1:])
+	into := d.at(filepath.Join("rescue", "merged"))
+	for _, step := range slices.Backward(slices.Sorted(maps.Keys(shares))) {
+		if isDir(filepath.Join(into, checkpoint.DirName(step))) || isDir(filepath.Join(d.at("checkpoints"), checkpoint.DirName(step))) {
+			return
+		}
+		store, err := checkpoint.OpenDisk(into)
+		if err == nil {
+			err = store.Merge(shares[step])
+		}
+		if err == nil {
+			return
+		}
+		passed(checkpoint.Passed{Dir: shares[step][0].Dir, Reason: err.Error()})
+	}
 }
 
 // ownState says why a state that was kept elsewhere is not this run's.

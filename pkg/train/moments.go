@@ -121,6 +121,30 @@ func (t *Trainer) Missing(need []allreduce.Range) []allreduce.Range {
 	return t.shards.missing(need, t.step)
 }
 
+// Share is what is here of a checkpoint of the state: the runs of bytes of each of
+// its files. It must not change until they are read.
+func (t *Trainer) Share() (files map[string]checkpoint.ShareFile, err error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	f, err := t.files()
+	if err != nil {
+		return nil, err
+	}
+	s, size, header := t.shards, f.optimizer.Size(), f.optimizer.DataStart()
+	runs := []checkpoint.ShareRun{{Size: header}}
+	for slot := range t.slots {
+		for _, h := range s.have {
+			if h.step == t.step {
+				runs = append(runs, checkpoint.ShareRun{Offset: header + 4*(int64(slot)*int64(s.total)+int64(h.Lo)), Size: 4 * int64(h.Hi-h.Lo)})
+			}
+		}
+	}
+	return map[string]checkpoint.ShareFile{
+		ModelFile:     {Size: f.model.Size(), Runs: []checkpoint.ShareRun{{Size: f.model.Size()}}},
+		OptimizerFile: {Size: size, Runs: runs},
+	}, nil
+}
+
 // MomentsFile is where a checkpoint's file of all moments is written as it comes:
 // those of need go to their places, the header is kept, and the rest goes nowhere.
 type MomentsFile struct {

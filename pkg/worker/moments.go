@@ -180,12 +180,16 @@ func (w *Worker) linger(ctx context.Context) {
 	}
 }
 
+// collectTimeout bounds the wait for other orphans: with the coordinator the way
+// to them may have gone.
+const collectTimeout = 10 * time.Second
+
 // lingers is how long after a request another one may come.
 const lingers = 2 * time.Second
 
 // collect has all moments here.
 func (w *Worker) collect() error {
-	ctx, cancel := context.WithTimeout(context.Background(), partTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
 	return w.stock(ctx, []allreduce.Range{w.trainer.AllMoments()})
 }

@@ -2,45 +2,29 @@ package worker
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
-	"github.com/vlaring/vlaring/internal/atomicfile"
+	"go.uber.org/zap"
+
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
-// rescueWeights keeps the weights alone, where the moments that belong to them
-// were with workers that are gone, and says so.
-func (w *Worker) rescueWeights(step uint64, why error) error {
-	model, _, err := w.trainer.Living()
+// rescueShare keeps what this worker holds of the state, where the moments that
+// belong to it are with workers that cannot be reached. A resume puts the shares
+// of all together.
+func (w *Worker) rescueShare(m checkpoint.Manifest) (string, error) {
+	model, optimizer, err := w.trainer.Living()
 	if err != nil {
-		return err
+		return "", err
 	}
-	dir := filepath.Join(w.RescueDir, w.ID)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	files, err := w.trainer.Share()
+	if err != nil {
+		return "", err
 	}
-	path := filepath.Join(dir, fmt.Sprintf("weights-%08d.safetensors", step))
-	if err := atomicfile.WriteFrom(path, 0o644, func(out io.Writer) error {
-		_, err := io.Copy(out, io.NewSectionReader(model, 0, model.Size()))
-		return err
-	}); err != nil {
-		return err
-	}
-	return &weightsError{path, why}
-}
-
-// weightsError says that no more than the weights of a state could be kept.
-type weightsError struct {
-	path string
-	why  error
-}
-
-func (e *weightsError) Error() string {
-	return fmt.Sprintf("%v; the weights alone are in %s\nresume from the last checkpoint, or begin a new run from them (init.path: %s)",
-		e.why, e.path, e.path)
+	return checkpoint.WriteShare(filepath.Join(w.RescueDir, w.ID), checkpoint.Share{Manifest: m, Files: files},
+		map[string]io.ReaderAt{train.ModelFile: model, train.OptimizerFile: optimizer})
 }
 
 // rescue keeps the committed state on this machine's disk as a checkpoint.
@@ -56,9 +40,12 @@ func (w *Worker) rescue() (string, error) {
 		return "", err
 	}
 	step := w.trainer.CommittedStep()
+	m := checkpoint.Manifest{Step: step, Cursor: step * uint64(w.job.Batch.Global), Seed: w.job.Seed, Job: w.job.Name, Software: w.Version,
+		World: 1, Data: meta, Config: w.job.YAML()}
 	if w.trainer.Sharded() {
 		if err := w.collect(); err != nil {
-			return "", w.rescueWeights(step, err)
+			w.Log.Warn("a share of the state is kept", zap.Error(err))
+			return w.rescueShare(m)
 		}
 	}
 	parts, err := w.trainer.Part(0, 1, nil)
@@ -82,8 +69,6 @@ func (w *Worker) rescue() (string, error) {
 			return "", err
 		}
 	}
-	m := checkpoint.Manifest{Step: step, Cursor: step * uint64(w.job.Batch.Global), Seed: w.job.Seed, Job: w.job.Name, Software: w.Version,
-		World: 1, Data: meta, Config: w.job.YAML()}
 	if err := out.Commit(m); err != nil {
 		return "", err
 	}

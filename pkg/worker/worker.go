@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -237,10 +236,6 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 	dir, err := w.rescue()
 	if w.trainer.Sharded() { // others may need for theirs what is here
 		w.linger(context.Background())
-	}
-	var weights *weightsError
-	if errors.As(err, &weights) {
-		return e.End, fmt.Errorf("%s; %w", e.End.Reason, err)
 	}
 	if err != nil {
 		return e.End, fmt.Errorf("%s; the state of step %d is lost, for it could not be kept: %w\n"+
