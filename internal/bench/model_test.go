@@ -36,7 +36,7 @@ func TestModelBytes(t *testing.T) {
 	}
 }
 
-// Two hosts at 1 Gbit/s with 104 MB: the limits that ring.md's measurements stand beside.
+// Two hosts at 1 Gbit/s with 104 MB: what the links allow, beside which docs/performance.md has measurements.
 func TestModelLimits(t *testing.T) {
 	gbit := 1e9 / 8
 	sameFigure(t, "mesh of two", ideal.ring(links{Hosts: 2, Rate: gbit, Cores: 1}, 104e6).Link, 0.832)

@@ -2,8 +2,8 @@
 // RNN and LSTM against Transformer, CNN against Vision Transformer.
 //
 // A comparison trains and times small models of both sides in this process,
-// with the very trainer, ring and data of a job (a ring of one member), and
-// yields a Report: for each claim a table of what was measured, a verdict that
+// with the very trainer, reduction (that of a world of one, allreduce.Solo) and
+// data of a job, and yields a Report: for each claim a table of what was measured, a verdict that
 // a pure function drew from it, and a plot.
 //
 //	rep, err := compare.RNN(ctx, compare.Options{Threads: 2})

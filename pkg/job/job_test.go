@@ -23,7 +23,7 @@ var kinds = train.Kinds()
 
 func conf(j *Job) models.Config { return j.Model.Options.(models.Config) }
 
-// design is the example of design.md, section 8.
+// design is a job file with a key of every section.
 const design = `name: bridge
 seed: 7
 model:    {kind: vla, vocab_size: 10000, image_size: 224, patch_size: 16, d_model: 512, n_heads: 8, n_layers: 6, action_dim: 7, dropout: 0.1}

@@ -59,7 +59,7 @@ func (v isa) expClamps(g *gen, hi, lo reg.Register, low float32) {
 	g.VMOVUPS(g.float(low), lo)
 }
 
-// exp sets p to kernel.Exp32 of x, destroying x and t; u and w too on AVX2.
+// exp sets p to exp32 of x, destroying x and t; u and w too on AVX2.
 func (v isa) exp(g *gen, x, t, p, u, w, hi, lo reg.Register) {
 	g.VMINPS(x, hi, x) // in this order a NaN in x stays
 	g.VMAXPS(x, lo, x)
@@ -83,7 +83,7 @@ func (v isa) exp(g *gen, x, t, p, u, w, hi, lo reg.Register) {
 	g.VMULPS(n, p, p)
 }
 
-// tanh sets d to kernel.Tanh32 of x, which it keeps. r are six registers that it destroys; ten holds 10. K3 is destroyed.
+// tanh sets d to tanh32 of x, which it keeps. r are six registers that it destroys; ten holds 10. K3 is destroyed.
 func (v isa) tanh(g *gen, x, d, ten reg.Register, r []reg.Register) {
 	a, z, y, t, n, s := r[0], r[1], r[2], r[3], r[4], r[5]
 	g.VANDPS(g.word(0x7FFFFFFF), x, a)
