@@ -2,9 +2,12 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -77,8 +80,8 @@ func newCheckpointShow() *cobra.Command {
 			if asJSON {
 				return json.NewEncoder(out).Encode(m)
 			}
-			fmt.Fprintf(out, "%s\njob %s, step %d, next sample %d, seed %d\nsaved %s by %s with %d worker(s)\n", dir, m.Job, m.Step, m.Cursor, m.Seed,
-				m.Created.Format("2006-01-02 15:04:05"), m.Software, m.World)
+			fmt.Fprintf(out, "%s\njob %s, step %d, next sample %d, seed %d\nsaved %s by %s with %s\n", dir, m.Job, m.Step, m.Cursor, m.Seed,
+				m.Created.Format("2006-01-02 15:04:05"), m.Software, workers(m.World))
 			for _, f := range m.Files {
 				fmt.Fprintf(out, "%-24s %10s  sha256 %s\n", f.Name, plain.Bytes(f.Size), f.SHA256)
 			}
@@ -107,6 +110,23 @@ func newCheckpointShow() *cobra.Command {
 	return c
 }
 
+// looksStored is whether dir is, or was, a checkpoint: what is wrong with it is
+// worth saying. Of any other directory all that is wrong is the path.
+func looksStored(dir string) bool {
+	if _, err := os.Stat(dir); err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	if strings.HasPrefix(filepath.Base(dir), "step-") {
+		return true
+	}
+	for _, name := range []string{checkpoint.ManifestFile, train.ModelFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 func newCheckpointVerify() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
@@ -118,6 +138,8 @@ func newCheckpointVerify() *cobra.Command {
 				for _, e := range list {
 					dirs = append(dirs, e.Dir)
 				}
+			} else if !looksStored(args[0]) {
+				return trained.None(args[0])
 			}
 			var bad error
 			for _, d := range dirs {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -138,8 +139,12 @@ func printStatus(out io.Writer, s *run.Status) {
 	if s.Refused != "" {
 		loss = "no update"
 	}
-	fmt.Fprintf(out, "%s: %s, step %d of %d, %s, %.1f samples/s, checkpoint at step %d, generation %d, eta %s\n",
-		s.Job, s.Phase, s.Step, s.Steps, loss, s.SamplesSec, s.Stored, s.Generation, s.ETA)
+	stored := "no checkpoint yet"
+	if s.Stored > 0 {
+		stored = fmt.Sprintf("checkpoint at step %d", s.Stored)
+	}
+	fmt.Fprintf(out, "%s: %s, step %d of %d, %s, %.1f samples/s, %s, generation %d, eta %s\n",
+		s.Job, s.Phase, s.Step, s.Steps, loss, s.SamplesSec, stored, s.Generation, s.ETA)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "RANK\tWORKER\tHOST\tPID\tTHREADS\tCPU\tSTEP\tPHASE")
 	for _, m := range s.Workers {
@@ -157,7 +162,7 @@ func printStatus(out io.Writer, s *run.Status) {
 	}
 	w.Flush()
 	if s.Omitted > 0 {
-		fmt.Fprintf(out, "… and %d more worker(s)\n", s.Omitted)
+		fmt.Fprintf(out, "… and %d more\n", s.Omitted)
 	}
 	if s.Note != "" {
 		fmt.Fprintln(out, s.Note)
@@ -218,6 +223,11 @@ beyond the micro-batches of a step compute nothing, and the answer says so.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[0])
+			if len(args) == 2 && err != nil {
+				if n, swapped := strconv.Atoi(args[1]); swapped == nil {
+					return usagef("scale wants the number of workers first: coordinator scale %d %s", n, plain.ShellWord(args[0]))
+				}
+			}
 			if err != nil || n < 1 || n > limits.Workers {
 				return usagef("scale %q: want a number of workers, 1 to %d", args[0], limits.Workers)
 			}
@@ -226,6 +236,14 @@ beyond the micro-batches of a step compute nothing, and the answer says so.`,
 	}
 	f.register(c)
 	return c
+}
+
+// workers is a number of them in words.
+func workers(n int) string {
+	if n == 1 {
+		return "1 worker"
+	}
+	return fmt.Sprintf("%d workers", n)
 }
 
 // upTo allows at most n arguments.

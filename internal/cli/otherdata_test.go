@@ -199,3 +199,35 @@ func TestEvalOfMadeDataReadsWhatIsNamed(t *testing.T) {
 		t.Errorf("attention: exit code %d: %s", code, stderr)
 	}
 }
+
+// Of a path where no checkpoint is verify says so; of one that is damaged, what is wrong.
+func TestVerifyNoCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	empty, bad := filepath.Join(dir, "empty"), filepath.Join(dir, "bad", "checkpoints")
+	for _, d := range []string{empty, filepath.Join(bad, "step-00000005")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nowhere := filepath.Join(dir, "nowhere")
+	corrupt := "checkpoint " + filepath.Join(bad, "step-00000005") + " is corrupt: manifest.json: is missing"
+	for path, want := range map[string]string{
+		nowhere:                "there is no " + nowhere + "\n",
+		empty:                  empty + " is neither a checkpoint nor a run directory\n",
+		filepath.Dir(bad):      corrupt,
+		bad:                    corrupt,
+		bad + "/step-00000005": corrupt,
+	} {
+		verify := newCheckpointVerify()
+		var out strings.Builder
+		verify.SetArgs([]string{path})
+		verify.SetOut(&out)
+		verify.SilenceUsage, verify.SilenceErrors = true, true
+		if err := verify.Execute(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("verify %s: %v\nwant %s", path, err, want)
+		}
+		if got := out.String(); got != "" && want != corrupt || want == corrupt && got != "BAD  "+corrupt+"\n" {
+			t.Errorf("verify %s prints %q", path, got)
+		}
+	}
+}

@@ -58,7 +58,10 @@ func (v *Scan) End() {
 
 // scanText is the state of a scan that has taken so long.
 func scanText(p data.Progress, took time.Duration) string {
-	s := fmt.Sprintf("%s: %s", p.Path, Grouped(p.Done))
+	s := Grouped(p.Done)
+	if p.Path != "" { // data that is made has none
+		s = p.Path + ": " + s
+	}
 	if p.Total > 0 {
 		s += " of " + Grouped(p.Total)
 	}

@@ -15,6 +15,7 @@ func TestScanText(t *testing.T) {
 		"d: 12,000 of 50,000 records, 30 s left": {Path: "d", Done: 12000, Total: 50000, Unit: "records"},
 		"d: 1,234,567 lines":                     {Path: "d", Done: 1234567, Unit: "lines"},
 		"d: 0 of 5 lines":                        {Path: "d", Total: 5, Unit: "lines"},
+		"10 of 20 samples, 9 s left":             {Done: 10, Total: 20, Unit: "samples"},
 	} {
 		if got := scanText(p, 9474*time.Millisecond); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -175,6 +175,12 @@ func (r ActionReport) Text() string {
 		row("all, normalised (MSE)", r.MSE, r.MeanMSE, "")
 	}
 	w.Flush()
+	lines := strings.Split(b.String(), "\n")
+	for i, l := range lines { // a row without a unit ends in spaces
+		lines[i] = strings.TrimRight(l, " ")
+	}
+	b.Reset()
+	b.WriteString(strings.Join(lines, "\n"))
 	if len(right) > 0 {
 		fmt.Fprintf(&b, "-: always the mean makes no error in %s, the same in all these samples as in training\n", plain.Few(right, most))
 	}

@@ -163,6 +163,9 @@ func TestEvaluateNotLearned(t *testing.T) {
 			if !strings.Contains(text, "not learned and left out of all, normalised: a1 (always ") {
 				t.Errorf("the table does not say so:\n%s", text)
 			}
+			if strings.Contains(text, " \n") {
+				t.Errorf("lines end in spaces:\n%q", text)
+			}
 			if dash := strings.Contains(text, "-: always the mean makes no error in a1"); dash != (c.mean == 0) {
 				t.Errorf("a word on the dash: %v\n%s", dash, text)
 			}
