@@ -9,6 +9,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/trained"
 )
 
@@ -112,7 +113,7 @@ func openCheckpoint(dir string, with func(c *trained.Checkpoint, base string) er
 	if err != nil {
 		return opened{}, err
 	}
-	c, err := trained.Open(dir)
+	c, err := trained.Open(dir, train.Kinds())
 	if err != nil {
 		return opened{}, err
 	}

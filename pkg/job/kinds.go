@@ -101,6 +101,10 @@ func (m Metric) Text(value float64) string {
 	return fmt.Sprintf("%s %.5f", label, value)
 }
 
+// Kinds is what the job was read with: what else belongs to its run is read with
+// the same.
+func (j *Job) Kinds() Kinds { return j.kinds }
+
 // names lists the kinds' names.
 func names(kinds []Kind) (out []string) {
 	for _, k := range kinds {

@@ -108,7 +108,7 @@ func (b *beginning) resumeFrom() error {
 	if found == nil || err != nil {
 		return err
 	}
-	if was, err = jobOf(found); err != nil {
+	if was, err = jobOf(found, b.job.Kinds()); err != nil {
 		return err
 	}
 	if err := sameRun(was, b.job); err != nil {
@@ -139,7 +139,7 @@ func (b *beginning) done() bool { return b.start >= uint64(b.job.Train.Steps) }
 // nothingToDo says that the run has all steps that are asked for, and which of
 // the keys that were given anew have no effect for that reason.
 func (b *beginning) nothingToDo() error {
-	was, err := jobOf(b.from)
+	was, err := jobOf(b.from, b.job.Kinds())
 	if err != nil {
 		return err
 	}

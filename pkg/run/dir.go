@@ -12,7 +12,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // directory is a run directory, which holds all that a run leaves behind. While
@@ -98,7 +97,7 @@ func (d *directory) prior() (was *job.Job, odd, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	was, odd = train.Kinds().Parse(d.at(JobCopy), b, nil) // of another release, or torn: nothing can be said of it
+	was, odd = d.job.Kinds().Parse(d.at(JobCopy), b, nil) // of another release, or torn: nothing can be said of it
 	return was, odd, nil
 }
 

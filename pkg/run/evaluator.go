@@ -129,7 +129,7 @@ func (e *evaluator) loop(ctx context.Context) {
 // no more than the measurement.
 func (e *evaluator) measure(ctx context.Context, step uint64) {
 	began := time.Now()
-	m, err := trained.Open(e.dir.checkpoint(step))
+	m, err := trained.Open(e.dir.checkpoint(step), e.job.Kinds())
 	var rep eval.Report
 	if err == nil {
 		rep, err = m.Evaluate(ctx, e.heldout, heldoutSplit, 1)
@@ -177,7 +177,7 @@ func (e *evaluator) finish(all bool) {
 // last measures the checkpoint in dir, a finished run's last, with all threads.
 func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	began := time.Now()
-	m, err := trained.Open(dir)
+	m, err := trained.Open(dir, e.job.Kinds())
 	if err != nil {
 		return err
 	}

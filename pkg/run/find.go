@@ -94,7 +94,7 @@ func (d *directory) ownState(was *job.Job, best, found *checkpoint.Found) error 
 	if found.Manifest.Job != d.job.Name {
 		return fmt.Errorf("it is of job %q", found.Manifest.Job)
 	}
-	j, err := jobOf(found)
+	j, err := jobOf(found, d.job.Kinds())
 	if err != nil {
 		return err
 	}

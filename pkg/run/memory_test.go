@@ -15,6 +15,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/trained"
 	"github.com/vlaring/vlaring/pkg/transport"
@@ -48,11 +49,19 @@ func TestWholeRunInOneProcess(t *testing.T) {
 
 func wholeRun(t *testing.T, kind transport.Kind, workers int) [32]byte {
 	t.Helper()
+	sum, _ := wholeRunOf(t, train.Kinds(), kind, workers)
+	return sum
+}
+
+// wholeRunOf trains testdata/small.yaml with keys of its own, and returns the sum
+// of the weights and the run's directory.
+func wholeRunOf(t *testing.T, kinds job.Kinds, kind transport.Kind, workers int, set ...string) ([32]byte, string) {
+	t.Helper()
 	text, err := os.ReadFile("testdata/small.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := train.Kinds().Parse("small.yaml", text, []string{"train.steps=4", fmt.Sprintf("cluster.workers=%d", workers), "cluster.join_timeout=60s"})
+	j, err := kinds.Parse("small.yaml", text, append([]string{"train.steps=4", fmt.Sprintf("cluster.workers=%d", workers), "cluster.join_timeout=60s"}, set...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +104,7 @@ func wholeRun(t *testing.T, kind transport.Kind, workers int) [32]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := worker.New(worker.Config{Job: j.Name, ID: id, Host: "here", Threads: 1, DataDir: dir, RescueDir: dir, Bus: m.Bus(), Net: net, Blobs: blobs, Log: zap.NewNop()})
+		w := worker.New(worker.Config{Kinds: &kinds, Job: j.Name, ID: id, Host: "here", Threads: 1, DataDir: dir, RescueDir: dir, Bus: m.Bus(), Net: net, Blobs: blobs, Log: zap.NewNop()})
 		wg.Go(func() {
 			if end, err := w.Run(ctx, ctx); err != nil || end.Outcome != cluster.Done {
 				t.Errorf("%s: %v, %v", id, end, err)
@@ -110,7 +119,7 @@ func wholeRun(t *testing.T, kind transport.Kind, workers int) [32]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sha256.Sum256(b)
+	return sha256.Sum256(b), dir
 }
 
 // measureAgain opens what a run has stored as a command does, and finds the

@@ -4,7 +4,6 @@ import (
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // plan is what of an earlier coordinator's run goes on under this one's job.
@@ -32,6 +31,6 @@ func planOf(was, is *job.Job, takeover, resume bool) (plan, error) {
 }
 
 // jobOf is the job that made a checkpoint.
-func jobOf(from *checkpoint.Found) (*job.Job, error) {
-	return train.Kinds().Parse(from.Dir+"/"+checkpoint.ManifestFile, from.Manifest.Config, nil)
+func jobOf(from *checkpoint.Found, kinds job.Kinds) (*job.Job, error) {
+	return kinds.Parse(from.Dir+"/"+checkpoint.ManifestFile, from.Manifest.Config, nil)
 }

@@ -19,7 +19,7 @@ func (b *beginning) findTeacher() error {
 	if !d.Active() {
 		return nil
 	}
-	t, err := trained.Open(job.Abs(b.opt.BaseDir, d.Teacher))
+	t, err := trained.Open(job.Abs(b.opt.BaseDir, d.Teacher), b.job.Kinds())
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}

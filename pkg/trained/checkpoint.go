@@ -2,7 +2,7 @@
 // it and what it knows of its data, to be measured, looked into, run on new inputs
 // and exported. Nothing here trains, or speaks to anybody.
 //
-//	c, err := trained.Open("runs/bridge")        // every byte is verified
+//	c, err := trained.Open("runs/bridge", kinds) // every byte is verified
 //	err = c.OpenData(base, "", scans)            // what it was trained on
 //	src, split, err := c.Source("heldout")
 //	report, err := c.Evaluate(ctx, src, split, threads)
@@ -94,8 +94,9 @@ func None(dir string) error {
 	return fmt.Errorf("%s is neither a checkpoint nor a run directory\ngive a checkpoint such as runs/NAME/checkpoints/step-00000100, or a run directory for its newest", dir)
 }
 
-// Open opens the model of the checkpoint that dir means, verified, without its data.
-func Open(dir string) (*Checkpoint, error) {
+// Open opens the model of the checkpoint that dir means, verified, without its
+// data. kinds is what its job may name.
+func Open(dir string, kinds job.Kinds) (*Checkpoint, error) {
 	dir, err := Find(dir)
 	if err != nil {
 		return nil, err
@@ -107,7 +108,7 @@ func Open(dir string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := parse(dir, man)
+	c, err := parse(dir, man, kinds)
 	if err != nil {
 		return nil, err
 	}
@@ -134,10 +135,10 @@ func (c *Checkpoint) loadWeights() error {
 }
 
 // parse reads what the manifest of the checkpoint in dir says of job and data.
-func parse(dir string, man checkpoint.Manifest) (*Checkpoint, error) {
+func parse(dir string, man checkpoint.Manifest, kinds job.Kinds) (*Checkpoint, error) {
 	c := &Checkpoint{Dir: dir, Step: man.Step}
 	var err error
-	if c.Job, err = train.Kinds().Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
+	if c.Job, err = kinds.Parse(filepath.Join(dir, "manifest.json"), man.Config, nil); err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(man.Data, &c.Meta); err != nil {

@@ -166,7 +166,7 @@ func (e *exporter) run() ([]File, error) {
 
 // config is config.json.
 func (e *exporter) config() ([]byte, error) {
-	t, err := parse(e.Dir, e.m)
+	t, err := parse(e.Dir, e.m, train.Kinds())
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/pkg/cluster"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // introduced is describe for a worker that has just joined, and has no node yet
@@ -60,7 +59,7 @@ func (w *Worker) rejoin(ctx context.Context, me cluster.Join) {
 		w.unheard.Store(&me)
 	default:
 		w.unheard.Store(nil)
-		j, err := train.Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil)
+		j, err := w.kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil)
 		if err != nil {
 			w.Log.Error("the coordinator's job", zap.Error(err))
 			return

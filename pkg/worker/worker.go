@@ -28,12 +28,13 @@ type Config struct {
 	ID           string // by which ranks are ordered
 	Host         string // for people
 	PID          int
-	Version      string // of this program
-	Threads      int    // of compute
-	CPU          string // the level of its kernels, for people
-	DataDir      string // where the job's relative data paths start; empty: the coordinator's base directory
-	RescueDir    string // where the state is kept, in a directory by ID, if no coordinator comes back
-	DirectListen string // host:port where direct connections are taken, port 0 for any; empty: none are
+	Version      string     // of this program
+	Threads      int        // of compute
+	CPU          string     // the level of its kernels, for people
+	DataDir      string     // where the job's relative data paths start; empty: the coordinator's base directory
+	RescueDir    string     // where the state is kept, in a directory by ID, if no coordinator comes back
+	DirectListen string     // host:port where direct connections are taken, port 0 for any; empty: none are
+	Kinds        *job.Kinds // what the job may name; nil: train.Kinds
 	Bus          cluster.Bus
 	Net          allreduce.Network
 	Blobs        bulk.Blobs
@@ -78,6 +79,14 @@ var _ cluster.Work = (*Worker)(nil)
 // until Run has returned; their owner closes them.
 func New(c Config) *Worker { return &Worker{Config: c} }
 
+// kinds is what the job may name.
+func (c Config) kinds() job.Kinds {
+	if c.Kinds != nil {
+		return *c.Kinds
+	}
+	return train.Kinds()
+}
+
 // Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	me := cluster.Join{Protocol: cluster.Protocol, Version: w.Version, Worker: w.ID, Host: w.Host, PID: w.PID,
@@ -97,7 +106,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	if err := w.introduced(joinCtx, welcome); err != nil {
 		return cluster.End{}, err
 	}
-	if w.job, err = train.Kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
+	if w.job, err = w.kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
 		return cluster.End{}, err
 	}
 	w.knobs.Store(w.job)
