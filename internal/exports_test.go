@@ -29,7 +29,7 @@ var onPurpose = map[string][]string{
 		"Restore", "Seat", "Snapshot", "Standing", "Stored",
 	},
 	// Results and their parts, errors that callers may tell apart, and what Step reads from.
-	"pkg/train":     {"Batches", "Bend", "Held", "MomentsFile", "Need", "Optimizer", "Shape", "TooLargeError", "Update"},
+	"pkg/train":     {"Batches", "Bend", "Held", "MomentsFile", "Need", "Optimizer", "Shape", "TooLargeError"},
 	"pkg/eval":      {"ActionReport", "DoFReport", "NoTargetError", "Stager", "TokenReport"},
 	"pkg/bulk":      {"Item"},
 	"pkg/transport": {"Memory"},
