@@ -441,5 +441,5 @@ func cleanTexts(v reflect.Value) {
 // CoordinatorSubject is where workers send everything.
 func CoordinatorSubject(job string) string { return "vlaring." + job + ".coordinator" }
 
-// WorkerSubject is where one worker listens.
+// workerSubject is where one worker listens.
 func workerSubject(job, worker string) string { return "vlaring." + job + ".worker." + worker }
