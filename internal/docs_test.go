@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -81,4 +82,38 @@ func testsOf(t *testing.T, dir string) (names []string) {
 		t.Error(err)
 	}
 	return names
+}
+
+// The drawing of packages in docs/design.md is the table of house_test.go.
+func TestDesignDrawsTheHouse(t *testing.T) {
+	b, err := os.ReadFile("../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := func(pkg string) string { return strings.TrimPrefix(strings.TrimPrefix(pkg, "pkg/"), "internal/") }
+	drawn := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:pkg|internal)/[\\w/]+)` \\|.*\\| ([^|]+) \\|$").FindAllStringSubmatch(string(b), -1) {
+		pkg := m[1]
+		drawn[pkg] = true
+		if strings.Contains(m[2], "all below") {
+			continue
+		}
+		var want, got []string
+		for _, p := range may[pkg] {
+			want = append(want, short(p))
+		}
+		if m[2] != "–" {
+			got = strings.Split(m[2], ", ")
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("docs/design.md: %s may import %v, and here %v", pkg, got, want)
+		}
+	}
+	for pkg := range may {
+		if pkg != "internal" && !strings.HasPrefix(pkg, "cmd/") && !drawn[pkg] {
+			t.Errorf("docs/design.md does not draw %s", pkg)
+		}
+	}
 }

@@ -74,6 +74,7 @@ func TestControlRefuses(t *testing.T) {
 		"no job":          {[]string{"status"}, exitUsage, "run directory"},
 		"no run":          {[]string{"status", empty}, exitUsage, empty},
 		"no number":       {[]string{"scale", "many", empty}, exitUsage, "many"},
+		"no arguments":    {[]string{"presets", "low"}, exitUsage, `coordinator presets takes no arguments, and got ["low"]`},
 		"swapped":         {[]string{"scale", empty, "3"}, exitUsage, "scale wants the number of workers first: coordinator scale 3 " + empty},
 		"too few":         {[]string{"scale", "0", empty}, exitUsage, "1 to 4096"},
 		"no server":       {[]string{"stop", "--nats", "nats://127.0.0.1:1", "--job", "x", "--timeout", "1s"}, exitFailed, "127.0.0.1:1"},

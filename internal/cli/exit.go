@@ -73,6 +73,9 @@ func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr
 // exactArgs is cobra.ExactArgs with our exit code and a message that says what is wanted.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
+		if len(names) == 0 && len(args) > 0 { // often what is left of an option without its value
+			return usagef("%s takes no arguments, and got %q\nusage: %s", c.CommandPath(), args, c.UseLine())
+		}
 		if len(args) != len(names) {
 			return usagef("%s wants %d argument(s) %v, and got %d\nusage: %s", c.CommandPath(), len(names), names, len(args), c.UseLine())
 		}
