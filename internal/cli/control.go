@@ -139,12 +139,16 @@ func printStatus(out io.Writer, s *run.Status) {
 	if s.Refused != "" {
 		loss = "no update"
 	}
+	loss = fmt.Sprintf("%s, %.1f samples/s", loss, s.SamplesSec)
+	if s.SamplesSec == 0 { // nothing was reported to this coordinator
+		loss = "no loss yet"
+	}
 	stored := "no checkpoint yet"
 	if s.Stored > 0 {
 		stored = fmt.Sprintf("checkpoint at step %d", s.Stored)
 	}
-	fmt.Fprintf(out, "%s: %s, step %d of %d, %s, %.1f samples/s, %s, generation %d, eta %s\n",
-		s.Job, s.Phase, s.Step, s.Steps, loss, s.SamplesSec, stored, s.Generation, s.ETA)
+	fmt.Fprintf(out, "%s: %s, step %d of %d, %s, %s, generation %d, eta %s\n",
+		s.Job, s.Phase, s.Step, s.Steps, loss, stored, s.Generation, s.ETA)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "RANK\tWORKER\tHOST\tPID\tTHREADS\tCPU\tSTEP\tPHASE")
 	for _, m := range s.Workers {

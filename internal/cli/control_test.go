@@ -63,6 +63,26 @@ func TestStatusScaleStop(t *testing.T) {
 	}
 }
 
+// The first line of a status says nothing of a loss and of a checkpoint that are not there yet.
+func TestStatusText(t *testing.T) {
+	s := run.Status{Job: "j", Phase: "gathering", Steps: 9, ETA: "-"}
+	for _, want := range []string{
+		"j: gathering, step 0 of 9, no loss yet, no checkpoint yet, generation 0, eta -\n",
+		"j: running, step 4 of 9, loss 0.50000, 8.0 samples/s, checkpoint at step 3, generation 2, eta 5s\n",
+		"j: running, step 4 of 9, no update, 8.0 samples/s, checkpoint at step 3, generation 2, eta 5s\n",
+	} {
+		var out strings.Builder
+		printStatus(&out, &s)
+		if line, _, _ := strings.Cut(out.String(), "RANK"); line != want {
+			t.Errorf("%q, want %q", line, want)
+		}
+		if s.Loss > 0 {
+			s.Refused = "not finite"
+		}
+		s.Phase, s.Step, s.Loss, s.SamplesSec, s.Stored, s.Generation, s.ETA = "running", 4, 0.5, 8, 3, 2, "5s"
+	}
+}
+
 func TestControlRefuses(t *testing.T) {
 	t.Parallel()
 	empty := t.TempDir()
