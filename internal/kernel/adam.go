@@ -36,11 +36,11 @@ func Adam(p, g, m, v []float32, a *AdamArgs) {
 	for i := range p {
 		d := float32(g[i] * a.GradScale)
 		if a.L2 != 0 {
-			d = FMA32(p[i], a.L2, d)
+			d = fma32(p[i], a.L2, d)
 		}
-		m[i] = FMA32(d, a.Rest1, float32(m[i]*a.Beta1))
-		v[i] = FMA32(float32(d*d), a.Rest2, float32(v[i]*a.Beta2))
+		m[i] = fma32(d, a.Rest1, float32(m[i]*a.Beta1))
+		v[i] = fma32(float32(d*d), a.Rest2, float32(v[i]*a.Beta2))
 		den := float32(sqrt32(v[i])/a.RootBias2) + a.Eps
-		p[i] = FMA32(-a.StepSize, float32(m[i]/den), float32(p[i]*a.Decay))
+		p[i] = fma32(-a.StepSize, float32(m[i]/den), float32(p[i]*a.Decay))
 	}
 }

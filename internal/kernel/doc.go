@@ -4,7 +4,7 @@
 // # Same bits at every level
 //
 // A level (plain Go, NEON, AVX2, AVX-512) is a set of instructions, chosen once when the program starts from what the CPU has and
-// from VLARING_CPU. Each kernel is defined by plain Go that names every rounding: which products are fused into a sum (FMA32), in
+// from VLARING_CPU. Each kernel is defined by plain Go that names every rounding: which products are fused into a sum (fma32), in
 // which order a chain runs, how sixteen partial sums are folded. Assembly may tile, block and vectorise across
 // independent chains, and must not reorder within one; approximations such as RCPPS are out. So a level is only a speed,
 // and the tests compare all levels the machine has bit for bit. NaN payloads are the one exception.

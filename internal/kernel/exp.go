@@ -29,13 +29,13 @@ func expReduce(x float32) (n int32, r, p float32) {
 	t := float32(float32(x*log2e) + rndBias)
 	n = int32(math.Float32bits(t)) - rndBits
 	f := float32(t - rndBias)
-	r = FMA32(f, -ln2Hi, x)
-	r = FMA32(f, -ln2Lo, r)
-	p = FMA32(expC7, r, expC6)
-	p = FMA32(p, r, expC5)
-	p = FMA32(p, r, expC4)
-	p = FMA32(p, r, expC3)
-	p = FMA32(p, r, expC2)
+	r = fma32(f, -ln2Hi, x)
+	r = fma32(f, -ln2Lo, r)
+	p = fma32(expC7, r, expC6)
+	p = fma32(p, r, expC5)
+	p = fma32(p, r, expC4)
+	p = fma32(p, r, expC3)
+	p = fma32(p, r, expC2)
 	return n, r, p
 }
 
@@ -54,8 +54,8 @@ func exp32(x float32) float32 {
 		x = expLo
 	}
 	n, r, p := expReduce(x)
-	y := FMA32(p, r, 1)
-	y = FMA32(y, r, 1)
+	y := fma32(p, r, 1)
+	y = fma32(y, r, 1)
 	// Two factors, since 2^n may be out of range where the result is not. The first product is normal, hence exact.
 	h := n >> 1
 	return float32(float32(y*pow2(h)) * pow2(n-h))
@@ -82,20 +82,20 @@ func tanh32(x float32) float32 {
 	var y float32
 	if a < tanhTurn {
 		z := float32(a * a)
-		p := FMA32(tanhC4, z, tanhC3)
-		p = FMA32(p, z, tanhC2)
-		p = FMA32(p, z, tanhC1)
-		p = FMA32(p, z, tanhC0)
-		y = FMA32(float32(p*z), a, a)
+		p := fma32(tanhC4, z, tanhC3)
+		p = fma32(p, z, tanhC2)
+		p = fma32(p, z, tanhC1)
+		p = fma32(p, z, tanhC0)
+		y = fma32(float32(p*z), a, a)
 	} else {
 		// With m = e^2|x| - 1 it is m/(m+2); the quotient damps the error of m.
 		if a > tanhMax {
 			a = tanhMax
 		}
 		n, r, p := expReduce(float32(a + a))
-		q := FMA32(p, float32(r*r), r)
+		q := fma32(p, float32(r*r), r)
 		s := pow2(n)
-		m := FMA32(q, s, float32(s-1))
+		m := fma32(q, s, float32(s-1))
 		y = float32(m / float32(m+2))
 	}
 	return math.Float32frombits(math.Float32bits(y) | b&(1<<31))
@@ -135,19 +135,19 @@ func Log32(x float32) float32 {
 	e += b >> 23
 	f := float32(math.Float32frombits(uint32(b&(1<<23-1)+sqrtHalfBits)) - 1)
 	n := float32(e)
-	p := FMA32(logC8, f, logC7)
-	p = FMA32(p, f, logC6)
-	p = FMA32(p, f, logC5)
-	p = FMA32(p, f, logC4)
-	p = FMA32(p, f, logC3)
-	p = FMA32(p, f, logC2)
-	p = FMA32(p, f, logC1)
-	p = FMA32(p, f, logC0)
+	p := fma32(logC8, f, logC7)
+	p = fma32(p, f, logC6)
+	p = fma32(p, f, logC5)
+	p = fma32(p, f, logC4)
+	p = fma32(p, f, logC3)
+	p = fma32(p, f, logC2)
+	p = fma32(p, f, logC1)
+	p = fma32(p, f, logC0)
 	z := float32(f * f)
 	y := float32(float32(p*f) * z)
-	y = FMA32(n, ln2Lo, y)
-	y = FMA32(-0.5, z, y)
-	return FMA32(n, ln2Hi, float32(f+y))
+	y = fma32(n, ln2Lo, y)
+	y = fma32(-0.5, z, y)
+	return fma32(n, ln2Hi, float32(f+y))
 }
 
 // ExpSlice sets dst[i] = exp32(src[i]). dst and src have one length and are the same memory or disjoint.

@@ -2,12 +2,12 @@ package kernel
 
 import "math"
 
-// FMA32 returns x*y+z rounded once to float32, bit for bit what the fused multiply-add instructions of AVX2, AVX-512
+// fma32 returns x*y+z rounded once to float32, bit for bit what the fused multiply-add instructions of AVX2, AVX-512
 // and NEON return (NaN payloads apart). Go has no float32 FMA, and math.FMA followed by a conversion rounds twice.
 //
 // The product of two float32 is exact in float64 (48 of 53 bits), so only the sum can round before the conversion does.
 // Rounding twice goes wrong only when the rounded sum lies exactly half-way between two neighbouring float32; see halfway.
-func FMA32(x, y, z float32) float32 {
+func fma32(x, y, z float32) float32 {
 	p := float64(x) * float64(y)
 	s := p + float64(z)
 	if halfway(s) {

@@ -34,8 +34,8 @@ var awkward = []float32{
 func TestFMA32(t *testing.T) {
 	check := func(x, y, z float32) {
 		t.Helper()
-		if got, want := FMA32(x, y, z), bigFMA(x, y, z); !sameBits(got, want) {
-			t.Fatalf("FMA32(%x, %x, %x) = %x, want %x", x, y, z, got, want)
+		if got, want := fma32(x, y, z), bigFMA(x, y, z); !sameBits(got, want) {
+			t.Fatalf("fma32(%x, %x, %x) = %x, want %x", x, y, z, got, want)
 		}
 	}
 	for _, x := range awkward {
@@ -79,7 +79,7 @@ func TestFMA32(t *testing.T) {
 func BenchmarkFMA32(b *testing.B) {
 	x, y, z := float32(1.1), float32(0.99), float32(0.3)
 	for b.Loop() {
-		z = FMA32(x, y, z)
+		z = fma32(x, y, z)
 	}
 	if z == 0 {
 		b.Fatal(z)

@@ -19,7 +19,7 @@ package kernel
 // Every element of C is one chain of fused multiply-adds, k from 0 to K-1, that begins at its old value (Acc), at Bias[j], or at 0:
 //
 //	c := start
-//	for k := 0; k < K; k++ { c = FMA32(A[i,k], B[k,j], c) }
+//	for k := 0; k < K; k++ { c = fma32(A[i,k], B[k,j], c) }
 //	if ReLU && c < 0 { c = 0 }
 //
 // Nothing else is specified, so no tiling, blocking or level can change a bit.

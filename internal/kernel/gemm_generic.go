@@ -23,7 +23,7 @@ func (g *Gemm) genericChain(i, j int) {
 	c := g.start(i, j)
 	a, b := i*g.ARow, j*g.BCol
 	for k := 0; k < g.K; k++ {
-		c = FMA32(g.A[a], g.B[b], c)
+		c = fma32(g.A[a], g.B[b], c)
 		a += g.ACol
 		b += g.BRow
 	}
@@ -37,7 +37,7 @@ func (g *Gemm) generic4x2(i, j int) {
 	c30, c31 := g.start(i+3, j), g.start(i+3, j+1)
 	ka, kb := i*g.ARow, j*g.BCol
 	a, b, row, col := g.A, g.B, g.ARow, g.BCol
-	var p, s float64 // FMA32 by hand: the compiler does not inline it
+	var p, s float64 // fma32 by hand: the compiler does not inline it
 	for k := 0; k < g.K; k++ {
 		a0, a1, a2, a3 := float64(a[ka]), float64(a[ka+row]), float64(a[ka+2*row]), float64(a[ka+3*row])
 		b0, b1 := float64(b[kb]), float64(b[kb+col])

@@ -7,7 +7,7 @@ import (
 
 // PeakFlops measures the floating-point operations per second that one core's fused multiply-adds reach on registers alone
 // at the level in use: the ceiling of every Gemm. It takes the best of rounds measurements of about a millisecond each.
-// At the plain-Go level it measures independent FMA32.
+// At the plain-Go level it measures independent fma32.
 func PeakFlops(rounds int) float64 {
 	best := 0.0
 	for range rounds {
@@ -20,7 +20,7 @@ func PeakFlops(rounds int) float64 {
 			n, per = 1<<16, 2*4
 			a, b, c, d := float32(0.5), float32(0.25), float32(0.125), float32(0.75)
 			for range n {
-				a, b, c, d = FMA32(a, 0.5, 0.3), FMA32(b, 0.5, 0.3), FMA32(c, 0.5, 0.3), FMA32(d, 0.5, 0.3)
+				a, b, c, d = fma32(a, 0.5, 0.3), fma32(b, 0.5, 0.3), fma32(c, 0.5, 0.3), fma32(d, 0.5, 0.3)
 			}
 			runtime.KeepAlive(a + b + c + d) // or the compiler drops the loop
 		}

@@ -49,7 +49,7 @@ func Dot(x, y []float32) float32 {
 	}
 	var l [lanes16]float32
 	for i, v := range x {
-		l[i%lanes16] = FMA32(v, y[i], l[i%lanes16])
+		l[i%lanes16] = fma32(v, y[i], l[i%lanes16])
 	}
 	return fold16(&l)
 }
@@ -216,13 +216,13 @@ func NormRow(y, xhat, z, gamma, beta []float32, eps float32) (rstd float32) {
 	var l [lanes16]float32
 	for i, v := range z {
 		d := v - mean
-		l[i%lanes16] = FMA32(d, d, l[i%lanes16])
+		l[i%lanes16] = fma32(d, d, l[i%lanes16])
 	}
 	rstd = 1 / sqrt32(float32(fold16(&l)/n)+eps)
 	for i, v := range z {
 		h := float32(float32(v-mean) * rstd)
 		xhat[i] = h
-		y[i] = FMA32(h, gamma[i], beta[i])
+		y[i] = fma32(h, gamma[i], beta[i])
 	}
 	return rstd
 }
@@ -240,11 +240,11 @@ func NormRowBackward(dz, dy, xhat, gamma []float32, rstd float32) {
 	for i, v := range dy {
 		g := float32(v * gamma[i])
 		s[i%lanes16] += g
-		d[i%lanes16] = FMA32(g, xhat[i], d[i%lanes16])
+		d[i%lanes16] = fma32(g, xhat[i], d[i%lanes16])
 	}
 	a, b := fold16(&s)/n, fold16(&d)/n
 	for i, v := range dy {
-		dz[i] = float32(rstd * FMA32(-xhat[i], b, float32(v*gamma[i])-a))
+		dz[i] = float32(rstd * fma32(-xhat[i], b, float32(v*gamma[i])-a))
 	}
 }
 
@@ -304,7 +304,7 @@ func AddScaled(dst, src []float32, s float32) {
 		return
 	}
 	for i := range dst {
-		dst[i] = FMA32(src[i], s, dst[i])
+		dst[i] = fma32(src[i], s, dst[i])
 	}
 }
 
@@ -316,7 +316,7 @@ func addProducts(dst, x, y []float32) {
 		return
 	}
 	for i := range dst {
-		dst[i] = FMA32(x[i], y[i], dst[i])
+		dst[i] = fma32(x[i], y[i], dst[i])
 	}
 }
 
@@ -345,7 +345,7 @@ const (
 
 // geluInner returns √(2/π)·(x + 0.044715·x³).
 func geluInner(x float32) float32 {
-	return float32(float32(geluA) * FMA32(float32(float32(geluB)*float32(x*x)), x, x))
+	return float32(float32(geluA) * fma32(float32(float32(geluB)*float32(x*x)), x, x))
 }
 
 // GELU writes PyTorch's gelu(approximate="tanh"): x/2·(1 + tanh(√(2/π)(x + 0.044715x³))).
@@ -373,9 +373,9 @@ func GELUBackward(dy, x []float32) {
 	}
 	for i, v := range x {
 		t := tanh32(geluInner(v))
-		sech2 := FMA32(-t, t, 1)
-		inner := float32(float32(geluA) * FMA32(float32(3*geluB), float32(v*v), 1))
-		d := FMA32(float32(float32(0.5*v)*sech2), inner, float32(0.5*(1+t)))
+		sech2 := fma32(-t, t, 1)
+		inner := float32(float32(geluA) * fma32(float32(3*geluB), float32(v*v), 1))
+		d := fma32(float32(float32(0.5*v)*sech2), inner, float32(0.5*(1+t)))
 		dy[i] = float32(dy[i] * d)
 	}
 }

@@ -469,7 +469,7 @@ func TestLanes(t *testing.T) {
 			var sum, dot [16]float32
 			for i := range x {
 				sum[i%16] += x[i]
-				dot[i%16] = FMA32(x[i], y[i], dot[i%16])
+				dot[i%16] = fma32(x[i], y[i], dot[i%16])
 			}
 			tree := func(l [16]float32) float32 {
 				a := [8]float32{l[0] + l[8], l[1] + l[9], l[2] + l[10], l[3] + l[11], l[4] + l[12], l[5] + l[13], l[6] + l[14], l[7] + l[15]}

@@ -13,13 +13,13 @@ import (
 // concurrent use.
 type Collator struct {
 	spec   models.Spec
-	resize []*Resizer // of each feature; nil: no picture, or given as values
+	resize []*resizer // of each feature; nil: no picture, or given as values
 	stats  []*Stats   // of each feature; nil: used as it is
 }
 
 // NewCollator makes the Collator of a data set.
 func NewCollator(meta Meta) (*Collator, error) {
-	c := &Collator{spec: meta.Spec, resize: make([]*Resizer, len(meta.Spec)), stats: make([]*Stats, len(meta.Spec))}
+	c := &Collator{spec: meta.Spec, resize: make([]*resizer, len(meta.Spec)), stats: make([]*Stats, len(meta.Spec))}
 	for i, f := range meta.Spec {
 		if f.Normalise {
 			c.stats[i] = meta.StatsOf(f.Name)
@@ -34,7 +34,7 @@ func NewCollator(meta Meta) (*Collator, error) {
 			continue // no picture of RGB: given as values
 		}
 		var err error
-		if c.resize[i], err = NewResizer(f.Shape[0], f.Shape[1], f.Shape[2], meta.ImageMean, meta.ImageStd); err != nil {
+		if c.resize[i], err = newResizer(f.Shape[0], f.Shape[1], f.Shape[2], meta.ImageMean, meta.ImageStd); err != nil {
 			return nil, err
 		}
 	}
@@ -139,7 +139,7 @@ func (c *Collator) image(dst []float32, k int, v *Value) error {
 		return &ImageError{fmt.Errorf("a picture file for a model of %d channels, which are given as values", shape[0])}
 	case img.Encoded != nil:
 		var err error
-		if img, err = DecodeImage(img.Encoded); err != nil {
+		if img, err = decodeImage(img.Encoded); err != nil {
 			return err
 		}
 	}

@@ -42,7 +42,7 @@ func folderKind() job.Kind {
 func (Folder) Gives() []string { return robotFeatures() }
 
 // Padding is job.DataOptions'.
-func (Folder) Padding() int { return PadToken }
+func (Folder) Padding() int { return padToken }
 
 // Resolve is job.Options'.
 func (k Folder) Resolve(j *job.Job, given func(string) bool) job.Options {
@@ -176,7 +176,7 @@ func (o *Opening) readLines(root *folderRoot, path string, scan *scanning, again
 	t.picture(models.Images).read = func(i int) (Image, error) {
 		file, err := root.read(images[i])
 		if err == nil {
-			_, _, err = CheckImage(file)
+			_, _, err = checkImage(file)
 		}
 		if err == nil {
 			err = s.unchanged(i, file)

@@ -37,7 +37,7 @@ type imageHead struct {
 }
 
 // readImage looks at all of a picture but its pixels: kind, size, features and
-// whether its end is there. What it passes, DecodeImage refuses only where the
+// whether its end is there. What it passes, decodeImage refuses only where the
 // coded pixels themselves are damaged.
 func readImage(file []byte) (imageHead, error) {
 	var m imageHead
@@ -78,10 +78,10 @@ func notAPicture(file []byte) error {
 	return fmt.Errorf("neither PNG nor JPEG: %s", what)
 }
 
-// CheckImage looks at a PNG or JPEG file and returns its size. It does not
-// decode the pixels, but finds whatever else DecodeImage refuses: other formats
+// checkImage looks at a PNG or JPEG file and returns its size. It does not
+// decode the pixels, but finds whatever else decodeImage refuses: other formats
 // and kinds of JPEG, and files that were cut.
-func CheckImage(file []byte) (h, w int, err error) {
+func checkImage(file []byte) (h, w int, err error) {
 	m, err := readImage(file)
 	if err != nil {
 		return 0, 0, err
@@ -89,11 +89,11 @@ func CheckImage(file []byte) (h, w int, err error) {
 	return m.h, m.w, nil
 }
 
-// DecodeImage decodes a PNG or JPEG file to H·W·3 bytes of RGB, as Pillow's
+// decodeImage decodes a PNG or JPEG file to H·W·3 bytes of RGB, as Pillow's
 // convert("RGB") does but for what docs/formats.md says: alpha is left out, grey
 // repeated, 16-bit channels keep their upper byte, EXIF does not turn a picture.
 // Everything on the way is integer arithmetic, hence the same on every CPU.
-func DecodeImage(file []byte) (Image, error) {
+func decodeImage(file []byte) (Image, error) {
 	m, err := readImage(file)
 	if err != nil {
 		return Image{}, err

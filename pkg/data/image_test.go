@@ -45,7 +45,7 @@ func testPicture(w, h int, c color.RGBA) *image.RGBA {
 
 func TestDecodeImage(t *testing.T) {
 	src := testPicture(20, 14, color.RGBA{200, 30, 60, 255})
-	img, err := DecodeImage(encodePNG(t, src))
+	img, err := decodeImage(encodePNG(t, src))
 	if err != nil || img.H != 14 || img.W != 20 {
 		t.Fatal(img.H, img.W, err)
 	}
@@ -54,7 +54,7 @@ func TestDecodeImage(t *testing.T) {
 			t.Fatalf("pixel %d is %v, want %v", i, img.RGB[3*i:3*i+3], src.Pix[4*i:4*i+3])
 		}
 	}
-	img, err = DecodeImage(encodeJPEG(t, src))
+	img, err = decodeImage(encodeJPEG(t, src))
 	if err != nil || img.H != 14 || img.W != 20 {
 		t.Fatal(img.H, img.W, err)
 	}
@@ -77,7 +77,7 @@ func TestDecodeImage(t *testing.T) {
 		m.SetNRGBA(0, 0, color.NRGBA{0, 0, 0, 200})
 		return m
 	}()} {
-		img, err := DecodeImage(encodePNG(t, m))
+		img, err := decodeImage(encodePNG(t, m))
 		if err != nil || !bytes.Equal(img.RGB[12:15], []byte{77, 77, 77}) || !bytes.Equal(img.RGB[:3], []byte{0, 0, 0}) {
 			t.Errorf("%s: %v %v", name, img.RGB, err)
 		}
@@ -103,7 +103,7 @@ func TestBadImages(t *testing.T) {
 		"flipped byte":   {flipped, ""},
 		"huge":           {huge, ""},
 	} {
-		_, err := DecodeImage(c.b)
+		_, err := decodeImage(c.b)
 		var ie *ImageError
 		if !errors.As(err, &ie) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
@@ -112,7 +112,7 @@ func TestBadImages(t *testing.T) {
 	// A header that lies about its size, with the right checksum, is stopped
 	// before the pixels are allocated.
 	big := encodePNG(t, image.NewPaletted(image.Rect(0, 0, 16384, 2100), color.Palette{color.Black, color.White}))
-	if _, _, err := CheckImage(big); err == nil || !strings.Contains(err.Error(), "at most") {
+	if _, _, err := checkImage(big); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Error(err)
 	}
 }
@@ -155,7 +155,7 @@ func TestResizeAgainstNaive(t *testing.T) {
 		for i := range img.RGB {
 			img.RGB[i] = byte(r.Uint32())
 		}
-		z, err := NewResizer(3, oh, ow, mean, std)
+		z, err := newResizer(3, oh, ow, mean, std)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func TestResizeIdentityIsExact(t *testing.T) {
 	for i := range img.RGB {
 		img.RGB[i] = byte(i / 3)
 	}
-	z, _ := NewResizer(3, 16, 16, imageMean, imageStd)
+	z, _ := newResizer(3, 16, 16, imageMean, imageStd)
 	dst := make([]float32, 3*256)
 	if err := z.Apply(dst, img); err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestResizeIdentityIsExact(t *testing.T) {
 }
 
 func TestResizeGrayAndErrors(t *testing.T) {
-	z, err := NewResizer(1, 1, 1, [3]float32{}, [3]float32{1, 1, 1})
+	z, err := newResizer(1, 1, 1, [3]float32{}, [3]float32{1, 1, 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestResizeGrayAndErrors(t *testing.T) {
 		t.Error("a destination of the wrong size was accepted")
 	}
 	for _, s := range [][3]int{{2, 4, 4}, {3, 0, 4}, {3, 4, 1 << 20}} {
-		if _, err := NewResizer(s[0], s[1], s[2], imageMean, imageStd); err == nil {
+		if _, err := newResizer(s[0], s[1], s[2], imageMean, imageStd); err == nil {
 			t.Errorf("%v was accepted", s)
 		}
 	}

@@ -105,12 +105,12 @@ func TestJPEGsThatAreRefused(t *testing.T) {
 		"too large":        {"ycc420", frame(func(s []byte) { s[5], s[6] = 0xff, 0xff }), "37×65535 pixels"},
 	} {
 		b := c.change(pillowFile(t, c.from))
-		_, _, err := CheckImage(b)
+		_, _, err := checkImage(b)
 		var ie *ImageError
 		if !errors.As(err, &ie) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
-		if _, err := DecodeImage(b); err == nil {
+		if _, err := decodeImage(b); err == nil {
 			t.Errorf("%s: it was decoded", name)
 		}
 	}
@@ -139,22 +139,22 @@ func TestDamagedPixels(t *testing.T) {
 		"many coefficients": {"grey", func(b []byte) []byte { return fill(t, b, "\x0f\xff\x00\x2f") }, "does not decode"},
 	} {
 		b := c.change(pillowFile(t, c.from))
-		if _, _, err := CheckImage(b); err != nil {
+		if _, _, err := checkImage(b); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		_, err := DecodeImage(b)
+		_, err := decodeImage(b)
 		var ie *ImageError
 		if !errors.As(err, &ie) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 	b := pillowFile(t, "restart420")
-	want, err := DecodeImage(b)
+	want, err := decodeImage(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	i := at(t, b, 0xd0)
-	got, err := DecodeImage(append(append(b[:i:i], 0x3f, 0xff, 0x00), b[i:]...))
+	got, err := decodeImage(append(append(b[:i:i], 0x3f, 0xff, 0x00), b[i:]...))
 	if err != nil || !bytes.Equal(got.RGB, want.RGB) {
 		t.Errorf("bytes before a restart marker: %v", err)
 	}
@@ -172,17 +172,17 @@ func fill(t *testing.T, file []byte, s string) []byte {
 func TestCutPicturesAreFoundAtOnce(t *testing.T) {
 	for _, c := range pillowCases(t) {
 		for n := range len(c.file) {
-			if _, _, err := CheckImage(c.file[:n]); err == nil {
+			if _, _, err := checkImage(c.file[:n]); err == nil {
 				t.Fatalf("%s: the first %d of %d bytes pass", c.name, n, len(c.file))
 			}
 		}
-		if _, _, err := CheckImage(append(bytes.Clone(c.file), "what cameras leave behind"...)); err != nil {
+		if _, _, err := checkImage(append(bytes.Clone(c.file), "what cameras leave behind"...)); err != nil {
 			t.Errorf("%s with bytes behind its end: %v", c.name, err)
 		}
 	}
 	p := pillowFile(t, "rgb16")
 	for n, want := range map[int]string{len(p) - 40: `a PNG cut short: its chunk "IDAT" at byte 33 has`, len(p) - 5: "a PNG cut short: its"} {
-		if _, _, err := CheckImage(p[:n]); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := checkImage(p[:n]); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d bytes: %v, want %q", n, err, want)
 		}
 	}
@@ -266,11 +266,11 @@ func FuzzDecodeImage(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, w, err := CheckImage(b)
+		h, w, err := checkImage(b)
 		if err != nil || h*w > 1<<14 {
 			return
 		}
-		img, err := DecodeImage(b)
+		img, err := decodeImage(b)
 		if err == nil && (len(img.RGB) != 3*h*w || img.H != h || img.W != w) {
 			t.Fatal("the size is wrong")
 		}

@@ -47,7 +47,7 @@ func lerobotKind() job.Kind {
 func (LeRobot) Gives() []string { return robotFeatures() }
 
 // Padding is job.DataOptions'.
-func (LeRobot) Padding() int { return PadToken }
+func (LeRobot) Padding() int { return padToken }
 
 // Resolve is job.Options'.
 func (k LeRobot) Resolve(j *job.Job, given func(string) bool) job.Options {
@@ -448,7 +448,7 @@ func (s *lerobotScan) image(i int) (Image, error) {
 		b, err = regular.Read(filepath.Join(s.set.Dir, filepath.FromSlash(path)), maxImageFile)
 	}
 	if err == nil {
-		_, _, err = CheckImage(b)
+		_, _, err = checkImage(b)
 	}
 	if err != nil {
 		return fail(err)

@@ -68,7 +68,7 @@ func TestLeRobot(t *testing.T) {
 						if !strings.HasSuffix(s.Origin, fmt.Sprintf("episode %d frame %d", e, f)) {
 							t.Errorf("sample %d is of %s", i, s.Origin)
 						}
-						p, err := DecodeImage(pictureOf(s).Encoded)
+						p, err := decodeImage(pictureOf(s).Encoded)
 						if err != nil {
 							t.Fatal(err)
 						}

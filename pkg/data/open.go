@@ -233,7 +233,7 @@ func (o *Opening) Meta(fingerprint string) (Meta, error) {
 			}
 		}
 		if !o.asIs {
-			if _, err := NewResizer(f.Shape[0], f.Shape[1], f.Shape[2], m.ImageMean, m.ImageStd); err != nil {
+			if _, err := newResizer(f.Shape[0], f.Shape[1], f.Shape[2], m.ImageMean, m.ImageStd); err != nil {
 				return m, err
 			}
 		}

@@ -138,7 +138,7 @@ func TestTabletop(t *testing.T) {
 			sq[k] += float64(v*v) / 120
 		}
 		for _, tok := range tokensOf(s) {
-			if tok == UnknownToken {
+			if tok == unknownToken {
 				t.Fatal("an instruction has a word outside the vocabulary")
 			}
 		}

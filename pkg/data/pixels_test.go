@@ -62,11 +62,11 @@ func compare(got, want []byte) (a apart) {
 	return a
 }
 
-// TestPixelsOfPillow holds DecodeImage to the pixels of Pillow, which it gives
+// TestPixelsOfPillow holds decodeImage to the pixels of Pillow, which it gives
 // exactly but for 16-bit greyscale. -v prints the differences.
 func TestPixelsOfPillow(t *testing.T) {
 	for _, c := range pillowCases(t) {
-		img, err := DecodeImage(c.file)
+		img, err := decodeImage(c.file)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -99,7 +99,7 @@ func BenchmarkDecodeImage(b *testing.B) {
 			b.Run(c.name, func(b *testing.B) {
 				b.SetBytes(int64(3 * c.w * c.h))
 				for b.Loop() {
-					if _, err := DecodeImage(c.file); err != nil {
+					if _, err := decodeImage(c.file); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -2,7 +2,7 @@ package data
 
 import "fmt"
 
-// Resizer is the one way by which decoded pixels become model input: resize to
+// resizer is the one way by which decoded pixels become model input: resize to
 // a fixed size (each axis by itself, so the aspect ratio is not kept), then
 // (x/255 - mean)/std, laid out [C, H, W].
 //
@@ -15,8 +15,8 @@ import "fmt"
 //	area      out i covers in [i·n/m, (i+1)·n/m); weights in units of 1/m, sum n
 //	bilinear  out i lies at ((2i+1)·n - m) / 2m in pixel centres; weights sum 2m
 //
-// A Resizer keeps scratch space and is not safe for concurrent use.
-type Resizer struct {
+// A resizer keeps scratch space and is not safe for concurrent use.
+type resizer struct {
 	c, h, w   int
 	mean, std [3]float32
 	lut       [3][256]float32 // a plain byte's value, for pictures that fit already
@@ -25,13 +25,13 @@ type Resizer struct {
 	gray      []byte
 }
 
-// NewResizer makes a Resizer to [c, h, w], with c 3 (RGB) or 1 (grey: Rec. 601
+// newResizer makes a resizer to [c, h, w], with c 3 (RGB) or 1 (grey: Rec. 601
 // luma in integers). mean and std are in units of the [0, 1] scale.
-func NewResizer(c, h, w int, mean, std [3]float32) (*Resizer, error) {
+func newResizer(c, h, w int, mean, std [3]float32) (*resizer, error) {
 	if c != 3 && c != 1 || h < 1 || w < 1 || h > MaxImageSide || w > MaxImageSide {
 		return nil, fmt.Errorf("images of [%d, %d, %d] (channels, height, width): channels must be 1 or 3, sides 1 to %d", c, h, w, MaxImageSide)
 	}
-	r := &Resizer{c: c, h: h, w: w, mean: mean, std: std}
+	r := &resizer{c: c, h: h, w: w, mean: mean, std: std}
 	for ch := range r.lut {
 		for x := range r.lut[ch] {
 			r.lut[ch][x] = r.value(uint64(x), 1, ch)
@@ -41,7 +41,7 @@ func NewResizer(c, h, w int, mean, std [3]float32) (*Resizer, error) {
 }
 
 // value is the normalised value of the weighted sum of bytes s, whose weights sum to d.
-func (r *Resizer) value(s, d uint64, ch int) float32 {
+func (r *resizer) value(s, d uint64, ch int) float32 {
 	x := float32(float64(s) / float64(255*d))
 	return (x - r.mean[ch]) / r.std[ch]
 }
@@ -86,7 +86,7 @@ func (a *axis) build(n, m int) {
 }
 
 // Apply resizes and normalises img, which holds RGB, into dst of C·H·W values.
-func (r *Resizer) Apply(dst []float32, img Image) error {
+func (r *resizer) Apply(dst []float32, img Image) error {
 	if len(dst) != r.c*r.h*r.w {
 		return fmt.Errorf("image: destination of %d values for [%d, %d, %d]", len(dst), r.c, r.h, r.w)
 	}

@@ -53,7 +53,7 @@ func rldsKind() job.Kind {
 func (RLDS) Gives() []string { return robotFeatures() }
 
 // Padding is job.DataOptions'.
-func (RLDS) Padding() int { return PadToken }
+func (RLDS) Padding() int { return padToken }
 
 // Resolve is job.Options'.
 func (k RLDS) Resolve(j *job.Job, given func(string) bool) job.Options {

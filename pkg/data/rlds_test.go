@@ -148,7 +148,7 @@ func TestRLDS(t *testing.T) {
 			t.Errorf("action %v", actionOf(s))
 		}
 	}
-	img, err := DecodeImage(pictureOf(s).Encoded)
+	img, err := decodeImage(pictureOf(s).Encoded)
 	if err != nil || img.H != 10 || img.W != 12 {
 		t.Error(img.H, img.W, err)
 	}

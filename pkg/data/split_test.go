@@ -87,11 +87,11 @@ func TestWordsAndTokenizer(t *testing.T) {
 			t.Errorf("Words(%q) = %q, want %q", in, got, want)
 		}
 	}
-	v := BuildVocab([]string{"push the cube", "lift The ball"})
+	v := buildVocab([]string{"push the cube", "lift The ball"})
 	if want := []string{"<pad>", "<unk>", "ball", "cube", "lift", "push", "the"}; !reflect.DeepEqual(v, want) {
 		t.Errorf("vocabulary %q", v)
 	}
-	if !reflect.DeepEqual(v, BuildVocab([]string{"lift the ball", "push the cube"})) {
+	if !reflect.DeepEqual(v, buildVocab([]string{"lift the ball", "push the cube"})) {
 		t.Error("the vocabulary depends on the instructions' order")
 	}
 	tok, err := NewTokenizer(v, 4)

@@ -193,7 +193,7 @@ func (p *pictureFacts) add(v Value) error {
 			sum = octets.Sum(img.RGB)
 		} else {
 			var err error
-			if img, err = DecodeImage(img.Encoded); err != nil {
+			if img, err = decodeImage(img.Encoded); err != nil {
 				return err
 			}
 		}

@@ -122,7 +122,7 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			trainTexts = append(trainTexts, s)
 		}
 	}
-	err = o.Words(&meta, func() []string { return BuildVocab(trainTexts) }, func() (longest int) {
+	err = o.Words(&meta, func() []string { return buildVocab(trainTexts) }, func() (longest int) {
 		for _, s := range trainTexts {
 			longest = max(longest, len(Words(s)))
 		}

@@ -38,7 +38,7 @@ func tabletopKind() job.Kind {
 func (Tabletop) Gives() []string { return robotFeatures() }
 
 // Padding is job.DataOptions'.
-func (Tabletop) Padding() int { return PadToken }
+func (Tabletop) Padding() int { return padToken }
 
 // Resolve is job.Options'.
 func (k Tabletop) Resolve(j *job.Job, given func(string) bool) job.Options {

@@ -140,7 +140,7 @@ func TestInputsOfBytesAreNormalised(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewResizer(3, 4, 4, meta.ImageMean, meta.ImageStd)
+	r, err := newResizer(3, 4, 4, meta.ImageMean, meta.ImageStd)
 	if err != nil {
 		t.Fatal(err)
 	}

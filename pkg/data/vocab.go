@@ -11,8 +11,8 @@ import (
 
 // Token ids that every vocabulary of this package begins with.
 const (
-	PadToken     = 0
-	UnknownToken = 1
+	padToken     = 0
+	unknownToken = 1
 )
 
 // apostrophes are the characters that people and keyboards write for a plain
@@ -48,9 +48,9 @@ func Words(instruction string) []string {
 	return out
 }
 
-// BuildVocab returns the vocabulary of instructions: padding, unknown, then
+// buildVocab returns the vocabulary of instructions: padding, unknown, then
 // their words in ascending byte order, whatever the instructions' order.
-func BuildVocab(instructions []string) []string {
+func buildVocab(instructions []string) []string {
 	seen := map[string]bool{}
 	var words []string
 	for _, s := range instructions {
@@ -71,7 +71,7 @@ type Tokenizer struct {
 	tokens int
 }
 
-// NewTokenizer makes a tokenizer from a vocabulary, as BuildVocab returns, for
+// NewTokenizer makes a tokenizer from a vocabulary, as buildVocab returns, for
 // rows of T tokens.
 func NewTokenizer(vocab []string, tokens int) (*Tokenizer, error) {
 	if len(vocab) < 2 {
@@ -97,13 +97,13 @@ func (t *Tokenizer) Encode(instruction string) []int32 {
 	out := make([]int32, t.tokens)
 	words := Words(instruction)
 	for i := 0; i < len(words) && i < t.tokens; i++ {
-		out[i] = UnknownToken
+		out[i] = unknownToken
 		if id, ok := t.id[words[i]]; ok {
 			out[i] = id
 		}
 	}
 	if len(words) == 0 && t.tokens > 0 {
-		out[0] = UnknownToken
+		out[0] = unknownToken
 	}
 	return out
 }
