@@ -37,7 +37,7 @@ func TestCompare(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "=== receptive field ===") || !strings.Contains(out, "--quick: these sizes decide nothing") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
-	for _, c := range []struct{ args, want string }{{"compare mlp", `"mlp"`}, {"compare rnn --threads 0", "--threads 0"}, {"compare cnn x", "0 argument"}} {
+	for _, c := range []struct{ args, want string }{{"compare mlp", `"mlp"`}, {"compare rnn --threads 0", "--threads 0"}, {"compare cnn x", "takes no arguments"}} {
 		if code, _, errs := call(t, bin.coordinator, strings.Fields(c.args)...); code != exitUsage || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: exit code %d, want %d with %q\n%s", c.args, code, exitUsage, c.want, errs)
 		}
