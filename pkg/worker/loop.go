@@ -24,8 +24,11 @@ func (w *Worker) form(ctx context.Context, a *cluster.Assign) cluster.NodeEvent 
 	ring, err := w.roads.ring(ctx, a, w.trainer, w.ringOptions())
 	var memory *memoryError
 	switch {
-	case ctx.Err() != nil:
-		return nil // recalled
+	case ctx.Err() != nil: // recalled
+		if err == nil { // left open it would read frames that are for the next ring
+			ring.Close()
+		}
+		return nil
 	case errors.As(err, &memory):
 		return cluster.LoadFailed{Err: err, Peer: memory.peer, Unshared: true}
 	case err != nil:
