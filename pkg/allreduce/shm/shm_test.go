@@ -358,3 +358,19 @@ func TestHost(t *testing.T) {
 		t.Error("addresses")
 	}
 }
+
+// ended is a context that ends after everything else has gone well.
+type ended struct{ context.Context }
+
+func (ended) Err() error { return context.Canceled }
+
+// TestFilesOfALateRecall: files that have come are handed over, so that whoever
+// asked can close them, though nobody wants them any more.
+func TestFilesOfALateRecall(t *testing.T) {
+	_, addresses := segments(t, 2)
+	files, err := ask(ended{t.Context()}, addresses[1], askSegment, 0, 2)
+	if err != nil || len(files) != 2 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	closeAll(files)
+}

@@ -167,7 +167,7 @@ func ask(ctx context.Context, address, what string, generation uint64, n int) ([
 	oob := make([]byte, unix.CmsgSpace(4*8))
 	var one [1]byte
 	_, m, _, _, err := c.ReadMsgUnix(one[:], oob)
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil { // files that have come are the caller's to close, however late
 		err = context.Cause(ctx)
 	}
 	if err != nil {
