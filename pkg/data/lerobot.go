@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -296,6 +297,9 @@ func (s *lerobotScan) all(episodes []lerobot.Episode, fp Fingerprint) error {
 			return err
 		}
 		err := s.one(e.Path, left, fp)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("episode %d: its table is missing: %w; bring it, or choose other episodes by data.split", e.Index, err)
+		}
 		if err != nil {
 			if err = s.o.pass(Fault{Kind: "file", File: filepath.Join(s.set.Dir, e.Path)}, err); err != nil {
 				return err

@@ -201,7 +201,7 @@ func TestLeRobotBadInput(t *testing.T) {
 		"an action twice":        {"v3", nil, []any{"Action", []string{"action", "action"}}, "data.action has action twice"},
 		"another shape":          {"v3", feature("action", "shape", []int{4}), []any{}, "column action: row 0 has 3 values, the feature has 4"},
 		"a table that is cut":    {"v3", cut("data/chunk-000/file-001.parquet", 500), []any{"Split", "all"}, "file-001.parquet: it is no parquet file, or one that is cut off"},
-		"a table that is gone":   {"v3", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, "data/chunk-000/file-000.parquet")) }, nil, "file-000.parquet"},
+		"a table that is gone":   {"v3", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, "data/chunk-000/file-000.parquet")) }, nil, "episode 0: its table is missing: open "},
 		"a list that is gone":    {"v3", func(t *testing.T, dir string) { os.RemoveAll(filepath.Join(dir, "meta/episodes")) }, nil, "it has no list of episodes"},
 		"more frames than said":  {"v21", replace("meta/episodes.jsonl", `"length": 4`, `"length": 3`), nil, "the episode has more frames than the list of episodes says"},
 		"fewer frames than said": {"v21", replace("meta/episodes.jsonl", `"length": 4`, `"length": 9`), nil, "has 4 frames of episode 1, the list of episodes says 9"},

@@ -2,6 +2,7 @@ package lerobot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -24,10 +25,7 @@ const MaxInfo = 256 << 20
 // Info is meta/info.json.
 type Info struct {
 	Version   string             `json:"codebase_version"`
-	Robot     string             `json:"robot_type"`
 	FPS       float64            `json:"fps"`
-	Episodes  int                `json:"total_episodes"`
-	Frames    int                `json:"total_frames"`
 	ChunkSize int                `json:"chunks_size"` // episodes in a folder, or files (3.0)
 	Data      string             `json:"data_path"`   // template of a table's path
 	Splits    map[string]string  `json:"splits"`      // name → "from:to", of episodes
@@ -36,10 +34,9 @@ type Info struct {
 
 // Feature is what the data set says of one column, or of one camera.
 type Feature struct {
-	DType string   `json:"dtype"` // of numpy, or string, image, video
-	Shape []int    `json:"shape"`
-	Names Names    `json:"names"`
-	_     struct{} // by name
+	DType string `json:"dtype"` // of numpy, or string, image, video
+	Shape []int  `json:"shape"`
+	Names Names  `json:"names"`
 }
 
 // Size is the number of values of a row.
@@ -85,7 +82,7 @@ func flat(v any) (l []string) {
 				slices.SortStableFunc(keys, func(a, b string) int {
 					x, _ := v[a].(float64)
 					y, _ := v[b].(float64)
-					return int(math.Copysign(1, x-y))
+					return cmp.Compare(x, y)
 				})
 				return keys
 			}
