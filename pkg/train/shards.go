@@ -62,6 +62,7 @@ type pending struct {
 	step   uint64
 	ranges []allreduce.Range
 	slots  [][]float32 // of the ranges, one behind the other
+	lent   bool        // slots lie in a slab of gradients, which the next step's computing writes to
 }
 
 // Origin says where a state's moments come from that no rank holds: from the
@@ -224,8 +225,9 @@ func (t *Trainer) update(g []float32, rate float64, scale float32) {
 	for _, r := range s.keep {
 		n += r.Hi - r.Lo
 	}
-	memory := t.spare(len(t.slots)*n, g)
-	next := &pending{step: t.step + 1, ranges: slices.Clone(s.keep)}
+	t.drop(false) // what an earlier attempt at this step has left lies in the same memory
+	memory, lent := t.spare(len(t.slots)*n, g)
+	next := &pending{step: t.step + 1, ranges: slices.Clone(s.keep), lent: lent}
 	for i := range t.slots {
 		next.slots = append(next.slots, memory[i*n:(i+1)*n])
 	}
@@ -259,17 +261,28 @@ func (t *Trainer) update(g []float32, rate float64, scale float32) {
 
 // spare is memory for n floats until the step is committed: a slab that is of no
 // use any more, if there is one beside g.
-func (t *Trainer) spare(n int, g []float32) []float32 {
+func (t *Trainer) spare(n int, g []float32) (memory []float32, lent bool) {
 	if t.total != nil && &t.total[0] == &g[0] {
 		if slab, err := t.slabs.any(); err == nil && len(slab) >= n {
 			t.slabs.torn = true
-			return slab
+			return slab, true
 		}
 	}
 	if len(t.shards.memory) < n {
 		t.shards.memory = tensor.Floats(n)
 	}
-	return t.shards.memory
+	return t.shards.memory, false
+}
+
+// drop gives up what a gathering that broke has left in next, before its memory is
+// written to: a worker that is behind would take it for its moments. lent: only if
+// it lies in a slab of gradients.
+func (t *Trainer) drop(lent bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.shards; s.next != nil && (s.next.lent || !lent) {
+		s.next = nil
+	}
 }
 
 // gather exchanges the new weights of a step, which stand in mean, and makes

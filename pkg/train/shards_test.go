@@ -341,3 +341,50 @@ func TestStretches(t *testing.T) {
 		}
 	}
 }
+
+// What a broken gathering has left ready lies in a slab of gradients where the
+// sum has memory of its own. Once the next attempt computes, it is no state any
+// more: a rank that is then left behind must not take it for its moments.
+func TestLeftoversOfAGatheringAreNotMoments(t *testing.T) {
+	lost := errors.New("a rank is lost")
+	bounds := []int{0, 2, 4, 6, 8}
+	s := newSquad(t, sharded)
+	var ranks []*rank
+	for i := range 4 {
+		ranks = append(ranks, s.rank(fmt.Sprint("rank ", i)))
+	}
+	s.form(bounds, ranks...)
+	s.place(ranks...)
+	s.step(bounds, ranks...)
+	for i, r := range ranks {
+		r.ring = &lateRing{Reducer: r.ring, after: lost}
+		r.begin(bounds[i], bounds[i+1])
+	}
+	for _, r := range ranks {
+		if _, err := r.end(); !errors.Is(err, lost) {
+			t.Fatal(err)
+		}
+	}
+	a := ranks[1]
+	if a.shards.next == nil || !a.shards.next.lent {
+		t.Fatal("nothing is left in a slab: this test tests nothing")
+	}
+	broken := errors.New("input/output error")
+	a.fail = func(m int) error {
+		if m == 3 {
+			return broken
+		}
+		return nil
+	}
+	s.form(bounds, ranks...)
+	a.begin(2, 4) // it computes a micro-batch, and is lost to the others
+	if _, err := a.end(); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	a.Trainer.mu.Lock()
+	defer a.Trainer.mu.Unlock()
+	a.settleAt(2) // which they commit without it
+	if l := a.shards.missing([]allreduce.Range{{Hi: a.shards.total}}, 2); len(l) != 1 {
+		t.Errorf("it takes what is left for moments of step 2; it lacks %v", l)
+	}
+}

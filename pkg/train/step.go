@@ -196,6 +196,9 @@ func (t *Trainer) CommittedStep() uint64 {
 // the state is that of the step before, and the gradients are kept.
 func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, in Batches, flags func() allreduce.Flags) (Result, error) {
 	var res Result
+	if t.shards != nil {
+		t.drop(true)
+	}
 	t.slabs.fit(lo, hi)
 	missing := t.todo[:0]
 	for k := lo; k < hi; k++ {
