@@ -186,7 +186,7 @@ func (failedOp) Sum() ([]float32, bool)                          { return nil, f
 
 // A rank is lost while weights are gathered: before anybody has all of them, the
 // step is done again; after one has, the others take what it has, and find their
-// moments in what they had made ready. Nothing but the lost rank's moments moves.
+// moments in what they had made ready. No rank fetches what it has.
 func TestRankLostWhileGathering(t *testing.T) {
 	lost := errors.New("a rank is lost")
 	bounds := []int{0, 2, 4, 6, 8}
@@ -243,10 +243,10 @@ func TestRankLostWhileGathering(t *testing.T) {
 					}
 					after := []int{0, bounds[4] / 2, bounds[4] / 2 * 3 / 2, bounds[4]}
 					s.form(after, live...)
-					if moved, most := s.place(live...), live[0].shards.total*5/2; moved > most {
+					if moved, most := s.place(live...), live[0].shards.total*4/5; moved > most { // three ranks hold twice the total, of which at most three quarters lie elsewhere
 						t.Errorf("%d moments moved, want at most %d", moved, most)
 					}
-					for s.job.Groups() > 0 && live[0].step < 3 {
+					for live[0].step < 3 {
 						s.step(after, live...)
 						sameState(t, want[live[0].step], live...)
 					}
