@@ -20,6 +20,7 @@ func (s *squad) place(ranks ...*rank) (moved int) {
 	s.t.Helper()
 	for i, r := range ranks {
 		for _, need := range r.shards.missing(r.shards.held(i, len(ranks)), r.step) {
+			moved += need.Hi - need.Lo
 			for _, o := range ranks {
 				for _, h := range slices.Clone(o.shards.have) {
 					if lo, hi := max(h.Lo, need.Lo), min(h.Hi, need.Hi); lo < hi && h.step == r.step && o != r {
@@ -29,7 +30,6 @@ func (s *squad) place(ranks ...*rank) (moved int) {
 							}
 						}
 						r.shards.note(allreduce.Range{Lo: lo, Hi: hi}, r.step)
-						moved += hi - lo
 					}
 				}
 			}
