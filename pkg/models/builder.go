@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/vlaring/vlaring/internal/philox"
+	"github.com/vlaring/vlaring/internal/portable"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
@@ -110,7 +111,7 @@ func fillUniform(v []float32, s philox.Stream, bound float64) {
 	for i := 0; i < len(v); i += 4 {
 		for j, w := range s.Block(uint32(i / 4)) {
 			if i+j < len(v) {
-				v[i+j] = float32(mul(bound, float64(2*int32(w>>8)+1-1<<24)/(1<<24)))
+				v[i+j] = float32(bound * (float64(2*int32(w>>8)+1-1<<24) / (1 << 24)))
 			}
 		}
 	}
@@ -123,11 +124,11 @@ func fillNormal(v []float32, s philox.Stream) {
 		w := s.Block(uint32(i / 4))
 		for j := 0; j < 4 && i+j < len(v); j += 2 {
 			u1 := (float64(w[j]) + 0.5) / (1 << 32) // in (0, 1): r ≤ 6.8
-			r := math.Sqrt(mul(-2, logOf(u1)))
-			sin, cos := sinCos(mul(2*math.Pi, float64(w[j+1])/(1<<32)))
-			v[i+j] = float32(mul(r, cos))
+			r := math.Sqrt(-2 * portable.Log(u1))
+			sin, cos := portable.SinCos(float64(2 * math.Pi * (float64(w[j+1]) / (1 << 32))))
+			v[i+j] = float32(r * cos)
 			if i+j+1 < len(v) {
-				v[i+j+1] = float32(mul(r, sin))
+				v[i+j+1] = float32(r * sin)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vlaring/vlaring/internal/portable"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
@@ -40,13 +41,13 @@ func (e *PositionalEncoding) Table(n int) []float32 {
 	step := float32(-ln10000 / float64(e.d))
 	freq := make([]float32, e.d/2)
 	for i := range freq {
-		freq[i] = exp32(float32(float32(2*i) * step))
+		freq[i] = portable.Exp32(float32(float32(2*i) * step))
 	}
 	pe := make([]float32, n*e.d)
 	for t := range n {
 		row := pe[t*e.d : (t+1)*e.d]
 		for i, f := range freq {
-			s, c := sinCos(float64(float32(float32(t) * f)))
+			s, c := portable.SinCos(float64(float32(float32(t) * f)))
 			row[2*i], row[2*i+1] = float32(s), float32(c)
 		}
 	}

@@ -1,15 +1,16 @@
-package models
-
-import "math"
-
-// First values and positional tables decide the bits of a run, so they may not
-// depend on the CPU. The math package's Log, Exp, Sin and Cos do: some
+// Package portable has functions whose bits do not depend on the CPU, for what
+// decides those of a run: first values, positional tables, schedules, draws.
+//
+// The math package's Log, Exp, Pow, Sin and Cos do depend on it: some
 // architectures have them in assembly, and where they are Go the compiler may
 // fuse x*y + z into one rounding (arm64, ppc64, s390x, riscv64 and amd64 with
-// GOAMD64=v3). The functions below use the polynomials of FDLIBM with every
+// GOAMD64=v3). The functions here use the polynomials of FDLIBM with every
 // product rounded by an explicit conversion, which the language forbids to
 // fuse, and otherwise only operations that IEEE 754 fixes: + - / sqrt, floor,
 // and the exact Frexp and Ldexp.
+package portable
+
+import "math"
 
 // mul is x·y, rounded.
 func mul(x, y float64) float64 { return float64(x * y) }
@@ -38,10 +39,10 @@ const (
 	piHalf3 = 2.02226624871116645580e-21
 )
 
-// sinCos returns sine and cosine of x, 0 ≤ x < 2²⁴, to an absolute error below
+// SinCos returns sine and cosine of x, 0 ≤ x < 2²⁴, to an absolute error below
 // 1e-8 there and below 1e-15 for x < 2²⁰: the product with piHalf1 is exact up
 // to 2²⁰ quarter turns.
-func sinCos(x float64) (sin, cos float64) {
+func SinCos(x float64) (sin, cos float64) {
 	k := math.Floor(mul(x, 2/math.Pi) + 0.5)
 	r := ((x - mul(k, piHalf1)) - mul(k, piHalf2)) - mul(k, piHalf3)
 	z := mul(r, r)
@@ -58,8 +59,8 @@ func sinCos(x float64) (sin, cos float64) {
 	return -c, s
 }
 
-// logOf returns ln x of a positive normal x within an ulp: FDLIBM, e_log.c.
-func logOf(x float64) float64 {
+// Log returns ln x of a positive normal x within an ulp: FDLIBM, e_log.c.
+func Log(x float64) float64 {
 	const (
 		ln2Hi = 6.93147180369123816490e-01
 		ln2Lo = 1.90821492927058770002e-10
@@ -85,16 +86,39 @@ func logOf(x float64) float64 {
 	return mul(k, ln2Hi) - ((half - (mul(s, half+(odd+even)) + mul(k, ln2Lo))) - f)
 }
 
+// exp returns e^x of |x| ≤ 700 within an ulp: FDLIBM, e_exp.c.
+func exp(x float64) float64 {
+	const (
+		ln2Hi = 6.93147180369123816490e-01
+		ln2Lo = 1.90821492927058770002e-10
+		p1    = 1.66666666666666019037e-01
+		p2    = -2.77777777770155933842e-03
+		p3    = 6.61375632143793436117e-05
+		p4    = -1.65339022054652515390e-06
+		p5    = 4.13813679705723846039e-08
+	)
+	k := math.Floor(mul(x, math.Log2E) + 0.5)
+	hi, lo := x-mul(k, ln2Hi), mul(k, ln2Lo)
+	r := hi - lo
+	z := mul(r, r)
+	c := r - mul(z, p1+mul(z, p2+mul(z, p3+mul(z, p4+mul(z, p5)))))
+	return math.Ldexp(1-((lo-mul(r, c)/(2-c))-hi), int(k))
+}
+
+// Pow returns x^y of a positive normal x, where |y·ln x| ≤ 700: its relative
+// error is that of the product y·ln x, |y·ln x| times 2⁻⁵³, and an ulp or two.
+func Pow(x, y float64) float64 { return exp(mul(y, Log(x))) }
+
 // fma32 is x·y + z. The product of two float32 is exact in float64, so fusing
 // cannot change it; the sum is rounded to 53 bits and then to 24, which differs
 // from a fused float32 operation about once in 2²⁹.
 func fma32(x, y, z float32) float32 { return float32(float64(x)*float64(y) + float64(z)) }
 
-// exp32 is e^x, -80 < x ≤ 0, in float32, as SLEEF's Sleef_expf_u10 computes it
+// Exp32 is e^x, -80 < x ≤ 0, in float32, as SLEEF's Sleef_expf_u10 computes it
 // (1 ulp), which is what PyTorch's CPU build without MKL uses. It makes the
-// frequencies of PositionalEncoding, whose last bit matters: multiplied by a
+// frequencies of models.PositionalEncoding, whose last bit matters: multiplied by a
 // position in the thousands it moves the table by 1e-4.
-func exp32(x float32) float32 {
+func Exp32(x float32) float32 {
 	q := float32(math.RoundToEven(float64(float32(x * float32(1.442695040888963407)))))
 	s := fma32(q, -0.693145751953125, x)
 	s = fma32(q, -1.428606765330187045e-06, s)
