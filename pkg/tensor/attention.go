@@ -7,9 +7,9 @@ import (
 )
 
 type attention struct {
-	qkv, out       *Var
-	b, n, heads, d int // n tokens, d width of a head
-	queries        int // the first so many tokens ask; n: all
+	q, k, v, y     operand
+	b, n, heads, d int // n keys, d width of a head
+	queries        int // the first so many of q's tokens ask
 	block          int // queries worked on at a time, about
 	mask           Mask
 	anchors        []int // keys that everyone sees, kept apart
@@ -18,12 +18,20 @@ type attention struct {
 	p              float32
 	site           uint32
 	max, sum       []float32 // of each softmax row: [B, H, queries]
-	weights        []float32 // [B, H, T, T], if kept
+	weights        []float32 // [B, H, queries, n], if kept
 	keep           bool
 	fwd, back      rowTask
-	acc            bool
+	accQ, accKV    bool
 	t              *Tape
 	gemms          []kernel.Gemm // [B·H] the product that a head is at; here, so that a replay allocates nothing
+}
+
+// operand is where an attention has its queries, keys, values or result: columns
+// of v [B, tokens, _] from the first on, head by head.
+type operand struct {
+	v      *Var
+	tokens int // of a sample
+	first  int
 }
 
 // queryBlock is about how many queries are worked on at a time: their scores
@@ -65,26 +73,47 @@ func (t *Tape) AttentionOfFirst(qkv *Var, heads, queries int, mask Mask, dropout
 	need(queries > 0 && queries <= n, "Attention", sprint("1 to ", n, " queries"), queries)
 	need(mask.Window >= 0 && mask.Stride >= 0 && mask.Global >= 0 && (mask.Window > 0 || mask.Stride+mask.Global == 0), "Attention",
 		"a window of at least 1 beside a stride or global tokens", mask.Window, mask.Stride, mask.Global)
-	a := &attention{qkv: qkv, b: b, n: n, queries: queries, block: queryBlock, heads: heads, d: w / heads, mask: mask, p: dropout, out: t.newVar([]int{b, queries, w}, qkv.root().grad), t: t}
-	a.anchors = mask.anchors(n)
+	a := &attention{q: operand{qkv, n, 0}, k: operand{qkv, n, w}, v: operand{qkv, n, 2 * w}, b: b, n: n, queries: queries, heads: heads, d: w / heads, mask: mask, p: dropout}
+	return t.attend(a)
+}
+
+// CrossAttention is Attention of tokens that look at others: queries q [B, L, D],
+// and kv [B, T, 2D], the packed keys and values of what they look at → [B, L, D].
+// keys [B, T] says which of that is visible; nil: all.
+func (t *Tape) CrossAttention(q, kv *Var, heads int, keys *Bytes, dropout float32) *Var {
+	need(len(q.Shape) == 3 && heads > 0 && q.Shape[2]%heads == 0, "CrossAttention", sprint("q [B, L, D] with D a multiple of ", heads), q.Shape)
+	b, l, w := q.Shape[0], q.Shape[1], q.Shape[2]
+	need(len(kv.Shape) == 3 && kv.Shape[0] == b && kv.Shape[2] == 2*w, "CrossAttention", sprint("kv [", b, " T ", 2*w, "]"), kv.Shape)
+	n := kv.Shape[1]
+	need(keys == nil || len(keys.Shape) == 2 && keys.Shape[0] == b && keys.Shape[1] == n, "CrossAttention", sprint("a key mask [", b, " ", n, "]"), flagShape(keys))
+	need(dropout >= 0 && dropout < 1, "CrossAttention", "0 ≤ dropout < 1", dropout)
+	return t.attend(&attention{q: operand{q, l, 0}, k: operand{kv, n, 0}, v: operand{kv, n, w}, b: b, n: n, queries: l, heads: heads, d: w / heads, mask: Mask{Keys: keys}, p: dropout})
+}
+
+// attend records a, whose shapes and masks have been checked.
+func (t *Tape) attend(a *attention) *Var {
+	y := t.newVar([]int{a.b, a.queries, a.heads * a.d}, a.q.v.root().grad || a.k.v.root().grad)
+	a.y, a.block, a.t = operand{y, a.queries, 0}, queryBlock, t
+	a.anchors = a.mask.anchors(a.n)
 	a.scale = float32(1 / math.Sqrt(float64(a.d)))
-	if dropout > 0 {
-		a.drop, a.site = kernel.NewDrop(dropout), t.nextDrop()
+	if a.p > 0 {
+		a.drop, a.site = kernel.NewDrop(a.p), t.nextDrop()
 	}
-	t.record(a, a.out, []*Var{qkv})
-	return a.out
+	t.record(a, y, a.needs())
+	return y
 }
 
 // KeepWeights makes Forward keep the attention weights of an Attention's
 // result. Before Seal.
 func (t *Tape) KeepWeights(out *Var) {
 	a := t.attentionOf(out, "KeepWeights")
-	need(a.queries == a.n, "KeepWeights", sprint(a.n, " queries"), a.queries)
+	need(a.queries == a.q.tokens, "KeepWeights", sprint(a.q.tokens, " queries"), a.queries)
 	a.keep = true
 }
 
-// AttentionWeights returns the weights of the last Forward, [B, H, T, T],
-// before dropout: row i of a head says how much query i looks at each key.
+// AttentionWeights returns the weights of the last Forward, [B, H, T, T], or
+// [B, H, L, T] of a CrossAttention, before dropout: row i of a head says how much
+// query i looks at each key.
 func (t *Tape) AttentionWeights(out *Var) []float32 {
 	a := t.attentionOf(out, "AttentionWeights")
 	need(a.keep, "AttentionWeights", "KeepWeights before Seal", "none")
@@ -100,8 +129,13 @@ func (t *Tape) attentionOf(out *Var, op string) *attention {
 	panic(&ShapeError{Op: op, Want: "the result of Attention", Got: sprint(out.Shape)})
 }
 
-func (a *attention) kind() string  { return "attention" }
-func (a *attention) needs() []*Var { return []*Var{a.qkv} }
+func (a *attention) kind() string { return "attention" }
+func (a *attention) needs() []*Var {
+	if a.q.v == a.k.v {
+		return []*Var{a.q.v}
+	}
+	return []*Var{a.q.v, a.k.v}
+}
 
 func (a *attention) flops() (forward, backward int64) {
 	seen := 0
@@ -190,8 +224,8 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 	rows := min(a.queries, a.block+kernel.TileRows)
 	turned, beside := a.sizes()
 	buf := carver{ws.Floats(turned + beside + 2*align(rows*room))}
-	q, out := a.view(a.qkv.Data, i, 0), a.outView(a.out.Data, i)
-	k, v := a.transpose(&buf, a.view(a.qkv.Data, i, 1), ws), a.sideBySide(&buf, a.view(a.qkv.Data, i, 2))
+	q, out := a.view(a.q, a.q.v.Data, i), a.view(a.y, a.y.v.Data, i)
+	k, v := a.transpose(&buf, a.view(a.k, a.k.v.Data, i), ws), a.sideBySide(&buf, a.view(a.v, a.v.v.Data, i))
 	s, p := buf.take(rows*room), buf.take(rows*room)
 	a.blocks(i, func(b queries) {
 		b.scores(s, room, q, k, ws)
@@ -225,22 +259,28 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	rows := min(a.queries, a.block+kernel.TileRows)
 	turned, beside := a.sizes()
 	buf := carver{ws.Floats(2*turned + beside + 2*align(a.queries*d) + 3*align(rows*room) + 2*align(len(a.anchors)*d))}
-	kv, vv := a.view(a.qkv.Data, i, 1), a.view(a.qkv.Data, i, 2)
+	kv, vv := a.view(a.k, a.k.v.Data, i), a.view(a.v, a.v.v.Data, i)
 	kt, vt, k := a.transpose(&buf, kv, ws), a.transpose(&buf, vv, ws), a.sideBySide(&buf, kv)
-	q := a.view(a.qkv.Data, i, 0).dense(buf.take(a.queries*d), a.queries, d)
-	do := a.outView(a.out.Grad, i).dense(buf.take(a.queries*d), a.queries, d)
+	q := a.view(a.q, a.q.v.Data, i).dense(buf.take(a.queries*d), a.queries, d)
+	do := a.view(a.y, a.y.v.Grad, i).dense(buf.take(a.queries*d), a.queries, d)
 	p, s, dp := buf.take(rows*room), buf.take(rows*room), buf.take(rows*room)
-	dq, dk, dv := a.view(a.qkv.Grad, i, 0), a.view(a.qkv.Grad, i, 1), a.view(a.qkv.Grad, i, 2)
-	if !a.acc { // what no block reaches, and what the chains begin at
-		for r := range n {
-			clear(dk.x[r*dk.stride : r*dk.stride+d])
-			clear(dv.x[r*dv.stride : r*dv.stride+d])
-			if r >= a.queries {
-				clear(dq.x[r*dq.stride : r*dq.stride+d])
-			}
+	toQ, toKV := a.q.v.root().grad, a.k.v.root().grad
+	var dq, dk, dv headView
+	var dka, dva []float32
+	if toQ {
+		dq = a.view(a.q, a.q.v.Grad, i)
+		for r := a.queries; r < a.q.tokens && !a.accQ; r++ { // what no block reaches
+			clear(dq.x[r*dq.stride : r*dq.stride+d])
 		}
 	}
-	dka, dva := a.collect(buf.take(len(a.anchors)*d), dk), a.collect(buf.take(len(a.anchors)*d), dv)
+	if toKV {
+		dk, dv = a.view(a.k, a.k.v.Grad, i), a.view(a.v, a.v.v.Grad, i)
+		for r := 0; r < n && !a.accKV; r++ { // the same, and what the chains begin at
+			clear(dk.x[r*dk.stride : r*dk.stride+d])
+			clear(dv.x[r*dv.stride : r*dv.stride+d])
+		}
+		dka, dva = a.collect(buf.take(len(a.anchors)*d), dk), a.collect(buf.take(len(a.anchors)*d), dv)
+	}
 	a.blocks(i, func(b queries) {
 		m := b.hi - b.lo
 		b.scores(s, room, headView{q, d}, kt, ws)
@@ -258,14 +298,20 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 			b.dropWeights(w, p, room)
 			b.dropWeights(dp, dp, room)
 		}
-		b.gather(dv, dva, w, room, do, ws)
+		if toKV {
+			b.gather(dv, dva, w, room, do, ws)
+		}
 		for r := range m {
 			end := b.end(b.lo + r)
 			kernel.SoftmaxBackTo(s[r*room:r*room+end], p[r*room:r*room+end], dp[r*room:r*room+end], a.scale)
 			clear(s[r*room+end : r*room+b.width()])
 		}
-		b.weigh(dq, s, room, k, a.acc, ws)
-		b.gather(dk, dka, s, room, q, ws)
+		if toQ {
+			b.weigh(dq, s, room, k, a.accQ, ws)
+		}
+		if toKV {
+			b.gather(dk, dka, s, room, q, ws)
+		}
 	})
 	for i, k := range a.anchors { // their neighbours' slots were hidden, so the chains are all here
 		copy(dk.x[k*dk.stride:k*dk.stride+d], dka[i*d:])
@@ -276,9 +322,16 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 func (a *attention) forward(t *Tape) { a.fwd.run(t.rt) }
 
 func (a *attention) backward(t *Tape) {
-	if !a.out.root().written || !a.qkv.root().grad {
+	q, kv := a.q.v.root(), a.k.v.root()
+	if !a.y.v.root().written || !q.grad && !kv.grad {
 		return
 	}
-	a.acc = a.qkv.accumulate()
+	if q.grad {
+		a.accQ = q.accumulate()
+	}
+	a.accKV = a.accQ
+	if q != kv && kv.grad {
+		a.accKV = kv.accumulate()
+	}
 	a.back.run(t.rt)
 }

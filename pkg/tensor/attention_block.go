@@ -13,16 +13,10 @@ type headView struct {
 	stride int
 }
 
-// view returns part (q 0, k 1, v 2) of head i in qkv or its gradient.
-func (a *attention) view(x []float32, i, part int) headView {
-	w := a.heads * a.d
-	return headView{x[i/a.heads*a.n*3*w+part*w+i%a.heads*a.d:], 3 * w}
-}
-
-// outView returns head i of the result or its gradient.
-func (a *attention) outView(x []float32, i int) headView {
-	w := a.heads * a.d
-	return headView{x[i/a.heads*a.queries*w+i%a.heads*a.d:], w}
+// view returns (sample, head) i of an operand in x, its data or gradient.
+func (a *attention) view(o operand, x []float32, i int) headView {
+	w := o.v.Cols()
+	return headView{x[i/a.heads*o.tokens*w+o.first+i%a.heads*a.d:], w}
 }
 
 // dense copies rows of a head side by side, so that they do not share a few
@@ -223,11 +217,11 @@ func (b queries) hideOutside(s []float32, room int) {
 }
 
 // dropWeights applies the dropout to rows of weights; element (head, q, k) of a
-// sample's stream belongs to weight (q, k).
+// sample's stream, of all of its tokens' queries, belongs to weight (q, k).
 func (b queries) dropWeights(dst, src []float32, room int) {
 	a := b.a
 	n := a.n
-	s, first := a.t.stream(a.site, b.i/a.heads), uint32(b.i%a.heads*n*n+b.lo*n)
+	s, first := a.t.stream(a.site, b.i/a.heads), uint32(b.i%a.heads*a.q.tokens*n+b.lo*n)
 	if b.width() == n && room == n && b.base == 0 {
 		rows := (b.hi - b.lo) * n
 		a.drop.Apply(dst[:rows], src[:rows], s, first)

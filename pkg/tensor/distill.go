@@ -9,14 +9,13 @@ type lossSum struct {
 
 // WeightedSum is Σ weights[i]·losses[i], added in order in float64. The losses
 // are of this tape, each in one sum at most, and are means over the same count:
-// all over the rows that the same labels name, or each over all of its
-// elements. Count and Nominal are the first one's.
+// all over what the same labels or flags name, or each over all of its elements. Count and Nominal are the first one's.
 func (t *Tape) WeightedSum(losses []*Loss, weights []float64) *Loss {
 	need(len(losses) > 0 && len(losses) == len(weights), "WeightedSum", "as many weights as losses, at least one", len(losses), len(weights))
 	for _, l := range losses[1:] {
 		need(losses[0].Alike(l), "WeightedSum", "losses that count by the same labels", l.nominal)
 	}
-	o := &lossSum{Loss: Loss{parts: losses, nominal: losses[0].nominal, labels: losses[0].labels}, weights: weights}
+	o := &lossSum{Loss: Loss{parts: losses, nominal: losses[0].nominal, by: losses[0].by}, weights: weights}
 	t.record(o, nil, nil)
 	return &o.Loss
 }
@@ -24,7 +23,7 @@ func (t *Tape) WeightedSum(losses []*Loss, weights []float64) *Loss {
 // Alike says whether two losses can be parts of one sum: whatever the data,
 // what counts in one is the same share of its Nominal as in the other.
 func (l *Loss) Alike(other *Loss) bool {
-	return l.labels == other.labels && (l.labels == nil || l.nominal == other.nominal)
+	return l.by == other.by && (l.by == nil || l.nominal == other.nominal)
 }
 
 func (o *lossSum) forward(*Tape) {
@@ -48,6 +47,7 @@ func (o *lossSum) backward(*Tape) {
 type softTargets struct {
 	Loss
 	logits, teacher *Var
+	labels          *Ints
 	temperature     float64
 	diff            []float32 // [.., V] softmax(logits/τ) - softmax(teacher/τ)
 	each            []float64 // [N]
@@ -64,7 +64,10 @@ func (t *Tape) SoftTargets(logits, teacher *Var, labels *Ints, temperature float
 	need(!teacher.root().grad, "SoftTargets", "a teacher that needs no gradient", teacher.Shape)
 	need(temperature > 0, "SoftTargets", "a temperature above 0", temperature)
 	need(labels == nil || len(labels.Data) == logits.Rows(), "SoftTargets", sprint("a label for each row of ", logits.Shape), logits.Rows())
-	o := &softTargets{Loss: Loss{nominal: logits.Rows(), labels: labels}, logits: logits, teacher: teacher, temperature: temperature}
+	o := &softTargets{Loss: Loss{nominal: logits.Rows()}, logits: logits, teacher: teacher, labels: labels, temperature: temperature}
+	if labels != nil {
+		o.by = labels
+	}
 	t.record(o, nil, []*Var{logits, teacher})
 	return &o.Loss
 }

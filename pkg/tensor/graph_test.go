@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/philox"
@@ -43,6 +44,7 @@ type graph interface {
 	softTargets(x, teacher node, labels ids, temperature float64) loss
 	mse(x, target node) loss
 	crossEntropy(x node, labels ids) loss
+	policyGraph
 }
 
 // A handle holds the tape's object or the twin's.
@@ -90,12 +92,16 @@ const (
 
 func sampleID(s int) uint64 { return uint64(100 + 7*s) }
 
-// draw returns n numbers in [-1, 1) that are a function of the name.
+// draw returns n numbers in [-1, 1) that are a function of the name, or flags, 0
+// or 1, where that begins with valid.
 func draw(name string, n int) []float32 {
 	x := make([]float32, n)
 	s := philox.Stream{Seed: 3, Purpose: philox.Scene, Site: nameSite(name)}
 	for i := range x {
 		x[i] = 2*s.Uniform(uint32(i)) - 1
+		if strings.HasPrefix(name, "valid") {
+			x[i] = float32(s.Intn(uint32(i), 2))
+		}
 	}
 	return x
 }

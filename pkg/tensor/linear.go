@@ -9,20 +9,22 @@ const (
 	None Activation = iota
 	ReLU
 	GELU // PyTorch's tanh approximation
+	SiLU // x·σ(x)
 )
 
 type linear struct {
 	x, y      *Var
 	w, b      *Param
+	first     int // row of w, and element of b, that y's columns begin at
 	act       Activation
 	p         float32
 	drop      kernel.Drop
 	site      uint32
 	perSample int       // rows of a sample
-	pre       []float32 // before GELU
+	pre       []float32 // before GELU or SiLU
 
 	fwd, dx, dw product
-	actBack     rowTask    // GELU
+	actBack     rowTask    // GELU, SiLU
 	actBias     columnTask // ReLU, dropout and the bias' gradient
 	db          columnTask
 	group       together
@@ -31,22 +33,31 @@ type linear struct {
 
 // Linear returns act(x·wᵀ + b): x [.., I], w [O, I], b [O] or nil → [.., O].
 func (t *Tape) Linear(x *Var, w, b *Param, act Activation) *Var {
-	return t.linear(x, w, b, act, 0)
+	return t.linear(x, w, b, 0, rowsOf(w), act, 0)
 }
+
+// LinearRows is Linear with rows [from, to) of w and elements [from, to) of b
+// alone: a part of a packed projection → [.., to-from].
+func (t *Tape) LinearRows(x *Var, w, b *Param, from, to int) *Var {
+	need(0 <= from && from < to && to <= rowsOf(w), "LinearRows", sprint("rows within ", w.Shape), from, to)
+	return t.linear(x, w, b, from, to, None, 0)
+}
+
+func rowsOf(w *Param) int { return w.Shape[0] }
 
 // LinearDrop returns dropout(relu(x·wᵀ + b)), as Dropout of a Linear would, in
 // less memory: what is 0 in the result needs no gradient, for one reason or the
 // other.
 func (t *Tape) LinearDrop(x *Var, w, b *Param, dropout float32) *Var {
 	need(dropout >= 0 && dropout < 1, "LinearDrop", "0 ≤ dropout < 1", dropout)
-	return t.linear(x, w, b, ReLU, dropout)
+	return t.linear(x, w, b, 0, rowsOf(w), ReLU, dropout)
 }
 
-func (t *Tape) linear(x *Var, w, b *Param, act Activation, dropout float32) *Var {
+func (t *Tape) linear(x *Var, w, b *Param, from, to int, act Activation, dropout float32) *Var {
 	need(len(w.Shape) == 2 && w.Shape[1] == x.Cols(), "Linear", sprint("w [O, ", x.Cols(), "]"), w.Name, w.Shape)
 	need(b == nil || len(b.Shape) == 1 && b.Shape[0] == w.Shape[0], "Linear", sprint("b [", w.Shape[0], "]"), paramShape(b))
-	shape := append(append([]int{}, x.Shape[:len(x.Shape)-1]...), w.Shape[0])
-	l := &linear{x: x, w: w, b: b, act: act, p: dropout, y: t.newVar(shape, true)}
+	shape := append(append([]int{}, x.Shape[:len(x.Shape)-1]...), to-from)
+	l := &linear{x: x, w: w, b: b, first: from, act: act, p: dropout, y: t.newVar(shape, true)}
 	if dropout > 0 {
 		l.drop, l.site = kernel.NewDrop(dropout), t.nextDrop()
 	}
@@ -72,7 +83,7 @@ func (l *linear) needs() []*Var {
 }
 
 func (l *linear) reserve(*Tape) []reserved {
-	if l.act == GELU {
+	if l.act == GELU || l.act == SiLU {
 		return []reserved{{dst: &l.pre, n: l.y.Size()}}
 	}
 	return nil
@@ -81,13 +92,17 @@ func (l *linear) reserve(*Tape) []reserved {
 func (l *linear) bind(t *Tape) {
 	n, in, out := l.x.Rows(), l.x.Cols(), l.y.Cols()
 	l.perSample = n / l.x.Shape[0]
-	x, y, dy := l.x.Data, l.y.Data, l.y.Grad
-	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, ARow: in, ACol: 1, B: l.w.Value, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU}
-	if l.act == GELU {
+	x, y, dy, w := l.x.Data, l.y.Data, l.y.Grad, l.w.Value[l.first*in:]
+	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU}
+	if l.pre != nil {
+		act := kernel.GELU
+		if l.act == SiLU {
+			act = silu
+		}
 		l.fwd.g.C = l.pre
 		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
 			for r := m0; r < m1; r++ {
-				kernel.GELU(y[r*out+n0:r*out+n1], l.pre[r*out+n0:r*out+n1])
+				act(y[r*out+n0:r*out+n1], l.pre[r*out+n0:r*out+n1])
 			}
 		}
 	}
@@ -100,9 +115,9 @@ func (l *linear) bind(t *Tape) {
 		}
 	}
 	if l.b != nil {
-		l.fwd.g.Bias = l.b.Value
+		l.fwd.g.Bias = l.b.Value[l.first:]
 	}
-	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: l.w.Value, BRow: in, BCol: 1, C: l.x.Grad, CRow: in}
+	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: w, BRow: in, BCol: 1, C: l.x.Grad, CRow: in}
 	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BRow: in, BCol: 1, CRow: in}
 	scale := func() float32 {
 		if l.p > 0 && t.train {
@@ -110,20 +125,26 @@ func (l *linear) bind(t *Tape) {
 		}
 		return 1
 	}
-	l.actBack = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
-		if l.act == GELU {
+	l.actBack = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
+		switch l.act {
+		case GELU:
 			kernel.GELUBackward(dy[lo*out:hi*out], l.pre[lo*out:hi*out])
-		} else {
+		case SiLU:
+			for r := lo; r < hi; r++ {
+				siluBackward(dy[r*out:(r+1)*out], l.pre[r*out:(r+1)*out], ws.Floats(out))
+			}
+		default:
 			kernel.ReLUBackward(dy[lo*out:hi*out], y[lo*out:hi*out], scale())
 		}
 	}}
 	l.actBias = columnTask{n: out, f: func(lo, hi int, _ *kernel.Workspace) {
+		db := l.b.Grad[l.first:]
 		if !l.accB {
-			clear(l.b.Grad[lo:hi])
+			clear(db[lo:hi])
 		}
-		kernel.ReLURows(l.b.Grad[lo:hi], dy[lo:], y[lo:], n, out, scale())
+		kernel.ReLURows(db[lo:hi], dy[lo:], y[lo:], n, out, scale())
 	}}
-	l.db = columnTask{n: out, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(l.b.Grad, dy, n, out, lo, hi, l.accB) }}
+	l.db = columnTask{n: out, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(l.b.Grad[l.first:], dy, n, out, lo, hi, l.accB) }}
 }
 
 func (l *linear) forward(t *Tape) { l.fwd.run(t.rt) }
@@ -133,7 +154,7 @@ func (l *linear) backward(t *Tape) {
 		return
 	}
 	if l.b != nil {
-		l.accB = l.b.accumulate()
+		l.accB = l.begun(l.b)
 	}
 	// nothing reads dy after this, so it is changed in place
 	bias := l.b != nil
@@ -144,7 +165,8 @@ func (l *linear) backward(t *Tape) {
 	case l.act != None:
 		l.actBack.run(t.rt)
 	}
-	l.dw.g.C, l.dw.g.Acc = l.w.Grad, l.w.accumulate()
+	acc := l.begun(l.w)
+	l.dw.g.C, l.dw.g.Acc = l.w.Grad[l.first*l.x.Cols():], acc
 	if l.x.root().grad {
 		l.dx.g.Acc = l.x.accumulate()
 	}
@@ -158,4 +180,15 @@ func (l *linear) backward(t *Tape) {
 	default:
 		l.dw.run(t.rt)
 	}
+}
+
+// begun is p.accumulate, where of the rows some may be others' to write: then
+// the first to come begins all of them.
+func (l *linear) begun(p *Param) bool {
+	if l.y.Cols() == rowsOf(p) || p.written {
+		return p.accumulate()
+	}
+	clear(p.Grad)
+	p.written = true
+	return true
 }

@@ -19,7 +19,7 @@ type Loss struct {
 	sum     float64
 	count   int
 	nominal int
-	labels  *Ints // that say what counts; nil: everything
+	by      any // the *Ints or *Var that says what counts; nil: everything does
 
 	active bool    // this Backward begins here, or at a sum that this is a part of
 	weight float64 // in that sum; 1 by itself
@@ -107,6 +107,7 @@ func (o *mse) backward(*Tape) {
 type crossEntropy struct {
 	Loss
 	logits *Var
+	labels *Ints
 	max    []float32 // of each row of logits
 	sum    []float32 // of the exponentials of each row
 	each   []float64 // [N] loss of each row
@@ -119,7 +120,7 @@ type crossEntropy struct {
 // whose label counts: logits [.., V], a label a row.
 func (t *Tape) CrossEntropy(logits *Var, labels *Ints) *Loss {
 	need(logits.Rows() == len(labels.Data), "CrossEntropy", sprint("a label for each row of ", logits.Shape), labels.Shape)
-	o := &crossEntropy{Loss: Loss{nominal: logits.Rows(), labels: labels}, logits: logits}
+	o := &crossEntropy{Loss: Loss{nominal: logits.Rows(), by: labels}, logits: logits, labels: labels}
 	t.record(o, nil, []*Var{logits})
 	return &o.Loss
 }

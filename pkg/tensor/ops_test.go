@@ -71,7 +71,7 @@ func scattered(n int) []uint8 {
 var ops = func() []opCase {
 	var list []opCase
 	add := func(name string, out func(g graph, s dims) node) { list = append(list, opCase{name: name, out: out}) }
-	for name, act := range map[string]Activation{"": None, "relu": ReLU, "gelu": GELU} {
+	for name, act := range map[string]Activation{"": None, "relu": ReLU, "gelu": GELU, "silu": SiLU} {
 		add("linear/"+name, func(g graph, s dims) node {
 			return g.linear(tokens(g, s), g.param("w", s.d+3, s.d), g.param("b", s.d+3), act)
 		})
@@ -168,6 +168,7 @@ var ops = func() []opCase {
 	}
 	list = append(list, opCase{name: "mse", loss: func(g graph, s dims) (node, loss) { return squared(g, tokens(g, s)) }})
 	list = append(list, zooOps()...)
+	list = append(list, policyOps()...)
 	slices.SortFunc(list, func(a, b opCase) int { // a map made the first of them
 		if a.name < b.name {
 			return -1
