@@ -45,8 +45,8 @@ func kindNames() (names []string) {
 	return names
 }
 
-// robotFeatures are those of robot data.
-func robotFeatures() []string { return []string{models.Images, models.Instruction, models.Actions} }
+// robotFeatures are those of robot data of which a sample shows one moment.
+func robotFeatures() []string { return models.Observation{}.Names() }
 
 // sequenceFeatures are those of sequences that a model is to name the tokens of.
 func sequenceFeatures() []string { return []string{models.Instruction, models.Labels} }
@@ -137,6 +137,57 @@ func printable(s string) bool {
 		}
 	}
 	return utf8.ValidString(s)
+}
+
+// FrameKeys are the keys of what a sample shows of its episode. The zero value
+// is one picture of now, and one action.
+type FrameKeys struct {
+	Cameras []string `yaml:"cameras,omitempty,flow"` // what the data calls its cameras, in the model's order
+	State   []string `yaml:"state,omitempty,flow"`   // the features that the robot's state is made of, in order; nil: it is not looked at
+	History int      `yaml:"history,omitempty"`      // times that are seen, the last of which is the sample's; 0: that alone
+	Chunk   int      `yaml:"chunk,omitempty"`        // actions to predict, the first of which is the sample's; 0: that alone
+}
+
+// The most of each: a sample has as many pictures as cameras times history.
+const (
+	maxCameras = 16
+	maxHistory = 64
+	maxChunk   = 1024
+)
+
+func (f FrameKeys) frames() FrameKeys { return f }
+
+// Observation is what samples show; models.Config takes it when a job is resolved.
+func (f FrameKeys) Observation() models.Observation {
+	return models.Observation{Cameras: len(f.Cameras), History: f.History, Chunk: f.Chunk, State: len(f.State) > 0}
+}
+
+// gives are the features of robot data that shows so much.
+func (f FrameKeys) gives() []string { return f.Observation().Names() }
+
+// check checks the keys; camera is data.camera of a kind that has it.
+func (f FrameKeys) check(c *job.Checker, camera string) {
+	if camera != "" && len(f.Cameras) > 0 {
+		c.Bad("data.cameras data.camera", "is given beside data.camera %s; want one of both", camera)
+	}
+	if n := len(f.Cameras); n > maxCameras {
+		c.Bad("data.cameras", "has %d cameras; want at most %d", n, maxCameras)
+	}
+	for _, l := range []struct {
+		key   string
+		names []string
+	}{{"data.cameras", f.Cameras}, {"data.state", f.State}} {
+		for i, n := range l.names {
+			key := fmt.Sprintf("%s[%d] %s", l.key, i, l.key)
+			if n == "" {
+				c.Bad(key, "is empty; want a name that the data has")
+			} else if slices.Index(l.names, n) < i {
+				c.Bad(key, "%q is given twice", n)
+			}
+		}
+	}
+	c.Within("data.history", f.History, 0, maxHistory)
+	c.Within("data.chunk", f.Chunk, 0, maxChunk)
 }
 
 // holdout is the share of the episodes that is held out where nothing is said.

@@ -34,6 +34,7 @@ type LeRobot struct {
 	Split      string   `yaml:"split,omitempty"`  // of meta/info.json
 	Camera     string   `yaml:"camera,omitempty"` // feature of pictures, e.g. observation.images.front, or front
 	Action     []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: action
+	FrameKeys  `yaml:",inline"`
 	TextKeys   `yaml:",inline"`
 	FileKeys   `yaml:",inline"`
 	ActionKeys `yaml:",inline"`
@@ -45,7 +46,7 @@ func lerobotKind() job.Kind {
 }
 
 // Gives is job.DataOptions'.
-func (LeRobot) Gives() []string { return robotFeatures() }
+func (k LeRobot) Gives() []string { return k.gives() }
 
 // Padding is job.DataOptions'.
 func (LeRobot) Padding() int { return padToken }
@@ -59,6 +60,7 @@ func (k LeRobot) Resolve(j *job.Job, given func(string) bool) job.Options {
 
 // Check is job.Options'.
 func (k LeRobot) Check(c *job.Checker) {
+	k.FrameKeys.check(c, k.Camera)
 	k.TextKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
@@ -116,12 +118,17 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, lerobot.InfoFile), err)
 	}
-	o.calls(models.Images, fields.camera)
+	o.callsViews(fields.cameras)
 	o.calls(models.Instruction, "task")
-	o.calls(models.Actions, strings.Join(fields.action, "+"))
+	for _, v := range fields.vectors {
+		o.calls(v.name, strings.Join(v.of, "+"))
+	}
 	s := &lerobotScan{o: o, set: set, fields: fields, table: &table{}, read: map[string]bool{}}
-	fp := NewFingerprint("lerobot").Add("camera", fields.camera).Add("action", strings.Join(fields.action, " ")).
+	fp := NewFingerprint("lerobot").Add("camera", strings.Join(fields.cameras, " ")).Add("action", strings.Join(fields.vector(models.Actions).of, " ")).
 		Add("split", k.Split).Add("holdout", o.Division())
+	if v := fields.vector(models.State); v.name != "" {
+		fp.Add("state", strings.Join(v.of, " "))
+	}
 	if err := s.all(episodes, fp); err != nil {
 		return nil, err
 	}
@@ -131,7 +138,9 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 	}
 	t.texts, t.camera = s.texts.texts, fields.short()
 	t.origin, t.place, t.short = s.origin, s.place, s.short
-	t.picture(models.Images).read = s.image
+	for n, camera := range fields.cameras {
+		t.picture(models.View(n, 0)).read = func(i int) (Image, error) { return s.image(camera, i) }
+	}
 	t.close = s.files.close
 	d, err := o.dataset(fp.Sum(), t)
 	if err != nil {
@@ -139,129 +148,6 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 		return nil, err
 	}
 	return d, nil
-}
-
-// lerobotFields are the features that are read; empty where the model needs none.
-type lerobotFields struct {
-	camera string
-	action []string
-	sizes  []int // of action
-	names  []string
-}
-
-// short is the camera's name as people say it.
-func (f lerobotFields) short() string { return f.camera[strings.LastIndexByte(f.camera, '.')+1:] }
-
-// dim is the action's.
-func (f lerobotFields) dim() (n int) {
-	for _, s := range f.sizes {
-		n += s
-	}
-	return n
-}
-
-// fields chooses camera and action by meta/info.json.
-func (k LeRobot) fields(o *Opening, in *lerobot.Info) (f lerobotFields, err error) {
-	names := slices.Sorted(maps.Keys(in.Features))
-	if o.Wants.Has(models.Images) {
-		if f.camera, err = k.chooseCamera(in, names); err != nil {
-			return f, err
-		}
-	}
-	if !o.Wants.Has(models.Actions) {
-		return f, nil
-	}
-	want := k.Action
-	if len(want) == 0 {
-		want = []string{"action"}
-	}
-	var numbers []string
-	for _, n := range names {
-		if in.Features[n].Numeric() {
-			numbers = append(numbers, n)
-		}
-	}
-	for _, n := range want {
-		x, ok := in.Features[n]
-		switch {
-		case !ok:
-			return f, fmt.Errorf("data.action: there is no feature %q; the numbers of a frame are %s", n, listOr(numbers, "none"))
-		case !x.Numeric():
-			return f, fmt.Errorf("data.action has %s, which is %s; it can be numbers: %s", n, x.DType, listOr(numbers, "none"))
-		case slices.Contains(f.action, n):
-			return f, fmt.Errorf("data.action has %s twice", n)
-		case len(x.Shape) > 1 || x.Size() < 1 || f.dim()+x.Size() > maxAction:
-			return f, fmt.Errorf("data.action has %s, of shape %v; want one dimension, and at most %d values in all", n, x.Shape, maxAction)
-		}
-		f.action, f.sizes = append(f.action, n), append(f.sizes, x.Size())
-		f.names = append(f.names, dimensions(n, x, len(want) > 1)...)
-	}
-	if !usable(f.names) {
-		f.names = nil
-	}
-	return f, nil
-}
-
-// dimensions are what the data set calls the values of a feature, and of several
-// features with the feature's name before it.
-func dimensions(feature string, x lerobot.Feature, several bool) (l []string) {
-	for i := range x.Size() {
-		name := fmt.Sprintf("%s[%d]", feature, i)
-		if len(x.Names) == x.Size() {
-			if name = x.Names[i]; several {
-				name = feature + "." + name
-			}
-		}
-		l = append(l, name)
-	}
-	return l
-}
-
-// usable says whether names can head lines of tables.
-func usable(names []string) bool {
-	seen := map[string]bool{}
-	for _, n := range names {
-		if n == "" || seen[n] || len([]rune(n)) > maxActionName || !printable(n) {
-			return false
-		}
-		seen[n] = true
-	}
-	return true
-}
-
-// chooseCamera is the feature of pictures that data.camera names, or the only one.
-func (k LeRobot) chooseCamera(in *lerobot.Info, names []string) (string, error) {
-	var cameras, videos, match []string
-	for _, n := range names {
-		switch in.Features[n].DType {
-		case "image":
-			cameras = append(cameras, n)
-		case "video":
-			videos = append(videos, n)
-		default:
-			continue
-		}
-		if n == k.Camera || k.Camera != "" && strings.HasSuffix(n, "."+k.Camera) {
-			match = append(match, n)
-		}
-	}
-	all := slices.Concat(cameras, videos)
-	switch {
-	case len(all) == 0:
-		return "", errors.New("the frames have no pictures")
-	case k.Camera == "" && len(all) == 1:
-		match = all
-	case k.Camera == "":
-		return "", fmt.Errorf("data.camera is not set; the cameras of this data are %s", strings.Join(all, ", "))
-	case len(match) == 0:
-		return "", fmt.Errorf("data.camera is %q; the cameras of this data are %s", k.Camera, strings.Join(all, ", "))
-	case len(match) > 1:
-		return "", fmt.Errorf("data.camera %q fits several: give the whole of %s", k.Camera, strings.Join(match, " or "))
-	}
-	if in.Features[match[0]].DType == "video" {
-		return "", fmt.Errorf("the camera %s is video, which is not read; a data set that was recorded with use_videos=False has pictures in its tables", match[0])
-	}
-	return match[0], nil
 }
 
 // lerobotScan is the pass over all tables, and afterwards what reads pictures.
@@ -337,20 +223,24 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 			return err
 		}
 	}
-	var action [][]float32
-	for i, name := range s.fields.action {
-		a, err := tab.Floats(name, s.fields.sizes[i])
-		if err != nil {
-			return err
+	vectors := make([][][]float32, len(s.fields.vectors)) // by column
+	for k, v := range s.fields.vectors {
+		for i, name := range v.of {
+			a, err := tab.Floats(name, v.sizes[i])
+			if err != nil {
+				return err
+			}
+			vectors[k] = append(vectors[k], a)
 		}
-		action = append(action, a)
+		column := t.float(v.name)
+		column.dim, column.labels.Names = v.dim(), v.labels
 	}
-	if s.fields.camera != "" && !tab.Has(s.fields.camera) {
-		return fmt.Errorf("%s has no column %s, which %s calls pictures", path, s.fields.camera, lerobot.InfoFile)
+	for _, camera := range s.fields.cameras {
+		if !tab.Has(camera) {
+			return fmt.Errorf("%s has no column %s, which %s calls pictures", path, camera, lerobot.InfoFile)
+		}
 	}
 	at := map[int64]int32{} // places of this table's episodes
-	columns := t.float(models.Actions)
-	columns.dim, columns.labels.Names = s.fields.dim(), s.fields.names
 	for r := range n {
 		e := episode[r]
 		if _, ok := left[e]; !ok {
@@ -379,14 +269,17 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 			}
 			t.text = append(t.text, s.texts.add(text))
 		}
-		for i, a := range action {
-			row := a[r*s.fields.sizes[i] : (r+1)*s.fields.sizes[i]]
-			for d, x := range row {
-				if x-x != 0 { // NaN or infinite
-					return fmt.Errorf("%s: %s has %v in dimension %d; write a finite number, or leave the frame out (data.skip: [%d])", where(), s.fields.action[i], x, d, len(t.episode))
+		for k, v := range s.fields.vectors {
+			column := t.float(v.name)
+			for i, a := range vectors[k] {
+				row := a[r*v.sizes[i] : (r+1)*v.sizes[i]]
+				for d, x := range row {
+					if x-x != 0 && !s.o.skips(len(t.episode)) { // NaN or infinite
+						return fmt.Errorf("%s: %s has %v in dimension %d; write a finite number, or leave the frame out (data.skip: [%d])", where(), v.of[i], x, d, len(t.episode))
+					}
 				}
+				column.rows = append(column.rows, row...)
 			}
-			columns.rows = append(columns.rows, row...)
 		}
 		t.episode = append(t.episode, k)
 		s.file, s.row = append(s.file, int32(len(s.paths))), append(s.row, int32(r))
@@ -399,7 +292,7 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 	numbers := sha256.New()
 	binary.Write(numbers, binary.LittleEndian, episode)
 	binary.Write(numbers, binary.LittleEndian, task)
-	for _, a := range action {
+	for _, a := range slices.Concat(vectors...) {
 		binary.Write(numbers, binary.LittleEndian, a)
 	}
 	fp.Add("table", sum).Add("numbers", hex.EncodeToString(numbers.Sum(nil)))
@@ -430,20 +323,20 @@ func (s *lerobotScan) place(i int) Fault {
 	return Fault{File: s.paths[s.file[i]], Episode: ptr(s.table.numbers[s.table.episode[i]]), Frame: ptr(s.table.frame(i))}
 }
 
-// image reads the picture of frame i.
-func (s *lerobotScan) image(i int) (Image, error) {
+// image reads a camera's picture of frame i.
+func (s *lerobotScan) image(camera string, i int) (Image, error) {
 	rel, err := filepath.Rel(s.set.Dir, s.paths[s.file[i]])
 	if err != nil {
 		return Image{}, err
 	}
 	fail := func(err error) (Image, error) {
-		return Image{}, fmt.Errorf("episode %d, frame %d: %w", s.table.numbers[s.table.episode[i]], s.table.frame(i), err)
+		return Image{}, fmt.Errorf("episode %d, frame %d, %s: %w", s.table.numbers[s.table.episode[i]], s.table.frame(i), camera, err)
 	}
 	tab, err := s.files.open(s.set, rel)
 	if err != nil {
 		return fail(err)
 	}
-	b, path, err := tab.Picture(s.fields.camera, int(s.row[i]))
+	b, path, err := tab.Picture(camera, int(s.row[i]))
 	s.files.give(rel, tab)
 	if err == nil && b == nil {
 		if !filepath.IsLocal(filepath.FromSlash(path)) {

@@ -100,6 +100,7 @@ type Opening struct {
 
 	TextKeys // the keys that several kinds have; zero where the kind has them not
 	ActionKeys
+	FrameKeys
 	skip  []int // data.skip, ascending
 	asIs  bool  // pictures are values of the model's shape and are not resized
 	watch Watch
@@ -139,6 +140,9 @@ func (o *Opening) take(k Options) {
 	if x, ok := k.(interface{ scaling() ActionKeys }); ok {
 		o.ActionKeys = x.scaling()
 	}
+	if x, ok := k.(interface{ frames() FrameKeys }); ok {
+		o.FrameKeys = x.frames()
+	}
 	if x, ok := k.(interface{ files() FileKeys }); ok {
 		o.skip = slices.Compact(slices.Sorted(slices.Values(x.files().Skip)))
 	}
@@ -153,6 +157,15 @@ func (o *Opening) calls(name, data string) {
 		o.called = map[string]string{}
 	}
 	o.called[name] = data
+}
+
+// callsViews notes what the data calls the cameras, in the order of the model's.
+func (o *Opening) callsViews(cameras []string) {
+	for n, c := range cameras {
+		for past := range max(o.History, 1) {
+			o.calls(models.View(n, past), c)
+		}
+	}
 }
 
 // image is the shape of the pictures that the model wants; zeros: none.
@@ -309,7 +322,7 @@ func (o *Opening) Numbers(m *Meta, name string, shape []int, own Labels, read fu
 	for i, n := range f.Shape {
 		switch {
 		case len(shape) == len(f.Shape) && (n == 0 || n == shape[i]):
-		case name == models.Actions && len(shape) == 1:
+		case name == models.Actions && len(shape) == len(f.Shape) && i == len(shape)-1:
 			return keyError("model.action_dim", "actions have %d dimensions, model.action_dim is %d", dim, n)
 		default:
 			return fmt.Errorf("%s has the shape %v, the model takes %s", f.Called(), shape, f)

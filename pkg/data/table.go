@@ -1,6 +1,7 @@
 package data
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/vlaring/vlaring/pkg/models"
@@ -24,6 +25,8 @@ type table struct {
 
 	counting sync.Once
 	frames   []int32 // see frame
+
+	before, after []int32 // [n] the sample a frame before and after each, of those that are used; -1: none; nil: nobody looks there
 }
 
 // floatColumn is a feature of numbers, in physical units.
@@ -75,6 +78,95 @@ func (t *table) frame(i int) int {
 		}
 	})
 	return int(t.frames[i])
+}
+
+// link finds the neighbours of every sample in its episode. A frame that is left
+// out, of which skips tells, parts its episode in two.
+func (t *table) link(skips func(i int) bool) {
+	t.before, t.after = make([]int32, len(t.episode)), make([]int32, len(t.episode))
+	last := make([]int32, t.eps)
+	for e := range last {
+		last[e] = -1
+	}
+	for i, e := range t.episode {
+		t.before[i], t.after[i] = -1, -1
+		if skips(i) {
+			last[e] = -1
+			continue
+		}
+		if k := last[e]; k >= 0 {
+			t.before[i], t.after[k] = k, int32(i)
+		}
+		last[e] = int32(i)
+	}
+}
+
+// window is n samples of i's episode, a frame apart, along after or before: i
+// itself, its neighbour, and so on; then the last one again. valid is how many are
+// not repeated.
+func window(i, n int, along []int32) (of []int, valid int) {
+	of = make([]int, n)
+	for k := range of {
+		if of[k] = i; k+1 == n {
+			break
+		}
+		if along[i] < 0 {
+			for j := range of[k:] {
+				of[k+j] = i
+			}
+			return of, k + 1
+		}
+		i = int(along[i])
+	}
+	return of, n
+}
+
+// frameAt is the sample so many frames before i, or the episode's first.
+func (t *table) frameAt(i, past int) int {
+	for ; past > 0 && t.before[i] >= 0; past-- {
+		i = int(t.before[i])
+	}
+	return i
+}
+
+// rows are those of the samples, one behind the other.
+func (c *floatColumn) rowsOf(samples []int) []float32 {
+	out := make([]float32, 0, len(samples)*c.dim)
+	for _, i := range samples {
+		out = append(out, c.row(i)...)
+	}
+	return out
+}
+
+// marks are n flags of which the first so many are 1.
+func marks(n, first int) []float32 {
+	m := make([]float32, n)
+	for i := range first {
+		m[i] = 1
+	}
+	return m
+}
+
+// number is a feature of numbers of sample i.
+func (t *table) number(f models.Feature, i int) []float32 {
+	switch {
+	case f.Name == models.Actions && len(f.Shape) > 1:
+		of, _ := window(i, f.Shape[0], t.after)
+		return t.floats[f.Name].rowsOf(of)
+	case f.Name == models.State && len(f.Shape) > 1:
+		of, _ := window(i, f.Shape[0], t.before)
+		slices.Reverse(of)
+		return t.floats[f.Name].rowsOf(of)
+	case f.Name == models.Valid:
+		_, n := window(i, f.Shape[0], t.after)
+		return marks(f.Shape[0], n)
+	case f.Name == models.Past:
+		_, n := window(i, f.Shape[0], t.before)
+		m := marks(f.Shape[0], n)
+		slices.Reverse(m)
+		return m
+	}
+	return t.floats[f.Name].row(i)
 }
 
 // textIndex gives each distinct instruction its place in texts.
@@ -131,12 +223,19 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.History > 1 || o.Chunk > 1 {
+		t.link(o.skips)
+	}
 	for _, f := range o.Wants {
 		c := t.floats[f.Name]
 		if c == nil {
 			continue
 		}
-		err = o.Numbers(&meta, f.Name, []int{c.dim}, c.labels, func() (Rows, Rows) {
+		shape := []int{c.dim}
+		if len(f.Shape) > 1 { // of so many frames
+			shape = []int{f.Shape[0], c.dim}
+		}
+		err = o.Numbers(&meta, f.Name, shape, c.labels, func() (Rows, Rows) {
 			of := func(index []int32) Rows {
 				return Rows{len(index), func(i int) []float32 { return c.row(int(index[i])) }, func(i int) string { return t.origin(int(index[i])) }}
 			}
@@ -166,12 +265,13 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			case models.Token:
 				v.Ints = tokens[t.text[i]]
 			case models.Image:
+				camera, past, _ := models.ViewOf(name)
 				var err error
-				if v.Image, err = t.pictures[name].read(i); err != nil {
+				if v.Image, err = t.pictures[models.View(camera, 0)].read(t.frameAt(i, past)); err != nil {
 					return Sample{}, err
 				}
 			default:
-				v.Floats = t.floats[name].row(i)
+				v.Floats = t.number(meta.Spec[k], i)
 			}
 		}
 		return s, nil

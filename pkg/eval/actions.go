@@ -77,14 +77,19 @@ func newActionSums(s *data.Stats) (*actionSums, error) {
 }
 
 // add takes the predictions of some samples, normalised, with their targets in
-// physical units; both are row-major [n, A].
-func (a *actionSums) add(pred, target []float32) error {
+// physical units; both are row-major [n, A], or [n, L, A] of chunks, of which
+// valid [n, L] says which actions count; nil: all.
+func (a *actionSums) add(samples int, pred, target, valid []float32) error {
 	n := len(a.p)
 	if len(pred) == 0 || len(pred) != len(target) || len(pred)%n != 0 {
 		return fmt.Errorf("%d predicted and %d target values for actions of %d dimensions: "+
 			"both must be the same positive number of whole actions", len(pred), len(target), n)
 	}
+	a.samples += samples
 	for i := 0; i < len(pred); i += n {
+		if valid != nil && valid[i/n] == 0 {
+			continue
+		}
 		a.stats.Denormalize(a.p, pred[i:i+n])
 		a.stats.Normalize(a.t, target[i:i+n])
 		for d, t := range a.t {
@@ -94,7 +99,7 @@ func (a *actionSums) add(pred, target []float32) error {
 			if e-e != 0 || raw-raw != 0 || a.p[d]-a.p[d] != 0 { // NaN or infinite, which JSON could not hold either
 				return fmt.Errorf("sample %d, dimension %d (%s): "+
 					"the prediction is %v, %v before it was scaled, and the target %v; all must be finite",
-					a.samples, d, a.stats.Names[d], a.p[d], pred[i+d], raw)
+					a.samples-samples+i*samples/len(pred), d, a.stats.Names[d], a.p[d], pred[i+d], raw)
 			}
 			if a.learned[d] {
 				a.l1.add(math.Abs(e), 1)
@@ -105,7 +110,6 @@ func (a *actionSums) add(pred, target []float32) error {
 			a.mae[d].add(math.Abs(float64(a.p[d])-float64(raw)), 1)
 			a.meanMAE[d].add(math.Abs(float64(a.meanRaw[d])-float64(raw)), 1)
 		}
-		a.samples++
 	}
 	return nil
 }
@@ -138,7 +142,7 @@ func (s Subject) actions(ctx context.Context, f *figures, src data.Source) (*Act
 		for i := range p.samples {
 			target = append(target, p.samples[i].Values[at].Floats...)
 		}
-		return sums.add(p.output, target)
+		return sums.add(len(p.samples), p.output, target, p.batch.Floats(models.Valid))
 	}); err != nil {
 		return nil, err
 	}

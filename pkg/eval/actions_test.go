@@ -19,12 +19,12 @@ func evaluate(pred, target []float32, s *data.Stats) (ActionReport, error) {
 		return ActionReport{}, err
 	}
 	if n := s.Dim(); len(pred) == len(target) && len(pred) > n {
-		if err := a.add(pred[:n], target[:n]); err != nil {
+		if err := a.add(1, pred[:n], target[:n], nil); err != nil {
 			return ActionReport{}, err
 		}
 		pred, target = pred[n:], target[n:]
 	}
-	if err := a.add(pred, target); err != nil {
+	if err := a.add(len(pred)/s.Dim(), pred, target, nil); err != nil {
 		return ActionReport{}, err
 	}
 	return a.report(), nil

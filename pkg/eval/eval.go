@@ -105,7 +105,8 @@ func newFigures(head models.Head, meta data.Meta) *figures {
 
 // add scores a batch.
 func (f *figures) add(p predicted) {
-	truth := models.Truth{Actions: p.batch.Floats(models.Actions), Learned: f.learned, Labels: p.targets, Loss: p.loss, Count: p.count}
+	truth := models.Truth{Actions: p.batch.Floats(models.Actions), Valid: p.batch.Floats(models.Valid), Learned: f.learned,
+		Labels: p.targets, Loss: p.loss, Count: p.count}
 	f.head.Score(p.output, truth, func(figure int, value float64, count int) { f.means[figure].add(value, count) })
 }
 

@@ -79,7 +79,7 @@ func (m Subject) Exits(ctx context.Context, src data.Source, split string, limit
 		count := 0
 		if err := s.Run(b, Depth{}, func(_ int, out []float32, doubt float64, spent time.Duration) {
 			var sum float64
-			sum, count = score.errors(out, b.Floats(models.Actions), s.prog.Targets())
+			sum, count = score.errors(out, models.Truth{Actions: b.Floats(models.Actions), Valid: b.Floats(models.Valid), Labels: s.prog.Targets()})
 			records[i] = append(records[i], exitRecord{doubt, sum, spent})
 		}); err != nil {
 			return ExitReport{}, err

@@ -21,7 +21,7 @@ func TestErrorOfLearnedDimensions(t *testing.T) {
 		{[]bool{true, true, true}, 4.0 + 10000 + 1, 3},
 		{[]bool{false, false, false}, 0, 0},
 	} {
-		if got, n := (scorer{learned: c.learned}).errors(out, b.Floats(models.Actions), nil); got != c.want || n != c.count {
+		if got, n := (scorer{learned: c.learned}).errors(out, models.Truth{Actions: b.Floats(models.Actions)}); got != c.want || n != c.count {
 			t.Errorf("learned %v: %v over %d, want %v over %d", c.learned, got, n, c.want, c.count)
 		}
 	}

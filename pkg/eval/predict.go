@@ -13,7 +13,7 @@ import (
 type predicted struct {
 	samples []data.Sample
 	batch   *models.Batch
-	output  []float32 // [n, A] or [n, T, V]
+	output  []float32 // [n, A] or [n, L, A], or [n, T, V]
 	targets []int32   // [n, T], models.NoLabel where there is none; nil where the output is actions
 	loss    float64   // the sum over what counts
 	count   int       // targets, or action values: loss/count is the mean loss

@@ -28,20 +28,21 @@ func newScorer(model *models.Model, meta data.Meta) scorer {
 
 // errors is the sum of an output's errors and the count of what it is the sum
 // over: the targets that are named wrong, for out [n, V] and targets [n]; squared
-// differences of normalised values, for out [n, A] and actions [n, A].
-func (s scorer) errors(out, actions []float32, targets []int32) (sum float64, count int) {
+// differences of normalised values, for out [n, A] and as many actions.
+func (s scorer) errors(out []float32, truth models.Truth) (sum float64, count int) {
+	truth.Learned = s.learned
 	if s.words == 0 {
 		for i, x := range out {
-			if !s.learned[i%len(s.learned)] {
+			if !truth.Counts(i) {
 				continue
 			}
-			d := float64(x) - float64(actions[i])
+			d := float64(x) - float64(truth.Actions[i])
 			sum += float64(d * d)
 			count++
 		}
 		return sum, count
 	}
-	for i, want := range targets {
+	for i, want := range truth.Labels {
 		if want == models.NoLabel {
 			continue
 		}

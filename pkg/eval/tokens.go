@@ -31,7 +31,7 @@ func (s Subject) tokens(ctx context.Context, f *figures, src data.Source) (*Toke
 				r.Output = append(r.Output, models.Likeliest(p.output[i*score.words:(i+1)*score.words]))
 			}
 		}
-		wrong, count := score.errors(p.output, nil, p.targets)
+		wrong, count := score.errors(p.output, models.Truth{Labels: p.targets})
 		right.add(float64(count)-wrong, count)
 		return nil
 	})

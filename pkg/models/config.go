@@ -53,6 +53,9 @@ type Config struct {
 	Dropout      float32   `json:"dropout" yaml:"dropout"`                                 // 0 ≤ p < 1, in every place where the reference has one
 	PadToken     int       `json:"pad_token" yaml:"pad_token"`                             // id that marks padding; negative: none
 	HintDim      int       `json:"hint_dim,omitempty"`                                     // width of a teacher's features that distillation compares with; 0: none
+
+	Sees     Observation `json:"sees,omitzero"`       // what the data shows, and how many actions are wanted
+	StateDim int         `json:"state_dim,omitempty"` // of the robot's state: the data's
 }
 
 // withDefaults fills what follows from other fields and what may be left out.
@@ -103,9 +106,18 @@ func (c Config) Name() string { return c.Kind }
 func (c Config) Padding() int { return c.PadToken }
 
 // Sized is Options'.
-func (c Config) Sized(vocabulary int) Options {
+func (c Config) Sized(vocabulary int, spec Spec) Options {
 	if c.VocabSize == 0 {
 		c.VocabSize = vocabulary
+	}
+	if o := observationOf(spec); c.Sees.plain() && familyOf(c.Kind).observes {
+		c.Sees = o
+	}
+	if c.ActionDim == 0 {
+		c.ActionDim = spec.Width(Actions)
+	}
+	if c.StateDim == 0 {
+		c.StateDim = spec.Width(State)
 	}
 	return c
 }
@@ -138,6 +150,7 @@ func (c Config) Check(k *job.Checker) {
 	if c.HintDim < 0 {
 		k.Bad("model.hint_dim", "%d is below 0", c.HintDim)
 	}
+	c.checkObservation(k)
 	f.check(c, k)
 }
 
@@ -149,6 +162,12 @@ func (c Config) Resolve(j *job.Job, given func(key string) bool) job.Options {
 	}
 	if len(c.Exits) > 0 && !given("model.exit_weights") {
 		c.ExitWeights = ones(len(c.Exits))
+	}
+	if d, ok := j.Data.Options.(observing); ok && f.answers == Actions {
+		c.Sees = d.Observation()
+		if !c.Sees.plain() && !given("model.action_dim") {
+			c.ActionDim = 0 // the data's
+		}
 	}
 	if d, ok := j.Data.Options.(job.DataOptions); ok && f.uses("pad_token") && !given("model.pad_token") {
 		c.PadToken = d.Padding()
@@ -190,7 +209,7 @@ func (c Config) checkTokens(k *job.Checker) {
 	}
 }
 
-func (c Config) checkActions(k *job.Checker) { k.Within("model.action_dim", c.ActionDim, 1, maxDim) }
+func (c Config) checkActions(k *job.Checker) { k.Within("model.action_dim", c.ActionDim, 0, maxDim) }
 
 // checkLayers checks a stack of at least so many layers of any make.
 func (c Config) checkLayers(k *job.Checker, least int) {

@@ -40,21 +40,25 @@ func (c Config) vision(n *Tally, layers int) int64 {
 	return patches + 1
 }
 
-// fuse counts a cross-modal transformer of tv vision tokens dv wide and tl
-// language tokens dl wide.
+// fuse counts a cross-modal transformer of tv vision tokens dv wide, tl language
+// tokens dl wide, and the states that c sees.
 func (c Config) fuse(n *Tally, layers int, tv, tl, dv, dl int64, lead int) {
-	d := int64(c.DModel)
+	d, ts := int64(c.DModel), int64(0)
 	n.Linear(tv, dv, d)
 	n.Linear(tl, dl, d)
-	n.Floats += 3 * (tv + tl) * d
-	c.stack(n, layers, tv+tl, lead)
+	if c.Sees.State {
+		ts = int64(c.Sees.history())
+		n.Linear(ts, int64(c.StateDim), d)
+	}
+	n.Floats += 3 * (tv + ts + tl) * d
+	c.stack(n, layers, tv+ts+tl, lead)
 	c.act(n)
 }
 
 // act counts an action head.
 func (c Config) act(n *Tally) {
 	n.Linear(1, int64(c.DModel), actionHidden)
-	n.Linear(1, actionHidden, int64(c.ActionDim))
+	n.Linear(1, actionHidden, int64(c.Sees.chunk()*c.ActionDim))
 }
 
 // name counts a head that names a word for each of t tokens.

@@ -74,18 +74,27 @@ func (h linearHead) Forward(p *Pass, x *tensor.Var) *tensor.Var {
 	return p.Tape.Linear(x, h.w, h.b, tensor.None)
 }
 
-// actionHead is the reference's: Linear(D, 256), ReLU, Linear(256, A) of the
+// actionHead is the reference's: Linear(D, 256), ReLU, Linear(256, L·A) of the
 // mean of the visible tokens.
-type actionHead struct{ hidden, action linearHead }
-
-func newActionHead(b *Builder, prefix string, c Config) actionHead {
-	return actionHead{newLinearHead(b, prefix+"action_head.0", actionHidden, c.DModel), newLinearHead(b, prefix+"action_head.2", c.ActionDim, actionHidden)}
+type actionHead struct {
+	hidden, action linearHead
+	chunk          int // L
 }
 
-// Forward records the head: x [B, T, D] → the mean [B, D] and actions [B, A].
+func newActionHead(b *Builder, prefix string, c Config) actionHead {
+	l := c.Sees.chunk()
+	return actionHead{newLinearHead(b, prefix+"action_head.0", actionHidden, c.DModel), newLinearHead(b, prefix+"action_head.2", l*c.ActionDim, actionHidden), l}
+}
+
+// Forward records the head: x [B, T, D] → the mean [B, D] and actions [B, A], or
+// [B, L, A] of a chunk.
 func (h actionHead) Forward(p *Pass, x *tensor.Var, keys *tensor.Bytes) (mean, actions *tensor.Var) {
 	mean = p.Tape.MeanPool(x, keys)
-	return mean, h.action.Forward(p, p.Tape.Linear(mean, h.hidden.w, h.hidden.b, tensor.ReLU))
+	actions = h.action.Forward(p, p.Tape.Linear(mean, h.hidden.w, h.hidden.b, tensor.ReLU))
+	if h.chunk > 1 {
+		actions = p.Tape.Reshape(actions, actions.Shape[0], h.chunk, actions.Cols()/h.chunk)
+	}
+	return mean, actions
 }
 
 // Exits returns the outputs before the last, in the order of their layers. The

@@ -42,20 +42,32 @@ const (
 
 // The features that the models of this package know, by name.
 const (
-	Images           = "images"             // image [C, S, S]
+	Images           = "images"             // image [C, S, S]; see View for more of them
+	State            = "state"              // numbers [S], or [h, S] of h times, the oldest first
+	Past             = "past_valid"         // numbers [h]: 0 for a time before the episode began
 	Instruction      = "instruction_tokens" // tokens [T]
 	VisionFeatures   = "vision_features"    // numbers [P, Dv]
 	LanguageFeatures = "language_features"  // numbers [T, Dl]
 	Labels           = "labels"             // tokens [T], or NoLabel
-	Actions          = "actions"            // numbers [A]
+	Actions          = "actions"            // numbers [A], or [L, A] of a chunk
+	Valid            = "actions_valid"      // numbers [L]: 0 for an action after the episode's end, which counts for nothing
 )
 
 // Known is one of those, with the shape given; 0 leaves a length open.
 func Known(name string, shape ...int) Feature {
 	f := Feature{Name: name, Shape: shape, Type: Float, Role: Input}
-	switch name {
-	case Images:
+	if _, _, ok := ViewOf(name); ok {
 		f.Type, f.Axes = Image, "C, H, W"
+		return f
+	}
+	switch name {
+	case State:
+		f.Normalise, f.Axes = true, "S"
+		if len(shape) > 1 {
+			f.Axes = "h, S"
+		}
+	case Past:
+		f.Axes = "h"
 	case Instruction:
 		f.Type, f.Axes = Token, "T"
 	case VisionFeatures:
@@ -66,6 +78,11 @@ func Known(name string, shape ...int) Feature {
 		f.Type, f.Role, f.Axes = Token, Target, "T"
 	case Actions:
 		f.Role, f.Normalise, f.Axes = Target, true, "A"
+		if len(shape) > 1 {
+			f.Axes = "L, A"
+		}
+	case Valid:
+		f.Role, f.Axes = Target, "L"
 	default:
 		panic("models: no feature is called " + name)
 	}
@@ -145,6 +162,15 @@ func (s Spec) Find(name string) *Feature {
 func (s Spec) Len(name string, axis int) int {
 	if f := s.Find(name); f != nil && axis < len(f.Shape) {
 		return f.Shape[axis]
+	}
+	return 0
+}
+
+// Width is the length of the last axis of the feature called name; 0 where there
+// is none.
+func (s Spec) Width(name string) int {
+	if f := s.Find(name); f != nil && len(f.Shape) > 0 {
+		return f.Shape[len(f.Shape)-1]
 	}
 	return 0
 }
@@ -242,7 +268,7 @@ type fixed struct {
 
 // MarshalJSON writes the list, and the six features of old by their old names.
 func (s Spec) MarshalJSON() ([]byte, error) {
-	x := fixed{Features: s, Tokens: s.Len(Instruction, 0), Action: s.Len(Actions, 0), Labels: s.Has(Labels)}
+	x := fixed{Features: s, Tokens: s.Len(Instruction, 0), Action: s.Width(Actions), Labels: s.Has(Labels)}
 	for name, to := range map[string][]int{Images: x.Image[:], VisionFeatures: x.Vision[:], LanguageFeatures: x.Language[:]} {
 		if f := s.Find(name); f != nil {
 			copy(to, f.Shape)

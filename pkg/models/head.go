@@ -25,15 +25,17 @@ type Head interface {
 	Score(answer []float32, of Truth, add func(figure int, value float64, count int))
 }
 
-// Expected is what a batch is to be answered with, on the tape: one of both is set.
+// Expected is what a batch is to be answered with, on the tape: Actions or Labels.
 type Expected struct {
-	Actions *tensor.Var  // [B, A]
+	Actions *tensor.Var  // [B, A], or [B, L, A]
+	Valid   *tensor.Var  // [B, L], 1 for an action that counts, 0 for one that does not; nil: all count
 	Labels  *tensor.Ints // [B, T], NoLabel where there is no target
 }
 
 // Truth is what some samples should have been answered with.
 type Truth struct {
-	Actions []float32 // [n, A], normalised; nil where the answer is tokens
+	Actions []float32 // [n, A] or [n, L, A], normalised; nil where the answer is tokens
+	Valid   []float32 // [n, L], 0 for an action that does not count; nil: all count
 	Learned []bool    // [A], the dimensions that training gave a scale; the others do not count
 	Labels  []int32   // [n, T], NoLabel where there is no target; nil where the answer is actions
 	Loss    float64   // the sum of the recorded loss over these samples, and
@@ -65,6 +67,12 @@ func OwnHead(o Options) Head {
 	return nil
 }
 
+// Counts says whether value i of Actions counts.
+func (of *Truth) Counts(i int) bool {
+	a := len(of.Learned)
+	return of.Learned[i%a] && (of.Valid == nil || of.Valid[i/a] != 0)
+}
+
 // mse is the mean squared error of actions [B, A].
 type mse struct{}
 
@@ -84,7 +92,7 @@ func (mse) Soft(t *tensor.Tape, answer, teacher *tensor.Var, _ Expected, _ float
 
 func (mse) Score(answer []float32, of Truth, add func(int, float64, int)) {
 	for i, x := range answer {
-		if of.Learned[i%len(of.Learned)] {
+		if of.Counts(i) {
 			e := float64(x) - float64(of.Actions[i])
 			add(0, float64(e*e), 1)
 			add(1, math.Abs(e), 1)

@@ -11,6 +11,13 @@ import (
 type Inputs struct {
 	list    []input
 	visible *tensor.Bytes
+	past    *[]pastKeys // that Shown has recorded
+}
+
+// pastKeys are the tokens of a time, hidden where it lies before the episode.
+type pastKeys struct {
+	time int
+	keys *tensor.Bytes // [B, n]
 }
 
 type input struct {
@@ -58,6 +65,32 @@ func (in Inputs) Ints(name string) *tensor.Ints {
 
 // Visible marks the instruction tokens that are no padding, [B, T]; nil: all.
 func (in Inputs) Visible() *tensor.Bytes { return in.visible }
+
+// Shown marks n tokens of a time, the oldest being 0: hidden, all of them, where
+// the time lies before the episode's beginning. [B, n]
+func (in Inputs) Shown(t *tensor.Tape, time, n int) *tensor.Bytes {
+	flags := in.Floats(Past)
+	k := pastKeys{time, t.Bytes(flags.Shape[0], n)}
+	*in.past = append(*in.past, k)
+	return k.keys
+}
+
+// showPast sets what Shown has recorded by the loaded batch.
+func (in Inputs) showPast() {
+	for _, k := range *in.past {
+		flags := in.Floats(Past)
+		times, n := flags.Shape[1], k.keys.Shape[1]
+		for b := range flags.Shape[0] {
+			var v uint8
+			if flags.Data[b*times+k.time] != 0 {
+				v = 1
+			}
+			for i := range n {
+				k.keys.Data[b*n+i] = v
+			}
+		}
+	}
+}
 
 // load copies a batch in. All of it is checked first; tokens are below vocab, and
 // a target's may be NoLabel.

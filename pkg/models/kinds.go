@@ -27,6 +27,7 @@ type family struct {
 	options     Config // its defaults
 	wants       func(c Config) Spec
 	answers     string
+	observes    bool // takes every Observation
 	check       func(c Config, k *job.Checker)
 	network     func(b *Builder, c Config) (Network, error)
 }
@@ -62,7 +63,7 @@ func (f family) config() Config {
 	return c
 }
 
-// What a model answers with for a sample: Actions, [A] values, or
+// What a model answers with for a sample: Actions, [A] or [L, A] values, or
 const Tokens = "tokens" // a word for each of T tokens
 
 // Wants is the features of the samples that a model of c takes, with what is

@@ -54,6 +54,12 @@ func Validate(o Options) error {
 	if w := o.Wants(); w.Has(Instruction) {
 		k.Within("model.vocab_size", w.Vocab(), 1, maxVocab)
 	}
+	if w := o.Wants(); w.Has(Actions) {
+		k.Within("model.action_dim", w.Width(Actions), 1, maxDim)
+	}
+	if w := o.Wants(); w.Has(State) {
+		k.Within("data.state", w.Width(State), 1, maxDim)
+	}
 	return k.Err()
 }
 
@@ -201,6 +207,7 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		t.ForwardOnly()
 	}
 	p := &Program{model: m, head: head, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
+	p.in.past = new([]pastKeys)
 	p.in.record(t, n, spec, Input)
 	if tokens := p.in.Ints(Instruction); tokens != nil && m.opts.Padding() >= 0 {
 		p.in.visible = t.Bytes(tokens.Shape...)
@@ -222,7 +229,11 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		t.Keep(e.Out)
 	}
 	p.in.record(t, n, spec, Target)
-	p.target = Expected{Actions: p.in.Floats(Actions), Labels: p.in.Ints(Labels)}
+	if spec.Has(Valid) {
+		p.Close()
+		return nil, fmt.Errorf("loss %s does not count chunks", head.Name())
+	}
+	p.target = Expected{Actions: p.in.Floats(Actions), Valid: p.in.Floats(Valid), Labels: p.in.Ints(Labels)}
 	if err := p.recordLoss(rt, opt); err != nil {
 		if p.teacher != nil {
 			p.teacher.prog.Close()
@@ -251,6 +262,7 @@ func (p *Program) Load(b *Batch) error {
 	if v := p.in.visible; v != nil {
 		PaddingMask(v.Data, p.in.Ints(Instruction).Data, p.model.opts.Padding())
 	}
+	p.in.showPast()
 	if p.target.Labels != nil {
 		Targets(p.target.Labels.Data, b.Ints(Instruction), b.Ints(Labels), p.model.opts.Padding())
 	}

@@ -14,9 +14,9 @@ type Options interface {
 	Name() string // of the kind, for messages
 	Wants() Spec  // the features of the samples that a model of these options takes
 	Padding() int // the token that is padding and that the model takes out; negative: none
-	// Sized returns the options with a vocabulary of that size where they leave
-	// it to the data.
-	Sized(vocabulary int) Options
+	// Sized returns the options with a vocabulary of that size, and with the sizes
+	// of the data's features, where they leave them to the data.
+	Sized(vocabulary int, data Spec) Options
 	// Complete returns the options with what a program may leave out, and a
 	// resolved job does not.
 	Complete() Options
@@ -45,7 +45,7 @@ type Network interface {
 
 // Outputs are what a network makes of a batch.
 type Outputs struct {
-	Answer *tensor.Var // actions [B, A], or logits [B, T, V]
+	Answer *tensor.Var // actions [B, A] or [B, L, A], or logits [B, T, V]
 	// Features are what the last layer sees of a sample, [B, D], or of each of
 	// its tokens, [B, T, D]; nil: there is nothing that could be compared with
 	// a teacher's.

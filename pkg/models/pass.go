@@ -12,6 +12,7 @@ type Pass struct {
 
 	exits []Exit
 	kept  []keptAttention
+	of    string // what the layers look at, behind the names of their attention: a view beside the first
 }
 
 type keptAttention struct {
@@ -59,7 +60,7 @@ func (p *Pass) Block(record func()) {
 func (p *Pass) Keep(name string, heads int, out *tensor.Var) {
 	if p.KeepAttention {
 		p.Tape.KeepWeights(out)
-		p.kept = append(p.kept, keptAttention{name, heads, out})
+		p.kept = append(p.kept, keptAttention{name + p.of, heads, out})
 	}
 }
 

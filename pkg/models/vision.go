@@ -28,7 +28,10 @@ func vitKind() family {
 }
 
 // image is the feature of the pictures that c takes.
-func (c Config) image() Feature { return Known(Images, c.Channels, c.ImageSize, c.ImageSize) }
+func (c Config) image() Feature { return c.view(Images) }
+
+// view is that of a view of this name.
+func (c Config) view(name string) Feature { return Known(name, c.Channels, c.ImageSize, c.ImageSize) }
 
 // VisionEncoder is what looks at images: a vision transformer or a cnn.
 type VisionEncoder interface {

@@ -1,6 +1,8 @@
 package models
 
 import (
+	"slices"
+
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -8,15 +10,33 @@ import (
 // vlaKind is the kind of VLATransformer.
 func vlaKind() family {
 	return family{
-		name:    VLA,
-		about:   "images and instructions to actions",
-		answers: Actions,
+		name:     VLA,
+		about:    "images and instructions to actions",
+		answers:  Actions,
+		observes: true,
 		useful: "vocab_size image_size patch_size channels d_model n_heads n_layers d_ff action_dim max_len vision vision_tokens " +
 			"exits exit_weights attention dropout pad_token",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, MaxLen: 5000,
 			Vision: VisionViT, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
 		wants: func(c Config) Spec {
-			return Spec{c.image(), c.tokens(Instruction), Known(Actions, c.ActionDim)}
+			var s Spec
+			for _, name := range c.Sees.Names() {
+				switch name {
+				case Instruction:
+					s = append(s, c.tokens(name))
+				case State:
+					s = append(s, c.Sees.state(c.StateDim))
+				case Actions:
+					s = append(s, c.Sees.actions(c.ActionDim))
+				case Past:
+					s = append(s, Known(name, c.Sees.history()))
+				case Valid:
+					s = append(s, Known(name, c.Sees.chunk()))
+				default:
+					s = append(s, c.view(name))
+				}
+			}
+			return s
 		},
 		check: func(c Config, k *job.Checker) {
 			c.checkImages(k)
@@ -50,16 +70,17 @@ func crossModalKind() family {
 	}
 }
 
-// CrossModalTransformer joins vision and language features and predicts
-// actions from their mean.
+// CrossModalTransformer joins vision and language features, and the robot's state
+// where the data has it, and predicts actions from their mean.
 type CrossModalTransformer struct {
 	c                    Config
 	visionW, visionB     *tensor.Param // vision_proj [D, Dv], [D]
+	stateW, stateB       *tensor.Param // state_proj [D, S], [D]; nil: there is no state
 	languageW, languageB *tensor.Param // language_proj [D, Dl], [D]
-	types                *tensor.Param // modal_type_embedding.weight [2, D]: vision, language
+	types                *tensor.Param // modal_type_embedding.weight [2, D]: vision, language; [3, D] with state
 	blocks               []*TransformerBlock
 	exits                exits[actionHead] // of the layers in Config.Exits
-	head                 actionHead        // action_head.0 [256, D], [256]; action_head.2 [A, 256], [A]
+	head                 actionHead        // action_head.0 [256, D], [256]; action_head.2 [L·A, 256], [L·A]
 }
 
 // NewCrossModalTransformer adds a cross-modal transformer of c.NLayers blocks
@@ -68,31 +89,71 @@ func NewCrossModalTransformer(b *Builder, prefix string, c Config) *CrossModalTr
 	c = c.withDefaults()
 	m := &CrossModalTransformer{c: c}
 	m.visionW, m.visionB = b.Linear(prefix+"vision_proj", c.DModel, c.VisionDim)
+	kinds := 2
+	if c.Sees.State {
+		kinds = 3
+		m.stateW, m.stateB = b.Linear(prefix+"state_proj", c.DModel, c.StateDim)
+	}
 	m.languageW, m.languageB = b.Linear(prefix+"language_proj", c.DModel, c.LanguageDim)
-	m.types = b.Normal(prefix+"modal_type_embedding.weight", 2, c.DModel)
+	m.types = b.Normal(prefix+"modal_type_embedding.weight", kinds, c.DModel)
 	m.blocks, m.exits = newStack(b, prefix, c, c.NLayers, func(at string) actionHead { return newActionHead(b, at, c) })
 	m.head = newActionHead(b, prefix, c)
 	return m
 }
 
+// seen is what a model is shown, as features.
+type seen struct {
+	vision   *tensor.Var   // [B, P, Dv]
+	views    *tensor.Bytes // [B, P], those of times before the episode hidden; nil: all are visible
+	state    *tensor.Var   // [B, h, S]; nil: there is none
+	times    *tensor.Bytes // [B, h], the same of the state
+	language *tensor.Var   // [B, T, Dl]
+	words    *tensor.Bytes // [B, T], padding hidden; nil: all are visible
+}
+
 // Forward records the transformer: vision [B, P, Dv], language [B, T, Dl] →
-// actions [B, A]. visible [B, T] marks the language tokens that count, nil
-// all; hidden ones are neither attended to nor part of the mean.
+// actions [B, A], or [B, L, A]. visible [B, T] marks the language tokens that count,
+// nil all; hidden ones are neither attended to nor part of the mean.
 func (m *CrossModalTransformer) Forward(p *Pass, vision, language *tensor.Var, visible *tensor.Bytes) *tensor.Var {
-	actions, _ := m.forward(p, vision, language, visible)
+	actions, _ := m.forward(p, seen{vision: vision, language: language, words: visible})
 	return actions
 }
 
-// forward is Forward, and the mean [B, D] that the head sees.
-func (m *CrossModalTransformer) forward(p *Pass, vision, language *tensor.Var, visible *tensor.Bytes) (actions, mean *tensor.Var) {
+// join records the tokens of what is seen, projected, side by side: vision, state,
+// language. keys marks the visible ones; nil: all are.
+func (m *CrossModalTransformer) join(p *Pass, s seen) (x *tensor.Var, keys *tensor.Bytes) {
 	t := p.Tape
-	v := t.AddRow(t.Linear(vision, m.visionW, m.visionB, tensor.None), m.types, 0)
-	l := t.AddRow(t.Linear(language, m.languageW, m.languageB, tensor.None), m.types, 1)
-	x := t.ConcatTokens(v, l) // [B, P+T, D]
-	var keys *tensor.Bytes
-	if visible != nil {
-		keys = t.ConcatBytes(t.AllVisible(vision.Shape[0], vision.Shape[1]), visible)
+	type part struct {
+		x    *tensor.Var
+		keys *tensor.Bytes
 	}
+	parts := []part{
+		{t.AddRow(t.Linear(s.vision, m.visionW, m.visionB, tensor.None), m.types, 0), s.views},
+		{t.AddRow(t.Linear(s.language, m.languageW, m.languageB, tensor.None), m.types, 1), s.words},
+	}
+	if s.state != nil {
+		parts = slices.Insert(parts, 1, part{t.AddRow(t.Linear(s.state, m.stateW, m.stateB, tensor.None), m.types, 2), s.times})
+	}
+	hidden := slices.ContainsFunc(parts, func(a part) bool { return a.keys != nil })
+	for i, a := range parts {
+		if hidden && a.keys == nil {
+			a.keys = t.AllVisible(a.x.Shape[0], a.x.Shape[1])
+		}
+		switch {
+		case i == 0:
+			x, keys = a.x, a.keys
+		default:
+			if x = t.ConcatTokens(x, a.x); hidden {
+				keys = t.ConcatBytes(keys, a.keys)
+			}
+		}
+	}
+	return x, keys
+}
+
+// forward is Forward, and the mean [B, D] that the head sees.
+func (m *CrossModalTransformer) forward(p *Pass, s seen) (actions, mean *tensor.Var) {
+	x, keys := m.join(p, s) // [B, P+h+T, D]
 	x = forwardStack(p, m.blocks, m.exits, x, tensor.Mask{Keys: keys}, func(h actionHead, x *tensor.Var) *tensor.Var {
 		_, actions := h.Forward(p, x, keys)
 		return actions
@@ -103,7 +164,7 @@ func (m *CrossModalTransformer) forward(p *Pass, vision, language *tensor.Var, v
 
 // Record is Network's, for given features.
 func (m *CrossModalTransformer) Record(p *Pass, in Inputs) Outputs {
-	actions, mean := m.forward(p, in.Floats(VisionFeatures), in.Floats(LanguageFeatures), nil)
+	actions, mean := m.forward(p, seen{vision: in.Floats(VisionFeatures), language: in.Floats(LanguageFeatures)})
 	return Outputs{Answer: actions, Features: mean, Layers: m.c.Stack()}
 }
 
@@ -116,11 +177,14 @@ func (m *CrossModalTransformer) Cost(spec Spec) Cost {
 	return n.Cost()
 }
 
-// VLATransformer is the whole model; the package comment draws it.
+// VLATransformer is the whole model; the package comment draws it. One vision
+// encoder looks at all views of an Observation, one after the other.
 type VLATransformer struct {
 	c        Config
 	Vision   VisionEncoder
-	patches  bool // the fusion sees the whole sequence of the image, not its vector alone
+	patches  bool          // the fusion sees the whole sequence of the image, not its vector alone
+	cameras  *tensor.Param // camera_embedding.weight [cameras, D], added to the tokens of a camera; nil: there is one
+	times    *tensor.Param // time_embedding.weight [h, D], to the tokens of a time, the oldest first; nil: there is one
 	Language *TransformerEncoder
 	Fusion   *CrossModalTransformer
 }
@@ -128,40 +192,92 @@ type VLATransformer struct {
 // NewVLATransformer adds vision_encoder.*, language_encoder.* and
 // cross_modal_fusion.*, each of c.NLayers/2 blocks.
 func NewVLATransformer(b *Builder, prefix string, c Config) (*VLATransformer, error) {
-	whole := c.withDefaults()
+	m := &VLATransformer{c: c.withDefaults(), patches: c.VisionTokens == TokensPatch}
 	c.NLayers /= 2
 	c.VisionDim, c.LanguageDim = c.DModel, c.DModel
-	patches := c.VisionTokens == TokensPatch
-	v := newVision(b, prefix+"vision_encoder.", c, patches)
-	l, err := NewTransformerEncoder(b, prefix+"language_encoder.", c)
-	if err != nil {
+	m.Vision = newVision(b, prefix+"vision_encoder.", c, m.patches)
+	if n := c.Sees.cameras(); n > 1 {
+		m.cameras = b.Normal(prefix+"camera_embedding.weight", n, c.DModel)
+	}
+	if n := c.Sees.history(); n > 1 {
+		m.times = b.Normal(prefix+"time_embedding.weight", n, c.DModel)
+	}
+	var err error
+	if m.Language, err = NewTransformerEncoder(b, prefix+"language_encoder.", c); err != nil {
 		return nil, err
 	}
 	c.Attention.lead = 1 // the image
-	return &VLATransformer{whole, v, patches, l, NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)}, nil
+	m.Fusion = NewCrossModalTransformer(b, prefix+"cross_modal_fusion.", c)
+	return m, nil
 }
 
 // Forward records the model: images [B, C, S, S], tokens [B, T] → actions
 // [B, A]. visible [B, T] marks the tokens that are not padding, nil all.
 func (m *VLATransformer) Forward(p *Pass, images *tensor.Var, tokens *tensor.Ints, visible *tensor.Bytes) *tensor.Var {
-	return m.forward(p, images, tokens, visible).Answer
+	return m.forward(p, seen{vision: m.look(p, images)}, tokens, visible).Answer
 }
 
 // Record is Network's.
 func (m *VLATransformer) Record(p *Pass, in Inputs) Outputs {
-	return m.forward(p, in.Floats(Images), in.Ints(Instruction), in.Visible())
+	return m.forward(p, m.see(p, in), in.Ints(Instruction), in.Visible())
 }
 
-func (m *VLATransformer) forward(p *Pass, images *tensor.Var, tokens *tensor.Ints, visible *tensor.Bytes) Outputs {
-	var vision *tensor.Var // [B, 1, D], or [B, 1+N, D]
+// look records one view: [B, C, S, S] → [B, 1, D], or [B, 1+N, D].
+func (m *VLATransformer) look(p *Pass, images *tensor.Var) *tensor.Var {
 	if m.patches {
-		vision = m.Vision.Sequence(p, images)
-	} else {
-		cls := m.Vision.Forward(p, images)
-		vision = p.Tape.Reshape(cls, cls.Shape[0], 1, cls.Shape[1])
+		return m.Vision.Sequence(p, images)
 	}
-	language := m.Language.Forward(p, tokens, tensor.Mask{Keys: visible})
-	actions, mean := m.Fusion.forward(p, vision, language, visible)
+	cls := m.Vision.Forward(p, images)
+	return p.Tape.Reshape(cls, cls.Shape[0], 1, cls.Shape[1])
+}
+
+// see records everything that is looked at but the instruction.
+func (m *VLATransformer) see(p *Pass, in Inputs) (s seen) {
+	t, h := p.Tape, m.c.Sees.history()
+	for i, name := range m.c.Sees.Views() {
+		if i > 0 {
+			p.of = "@" + name
+		}
+		camera, past, _ := ViewOf(name)
+		x := m.look(p, in.Floats(name))
+		if m.cameras != nil {
+			x = t.AddRow(x, m.cameras, camera)
+		}
+		var keys *tensor.Bytes
+		if m.times != nil {
+			x = t.AddRow(x, m.times, h-1-past)
+			keys = in.Shown(t, h-1-past, x.Shape[1])
+		}
+		if i == 0 {
+			s.vision, s.views = x, keys
+			continue
+		}
+		s.vision = t.ConcatTokens(s.vision, x)
+		if keys != nil {
+			s.views = t.ConcatBytes(s.views, keys)
+		}
+	}
+	p.of = ""
+	if state := in.Floats(State); state != nil {
+		s.state = t.Reshape(state, state.Shape[0], h, state.Cols())
+		for time := range h {
+			if m.times == nil {
+				break
+			}
+			keys := in.Shown(t, time, 1)
+			if time == 0 {
+				s.times = keys
+			} else {
+				s.times = t.ConcatBytes(s.times, keys)
+			}
+		}
+	}
+	return s
+}
+
+func (m *VLATransformer) forward(p *Pass, s seen, tokens *tensor.Ints, visible *tensor.Bytes) Outputs {
+	s.language, s.words = m.Language.Forward(p, tokens, tensor.Mask{Keys: visible}), visible
+	actions, mean := m.Fusion.forward(p, s)
 	return Outputs{Answer: actions, Features: mean, Layers: m.c.Stack()}
 }
 
@@ -169,9 +285,13 @@ func (m *VLATransformer) forward(p *Pass, images *tensor.Var, tokens *tensor.Int
 func (m *VLATransformer) Cost(spec Spec) Cost {
 	var n Tally
 	c, part, d, t := m.c, m.c.NLayers/2, int64(m.c.DModel), int64(spec.Len(Instruction, 0))
-	tv := c.vision(&n, part)
-	if !m.patches {
-		tv = 1
+	tv := int64(0)
+	for range c.Sees.Views() {
+		tokens := c.vision(&n, part)
+		if !m.patches {
+			tokens = 1
+		}
+		tv += tokens
 	}
 	n.Floats += 2 * t * d
 	c.stack(&n, part, t, 0)

@@ -27,7 +27,7 @@ func ModelConfig(j *job.Job, meta data.Meta) models.Options {
 // Sized is a model's options with a vocabulary of the data's size where they
 // leave it open.
 func Sized(m job.Model, meta data.Meta) models.Options {
-	return m.Options.(models.Options).Sized(meta.VocabSize)
+	return m.Options.(models.Options).Sized(meta.VocabSize, meta.Spec)
 }
 
 // Build returns the job's model, with zero weights, and its training options. A

@@ -97,7 +97,7 @@ func (r reach) Check(c *job.Checker)                                { c.Within("
 func (r reach) Takes() []string                                     { return r.Wants().Names() }
 func (reach) Answers() string                                       { return models.Actions }
 func (reach) Padding() int                                          { return -1 }
-func (r reach) Sized(int) models.Options                            { return r }
+func (r reach) Sized(int, models.Spec) models.Options               { return r }
 func (r reach) Complete() models.Options                            { return r }
 func (r reach) Wants() models.Spec {
 	return models.Spec{{Name: jointState, Type: models.Float, Role: models.Input, Shape: []int{r.Joints}, Normalise: true, Axes: "J"}, models.Known(models.Actions, 2)}

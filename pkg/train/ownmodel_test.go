@@ -23,12 +23,12 @@ func ownModels() job.Kinds {
 	return k
 }
 
-func (m mlp) Name() string             { return "mlp" }
-func (m mlp) Answers() string          { return models.Actions }
-func (m mlp) Takes() []string          { return m.Wants().Names() }
-func (m mlp) Padding() int             { return -1 }
-func (m mlp) Sized(int) models.Options { return m }
-func (m mlp) Complete() models.Options { return m }
+func (m mlp) Name() string                          { return "mlp" }
+func (m mlp) Answers() string                       { return models.Actions }
+func (m mlp) Takes() []string                       { return m.Wants().Names() }
+func (m mlp) Padding() int                          { return -1 }
+func (m mlp) Sized(int, models.Spec) models.Options { return m }
+func (m mlp) Complete() models.Options              { return m }
 func (m mlp) Wants() models.Spec {
 	return models.Spec{models.Known(models.Images, 3, m.Size, m.Size), models.Known(models.Actions, 7)}
 }

@@ -1,0 +1,197 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/pkg/data/internal/lerobot"
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// lerobotFields are the features that are read; empty where the model needs none.
+type lerobotFields struct {
+	cameras []string // in the order of the model's
+	vectors []lerobotVector
+}
+
+// lerobotVector is a feature of ours that is made of one or several of the data set.
+type lerobotVector struct {
+	name   string // models.Actions or models.State
+	of     []string
+	sizes  []int
+	labels []string // of its dimensions; nil: the data set has none that are usable
+}
+
+// dim is the number of values.
+func (v lerobotVector) dim() (n int) {
+	for _, s := range v.sizes {
+		n += s
+	}
+	return n
+}
+
+// vector is that of the name; a zero one where the model needs none.
+func (f lerobotFields) vector(name string) lerobotVector {
+	for _, v := range f.vectors {
+		if v.name == name {
+			return v
+		}
+	}
+	return lerobotVector{}
+}
+
+// short is the first camera's name as people say it.
+func (f lerobotFields) short() string {
+	if len(f.cameras) == 0 {
+		return ""
+	}
+	return f.cameras[0][strings.LastIndexByte(f.cameras[0], '.')+1:]
+}
+
+// fields chooses cameras, state and action by meta/info.json.
+func (k LeRobot) fields(o *Opening, in *lerobot.Info) (f lerobotFields, err error) {
+	names := slices.Sorted(maps.Keys(in.Features))
+	if o.Wants.Has(models.Images) {
+		for _, c := range k.views() {
+			name, err := c.choose(in, names)
+			if err != nil {
+				return f, err
+			}
+			if slices.Contains(f.cameras, name) {
+				return f, fmt.Errorf("%s is %s again; want each camera once", c.key, name)
+			}
+			f.cameras = append(f.cameras, name)
+		}
+	}
+	if o.Wants.Has(models.State) {
+		v, err := vectorOf(in, names, models.State, "data.state", k.State)
+		if err != nil {
+			return f, err
+		}
+		f.vectors = append(f.vectors, v)
+	}
+	if o.Wants.Has(models.Actions) {
+		want := k.Action
+		if len(want) == 0 {
+			want = []string{"action"}
+		}
+		v, err := vectorOf(in, names, models.Actions, "data.action", want)
+		if err != nil {
+			return f, err
+		}
+		f.vectors = append(f.vectors, v)
+	}
+	return f, nil
+}
+
+// vectorOf is a feature of ours made of those that the key names.
+func vectorOf(in *lerobot.Info, names []string, name, key string, want []string) (lerobotVector, error) {
+	v := lerobotVector{name: name}
+	var numbers []string
+	for _, n := range names {
+		if in.Features[n].Numeric() {
+			numbers = append(numbers, n)
+		}
+	}
+	if len(want) == 0 {
+		return v, fmt.Errorf("%s is not set; the numbers of a frame are %s", key, listOr(numbers, "none"))
+	}
+	for _, n := range want {
+		x, ok := in.Features[n]
+		switch {
+		case !ok:
+			return v, fmt.Errorf("%s: there is no feature %q; the numbers of a frame are %s", key, n, listOr(numbers, "none"))
+		case !x.Numeric():
+			return v, fmt.Errorf("%s has %s, which is %s; it can be numbers: %s", key, n, x.DType, listOr(numbers, "none"))
+		case slices.Contains(v.of, n):
+			return v, fmt.Errorf("%s has %s twice", key, n)
+		case len(x.Shape) > 1 || x.Size() < 1 || v.dim()+x.Size() > maxAction:
+			return v, fmt.Errorf("%s has %s, of shape %v; want one dimension, and at most %d values in all", key, n, x.Shape, maxAction)
+		}
+		v.of, v.sizes = append(v.of, n), append(v.sizes, x.Size())
+		v.labels = append(v.labels, dimensions(n, x, len(want) > 1)...)
+	}
+	if !usable(v.labels) {
+		v.labels = nil
+	}
+	return v, nil
+}
+
+// dimensions are what the data set calls the values of a feature, and of several
+// features with the feature's name before it.
+func dimensions(feature string, x lerobot.Feature, several bool) (l []string) {
+	for i := range x.Size() {
+		name := fmt.Sprintf("%s[%d]", feature, i)
+		if len(x.Names) == x.Size() {
+			if name = x.Names[i]; several {
+				name = feature + "." + name
+			}
+		}
+		l = append(l, name)
+	}
+	return l
+}
+
+// usable says whether names can head lines of tables.
+func usable(names []string) bool {
+	seen := map[string]bool{}
+	for _, n := range names {
+		if n == "" || seen[n] || len([]rune(n)) > maxActionName || !printable(n) {
+			return false
+		}
+		seen[n] = true
+	}
+	return true
+}
+
+// lerobotCamera is a camera by what the job calls it: name, of the key.
+type lerobotCamera struct{ key, name string }
+
+// views are the cameras that the job names, or the only one.
+func (k LeRobot) views() (list []lerobotCamera) {
+	for i, n := range k.Cameras {
+		list = append(list, lerobotCamera{fmt.Sprintf("data.cameras[%d]", i), n})
+	}
+	if list == nil {
+		list = []lerobotCamera{{"data.camera", k.Camera}}
+	}
+	return list
+}
+
+// choose is the feature of pictures that the job means.
+func (c lerobotCamera) choose(in *lerobot.Info, names []string) (string, error) {
+	var cameras, videos, match []string
+	for _, n := range names {
+		switch in.Features[n].DType {
+		case "image":
+			cameras = append(cameras, n)
+		case "video":
+			videos = append(videos, n)
+		default:
+			continue
+		}
+		if n == c.name || c.name != "" && strings.HasSuffix(n, "."+c.name) {
+			match = append(match, n)
+		}
+	}
+	all := slices.Concat(cameras, videos)
+	switch {
+	case len(all) == 0:
+		return "", errors.New("the frames have no pictures")
+	case c.name == "" && len(all) == 1:
+		match = all
+	case c.name == "":
+		return "", fmt.Errorf("%s is not set; the cameras of this data are %s", c.key, strings.Join(all, ", "))
+	case len(match) == 0:
+		return "", fmt.Errorf("%s is %q; the cameras of this data are %s", c.key, c.name, strings.Join(all, ", "))
+	case len(match) > 1:
+		return "", fmt.Errorf("%s %q fits several: give the whole of %s", c.key, c.name, strings.Join(match, " or "))
+	}
+	if in.Features[match[0]].DType == "video" {
+		return "", fmt.Errorf("the camera %s is video, which is not read; a data set that was recorded with use_videos=False has pictures in its tables", match[0])
+	}
+	return match[0], nil
+}
