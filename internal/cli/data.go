@@ -28,10 +28,10 @@ func (f *dataFlags) run(look func(context.Context, inspect.Options) error) func(
 func newData() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "data",
-		Short: "Look at a data set: check all of it, or sum it up",
+		Short: "Look at a data set, or convert one",
 		RunE:  func(c *cobra.Command, args []string) error { return c.Help() },
 	}
-	c.AddCommand(newDataCheck(), newDataInfo())
+	c.AddCommand(newDataCheck(), newDataInfo(), newDataConvert())
 	return c
 }
 

@@ -84,6 +84,7 @@ const (
 	Picture             // a PNG or JPEG file
 	Records             // a TFRecord file
 	Text                // lines or JSON in UTF-8
+	Shard               // a tar archive, perhaps compressed by gzip
 )
 
 // magics are the kinds that a fixed run of bytes tells; the first that fits counts.

@@ -49,6 +49,8 @@ func (w Want) is(k Kind) bool {
 		return k == PNG || k == JPEG
 	case Records:
 		return k == TFRecord
+	case Shard:
+		return k == Tar || k == Gzip
 	default:
 		return k == PlainText || k == JSON
 	}
@@ -204,6 +206,8 @@ func (k Kind) advice(want Want) string {
 		return k.toTensors()
 	case want == Records && (k == Parquet || k == Arrow || k == HDF5 || k == NumPy || k == NumPyZip || k == PlainText || k == JSON):
 		return "a TFRecord file of TFDS is wanted here; get or write the data set in that form"
+	case want == Shard && k == HDF5:
+		return "tools/hdf5_shards.py makes shards of it (python, h5py): python tools/hdf5_shards.py FILE.hdf5 | coordinator data convert - OUT"
 	case want == Records && k == Safetensors:
 		return "data.kind: tensors reads those"
 	}
