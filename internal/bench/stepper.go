@@ -97,7 +97,7 @@ func (f *StepChoice) open() (*benched, error) {
 		batch = m.batch
 	}
 	o := train.Options{Seed: 1, Spec: model.Spec(f.Tokens), Global: batch, Micro: batch, Recompute: f.Recompute, ClipNorm: 1, BucketBytes: train.BucketBytes(model.Params().Len()),
-		Optimizer: train.Adam{Betas: [2]float64{0.9, 0.999}, Eps: 1e-8}, WeightDecay: 0.01, Schedule: train.LRSchedule{LR: 1e-4, MinLR: -1}}
+		Optimizer: train.Adam{Betas: [2]float64{0.9, 0.999}, Eps: 1e-8}, WeightDecay: 0.01, Schedule: train.LRSchedule{Kind: "constant", LR: 1e-4}}
 	return &benched{name: f.Model, model: model, opt: o, cost: model.Cost(o.Spec)}, nil
 }
 

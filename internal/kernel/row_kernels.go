@@ -6,6 +6,7 @@ type rowKernels struct {
 	add                       func(dst, x, y *float32, n int)
 	scale, divide, addScaled  func(dst, x *float32, n int, s float32)
 	addProduct                func(dst, x, y *float32, n int)
+	lerp                      func(dst, x, y *float32, n int, s float32)
 	reluBack                  func(dst, x, y *float32, n int, s float32)
 	exp, tanh, gelu, geluBack func(dst, x *float32, n int)
 	sum, max, finite          func(x *float32, n int) float32

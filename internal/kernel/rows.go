@@ -320,6 +320,20 @@ func addProducts(dst, x, y []float32) {
 	}
 }
 
+// Lerp writes dst = x + (y-x)·s, the product fused with the sum. dst may be x or y.
+func Lerp(dst, x, y []float32, s float32) {
+	x, y = x[:len(dst)], y[:len(dst)]
+	if row != nil {
+		for i := 0; i < len(dst); i += flatChunk {
+			row.lerp(&dst[i], &x[i], &y[i], min(flatChunk, len(dst)-i), s)
+		}
+		return
+	}
+	for i := range dst {
+		dst[i] = fma32(y[i]-x[i], s, x[i])
+	}
+}
+
 // ReLUBackward multiplies dy by s where the output y is positive, and zeroes it
 // elsewhere. s is 1, or the scale of the dropout that y went through: what that
 // one dropped is 0 in y.

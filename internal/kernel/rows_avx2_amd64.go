@@ -29,6 +29,11 @@ func addScaledAVX2(dst *float32, x *float32, n int, s float32)
 //go:noescape
 func addProductAVX2(dst *float32, x *float32, y *float32, n int)
 
+// lerpAVX2 writes dst = x + (y-x)·s, fused.
+//
+//go:noescape
+func lerpAVX2(dst *float32, x *float32, y *float32, n int, s float32)
+
 // reluBackAVX2 writes dst = x·s where y > 0, and 0 elsewhere.
 //
 //go:noescape

@@ -536,6 +536,112 @@ addProduct_done:
 	VZEROUPPER
 	RET
 
+// func lerpAVX2(dst *float32, x *float32, y *float32, n int, s float32)
+// Requires: AVX, FMA3
+TEXT ·lerpAVX2(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         y+16(FP), DX
+	MOVQ         n+24(FP), R12
+	VBROADCASTSS s+32(FP), Y0
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          lerp_few
+	PCALIGN      $0x20
+
+lerp_loop:
+	VMOVUPS     (SI)(R13*1), Y1
+	VMOVUPS     (DX)(R13*1), Y2
+	VSUBPS      Y1, Y2, Y2
+	VFMADD231PS Y0, Y2, Y1
+	VMOVUPS     Y1, (DI)(R13*1)
+	VMOVUPS     32(SI)(R13*1), Y3
+	VMOVUPS     32(DX)(R13*1), Y4
+	VSUBPS      Y3, Y4, Y4
+	VFMADD231PS Y0, Y4, Y3
+	VMOVUPS     Y3, 32(DI)(R13*1)
+	VMOVUPS     64(SI)(R13*1), Y5
+	VMOVUPS     64(DX)(R13*1), Y6
+	VSUBPS      Y5, Y6, Y6
+	VFMADD231PS Y0, Y6, Y5
+	VMOVUPS     Y5, 64(DI)(R13*1)
+	VMOVUPS     96(SI)(R13*1), Y7
+	VMOVUPS     96(DX)(R13*1), Y8
+	VSUBPS      Y7, Y8, Y8
+	VFMADD231PS Y0, Y8, Y7
+	VMOVUPS     Y7, 96(DI)(R13*1)
+	ADDQ        $0x00000080, R13
+	SUBQ        $0x00000020, R12
+	JGE         lerp_loop
+
+lerp_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     lerp_rest
+	PCALIGN $0x20
+
+lerp_one:
+	VMOVUPS     (SI)(R13*1), Y1
+	VMOVUPS     (DX)(R13*1), Y2
+	VSUBPS      Y1, Y2, Y2
+	VFMADD231PS Y0, Y2, Y1
+	VMOVUPS     Y1, (DI)(R13*1)
+	VMOVUPS     32(SI)(R13*1), Y3
+	VMOVUPS     32(DX)(R13*1), Y4
+	VSUBPS      Y3, Y4, Y4
+	VFMADD231PS Y0, Y4, Y3
+	VMOVUPS     Y3, 32(DI)(R13*1)
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         lerp_one
+
+lerp_rest:
+	ADDQ        $0x10, R12
+	JZ          lerp_done
+	CMPQ        R12, $0x08
+	JLT         lerp_half
+	VMOVUPS     (SI)(R13*1), Y1
+	VMOVUPS     (DX)(R13*1), Y2
+	VSUBPS      Y1, Y2, Y2
+	VFMADD231PS Y0, Y2, Y1
+	VMOVUPS     Y1, (DI)(R13*1)
+	ADDQ        $0x20, R13
+	SUBQ        $0x08, R12
+	JZ          lerp_done
+	LEAQ        maskTable<>+0(SB), AX
+	SHLQ        $0x02, R12
+	SUBQ        R12, AX
+	ADDQ        $0x20, AX
+	MOVQ        AX, R12
+	VMOVUPS     (R12), Y3
+	VMASKMOVPS  (SI)(R13*1), Y3, Y3
+	VMOVUPS     (R12), Y4
+	VMASKMOVPS  (DX)(R13*1), Y4, Y4
+	VSUBPS      Y3, Y4, Y4
+	VFMADD231PS Y0, Y4, Y3
+	VMOVUPS     (R12), Y15
+	VMASKMOVPS  Y3, Y15, (DI)(R13*1)
+	JMP         lerp_done
+
+lerp_half:
+	LEAQ        maskTable<>+0(SB), AX
+	SHLQ        $0x02, R12
+	SUBQ        R12, AX
+	ADDQ        $0x20, AX
+	MOVQ        AX, R12
+	VMOVUPS     (R12), Y1
+	VMASKMOVPS  (SI)(R13*1), Y1, Y1
+	VMOVUPS     (R12), Y2
+	VMASKMOVPS  (DX)(R13*1), Y2, Y2
+	VSUBPS      Y1, Y2, Y2
+	VFMADD231PS Y0, Y2, Y1
+	VMOVUPS     (R12), Y15
+	VMASKMOVPS  Y1, Y15, (DI)(R13*1)
+
+lerp_done:
+	VZEROUPPER
+	RET
+
 // func reluBackAVX2(dst *float32, x *float32, y *float32, n int, s float32)
 // Requires: AVX
 TEXT ·reluBackAVX2(SB), NOSPLIT, $0-36

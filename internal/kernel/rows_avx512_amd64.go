@@ -29,6 +29,11 @@ func addScaledAVX512(dst *float32, x *float32, n int, s float32)
 //go:noescape
 func addProductAVX512(dst *float32, x *float32, y *float32, n int)
 
+// lerpAVX512 writes dst = x + (y-x)·s, fused.
+//
+//go:noescape
+func lerpAVX512(dst *float32, x *float32, y *float32, n int, s float32)
+
 // reluBackAVX512 writes dst = x·s where y > 0, and 0 elsewhere.
 //
 //go:noescape

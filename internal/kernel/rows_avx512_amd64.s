@@ -308,6 +308,68 @@ addProduct_done:
 	VZEROUPPER
 	RET
 
+// func lerpAVX512(dst *float32, x *float32, y *float32, n int, s float32)
+// Requires: AVX, AVX512F
+TEXT ·lerpAVX512(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         y+16(FP), DX
+	MOVQ         n+24(FP), R12
+	VBROADCASTSS s+32(FP), Z0
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          lerp_few
+	PCALIGN      $0x20
+
+lerp_loop:
+	VMOVUPS     (SI)(R13*1), Z1
+	VMOVUPS     (DX)(R13*1), Z2
+	VSUBPS      Z1, Z2, Z2
+	VFMADD231PS Z0, Z2, Z1
+	VMOVUPS     Z1, (DI)(R13*1)
+	VMOVUPS     64(SI)(R13*1), Z3
+	VMOVUPS     64(DX)(R13*1), Z4
+	VSUBPS      Z3, Z4, Z4
+	VFMADD231PS Z0, Z4, Z3
+	VMOVUPS     Z3, 64(DI)(R13*1)
+	ADDQ        $0x00000080, R13
+	SUBQ        $0x00000020, R12
+	JGE         lerp_loop
+
+lerp_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     lerp_rest
+	PCALIGN $0x20
+
+lerp_one:
+	VMOVUPS     (SI)(R13*1), Z1
+	VMOVUPS     (DX)(R13*1), Z2
+	VSUBPS      Z1, Z2, Z2
+	VFMADD231PS Z0, Z2, Z1
+	VMOVUPS     Z1, (DI)(R13*1)
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         lerp_one
+
+lerp_rest:
+	ADDQ        $0x10, R12
+	JZ          lerp_done
+	MOVQ        R12, CX
+	MOVL        $0x00000001, AX
+	SHLQ        CL, AX
+	DECQ        AX
+	KMOVW       AX, K1
+	VMOVUPS.Z   (SI)(R13*1), K1, Z1
+	VMOVUPS.Z   (DX)(R13*1), K1, Z2
+	VSUBPS      Z1, Z2, Z2
+	VFMADD231PS Z0, Z2, Z1
+	VMOVUPS     Z1, K1, (DI)(R13*1)
+
+lerp_done:
+	VZEROUPPER
+	RET
+
 // func reluBackAVX512(dst *float32, x *float32, y *float32, n int, s float32)
 // Requires: AVX, AVX512F
 TEXT ·reluBackAVX512(SB), NOSPLIT, $0-36

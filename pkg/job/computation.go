@@ -12,6 +12,9 @@ func (j *Job) Computation() *Job {
 	c.Checkpoint = Checkpoint{}
 	c.Cluster = Cluster{BucketBytes: j.Cluster.BucketBytes, ChunkBytes: j.Cluster.ChunkBytes, Topology: j.Cluster.Topology, Road: j.Cluster.Road, Reduce: j.Cluster.Reduce, Wire: j.Cluster.Wire, Optimizer: j.Cluster.Optimizer}
 	c.Train.EvalEvery = 0
+	if c.Schedule.Kind == c.Schedule.implied() { // so is a job of before there were kinds: workers know it by these bytes
+		c.Schedule.Kind = ""
+	}
 	return &c
 }
 
@@ -22,7 +25,7 @@ func (j *Job) Result() *Job {
 	c.Cluster = Cluster{Reduce: j.Cluster.Reduce, Wire: j.Cluster.Wire}
 	c.Data.Delivery = ""
 	c.Train.CheckEvery = 0
-	if c.Schedule.MinLR == nil { // a constant rate does not know where it ends
+	if j.Schedule.Kind == "constant" { // a constant rate does not know where it ends
 		c.Train.Steps = 0
 	}
 	return c

@@ -45,6 +45,9 @@ func TestComputation(t *testing.T) {
 		{"batch.micro=4", false, false},
 		{"train.non_finite=skip", false, false},
 		{"init=x.safetensors", false, false},
+		{"schedule.kind=cosine", true, true},
+		{"schedule.kind=linear", false, false},
+		{"optimizer.ema=true", false, false},
 	} {
 		is := parse(c.set)
 		if got := bytes.Equal(was.Computation().YAML(), is.Computation().YAML()); got != c.computation {
@@ -52,6 +55,12 @@ func TestComputation(t *testing.T) {
 		}
 		if got := bytes.Equal(was.Result().YAML(), is.Result().YAML()); got != c.result {
 			t.Errorf("%s: the same result: %v, want %v", c.set, got, c.result)
+		}
+	}
+	// Workers of a job from before there were kinds know it by these bytes.
+	for kind, written := range map[string]bool{"cosine": false, "linear": true} {
+		if got := bytes.Contains(parse("schedule.kind="+kind).Computation().YAML(), []byte("schedule:\n  kind: ")); got != written {
+			t.Errorf("the kind %s of the schedule is written: %v", kind, got)
 		}
 	}
 	if was.Cluster.Workers == 0 || was.Checkpoint.Every == 0 {

@@ -16,6 +16,7 @@ var (
 	wires       = []string{"float32", "bf16"}
 	reductions  = []string{"exact", "fast"}
 	moments     = []string{"replicated", "sharded"}
+	schedules   = []string{"constant", "cosine", "linear"}
 	roads       = []string{"auto", "nats", "shm", "direct"}
 )
 
@@ -97,6 +98,8 @@ func (j *Job) derive(given func(key string) bool) {
 	} else if !given("checkpoint.best.count") && b.Metric != "" {
 		b.Count = 1
 	}
+	j.Optimizer.EMA.derive(given)
+	j.Schedule.derive()
 	c := &j.Cluster
 	if !given("cluster.workers") {
 		c.Workers = max(c.Workers, c.MinWorkers)
@@ -117,5 +120,43 @@ func (j *Job) derive(given func(key string) bool) {
 	}
 	if !given("cluster.chunk_bytes") && c.BucketBytes > 0 {
 		c.ChunkBytes = min(c.ChunkBytes, c.BucketBytes)
+	}
+}
+
+// averaged is the EMA of a job that says no more of it.
+var averaged = EMA{Max: 0.9999, Power: 0.75}
+
+// derive fills in what is not given: both numbers of a decay that grows, none
+// beside one that is constant.
+func (e *EMA) derive(given func(key string) bool) {
+	if !e.Active() {
+		return
+	}
+	all := averaged
+	if e.Decay != nil {
+		all = EMA{}
+	}
+	if !given("optimizer.ema.max") {
+		e.Max = all.Max
+	}
+	if !given("optimizer.ema.power") {
+		e.Power = all.Power
+	}
+}
+
+// implied is the kind of a schedule that names none.
+func (s Schedule) implied() string {
+	if s.MinLR == nil {
+		return "constant"
+	}
+	return "cosine"
+}
+
+// derive fills in the kind, and of one that goes down the 0 at its end.
+func (s *Schedule) derive() {
+	if s.Kind == "" {
+		s.Kind = s.implied()
+	} else if s.Kind != "constant" && s.MinLR == nil {
+		s.MinLR = new(float64)
 	}
 }

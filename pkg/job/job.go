@@ -70,13 +70,29 @@ type Optimizer struct {
 	Options     Options `yaml:",inline"` // the kind's
 	WeightDecay float64 `yaml:"weight_decay"`
 	ClipNorm    float64 `yaml:"clip_norm"` // 0: no clipping
+	EMA         EMA     `yaml:"ema,omitempty"`
 	Groups      []Group `yaml:"groups,omitempty"`
 }
 
-// Schedule is linear warm-up, then cosine to MinLR at Train.Steps (design: s counts from 0).
+// EMA is an exponential moving average of the weights, which an optimizer keeps
+// beside them; the zero EMA is none. After t steps its decay is
+// min(Max, 1 - (1+t)^-Power), or Decay where that is given. In a job file it may
+// be the bare word true.
+type EMA struct {
+	Max   float64  `yaml:"max,omitempty"`
+	Power float64  `yaml:"power,omitempty"`
+	Decay *float64 `yaml:"decay,omitempty"` // excludes the other two
+}
+
+// Active says that there is an average.
+func (e EMA) Active() bool { return e != EMA{} }
+
+// Schedule is linear warm-up, and from there on what Kind says: the whole rate to
+// the end, or down to MinLR at Train.Steps, in half a cosine or in a line.
 type Schedule struct {
+	Kind        string   `yaml:"kind,omitempty"` // constant | cosine | linear; left out: cosine with a MinLR, constant without
 	WarmupSteps int      `yaml:"warmup_steps"`
-	MinLR       *float64 `yaml:"min_lr,omitempty"` // nil: constant LR after warm-up
+	MinLR       *float64 `yaml:"min_lr,omitempty"` // nil where the rate is constant
 }
 
 type Train struct {

@@ -50,12 +50,17 @@ func TestDesignExample(t *testing.T) {
 	c.VocabSize = 10000
 	want.Model.Options = c
 	want.Data.Path = "data/bridge"
-	want.Schedule = Schedule{WarmupSteps: 100, MinLR: &min}
+	want.Schedule = Schedule{Kind: "cosine", WarmupSteps: 100, MinLR: &min}
 	want.Cluster.MaxWorkers = 8
 	if !reflect.DeepEqual(*j, want) {
 		t.Errorf("got\n%s\nwant\n%s", j.YAML(), want.YAML())
 	}
 }
+
+const (
+	ok      = "name: a\ndata: {kind: tabletop}\n"
+	average = ok + "optimizer: {ema: "
+)
 
 func TestDefaults(t *testing.T) {
 	for _, c := range []struct {
@@ -102,9 +107,22 @@ func TestDefaults(t *testing.T) {
 		{"anchors", "name: a\ndata: &d {kind: tabletop}\nbatch: {global: &n 16, micro: *n}", nil, func(j *Job) bool { return j.Batch.Micro == 16 }},
 		{"options", design, []string{"seed=18446744073709551615", "name=2024", "train.steps=50", "schedule.min_lr=null", "optimizer.betas=[0.5, 0.6]",
 			"schedule.warmup_steps=0", "cluster={heartbeat: 50ms}", "init=", "data.shuffle=false"}, func(j *Job) bool {
-			return j.Seed == 1<<64-1 && j.Name == "2024" && j.Train.Steps == 50 && j.Schedule.MinLR == nil && j.Optimizer.Options.(train.Adam).Betas == [2]float64{0.5, 0.6} &&
+			return j.Schedule.Kind == "constant" && j.Seed == 1<<64-1 && j.Name == "2024" && j.Train.Steps == 50 && j.Schedule.MinLR == nil && j.Optimizer.Options.(train.Adam).Betas == [2]float64{0.5, 0.6} &&
 				j.Cluster.Heartbeat == Duration(50*time.Millisecond) && j.Cluster.MaxWorkers == 8 && j.Init.Path == "" && !j.Data.Shuffle
 		}},
+		{"an average", average + "true}", nil, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.9999, Power: 0.75} }},
+		{"an average of no keys", average + "{}}", nil, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.9999, Power: 0.75} }},
+		{"one key of an average", average + "{max: 0.99}}", nil, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.99, Power: 0.75} }},
+		{"an average by option", ok, []string{"optimizer.ema.power=0.5"}, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.9999, Power: 0.5} }},
+		{"an average of a constant decay", average + "true}", []string{"optimizer.ema.decay=0.9"}, func(j *Job) bool {
+			e := j.Optimizer.EMA
+			return e.Max == 0 && e.Power == 0 && *e.Decay == 0.9
+		}},
+		{"no average after all", average + "true}", []string{"optimizer.ema=false"}, func(j *Job) bool { return !j.Optimizer.EMA.Active() }},
+		{"no schedule", ok, nil, func(j *Job) bool { return j.Schedule.Kind == "constant" && j.Schedule.MinLR == nil }},
+		{"down to something", ok + "schedule: {min_lr: 1e-5}", nil, func(j *Job) bool { return j.Schedule.Kind == "cosine" && *j.Schedule.MinLR == 1e-5 }},
+		{"down to nothing", ok + "schedule: {kind: linear}", nil, func(j *Job) bool { return j.Schedule.Kind == "linear" && *j.Schedule.MinLR == 0 }},
+		{"not down", ok + "schedule: {kind: constant, warmup_steps: 7}", nil, func(j *Job) bool { return j.Schedule.Kind == "constant" && j.Schedule.MinLR == nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			j, err := kinds.Parse("job.yaml", []byte(c.file), c.set)
@@ -172,6 +190,7 @@ optimizer:
   weight_decay: 0.01
   clip_norm: 1
 schedule:
+  kind: cosine
   warmup_steps: 0
   min_lr: 1e-05
 train:
@@ -210,7 +229,6 @@ cluster:
 
 // Each bad file, or options on a good one, with the exact message.
 func TestMistakes(t *testing.T) {
-	const ok = "name: a\ndata: {kind: tabletop}\n"
 	for _, c := range []struct {
 		name, file string
 		set        []string
@@ -222,7 +240,7 @@ func TestMistakes(t *testing.T) {
 		{"key of another section", ok + "lr: 3", nil, "j.yaml:3:1: lr: unknown key; did you mean optimizer.lr?"},
 		{"section within a section", ok + "train: {batch: {global: 8}}", nil, "j.yaml:3:9: train.batch: unknown key; did you mean batch?"},
 		{"nothing near", ok + "schedule: {plateau_patience: 3}", nil,
-			"j.yaml:3:12: schedule.plateau_patience: unknown key; schedule has warmup_steps, min_lr"},
+			"j.yaml:3:12: schedule.plateau_patience: unknown key; schedule has kind, warmup_steps, min_lr"},
 		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every, freeze, check_every, non_finite"},
 		{"key twice", "name: a\ndata: {kind: tabletop}\nname: b", nil, "j.yaml:3:1: name: is given twice; the first is on line 1"},
 		{"text for a number", ok + "model: {d_model: big}", nil, `j.yaml:3:18: model.d_model: want a whole number, found the text "big"`},
@@ -302,6 +320,13 @@ func TestMistakes(t *testing.T) {
 		{"loss of another kind", ok + "loss: cross_entropy", nil, "j.yaml:3:7: loss: cross_entropy does not fit model.kind vla; want mse"},
 		{"learning rate", ok + "optimizer: {lr: 0}", nil, "j.yaml:3:17: optimizer.lr: 0 is not a learning rate; want a number above 0"},
 		{"beta", ok + "optimizer: {betas: [0.9, 1]}", nil, "j.yaml:3:26: optimizer.betas[1]: 1 is outside 0 ≤ beta < 1"},
+		{"an average of something else", average + "0.999}", nil, "j.yaml:3:18: optimizer.ema: want true, or max and power, or decay, found the number 0.999"},
+		{"an average that stands still", average + "{max: 1}}", nil, "j.yaml:3:24: optimizer.ema.max: 1 is outside 0 < max < 1"},
+		{"an average without a decay", average + "{decay: 0}}", nil, "j.yaml:3:26: optimizer.ema.decay: 0 is outside 0 < decay < 1"},
+		{"a power that does nothing", average + "{power: -1}}", nil, "j.yaml:3:26: optimizer.ema.power: -1 is outside 0 < power ≤ 10"},
+		{"two decays", average + "{max: 0.9, decay: 0.9}}", nil, "j.yaml:3:36: optimizer.ema.decay: a constant decay is given, and one that grows by max and power; want one of them"},
+		{"schedule", ok + "schedule: {kind: cosin}", nil, `j.yaml:3:18: schedule.kind: "cosin" is unknown; did you mean cosine?`},
+		{"a constant schedule that goes down", ok + "schedule: {kind: constant, min_lr: 0}", nil, "j.yaml:3:36: schedule.min_lr: a constant schedule does not go down to it; leave it out, or want schedule.kind cosine or linear"},
 		{"min_lr above lr", ok + "schedule: {min_lr: 0.1}", nil, "j.yaml:3:20: schedule.min_lr: 0.1 is outside 0 to optimizer.lr 0.0003"},
 		{"warm-up beyond the end", ok + "schedule: {warmup_steps: 100}\ntrain: {steps: 99}", nil, "j.yaml:3:26: schedule.warmup_steps: 100 is more than train.steps 99"},
 		{"no steps", ok + "train: {steps: 0}", nil, "j.yaml:3:16: train.steps: 0 is too small; want at least 1"},

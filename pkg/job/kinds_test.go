@@ -74,7 +74,6 @@ func mine() job.Kinds {
 }
 
 func TestKindsOfATest(t *testing.T) {
-	const ok = "name: a\ndata: {kind: tabletop}\n"
 	for _, c := range []struct {
 		name, file string
 		set        []string
@@ -112,7 +111,6 @@ func TestKindsOfATest(t *testing.T) {
 }
 
 func TestMistakesInKindsOfATest(t *testing.T) {
-	const ok = "name: a\ndata: {kind: tabletop}\n"
 	for _, c := range []struct{ name, file, want string }{
 		{"check", ok + "model: {kind: mlp, width: 0}", "j.yaml:3:27: model.width: 0 is too small; want at least 1"},
 		{"check of two", ok + "model: {kind: mlp, width: 2, depth: 3}", "j.yaml:3:37: model.depth: 3 is more than model.width 2"},

@@ -8,7 +8,6 @@ import (
 )
 
 func TestRetentionKeys(t *testing.T) {
-	const ok = "name: a\ndata: {kind: tabletop}\n"
 	for _, c := range []struct {
 		text, want string // want: the message's end; empty: none
 		best       Best

@@ -7,7 +7,7 @@ import (
 )
 
 // The values whose written form is not their Go type's: an init that is a bare
-// path, a loss that is a bare name, and renames, which are a mapping in the order
+// path, a loss that is a bare name, an average that is a bare true, and renames, which are a mapping in the order
 // of the file.
 
 // bare reads text into v if v is a section that may be a bare word.
@@ -44,6 +44,21 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 			d.bare(v, n.Value)
 		case n.Kind != yaml.MappingNode:
 			d.bad(n, key, "want text, found %s%s", found(n), quoteHint(n))
+		default:
+			return false
+		}
+		return true
+	case reflect.TypeFor[EMA]():
+		switch {
+		case n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!bool" || n.ShortTag() == "!!null"):
+			v.SetZero()
+			if n.Value == "true" {
+				v.Set(reflect.ValueOf(averaged))
+			}
+		case n.Kind != yaml.MappingNode:
+			d.bad(n, key, "want true, or max and power, or decay, found %s", found(n))
+		case len(n.Content) == 0:
+			v.Set(reflect.ValueOf(averaged))
 		default:
 			return false
 		}

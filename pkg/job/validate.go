@@ -15,6 +15,7 @@ const (
 	maxWorkers = limits.Workers
 	maxSteps   = 1<<31 - 1
 	maxName    = limits.Name
+	maxPower   = 10 // of optimizer.ema: it is below 1 in use
 )
 
 // Validate returns nil, or an *Error with every mistake found. A Job that Load
@@ -122,6 +123,24 @@ func (j *Job) checkOptimizer(c *Checker) {
 	c.OneOf("train.non_finite", j.Train.NonFinite, nonFinite)
 	if c.Within("schedule.warmup_steps", s.WarmupSteps, 0, maxSteps) && steps && s.WarmupSteps > j.Train.Steps {
 		c.Bad("schedule.warmup_steps train.steps", "%d is more than train.steps %d", s.WarmupSteps, j.Train.Steps)
+	}
+	if e := o.EMA; e.Decay != nil {
+		if !(*e.Decay > 0 && *e.Decay < 1) {
+			c.Bad("optimizer.ema.decay", "%v is outside 0 < decay < 1", *e.Decay)
+		}
+		if e.Max != 0 || e.Power != 0 {
+			c.Bad("optimizer.ema.decay optimizer.ema.max optimizer.ema.power", "a constant decay is given, and one that grows by max and power; want one of them")
+		}
+	} else if e.Active() {
+		if !(e.Max > 0 && e.Max < 1) {
+			c.Bad("optimizer.ema.max", "%v is outside 0 < max < 1", e.Max)
+		}
+		if !(e.Power > 0 && e.Power <= maxPower) {
+			c.Bad("optimizer.ema.power", "%v is outside 0 < power ≤ %d", e.Power, maxPower)
+		}
+	}
+	if c.OneOf("schedule.kind", s.Kind, schedules) && s.Kind == "constant" && s.MinLR != nil {
+		c.Bad("schedule.min_lr schedule.kind", "a constant schedule does not go down to it; leave it out, or want schedule.kind cosine or linear")
 	}
 	if s.MinLR != nil && !(*s.MinLR >= 0 && *s.MinLR <= o.LR) {
 		c.Bad("schedule.min_lr optimizer.lr", "%v is outside 0 to optimizer.lr %v", *s.MinLR, o.LR)

@@ -12,6 +12,7 @@ import (
 func (j *Job) YAML() []byte {
 	base := j.kinds.start(choice{j.Model.Kind, "", j.Data.Kind, j.Loss.Kind, j.Optimizer.Kind})
 	base.derive(func(string) bool { return false })
+	base.Schedule.Kind = "" // left out, it follows from min_lr
 	root := j.kinds.section(reflect.ValueOf(j).Elem(), reflect.ValueOf(&base).Elem())
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)

@@ -20,7 +20,7 @@ type momentum struct {
 
 func (m momentum) Resolve(*job.Job, func(string) bool) job.Options { return m }
 func (m momentum) Check(*job.Checker)                              {}
-func (m momentum) Slots() []string                                 { return []string{"momentum"} }
+func (m momentum) Slots() []train.Slot                             { return []train.Slot{{Name: "momentum"}} }
 func (m momentum) Step(_ *tensor.Runtime, u train.Update) {
 	for i := range u.Weights {
 		u.Slots[0][i] = float32(u.Slots[0][i]*m.Keep) + float32(u.Grad[i]*u.Scale)

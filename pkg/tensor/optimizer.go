@@ -40,6 +40,37 @@ func (r *Runtime) runFlat(dst, src []float32, s float32, f func(dst, src []float
 	r.flat = flatTask{}
 }
 
+// lerpTask is Lerp on parts of slabs.
+type lerpTask struct {
+	dst, x, y []float32
+	s         float32
+	tiles     int
+}
+
+func (p *lerpTask) Tile(i int, _ *kernel.Workspace) {
+	if lo, hi := cut(i, p.tiles, len(p.dst), slabAlign); lo < hi {
+		kernel.Lerp(p.dst[lo:hi], p.x[lo:hi], p.y[lo:hi], p.s)
+	}
+}
+
+// Average moves avg, the average of what w has been, on: decay·avg + (1-decay)·w,
+// computed from the end that is nearer, as torch.lerp does. So where avg is w it
+// stays w, whatever decay is rounded to, and a decay of 0 gives w.
+func (r *Runtime) Average(avg, w []float32, decay float64) {
+	if len(avg) != len(w) {
+		panic(&ShapeError{Op: "Average", Want: sprint("two slabs of ", len(avg)), Got: sprint(len(w))})
+	}
+	at, tiles := r.begin(), r.slabTiles(len(avg))
+	if rest := float32(1 - decay); rest < 0.5 {
+		r.lerp = lerpTask{avg, avg, w, rest, tiles}
+	} else {
+		r.lerp = lerpTask{avg, w, avg, float32(decay), tiles}
+	}
+	r.Run(&r.lerp, tiles)
+	r.lerp = lerpTask{}
+	end(at, &r.spent.Update)
+}
+
 // adamTask is an optimizer step on parts of the slabs.
 type adamTask struct {
 	p, g, m, v []float32

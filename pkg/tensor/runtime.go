@@ -36,6 +36,7 @@ type Runtime struct {
 
 	flat flatTask // kept, so that a step allocates nothing
 	adam adamTask
+	lerp lerpTask
 	norm normTask
 
 	timed bool      // SetProfile

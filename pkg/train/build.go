@@ -76,7 +76,7 @@ func HeadOf(j *job.Job) models.Head { return j.Loss.Options.(models.Head) }
 
 // ScheduleOf is the job's learning rate by step.
 func ScheduleOf(j *job.Job) LRSchedule {
-	s := LRSchedule{LR: j.Optimizer.LR, MinLR: -1, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}
+	s := LRSchedule{Kind: j.Schedule.Kind, LR: j.Optimizer.LR, Warmup: uint64(j.Schedule.WarmupSteps), Steps: uint64(j.Train.Steps)}
 	if j.Schedule.MinLR != nil {
 		s.MinLR = *j.Schedule.MinLR
 	}

@@ -25,12 +25,18 @@ func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
 	if err != nil {
 		return Need{}, err
 	}
-	slots := int64(len(OptimizerOf(j).Slots()))
+	all := OptimizerOf(j).Slots()
+	slots := int64(len(all))
 	n := Need{Parameters: s.Parameters, Weights: s.Bytes(), Worker: (2 + slots) * s.Bytes()}
 	// A rank holds two shards of the moments, and as much for those of the step in
 	// progress. Up to four ranks that is no less than all moments.
 	if w := int64(j.Cluster.Workers); j.Cluster.Optimizer == "sharded" && w > 4 {
 		n.Worker = 2*s.Bytes() + 4*slots*s.Bytes()/w
+		for _, slot := range all {
+			if slot.Weights { // every rank has it whole until the first commit
+				n.Worker += s.Bytes() - 2*s.Bytes()/w
+			}
+		}
 	}
 	if !j.Model.Recompute {
 		act, micro := s.Cost.ActivationBytes, int64(j.Batch.Micro)

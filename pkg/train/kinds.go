@@ -34,21 +34,25 @@ func optimizers() []job.Kind {
 // what Slots says, and nothing else.
 type Optimizer interface {
 	job.Options
-	// Slots names the values that it keeps of each parameter, all zero at first:
-	// in optimizer.safetensors the parameter's name follows the slot's and a dot.
-	// They are in the order of that file, which is that of their names with the
-	// dot; none has a dot in it.
-	Slots() []string
+	// Slots are the values that it keeps of each parameter, in the order of
+	// optimizer.safetensors, which is that of their names with a dot.
+	Slots() []Slot
 	// Step updates weights and slots. It does to each element the same, whatever
 	// run of a model's parameters it stands in.
 	Step(rt *tensor.Runtime, u Update)
+}
+
+// Slot is a value that an optimizer keeps of each parameter.
+type Slot struct {
+	Name    string // in optimizer.safetensors the parameter's follows it and a dot; without a dot itself
+	Weights bool   // it begins as the first weights, and not as zero
 }
 
 // Update is what an optimizer's step works on: runs of one length.
 type Update struct {
 	Weights []float32
 	Grad    []float32   // is to be multiplied by Scale, which clips it
-	Slots   [][]float32 // as Optimizer.Slots names them
+	Slots   [][]float32 // as Optimizer.Slots has them; the outer slice may be changed
 
 	Step            uint64 // from 1
 	Scale           float32
@@ -65,7 +69,7 @@ type Adam struct {
 var _ Optimizer = Adam{}
 
 // Slots are the means of the gradient and of its square.
-func (Adam) Slots() []string { return []string{"exp_avg", "exp_avg_sq"} }
+func (Adam) Slots() []Slot { return []Slot{{Name: "exp_avg"}, {Name: "exp_avg_sq"}} }
 
 // Step is Optimizer's.
 func (a Adam) Step(rt *tensor.Runtime, u Update) {
@@ -88,15 +92,22 @@ func (a Adam) Check(c *job.Checker) {
 	}
 }
 
-// OptimizerOf is the job's optimizer.
-func OptimizerOf(j *job.Job) Optimizer { return j.Optimizer.Options.(Optimizer) }
+// OptimizerOf is the job's optimizer, with the average of the weights that
+// optimizer.ema asks for.
+func OptimizerOf(j *job.Job) Optimizer {
+	o := j.Optimizer.Options.(Optimizer)
+	if e := j.Optimizer.EMA; e.Active() {
+		return averagingOf(o, e)
+	}
+	return o
+}
 
 // checkSlots refuses names of slots that would not lie in a file as the shards
 // and the parts of a checkpoint have it.
-func checkSlots(names []string) error {
-	for i, n := range names {
-		if n == "" || strings.Contains(n, ".") || i > 0 && names[i-1]+"." >= n+"." {
-			return fmt.Errorf("an optimizer with the slots %q: want names without a dot, in the order of a file", names)
+func checkSlots(slots []Slot) error {
+	for i, s := range slots {
+		if s.Name == "" || strings.Contains(s.Name, ".") || i > 0 && slotName(slots[i-1].Name, "") >= slotName(s.Name, "") {
+			return fmt.Errorf("an optimizer with the slots %v: want different names without a dot, in the order of a file", slots)
 		}
 	}
 	return nil

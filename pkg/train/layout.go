@@ -14,11 +14,11 @@ import (
 // Layout is where a model's parameters lie in a slab. With it whoever has no
 // model works out the digest of a state from a checkpoint's files.
 type Layout struct {
-	places  []spot   // by offset
-	floats  int      // of a slab
-	count   int      // of parameters, gaps left out
-	slots   []string // of the optimizer
-	sharded bool     // moments are shared out: a digest is of weights alone
+	places  []spot // by offset
+	floats  int    // of a slab
+	count   int    // of parameters, gaps left out
+	slots   []Slot // of the optimizer
+	sharded bool   // moments are shared out: a digest is of weights alone
 }
 
 type spot struct {
@@ -28,7 +28,7 @@ type spot struct {
 
 // LayoutOf is the layout of ps, which is sealed, in a job with an optimizer of
 // those slots, which are shared out among the ranks or not.
-func LayoutOf(ps *tensor.Params, slots []string, sharded bool) Layout {
+func LayoutOf(ps *tensor.Params, slots []Slot, sharded bool) Layout {
 	l := Layout{floats: ps.Len(), count: ps.Count(), slots: slots, sharded: sharded}
 	for _, p := range ps.List() {
 		l.places = append(l.places, spot{p.Name, p.Offset, p.Size()})
@@ -60,7 +60,7 @@ func (l Layout) Digest(step uint64, model, optimizer *safetensors.File) (string,
 		if l.sharded {
 			break
 		}
-		sum, err := l.sum(optimizer, slotName(slot, ""))
+		sum, err := l.sum(optimizer, slotName(slot.Name, ""))
 		if err != nil {
 			return "", err
 		}

@@ -201,11 +201,11 @@ func (m *MomentsFile) Read(file *safetensors.File) error {
 	if err := checkpoint.Match(file, t.wantMoments()); err != nil {
 		return err
 	}
-	for i, name := range t.opt.Optimizer.Slots() {
+	for i, s := range t.opt.Optimizer.Slots() {
 		slab := t.slots[i]
 		for _, p := range t.params.List() {
 			x := make([]float32, p.Size())
-			if err := file.Float32Into(slotName(name, p.Name), x); err != nil {
+			if err := file.Float32Into(slotName(s.Name, p.Name), x); err != nil {
 				return err
 			}
 			for _, r := range m.need {

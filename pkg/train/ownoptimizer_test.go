@@ -27,7 +27,7 @@ func (o sgd) Check(c *job.Checker) {
 	}
 }
 
-func (o sgd) Slots() []string { return []string{"momentum_buffer"} }
+func (o sgd) Slots() []train.Slot { return []train.Slot{{Name: "momentum_buffer"}} }
 
 func (o sgd) Step(_ *tensor.Runtime, u train.Update) {
 	lr, decay, mu := float32(u.LR), float32(u.WeightDecay), float32(o.Momentum)

@@ -2,15 +2,16 @@ package train
 
 import "math"
 
-// LRSchedule is linear warm-up followed by cosine decay. MinLR < 0 stands for
-// a constant rate after warm-up.
+// LRSchedule is linear warm-up, followed by what its kind says: constant, linear
+// or cosine, as a job file names it.
 type LRSchedule struct {
-	LR, MinLR     float64
+	Kind          string
+	LR, MinLR     float64 // MinLR of a kind that goes down
 	Warmup, Steps uint64
 }
 
-// At returns the learning rate of step s, counted from 0:
-// LR·(s+1)/Warmup while s < Warmup, then from LR down to MinLR at s = Steps.
+// At returns the learning rate of step s, counted from 0: LR·(s+1)/Warmup while
+// s < Warmup, then LR, or from LR down to MinLR at s = Steps.
 //
 // The cosine is computed from a polynomial of our own, because the library's
 // may differ in the last bit between CPUs and the rate decides the weights.
@@ -18,10 +19,13 @@ func (c LRSchedule) At(s uint64) float64 {
 	if s < c.Warmup {
 		return c.LR * float64(s+1) / float64(c.Warmup)
 	}
-	if c.MinLR < 0 || c.Steps <= c.Warmup {
+	if c.Kind == "constant" || c.Steps <= c.Warmup {
 		return c.LR
 	}
 	x := min(float64(s-c.Warmup)/float64(c.Steps-c.Warmup), 1)
+	if c.Kind == "linear" {
+		return c.MinLR + float64((c.LR-c.MinLR)*(1-x))
+	}
 	return c.MinLR + float64((c.LR-c.MinLR)*float64(0.5*(1+cosPi(x))))
 }
 

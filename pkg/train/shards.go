@@ -363,20 +363,18 @@ func (t *Trainer) settleAt(step uint64) {
 		t.promote()
 	}
 	s.next, s.origin = nil, nil
-	s.have = slices.DeleteFunc(s.have, func(h stretch) bool { return h.step != step })
+	s.have = slices.DeleteFunc(s.have, func(h stretch) bool {
+		if h.step != step {
+			s.discard(h.Range, t.slots)
+		}
+		return h.step != step
+	})
 }
 
 // settle ends what was for the time until step is committed: the moments of
 // others, and those of other steps, go.
 func (s *shards) settle(step uint64, slots [][]float32) {
 	s.next, s.origin = nil, nil
-	drop := func(r allreduce.Range) {
-		for _, f := range s.slab(r) {
-			for _, slot := range slots {
-				tensor.Discard(slot[f.Lo:f.Hi])
-			}
-		}
-	}
 	var l []stretch
 	for _, h := range s.have {
 		at := h.Lo
@@ -386,13 +384,22 @@ func (s *shards) settle(step uint64, slots [][]float32) {
 			if lo >= hi || h.step != step {
 				continue
 			}
-			drop(allreduce.Range{Lo: at, Hi: lo})
+			s.discard(allreduce.Range{Lo: at, Hi: lo}, slots)
 			l = append(l, stretch{allreduce.Range{Lo: lo, Hi: hi}, step})
 			at = hi
 		}
-		drop(allreduce.Range{Lo: at, Hi: h.Hi})
+		s.discard(allreduce.Range{Lo: at, Hi: h.Hi}, slots)
 	}
 	s.have = l
+}
+
+// discard gives up the memory of a range.
+func (s *shards) discard(r allreduce.Range, slots [][]float32) {
+	for _, f := range s.slab(r) {
+		for _, slot := range slots {
+			tensor.Discard(slot[f.Lo:f.Hi])
+		}
+	}
 }
 
 // passed takes note of a step that changed nothing.

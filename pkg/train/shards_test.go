@@ -67,8 +67,8 @@ func sameState(t *testing.T, whole *Trainer, ranks ...*rank) {
 				t.Fatalf("%s holds moments of step %d at step %d", r.name, h.step, r.step)
 			}
 			for _, f := range r.shards.slab(h.Range) {
-				for i, name := range r.opt.Optimizer.Slots() {
-					same(name, r.slots[i][f.Lo:f.Hi], whole.slots[i][f.Lo:f.Hi])
+				for i, s := range r.opt.Optimizer.Slots() {
+					same(s.Name, r.slots[i][f.Lo:f.Hi], whole.slots[i][f.Lo:f.Hi])
 				}
 			}
 			held += h.Hi - h.Lo
@@ -115,13 +115,15 @@ func wholeRun(t *testing.T, steps int, set ...string) []*Trainer {
 // ranks, as ranks come and go, with clipping, groups of parameters and frozen ones.
 func TestShardsAreTheReplicatedOptimizer(t *testing.T) {
 	for name, set := range map[string][]string{
-		"plain":  nil,
-		"clip":   {"optimizer.clip_norm=0.01"},
-		"adam":   {"optimizer.kind=adam", "optimizer.weight_decay=0.1"},
-		"none":   {"optimizer.kind=none"},
-		"one":    {"optimizer.kind=one"},
-		"three":  {"optimizer.kind=three", "optimizer.clip_norm=0.01"},
-		"groups": {`optimizer.groups=[{match: "*bias", lr: 0.001, weight_decay: 0}]`, `train.freeze=["*embed*"]`},
+		"plain":          nil,
+		"clip":           {"optimizer.clip_norm=0.01"},
+		"adam":           {"optimizer.kind=adam", "optimizer.weight_decay=0.1"},
+		"none":           {"optimizer.kind=none"},
+		"one":            {"optimizer.kind=one"},
+		"three":          {"optimizer.kind=three", "optimizer.clip_norm=0.01"},
+		"average":        {"optimizer.ema=true", "optimizer.kind=three"},
+		"frozen average": {"optimizer.ema={decay: 0.9}", `train.freeze=["*embed*"]`},
+		"groups":         {`optimizer.groups=[{match: "*bias", lr: 0.001, weight_decay: 0}]`, `train.freeze=["*embed*"]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			worlds := [][]int{{0, 8}, {0, 4, 8}, {0, 3, 6, 8}, {0, 2, 4, 6, 8}, {0, 1, 2, 3, 4, 5, 6, 7, 8}, {0, 2, 3, 7, 8}, {0, 5, 8}, {0, 8, 8, 8}}
@@ -133,7 +135,8 @@ func TestShardsAreTheReplicatedOptimizer(t *testing.T) {
 					r := s.rank(fmt.Sprintf("rank %d from step %d", len(ranks), n))
 					if len(ranks) > 0 { // it has its weights from another
 						copy(r.params.Values(), ranks[0].params.Values())
-						r.step, r.shards.have = ranks[0].step, nil
+						r.settleAt(ranks[0].step)
+						r.step = ranks[0].step
 					}
 					ranks = append(ranks, r)
 				}
@@ -190,9 +193,9 @@ func (failedOp) Sum() ([]float32, bool)                          { return nil, f
 func TestRankLostWhileGathering(t *testing.T) {
 	lost := errors.New("a rank is lost")
 	bounds := []int{0, 2, 4, 6, 8}
-	for _, set := range [][]string{nil, {"batch.group=2"}} {
+	for _, set := range [][]string{nil, {"batch.group=2", "optimizer.ema=true"}} {
 		want := wholeRun(t, 3, set...)
-		if set != nil {
+		if set != nil { // groups, and memory for three slots, which no gradient lends
 			bounds = []int{0, 1, 2, 3, 4}
 		}
 		for dead := range 4 {
@@ -235,6 +238,7 @@ func TestRankLostWhileGathering(t *testing.T) {
 							r.mu.Lock()
 							r.Trainer.mu.Lock()
 							copy(r.params.Values(), ranks[committed].params.Values())
+							r.forget() // gradients are of the step before
 							r.settleAt(step)
 							r.step = step
 							r.Trainer.mu.Unlock()

@@ -24,7 +24,7 @@ func kindsOfTests() job.Kinds {
 
 func (o slotted) Resolve(*job.Job, func(string) bool) job.Options { return o }
 func (o slotted) Check(*job.Checker)                              {}
-func (o slotted) Slots() []string                                 { return []string{"a", "b_1", "b_2"}[:o.n] }
+func (o slotted) Slots() []Slot                                   { return []Slot{{Name: "a"}, {Name: "b_1"}, {Name: "b_2"}}[:o.n] }
 
 func (o slotted) Step(_ *tensor.Runtime, u Update) {
 	lr, keep := float32(u.LR), 1-float32(u.LR*u.WeightDecay)
@@ -44,7 +44,11 @@ func TestNamesOfSlots(t *testing.T) {
 		names string
 		ok    bool
 	}{{"", true}, {"m", true}, {"exp_avg exp_avg_sq", true}, {"m v", true}, {"v m", false}, {"m m", false}, {"a.b c", false}, {"exp_avg_sq exp_avg", false}, {"m .", false}} {
-		if err := checkSlots(strings.Fields(c.names)); (err == nil) != c.ok {
+		var slots []Slot
+		for _, n := range strings.Fields(c.names) {
+			slots = append(slots, Slot{Name: n})
+		}
+		if err := checkSlots(slots); (err == nil) != c.ok {
 			t.Errorf("%q: %v", c.names, err)
 		}
 	}

@@ -43,8 +43,8 @@ func (t *Trainer) files() (stateFiles, error) {
 	for _, p := range t.params.List() {
 		at := func(slab []float32) []float32 { return slab[p.Offset : p.Offset+p.Size()] }
 		model = append(model, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: at(t.params.Values())})
-		for i, name := range t.opt.Optimizer.Slots() {
-			opt = append(opt, safetensors.Tensor{Name: slotName(name, p.Name), Shape: p.Shape, Data: at(t.slots[i])})
+		for i, s := range t.opt.Optimizer.Slots() {
+			opt = append(opt, safetensors.Tensor{Name: slotName(s.Name, p.Name), Shape: p.Shape, Data: at(t.slots[i])})
 		}
 	}
 	var f stateFiles
@@ -262,8 +262,8 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 		return err
 	}
 	for _, p := range t.params.List() {
-		for i, name := range t.opt.Optimizer.Slots() {
-			if err := optimizer.Float32Into(slotName(name, p.Name), t.slots[i][p.Offset:p.Offset+p.Size()]); err != nil {
+		for i, s := range t.opt.Optimizer.Slots() {
+			if err := optimizer.Float32Into(slotName(s.Name, p.Name), t.slots[i][p.Offset:p.Offset+p.Size()]); err != nil {
 				return fmt.Errorf("restoring step %d: %w", step, err)
 			}
 		}
@@ -277,8 +277,8 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 // wantMoments are the tensors of a file of moments.
 func (t *Trainer) wantMoments() (want []checkpoint.Want) {
 	for _, p := range t.params.List() {
-		for _, name := range t.opt.Optimizer.Slots() {
-			want = append(want, checkpoint.Want{Name: slotName(name, p.Name), Shape: p.Shape})
+		for _, s := range t.opt.Optimizer.Slots() {
+			want = append(want, checkpoint.Want{Name: slotName(s.Name, p.Name), Shape: p.Shape})
 		}
 	}
 	return want
@@ -306,6 +306,9 @@ func (t *Trainer) RestoreWeights(step uint64, model *safetensors.File, digest st
 		return err
 	}
 	if from != nil { // what is here is of other steps, or not to be trusted
+		for _, slot := range t.slots {
+			tensor.Discard(slot)
+		}
 		t.shards.have, t.shards.next = nil, nil
 	}
 	t.settleAt(step)
@@ -314,7 +317,7 @@ func (t *Trainer) RestoreWeights(step uint64, model *safetensors.File, digest st
 }
 
 // Reset sets the state to the job's beginning: weights from the seed or from
-// init, which may be nil, and zero moments.
+// init, which may be nil, and slots as they begin.
 func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -335,6 +338,16 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	} else if err := weights.Load(t.params, init); err != nil { // changes nothing
 		return err
 	}
+	t.beginSlots()
 	t.void = false
 	return nil
+}
+
+// beginSlots gives the slots that begin as the first weights these.
+func (t *Trainer) beginSlots() {
+	for i, s := range t.opt.Optimizer.Slots() {
+		if s.Weights {
+			inPieces(t.params.Len(), func(lo, hi int) { copy(t.slots[i][lo:hi], t.params.Values()[lo:hi]) })
+		}
+	}
 }

@@ -14,8 +14,8 @@ import (
 // However many parts a checkpoint has, together they are its two files, each
 // byte once; memory that is used again leaves nothing behind.
 func TestParts(t *testing.T) {
-	for _, set := range [][]string{{"optimizer.kind=adamw"}, {"optimizer.kind=none"}, {"optimizer.kind=one"}, {"optimizer.kind=three"},
-		{"optimizer.kind=none", sharded}, {"optimizer.kind=three", sharded}} {
+	for _, set := range [][]string{{"optimizer.kind=adamw"}, {"optimizer.kind=none"}, {"optimizer.kind=one"}, {"optimizer.kind=three"}, {"optimizer.ema=true"},
+		{"optimizer.kind=none", sharded}, {"optimizer.kind=three", sharded}, {"optimizer.ema=true", sharded}} {
 		t.Run(strings.Join(set, " "), func(t *testing.T) { testParts(t, set...) })
 	}
 }
@@ -74,13 +74,13 @@ func testParts(t *testing.T, set ...string) {
 // Whoever has a checkpoint's files finds the digest of the state that they are
 // of, and the checksums that its workers vouch for are of what they hand out.
 func TestFilesTellTheirState(t *testing.T) {
-	for _, kind := range []string{"adamw", "one", "three"} {
+	for _, kind := range []string{"kind=adamw", "kind=one", "kind=three", "ema=true"} {
 		t.Run(kind, func(t *testing.T) { testFilesTellTheirState(t, kind) })
 	}
 }
 
 func testFilesTellTheirState(t *testing.T, kind string) {
-	s := newSquad(t, "optimizer.kind="+kind)
+	s := newSquad(t, "optimizer."+kind)
 	r := s.rank("a")
 	s.form([]int{0, 8}, r)
 	s.step([]int{0, 8}, r)

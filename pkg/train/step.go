@@ -101,7 +101,7 @@ type writing struct {
 }
 
 // NewTrainer returns a trainer for model, which must hold its first weights,
-// at step 0 with zero moments. phase is told what the trainer is doing.
+// at step 0 with slots as they begin. phase is told what the trainer is doing.
 func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func(step uint64, phase string)) (*Trainer, error) {
 	if err := checkSlots(opt.Optimizer.Slots()); err != nil {
 		return nil, err
@@ -116,6 +116,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	for range opt.Optimizer.Slots() {
 		t.slots = append(t.slots, tensor.Floats(ps.Len()))
 	}
+	t.beginSlots()
 	// Every loss has a flat gradient of its own, and each of those its buckets: one
 	// numbering for all of them, in the order in which backward writes.
 	for i, l := range prog.Losses() {

@@ -74,6 +74,16 @@ func elementwise(g *gen, v isa) {
 	})
 	g.end()
 
+	g.function(v, "lerp", "writes dst = x + (y-x)·s, fused.", map[string]reg.Register{"s": s}, nil, argDst, argX, argY, argN, param{"s", "float32"})
+	v.each(g, "lerp", 2, func(u, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, r(2*u))
+		v.load(g, ix(y, off), mk, r(2*u+1))
+		g.VSUBPS(r(2*u), r(2*u+1), r(2*u+1))
+		g.VFMADD231PS(s, r(2*u+1), r(2*u))
+		v.store(g, r(2*u), mk, ix(dst, off), tmp)
+	})
+	g.end()
+
 	g.function(v, "reluBack", "writes dst = x·s where y > 0, and 0 elsewhere.", map[string]reg.Register{"s": s}, nil, argDst, argX, argY, argN, param{"s", "float32"})
 	zero := v.vec(14)
 	v.zero(g, zero)
