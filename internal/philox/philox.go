@@ -26,6 +26,7 @@ const (
 	Holdout Purpose = 6 // choice of held-out episodes
 	// 5 and 7 were of uses that there are none of; a number is not given again.
 	CopyTask Purpose = 8 // copy-task sequences
+	Mixture  Purpose = 9 // sets of a mixture's positions; step = block of the stream, sample = epoch with which it began
 )
 
 // Stream names an endless sequence of numbers: one (seed, purpose, site, step, sample).

@@ -259,19 +259,9 @@ func Accept(was, now Meta, c Change, step uint64, global int) Meta {
 	now.Changes = now.Changes[max(0, len(now.Changes)-maxChanges):]
 	now.Start = was.Start
 	if c.Epoch {
-		now.Start = &Start{Step: step, Epoch: was.epochs(step, global)}
+		now.Start = &Start{Step: step, Epoch: was.Order(0, global, 1, true).begun(step * uint64(global))}
 	}
 	return now
-}
-
-// epochs is the number of the first epoch that is not begun before step.
-func (m *Meta) epochs(step uint64, global int) uint64 {
-	first, from := uint64(0), uint64(0)
-	if m.Start != nil {
-		first, from = m.Start.Epoch, m.Start.Step
-	}
-	n := uint64(max(m.Train, 1))
-	return first + ((step-min(from, step))*uint64(global)+n-1)/n
 }
 
 // checkChange refuses what no Accept has made.

@@ -10,9 +10,9 @@ import (
 
 // The wire form of a micro-batch's samples, all integers little-endian:
 //
-//	"VLSB"  u16 version 3  u16 zero  u64 step  u32 micro-batch  u32 count
+//	"VLSB"  u16 version 4  u16 zero  u64 step  u32 micro-batch  u32 count
 //	count × sample:
-//	  u64 id  u32 number of bytes, origin  u32 features
+//	  u64 id  u64 epoch  u32 set  u32 number of bytes, origin  u32 features
 //	  features × (u32 form  u32 height  u32 width  u32 number of elements, elements)
 //	u32 CRC-32C of all bytes before it
 //
@@ -20,9 +20,9 @@ import (
 // pictures, and 0 elsewhere.
 const (
 	codecMagic   = "VLSB"
-	codecVersion = 3
+	codecVersion = 4
 	codecHeader  = 24
-	codecSample  = 16 // least bytes of a sample
+	codecSample  = 28 // least bytes of a sample
 	codecFeature = 16 // and of a feature
 
 	// MaxWireSamples and MaxWireBytes bound what DecodeSamples accepts.
@@ -55,7 +55,8 @@ func EncodeSamples(dst []byte, step uint64, m int, samples []Sample) []byte {
 	dst = le.AppendUint32(dst, uint32(len(samples)))
 	for i := range samples {
 		s := &samples[i]
-		dst = le.AppendUint64(dst, s.ID)
+		dst = le.AppendUint64(le.AppendUint64(dst, s.ID), s.Epoch)
+		dst = le.AppendUint32(dst, uint32(s.Set))
 		dst = putBytes(dst, s.Origin)
 		dst = le.AppendUint32(dst, uint32(len(s.Values)))
 		for k := range s.Values {
@@ -96,7 +97,8 @@ func DecodeSamples(b []byte) (step uint64, m int, samples []Sample, err error) {
 	var values []Value // of all samples, in one piece as long as they have the first's number of features
 	for i := range samples {
 		s := &samples[i]
-		s.ID = le.Uint64(r.take(8, 1))
+		s.ID, s.Epoch = le.Uint64(r.take(8, 1)), le.Uint64(r.take(8, 1))
+		s.Set = r.count()
 		s.Origin = string(r.take(r.count(), 1))
 		k := r.count()
 		if r.short || k > len(r.b)/codecFeature {

@@ -16,7 +16,7 @@ func wireSamples() []Sample {
 		{ID: 1 << 40, Origin: "a.jsonl:3", Values: []Value{{Image: Image{Encoded: []byte{1, 2, 3}}}, {Ints: []int32{5, 0, -1}}, {Floats: []float32{1.5, float32(math.Inf(-1)), math.SmallestNonzeroFloat32}}}},
 		{Values: make([]Value, 3)},
 		{ID: 2, Values: []Value{{Image: Image{RGB: []byte{9, 8, 7}, H: 1, W: 1}}, {Ints: []int32{math.MaxInt32}}, {Floats: []float32{0.1}}, {Floats: []float32{-0.2, 3}}}},
-		{ID: 3, Values: []Value{{Floats: []float32{1, 2, 3, 4}, Image: Image{H: 2, W: 2}}}},
+		{ID: 3, Epoch: 1 << 33, Set: 2, Values: []Value{{Floats: []float32{1, 2, 3, 4}, Image: Image{H: 2, W: 2}}}},
 		{ID: 4, Values: []Value{}},
 	}
 }
@@ -66,11 +66,11 @@ func reseal(b []byte) []byte {
 
 func TestCodecLimits(t *testing.T) {
 	b := EncodeSamples(nil, 1, 2, wireSamples())
-	first := codecHeader + 8 + 4 + len("a.jsonl:3") + 4 // feature of the first sample
+	first := codecHeader + codecSample + len("a.jsonl:3") // feature of the first sample
 	for name, f := range map[string]func(b []byte){
 		"count too large":  func(b []byte) { binary.LittleEndian.PutUint32(b[20:], math.MaxUint32) },
 		"count too small":  func(b []byte) { binary.LittleEndian.PutUint32(b[20:], 1) },
-		"origin too long":  func(b []byte) { binary.LittleEndian.PutUint32(b[codecHeader+8:], math.MaxUint32) },
+		"origin too long":  func(b []byte) { binary.LittleEndian.PutUint32(b[codecHeader+20:], math.MaxUint32) },
 		"many features":    func(b []byte) { binary.LittleEndian.PutUint32(b[first-4:], math.MaxUint32) },
 		"no such form":     func(b []byte) { binary.LittleEndian.PutUint32(b[first:], 5) },
 		"nothing in it":    func(b []byte) { binary.LittleEndian.PutUint32(b[first:], formNothing) },

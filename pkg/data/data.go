@@ -29,6 +29,17 @@ type Meta struct {
 	Changes []Change `json:"changes,omitempty"` // oldest first
 }
 
+// Order is the data's order for a job of that seed, of global samples a step in
+// micro-batches of micro. Where the data has changed on the way, it begins anew at
+// the step of the change.
+func (m *Meta) Order(seed uint64, global, micro int, shuffle bool) Order {
+	o := Order{Seed: seed, N: m.Train, Global: global, Micro: micro, Shuffle: shuffle}
+	if s := m.Start; s != nil {
+		o.Start, o.Epoch = s.Step*uint64(global), s.Epoch
+	}
+	return o
+}
+
 // StatsOf returns the statistics of the feature called name; nil where there
 // are none, and its numbers are used as they are.
 func (m *Meta) StatsOf(name string) *Stats {
@@ -72,6 +83,8 @@ type Stats struct {
 // samples may share them.
 type Sample struct {
 	ID     uint64  // place in the whole data set, both splits; names the sample's random numbers
+	Epoch  uint64  // in which it stands in the training stream; 0 elsewhere
+	Set    int     // of a mixture, from 0, whose statistics its numbers have; 0: the data is one set
 	Origin string  // file and record or line, for messages
 	Values []Value // of Meta.Spec's features, in their order
 }

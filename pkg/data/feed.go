@@ -32,16 +32,17 @@ func (f *LocalFeed) Micro(ctx context.Context, step uint64, m int) ([]Sample, er
 	if m < 0 || m >= f.order.Micros() {
 		return nil, fmt.Errorf("micro-batch %d of step %d: a step has %d micro-batches", m, step, f.order.Micros())
 	}
-	index := f.order.Slice(step, m, nil)
-	out := make([]Sample, len(index))
-	for i, s := range index {
+	out := make([]Sample, f.order.Micro)
+	for i, pos := 0, f.order.position(step, m); i < len(out); i, pos = i+1, pos+1 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		s, epoch := f.order.At(pos)
 		var err error
 		if out[i], err = f.source.Sample(s); err != nil {
 			return nil, fmt.Errorf("training sample %d: %w", s, withWayOn(err))
 		}
+		out[i].Epoch = epoch
 	}
 	return out, nil
 }

@@ -90,14 +90,9 @@ func JobHash(j *job.Job, meta data.Meta) string {
 	return cluster.JobHash(append(j.Computation().YAML(), "# data: "+meta.Fingerprint+"\n"...))
 }
 
-// Order is the job's data order. Where the data has changed on the way, the order
-// begins anew at the step of the change (see data.Order).
+// Order is the job's data order.
 func Order(j *job.Job, meta data.Meta) data.Order {
-	o := data.Order{Seed: j.Seed, N: meta.Train, Global: j.Batch.Global, Micro: j.Batch.Micro, Shuffle: j.Data.Shuffle}
-	if s := meta.Start; s != nil {
-		o.Start, o.Epoch = s.Step*uint64(o.Global), s.Epoch
-	}
-	return o
+	return meta.Order(j.Seed, j.Batch.Global, j.Batch.Micro, j.Data.Shuffle)
 }
 
 // OpenData opens the job's data set; meta is nil where it is to be measured.

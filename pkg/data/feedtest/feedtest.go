@@ -53,11 +53,14 @@ func within(t *testing.T) context.Context {
 func want(t *testing.T, src data.Source, o data.Order, step uint64, m int) []byte {
 	t.Helper()
 	var l []data.Sample
-	for _, i := range o.Slice(step, m, nil) {
+	first := step*uint64(o.Global) + uint64(m*o.Micro)
+	for k := range uint64(o.Micro) {
+		i, epoch := o.At(first + k)
 		s, err := src.Sample(i)
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.Epoch = epoch
 		l = append(l, s)
 	}
 	return data.EncodeSamples(nil, step, m, l)
