@@ -4,6 +4,11 @@ The tables are as LeRobot's own writer makes them: optional leaves, lists for
 vectors, pictures as a struct of bytes and path, tasks as the index of a pandas
 frame, a slash in names of columns.
 
+Beside them stand two sets with videos (v3-video, v21-video), which have what
+third parties write: depth pictures, columns of language and of unknown types, a
+file of several episodes whose number is another than its table's, frames a second
+as a float, names in every form, B-frames. They need an ffmpeg with libx264.
+
     pip install pyarrow pandas pillow numpy
     python tools/lerobot_fixture.py pkg/data/testdata/lerobot
 """
@@ -11,6 +16,7 @@ frame, a slash in names of columns.
 import io
 import json
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -100,6 +106,88 @@ def main(root):
     (meta / "tasks.jsonl").write_text("".join(json.dumps({"task_index": i, "task": t}) + "\n" for i, t in enumerate(TASKS)))
     (meta / "episodes.jsonl").write_text("".join(json.dumps({"episode_index": e, "tasks": [TASKS[OF[e]]], "length": n}) + "\n" for e, n in enumerate(LENGTHS)))
     (meta / "info.json").write_text(json.dumps(info("v2.1", "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet", fps=10.0, chunks_size=2, total_chunks=0), indent=1))
+    videos(root)
+
+
+VIDEO = CAMERAS[0]
+
+
+def colour(episode, frame):
+    """Of a whole frame of 16×24: which it is can be told after lossy coding."""
+    return [40 + 80 * episode, 30 + 50 * frame, 120]
+
+
+def encode(path, frames):
+    """An H.264 file at 10 frames a second, with B-frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = b"".join(bytes(colour(e, f)) * (16 * 24) for e, f in frames)
+    subprocess.run(["ffmpeg", "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "24x16", "-r", "10", "-i", "pipe:0",
+                    "-c:v", "libx264", "-crf", "4", "-g", "4", "-bf", "2", "-pix_fmt", "yuv420p", "-threads", "1", "-x264-params", "sei=0:info=0",
+                    "-fflags", "+bitexact", "-flags", "+bitexact", str(path)], input=raw, check=True)
+
+
+def odd(table):
+    """A table without the video's column, with columns that nobody asks for."""
+    n = len(table)
+    tiff = {"bytes": b"II*\0depth", "path": None}
+    said = [{"role": "user", "content": "go on", "style": None, "timestamp": 0.1, "camera": None, "tool_calls": None}]
+    return (table.drop_columns([VIDEO])
+            .append_column("observation.images.depth", pa.array([tiff] * n, pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
+            .append_column("language_persistent", pa.array([said] * n))
+            .append_column("observation.grid", pa.array([[[1.0, 2.0], [3.0, 4.0]]] * n, pa.list_(pa.list_(pa.float32()))))
+            .append_column("next.done", pa.array([False] * n))
+            .append_column("mystery", pa.array([None] * n, pa.list_(pa.float32()))))
+
+
+def odd_info(features):
+    """What meta/info.json says of them, and names in other forms."""
+    return features | {
+        VIDEO: {"dtype": "video", "shape": [16, 24, 3], "names": ["height", "width", "channel"], "video_info": {"video.fps": 10.0, "video.codec": "h264"}},
+        "observation.images.depth": {"dtype": "image", "shape": [8, 8, 1], "names": None, "info": {"is_depth_map": True}},
+        "language_persistent": {"dtype": "language", "shape": [1], "names": None},
+        "observation.grid": {"dtype": "float32", "shape": [2, 2], "names": [["a", "b"], ["c", "d"]]},
+        "observation.state": {"dtype": "float32", "shape": [2], "names": {"a": 0, "b": 1}},
+        "action": {"dtype": "float32", "shape": [3], "names": [NAMES]},
+        "next.done": {"dtype": "bool", "shape": [1], "names": None},
+        "mystery": {"dtype": "complex64", "shape": None, "names": [None]},
+    }
+
+
+def videos(root):
+    v3 = root / "v3-video"
+    tables, clips = {0: [0, 1], 1: [2]}, {0: [0], 1: [1, 2]}
+    for n, episodes in tables.items():
+        write(v3 / f"data/chunk-000/file-{n:03d}.parquet", odd(rows(episodes, False, ["bytes", "path"])))
+    place = {}
+    for n, episodes in clips.items():
+        encode(v3 / f"videos/{VIDEO}/chunk-000/file-{n:03d}.mp4", [(e, f) for e in episodes for f in range(LENGTHS[e])])
+        start = 0
+        for e in episodes:
+            place[e] = (n, start / 10, (start + LENGTHS[e]) / 10)
+            start += LENGTHS[e]
+    write(v3 / "meta/tasks.parquet", pa.Table.from_pandas(pd.DataFrame({"task_index": [0, 1]}, index=pd.Index(TASKS, name="task"))))
+    write(v3 / "meta/episodes/chunk-000/file-000.parquet", pa.table({
+        "episode_index": [0, 1, 2], "tasks": [[TASKS[k]] for k in OF], "length": LENGTHS,
+        "data/chunk_index": [0, 0, 0], "data/file_index": [0, 0, 1],
+        f"videos/{VIDEO}/chunk_index": [0, 0, 0], f"videos/{VIDEO}/file_index": [place[e][0] for e in range(3)],
+        f"videos/{VIDEO}/from_timestamp": [place[e][1] for e in range(3)], f"videos/{VIDEO}/to_timestamp": [place[e][2] for e in range(3)]}))
+    d = info("v3.0", "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", fps=10, chunks_size=1000,
+             video_path="videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")
+    d["features"] = odd_info(d["features"])
+    (v3 / "meta/info.json").write_text(json.dumps(d, indent=1))
+
+    v2 = root / "v21-video"
+    for e in range(3):
+        write(v2 / f"data/chunk-{e // 2:03d}/episode_{e:06d}.parquet", odd(rows([e], True, ["path", "bytes"])))
+        encode(v2 / f"videos/chunk-{e // 2:03d}/{VIDEO}/episode_{e:06d}.mp4", [(e, f) for f in range(LENGTHS[e])])
+    meta = v2 / "meta"
+    meta.mkdir(parents=True, exist_ok=True)
+    for name in ["tasks.jsonl", "episodes.jsonl"]:
+        (meta / name).write_text((root / "v21/meta" / name).read_text())
+    d = info("v2.0", "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet", fps=10.0, chunks_size=2, total_chunks=0,
+             video_path="videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4")
+    d["features"] = odd_info(d["features"])
+    (meta / "info.json").write_text(json.dumps(d, indent=1))
 
 
 if __name__ == "__main__":

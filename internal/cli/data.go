@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/inspect"
+	"github.com/vlaring/vlaring/pkg/data"
 )
 
 // dataFlags are the flags of data check and data info.
@@ -28,10 +29,10 @@ func (f *dataFlags) run(look func(context.Context, inspect.Options) error) func(
 func newData() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "data",
-		Short: "Look at a data set, or convert one",
+		Short: "Look at a data set, convert one, or import its videos",
 		RunE:  func(c *cobra.Command, args []string) error { return c.Help() },
 	}
-	c.AddCommand(newDataCheck(), newDataInfo(), newDataConvert())
+	c.AddCommand(newDataCheck(), newDataInfo(), newDataImport(), newDataConvert())
 	return c
 }
 
@@ -58,6 +59,7 @@ Exit codes:
 		RunE:    f.run(inspect.Check),
 	}
 	f.register(c)
+	f.scripts(c)
 	c.Flags().StringVar(&f.File, "out", "", "file for all faults, one JSON object a line")
 	return c
 }
@@ -81,12 +83,46 @@ Exit codes:
 		RunE:    f.run(inspect.Info),
 	}
 	f.register(c)
+	f.scripts(c)
+	return c
+}
+
+func newDataImport() *cobra.Command {
+	var f dataFlags
+	var from data.Import
+	c := &cobra.Command{
+		Use:   "import JOB.yaml|PATH",
+		Short: "Decode the videos of a LeRobot data set once, into frames that training reads",
+		Long: `Decode the videos of a LeRobot data set once, with the ffmpeg on the PATH, into a
+frame store beside the data: pixels of at most --size a side, from which
+training, checks and workers read. It says first what that will take. Stopped or
+killed, the same command goes on with the videos that are missing.
+
+Exit codes:
+  0  the frames of all videos are there
+  1  failed, or a video is faulty; the others are imported
+  2  wrong usage, or a mistake in the job file
+  3  stopped by Ctrl-C; what is done is kept`,
+		Example: "  coordinator data import job.yaml\n  coordinator data import /data/g1 --size 224 --camera cam_high",
+		Args:    exactArgs("JOB.yaml|PATH"),
+		RunE: f.run(func(ctx context.Context, o inspect.Options) error {
+			return inspect.Import(ctx, o, from)
+		}),
+	}
+	f.register(c)
+	fl := c.Flags()
+	fl.StringArrayVar(&from.Cameras, "camera", nil, "camera whose videos are imported (repeatable; default: the job's, or all)")
+	fl.IntVar(&from.Size, "size", 0, "longest side of a frame, in pixels (default: model.image_size of the job, or 224)")
+	fl.StringVar(&from.Frames, "frames", "", "folder of the frame store (default: .vlaring/frames in the data set)")
 	return c
 }
 
 func (f *dataFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.Set, "set", nil, "override a key of the job file, e.g. --set data.path=DIR (repeatable)")
-	fl.BoolVar(&f.JSON, "json", false, "print one JSON object a line on standard output")
 	fl.IntVar(&f.Threads, "threads", runtime.GOMAXPROCS(0), "threads that decode")
+}
+
+func (f *dataFlags) scripts(c *cobra.Command) {
+	c.Flags().BoolVar(&f.JSON, "json", false, "print one JSON object a line on standard output")
 }

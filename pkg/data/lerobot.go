@@ -22,7 +22,8 @@ import (
 
 // The lerobot source reads a data set of robot episodes as LeRobot writes them,
 // of the forms 2.0, 2.1 and 3.0. Each frame of an episode is a sample: the
-// camera's picture, the task as the instruction, and the action.
+// cameras' pictures, the task as the instruction, and the action. Pictures are in
+// the tables, or frames of videos (framestore.go).
 //
 // Open reads what the data set says of itself and the columns of numbers; a
 // picture is read and checked when its sample is asked for, and data check reads
@@ -35,13 +36,14 @@ type LeRobot struct {
 	Camera     string   `yaml:"camera,omitempty"` // feature of pictures, e.g. observation.images.front, or front
 	Action     []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: action
 	FrameKeys  `yaml:",inline"`
+	VideoKeys  `yaml:",inline"`
 	TextKeys   `yaml:",inline"`
 	FileKeys   `yaml:",inline"`
 	ActionKeys `yaml:",inline"`
 }
 
 func lerobotKind() job.Kind {
-	return job.Kind{Name: "lerobot", About: "a LeRobot data set (2.0, 2.1, 3.0) with pictures in its tables",
+	return job.Kind{Name: "lerobot", About: "a LeRobot data set (2.0, 2.1, 3.0)",
 		Options: LeRobot{Split: "train", ActionKeys: ActionKeys{Normalize: MeanStd}}}
 }
 
@@ -61,6 +63,7 @@ func (k LeRobot) Resolve(j *job.Job, given func(string) bool) job.Options {
 // Check is job.Options'.
 func (k LeRobot) Check(c *job.Checker) {
 	k.FrameKeys.check(c, k.Camera)
+	k.VideoKeys.check(c)
 	k.TextKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
@@ -123,7 +126,14 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 	for _, v := range fields.vectors {
 		o.calls(v.name, strings.Join(v.of, "+"))
 	}
-	s := &lerobotScan{o: o, set: set, fields: fields, table: &table{}, read: map[string]bool{}}
+	s := &lerobotScan{o: o, set: set, fields: fields, videos: map[string]*videoFrames{}, table: &table{}, read: map[string]bool{}, listed: map[int64]bool{}}
+	for _, camera := range fields.cameras {
+		if set.Info.Features[camera].Video() {
+			if s.videos[camera], err = k.open(o, set, camera, episodes); err != nil {
+				return nil, err
+			}
+		}
+	}
 	fp := NewFingerprint("lerobot").Add("camera", strings.Join(fields.cameras, " ")).Add("action", strings.Join(fields.vector(models.Actions).of, " ")).
 		Add("split", k.Split).Add("holdout", o.Division())
 	if v := fields.vector(models.State); v.name != "" {
@@ -139,12 +149,17 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 	t.texts, t.camera = s.texts.texts, fields.short()
 	t.origin, t.place, t.short = s.origin, s.place, s.short
 	for n, camera := range fields.cameras {
-		t.picture(models.View(n, 0)).read = func(i int) (Image, error) { return s.image(camera, i) }
+		p := t.picture(models.View(n, 0))
+		p.read = func(i int) (Image, error) { return s.image(camera, i) }
+		if v := s.videos[camera]; v != nil {
+			p.sums = v.sums()
+			v.print(fp)
+		}
 	}
-	t.close = s.files.close
+	t.close = s.close
 	d, err := o.dataset(fp.Sum(), t)
 	if err != nil {
-		s.files.close()
+		s.close()
 		return nil, err
 	}
 	return d, nil
@@ -158,10 +173,31 @@ type lerobotScan struct {
 	table  *table
 	texts  textIndex
 	read   map[string]bool // tables
+	listed map[int64]bool  // episodes of table
 	paths  []string        // of them, in the order of reading
 	file   []int32         // of each sample, among paths
 	row    []int32         // of each sample, in its table
 	files  lerobotFiles
+	videos map[string]*videoFrames // of the cameras whose pictures are not in the tables
+}
+
+func (s *lerobotScan) close() error {
+	err := s.files.close()
+	for _, v := range s.videos {
+		err = errors.Join(err, v.files.Close())
+	}
+	return err
+}
+
+// shown says whether the cameras that are video have frames of an episode: what they
+// lack was said when they were opened.
+func (s *lerobotScan) shown(episode int64) bool {
+	for _, v := range s.videos {
+		if !v.has(episode) {
+			return false
+		}
+	}
+	return true
 }
 
 // all reads the tables that have the episodes, in their order.
@@ -235,25 +271,31 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 		column := t.float(v.name)
 		column.dim, column.labels.Names = v.dim(), v.labels
 	}
+	var seconds []float64
+	if len(s.videos) > 0 {
+		if seconds, err = tab.Doubles("timestamp"); err != nil {
+			return err
+		}
+	}
 	for _, camera := range s.fields.cameras {
-		if !tab.Has(camera) {
+		if s.videos[camera] == nil && !tab.Has(camera) {
 			return fmt.Errorf("%s has no column %s, which %s calls pictures", path, camera, lerobot.InfoFile)
 		}
 	}
 	at := map[int64]int32{} // places of this table's episodes
 	for r := range n {
 		e := episode[r]
-		if _, ok := left[e]; !ok {
+		if _, ok := left[e]; !ok || !s.shown(e) {
 			continue // of another split
 		}
 		where := func() string { return fmt.Sprintf("%s: episode %d, frame %d", path, e, frame[r]) }
 		k, ok := at[e]
 		if !ok {
-			if slices.Contains(t.numbers, e) {
+			if s.listed[e] {
 				return fmt.Errorf("%s: it stands in another table already", where())
 			}
 			k = int32(t.eps)
-			at[e], t.numbers = k, append(t.numbers, e)
+			at[e], s.listed[e], t.numbers = k, true, append(t.numbers, e)
 			t.eps++
 		}
 		if left[e]--; left[e] < 0 {
@@ -279,6 +321,13 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 					}
 				}
 				column.rows = append(column.rows, row...)
+			}
+		}
+		for _, camera := range s.fields.cameras {
+			if v := s.videos[camera]; v != nil {
+				if err := v.place(e, seconds[r]); err != nil && !s.o.lenient() && !s.o.skips(len(t.episode)) {
+					return fmt.Errorf("%s: %w", where(), err)
+				}
 			}
 		}
 		t.episode = append(t.episode, k)
@@ -325,12 +374,19 @@ func (s *lerobotScan) place(i int) Fault {
 
 // image reads a camera's picture of frame i.
 func (s *lerobotScan) image(camera string, i int) (Image, error) {
+	fail := func(err error) (Image, error) {
+		return Image{}, fmt.Errorf("episode %d, frame %d, %s: %w", s.table.numbers[s.table.episode[i]], s.table.frame(i), camera, err)
+	}
+	if v := s.videos[camera]; v != nil {
+		p, err := v.image(i)
+		if err != nil {
+			return fail(err)
+		}
+		return p, nil
+	}
 	rel, err := filepath.Rel(s.set.Dir, s.paths[s.file[i]])
 	if err != nil {
 		return Image{}, err
-	}
-	fail := func(err error) (Image, error) {
-		return Image{}, fmt.Errorf("episode %d, frame %d, %s: %w", s.table.numbers[s.table.episode[i]], s.table.frame(i), camera, err)
 	}
 	tab, err := s.files.open(s.set, rel)
 	if err != nil {
@@ -414,8 +470,9 @@ func (k LeRobot) recognise(path string, folder bool) ([]Recognised, error) {
 		rest = append(rest, models.Known(models.Actions, 0))
 	}
 	var out []Recognised
+	k.anySize = true
 	for _, name := range slices.Sorted(maps.Keys(set.Info.Features)) {
-		if set.Info.Features[name].DType == "image" {
+		if set.Info.Features[name].Camera() {
 			k.Camera = name
 			image := models.Known(models.Images, 3, unresized, unresized)
 			out = append(out, Recognised{job.Data{Path: path, Options: k}, append(models.Spec{image}, rest...)})

@@ -195,7 +195,7 @@ func TestLeRobotBadInput(t *testing.T) {
 		"a split of words":       {"v3", info(func(m map[string]any) { m["splits"] = map[string]string{"train": "most"} }), nil, `split train is "most"; want episodes from:to`},
 		"no camera chosen":       {"v3", nil, []any{"Camera", ""}, "data.camera is not set; the cameras of this data are observation.images.front, observation.images.wrist"},
 		"another camera":         {"v3", nil, []any{"Camera", "top"}, `data.camera is "top"; the cameras of this data are observation.images.front`},
-		"a video":                {"v3", feature("observation.images.front", "dtype", "video"), nil, "observation.images.front is video, which is not read"},
+		"a video":                {"v3", feature("observation.images.front", "dtype", "video"), nil, "has no video_path, and observation.images.front is video"},
 		"an action that is not":  {"v3", nil, []any{"Action", []string{"grip"}}, `there is no feature "grip"; the numbers of a frame are action, episode_index`},
 		"an action of pictures":  {"v3", nil, []any{"Action", []string{"observation.images.wrist"}}, "which is image; it can be numbers"},
 		"an action twice":        {"v3", nil, []any{"Action", []string{"action", "action"}}, "data.action has action twice"},

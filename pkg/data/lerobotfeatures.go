@@ -163,21 +163,16 @@ func (k LeRobot) views() (list []lerobotCamera) {
 
 // choose is the feature of pictures that the job means.
 func (c lerobotCamera) choose(in *lerobot.Info, names []string) (string, error) {
-	var cameras, videos, match []string
+	var all, match []string
 	for _, n := range names {
-		switch in.Features[n].DType {
-		case "image":
-			cameras = append(cameras, n)
-		case "video":
-			videos = append(videos, n)
-		default:
+		if !in.Features[n].Camera() {
 			continue
 		}
+		all = append(all, n)
 		if n == c.name || c.name != "" && strings.HasSuffix(n, "."+c.name) {
 			match = append(match, n)
 		}
 	}
-	all := slices.Concat(cameras, videos)
 	switch {
 	case len(all) == 0:
 		return "", errors.New("the frames have no pictures")
@@ -189,9 +184,6 @@ func (c lerobotCamera) choose(in *lerobot.Info, names []string) (string, error) 
 		return "", fmt.Errorf("%s is %q; the cameras of this data are %s", c.key, c.name, strings.Join(all, ", "))
 	case len(match) > 1:
 		return "", fmt.Errorf("%s %q fits several: give the whole of %s", c.key, c.name, strings.Join(match, " or "))
-	}
-	if in.Features[match[0]].DType == "video" {
-		return "", fmt.Errorf("the camera %s is video, which is not read; a data set that was recorded with use_videos=False has pictures in its tables", match[0])
 	}
 	return match[0], nil
 }

@@ -46,7 +46,7 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 	if err := check(cfg, wants); err != nil {
 		return nil, err
 	}
-	o := &Opening{Context: ctx, Kind: cfg.Kind, Path: cfg.Path, Seed: seed, Holdout: cfg.Holdout, Wants: wants, watch: watch, given: meta}
+	o := &Opening{Context: ctx, Kind: cfg.Kind, Path: cfg.Path, base: baseDir, Seed: seed, Holdout: cfg.Holdout, Wants: wants, watch: watch, given: meta}
 	if o.Path != "" {
 		o.Path = job.Abs(baseDir, o.Path)
 	}
@@ -101,8 +101,9 @@ type Opening struct {
 	TextKeys // the keys that several kinds have; zero where the kind has them not
 	ActionKeys
 	FrameKeys
-	skip  []int // data.skip, ascending
-	asIs  bool  // pictures are values of the model's shape and are not resized
+	base  string // that paths of the job are relative to
+	skip  []int  // data.skip, ascending
+	asIs  bool   // pictures are values of the model's shape and are not resized
 	watch Watch
 	given *Meta
 	held  bool // a held-out set of its own, for which given is the training set's

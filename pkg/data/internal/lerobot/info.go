@@ -28,6 +28,7 @@ type Info struct {
 	FPS       float64            `json:"fps"`
 	ChunkSize int                `json:"chunks_size"` // episodes in a folder, or files (3.0)
 	Data      string             `json:"data_path"`   // template of a table's path
+	Video     string             `json:"video_path"`  // and of a video's; empty: there are none
 	Splits    map[string]string  `json:"splits"`      // name → "from:to", of episodes
 	Features  map[string]Feature `json:"features"`
 }
@@ -37,7 +38,23 @@ type Feature struct {
 	DType string `json:"dtype"` // of numpy, or string, image, video
 	Shape []int  `json:"shape"`
 	Names Names  `json:"names"`
+	Info  depth  `json:"info"`
+	Older depth  `json:"video_info"` // of older writers
 }
+
+// depth is what tells pictures of distances from those of colours.
+type depth struct {
+	Image bool `json:"is_depth_map"`
+	Video bool `json:"video.is_depth_map"`
+}
+
+// Camera says that a feature is pictures in colour, within tables or as video.
+func (f Feature) Camera() bool {
+	return (f.DType == "image" || f.Video()) && !f.Info.Image && !f.Info.Video && !f.Older.Image && !f.Older.Video
+}
+
+// Video says that a feature's pictures are frames of videos.
+func (f Feature) Video() bool { return f.DType == "video" }
 
 // Size is the number of values of a row.
 func (f Feature) Size() int {
@@ -140,7 +157,7 @@ func readInfo(dir string) (*Info, error) {
 
 // expand fills a template of a path in, such as
 // data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet.
-func expand(template string, values map[string]int) (string, error) {
+func expand(template string, values map[string]any) (string, error) {
 	var out strings.Builder
 	rest := template
 	for {
@@ -162,7 +179,11 @@ func expand(template string, values map[string]int) (string, error) {
 		if form != "" && (err != nil || width > 20) {
 			return "", fmt.Errorf("the path %q has the form %q of a number", template, form)
 		}
-		fmt.Fprintf(&out, "%0*d", max(width, 1), v)
+		if n, ok := v.(int); ok {
+			fmt.Fprintf(&out, "%0*d", max(width, 1), n)
+		} else {
+			fmt.Fprint(&out, v)
+		}
 		rest = tail
 	}
 	path := filepath.FromSlash(out.String())

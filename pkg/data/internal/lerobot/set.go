@@ -154,7 +154,7 @@ func (s *Set) readEpisodeLines() error {
 		if e.Index == nil {
 			return errors.New("it has no episode_index")
 		}
-		path, err := expand(s.Info.Data, map[string]int{"episode_chunk": int(*e.Index) / size, "episode_index": int(*e.Index)})
+		path, err := expand(s.Info.Data, map[string]any{"episode_chunk": int(*e.Index) / size, "episode_index": int(*e.Index)})
 		if err != nil {
 			return fmt.Errorf("%s: data_path: %w", InfoFile, err)
 		}
@@ -174,7 +174,8 @@ func (s *Set) episode(e Episode) error {
 }
 
 // readTasks reads meta/tasks.parquet: a pandas frame whose index is the text. So
-// the texts stand in a column called task, or __index_level_0__.
+// the texts stand in a column called task, or __index_level_0__, or as the index was
+// called: the only column of texts.
 func (s *Set) readTasks() error {
 	t, err := s.Table("meta/tasks.parquet")
 	if err != nil {
@@ -182,8 +183,10 @@ func (s *Set) readTasks() error {
 	}
 	defer t.Close()
 	column := "task"
-	if !t.Has(column) {
-		column = "__index_level_0__"
+	for _, name := range append([]string{"__index_level_0__"}, t.texts()...) {
+		if !t.Has(column) {
+			column = name
+		}
 	}
 	texts, err := t.Strings(column)
 	if err != nil {
@@ -203,6 +206,11 @@ func (s *Set) readTasks() error {
 
 // readEpisodes reads the tables of episodes.
 func (s *Set) readEpisodes() error {
+	return s.episodeTables(s.readEpisodeTable)
+}
+
+// episodeTables hands the tables of episodes to read.
+func (s *Set) episodeTables(read func(t *Table) error) error {
 	var files []string
 	root := filepath.Join(s.Dir, "meta", "episodes")
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -222,19 +230,18 @@ func (s *Set) readEpisodes() error {
 		if err != nil {
 			return err
 		}
-		if err := s.readEpisodeTable(rel); err != nil {
+		t, err := s.Table(rel)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(read(t), t.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Set) readEpisodeTable(rel string) error {
-	t, err := s.Table(rel)
-	if err != nil {
-		return err
-	}
-	defer t.Close()
+func (s *Set) readEpisodeTable(t *Table) (err error) {
 	columns := map[string][]int64{}
 	for _, c := range []string{"episode_index", "length", "data/chunk_index", "data/file_index"} {
 		if columns[c], err = t.Ints(c); err != nil {
@@ -242,7 +249,7 @@ func (s *Set) readEpisodeTable(rel string) error {
 		}
 	}
 	for i, n := range columns["episode_index"] {
-		path, err := expand(s.Info.Data, map[string]int{"chunk_index": int(columns["data/chunk_index"][i]), "file_index": int(columns["data/file_index"][i])})
+		path, err := expand(s.Info.Data, map[string]any{"chunk_index": int(columns["data/chunk_index"][i]), "file_index": int(columns["data/file_index"][i])})
 		if err != nil {
 			return fmt.Errorf("%s: data_path: %w", InfoFile, err)
 		}

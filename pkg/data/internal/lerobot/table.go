@@ -95,6 +95,16 @@ func (t *Table) columns() (l []string) {
 	return l
 }
 
+// texts are the names of the columns of texts, one a row.
+func (t *Table) texts() (l []string) {
+	for _, c := range t.file.Schema().Fields() {
+		if c.Leaf() && !c.Repeated() && c.Type().Kind() == parquet.ByteArray {
+			l = append(l, c.Name())
+		}
+	}
+	return l
+}
+
 // leaf is the only leaf of a column.
 func (t *Table) leaf(column string) (int, error) {
 	n, paths := t.leaves(column)
@@ -248,6 +258,24 @@ func (t *Table) Floats(column string, dim int) ([]float32, error) {
 			err = fmt.Errorf("%s: column %s: %w", t.path, column, err)
 		}
 	}
+	return out, err
+}
+
+// Doubles is a column of numbers, one a row, without loss.
+func (t *Table) Doubles(column string) ([]float64, error) {
+	leaf, err := t.leaf(column)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float64, 0, min(t.Rows(), ahead))
+	err = t.values(column, leaf, func(row int, v parquet.Value) error {
+		x, _ := number(v)
+		if v.IsNull() || x-x != 0 || row != len(out) {
+			return fmt.Errorf("row %d is no finite number", row)
+		}
+		out = append(out, x)
+		return nil
+	})
 	return out, err
 }
 
