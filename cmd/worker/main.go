@@ -9,5 +9,6 @@ import (
 )
 
 func main() {
+	cli.RelaxTimers()
 	os.Exit(cli.Main(context.Background(), cli.NewWorker(), os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -27,7 +27,7 @@ type Agent struct {
 // linger is how long a report of a commit may wait for the next ones, to be sent
 // with them: where steps take a few milliseconds, each message wakes half a dozen
 // threads on its way, on the cores that train.
-const linger = 20 * time.Millisecond
+const linger = 50 * time.Millisecond
 
 // JoinJob asks the coordinator of job for membership, again and again until it
 // answers or ctx ends. A refusal is a *RefusedError, and ErrNoResponder is in the

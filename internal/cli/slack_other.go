@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cli
+
+// RelaxTimers does nothing where threads have no slack.
+func RelaxTimers() {}

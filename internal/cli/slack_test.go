@@ -1,0 +1,29 @@
+//go:build linux
+
+package cli
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// All threads of a command sleep with slack, those that Go's runtime starts before main included.
+func TestThreadsSleepWithSlack(t *testing.T) {
+	p := start(t, nil, bin.worker, "--job", "none", "--nats", "nats://127.0.0.1:1", "--join-timeout", "30s")
+	if _, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", p.cmd.Process.Pid)); os.IsPermission(err) {
+		t.Skip("only root may see the slack of another process")
+	}
+	until(t, "slack of all threads", func() bool {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
+		if err != nil || len(tasks) < 2 {
+			return false
+		}
+		for _, task := range tasks {
+			if b, err := os.ReadFile(fmt.Sprintf("/proc/%s/timerslack_ns", task.Name())); err != nil || string(b) != fmt.Sprintln(slack.Nanoseconds()) {
+				return false
+			}
+		}
+		return true
+	})
+}
