@@ -51,6 +51,7 @@ var may = map[string][]string{
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},
 	"pkg/natsbus":          {"internal/octets", "internal/netaddr", "pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster"},
 	"pkg/trained":          {"internal/atomicfile", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train", "pkg/weights"},
+	"pkg/serve":            {"internal/regular", "internal/usage", "pkg/trained"},
 	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
@@ -78,6 +79,7 @@ var may = map[string][]string{
 		"pkg/models",
 		"pkg/transport",
 		"pkg/run",
+		"pkg/serve",
 		"pkg/tensor",
 		"pkg/train",
 		"pkg/trained",
@@ -95,11 +97,13 @@ var may = map[string][]string{
 
 // owners lists libraries that only the named packages may import.
 var owners = map[string][]string{
-	"github.com/nats-io/":    {"pkg/natsbus"},
-	"github.com/parquet-go/": {"internal/convert", "pkg/data"},
-	"github.com/spf13/":      {"internal/cli"},
-	"go.uber.org/zap":        {"internal/view", "internal/cli", "pkg/run", "pkg/worker"},
-	"gonum.org/v1/plot":      {"internal/picture"},
+	"github.com/nats-io/":     {"pkg/natsbus"},
+	"github.com/parquet-go/":  {"internal/convert", "pkg/data"},
+	"github.com/coder/":       {"pkg/serve"},
+	"github.com/vmihailenco/": {"pkg/serve"},
+	"github.com/spf13/":       {"internal/cli"},
+	"go.uber.org/zap":         {"internal/view", "internal/cli", "pkg/run", "pkg/worker"},
+	"gonum.org/v1/plot":       {"internal/picture"},
 }
 
 func TestImportsPointDownward(t *testing.T) {

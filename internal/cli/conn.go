@@ -67,15 +67,9 @@ func (f *connFlags) credentials(warn func(text string)) (transport.Credentials, 
 	}
 	secret := os.Getenv(tokenEnv)
 	if f.tokenFile != "" {
-		b, err := regular.Read(f.tokenFile, 1<<16)
-		if err != nil {
-			return c, usagef("--token-file: %w", err)
-		}
-		if i, err := os.Stat(f.tokenFile); err == nil && i.Mode().IsRegular() && i.Mode().Perm()&0o004 != 0 {
-			warn(fmt.Sprintf("every user of this machine can read the token in %s (mode %04o), and may stop the job with it: chmod 600 %s", f.tokenFile, i.Mode().Perm(), plain.ShellWord(f.tokenFile)))
-		}
-		if secret = strings.TrimSpace(string(b)); secret == "" {
-			return c, usagef("--token-file %s is empty", f.tokenFile)
+		var err error
+		if secret, err = secretOf("token", "stop the job", f.tokenFile, warn); err != nil {
+			return c, err
 		}
 	}
 	if f.user != "" {
@@ -87,6 +81,22 @@ func (f *connFlags) credentials(warn func(text string)) (transport.Credentials, 
 		c.Token = secret
 	}
 	return c, nil
+}
+
+// secretOf reads the file that --WHAT-file names; use is what others could do with it.
+func secretOf(what, use, path string, warn func(text string)) (string, error) {
+	b, err := regular.Read(path, 1<<16)
+	if err != nil {
+		return "", usagef("--%s-file: %w", what, err)
+	}
+	if i, err := os.Stat(path); err == nil && i.Mode().IsRegular() && i.Mode().Perm()&0o004 != 0 {
+		warn(fmt.Sprintf("every user of this machine can read the %s in %s (mode %04o), and may %s with it: chmod 600 %s", what, path, i.Mode().Perm(), use, plain.ShellWord(path)))
+	}
+	secret := strings.TrimSpace(string(b))
+	if secret == "" {
+		return "", usagef("--%s-file %s is empty", what, path)
+	}
+	return secret, nil
 }
 
 func withoutEnv(env []string, names ...string) []string {

@@ -22,6 +22,7 @@ type Meta struct {
 	Stats       map[string]*Stats `json:"stats,omitempty"` // of other features that are normalised, by name; see StatsOf
 	ImageMean   [3]float32        `json:"image_mean"`
 	ImageStd    [3]float32        `json:"image_std"`
+	Rate        float64           `json:"rate,omitempty"` // frames a second; 0: the data does not say
 
 	// Of a run that went on with changed data; see Accept.
 	Held    []int    `json:"held,omitzero"`     // the held-out episodes, from 0, where the job's choice would be another now; empty, not nil, where nobody is left

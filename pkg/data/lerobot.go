@@ -121,6 +121,7 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, lerobot.InfoFile), err)
 	}
+	o.rate = set.Info.FPS
 	o.callsViews(fields.cameras)
 	o.calls(models.Instruction, "task")
 	for _, v := range fields.vectors {

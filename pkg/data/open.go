@@ -101,9 +101,10 @@ type Opening struct {
 	TextKeys // the keys that several kinds have; zero where the kind has them not
 	ActionKeys
 	FrameKeys
-	base  string // that paths of the job are relative to
-	skip  []int  // data.skip, ascending
-	asIs  bool   // pictures are values of the model's shape and are not resized
+	base  string  // that paths of the job are relative to
+	skip  []int   // data.skip, ascending
+	asIs  bool    // pictures are values of the model's shape and are not resized
+	rate  float64 // frames a second; 0: the data does not say
 	watch Watch
 	given *Meta
 	held  bool // a held-out set of its own, for which given is the training set's
@@ -228,7 +229,7 @@ func (o *Opening) Meta(fingerprint string) (Meta, error) {
 	if err := o.same(fingerprint); err != nil {
 		return Meta{}, err
 	}
-	m := Meta{Kind: o.Kind, Fingerprint: fingerprint, Spec: o.Wants.Clone()}
+	m := Meta{Kind: o.Kind, Fingerprint: fingerprint, Spec: o.Wants.Clone(), Rate: o.rate}
 	for i := range m.Spec {
 		f := &m.Spec[i]
 		f.Source, f.Max, f.Vocab, f.Axes = o.called[f.Name], 0, 0, ""

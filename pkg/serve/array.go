@@ -1,0 +1,288 @@
+package serve
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/vmihailenco/msgpack/v5"
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
+
+	"github.com/vlaring/vlaring/pkg/trained"
+)
+
+// Limits on a message's structure; its size is Options.Message.
+const (
+	maxDepth = 4
+	maxKeys  = 256
+	maxList  = 1 << 16 // numbers of a list that is no array
+)
+
+// The keys by which numpy's arrays and scalars travel, of openpi-client's
+// msgpack_numpy: binary there, text elsewhere.
+const (
+	arrayKey  = "__ndarray__"
+	scalarKey = "__npgeneric__"
+)
+
+// decodeObservation reads a message: a map whose values are texts, picture files
+// as bytes, numbers, lists of numbers, arrays, or maps of these, whose keys are
+// joined by a slash.
+func decodeObservation(b []byte) (trained.Observation, error) {
+	r := bytes.NewReader(b)
+	v, err := decode(msgpack.NewDecoder(r), 0)
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errors.New("the message ends early")
+	case err != nil:
+		return nil, err
+	case r.Len() > 0:
+		return nil, fmt.Errorf("the message has %d bytes behind its end", r.Len())
+	}
+	m, ok := v.(fields)
+	if !ok {
+		return nil, fmt.Errorf("the message is a %s; want a map of an observation", kindOf(v))
+	}
+	o := trained.Observation{}
+	return o, m.observe(o, "")
+}
+
+// fields are a map's, in its order.
+type fields []field
+
+type field struct {
+	key   string
+	value any // nil, bool, float64, string, []byte, []any, fields
+}
+
+func (m fields) find(key string) any {
+	if i := slices.IndexFunc(m, func(f field) bool { return f.key == key }); i >= 0 {
+		return m[i].value
+	}
+	return nil
+}
+
+func kindOf(v any) string {
+	switch v.(type) {
+	case nil:
+		return "nil"
+	case bool, float64:
+		return "number"
+	case string:
+		return "text"
+	case []byte:
+		return "byte string"
+	case []any:
+		return "list"
+	}
+	return "map"
+}
+
+// decode reads one value.
+func decode(d *msgpack.Decoder, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("maps and lists are nested deeper than %d", maxDepth)
+	}
+	c, err := d.PeekCode()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case c == msgpcode.Nil:
+		return nil, d.DecodeNil()
+	case c == msgpcode.True || c == msgpcode.False:
+		b, err := d.DecodeBool()
+		if b {
+			return 1.0, err
+		}
+		return 0.0, err
+	case msgpcode.IsString(c):
+		return d.DecodeString()
+	case msgpcode.IsBin(c):
+		return d.DecodeBytes()
+	case msgpcode.IsFixedArray(c) || c == msgpcode.Array16 || c == msgpcode.Array32:
+		n, err := d.DecodeArrayLen()
+		if err == nil && n > maxList {
+			err = fmt.Errorf("a list of %d; want at most %d", n, maxList)
+		}
+		list := []any{} // grows with what is there
+		for i := 0; i < n && err == nil; i++ {
+			var v any
+			v, err = decode(d, depth+1)
+			list = append(list, v)
+		}
+		return list, err
+	case msgpcode.IsFixedMap(c) || c == msgpcode.Map16 || c == msgpcode.Map32:
+		return decodeMap(d, depth)
+	case msgpcode.IsExt(c):
+		return nil, errors.New("an extension type; want maps, texts, bytes and numbers")
+	case c == msgpcode.Uint64:
+		v, err := d.DecodeUint64()
+		return float64(v), err
+	}
+	return d.DecodeFloat64() // integers too
+}
+
+func decodeMap(d *msgpack.Decoder, depth int) (any, error) {
+	n, err := d.DecodeMapLen()
+	if err == nil && n > maxKeys {
+		err = fmt.Errorf("a map of %d keys; want at most %d", n, maxKeys)
+	}
+	m := fields{}
+	for i := 0; i < n && err == nil; i++ {
+		var key, value any
+		if key, err = decode(d, maxDepth); err != nil { // no maps, no lists
+			break
+		}
+		f := field{}
+		switch k := key.(type) {
+		case string:
+			f.key = k
+		case []byte:
+			f.key = string(k)
+		default:
+			return nil, fmt.Errorf("a key is a %s; want a text", kindOf(key))
+		}
+		if value, err = decode(d, depth+1); err != nil {
+			return nil, fmt.Errorf("%.80q: %w", f.key, err)
+		}
+		f.value = value
+		m = append(m, f)
+	}
+	return m, err
+}
+
+// observe adds the map's values to o, their keys behind prefix.
+func (m fields) observe(o trained.Observation, prefix string) error {
+	for _, f := range m {
+		name := prefix + f.key
+		if in, ok := f.value.(fields); ok && in.find(arrayKey) == nil && in.find(scalarKey) == nil {
+			if err := in.observe(o, name+"/"); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, twice := o[name]; twice {
+			return fmt.Errorf("%.80q is there twice", name)
+		}
+		g, err := given(f.value)
+		if err != nil {
+			return fmt.Errorf("%.80q: %w", name, err)
+		}
+		o[name] = g
+	}
+	return nil
+}
+
+// given is one value as an observation has it.
+func given(v any) (g trained.Given, err error) {
+	switch v := v.(type) {
+	case string:
+		return trained.Given{Text: v}, nil
+	case []byte:
+		return trained.Given{File: v}, nil
+	case float64:
+		return trained.Given{Floats: []float64{v}, Shape: []int{1}}, nil
+	case []any:
+		g.Floats, g.Shape = make([]float64, len(v)), []int{len(v)}
+		for i, x := range v {
+			n, ok := x.(float64)
+			if !ok {
+				return g, fmt.Errorf("a list with a %s at %d; want numbers, or an array", kindOf(x), i)
+			}
+			g.Floats[i] = n
+		}
+		return g, nil
+	case fields:
+		if v.find(arrayKey) != nil {
+			return v.array()
+		}
+		return given(v.find("data"))
+	}
+	return g, fmt.Errorf("is %s; want a text, numbers or an array", kindOf(v))
+}
+
+// array reads a numpy array.
+func (m fields) array() (g trained.Given, err error) {
+	var dtype string
+	switch v := m.find("dtype").(type) {
+	case string:
+		dtype = v
+	case []byte:
+		dtype = string(v)
+	}
+	data, ok := m.find("data").([]byte)
+	list, isList := m.find("shape").([]any)
+	if !ok || !isList || dtype == "" {
+		return g, errors.New("an array wants data (bytes), dtype (a text such as <f4) and shape (a list)")
+	}
+	size, read := reading(dtype)
+	if read == nil {
+		return g, fmt.Errorf("an array of dtype %.20q; want uint8, or integers or floats of 8 to 64 bits, little-endian", dtype)
+	}
+	n := 1
+	for _, x := range list {
+		d, ok := x.(float64)
+		if !ok || d < 0 || d != math.Trunc(d) || d > math.MaxInt32 || d > 0 && n > math.MaxInt32/int(d) {
+			return g, fmt.Errorf("an array of shape %.100v", list)
+		}
+		g.Shape, n = append(g.Shape, int(d)), n*int(d)
+	}
+	if n*size != len(data) {
+		return g, fmt.Errorf("an array of shape %v and dtype %s has %d bytes of data; want %d", g.Shape, dtype, len(data), n*size)
+	}
+	if dtype[1:] == "u1" {
+		g.Bytes = data
+		return g, nil
+	}
+	g.Floats = make([]float64, n)
+	for i := range g.Floats {
+		g.Floats[i] = read(data[i*size:])
+	}
+	return g, nil
+}
+
+// reading is the size of an array's elements and how one is read; nil: not at all.
+func reading(dtype string) (size int, read func(b []byte) float64) {
+	le := binary.LittleEndian
+	switch dtype {
+	case "|u1", "|b1", "<u1", "<b1":
+		return 1, func(b []byte) float64 { return float64(b[0]) }
+	case "|i1", "<i1":
+		return 1, func(b []byte) float64 { return float64(int8(b[0])) }
+	case "<u2":
+		return 2, func(b []byte) float64 { return float64(le.Uint16(b)) }
+	case "<i2":
+		return 2, func(b []byte) float64 { return float64(int16(le.Uint16(b))) }
+	case "<u4":
+		return 4, func(b []byte) float64 { return float64(le.Uint32(b)) }
+	case "<i4":
+		return 4, func(b []byte) float64 { return float64(int32(le.Uint32(b))) }
+	case "<u8":
+		return 8, func(b []byte) float64 { return float64(le.Uint64(b)) }
+	case "<i8":
+		return 8, func(b []byte) float64 { return float64(int64(le.Uint64(b))) }
+	case "<f4":
+		return 4, func(b []byte) float64 { return float64(math.Float32frombits(le.Uint32(b))) }
+	case "<f8":
+		return 8, func(b []byte) float64 { return math.Float64frombits(le.Uint64(b)) }
+	}
+	return 0, nil
+}
+
+// encodeArray writes float32 values as openpi-client reads an array.
+func encodeArray(e *msgpack.Encoder, x []float32, shape []int) error {
+	data := make([]byte, 0, 4*len(x))
+	for _, v := range x {
+		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
+	}
+	return errors.Join(e.EncodeMapLen(4),
+		e.EncodeBytes([]byte(arrayKey)), e.EncodeBool(true),
+		e.EncodeBytes([]byte("data")), e.EncodeBytes(data),
+		e.EncodeBytes([]byte("dtype")), e.EncodeString("<f4"),
+		e.EncodeBytes([]byte("shape")), e.Encode(shape))
+}

@@ -1,0 +1,141 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/vlaring/vlaring/pkg/trained"
+)
+
+// client is one connection.
+type client struct {
+	s        *Server
+	addr     string
+	conn     *websocket.Conn
+	previous time.Duration // see reply
+	last     time.Time     // of the last question's beginning
+}
+
+// talk greets the client and answers it until either ends.
+func (c *client) talk(conn *websocket.Conn) {
+	c.s.mu.Lock()
+	c.conn = conn
+	c.s.mu.Unlock()
+	defer conn.CloseNow()
+	conn.SetReadLimit(c.s.o.Message)
+	c.s.o.Log("%s: connected", c.addr)
+	err := c.write(websocket.MessageBinary, c.s.greeting)
+	for err == nil {
+		if !c.s.busy(c, false) {
+			conn.Close(websocket.StatusGoingAway, goingAway)
+			return
+		}
+		var b []byte
+		var kind websocket.MessageType
+		if kind, b, err = c.next(); err != nil {
+			break
+		}
+		if !c.s.busy(c, true) {
+			conn.Close(websocket.StatusGoingAway, goingAway)
+			return
+		}
+		began := time.Now()
+		var message []byte
+		if message, err = c.respond(kind, b, began); err == nil {
+			err = c.write(websocket.MessageBinary, message)
+			c.previous = time.Since(began)
+		}
+	}
+	var told *fault
+	switch code := websocket.CloseStatus(err); {
+	case errors.As(err, &told):
+		c.s.count.failed.Add(1)
+		c.s.o.Log("%s: %v", c.addr, told)
+		if c.write(websocket.MessageText, []byte(told.Error())) == nil {
+			conn.Close(websocket.StatusInternalError, "the error is in the message before")
+		}
+	case code == websocket.StatusNormalClosure || code == websocket.StatusGoingAway || code == websocket.StatusNoStatusRcvd:
+		c.s.o.Log("%s: left", c.addr)
+	default:
+		c.s.o.Log("%s: lost: %v", c.addr, err)
+	}
+}
+
+// fault is an error that the client is told, before its connection ends.
+type fault struct{ error }
+
+func (f *fault) Unwrap() error { return f.error }
+
+// respond answers one message.
+func (c *client) respond(kind websocket.MessageType, b []byte, began time.Time) ([]byte, error) {
+	if kind != websocket.MessageBinary {
+		return nil, &fault{errors.New("a text message; an observation is a binary message of msgpack")}
+	}
+	o, err := decodeObservation(b)
+	if err != nil {
+		return nil, &fault{err}
+	}
+	q, notes, err := c.s.policy.Read(o)
+	if err != nil {
+		return nil, &fault{err}
+	}
+	chunk, err := c.ask(q)
+	if err != nil {
+		return nil, &fault{err}
+	}
+	return encodeReply(reply{chunk, c.s.shape, notes, time.Since(began), c.previous})
+}
+
+// ask waits for an answer.
+func (c *client) ask(q *trained.Question) (trained.Chunk, error) {
+	if rate := c.s.o.Rate; rate > 0 { // a client that asks more often waits
+		time.Sleep(time.Until(c.last.Add(time.Duration(float64(time.Second) / rate))))
+		c.last = time.Now()
+	}
+	gone, cancel := context.WithTimeout(context.Background(), c.s.o.Wait)
+	defer cancel()
+	to := make(chan answer, 1)
+	c.s.asks <- ask{q, gone, to}
+	select {
+	case a := <-to:
+		return a.chunk, a.err
+	case <-gone.Done():
+		return nil, fmt.Errorf("no answer within %v: the server has more clients than it can answer", c.s.o.Wait)
+	}
+}
+
+// next reads a message: it may be long in coming, but not in passing.
+func (c *client) next() (websocket.MessageType, []byte, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	limit := time.AfterFunc(c.s.o.Idle, func() { cancel(fmt.Errorf("no message within %v", c.s.o.Idle)) })
+	defer limit.Stop()
+	kind, r, err := c.conn.Reader(ctx)
+	if err != nil {
+		return 0, nil, because(ctx, err)
+	}
+	limit.Stop()
+	late := time.AfterFunc(c.s.o.Transfer, func() { cancel(fmt.Errorf("a message took longer than %v", c.s.o.Transfer)) })
+	defer late.Stop()
+	b, err := io.ReadAll(r)
+	return kind, b, because(ctx, err)
+}
+
+// because is why ctx was ended, where that is what err comes from.
+func because(ctx context.Context, err error) error {
+	if why := context.Cause(ctx); err != nil && why != nil {
+		return why
+	}
+	return err
+}
+
+func (c *client) write(kind websocket.MessageType, b []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.s.o.Transfer)
+	defer cancel()
+	return c.conn.Write(ctx, kind, b)
+}

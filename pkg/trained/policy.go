@@ -1,0 +1,162 @@
+package trained
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/train"
+)
+
+// Policy is a checkpoint that answers observations with actions, both in the
+// data's names and units:
+//
+//	p, err := c.Policy(threads)
+//	q, notes, err := p.Read(observation) // held against p.Card()
+//	chunks, err := p.Answer([]*Question{q})
+//
+// Equal observations are answered with equal bits, alone or together with others.
+type Policy struct {
+	c         *Checkpoint
+	card      Card
+	read      *reader
+	collators sync.Pool // of *data.Collator, which has scratch space
+	runtime   *tensor.Runtime
+	programs  map[int]*asking // by their batch's size
+}
+
+// asking is a program and its batch.
+type asking struct {
+	prog  *models.Program
+	batch *models.Batch
+}
+
+// Question is an observation as the model sees it. It does not change, and may be
+// asked again.
+type Question struct {
+	batch *models.Batch // of one
+}
+
+// Chunk is the actions of one answer, [chunk, values] of the card's, in physical
+// units.
+type Chunk []float32
+
+// MaxTogether is the most questions of one Answer.
+const MaxTogether = 32
+
+// Policy makes a policy of the checkpoint, which it uses until it is closed.
+func (c *Checkpoint) Policy(threads int) (*Policy, error) {
+	card, err := c.Card()
+	if err != nil {
+		return nil, err
+	}
+	r, err := newReader(card, c.Meta)
+	if err != nil {
+		return nil, err
+	}
+	col, err := data.NewCollator(c.Meta)
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{c: c, card: card, read: r, runtime: tensor.NewRuntime(max(threads, 1)), programs: map[int]*asking{}}
+	p.collators.Put(col)
+	return p, nil
+}
+
+// Close gives the memory of everything but the checkpoint back.
+func (p *Policy) Close() {
+	for _, a := range p.programs {
+		a.prog.Close()
+	}
+	p.runtime.Close()
+}
+
+// Card is what the policy sees and answers.
+func (p *Policy) Card() Card { return p.card }
+
+// Read holds an observation against the card, decodes and resizes its pictures and
+// normalises its numbers, as training did. The error names all
+// differences, or what is wrong with a picture. notes
+// are for whoever sent it. Read is safe for concurrent use.
+func (p *Policy) Read(o Observation) (q *Question, notes []string, err error) {
+	s, notes, err := p.read.read(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	col, _ := p.collators.Get().(*data.Collator)
+	if col == nil {
+		if col, err = data.NewCollator(p.c.Meta); err != nil {
+			return nil, nil, err
+		}
+	}
+	defer p.collators.Put(col)
+	s.Origin = "the observation"
+	b := models.NewBatch(1, p.c.Meta.Spec)
+	if err := col.Collate([]data.Sample{s}, b); err != nil {
+		return nil, nil, err
+	}
+	return &Question{b}, notes, nil
+}
+
+// Answer runs the model on 1 to MaxTogether questions. It is not safe for
+// concurrent use.
+func (p *Policy) Answer(qs []*Question) ([]Chunk, error) {
+	if len(qs) < 1 || len(qs) > MaxTogether {
+		return nil, fmt.Errorf("%d questions at once; want 1 to %d", len(qs), MaxTogether)
+	}
+	size := 1 // programs are few: of the powers of two
+	for size < len(qs) {
+		size *= 2
+	}
+	a, err := p.program(size)
+	if err != nil {
+		return nil, err
+	}
+	for i := range size {
+		a.place(i, qs[min(i, len(qs)-1)].batch)
+	}
+	if err := a.prog.Load(a.batch); err != nil {
+		return nil, err
+	}
+	a.prog.SetStep(0, 0, false)
+	a.prog.Forward()
+	out := a.prog.Output().Data
+	row := len(out) / size
+	chunks := make([]Chunk, len(qs))
+	for i := range chunks {
+		chunks[i] = slices.Clone(out[i*row : (i+1)*row])
+		if s := p.c.Meta.StatsOf(models.Actions); s != nil {
+			for x := chunks[i]; len(x) > 0; x = x[s.Dim():] {
+				s.Denormalize(x[:s.Dim()], x)
+			}
+		}
+	}
+	return chunks, nil
+}
+
+// place copies a batch of one to row i.
+func (a *asking) place(i int, from *models.Batch) {
+	for k, v := range from.Values {
+		to := a.batch.Values[k]
+		copy(to.Floats[i*len(v.Floats):], v.Floats)
+		copy(to.Ints[i*len(v.Ints):], v.Ints)
+	}
+}
+
+// program is that for so many questions.
+func (p *Policy) program(size int) (*asking, error) {
+	if a := p.programs[size]; a != nil {
+		return a, nil
+	}
+	spec := p.c.Meta.Spec
+	prog, err := p.c.Model.Program(p.runtime, size, spec, models.ProgramOptions{Head: train.HeadOf(p.c.Job), Forward: true})
+	if err != nil {
+		return nil, err
+	}
+	a := &asking{prog, models.NewBatch(size, spec)}
+	p.programs[size] = a
+	return a, nil
+}
