@@ -135,6 +135,10 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 			}
 		}
 	}
+	if s.scan, err = o.scanFiles(dir, s.recipe()); err != nil {
+		return nil, err
+	}
+	defer s.scan.keep()
 	fp := NewFingerprint("lerobot").Add("camera", strings.Join(fields.cameras, " ")).Add("action", strings.Join(fields.vector(models.Actions).of, " ")).
 		Add("split", k.Split).Add("holdout", o.Division())
 	if v := fields.vector(models.State); v.name != "" {
@@ -171,6 +175,7 @@ type lerobotScan struct {
 	o      *Opening
 	set    *lerobot.Set
 	fields lerobotFields
+	scan   *scanning
 	table  *table
 	texts  textIndex
 	read   map[string]bool // tables
@@ -237,55 +242,20 @@ func (s *lerobotScan) all(episodes []lerobot.Episode, fp Fingerprint) error {
 	return nil
 }
 
-// one reads the numbers of one table.
+// one takes the numbers of one table.
 func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error {
-	tab, err := s.set.Table(rel)
-	if err != nil {
-		return err
-	}
-	defer tab.Close()
 	path := filepath.Join(s.set.Dir, rel)
-	episode, err := tab.Ints("episode_index")
+	c, sum, err := s.columns(rel)
 	if err != nil {
 		return err
 	}
-	frame, err := tab.Ints("frame_index")
-	if err != nil {
-		return err
-	}
-	t, n := s.table, tab.Rows()
-	var task []int64
-	if s.o.Wants.Has(models.Instruction) {
-		if task, err = tab.Ints("task_index"); err != nil {
-			return err
-		}
-	}
-	vectors := make([][][]float32, len(s.fields.vectors)) // by column
-	for k, v := range s.fields.vectors {
-		for i, name := range v.of {
-			a, err := tab.Floats(name, v.sizes[i])
-			if err != nil {
-				return err
-			}
-			vectors[k] = append(vectors[k], a)
-		}
+	episode, frame, task, t := c.episode, c.frame, c.task, s.table
+	for _, v := range s.fields.vectors {
 		column := t.float(v.name)
 		column.dim, column.labels.Names = v.dim(), v.labels
 	}
-	var seconds []float64
-	if len(s.videos) > 0 {
-		if seconds, err = tab.Doubles("timestamp"); err != nil {
-			return err
-		}
-	}
-	for _, camera := range s.fields.cameras {
-		if s.videos[camera] == nil && !tab.Has(camera) {
-			return fmt.Errorf("%s has no column %s, which %s calls pictures", path, camera, lerobot.InfoFile)
-		}
-	}
 	at := map[int64]int32{} // places of this table's episodes
-	for r := range n {
-		e := episode[r]
+	for r, e := range episode {
 		if _, ok := left[e]; !ok || !s.shown(e) {
 			continue // of another split
 		}
@@ -312,9 +282,10 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 			}
 			t.text = append(t.text, s.texts.add(text))
 		}
-		for k, v := range s.fields.vectors {
+		features := c.features
+		for _, v := range s.fields.vectors {
 			column := t.float(v.name)
-			for i, a := range vectors[k] {
+			for i, a := range features[:len(v.of)] {
 				row := a[r*v.sizes[i] : (r+1)*v.sizes[i]]
 				for d, x := range row {
 					if x-x != 0 && !s.o.skips(len(t.episode)) { // NaN or infinite
@@ -323,10 +294,11 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 				}
 				column.rows = append(column.rows, row...)
 			}
+			features = features[len(v.of):]
 		}
 		for _, camera := range s.fields.cameras {
 			if v := s.videos[camera]; v != nil {
-				if err := v.place(e, seconds[r]); err != nil && !s.o.lenient() && !s.o.skips(len(t.episode)) {
+				if err := v.place(e, c.seconds[r]); err != nil && !s.o.lenient() && !s.o.skips(len(t.episode)) {
 					return fmt.Errorf("%s: %w", where(), err)
 				}
 			}
@@ -335,14 +307,10 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 		s.file, s.row = append(s.file, int32(len(s.paths))), append(s.row, int32(r))
 	}
 	s.paths = append(s.paths, path)
-	sum, err := tableSum(path)
-	if err != nil {
-		return err
-	}
 	numbers := sha256.New()
 	binary.Write(numbers, binary.LittleEndian, episode)
 	binary.Write(numbers, binary.LittleEndian, task)
-	for _, a := range slices.Concat(vectors...) {
+	for _, a := range c.features {
 		binary.Write(numbers, binary.LittleEndian, a)
 	}
 	fp.Add("table", sum).Add("numbers", hex.EncodeToString(numbers.Sum(nil)))
@@ -358,7 +326,11 @@ func tableSum(path string) (string, error) {
 	}
 	defer f.Close()
 	sum, err := sampled(f, size)
-	return fmt.Sprintf("%d %s", size, hex.EncodeToString(sum[:])), err
+	return tableText(size, sum), err
+}
+
+func tableText(size int64, sample [32]byte) string {
+	return fmt.Sprintf("%d %s", size, hex.EncodeToString(sample[:]))
 }
 
 func (s *lerobotScan) origin(i int) string {
