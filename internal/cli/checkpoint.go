@@ -15,6 +15,7 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/trained"
@@ -85,6 +86,11 @@ func newCheckpointShow() *cobra.Command {
 			for _, f := range m.Files {
 				fmt.Fprintf(out, "%-24s %10s  sha256 %s\n", f.Name, plain.Bytes(f.Size), f.SHA256)
 			}
+			var meta data.Meta
+			if err := json.Unmarshal(m.Data, &meta); len(m.Data) > 0 && err != nil {
+				return fmt.Errorf("%s: data: %w", dir, err)
+			}
+			fmt.Fprint(out, meta.Text())
 			f, err := safetensors.Open(filepath.Join(dir, train.ModelFile))
 			if err != nil {
 				return err

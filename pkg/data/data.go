@@ -66,7 +66,11 @@ func (m *Meta) setStats(name string, s *Stats) {
 // Stats are the training split's statistics of a feature of numbers, such as
 // the actions: in physical units, one value for each place of its last axis.
 type Stats struct {
-	Mode  string    `json:"mode"` // none | mean_std | min_max | quantile
+	Mode    string  `json:"mode"`              // see Modes
+	Epsilon float64 `json:"epsilon,omitempty"` // see Scaling
+	Clip    float64 `json:"clip,omitempty"`
+	Mask    []int   `json:"mask,omitempty"` // dimensions that are left as they are, ascending
+
 	Names []string  `json:"names"`
 	Units []string  `json:"units"`
 	Mean  []float64 `json:"mean"`
@@ -74,6 +78,8 @@ type Stats struct {
 	Min   []float64 `json:"min"`
 	Max   []float64 `json:"max"`
 	Q01   []float64 `json:"q01"`
+	Q10   []float64 `json:"q10,omitempty"`
+	Q90   []float64 `json:"q90,omitempty"`
 	Q99   []float64 `json:"q99"`
 	Count int       `json:"count"`
 }

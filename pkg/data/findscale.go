@@ -88,7 +88,7 @@ type verdict struct {
 func scaleVerdicts(s *Stats, cols []column) (out []verdict) {
 	for d, c := range cols {
 		moved := steps((s.Max[d]-s.Min[d])/2, s.Min[d], s.Max[d]) > noiseSteps
-		if !s.Scale(d).Learned() || s.Mode == None && !moved {
+		if !s.Scale(d).Learned() || s.asIs(d) && !moved {
 			out = append(out, stillVerdicts(s, d, c)...)
 		} else {
 			out = append(out, movingVerdicts(s, d, c)...)
@@ -101,7 +101,7 @@ func scaleVerdicts(s *Stats, cols []column) (out []verdict) {
 func stillVerdicts(s *Stats, d int, c column) []verdict {
 	lo, hi, scale := s.Min[d], s.Max[d], s.Scale(d)
 	v := verdict{kind: scale.Variation.String(), dim: d, value: scale.Offset, at: c.minAt}
-	if s.Mode == None {
+	if s.asIs(d) {
 		v.kind, v.value, v.becomes = Noise.String(), s.Mean[d], s.Mean[d]
 		if lo == hi {
 			v.kind = Constant.String()
@@ -129,28 +129,29 @@ func movingVerdicts(s *Stats, d int, c column) (out []verdict) {
 	h.value, h.at = farther(scale.Offset, c.heldMin, c.heldMinAt, c.heldMax, c.heldMaxAt)
 	v.becomes, h.becomes = (v.value-scale.Offset)/scale.By, (h.value-scale.Offset)/scale.By
 	by := scale.By
-	if s.Mode == None {
+	if s.asIs(d) {
 		by = (hi - lo) / 2
 	}
+	scaled := !s.asIs(d) && s.Clip == 0 // what lies far out is far out in the loss
 	v.share = (c.q90 - c.q10) / (2 * by)
 	spread := steps((c.q90-c.q10)/2, c.q10, c.q90) > noiseSteps // else it is a rare event
 	switch {
-	case s.Mode != None && math.Abs(v.becomes) >= spikeAt:
+	case scaled && math.Abs(v.becomes) >= spikeAt:
 		out = append(out, v)
 	case spread && v.share <= squeezedBy && c.far > 0 && c.far <= max(1, s.Count/100):
 		v.kind = "squeezed"
 		out = append(out, v)
-	case s.Mode == None && size > largeAt:
+	case s.asIs(d) && size > largeAt:
 		v.kind = "large"
 		out = append(out, v)
-	case s.Mode == None && size < tinyAt:
+	case s.asIs(d) && size < tinyAt:
 		v.kind = "tiny"
 		out = append(out, v)
 	case steps(by, lo, hi) < coarseSteps:
 		v.kind = "coarse"
 		out = append(out, v)
 	}
-	if c.held > 0 && s.Mode != None && math.Abs(h.becomes) >= max(spikeAt, 2*math.Abs(v.becomes)) {
+	if c.held > 0 && scaled && math.Abs(h.becomes) >= max(spikeAt, 2*math.Abs(v.becomes)) {
 		out = append(out, h)
 	}
 	return out
@@ -196,6 +197,8 @@ func (o *Opening) findScales(s *Stats, train, held Rows) {
 		what := fmt.Sprintf("%s (%s): not learned, the answer is always that", in, few(values))
 		if s.Mode == None {
 			what = fmt.Sprintf("%s (%s): learned as any other, since data.normalize is none", in, few(values))
+		} else if len(s.Mask) > 0 {
+			what = fmt.Sprintf("%s (%s): not learned, the answer is always that, unless the mask has it", in, few(values))
 		}
 		o.find("action_constant", few(names), "", "%s", what)
 	}
@@ -217,6 +220,10 @@ func (v verdict) words(s *Stats, place string) (what, advice string) {
 	if unit != "" {
 		unit = " " + unit
 	}
+	why, instead := "data.normalize is none", "use data.normalize: mean_std, min_max or quantile"
+	if len(s.Mask) > 0 {
+		why, instead = "the mask has it", "take it out of the mask"
+	}
 	which := "largest"
 	if v.value == s.Min[d] {
 		which = "smallest"
@@ -224,18 +231,23 @@ func (v verdict) words(s *Stats, place string) (what, advice string) {
 	extreme := fmt.Sprintf("the %s value, %s%s at %s,", which, number(v.value), unit, place)
 	switch v.kind {
 	case "noise":
-		if s.Mode == None {
+		if s.asIs(d) {
 			return fmt.Sprintf("varies from %v to %v only, which is how float32 rounds there", s.Min[d], s.Max[d]), "leave the dimension out, or expect no more than its mean"
 		}
 		return fmt.Sprintf("varies from %v to %v only, which is how float32 rounds there: not learned, the answer is always %s", s.Min[d], s.Max[d], number(v.value)), ""
 	case "moves_when_held_out":
 		return fmt.Sprintf("%s in training, but %s%s at %s, which is held out: its error there stays", number(s.Mean[d]), number(v.value), unit, place), "hold out other episodes with data.holdout.episodes if it is to be learned"
 	case "rare":
-		same := fmt.Sprintf("both %s", number(s.Q01[d]))
-		if s.Q01[d] != s.Q99[d] {
-			same = fmt.Sprintf("%v and %v, closer than rounding", s.Q01[d], s.Q99[d])
+		below, above := s.quantiles(d)
+		same := fmt.Sprintf("both %s", number(below))
+		if below != above {
+			same = fmt.Sprintf("%v and %v, closer than rounding", below, above)
 		}
-		return fmt.Sprintf("varies from %s to %s%s (%s at %s), but its 1 %% and 99 %% quantiles are %s: under quantile it would not be learned, the answer is always %s", lo, hi, unit, number(v.value), place, same, number(s.Scale(d).Offset)),
+		percents := "1 % and 99 %"
+		if s.Mode == Quantile10 {
+			percents = "10 % and 90 %"
+		}
+		return fmt.Sprintf("varies from %s to %s%s (%s at %s), but its %s quantiles are %s: under %s it would not be learned, the answer is always %s", lo, hi, unit, number(v.value), place, percents, same, s.Mode, number(s.Scale(d).Offset)),
 			"use data.normalize: mean_std or min_max"
 	case "spike":
 		if v.held {
@@ -248,9 +260,9 @@ func (v verdict) words(s *Stats, place string) (what, advice string) {
 		return fmt.Sprintf("%s sets the scale: %s, while the middle 80 %% of the values share %.2g of it (%s)", extreme, "it becomes "+number(v.becomes), v.share, s.Mode),
 			"see whether it is meant, and correct or remove the sample if not"
 	case "large":
-		return fmt.Sprintf("%s is learned as it is, since data.normalize is none: it outweighs all smaller dimensions", extreme), "use data.normalize: mean_std, min_max or quantile"
+		return fmt.Sprintf("%s is learned as it is, since %s: it outweighs all smaller dimensions", extreme, why), instead
 	case "tiny":
-		return fmt.Sprintf("varies from %s to %s%s and is learned as it is, since data.normalize is none: it hardly counts in the loss", lo, hi, unit), "use data.normalize: mean_std, min_max or quantile"
+		return fmt.Sprintf("varies from %s to %s%s and is learned as it is, since %s: it hardly counts in the loss", lo, hi, unit, why), instead
 	default: // coarse
 		return fmt.Sprintf("varies from %v to %v%s only: float32 has some %.0f steps there, and rounding is a part of what is learned", s.Min[d], s.Max[d], unit, steps(s.Max[d]-s.Min[d], s.Min[d], s.Max[d])),
 			"subtract what is constant before storing it as float32"

@@ -35,7 +35,7 @@ type Folder struct {
 }
 
 func folderKind() job.Kind {
-	return job.Kind{Name: "folder", About: "pictures and a manifest.jsonl", Options: Folder{ActionKeys: ActionKeys{Normalize: MeanStd}}}
+	return job.Kind{Name: "folder", About: "pictures and a manifest.jsonl", Options: Folder{ActionKeys: ActionKeys{Normalize: Scaling{Mode: MeanStd}}}}
 }
 
 // Gives is job.DataOptions'.

@@ -2,6 +2,7 @@ package data
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"unicode"
 	"unicode/utf8"
@@ -83,9 +84,10 @@ func (f FileKeys) check(c *job.Checker) {
 
 // ActionKeys are the keys of actions.
 type ActionKeys struct {
-	Normalize   string   `yaml:"normalize,omitempty"`    // see Modes
-	ActionNames []string `yaml:"action_names,omitempty"` // of the action's dimensions; nil: the data's own, else a0, a1, …
-	ActionUnits []string `yaml:"action_units,omitempty"` // of the same, "" for none
+	Normalize      Scaling  `yaml:"normalize,omitempty"`
+	StateNormalize Scaling  `yaml:"state_normalize,omitempty"` // of the state, and of other inputs that are normalised; empty: as the actions, without their mask
+	ActionNames    []string `yaml:"action_names,omitempty"`    // of the action's dimensions; nil: the data's own, else a0, a1, …
+	ActionUnits    []string `yaml:"action_units,omitempty"`    // of the same, "" for none
 }
 
 func (s ActionKeys) scaling() ActionKeys { return s }
@@ -96,8 +98,16 @@ const maxActionName = 40
 
 // check checks how actions are scaled and what the job calls their dimensions.
 func (s ActionKeys) check(c *job.Checker) {
-	c.OneOf("data.normalize", s.Normalize, Modes())
-	f := WantsOf(c.Job.Model.Options).Find(models.Actions)
+	s.Normalize.check(c, "data.normalize")
+	wants := WantsOf(c.Job.Model.Options)
+	if s.StateNormalize.Mode != "" {
+		c.OneOf("data.state_normalize", s.StateNormalize.Mode, Modes())
+	}
+	if x, key := s.scale(models.State); !reflect.ValueOf(s.StateNormalize).IsZero() {
+		x.checkRest(c, key)
+		c.Unused(key, slices.ContainsFunc(wants, func(f models.Feature) bool { return f.Normalise && f.Name != models.Actions }), "a model that takes no state")
+	}
+	f := wants.Find(models.Actions)
 	if f == nil {
 		kind := "model.kind " + c.Job.Model.Kind
 		c.Unused("data.action_names", len(s.ActionNames) == 0, kind)
@@ -108,7 +118,7 @@ func (s ActionKeys) check(c *job.Checker) {
 		key, what string
 		v         []string
 	}{{"data.action_names", "names", s.ActionNames}, {"data.action_units", "units", s.ActionUnits}} {
-		if k, n := len(l.v), f.Shape[0]; k > 0 && n > 0 && k != n {
+		if k, n := len(l.v), f.Shape[len(f.Shape)-1]; k > 0 && n > 0 && k != n {
 			c.Bad(l.key+" model.action_dim", "%d %s for actions of model.action_dim %d; want one for each dimension, in order", k, l.what, n)
 		}
 		seen := map[string]int{}

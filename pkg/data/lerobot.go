@@ -44,7 +44,7 @@ type LeRobot struct {
 
 func lerobotKind() job.Kind {
 	return job.Kind{Name: "lerobot", About: "a LeRobot data set (2.0, 2.1, 3.0)",
-		Options: LeRobot{Split: "train", ActionKeys: ActionKeys{Normalize: MeanStd}}}
+		Options: LeRobot{Split: "train", ActionKeys: ActionKeys{Normalize: Scaling{Mode: MeanStd}}}}
 }
 
 // Gives is job.DataOptions'.

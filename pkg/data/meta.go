@@ -9,6 +9,9 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
+
+	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // ErrOtherData says that a checkpoint's data is not the data that was opened:
@@ -60,6 +63,27 @@ func (m *Meta) Check() error {
 		}
 	}
 	return nil
+}
+
+// Text says what samples are made of and what is made of their values, a line a
+// feature.
+func (m *Meta) Text() string {
+	var b strings.Builder
+	for _, f := range m.Spec {
+		role := "sees"
+		if f.Role == models.Target {
+			role = "predicts"
+		}
+		fmt.Fprintf(&b, "%-8s  %s", role, f)
+		if f.Called() != f.Name {
+			fmt.Fprintf(&b, ", the data's %s", f.Called())
+		}
+		if s := m.StatsOf(f.Name); f.Normalise && s != nil {
+			fmt.Fprintf(&b, " (%s): %s", few(s.Names), s.How())
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 func checkImageScale(mean, std [3]float32) error {

@@ -367,8 +367,13 @@ func (o *Opening) Numbers(m *Meta, name string, shape []int, own Labels, read fu
 	}
 	train, held := read()
 	if stats == nil {
-		if stats, err = ComputeStats(o.Normalize, train.N, dim, train.At); err != nil {
+		scaling, key := o.scale(name)
+		if stats, err = ComputeStats(scaling.Mode, train.N, dim, train.At); err != nil {
 			return named(name, err)
+		}
+		stats.Names = l.Names
+		if err := stats.take(scaling, key); err != nil {
+			return err
 		}
 	}
 	o.later = append(o.later, func() { o.findScales(stats, train, held) })

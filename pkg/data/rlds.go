@@ -46,7 +46,7 @@ type RLDS struct {
 }
 
 func rldsKind() job.Kind {
-	return job.Kind{Name: "rlds", About: "a TFDS data set of robot episodes", Options: RLDS{Split: "train", ActionKeys: ActionKeys{Normalize: MeanStd}}}
+	return job.Kind{Name: "rlds", About: "a TFDS data set of robot episodes", Options: RLDS{Split: "train", ActionKeys: ActionKeys{Normalize: Scaling{Mode: MeanStd}}}}
 }
 
 // Gives is job.DataOptions'.

@@ -18,7 +18,7 @@ const (
 	Varies   Variation = iota
 	Constant           // one value
 	Noise              // several, but no farther apart than rounding puts them
-	Rare               // it varies, but by less than rounding between the 1 % and 99 % quantiles (quantile only)
+	Rare               // it varies, but by less than rounding between the mode's quantiles (quantile and quantile10 only)
 )
 
 // String is the word for scripts.
@@ -55,31 +55,54 @@ func steps(spread, lo, hi float64) float64 {
 func (s *Stats) Scale(d int) Scale {
 	lo, hi := s.Min[d], s.Max[d]
 	c := Scale{By: 1}
+	if s.asIs(d) {
+		return c
+	}
 	small := func() bool { return steps(c.By, lo, hi) <= noiseSteps }
 	switch s.Mode {
 	case MeanStd:
 		c.Offset, c.By = s.Mean[d], s.Std[d]
 	case MinMax:
 		c.Offset, c.By = (lo+hi)/2, (hi-lo)/2
-	case Quantile:
-		c.Offset, c.By = (s.Q01[d]+s.Q99[d])/2, (s.Q99[d]-s.Q01[d])/2
+	case Quantile, Quantile10:
+		below, above := s.quantiles(d)
+		c.Offset, c.By = (below+above)/2, (above-below)/2
 		// The size that counts is that of the quantiles: one spike must not make
 		// noise of all else. What float64 would round beside the largest value
 		// (the cosine of a right angle, say) is noise all the same.
 		small = func() bool {
-			return steps(c.By, s.Q01[d], s.Q99[d]) <= noiseSteps || c.By <= 8*0x1p-52*max(math.Abs(lo), math.Abs(hi))
+			return steps(c.By, below, above) <= noiseSteps || c.By <= 8*0x1p-52*max(math.Abs(lo), math.Abs(hi))
 		}
-	default:
-		return c
 	}
 	if !small() {
-		return c
+		return s.softened(c)
 	}
 	switch c.Variation = Noise; {
 	case lo == hi:
 		c.Variation = Constant
-	case s.Mode == Quantile && steps((hi-lo)/2, lo, hi) > noiseSteps:
+	case (s.Mode == Quantile || s.Mode == Quantile10) && steps((hi-lo)/2, lo, hi) > noiseSteps:
 		c.Variation = Rare
+	}
+	return c
+}
+
+// quantiles are those of the mode, of dimension d.
+func (s *Stats) quantiles(d int) (below, above float64) {
+	if s.Mode == Quantile10 {
+		return s.Q10[d], s.Q90[d]
+	}
+	return s.Q01[d], s.Q99[d]
+}
+
+// softened is c with the epsilon in its place: beside std, and in
+// 2·(x - lo)/(hi - lo + ε) - 1, which is (x - (lo+hi+ε)/2) / ((hi-lo+ε)/2).
+func (s *Stats) softened(c Scale) Scale {
+	switch {
+	case s.Epsilon == 0: // the bits of the bare formula
+	case s.Mode == MeanStd:
+		c.By += s.Epsilon
+	default:
+		c.Offset, c.By = c.Offset+float64(s.Epsilon/2), c.By+float64(s.Epsilon/2)
 	}
 	return c
 }

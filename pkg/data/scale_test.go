@@ -39,23 +39,23 @@ func TestScaleVariation(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		f    func(i int) float64
-		want [4]Variation // of Modes
+		want [5]Variation // of Modes
 	}{
-		{"ordinary", wave, [4]Variation{}},
-		{"micrometres", func(i int) float64 { return 1e-6 * wave(i) }, [4]Variation{}},
-		{"1e-9, std 1e-9", func(i int) float64 { return 1e-9 * (1 + noise[i]) }, [4]Variation{}},
-		{"near the smallest float32", func(i int) float64 { return 1e-40 * wave(i) }, [4]Variation{}},
-		{"near the largest float32", func(i int) float64 { return 3e38 * wave(i) }, [4]Variation{}},
-		{"0", func(int) float64 { return 0 }, [4]Variation{Varies, Constant, Constant, Constant}},
-		{"0.1, which has no exact mean", func(int) float64 { return 0.1 }, [4]Variation{Varies, Constant, Constant, Constant}},
-		{"0.5, std 1e-8", func(i int) float64 { return 0.5 + 1e-8*noise[i] }, [4]Variation{Varies, Noise, Noise, Noise}},
-		{"1000, one step up or down", func(i int) float64 { return 1000 + 6.2e-5*float64(i%3-1) }, [4]Variation{Varies, Noise, Noise, Noise}},
-		{"0.5, std 1e-5", func(i int) float64 { return 0.5 + 1e-5*noise[i] }, [4]Variation{}},
-		{"rare event", rare, [4]Variation{Varies, Varies, Varies, Rare}},
-		{"rare event in micrometres", func(i int) float64 { return 1e-6 * rare(i) }, [4]Variation{Varies, Varies, Varies, Rare}},
-		{"rare absence", func(i int) float64 { return 1 - rare(i) }, [4]Variation{Varies, Varies, Varies, Rare}},
-		{"rare event beside the cosine of a right angle", func(i int) float64 { return rare(i) + 6e-17*wave(i) }, [4]Variation{Varies, Varies, Varies, Rare}},
-		{"a spike does not make noise of the rest", func(i int) float64 { return wave(i) + 1e9*float64(b2i(i == 500)) }, [4]Variation{}},
+		{"ordinary", wave, [5]Variation{}},
+		{"micrometres", func(i int) float64 { return 1e-6 * wave(i) }, [5]Variation{}},
+		{"1e-9, std 1e-9", func(i int) float64 { return 1e-9 * (1 + noise[i]) }, [5]Variation{}},
+		{"near the smallest float32", func(i int) float64 { return 1e-40 * wave(i) }, [5]Variation{}},
+		{"near the largest float32", func(i int) float64 { return 3e38 * wave(i) }, [5]Variation{}},
+		{"0", func(int) float64 { return 0 }, [5]Variation{Varies, Constant, Constant, Constant, Constant}},
+		{"0.1, which has no exact mean", func(int) float64 { return 0.1 }, [5]Variation{Varies, Constant, Constant, Constant, Constant}},
+		{"0.5, std 1e-8", func(i int) float64 { return 0.5 + 1e-8*noise[i] }, [5]Variation{Varies, Noise, Noise, Noise, Noise}},
+		{"1000, one step up or down", func(i int) float64 { return 1000 + 6.2e-5*float64(i%3-1) }, [5]Variation{Varies, Noise, Noise, Noise, Noise}},
+		{"0.5, std 1e-5", func(i int) float64 { return 0.5 + 1e-5*noise[i] }, [5]Variation{}},
+		{"rare event", rare, [5]Variation{Varies, Varies, Varies, Rare, Rare}},
+		{"rare event in micrometres", func(i int) float64 { return 1e-6 * rare(i) }, [5]Variation{Varies, Varies, Varies, Rare, Rare}},
+		{"rare absence", func(i int) float64 { return 1 - rare(i) }, [5]Variation{Varies, Varies, Varies, Rare, Rare}},
+		{"rare event beside the cosine of a right angle", func(i int) float64 { return rare(i) + 6e-17*wave(i) }, [5]Variation{Varies, Varies, Varies, Rare, Rare}},
+		{"a spike does not make noise of the rest", func(i int) float64 { return wave(i) + 1e9*float64(b2i(i == 500)) }, [5]Variation{}},
 	} {
 		rows := columns(1000, c.f)
 		for m, mode := range Modes() {

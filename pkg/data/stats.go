@@ -6,18 +6,20 @@ import (
 	"slices"
 )
 
-// Normalisation modes. Each is exact: no epsilon is added and nothing is
-// clipped, so Denormalize gives the physical value back. Scale says which
-// action dimensions have no scale; those become 0, and come back as their offset.
+// Normalisation modes. Each is exact unless Stats.Epsilon and Stats.Clip say
+// otherwise: nothing is added to what is divided by and nothing is clipped.
+// Denormalize gives the physical value back wherever nothing was clipped. Scale
+// says which dimensions have no scale; those become 0, and come back as their offset.
 const (
-	None     = "none"     // x
-	MeanStd  = "mean_std" // (x - mean) / std, population standard deviation
-	MinMax   = "min_max"  // 2·(x - min)/(max - min) - 1
-	Quantile = "quantile" // 2·(x - q01)/(q99 - q01) - 1; a hundredth of the values lies beyond ±1 on each side
+	None       = "none"       // x
+	MeanStd    = "mean_std"   // (x - mean) / std, population standard deviation
+	MinMax     = "min_max"    // 2·(x - min)/(max - min) - 1
+	Quantile   = "quantile"   // 2·(x - q01)/(q99 - q01) - 1; a hundredth of the values lies beyond ±1 on each side
+	Quantile10 = "quantile10" // 2·(x - q10)/(q90 - q10) - 1; a tenth
 )
 
 // Modes lists the normalisation modes.
-func Modes() []string { return []string{None, MeanStd, MinMax, Quantile} }
+func Modes() []string { return []string{None, MeanStd, MinMax, Quantile, Quantile10} }
 
 // ComputeStats measures n actions of dim values, of which at(i) returns the i-th.
 //
@@ -61,6 +63,8 @@ func ComputeStats(mode string, n, dim int, at func(i int) []float32) (*Stats, er
 		s.Min = append(s.Min, float64(col[0]))
 		s.Max = append(s.Max, float64(col[n-1]))
 		s.Q01 = append(s.Q01, quantile(col, 1))
+		s.Q10 = append(s.Q10, quantile(col, 10))
+		s.Q90 = append(s.Q90, quantile(col, 90))
 		s.Q99 = append(s.Q99, quantile(col, 99))
 	}
 	return s, nil
@@ -87,24 +91,27 @@ func (s *Stats) Normalize(dst, x []float32) {
 	for d := range dst {
 		c := s.Scale(d)
 		switch {
-		case s.Mode == None || s.Mode == "":
+		case s.asIs(d):
 			dst[d] = x[d]
 		case !c.Learned():
 			dst[d] = 0
 		default:
 			dst[d] = float32((float64(x[d]) - c.Offset) / c.By)
+			if clip := float32(s.Clip); clip > 0 {
+				dst[d] = min(max(dst[d], -clip), clip)
+			}
 		}
 	}
 }
 
-// Denormalize is the inverse of Normalize: it turns what a model puts out into
+// Denormalize is the inverse of Normalize where that clipped nothing: it turns what a model puts out into
 // physical units. A dimension that is not learned comes back as its offset,
 // whatever x says. Both slices have Dim values and may be the same.
 func (s *Stats) Denormalize(dst, x []float32) {
 	for d := range dst {
 		c := s.Scale(d)
 		switch {
-		case s.Mode == None || s.Mode == "":
+		case s.asIs(d):
 			dst[d] = x[d]
 		case !c.Learned():
 			dst[d] = float32(c.Offset)
@@ -126,7 +133,10 @@ func (s *Stats) check() error {
 	for _, f := range []struct {
 		name string
 		v    []float64
-	}{{"mean", s.Mean}, {"std", s.Std}, {"min", s.Min}, {"max", s.Max}, {"q01", s.Q01}, {"q99", s.Q99}} {
+	}{{"mean", s.Mean}, {"std", s.Std}, {"min", s.Min}, {"max", s.Max}, {"q01", s.Q01}, {"q99", s.Q99}, {"q10", s.Q10}, {"q90", s.Q90}} {
+		if f.v == nil && (f.name == "q10" || f.name == "q90") && s.Mode != Quantile10 {
+			continue // of a release that knew them not
+		}
 		if len(f.v) != dim {
 			return fmt.Errorf("%s has %d values for %d dimensions", f.name, len(f.v), dim)
 		}
@@ -136,5 +146,5 @@ func (s *Stats) check() error {
 			}
 		}
 	}
-	return nil
+	return s.checkScaling()
 }

@@ -20,7 +20,7 @@ func TestComputeStats(t *testing.T) {
 	}
 	want := &Stats{Mode: MeanStd, Names: []string{"a0", "a1"}, Units: []string{"", ""}, Count: 5,
 		Mean: []float64{4, 5}, Std: []float64{math.Sqrt(10), 0}, Min: []float64{1, 5}, Max: []float64{10, 5},
-		Q01: []float64{1.04, 5}, Q99: []float64{9.76, 5}}
+		Q01: []float64{1.04, 5}, Q99: []float64{9.76, 5}, Q10: []float64{1.4, 5}, Q90: []float64{7.6, 5}}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v\nwant %+v", s, want)
 	}

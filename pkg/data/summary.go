@@ -25,9 +25,9 @@ type Summary struct {
 	Camera          *Camera       `json:"camera,omitempty"`
 	Cameras         []*Camera     `json:"cameras,omitempty"` // those beside Camera, where samples have several pictures
 	Instructions    *Instructions `json:"instructions,omitempty"`
-	Actions         []Dimension   `json:"actions,omitempty"` // of the training split
-	Normalize       string        `json:"normalize,omitempty"`
-	Numbers         []Numbers     `json:"numbers,omitempty"` // other features that are normalised
+	Actions         []Dimension   `json:"actions,omitempty"`   // of the training split
+	Normalize       string        `json:"normalize,omitempty"` // in words: mode, epsilon, clip, mask
+	Numbers         []Numbers     `json:"numbers,omitempty"`   // other features that are normalised
 	Findings        []Finding     `json:"findings"`
 }
 
@@ -116,9 +116,9 @@ func (d *Set) Survey(ctx context.Context, s Survey) (Summary, error) {
 			sum.instructions(d)
 		case stats == nil:
 		case f.Name == models.Actions:
-			sum.Normalize, sum.Actions = stats.Mode, stats.dimensions()
+			sum.Normalize, sum.Actions = stats.How(), stats.dimensions()
 		default:
-			sum.Numbers = append(sum.Numbers, Numbers{f.Called(), stats.Mode, stats.dimensions()})
+			sum.Numbers = append(sum.Numbers, Numbers{f.Called(), stats.How(), stats.dimensions()})
 		}
 	}
 	return sum, err

@@ -31,7 +31,7 @@ type Tabletop struct {
 
 func tabletopKind() job.Kind {
 	return job.Kind{Name: "tabletop", About: "synthetic robot episodes, made on the fly",
-		Options: Tabletop{Scene: tabletop.Cluttered.String(), Episodes: 2000, ActionKeys: ActionKeys{Normalize: MeanStd}}}
+		Options: Tabletop{Scene: tabletop.Cluttered.String(), Episodes: 2000, ActionKeys: ActionKeys{Normalize: Scaling{Mode: MeanStd}}}}
 }
 
 // Gives is job.DataOptions'.
@@ -55,7 +55,7 @@ func (k Tabletop) Check(c *job.Checker) {
 	const own = "data.kind tabletop, which has names and units of its own"
 	c.Unused("data.action_names", len(k.ActionNames) == 0, own)
 	c.Unused("data.action_units", len(k.ActionUnits) == 0, own)
-	ActionKeys{Normalize: k.Normalize}.check(c)
+	ActionKeys{Normalize: k.Normalize, StateNormalize: k.StateNormalize}.check(c)
 	checkChannels(c)
 }
 

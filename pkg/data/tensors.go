@@ -41,7 +41,7 @@ type Tensors struct {
 }
 
 func tensorsKind() job.Kind {
-	return job.Kind{Name: "tensors", About: "a safetensors file of ready tensors", Options: Tensors{ActionKeys: ActionKeys{Normalize: None}}}
+	return job.Kind{Name: "tensors", About: "a safetensors file of ready tensors", Options: Tensors{ActionKeys: ActionKeys{Normalize: Scaling{Mode: None}}}}
 }
 
 // Gives is job.DataOptions': a tensor is looked up by the feature's name.

@@ -70,6 +70,9 @@ func put(d *job.Data, field string, v any) {
 	c := reflect.New(reflect.TypeOf(d.Options)).Elem()
 	c.Set(reflect.ValueOf(d.Options))
 	f := c.FieldByName(field)
+	if mode, ok := v.(string); ok && f.Type() == reflect.TypeFor[Scaling]() {
+		v = Scaling{Mode: mode}
+	}
 	f.Set(reflect.ValueOf(v).Convert(f.Type()))
 	d.Options = c.Interface().(job.Options)
 }

@@ -76,7 +76,7 @@ func TestDefaults(t *testing.T) {
 			return j.Loss.Kind == "cross_entropy" && conf(j).VocabSize == 100 && conf(j).DFF == 512 && j.Data.Options.(data.Copy).SeqLen == 16 && conf(j).PadToken == -1
 		}},
 		{"tensors take actions and tokens as they are", "name: a\ndata: {kind: tensors, path: x.safetensors}", nil, func(j *Job) bool {
-			return j.Data.Options.(data.Tensors).Normalize == "none" && conf(j).PadToken == -1 && j.Data.Holdout.Fraction == 0
+			return j.Data.Options.(data.Tensors).Normalize.Mode == "none" && conf(j).PadToken == -1 && j.Data.Holdout.Fraction == 0
 		}},
 		{"preset, then the file", "name: a\nmodel: {preset: low, n_layers: 2}\ndata: {kind: tabletop}", nil, func(j *Job) bool {
 			return conf(j).DModel == 128 && conf(j).ImageSize == 64 && conf(j).NLayers == 2 && conf(j).DFF == 512
@@ -101,7 +101,16 @@ func TestDefaults(t *testing.T) {
 			return j.Data.Holdout.Fraction == 0 && reflect.DeepEqual(j.Data.Holdout.Episodes, []int{3, 1})
 		}},
 		{"action names", "name: a\nmodel: {action_dim: 3}\ndata: {kind: folder, path: x, action_names: [x, y, n], action_units: [m, \"\", rad]}", nil, func(j *Job) bool {
-			return reflect.DeepEqual(j.Data.Options.(data.Folder).ActionKeys, data.ActionKeys{Normalize: "mean_std", ActionNames: []string{"x", "y", "n"}, ActionUnits: []string{"m", "", "rad"}})
+			return reflect.DeepEqual(j.Data.Options.(data.Folder).ActionKeys, data.ActionKeys{Normalize: data.Scaling{Mode: "mean_std"}, ActionNames: []string{"x", "y", "n"}, ActionUnits: []string{"m", "", "rad"}})
+		}},
+		{"a scaling in full", "name: a\ndata: {kind: folder, path: x, normalize: {mode: quantile, clip: 1, mask: [gripper, 3]}}", []string{"data.normalize.epsilon=1e-8"}, func(j *Job) bool {
+			return reflect.DeepEqual(j.Data.Options.(data.Folder).Normalize, data.Scaling{Mode: "quantile", Epsilon: 1e-8, Clip: 1, Mask: Names{"gripper", "3"}})
+		}},
+		{"a scaling over the default, and one word", "name: a\ndata: {kind: folder, path: x, normalize: {mask: gripper}}", nil, func(j *Job) bool {
+			return reflect.DeepEqual(j.Data.Options.(data.Folder).Normalize, data.Scaling{Mode: "mean_std", Mask: Names{"gripper"}})
+		}},
+		{"a bare mode takes the rest away", "name: a\ndata: {kind: folder, path: x, normalize: {clip: 2}}", []string{"data.normalize=min_max"}, func(j *Job) bool {
+			return reflect.DeepEqual(j.Data.Options.(data.Folder).Normalize, data.Scaling{Mode: "min_max"})
 		}},
 		{"nothing held out", "name: a\ndata: {kind: tabletop, holdout: {fraction: 0}}", nil, func(j *Job) bool { return j.Data.Holdout.Fraction == 0 }},
 		{"anchors", "name: a\ndata: &d {kind: tabletop}\nbatch: {global: &n 16, micro: *n}", nil, func(j *Job) bool { return j.Batch.Micro == 16 }},

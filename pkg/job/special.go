@@ -2,43 +2,64 @@ package job
 
 import (
 	"reflect"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// The values whose written form is not their Go type's: an init that is a bare
-// path, a loss that is a bare name, an average that is a bare true, and renames, which are a mapping in the order
-// of the file.
+// The values whose written form is not their Go type's: a section that may be one
+// word, a loss that is a bare name, an average that is a bare true, names, and
+// renames, which are a mapping in the order of the file.
+
+// Names are names, or numbers that stand for them. One may stand without a list.
+type Names []string
+
+// bareOf is the field of a section of type t that a bare word in the section's
+// place means, the one with the tag job:"bare"; -1 where there is none. Text and
+// nothing else takes the place: {path: w} and w are the same init.
+func bareOf(t reflect.Type) int {
+	if t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			if t.Field(i).Tag.Get("job") == "bare" {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// shortOf is the word that says all of a section v, if one does.
+func shortOf(v reflect.Value) (word string, ok bool) {
+	k := bareOf(v.Type())
+	if k < 0 {
+		return "", false
+	}
+	for i := range v.NumField() {
+		if i != k && !empty(v.Field(i)) {
+			return "", false
+		}
+	}
+	return v.Field(k).String(), true
+}
 
 // bare reads text into v if v is a section that may be a bare word.
 func (d *decoder) bare(v reflect.Value, text string) bool {
-	switch v.Type() {
-	case reflect.TypeFor[Init]():
-		v.Set(reflect.ValueOf(Init{Path: text}))
-	case reflect.TypeFor[Loss]():
+	if v.Type() == reflect.TypeFor[Loss]() {
 		v.Set(reflect.ValueOf(Loss{text, find(d.kinds.Losses, text).Options}))
-	default:
-		return false
+		return true
 	}
-	return true
+	k := bareOf(v.Type())
+	if k >= 0 {
+		v.SetZero()
+		v.Field(k).SetString(text)
+	}
+	return k >= 0
 }
 
 // special reads n into v if v is one of those.
 func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
-	switch v.Type() {
-	case reflect.TypeFor[Init]():
-		switch {
-		case isText(n):
-			d.bare(v, n.Value)
-		case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
-			v.SetZero()
-		case n.Kind != yaml.MappingNode:
-			d.bad(n, key, "want a path, or path, map, partial and at_least, found %s%s", found(n), quoteHint(n))
-		default:
-			return false
-		}
-		return true
-	case reflect.TypeFor[Loss]():
+	switch t := v.Type(); {
+	case t == reflect.TypeFor[Loss]():
 		switch {
 		case isText(n):
 			d.bare(v, n.Value)
@@ -48,7 +69,7 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 			return false
 		}
 		return true
-	case reflect.TypeFor[EMA]():
+	case t == reflect.TypeFor[EMA]():
 		switch {
 		case n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!bool" || n.ShortTag() == "!!null"):
 			v.SetZero()
@@ -63,11 +84,47 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 			return false
 		}
 		return true
-	case reflect.TypeFor[Renames]():
+	case t == reflect.TypeFor[Renames]():
 		d.renames(n, v, key)
+		return true
+	case t == reflect.TypeFor[Names]():
+		d.names(n, v, key)
+		return true
+	case bareOf(t) >= 0:
+		switch {
+		case isText(n):
+			d.bare(v, n.Value)
+		case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
+			v.SetZero()
+		case n.Kind != yaml.MappingNode:
+			list, _ := fields(v)
+			keys := keysOf(list)
+			last := len(keys) - 1
+			d.bad(n, key, "want a %s, or %s and %s, found %s%s", keys[0], strings.Join(keys[:last], ", "), keys[last], found(n), quoteHint(n))
+		default:
+			return false
+		}
 		return true
 	}
 	return false
+}
+
+// names reads a list of names and whole numbers, or one.
+func (d *decoder) names(n *yaml.Node, v reflect.Value, key string) {
+	items := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		items = n.Content
+	}
+	var all Names
+	for _, item := range items {
+		switch x := deref(item); {
+		case isText(x), x.Kind == yaml.ScalarNode && x.ShortTag() == "!!int":
+			all = append(all, x.Value)
+		default:
+			d.bad(item, key, "want a list of names or numbers, found %s%s", found(x), quoteHint(x))
+		}
+	}
+	v.Set(reflect.ValueOf(all))
 }
 
 func (d *decoder) renames(n *yaml.Node, v reflect.Value, key string) {

@@ -9,7 +9,7 @@ import (
 // Init is where the first weights come from. In a job file it is a path, or a
 // section with names to translate.
 type Init struct {
-	Path    string   `yaml:"path"`               // .safetensors file, the index of a sharded one, or a folder of either; relative to the job file
+	Path    string   `yaml:"path" job:"bare"`    // .safetensors file, the index of a sharded one, or a folder of either; relative to the job file
 	Map     Renames  `yaml:"map,omitempty"`      // names in the file to names in the model; the first that matches counts
 	Partial bool     `yaml:"partial,omitempty"`  // the model may have more than the file, and the file more than the model
 	AtLeast *float64 `yaml:"at_least,omitempty"` // with partial: 0 to 1, what must find a place; nil: DefaultAtLeast
@@ -18,9 +18,6 @@ type Init struct {
 // DefaultAtLeast is the share of the file's tensors or of the model's values,
 // whichever is larger, that a partial init must bring unless it says another.
 const DefaultAtLeast = 0.5
-
-// short says that the path alone says it all.
-func (i Init) short() bool { return len(i.Map) == 0 && !i.Partial && i.AtLeast == nil }
 
 // Renames are translations of names, in the order of the file.
 type Renames []Rename
@@ -55,7 +52,7 @@ type Distill struct {
 func (d Distill) Active() bool { return d.Teacher != "" }
 
 func (j *Job) checkTransfer(c *Checker) {
-	if j.Init.Path == "" && !j.Init.short() {
+	if _, short := shortOf(reflect.ValueOf(j.Init)); j.Init.Path == "" && !short {
 		c.Bad("init.path init", "is missing; want a .safetensors file, the index of a sharded one, or a folder of either")
 	}
 	if a := j.Init.AtLeast; a != nil && !(*a >= 0 && *a <= 1) {

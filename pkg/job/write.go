@@ -46,10 +46,6 @@ func (k Kinds) section(v, base reflect.Value) *yaml.Node {
 func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 	word := func(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
 	switch x := f.v.Interface().(type) {
-	case Init:
-		if x.short() {
-			return word(x.Path)
-		}
 	case Loss:
 		if reflect.DeepEqual(x.Options, find(k.Losses, x.Kind).Options) {
 			return word(x.Kind)
@@ -57,6 +53,9 @@ func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 	case *Model:
 		base := Model{Kind: x.Kind, Options: find(k.Models, x.Kind).Options}
 		return k.section(f.v.Elem(), reflect.ValueOf(base))
+	}
+	if text, ok := shortOf(f.v); ok {
+		return word(text)
 	}
 	if f.v.Kind() == reflect.Struct {
 		return k.section(f.v, base)

@@ -66,13 +66,15 @@ func (b *beginning) checkTeacher() error {
 // between returns what turns actions normalised by one data set's statistics
 // into those of another's, scale·action + shift.
 func between(from, to *data.Stats) (scale, shift []float64) {
+	line := *to // without its ends: what is clipped for the student is no line
+	line.Clip = 0
 	at := func(x float32) []float32 {
 		v := make([]float32, from.Dim())
 		for i := range v {
 			v[i] = x
 		}
 		from.Denormalize(v, v)
-		to.Normalize(v, v)
+		line.Normalize(v, v)
 		return v
 	}
 	zero, one := at(0), at(1)

@@ -124,7 +124,7 @@ func (n *reachNet) Cost(models.Spec) models.Cost { return models.Cost{} }
 // opens the data again.
 func TestFeatureOfATest(t *testing.T) {
 	kinds := Kinds()
-	kinds.Data = append(kinds.Data, job.Kind{Name: "arm", About: "an arm", Options: arm{Episodes: 30, Joints: 3, ActionKeys: data.ActionKeys{Normalize: data.MeanStd}}})
+	kinds.Data = append(kinds.Data, job.Kind{Name: "arm", About: "an arm", Options: arm{Episodes: 30, Joints: 3, ActionKeys: data.ActionKeys{Normalize: data.Scaling{Mode: data.MeanStd}}}})
 	kinds.Models = append(kinds.Models, job.Kind{Name: "reach", About: "joints to actions", Options: reach{Width: 16, Joints: 3}})
 	j, err := kinds.Parse("reach.yaml", []byte("name: reach\nmodel: {kind: reach}\ndata: {kind: arm}\nbatch: {global: 8, micro: 1}\noptimizer: {lr: 0.02}\ntrain: {steps: 60}\n"), nil)
 	if err != nil {
