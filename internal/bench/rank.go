@@ -231,7 +231,7 @@ func (k *rank) listen() (address string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if k.direct, err = stream.New(stream.Options{Member: rankName(k.spec.Rank), Listener: l, Fallback: k.net, Event: func(string) {}}); err != nil {
+	if k.direct, err = stream.New(allreduce.End{Member: rankName(k.spec.Rank), Listener: l, Fallback: k.net, Event: func(string) {}}); err != nil {
 		l.Close()
 		return "", err
 	}

@@ -91,6 +91,6 @@ type Config struct {
 	// fails. 0: any number.
 	MaxEnds int
 
-	Road   Road   // empty: as NATSRoad, and nothing is said of it
+	Road   Road   // how gradients travel
 	Secret []byte // random, of this process: the secrets of direct connections are made from it
 }

@@ -17,7 +17,7 @@ func TestMostMembersFitMessages(t *testing.T) {
 	n := limits.Workers
 	long := func(i, bytes int) string { return fmt.Sprintf("%0*d", bytes, i) }
 	for name, perHost := range map[string]int{"one host": n, "a host each": 1, "two on each": 2} {
-		m := newMachine(Config{Coordinator: long(1, 16), Road: DirectRoad, Workers: n, MaxWorkers: n, Micro: limits.Samples, Steps: 9,
+		m := newMachine(Config{Coordinator: long(1, 16), Road: roads["direct"], Workers: n, MaxWorkers: n, Micro: limits.Samples, Steps: 9,
 			Deadline: time.Minute, Secret: []byte("secret")}, time.Unix(1000, 0))
 		m.generation = maxGeneration
 		m.start.digest = long(0, 64)
@@ -63,7 +63,7 @@ func TestMostMembersFitMessages(t *testing.T) {
 // Each rank is told of the neighbours that it may connect to and of the memory
 // on its host, and of no other.
 func TestAssignmentsHoldWhatIsNeeded(t *testing.T) {
-	m := newMachine(Config{Road: DirectRoad, Micro: 8, Secret: []byte("s")}, time.Unix(1000, 0))
+	m := newMachine(Config{Road: roads["direct"], Micro: 8, Secret: []byte("s")}, time.Unix(1000, 0))
 	for i, host := range []string{"a", "a", "a", "b", "b", "c", "c"} {
 		j := Join{Worker: fmt.Sprintf("w%d", i), Stream: fmt.Sprintf("s%d", i), Memory: &Memory{Host: host, Address: fmt.Sprintf("m%d", i)}}
 		w := &Member{Join: j, Rank: i}

@@ -13,20 +13,24 @@ import (
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
-// Road is how gradients travel between two ranks (cluster.road).
-type Road string
+// Road is what the machine has to know of a kind of cluster.road: how gradients
+// travel between two ranks. Of the zero Road nothing is said: it is NATS between all.
+type Road struct {
+	Name   string // of the kind
+	Shares bool   // ranks of one host fold in memory, where they can have it together
+	Alone  bool   // and there is no other way: a worker that cannot is refused
+	// Network is what carries frames to other hosts in place of NATS, which it falls
+	// back on, in words and in the plural: "direct connections". Empty: NATS does.
+	Network string
+}
 
-const (
-	// AutoRoad is shared memory where both ranks can have it, NATS elsewhere.
-	AutoRoad Road = "auto"
-	// NATSRoad is NATS between all ranks.
-	NATSRoad Road = "nats"
-	// ShmRoad is shared memory between all. A worker that cannot have it is refused.
-	ShmRoad Road = "shm"
-	// DirectRoad is shared memory where both ranks can have it, direct connections
-	// elsewhere, and NATS where these fail.
-	DirectRoad Road = "direct"
-)
+// between is what carries frames from host to host.
+func (r Road) between() string {
+	if r.Network == "" {
+		return "nats"
+	}
+	return r.Network
+}
 
 // Memory says where a worker shares memory with others of its host.
 type Memory struct {
@@ -36,7 +40,7 @@ type Memory struct {
 
 // shareMemory says whether two members may go on one host of the ring.
 func (m *machine) shareMemory(a, b *Member) bool {
-	if m.cfg.Road == NATSRoad || m.cfg.Road == "" || a.unshared != "" || b.unshared != "" {
+	if !m.cfg.Road.Shares || a.unshared != "" || b.unshared != "" {
 		return false
 	}
 	return a.Memory != nil && b.Memory != nil && a.Memory.Host == b.Memory.Host
@@ -80,7 +84,7 @@ func (m *machine) hosts() allreduce.Hosts {
 // roads notes how the gradients of this generation travel, and why, where that is
 // news.
 func (m *machine) roads() {
-	if m.cfg.Road == "" || len(m.roster.places) < 2 {
+	if m.cfg.Road.Name == "" || len(m.roster.places) < 2 {
 		return
 	}
 	text := m.roadText()
@@ -93,9 +97,7 @@ func (m *machine) roads() {
 // roadText is for people: "shm within h1 (2 workers), nats between 2 hosts (worker
 // c offers no memory to share)".
 func (m *machine) roadText() string {
-	if m.cfg.Road == NATSRoad {
-		return "nats between all workers (cluster.road is nats)"
-	}
+	road := m.cfg.Road
 	var shared, why []string
 	runs := len(m.roster.places)
 	if h := m.start.hosts; h != nil {
@@ -109,21 +111,22 @@ func (m *machine) roadText() string {
 	for _, p := range m.roster.places {
 		w := m.roster.members[p.Worker]
 		switch {
+		case !road.Shares:
 		case w.unshared != "":
 			why = append(why, fmt.Sprintf("worker %s cannot share memory: %s", w.Worker, w.unshared))
 		case w.Memory == nil:
 			why = append(why, fmt.Sprintf("worker %s offers no memory to share", w.Worker))
 		}
-		if m.cfg.Road == DirectRoad && w.Stream == "" {
-			why = append(why, fmt.Sprintf("worker %s takes no direct connections: nats to it", w.Worker))
+		if road.Network != "" && w.Stream == "" {
+			why = append(why, fmt.Sprintf("worker %s takes no %s: nats to it", w.Worker, road.Network))
 		}
 	}
-	if runs > 1 {
-		between := "nats"
-		if m.cfg.Road == DirectRoad {
-			between = "direct connections"
-		}
-		shared = append(shared, fmt.Sprintf("%s between %d hosts", between, runs))
+	switch {
+	case !road.Shares:
+		shared = append(shared, fmt.Sprintf("%s between all workers", road.between()))
+		why = append(why, "cluster.road is "+road.Name)
+	case runs > 1:
+		shared = append(shared, fmt.Sprintf("%s between %d hosts", road.between(), runs))
 	}
 	if len(why) > 3 {
 		why = append(why[:3], fmt.Sprintf("and %d more", len(why)-3))
@@ -138,16 +141,16 @@ func (m *machine) roadText() string {
 // mustShare is why a worker cannot join a job whose ring is shared memory alone;
 // empty: it can.
 func (m *machine) mustShare(j *Join) string {
-	if m.cfg.Road != ShmRoad {
+	if !m.cfg.Road.Alone {
 		return ""
 	}
 	if j.Memory == nil {
-		return "cluster.road is shm, and it cannot share memory: set cluster.road to auto"
+		return fmt.Sprintf("cluster.road is %s, and it cannot share memory: set cluster.road to auto", m.cfg.Road.Name)
 	}
 	for _, w := range m.roster.list {
 		if w.Memory != nil && w.Worker != j.Worker && w.Memory.Host != j.Memory.Host {
-			return fmt.Sprintf("cluster.road is shm, and it cannot share memory with worker %s on %s: set cluster.road to auto",
-				w.Worker, w.Host)
+			return fmt.Sprintf("cluster.road is %s, and it cannot share memory with worker %s on %s: set cluster.road to auto",
+				m.cfg.Road.Name, w.Worker, w.Host)
 		}
 	}
 	return ""
@@ -163,8 +166,8 @@ func (m *machine) unshare(w *Member, e *Fault) {
 		return
 	}
 	w.unshared = why
-	if m.cfg.Road == ShmRoad {
-		m.fail(fmt.Sprintf("cluster.road is shm, but %s cannot share memory: %s", m.roster.named(w.Worker), why))
+	if m.cfg.Road.Alone {
+		m.fail(fmt.Sprintf("cluster.road is %s, but %s cannot share memory: %s", m.cfg.Road.Name, m.roster.named(w.Worker), why))
 		return
 	}
 	m.recall(fmt.Sprintf("%s cannot share memory, its gradients go over nats: %s", m.roster.named(w.Worker), why))
@@ -186,9 +189,9 @@ func (m *machine) memories(rank int) []string {
 
 // streams are where the neighbours of rank take direct connections, by rank, and
 // empty for all others; and the secret by which members of the generation know each
-// other. Without cluster.road direct there are none.
+// other. Where the road between hosts is NATS there are none.
 func (m *machine) streams(rank int) (l []string, secret string) {
-	if m.cfg.Road != DirectRoad || len(m.roster.places) < 2 {
+	if m.cfg.Road.Network == "" || len(m.roster.places) < 2 {
 		return nil, ""
 	}
 	l = make([]string, len(m.roster.places))

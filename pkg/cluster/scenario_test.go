@@ -341,6 +341,14 @@ func (s *machineScenario) step(ev Event) (out []string) {
 	return out
 }
 
+// roads are the kinds of pkg/train, by the names that scenarios have for them.
+var roads = map[string]Road{
+	"auto":   {Name: "auto", Shares: true},
+	"nats":   {Name: "nats"},
+	"shm":    {Name: "shm", Shares: true, Alone: true},
+	"direct": {Name: "direct", Shares: true, Network: "direct connections"},
+}
+
 // digestOf is what all say of the state after a step, but those that diverged.
 func digestOf(step uint64) string { return fmt.Sprintf("d%d", step) }
 
@@ -355,7 +363,7 @@ func (s *machineScenario) event(c command) (out []string) {
 			Reported: uint64(c.num("reported", start)), Takeover: c.args["takeover"] == "true",
 			Deadline: time.Second, JoinTimeout: time.Minute,
 			Straggler: StragglerPolicy(c.args["straggler"]), Divergence: DivergencePolicy(c.args["divergence"]),
-			MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: Road(c.args["road"])}
+			MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: roads[c.args["road"]]}
 		if d := c.args["deadline"]; d != "" {
 			cfg.Deadline = c.duration(d)
 		}

@@ -17,7 +17,6 @@ var (
 	reductions  = []string{"exact", "fast"}
 	moments     = []string{"replicated", "sharded"}
 	schedules   = []string{"constant", "cosine", "linear"}
-	roads       = []string{"auto", "nats", "shm", "direct"}
 )
 
 // Default returns the job that a file starts from, by its model.kind and
@@ -45,7 +44,7 @@ func (k Kinds) start(of choice) Job {
 		Cluster: Cluster{Workers: 2, MinWorkers: 1,
 			Heartbeat: Duration(200 * time.Millisecond), Deadline: Duration(time.Second),
 			JoinTimeout: Duration(time.Minute), ChunkBytes: 512 << 10, WindowBytes: 8 << 20,
-			Topology: "broker", Road: "auto", Reduce: "exact", Wire: "float32", Optimizer: "replicated", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
+			Topology: "broker", Reduce: "exact", Wire: "float32", Optimizer: "replicated", Straggler: "keep", Divergence: "resync", MaxDivergences: 3, Stall: Duration(5 * time.Second), OrphanTimeout: Duration(5 * time.Minute)},
 		kinds: k,
 	}
 	if j.Model.Kind == "" && len(k.Models) > 0 {
@@ -53,6 +52,9 @@ func (k Kinds) start(of choice) Job {
 	}
 	if j.Optimizer.Kind == "" && len(k.Optimizers) > 0 {
 		j.Optimizer.Kind = k.Optimizers[0].Name
+	}
+	if len(k.Roads) > 0 {
+		j.Cluster.Road = k.Roads[0].Name
 	}
 	model := find(k.Models, j.Model.Kind)
 	j.Model.Options = model.Options

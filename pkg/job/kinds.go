@@ -9,7 +9,7 @@ import (
 )
 
 // Kinds is what the sections of a job file may name: the kinds of model, data,
-// loss and optimizer that this program has. It is a value that is handed in, so
+// loss, optimizer and road that this program has. It is a value that is handed in, so
 // that a test or another program adds one of its own by appending to a list,
 // and nothing depends on which packages happen to be linked:
 //
@@ -17,13 +17,14 @@ import (
 //	kinds.Models = append(kinds.Models, job.Kind{Name: "mine", Options: mine{Width: 64}})
 //	j, err := kinds.Load("job.yaml", nil)
 //
-// The first model and the first optimizer are those of a job file that names none.
+// The first model, optimizer and road are those of a job file that names none.
 // A job file lists kinds in this order.
 type Kinds struct {
 	Models     []Kind // their Options are ModelOptions
 	Data       []Kind // DataOptions
 	Losses     []Kind // LossOptions
 	Optimizers []Kind
+	Roads      []Kind // of cluster.road; they bring no keys
 }
 
 // Kind is one kind of a section: a name and the keys that come with it. Package
@@ -104,6 +105,9 @@ func (m Metric) Text(value float64) string {
 // Kinds is what the job was read with: what else belongs to its run is read with
 // the same.
 func (j *Job) Kinds() Kinds { return j.kinds }
+
+// Road returns the options of the job's road.
+func (j *Job) Road() Options { return find(j.kinds.Roads, j.Cluster.Road).Options }
 
 // names lists the kinds' names.
 func names(kinds []Kind) (out []string) {

@@ -175,7 +175,9 @@ func (j *Job) checkCluster(c *Checker) {
 	if beats := float64(k.Workers) / time.Duration(k.Heartbeat).Seconds(); w && k.Heartbeat > 0 && beats > limits.Rate {
 		c.Bad("cluster.heartbeat cluster.workers", "%v makes %.0f heartbeats a second of %d workers, which the coordinator has to answer; want at least %v", k.Heartbeat, beats, k.Workers, leastHeartbeat(k.Workers))
 	}
-	c.OneOf("cluster.road", k.Road, roads)
+	if c.OneOf("cluster.road", k.Road, names(j.kinds.Roads)) {
+		j.Road().Check(c)
+	}
 	c.OneOf("cluster.reduce", k.Reduce, reductions)
 	if c.OneOf("cluster.wire", k.Wire, wires) && k.Wire != "float32" && k.Reduce != "fast" {
 		c.Bad("cluster.wire cluster.reduce", "%s rounds sums on their way, and cluster.reduce %s gives the same bits for any number of workers; want float32, or cluster.reduce fast", k.Wire, k.Reduce)

@@ -16,6 +16,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/transport"
 )
 
@@ -111,7 +112,7 @@ func roomForConnections(k job.Cluster, files int) error {
 // frameChunk is what the server has to let through as one frame of the ring; 0
 // where no frame will ever go over it.
 func (s *session) frameChunk() int {
-	if s.job.Cluster.Road == string(cluster.ShmRoad) {
+	if train.WayOf(s.job).Alone {
 		return 0
 	}
 	return s.job.Cluster.ChunkBytes

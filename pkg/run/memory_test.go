@@ -104,7 +104,7 @@ func wholeRunOf(t *testing.T, kinds job.Kinds, kind transport.Kind, workers int,
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := worker.New(worker.Config{Kinds: &kinds, Job: j.Name, ID: id, Host: "here", Threads: 1, DataDir: dir, RescueDir: dir, Bus: m.Bus(), Net: net, Blobs: blobs, Log: zap.NewNop()})
+		w := worker.New(worker.Config{Kinds: &kinds, DirectListen: "127.0.0.1:0", Job: j.Name, ID: id, Host: "here", Threads: 1, DataDir: dir, RescueDir: dir, Bus: m.Bus(), Net: net, Blobs: blobs, Log: zap.NewNop()})
 		wg.Go(func() {
 			if end, err := w.Run(ctx, ctx); err != nil || end.Outcome != cluster.Done {
 				t.Errorf("%s: %v, %v", id, end, err)

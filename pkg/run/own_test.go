@@ -1,11 +1,16 @@
 package run
 
 import (
+	"context"
+	"errors"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -86,5 +91,56 @@ func TestWholeRunOfOwnKinds(t *testing.T) {
 		if v, ok := l.Metric("near"); !ok || v < 0 || v > 1 || len(l.Metrics) != 1 {
 			t.Errorf("a line of %s: %+v", EvalFile, l)
 		}
+	}
+}
+
+// post is a road of a test's own: frames to other hosts go over a network in memory.
+type post struct {
+	office       *allreduce.MemNetwork
+	sent, formed *atomic.Int64
+}
+
+func (p post) Resolve(*job.Job, func(string) bool) job.Options { return p }
+func (post) Check(*job.Checker)                                {}
+func (post) Way() cluster.Road                                 { return cluster.Road{Network: "postmen"} }
+func (p post) Open(end allreduce.End) (allreduce.HostNetwork, error) {
+	return postman{p.office.Join(end.Member), p, end}, nil
+}
+
+type postman struct {
+	allreduce.Network
+	post
+	end allreduce.End
+}
+
+func (p postman) Form(_ context.Context, generation uint64, secret []byte, peers map[string]string) map[string]error {
+	if generation > 0 && len(secret) > 0 && len(peers) > 0 {
+		p.formed.Add(1)
+	}
+	return nil
+}
+
+func (p postman) Send(ctx context.Context, peer string, frame []byte) error {
+	p.sent.Add(1)
+	return p.Network.Send(ctx, peer, frame)
+}
+
+func (p postman) Close() error {
+	return errors.Join(p.Network.Close(), p.end.Listener.Close(), p.end.Fallback.Close())
+}
+
+// TestWholeRunOverOwnRoad: job file, coordinator and workers take a road that they
+// know by the job's kinds alone, and the weights are those of one worker.
+func TestWholeRunOverOwnRoad(t *testing.T) {
+	kinds := train.Kinds()
+	p := post{allreduce.NewMemNetwork(allreduce.Faults{}), new(atomic.Int64), new(atomic.Int64)}
+	kinds.Roads = append(kinds.Roads, job.Kind{Name: "post", Options: p})
+	one, _ := wholeRunOf(t, kinds, transport.NewMemory(), 1)
+	three, _ := wholeRunOf(t, kinds, transport.NewMemory(), 3, "cluster.road=post")
+	if one != three {
+		t.Errorf("three workers make the weights %x, one %x", three, one)
+	}
+	if p.sent.Load() == 0 || p.formed.Load() < 3 {
+		t.Errorf("the road carried %d frames and was formed by %d workers", p.sent.Load(), p.formed.Load())
 	}
 }

@@ -163,7 +163,7 @@ func (s *session) config(first *firstState) cluster.Config {
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: s.job.Groups(),
 		Steps: uint64(s.job.Train.Steps), StartStep: s.start, Stored: s.from != nil, State: first.blobs, Reported: s.rec.noted.Load(), Takeover: s.dir.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), StoreWait: time.Duration(s.job.Checkpoint.Wait), Straggler: cluster.StragglerPolicy(k.Straggler),
-		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, MaxEnds: maxEnds, Road: cluster.Road(k.Road), Secret: secret[:]}
+		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, MaxEnds: maxEnds, Road: train.WayOf(s.job), Secret: secret[:]}
 }
 
 // takeLead is what a coordinator does once the job is its own. Before, one that is

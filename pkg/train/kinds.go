@@ -13,7 +13,7 @@ import (
 // Kinds lists what a job file of this program may name. Whatever adds a kind of
 // its own appends to a list and hands that in instead.
 func Kinds() job.Kinds {
-	return job.Kinds{Models: models.Kinds(), Data: data.Kinds(), Losses: models.Losses(), Optimizers: optimizers()}
+	return job.Kinds{Models: models.Kinds(), Data: data.Kinds(), Losses: models.Losses(), Optimizers: optimizers(), Roads: roads()}
 }
 
 // optimizers lists the kinds of optimizer; the first is that of a job that names

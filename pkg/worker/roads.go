@@ -10,7 +10,6 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/allreduce/shm"
-	"github.com/vlaring/vlaring/pkg/allreduce/stream"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -24,7 +23,7 @@ type roads struct {
 	segment *shm.Segment             // nil: it could not be had
 	why     error                    // why not
 	moved   bool                     // the trainer's micro-gradients live in it
-	direct  *stream.Network          // nil: NATS between hosts
+	between allreduce.HostNetwork    // net, where the job's road has one of its own; nil: the job's is all there is
 	fold    func(dst, src []float32) // of a world of one, by all threads
 	log     *zap.Logger
 }
@@ -55,16 +54,16 @@ func (r *roads) open(t *train.Trainer) {
 }
 
 func (r *roads) close() {
-	if r.direct != nil {
-		r.direct.Close()
+	if r.between != nil {
+		r.between.Close()
 	}
 	if r.segment != nil {
 		r.segment.Close()
 	}
 }
 
-// listen opens a place for direct connections, at address or where it can be; it
-// says where that is. Without one the job goes over NATS.
+// listen opens the place where other hosts reach this worker, if the job's road wants
+// that; it says where it is. Without one the job goes over NATS.
 func listen(address string, log *zap.Logger) (net.Listener, string) {
 	if address == "" {
 		return nil, ""
@@ -77,21 +76,22 @@ func listen(address string, log *zap.Logger) (net.Listener, string) {
 	return l, l.Addr().String()
 }
 
-// goDirect has frames to other hosts take direct connections, which l takes.
-func (r *roads) goDirect(l net.Listener, member string, encrypt bool) error {
-	d, err := stream.New(stream.Options{Member: member, Listener: l, Fallback: r.net, Encrypt: encrypt,
+// openBetween has frames to other hosts take the network of the job's road, which is
+// reached at l.
+func (r *roads) openBetween(road train.Road, l net.Listener, member string, encrypt bool) error {
+	n, err := road.Open(allreduce.End{Member: member, Listener: l, Fallback: r.net, Encrypt: encrypt,
 		Event: func(text string) { r.log.Warn(text) }})
 	if err != nil {
 		return err
 	}
-	r.net, r.direct = d, d
+	r.net, r.between = n, n
 	return nil
 }
 
-// connect makes the direct connections of a generation, to the neighbours in a
-// ring of g. What cannot be reached goes over NATS.
+// connect reaches out for the neighbours in a ring of g, where the road has a network
+// of its own. To those that cannot be reached frames go over NATS.
 func (r *roads) connect(ctx context.Context, a *cluster.Assign, g allreduce.Group) {
-	if r.direct == nil || len(a.Streams) == 0 {
+	if r.between == nil || len(a.Streams) == 0 {
 		return
 	}
 	at := map[string]string{}
@@ -104,7 +104,7 @@ func (r *roads) connect(ctx context.Context, a *cluster.Assign, g allreduce.Grou
 			peers[g.Members[k]] = at[g.Members[k]]
 		}
 	}
-	for peer, err := range r.direct.Form(ctx, g.Generation, []byte(a.Secret), peers) {
+	for peer, err := range r.between.Form(ctx, g.Generation, []byte(a.Secret), peers) {
 		r.log.Warn("no direct connection: its frames go over NATS", zap.String("peer", peer),
 			zap.String("address", peers[peer]), zap.Error(err))
 	}

@@ -111,9 +111,9 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	}
 	w.knobs.Store(w.job)
 	if direct != nil {
-		if w.job.Cluster.Road != string(cluster.DirectRoad) {
+		if road := train.RoadOf(w.job); road.Way().Network == "" {
 			direct.Close()
-		} else if err := w.roads.goDirect(direct, w.ID, welcome.Encrypt); err != nil {
+		} else if err := w.roads.openBetween(road, direct, w.ID, welcome.Encrypt); err != nil {
 			return cluster.End{}, err
 		}
 	}
@@ -287,7 +287,7 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	n, bytes := shape.Buckets-1, 4*shape.Gradient // without the losses
 	w.Log.Info("loaded the job", zap.Int("parameters", model.Params().Count()), zap.Int("gradient_bytes", bytes),
 		zap.Int("buckets", n), zap.Int("bucket_bytes", bytes/max(n, 1)))
-	if w.job.Cluster.Road != string(cluster.NATSRoad) {
+	if train.RoadOf(w.job).Way().Shares {
 		w.roads.open(w.trainer)
 	}
 	return w.serveState()

@@ -26,18 +26,9 @@ const (
 	maxHandshakes = 64
 )
 
-// Options of one member's end.
-type Options struct {
-	Member   string
-	Listener net.Listener      // of TCP; closed with the Network
-	Fallback allreduce.Network // closed with the Network
-	Encrypt  bool              // as all members do, or none
-	Event    func(text string) // told what a user may want to know; must not block
-}
-
 // Network is an allreduce.Network of direct connections.
 type Network struct {
-	opt    Options
+	opt    allreduce.End
 	cert   tls.Certificate
 	frames chan []byte
 	idle   chan []byte // memory of frames that were given back
@@ -68,11 +59,11 @@ type outbound struct {
 	bufs [2][]byte // of vec
 }
 
-var _ allreduce.Network = (*Network)(nil)
+var _ allreduce.HostNetwork = (*Network)(nil)
 
 // New opens a member's end. Until Form all goes over the fallback. On an error
 // the listener and the fallback stay the caller's.
-func New(o Options) (*Network, error) {
+func New(o allreduce.End) (*Network, error) {
 	if len(o.Member) > maxName {
 		return nil, fmt.Errorf("a member's name of %d bytes: want at most %d", len(o.Member), maxName)
 	}
@@ -112,9 +103,8 @@ func (n *Network) pass(f []byte) bool {
 	}
 }
 
-// Form begins a generation: it ends the connections of the one before and dials
-// peers, by name with their addresses. It returns when all have been tried, or
-// with ctx, and names those that frames go to over the fallback.
+// Form begins a generation: see allreduce.HostNetwork. It ends the connections of the
+// one before, and dials peers.
 func (n *Network) Form(ctx context.Context, generation uint64, secret []byte, peers map[string]string) (unreached map[string]error) {
 	n.mu.Lock()
 	old := n.out

@@ -55,7 +55,7 @@ func open(t *testing.T, members []string, encrypt bool, fallback func(string) al
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := New(Options{Member: m, Listener: l0, Fallback: fallback(m), Encrypt: encrypt})
+		n, err := New(allreduce.End{Member: m, Listener: l0, Fallback: fallback(m), Encrypt: encrypt})
 		if err != nil {
 			t.Fatal(err)
 		}
