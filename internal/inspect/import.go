@@ -48,10 +48,10 @@ func Import(ctx context.Context, o Options, from data.Import) error {
 		return err
 	}
 	defer lock.Unlock()
-	room, err := checkpoint.FreeSpace(p.Dir)
-	if err == nil && room.Known && room.Bytes < p.Bytes+freeAfter {
-		return fmt.Errorf("%s: %s are free there, and %s are needed, with %s to spare: make room, choose another folder (--frames DIR, and data.frames: DIR in the job), a smaller --size, or some cameras (--camera)",
-			p.Dir, plain.Bytes(room.Bytes), plain.Bytes(p.Bytes+freeAfter), plain.Bytes(freeAfter))
+	if room, err := checkpoint.FreeSpace(p.Dir); err == nil { // what does not say fails when it is written to
+		if err := fits(p.Dir, p.Bytes, room); err != nil {
+			return err
+		}
 	}
 	say("decoding with ffmpeg %s", p.FFmpeg)
 	v := view.NewScan(o.Progress, "importing")
@@ -73,6 +73,16 @@ func Import(ctx context.Context, o Options, from data.Import) error {
 	}
 	say("done: frames of %s are in %s", counted(p.Videos, "video"), p.Dir)
 	return nil
+}
+
+// fits says whether a disk has room for so many bytes of frames.
+func fits(dir string, bytes int64, room checkpoint.Space) error {
+	need := bytes + freeAfter
+	if !room.Known || room.Bytes >= need {
+		return nil
+	}
+	return fmt.Errorf("%s: %s are free there, and %s are needed, of which %s stay free: make room, choose another folder (--frames DIR, and data.frames: DIR in the job), a smaller --size, or some cameras (--camera)",
+		dir, plain.Bytes(room.Bytes), plain.Bytes(need), plain.Bytes(freeAfter))
 }
 
 // hold makes the folder of a store and keeps others from writing there.

@@ -106,7 +106,7 @@ func (k VideoKeys) open(o *Opening, set *lerobot.Set, camera string, episodes []
 		if !ok {
 			err = errors.New("the list of episodes names no video of it")
 		} else {
-			err = v.add(clip.Path)
+			err = v.add(clip.Path, o.lenient())
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, v.missing()
@@ -140,8 +140,8 @@ type shown struct {
 	err          error // why there is none
 }
 
-// add opens the store file of a video.
-func (v *videoFrames) add(video string) error {
+// add opens the store file of a video. whole has a look into the video, too.
+func (v *videoFrames) add(video string, whole bool) error {
 	v.of[video] = -1 // which it stays where that fails
 	s, err := frames.Open(storeFile(v.root, v.size, video))
 	if err != nil {
@@ -151,11 +151,11 @@ func (v *videoFrames) add(video string) error {
 	if info, err := os.Stat(path); err == nil && info.Size() != s.Source.Bytes {
 		return fmt.Errorf("%s has %d bytes, and had %d when its frames were imported: import them again, or bring it back", path, info.Size(), s.Source.Bytes)
 	}
-	if shape := v.set.Info.Features[v.camera].Shape; len(shape) == 3 {
-		h, w := s.Source.H, s.Source.W
-		if (shape[0] != h || shape[1] != w) && (shape[1] != h || shape[2] != w) {
-			return fmt.Errorf("%s has frames of %d×%d pixels, %s says that they are %v", path, w, h, lerobot.InfoFile, shape)
-		}
+	if src, err := sourceOf(path); whole && err == nil && src.Sample != s.Source.Sample {
+		return fmt.Errorf("%s has another content than when its frames were imported: import them again, or bring it back", path)
+	}
+	if f := v.set.Info.Features[v.camera]; !f.Sized(s.Source.H, s.Source.W) {
+		return fmt.Errorf("%s has frames of %d×%d pixels (width × height), %s says that they are %v", path, s.Source.W, s.Source.H, lerobot.InfoFile, f.Shape)
 	}
 	v.of[video], v.stores = len(v.stores), append(v.stores, s)
 	return nil

@@ -156,7 +156,7 @@ func TestFramesOfVideosBadInput(t *testing.T) {
 		"which they are":   {func(t *testing.T, dir string) { storeOf(t, dir, "v3-video", 8, 8, 8, 8, 0) }, "the video has 8 frames a second, meta/info.json says 10"},
 		"damage":           {func(t *testing.T, dir string) { damage(t, dir, first, -9) }, "damaged"},
 		"a changed video":  {func(t *testing.T, dir string) { damage(t, dir, first, 0) }, "bytes, and had"},
-		"a size it is not": {func(t *testing.T, dir string) { storeShape(t, dir) }, "has frames of 24×16 pixels, meta/info.json says that they are [32 24 3]"},
+		"a size it is not": {func(t *testing.T, dir string) { storeShape(t, dir) }, "has frames of 24×16 pixels (width × height), meta/info.json says that they are [32 24 3]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := copyTree(t, filepath.Join("testdata", "lerobot", "v3-video"))

@@ -249,71 +249,105 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 	if err != nil {
 		return err
 	}
-	episode, frame, task, t := c.episode, c.frame, c.task, s.table
 	for _, v := range s.fields.vectors {
-		column := t.float(v.name)
+		column := s.table.float(v.name)
 		column.dim, column.labels.Names = v.dim(), v.labels
 	}
+	s.paths = append(s.paths, path)
 	at := map[int64]int32{} // places of this table's episodes
-	for r, e := range episode {
+	for r, e := range c.episode {
 		if _, ok := left[e]; !ok || !s.shown(e) {
 			continue // of another split
 		}
-		where := func() string { return fmt.Sprintf("%s: episode %d, frame %d", path, e, frame[r]) }
-		k, ok := at[e]
-		if !ok {
-			if s.listed[e] {
-				return fmt.Errorf("%s: it stands in another table already", where())
-			}
-			k = int32(t.eps)
-			at[e], s.listed[e], t.numbers = k, true, append(t.numbers, e)
-			t.eps++
-		}
-		if left[e]--; left[e] < 0 {
-			return fmt.Errorf("%s: the episode has more frames than the list of episodes says", where())
-		}
-		if i := len(t.episode) - 1; i >= 0 && t.episode[i] == k && r > 0 && frame[r] != frame[r-1]+1 {
-			return fmt.Errorf("%s: it follows frame %d; want ascending frame_index without gaps", where(), frame[r-1])
-		}
-		if task != nil {
-			text, ok := s.set.Tasks[task[r]]
-			if !ok {
-				return fmt.Errorf("%s: task_index %d is not in the list of tasks", where(), task[r])
-			}
-			t.text = append(t.text, s.texts.add(text))
-		}
-		features := c.features
-		for _, v := range s.fields.vectors {
-			column := t.float(v.name)
-			for i, a := range features[:len(v.of)] {
-				row := a[r*v.sizes[i] : (r+1)*v.sizes[i]]
-				for d, x := range row {
-					if x-x != 0 && !s.o.skips(len(t.episode)) { // NaN or infinite
-						return fmt.Errorf("%s: %s has %v in dimension %d; write a finite number, or leave the frame out (data.skip: [%d])", where(), v.of[i], x, d, len(t.episode))
-					}
-				}
-				column.rows = append(column.rows, row...)
-			}
-			features = features[len(v.of):]
-		}
-		for _, camera := range s.fields.cameras {
-			if v := s.videos[camera]; v != nil {
-				if err := v.place(e, c.seconds[r]); err != nil && !s.o.lenient() && !s.o.skips(len(t.episode)) {
-					return fmt.Errorf("%s: %w", where(), err)
-				}
+		if err := s.frame(c, r, at, left); err != nil {
+			err = fmt.Errorf("%s: episode %d, frame %d: %w", path, e, c.frame[r], err)
+			if err = s.o.pass(Fault{Kind: "record", File: path, Episode: ptr(e), Frame: ptr(int(c.frame[r]))}, err); err != nil {
+				return err
 			}
 		}
-		t.episode = append(t.episode, k)
-		s.file, s.row = append(s.file, int32(len(s.paths))), append(s.row, int32(r))
 	}
-	s.paths = append(s.paths, path)
 	numbers := sha256.New()
-	binary.Write(numbers, binary.LittleEndian, episode)
-	binary.Write(numbers, binary.LittleEndian, task)
+	binary.Write(numbers, binary.LittleEndian, c.episode)
+	binary.Write(numbers, binary.LittleEndian, c.task)
 	for _, a := range c.features {
 		binary.Write(numbers, binary.LittleEndian, a)
 	}
 	fp.Add("table", sum).Add("numbers", hex.EncodeToString(numbers.Sum(nil)))
+	return nil
+}
+
+// frame adds a row of a table as the next sample, or says why it cannot be one and
+// changes nothing. at has the places of the table's episodes, left how many frames of
+// each have yet to come.
+func (s *lerobotScan) frame(c *lerobotColumns, r int, at map[int64]int32, left map[int64]int) error {
+	t, e, n := s.table, c.episode[r], len(s.table.episode)
+	k, known := at[e]
+	switch {
+	case !known && s.listed[e]:
+		return errors.New("it stands in another table already")
+	case left[e] == 0:
+		return errors.New("the episode has more frames than the list of episodes says")
+	case known && n > 0 && t.episode[n-1] == k && c.frame[r] != c.frame[r-1]+1:
+		return fmt.Errorf("it follows frame %d; want ascending frame_index without gaps", c.frame[r-1])
+	}
+	text, ok := "", true
+	if c.task != nil {
+		if text, ok = s.set.Tasks[c.task[r]]; !ok {
+			return fmt.Errorf("task_index %d is not in the list of tasks", c.task[r])
+		}
+	}
+	zero := false // for what is no number: the check goes on
+	features := c.features
+	for _, v := range s.fields.vectors {
+		for i := range v.of {
+			for d, x := range features[i][r*v.sizes[i] : (r+1)*v.sizes[i]] {
+				if x-x == 0 || s.o.skips(n) { // finite
+					continue
+				}
+				err := fmt.Errorf("%s has %v in dimension %d; write a finite number, or leave the frame out (data.skip: [%d])", v.of[i], x, d, n)
+				if !s.o.lenient() {
+					return err
+				}
+				err = fmt.Errorf("%s: episode %d, frame %d: %w", s.paths[len(s.paths)-1], e, c.frame[r], err)
+				if err = s.o.pass(Fault{Kind: "value", File: s.paths[len(s.paths)-1], Episode: ptr(e), Frame: ptr(int(c.frame[r])), Sample: ptr(n)}, err); err != nil {
+					return err
+				}
+				zero = true
+			}
+		}
+		features = features[len(v.of):]
+	}
+	for _, camera := range s.fields.cameras {
+		if v := s.videos[camera]; v != nil {
+			if err := v.place(e, c.seconds[r]); err != nil && !s.o.lenient() && !s.o.skips(n) {
+				return err
+			}
+		}
+	}
+
+	if !known {
+		k = int32(t.eps)
+		at[e], s.listed[e], t.numbers = k, true, append(t.numbers, e)
+		t.eps++
+	}
+	left[e]--
+	if c.task != nil {
+		t.text = append(t.text, s.texts.add(text))
+	}
+	features = c.features
+	for _, v := range s.fields.vectors {
+		column := t.float(v.name)
+		for i := range v.of {
+			row := features[i][r*v.sizes[i] : (r+1)*v.sizes[i]]
+			if zero {
+				row = make([]float32, len(row))
+			}
+			column.rows = append(column.rows, row...)
+		}
+		features = features[len(v.of):]
+	}
+	t.episode = append(t.episode, k)
+	s.file, s.row = append(s.file, int32(len(s.paths)-1)), append(s.row, int32(r))
 	return nil
 }
 
@@ -374,12 +408,22 @@ func (s *lerobotScan) image(camera string, i int) (Image, error) {
 		b, err = regular.Read(filepath.Join(s.set.Dir, filepath.FromSlash(path)), maxImageFile)
 	}
 	if err == nil {
-		_, _, err = checkImage(b)
+		err = s.fits(camera, b)
 	}
 	if err != nil {
 		return fail(err)
 	}
 	return Image{Encoded: b}, nil
+}
+
+// fits checks a picture's file, and for a check of the data that it has the size that
+// the data set says; training makes it the model's whatever it is.
+func (s *lerobotScan) fits(camera string, b []byte) error {
+	h, w, err := checkImage(b)
+	if err == nil && s.o.lenient() && !s.set.Info.Features[camera].Sized(h, w) {
+		err = &ImageError{fmt.Errorf("it has %d×%d pixels (width × height), %s says %v", w, h, lerobot.InfoFile, s.set.Info.Features[camera].Shape)}
+	}
+	return err
 }
 
 // lerobotFiles keeps tables open that nobody reads at the moment: a data set may

@@ -2,6 +2,7 @@ package data
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -66,7 +67,9 @@ func (s *lerobotScan) columns(rel string) (c *lerobotColumns, sum string, err er
 
 // readColumns reads the columns of a table.
 func (s *lerobotScan) readColumns(tab *lerobot.Table, path string) (c *lerobotColumns, err error) {
-	c = &lerobotColumns{}
+	into := &lerobotColumns{}
+	c = into
+	defer func() { err = into.named(err) }()
 	if c.episode, err = tab.Ints("episode_index"); err != nil {
 		return nil, err
 	}
@@ -94,10 +97,23 @@ func (s *lerobotScan) readColumns(tab *lerobot.Table, path string) (c *lerobotCo
 	}
 	for _, camera := range s.fields.cameras {
 		if s.videos[camera] == nil && !tab.Has(camera) {
-			return nil, fmt.Errorf("%s has no column %s, which %s calls pictures", path, camera, lerobot.InfoFile)
+			of := ""
+			if len(c.episode) > 0 {
+				of = fmt.Sprintf("episodes from %d on: ", c.episode[0])
+			}
+			return nil, fmt.Errorf("%s%s has no column %s, which %s calls pictures", of, path, camera, lerobot.InfoFile)
 		}
 	}
 	return c, nil
+}
+
+// named says of which frame an error about a row is.
+func (c *lerobotColumns) named(err error) error {
+	var row *lerobot.RowError
+	if !errors.As(err, &row) || row.Row >= len(c.episode) || row.Row >= len(c.frame) {
+		return err
+	}
+	return fmt.Errorf("episode %d, frame %d: %w", c.episode[row.Row], c.frame[row.Row], err)
 }
 
 // memo is the columns as a Scan keeps them.

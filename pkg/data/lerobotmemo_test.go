@@ -155,46 +155,18 @@ func FuzzLeRobotMemo(f *testing.F) {
 // Opening a thousand episodes reads no picture: here none could be read. Pages of
 // pictures are broken on the disk, so that whoever touches one fails.
 func TestLeRobotOpensWithoutPictures(t *testing.T) {
-	type picture struct {
-		Bytes []byte `parquet:"bytes"`
-	}
-	type row struct {
-		Front   picture   `parquet:"observation.images.front"`
-		Action  []float32 `parquet:"action,list"`
-		Time    float32   `parquet:"timestamp"`
-		Frame   int64     `parquet:"frame_index"`
-		Episode int64     `parquet:"episode_index"`
-		Task    int64     `parquet:"task_index"`
-	}
 	const episodes = 1000
 	dir := t.TempDir()
-	var rows []row
+	var rows []lerobotRow
 	var list strings.Builder
 	for e := range episodes {
 		fmt.Fprintf(&list, `{"episode_index": %d, "length": 2}`+"\n", e)
 		for f := range 2 {
-			rows = append(rows, row{picture{bytes.Repeat([]byte{byte(e), byte(e >> 8)}, 200)}, []float32{1, 2, float32(e)}, float32(f) / 10, int64(f), int64(e), 0})
+			rows = append(rows, lerobotRow{lerobotPicture{bytes.Repeat([]byte{byte(e), byte(e >> 8)}, 200)}, []float32{1, 2, float32(e)}, []float32{0, 1}, float32(f) / 10, int64(f), int64(e), 0})
 		}
 	}
-	write := func(name, text string) {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("meta/episodes.jsonl", list.String())
-	write("meta/tasks.jsonl", `{"task_index": 0, "task": "push"}`)
-	write("meta/info.json", `{"codebase_version": "v2.1", "fps": 10, "chunks_size": 2000, "data_path": "data/all.parquet", "features": {
-		"observation.images.front": {"dtype": "image", "shape": [8, 8, 3]}, "action": {"dtype": "float32", "shape": [3], "names": null}}}`)
-	write("data/all.parquet", "")
+	writeLeRobot(t, dir, list.String(), rows)
 	table := filepath.Join(dir, "data/all.parquet")
-	if err := parquet.WriteFile(table, rows, parquet.MaxRowsPerRowGroup(100)); err != nil {
-		t.Fatal(err)
-	}
 	// Break all pages of pictures.
 	b, err := os.ReadFile(table)
 	if err != nil {

@@ -53,6 +53,13 @@ func (f Feature) Camera() bool {
 	return (f.DType == "image" || f.Video()) && !f.Info.Image && !f.Info.Video && !f.Older.Image && !f.Older.Video
 }
 
+// Sized says whether pictures of h×w pixels are what the feature's shape says, with
+// channels last or first; also where that says nothing.
+func (f Feature) Sized(h, w int) bool {
+	s := f.Shape
+	return len(s) != 3 || s[0] == h && s[1] == w || s[1] == h && s[2] == w
+}
+
 // Video says that a feature's pictures are frames of videos.
 func (f Feature) Video() bool { return f.DType == "video" }
 

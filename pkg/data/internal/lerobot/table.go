@@ -181,6 +181,18 @@ func (t *Table) values(column string, leaf int, use func(row int, v parquet.Valu
 
 var errNull = errors.New("a value is missing (null)")
 
+// RowError says what is wrong with a row of a column.
+type RowError struct {
+	Row  int
+	What string // after the row's number
+}
+
+func (e *RowError) Error() string { return fmt.Sprintf("row %d%s", e.Row, e.What) }
+
+func badRow(row int, format string, a ...any) error {
+	return &RowError{row, fmt.Sprintf(format, a...)}
+}
+
 // Ints is a column of whole numbers, one a row.
 func (t *Table) Ints(column string) ([]int64, error) {
 	leaf, err := t.leaf(column)
@@ -192,9 +204,9 @@ func (t *Table) Ints(column string) ([]int64, error) {
 		x, whole := number(v)
 		switch {
 		case v.IsNull():
-			return fmt.Errorf("row %d: %w", row, errNull)
+			return badRow(row, ": %v", errNull)
 		case !whole || row != len(out):
-			return fmt.Errorf("row %d is no whole number", row)
+			return badRow(row, " is no whole number")
 		}
 		out = append(out, int64(x))
 		return nil
@@ -211,7 +223,7 @@ func (t *Table) Strings(column string) ([]string, error) {
 	out := make([]string, 0, min(t.Rows(), ahead))
 	err = t.values(column, leaf, func(row int, v parquet.Value) error {
 		if v.IsNull() || v.Kind() != parquet.ByteArray && v.Kind() != parquet.FixedLenByteArray || row != len(out) {
-			return fmt.Errorf("row %d is no text", row)
+			return badRow(row, " is no text")
 		}
 		out = append(out, string(v.ByteArray()))
 		return nil
@@ -229,7 +241,7 @@ func (t *Table) Floats(column string, dim int) ([]float32, error) {
 	at, n := -1, 0 // the row, and its values so far
 	whole := func() error {
 		if at >= 0 && n != dim {
-			return fmt.Errorf("row %d has %d values, the feature has %d", at, n, dim)
+			return badRow(at, " has %d values, the feature has %d", n, dim)
 		}
 		return nil
 	}
@@ -241,11 +253,11 @@ func (t *Table) Floats(column string, dim int) ([]float32, error) {
 			at, n = row, 0
 		}
 		if v.IsNull() {
-			return fmt.Errorf("row %d: %w", row, errNull)
+			return badRow(row, ": %v", errNull)
 		}
 		x, ok := asFloat(v)
 		if !ok {
-			return fmt.Errorf("row %d is no number", row)
+			return badRow(row, " is no number")
 		}
 		if n++; n > dim {
 			return whole()
@@ -271,7 +283,7 @@ func (t *Table) Doubles(column string) ([]float64, error) {
 	err = t.values(column, leaf, func(row int, v parquet.Value) error {
 		x, _ := number(v)
 		if v.IsNull() || x-x != 0 || row != len(out) {
-			return fmt.Errorf("row %d is no finite number", row)
+			return badRow(row, " is no finite number")
 		}
 		out = append(out, x)
 		return nil
