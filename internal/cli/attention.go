@@ -13,7 +13,7 @@ import (
 )
 
 func newAttention() *cobra.Command {
-	var dir, path, out string
+	var dir, path, out, weights string
 	var input []string
 	var sample, threads int
 	var asJSON, all bool
@@ -56,6 +56,10 @@ DIR calls them attention.png and attention-picture.png.`,
 				return err
 			}
 			defer m.Close()
+			if err := m.Use(weights); err != nil {
+				return err
+			}
+			sayWeights(c.ErrOrStderr(), m.Said())
 			var b *models.Batch
 			if bySample {
 				b, err = m.Sample(sample)
@@ -85,6 +89,7 @@ DIR calls them attention.png and attention-picture.png.`,
 	}
 	fl := c.Flags()
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
+	weightsFlag(c, &weights)
 	fl.StringArrayVar(&input, "input", nil, "tokens, an instruction, a picture or a .safetensors file; may be given twice")
 	fl.IntVar(&sample, "sample", 0, "sample of the held-out split, from 0")
 	fl.StringVar(&path, "data", "", "where the data is here, for --sample (default: as in the job)")

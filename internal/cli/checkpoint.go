@@ -109,6 +109,14 @@ func newCheckpointShow() *cobra.Command {
 			}
 			w.Flush()
 			fmt.Fprintf(out, "%d parameters in %d tensors\n", total, len(f.Names()))
+			o, err := safetensors.Open(filepath.Join(dir, train.OptimizerFile))
+			if err != nil {
+				return err
+			}
+			defer o.Close()
+			if n := len(train.Averaged(o).Names()); n > 0 {
+				fmt.Fprintf(out, "averaged weights (ema) of %d tensors in %s: what is used unless --weights raw is given\n", n, train.OptimizerFile)
+			}
 			return nil
 		},
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 
@@ -17,7 +18,7 @@ func newEval() *cobra.Command {
 	var dir, path, split string
 	var threads, samples int
 	var asJSON, exits bool
-	var plot string
+	var plot, weights string
 	c := &cobra.Command{
 		Use:   "eval --checkpoint DIR",
 		Short: "Measure a checkpoint on the held-out split, or on other data",
@@ -29,6 +30,9 @@ newest one.
 --data names where that data is here, or other data of the same features, such
 as a test set: then all of it is measured, with the checkpoint's vocabulary and
 statistics, unless --split says heldout or train, which divide it as the job does.
+
+A checkpoint of a job with optimizer.ema is measured with its averaged weights;
+--weights raw takes those that were trained.
 
 --exits measures a model with model.exits instead: error against latency, for
 every exit and for thresholds of doubt that let each sample choose its depth.`,
@@ -43,6 +47,9 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 				return err
 			}
 			defer m.Close()
+			if err := m.Use(weights); err != nil {
+				return err
+			}
 			if m.Other != "" {
 				fmt.Fprintln(c.ErrOrStderr(), m.Other)
 			}
@@ -70,6 +77,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 					return printJSON(c.OutOrStdout(), rep)
 				}
 				fmt.Fprint(c.OutOrStdout(), rep.Text(split))
+				sayWeights(c.OutOrStdout(), m.Said())
 				return nil
 			}
 			rep, err := m.Evaluate(c.Context(), src, split, threads)
@@ -87,12 +95,26 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
 	fl.StringVar(&path, "data", "", "where the data is here, or other data of the same features (default: as in the job)")
 	fl.StringVar(&split, "split", "", "heldout, train or all (default: heldout; all of other data)")
+	weightsFlag(c, &weights)
 	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	fl.BoolVar(&exits, "exits", false, "measure the exits of a model with model.exits: error against latency")
 	fl.IntVar(&samples, "samples", 0, "with --exits: the first so many samples alone, since they run one at a time; 0: all")
 	fl.StringVar(&plot, "plot", "", "with --exits: PNG file to draw the table to")
 	return c
+}
+
+// weightsFlag is the option by which a command that opens a checkpoint takes its
+// weights.
+func weightsFlag(c *cobra.Command, weights *string) {
+	c.Flags().StringVar(weights, "weights", "", "ema or raw: the averaged weights, or those that were trained (default: ema where the checkpoint has it)")
+}
+
+// sayWeights says which of a checkpoint's weights were used, where there is a choice.
+func sayWeights(out io.Writer, said string) {
+	if said != "" {
+		fmt.Fprintln(out, said)
+	}
 }
 
 // opened is a checkpoint that a command works with.
@@ -128,6 +150,20 @@ func openCheckpoint(dir string, with func(c *trained.Checkpoint, base string) er
 
 // loadTrained opens a checkpoint's model, without its data.
 func loadTrained(dir string) (opened, error) { return openCheckpoint(dir, nil) }
+
+// loadWeights is loadTrained with the weights that are asked for, and says which.
+func loadWeights(c *cobra.Command, dir, weights string) (opened, error) {
+	m, err := loadTrained(dir)
+	if err != nil {
+		return m, err
+	}
+	if err := m.Use(weights); err != nil {
+		m.Close()
+		return m, err
+	}
+	sayWeights(c.ErrOrStderr(), m.Said())
+	return m, nil
+}
 
 // openTrained also opens the data, at path where it is given.
 func openTrained(dir, path string) (opened, error) {

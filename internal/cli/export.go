@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -35,22 +35,23 @@ In PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE)).`,
 			if x.Dir, err = checkpointDir(args[0]); err != nil {
 				return err
 			}
-			files, step, err := x.Write()
+			done, err := x.Write()
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]any{"checkpoint": x.Dir, "step": step, "files": files})
-			}
-			for _, f := range files {
-				fmt.Fprintf(c.OutOrStdout(), "%s  %s  sha256 %s\n", f.Path, plain.Bytes(f.Size), f.SHA256)
-			}
-			return nil
+			return answer(c, asJSON, done, func(out io.Writer) error {
+				for _, f := range done.Files {
+					fmt.Fprintf(out, "%s  %s  sha256 %s\n", f.Path, plain.Bytes(f.Size), f.SHA256)
+				}
+				sayWeights(out, done.Said)
+				return nil
+			})
 		},
 	}
 	fl := c.Flags()
 	fl.StringVar(&x.Out, "out", "", "directory, or a file whose name ends in .safetensors")
 	fl.StringVar(&x.Type, "dtype", "f32", "type of the weights: f32 (as trained), bf16 or f16 (rounded to nearest)")
+	fl.StringVar(&x.Weights, "weights", "", "ema, raw, or both: the average in model.safetensors and the weights as trained beside it (default: ema where the checkpoint has it)")
 	fl.BoolVar(&x.Force, "force", false, "replace files that exist")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c

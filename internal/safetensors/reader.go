@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
@@ -186,6 +187,26 @@ func (f *File) Names() []string { return f.h.names }
 func (f *File) Tensor(name string) (Info, bool) {
 	i, ok := f.h.tensors[name]
 	return i, ok
+}
+
+// Under is a view of the tensors whose names begin with prefix, under what follows
+// it. It reads f, and closing either closes both.
+func (f *File) Under(prefix string) *File {
+	v := &File{name: f.name, parts: f.parts, size: f.size, h: &header{tensors: map[string]Info{}, metadata: f.h.metadata}}
+	if f.in != nil {
+		v.in = map[string]int{}
+	}
+	for _, name := range f.h.names {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			i := f.h.tensors[name]
+			i.Name = rest
+			v.h.names, v.h.tensors[rest] = append(v.h.names, rest), i
+			if f.in != nil {
+				v.in[rest] = f.in[name]
+			}
+		}
+	}
+	return v
 }
 
 // Metadata is the free-form text of the header, nil if it has none.

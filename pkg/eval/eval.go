@@ -16,6 +16,7 @@ import (
 type Report struct {
 	Split   string        `json:"split"`
 	Step    uint64        `json:"step"`
+	Weights string        `json:"weights,omitempty"` // raw or ema, of a checkpoint that has both
 	Actions *ActionReport `json:"actions,omitempty"`
 	Tokens  *TokenReport  `json:"tokens,omitempty"`
 
@@ -129,9 +130,21 @@ func (f *figures) of() (loss float64, metrics []Measure, err error) {
 // Text is the evaluation for people.
 func (r Report) Text() string {
 	if r.Tokens != nil {
-		return fmt.Sprintf("%s, step %d: %s", r.Split, r.Step, r.Tokens.Text()) + r.rest()
+		return r.head() + " " + r.Tokens.Text() + r.rest()
 	}
-	return fmt.Sprintf("%s, step %d:\n%s", r.Split, r.Step, r.Actions.Text()) + r.rest()
+	return r.head() + "\n" + r.Actions.Text() + r.rest()
+}
+
+// head says what was measured.
+func (r Report) head() string {
+	s := fmt.Sprintf("%s, step %d", r.Split, r.Step)
+	switch r.Weights {
+	case job.Average:
+		s += ", averaged weights (ema)"
+	case job.Raw:
+		s += ", weights as trained (raw)"
+	}
+	return s + ":"
 }
 
 // rest is a line with the metrics that the table does not have.

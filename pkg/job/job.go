@@ -84,6 +84,12 @@ type EMA struct {
 	Decay *float64 `yaml:"decay,omitempty"` // excludes the other two
 }
 
+// The names by which a checkpoint's weights are chosen.
+const (
+	Raw     = "raw" // as they were trained
+	Average = "ema" // their average, where the job has one
+)
+
 // Active says that there is an average.
 func (e EMA) Active() bool { return e != EMA{} }
 

@@ -119,7 +119,7 @@ func TestDefaults(t *testing.T) {
 			return j.Schedule.Kind == "constant" && j.Seed == 1<<64-1 && j.Name == "2024" && j.Train.Steps == 50 && j.Schedule.MinLR == nil && j.Optimizer.Options.(train.Adam).Betas == [2]float64{0.5, 0.6} &&
 				j.Cluster.Heartbeat == Duration(50*time.Millisecond) && j.Cluster.MaxWorkers == 8 && j.Init.Path == "" && !j.Data.Shuffle
 		}},
-		{"an average", average + "true}", nil, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.9999, Power: 0.75} }},
+		{"an average", average + "True}", nil, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.9999, Power: 0.75} }},
 		{"an average of no keys", average + "{}}", nil, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.9999, Power: 0.75} }},
 		{"one key of an average", average + "{max: 0.99}}", nil, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.99, Power: 0.75} }},
 		{"an average by option", ok, []string{"optimizer.ema.power=0.5"}, func(j *Job) bool { return j.Optimizer.EMA == EMA{Max: 0.9999, Power: 0.5} }},

@@ -178,12 +178,16 @@ func (k Kind) preset(name string) (p Preset, all []string) {
 	return p, all
 }
 
-// Held begins the name of a metric that is measured on the held-out split.
-const Held = "heldout_"
+// Held begins the name of a metric that is measured on the held-out split, and with
+// Averaged after it that of one that is measured with the averaged weights.
+const (
+	Held     = "heldout_"
+	Averaged = "ema_"
+)
 
 // Metrics lists what checkpoints can be kept by, by the names of
-// checkpoint.best.metric: the loss in training and on the held-out split, and what
-// the kinds of loss measure there.
+// checkpoint.best.metric: the loss in training and on the held-out split, what
+// the kinds of loss measure there, and all that with the averaged weights.
 func (k Kinds) Metrics() []Metric {
 	all := []Metric{{Name: "loss"}, {Name: Held + "loss"}}
 	for _, l := range k.Losses {
@@ -193,6 +197,10 @@ func (k Kinds) Metrics() []Metric {
 				all = append(all, m)
 			}
 		}
+	}
+	for _, m := range all[1:] {
+		m.Name = Held + Averaged + strings.TrimPrefix(m.Name, Held)
+		all = append(all, m)
 	}
 	return all
 }
@@ -217,5 +225,6 @@ func (j *Job) Best() Metric {
 // measured says whether a job with that loss measures a metric of Metrics.
 func (k Kinds) measured(metric, loss string) bool {
 	own, held := strings.CutPrefix(metric, Held)
+	own = strings.TrimPrefix(own, Averaged)
 	return !held || own == "loss" || slices.ContainsFunc(find(k.Losses, loss).Options.(LossOptions).Metrics(), func(m Metric) bool { return m.Name == own })
 }

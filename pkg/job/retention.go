@@ -46,6 +46,9 @@ func (j *Job) checkCheckpoint(c *Checker) {
 		return
 	}
 	c.Unused("checkpoint.best.metric model.kind", j.Loss.Options == nil || j.Model.Options == nil || j.kinds.measured(b.Metric, j.Loss.Kind), "model.kind "+j.Model.Kind)
+	if strings.HasPrefix(b.Metric, Held+Averaged) && !j.Optimizer.EMA.Active() {
+		c.Bad("checkpoint.best.metric optimizer.ema", "%s is measured with the averaged weights, and there are none; set optimizer.ema: true", b.Metric)
+	}
 	if strings.HasPrefix(b.Metric, Held) && j.Train.EvalEvery == 0 {
 		c.Bad("checkpoint.best.metric train.eval_every", "%s is measured every train.eval_every steps, which is not set", b.Metric)
 	}

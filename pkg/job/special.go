@@ -73,7 +73,7 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 		switch {
 		case n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!bool" || n.ShortTag() == "!!null"):
 			v.SetZero()
-			if n.Value == "true" {
+			if on := false; n.Decode(&on) == nil && on {
 				v.Set(reflect.ValueOf(averaged))
 			}
 		case n.Kind != yaml.MappingNode:

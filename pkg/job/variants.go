@@ -10,6 +10,7 @@ import (
 // section with names to translate.
 type Init struct {
 	Path    string   `yaml:"path" job:"bare"`    // .safetensors file, the index of a sharded one, or a folder of either; relative to the job file
+	Weights string   `yaml:"weights,omitempty"`  // raw, or ema: the average beside the weights, where Path is a checkpoint of a job with one; empty: raw
 	Map     Renames  `yaml:"map,omitempty"`      // names in the file to names in the model; the first that matches counts
 	Partial bool     `yaml:"partial,omitempty"`  // the model may have more than the file, and the file more than the model
 	AtLeast *float64 `yaml:"at_least,omitempty"` // with partial: 0 to 1, what must find a place; nil: DefaultAtLeast
@@ -54,6 +55,9 @@ func (d Distill) Active() bool { return d.Teacher != "" }
 func (j *Job) checkTransfer(c *Checker) {
 	if _, short := shortOf(reflect.ValueOf(j.Init)); j.Init.Path == "" && !short {
 		c.Bad("init.path init", "is missing; want a .safetensors file, the index of a sharded one, or a folder of either")
+	}
+	if j.Init.Weights != "" {
+		c.OneOf("init.weights", j.Init.Weights, []string{Raw, Average})
 	}
 	if a := j.Init.AtLeast; a != nil && !(*a >= 0 && *a <= 1) {
 		c.Bad("init.at_least init", "is %v; want a share from 0 to 1", *a)

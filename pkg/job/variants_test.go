@@ -76,7 +76,7 @@ func TestVariantMistakes(t *testing.T) {
 		{"distance", "name: a\nmodel: {kind: lstm}\ndata: {kind: recall, seq_len: 8, distance: 8}", "j.yaml:3:44: data.distance: 8 is not within the sequence; want 1 to data.seq_len-1 = 7"},
 		{"distance of the copy task", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy, distance: 8}", "j.yaml:3:30: data.distance: has no meaning for data.kind copy; leave it out"},
 		{"few keys", "name: a\nmodel: {kind: lstm, vocab_size: 5}\ndata: {kind: recall}", "j.yaml:2:33: model.vocab_size: 5 is too small; recall needs padding, a question, two keys and two others: at least 6"},
-		{"init number", onTabletop + "init: 5", "j.yaml:3:7: init: want a path, or path, map, partial and at_least, found the number 5 (put it in quotes)"},
+		{"init number", onTabletop + "init: 5", "j.yaml:3:7: init: want a path, or path, weights, map, partial and at_least, found the number 5 (put it in quotes)"},
 		{"init without path", onTabletop + "init: {partial: true}", "j.yaml:3:7: init.path: is missing; want a .safetensors file, the index of a sharded one, or a folder of either"},
 		{"layout", "name: a\nmodel: {kind: vit}\ndata: {kind: tensors, path: x, layout: hwc}\n", "j.yaml:3:40: data.layout: \"hwc\" is unknown; did you mean nhwc?"},
 		{"layout of a folder", "name: a\nmodel: {kind: vit}\ndata: {kind: folder, path: x, layout: nhwc}\n", "j.yaml:3:39: data.layout: has no meaning for data.kind folder; leave it out"},

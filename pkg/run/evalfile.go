@@ -98,21 +98,46 @@ func (h *Heldout) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func heldoutOf(rep eval.Report, seconds float64) Heldout {
-	h := Heldout{Step: rep.Step, Samples: rep.Samples, Loss: rep.Loss, Seconds: seconds}
-	for _, m := range rep.Metrics {
-		h.Metrics = append(h.Metrics, HeldoutMetric{m.Name, m.Value})
+// heldoutOf is the line of a checkpoint's reports: of its weights and, where there
+// is one, of their average, whose loss and metrics are metrics by names of their own.
+func heldoutOf(reps []eval.Report, seconds float64) Heldout {
+	raw := reps[0]
+	h := Heldout{Step: raw.Step, Samples: raw.Samples, Loss: raw.Loss, Seconds: seconds}
+	for i, rep := range reps {
+		of := ""
+		if i > 0 {
+			of = job.Averaged
+			h.Metrics = append(h.Metrics, HeldoutMetric{of + "loss", rep.Loss})
+		}
+		for _, m := range rep.Metrics {
+			h.Metrics = append(h.Metrics, HeldoutMetric{of + m.Name, m.Value})
+		}
 	}
 	return h
 }
 
-// heldoutText is a line for people, of the report that it was made of.
-func heldoutText(rep eval.Report, seconds float64) string {
-	s := fmt.Sprintf("held-out, step %d: loss %.5f", rep.Step, rep.Loss)
-	for _, m := range rep.Metrics {
-		s += ", " + m.Text(m.Value)
+// heldoutText is a line for people, of the reports that it was made of.
+func heldoutText(reps []eval.Report, seconds float64) string {
+	s := fmt.Sprintf("held-out, step %d: ", reps[0].Step)
+	for i, rep := range reps {
+		if i > 0 {
+			s += "; averaged: "
+		}
+		s += fmt.Sprintf("loss %.5f", rep.Loss)
+		for _, m := range rep.Metrics {
+			s += ", " + m.Text(m.Value)
+		}
 	}
-	return s + fmt.Sprintf(" (%d samples, %.1f s)", rep.Samples, seconds)
+	return s + fmt.Sprintf(" (%d samples, %.1f s)", reps[0].Samples, seconds)
+}
+
+// evalFields are the reports for scripts.
+func evalFields(reps []eval.Report) map[string]any {
+	f := map[string]any{"step": reps[0].Step, "report": reps[0]}
+	if len(reps) > 1 {
+		f[job.Average] = reps[1]
+	}
+	return f
 }
 
 // ReadEval reads the lines of a run up to and including step, and says

@@ -130,15 +130,15 @@ func (e *evaluator) loop(ctx context.Context) {
 func (e *evaluator) measure(ctx context.Context, step uint64) {
 	began := time.Now()
 	m, err := trained.Open(e.dir.checkpoint(step), e.job.Kinds())
-	var rep eval.Report
+	var reps []eval.Report
 	if err == nil {
-		rep, err = m.Evaluate(ctx, e.heldout, heldoutSplit, 1)
+		reps, err = m.EvaluateAll(ctx, e.heldout, heldoutSplit, 1)
 		m.Close()
 	}
 	if err == nil {
 		var h Heldout
-		h, err = e.record(rep, time.Since(began).Seconds())
-		e.voice.Event("eval", heldoutText(rep, h.Seconds), map[string]any{"step": step, "report": rep})
+		h, err = e.record(reps, time.Since(began).Seconds())
+		e.voice.Event("eval", heldoutText(reps, h.Seconds), evalFields(reps))
 	}
 	if err != nil && ctx.Err() == nil {
 		e.voice.log.Warn("measuring on the held-out split", zap.Uint64("step", step), zap.Error(err))
@@ -147,8 +147,8 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 
 // record adds a line. The file is written anew with all of them, so what a full
 // disk has not taken, or torn, comes whole with the next one.
-func (e *evaluator) record(rep eval.Report, seconds float64) (Heldout, error) {
-	h := heldoutOf(rep, seconds)
+func (e *evaluator) record(reps []eval.Report, seconds float64) (Heldout, error) {
+	h := heldoutOf(reps, seconds)
 	if _, err := json.Marshal(h); err != nil {
 		return h, err
 	}
@@ -182,7 +182,7 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 		return err
 	}
 	defer m.Close()
-	rep, err := m.Evaluate(ctx, e.heldout, heldoutSplit, threads)
+	reps, err := m.EvaluateAll(ctx, e.heldout, heldoutSplit, threads)
 	var bad *data.SampleError
 	if errors.As(err, &bad) {
 		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, plain.ShellWord(dir), plain.ShellWord(job.Abs(e.dir.baseDir, e.job.Data.Path)))
@@ -190,10 +190,14 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.record(rep, time.Since(began).Seconds()); err != nil { // the job is done all the same
+	if _, err := e.record(reps, time.Since(began).Seconds()); err != nil { // the job is done all the same
 		e.voice.log.Warn(EvalFile+" lacks this measurement", zap.Error(err))
 	}
-	e.voice.Event("eval", strings.TrimSuffix(rep.Text(), "\n"), map[string]any{"step": rep.Step, "report": rep})
+	text := ""
+	for _, rep := range reps {
+		text += rep.Text()
+	}
+	e.voice.Event("eval", strings.TrimSuffix(text, "\n"), evalFields(reps))
 	e.retain()
 	return nil
 }

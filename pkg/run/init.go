@@ -44,7 +44,7 @@ func (b *beginning) findWeights(model *models.Model) error {
 		if err := weights.LoadFirst(model.Params(), f); err != nil {
 			return err
 		}
-		if !f.Sharded() { // one file, which workers are sent as it is
+		if !f.Sharded() && b.job.Init.Weights != job.Average { // one file, which workers are sent as it is
 			b.first.file = f.Name()
 			return nil
 		}
@@ -74,13 +74,34 @@ func (b *beginning) openInit() (*safetensors.File, error) {
 		}
 		return nil, fmt.Errorf("%s is a run directory: give the weights of one of its checkpoints, such as %s", path, filepath.Join(found.Dir, train.ModelFile))
 	}
-	f, err := safetensors.OpenModel(path)
+	open := safetensors.OpenModel
+	if b.job.Init.Weights == job.Average {
+		open = openAverage
+	}
+	f, err := open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, e := os.Stat(path); errors.Is(e, fs.ErrNotExist) {
 			return nil, fmt.Errorf("there is no %s: check the path; in a job file it starts at the file's own folder", path)
 		}
 	}
 	return f, err
+}
+
+// openAverage opens the averaged weights of the checkpoint that path is, or whose
+// file of weights it is.
+func openAverage(path string) (*safetensors.File, error) {
+	if !isDir(path) {
+		path = filepath.Dir(path)
+	}
+	f, err := safetensors.Open(filepath.Join(path, train.OptimizerFile))
+	if err != nil {
+		return nil, fmt.Errorf("init.weights %s wants a checkpoint, whose averaged weights stand in its %s: %w", job.Average, train.OptimizerFile, err)
+	}
+	if a := train.Averaged(f); len(a.Names()) > 0 {
+		return a, nil
+	}
+	f.Close()
+	return nil, fmt.Errorf("%s has no averaged weights, since its job has no optimizer.ema: leave init.weights out", path)
 }
 
 // show says what is odd about the init file, and what became of it.

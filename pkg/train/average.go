@@ -5,12 +5,19 @@ import (
 	"slices"
 
 	"github.com/vlaring/vlaring/internal/portable"
+	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // averageSlot is the slot of the averaged weights (optimizer.ema).
 const averageSlot = "ema"
+
+// Averaged is the averaged weights in a checkpoint's file of the optimizer, by the
+// names of the parameters; without a tensor where there is no average.
+func Averaged(optimizer *safetensors.File) *safetensors.File {
+	return optimizer.Under(slotName(averageSlot, ""))
+}
 
 // averaging is an optimizer that keeps, as one more slot, an exponential moving
 // average of the weights that it makes. Where nothing is updated, at frozen

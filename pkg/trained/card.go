@@ -23,12 +23,13 @@ type Card struct {
 	Version     int           `json:"version"`
 	Job         string        `json:"job"`
 	Step        uint64        `json:"step"`
-	Model       string        `json:"model"`          // kind
-	Data        string        `json:"data"`           // fingerprint of what it was trained on
-	Observation []CardFeature `json:"observation"`    // all of it is to be given
-	Actions     CardFeature   `json:"actions"`        // the answer: [chunk, values], in physical units
-	Chunk       int           `json:"chunk"`          // actions in an answer; the first is for the moment of the observation
-	Rate        float64       `json:"rate,omitempty"` // actions a second that they were recorded at; 0: the data does not say
+	Weights     string        `json:"weights,omitempty"` // raw or ema: those that answer, of a checkpoint that has both
+	Model       string        `json:"model"`             // kind
+	Data        string        `json:"data"`              // fingerprint of what it was trained on
+	Observation []CardFeature `json:"observation"`       // all of it is to be given
+	Actions     CardFeature   `json:"actions"`           // the answer: [chunk, values], in physical units
+	Chunk       int           `json:"chunk"`             // actions in an answer; the first is for the moment of the observation
+	Rate        float64       `json:"rate,omitempty"`    // actions a second that they were recorded at; 0: the data does not say
 }
 
 // CardFeature is a part of an observation, or the actions.
@@ -67,6 +68,9 @@ type Dimension struct {
 // Card is the checkpoint's card; an error says why its model is no policy.
 func (c *Checkpoint) Card() (Card, error) {
 	card := Card{Format: cardFormat, Version: cardVersion, Job: c.Job.Name, Step: c.Step, Model: c.Job.Model.Kind, Data: c.Meta.Fingerprint, Chunk: 1}
+	if len(c.weights()) > 1 {
+		card.Weights = c.Weights
+	}
 	if answers := c.Model.Options().Answers(); answers != models.Actions {
 		return card, fmt.Errorf("%s: a model of kind %s answers with %s; a policy answers with actions", c.Dir, card.Model, answers)
 	}
@@ -175,5 +179,9 @@ func (c Card) String() string {
 	if c.Rate > 0 {
 		rate = fmt.Sprintf(", %g a second", c.Rate)
 	}
-	return fmt.Sprintf("%s, step %d: %s -> %d × %s%s", c.Job, c.Step, strings.Join(sees, ", "), c.Chunk, strings.Join(namesOf(c.Actions.Dimensions), ", "), rate)
+	weights := ""
+	if c.Weights != "" {
+		weights = " (" + c.Weights + ")"
+	}
+	return fmt.Sprintf("%s, step %d%s: %s -> %d × %s%s", c.Job, c.Step, weights, strings.Join(sees, ", "), c.Chunk, strings.Join(namesOf(c.Actions.Dimensions), ", "), rate)
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
@@ -37,6 +38,10 @@ type Checkpoint struct {
 	Step  uint64
 	Job   *job.Job
 	Model *models.Model // nil after parse
+
+	// Weights are those in the model, job.Raw or job.Average.
+	Weights string
+
 	Meta  data.Meta
 	Set   data.Dataset // nil until it is opened
 	Other string       // what to say where Set is not the checkpoint's data; empty: it is
@@ -95,7 +100,8 @@ func None(dir string) error {
 }
 
 // Open opens the model of the checkpoint that dir means, verified, without its
-// data. kinds is what its job may name.
+// data, with the averaged weights where it has them: Use takes others. kinds is what
+// its job may name.
 func Open(dir string, kinds job.Kinds) (*Checkpoint, error) {
 	dir, err := Find(dir)
 	if err != nil {
@@ -115,15 +121,45 @@ func Open(dir string, kinds job.Kinds) (*Checkpoint, error) {
 	if c.Model, _, err = train.Build(c.Job, c.Meta); err != nil {
 		return nil, err
 	}
-	if err := c.loadWeights(); err != nil {
+	if err := c.Use(c.weights()[0]); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Checkpoint) loadWeights() error {
-	f, err := safetensors.Open(filepath.Join(c.Dir, train.ModelFile))
+// weights lists what the checkpoint has, the first of which is used unless another
+// is asked for.
+func (c *Checkpoint) weights() []string {
+	if c.Job.Optimizer.EMA.Active() {
+		return []string{job.Average, job.Raw}
+	}
+	return []string{job.Raw}
+}
+
+// choose is the weights that which asks for, "" for the checkpoint's own choice; an
+// error where it has not got them.
+func (c *Checkpoint) choose(which string) (string, error) {
+	all := c.weights()
+	switch {
+	case which == "":
+		return all[0], nil
+	case which != job.Raw && which != job.Average:
+		return "", usage.Errorf("--weights %q: want %s or %s", which, job.Average, job.Raw)
+	case !slices.Contains(all, which):
+		return "", usage.Errorf("%s has no averaged weights, since its job has no optimizer.ema: leave --weights out", c.Dir)
+	}
+	return which, nil
+}
+
+// Use puts other weights into the model: job.Raw or job.Average, or, with "", the
+// checkpoint's own choice.
+func (c *Checkpoint) Use(which string) error {
+	which, err := c.choose(which)
+	if err != nil || which == c.Weights {
+		return err
+	}
+	f, err := openWeights(c.Dir, which)
 	if err != nil {
 		return err
 	}
@@ -131,7 +167,31 @@ func (c *Checkpoint) loadWeights() error {
 	if err := weights.Load(c.Model.Params(), f); err != nil {
 		return err
 	}
+	c.Weights = which
 	return weights.CheckFinite(c.Model.Params(), f.Name())
+}
+
+// openWeights opens the file of the checkpoint in dir with those weights.
+func openWeights(dir, which string) (*safetensors.File, error) {
+	if which != job.Average {
+		return safetensors.Open(filepath.Join(dir, train.ModelFile))
+	}
+	f, err := safetensors.Open(filepath.Join(dir, train.OptimizerFile))
+	if err != nil {
+		return nil, err
+	}
+	return train.Averaged(f), nil
+}
+
+// Said is the weights in words: which, where there is a choice.
+func (c *Checkpoint) Said() string {
+	switch {
+	case len(c.weights()) == 1:
+		return ""
+	case c.Weights == job.Average:
+		return "with the averaged weights (ema); --weights raw takes those that were trained"
+	}
+	return "with the weights as they were trained (raw); --weights ema takes their average"
 }
 
 // parse reads what the manifest of the checkpoint in dir says of job and data.
@@ -147,11 +207,33 @@ func parse(dir string, man checkpoint.Manifest, kinds job.Kinds) (*Checkpoint, e
 	return c, nil
 }
 
-// Evaluate measures the checkpoint on src, which is of its data's split.
+// EvaluateAll is Evaluate with all weights that the checkpoint has: those that were
+// trained, and then, where there is one, their average.
+func (c *Checkpoint) EvaluateAll(ctx context.Context, src data.Source, split string, threads int) (reports []eval.Report, err error) {
+	all := c.weights()
+	slices.Reverse(all)
+	for _, which := range all {
+		if err := c.Use(which); err != nil {
+			return nil, err
+		}
+		rep, err := c.Evaluate(ctx, src, split, threads)
+		if err != nil {
+			return nil, err
+		}
+		reports = append(reports, rep)
+	}
+	return reports, nil
+}
+
+// Evaluate measures the checkpoint on src, which is of its data's split, with the
+// weights that are in its model.
 func (c *Checkpoint) Evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
 	rep, err := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Head: train.HeadOf(c.Job)}.Evaluate(ctx, src, split)
 	rep.Step = c.Step
+	if len(c.weights()) > 1 {
+		rep.Weights = c.Weights
+	}
 	return rep, err
 }

@@ -17,12 +17,21 @@ import (
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
-// configFile stands beside an exported model.safetensors.
-const configFile = "config.json"
+// configFile stands beside an exported model.safetensors, and rawFile beside both
+// where the weights as they were trained are exported beside their average.
+const (
+	configFile = "config.json"
+	rawFile    = "model-raw.safetensors"
+)
+
+// both asks an Export for the average in model.safetensors and for the weights as
+// they were trained beside it.
+const both = "both"
 
 // exportFormat and exportVersion identify it.
 const (
@@ -54,7 +63,8 @@ type exportedFrom struct {
 	Step     uint64 `json:"step"`
 	Seed     uint64 `json:"seed"`
 	Software string `json:"software"`
-	SHA256   string `json:"model_sha256"` // of the checkpoint's model.safetensors
+	SHA256   string `json:"model_sha256"`      // of the checkpoint's model.safetensors
+	Weights  string `json:"weights,omitempty"` // raw or ema: those in the file, of a checkpoint that has both
 }
 
 // exportTypes are the values of --dtype.
@@ -71,19 +81,32 @@ type File struct {
 
 // Export is a checkpoint's model, written for use elsewhere.
 type Export struct {
-	Dir   string // of the checkpoint
-	Out   string // a directory, for model.safetensors and config.json; or one file that ends in .safetensors, with the same configuration in its metadata
-	Type  string // of the weights: f32 (as trained), bf16, f16 (rounded to nearest)
-	Force bool   // replaces files that exist
+	Dir     string // of the checkpoint
+	Out     string // a directory, for model.safetensors and config.json; or one file that ends in .safetensors, with the same configuration in its metadata
+	Type    string // of the weights: f32 (as trained), bf16, f16 (rounded to nearest)
+	Weights string // job.Raw, job.Average or both; empty: the average where there is one
+	Force   bool   // replaces files that exist
 }
 
-// Check says what is wrong with Out and Type.
+// single says that one file is asked for.
+func (x Export) single() bool { return strings.HasSuffix(x.Out, ".safetensors") }
+
+// Check says what is wrong with Out, Type and Weights.
 func (x Export) Check() error {
 	if _, ok := exportTypes[x.Type]; !ok {
 		return usage.Errorf("--dtype %q: want f32, bf16 or f16", x.Type)
 	}
 	if x.Out == "" {
 		return usage.Errorf("--out DIR or --out FILE.safetensors is missing")
+	}
+	switch x.Weights {
+	case "", job.Raw, job.Average:
+	case both:
+		if x.single() {
+			return usage.Errorf("--weights both writes two files, and --out %s is one: give a directory, or --weights ema or raw", x.Out)
+		}
+	default:
+		return usage.Errorf("--weights %q: want ema, raw or both", x.Weights)
 	}
 	return nil
 }
@@ -92,18 +115,40 @@ type exporter struct {
 	Export
 	dtype, torch string
 	m            checkpoint.Manifest
+	of           *Checkpoint // without a model
 }
 
-// Write verifies every byte of the checkpoint and writes the files, whole or not
-// at all; step is the checkpoint's.
-func (x Export) Write() (files []File, step uint64, err error) {
+// Exported is what an Export has written.
+type Exported struct {
+	Dir     string `json:"checkpoint"`
+	Step    uint64 `json:"step"`
+	Weights string `json:"weights,omitempty"` // raw or ema: those of the first file, of a checkpoint that has both
+	Files   []File `json:"files"`
+	Said    string `json:"-"` // Weights in words
+}
+
+// Write verifies every byte of the checkpoint and writes the files, whole or not at
+// all.
+func (x Export) Write() (out Exported, err error) {
 	if err := x.Check(); err != nil {
-		return nil, 0, err
+		return out, err
 	}
 	typ := exportTypes[x.Type]
 	e := exporter{Export: x, dtype: typ.dtype, torch: typ.torch}
-	files, err = e.run()
-	return files, e.m.Step, err
+	files, err := e.run()
+	if err != nil {
+		return out, err
+	}
+	out = Exported{Dir: x.Dir, Step: e.m.Step, Weights: e.exported(), Files: files, Said: e.of.Said()}
+	return out, nil
+}
+
+// exported names the weights of the first file, where there is a choice.
+func (e *exporter) exported() string {
+	if len(e.of.weights()) == 1 {
+		return ""
+	}
+	return e.of.Weights
 }
 
 func (e *exporter) run() ([]File, error) {
@@ -114,16 +159,26 @@ func (e *exporter) run() ([]File, error) {
 	if e.m, err = checkpoint.ReadManifest(e.Dir); err != nil {
 		return nil, err
 	}
+	if e.of, err = parse(e.Dir, e.m, train.Kinds()); err != nil {
+		return nil, err
+	}
+	first := e.Weights
+	if first == both {
+		first = job.Average
+	}
+	if e.of.Weights, err = e.of.choose(first); err != nil {
+		return nil, err
+	}
 	config, err := e.config()
 	if err != nil {
 		return nil, err
 	}
-	tensors, err := e.tensors()
+	tensors, err := e.tensors(e.of.Weights)
 	if err != nil {
 		return nil, err
 	}
 	meta := map[string]string{"format": "pt"}
-	single := strings.HasSuffix(e.Out, ".safetensors")
+	single := e.single()
 	path := e.Out
 	if single {
 		var flat bytes.Buffer
@@ -142,6 +197,17 @@ func (e *exporter) run() ([]File, error) {
 		return nil, err
 	}
 	parts := []exportPart{{path, v}}
+	if e.Weights == both {
+		raw, err := e.tensors(job.Raw)
+		if err != nil {
+			return nil, err
+		}
+		v, err := safetensors.NewView(raw, meta)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, exportPart{filepath.Join(e.Out, rawFile), v})
+	}
 	if !single {
 		parts = append(parts, exportPart{filepath.Join(e.Out, configFile), bytes.NewBuffer(config)})
 	}
@@ -166,12 +232,10 @@ func (e *exporter) run() ([]File, error) {
 
 // config is config.json.
 func (e *exporter) config() ([]byte, error) {
-	t, err := parse(e.Dir, e.m, train.Kinds())
-	if err != nil {
-		return nil, err
-	}
+	var err error
+	t := e.of
 	x := Config{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions, Stats: t.Meta.Stats,
-		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256}}
+		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256, Weights: e.exported()}}
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}
 	}
@@ -188,8 +252,8 @@ func (e *exporter) config() ([]byte, error) {
 }
 
 // tensors are the weights in the type that was asked for.
-func (e *exporter) tensors() ([]safetensors.Tensor, error) {
-	f, err := safetensors.Open(filepath.Join(e.Dir, train.ModelFile))
+func (e *exporter) tensors(which string) ([]safetensors.Tensor, error) {
+	f, err := openWeights(e.Dir, which)
 	if err != nil {
 		return nil, err
 	}
