@@ -19,14 +19,13 @@ type Subject struct {
 	Checkpoint string // its directory, as reports name it
 	Step       uint64
 	Model      *models.Model
-	Meta       data.Meta   // of the data that it was trained on
-	Head       models.Head // of its job
+	Meta       data.Meta // of the data that it was trained on
 }
 
 // Look runs the model, without dropout, on b, of the shapes of spec, and takes
 // the heads apart as they see its first sample.
 func Look(rt *tensor.Runtime, t Subject, b *models.Batch, spec models.Spec) (*Report, error) {
-	prog, err := t.Model.Program(rt, b.N, spec, models.ProgramOptions{Head: t.Head, KeepAttention: true, Forward: true})
+	prog, err := t.Model.Program(rt, b.N, spec, models.ProgramOptions{KeepAttention: true, Forward: true})
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (f *StepChoice) open() (*benched, error) {
 		return nil, usage.Errorf("--model %q: want one of %s, or a JOB.yaml without --model", f.Model, names)
 	}
 	m.config.Dropout = float32(f.Dropout)
-	model, err := models.New(m.config)
+	model, err := models.New(m.config, nil)
 	if err != nil {
 		return nil, err
 	}

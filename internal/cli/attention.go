@@ -9,7 +9,6 @@ import (
 	"github.com/vlaring/vlaring/internal/attention"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newAttention() *cobra.Command {
@@ -71,7 +70,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			}
 			rt := tensor.NewRuntime(max(threads, 1))
 			defer rt.Close()
-			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.Dir, Step: m.Step, Model: m.Model, Meta: m.Meta, Head: train.HeadOf(m.Job)}, b, b.Spec)
+			rep, err := attention.Look(rt, attention.Subject{Checkpoint: m.Dir, Step: m.Step, Model: m.Model, Meta: m.Meta}, b, b.Spec)
 			if err != nil {
 				return err
 			}

@@ -43,7 +43,7 @@ func newPresets() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				m, err := models.New(train.ModelConfig(j, data.Meta{}))
+				m, err := models.New(train.ModelConfig(j, data.Meta{}), train.HeadOf(j))
 				if err != nil {
 					return err
 				}

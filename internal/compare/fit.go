@@ -97,7 +97,7 @@ func (s *subject) fit(ctx context.Context, rt *tensor.Runtime) (*fitted, error) 
 
 // evaluate measures s on its held-out split.
 func (s *subject) evaluate(ctx context.Context, rt *tensor.Runtime) (eval.Report, error) {
-	m := eval.Subject{Runtime: rt, Model: s.model, Meta: s.meta, Head: train.HeadOf(s.job)}
+	m := eval.Subject{Runtime: rt, Model: s.model, Meta: s.meta, Seed: s.job.Seed}
 	return m.Evaluate(ctx, s.set.Heldout(), "heldout")
 }
 
@@ -154,7 +154,7 @@ func timed(text string, n int, threads []int, budget time.Duration) ([]timing, e
 	for i, t := range threads {
 		rt := tensor.NewRuntime(t)
 		defer rt.Close()
-		p, err := s.model.Program(rt, n, s.meta.Spec, models.ProgramOptions{Head: train.HeadOf(s.job), Train: true})
+		p, err := s.model.Program(rt, n, s.meta.Spec, models.ProgramOptions{Train: true})
 		if err != nil {
 			return nil, err
 		}

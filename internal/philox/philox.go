@@ -25,8 +25,9 @@ const (
 	Scene   Purpose = 4 // synthetic episodes; site is the source's own
 	Holdout Purpose = 6 // choice of held-out episodes
 	// 5 and 7 were of uses that there are none of; a number is not given again.
-	CopyTask Purpose = 8 // copy-task sequences
-	Mixture  Purpose = 9 // sets of a mixture's positions; step = block of the stream, sample = epoch with which it began
+	CopyTask Purpose = 8  // copy-task sequences
+	Mixture  Purpose = 9  // sets of a mixture's positions; step = block of the stream, sample = epoch with which it began
+	Noise    Purpose = 11 // that actions are made of; site is the head's own, its bit 23 set where step is not counted
 )
 
 // Stream names an endless sequence of numbers: one (seed, purpose, site, step, sample).

@@ -67,8 +67,8 @@ type Stager struct {
 }
 
 // NewStager records model, which must have exits, for single samples of spec.
-func NewStager(rt *tensor.Runtime, model *models.Model, spec models.Spec, head models.Head) (*Stager, error) {
-	prog, err := model.Program(rt, 1, spec, models.ProgramOptions{Head: head, Exits: true, Forward: true})
+func NewStager(rt *tensor.Runtime, model *models.Model, spec models.Spec) (*Stager, error) {
+	prog, err := model.Program(rt, 1, spec, models.ProgramOptions{Exits: true, Forward: true})
 	if err != nil {
 		return nil, err
 	}

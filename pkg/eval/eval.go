@@ -37,8 +37,8 @@ type Measure struct {
 type Subject struct {
 	Runtime *tensor.Runtime
 	Model   *models.Model
-	Meta    data.Meta   // of the data that it was trained on: its vocabulary and statistics
-	Head    models.Head // by which it is judged; nil: the model's own
+	Meta    data.Meta // of the data that it was trained on: its vocabulary and statistics
+	Seed    uint64    // of what the model draws, where it does
 }
 
 // Evaluate measures the model on src, which is called split in messages. Its
@@ -49,13 +49,12 @@ func (s Subject) Evaluate(ctx context.Context, src data.Source, split string) (R
 		return Report{}, emptySplit(split)
 	}
 	model := s.Model.Options()
-	if s.Head == nil {
-		if s.Head = models.OwnHead(model); s.Head == nil {
-			return Report{}, fmt.Errorf("no loss judges what a model of kind %s answers", model.Name())
-		}
+	head := s.Model.Head()
+	if head == nil {
+		return Report{}, fmt.Errorf("no loss judges what a model of kind %s answers", model.Name())
 	}
 	r := Report{Split: split, Samples: src.Len()}
-	figures := newFigures(s.Head, s.Meta)
+	figures := newFigures(head, s.Meta)
 	var err error
 	if model.Answers() == models.Tokens {
 		r.Tokens, err = s.tokens(ctx, figures, src)

@@ -46,7 +46,7 @@ var doubtQuantiles = []float64{0.1, 0.25, 0.5, 0.75, 0.9}
 // 0, through all exits, one at a time, and works out what fixed depths and
 // thresholds would have cost. src is called split in messages.
 func (m Subject) Exits(ctx context.Context, src data.Source, split string, limit int) (ExitReport, error) {
-	s, err := NewStager(m.Runtime, m.Model, m.Meta.Spec, m.Head)
+	s, err := NewStager(m.Runtime, m.Model, m.Meta.Spec)
 	if err != nil {
 		return ExitReport{}, err
 	}

@@ -45,7 +45,7 @@ func (s Subject) predict(ctx context.Context, src data.Source, visit func(p pred
 			if prog != nil {
 				prog.Close()
 			}
-			if prog, err = s.Model.Program(s.Runtime, k, s.Meta.Spec, models.ProgramOptions{Head: s.Head, Forward: true}); err != nil {
+			if prog, err = s.Model.Program(s.Runtime, k, s.Meta.Spec, models.ProgramOptions{Forward: true}); err != nil {
 				return err
 			}
 			batch = models.NewBatch(k, s.Meta.Spec)
@@ -64,7 +64,7 @@ func (s Subject) predict(ctx context.Context, src data.Source, visit func(p pred
 		if err := prog.Load(batch); err != nil {
 			return err
 		}
-		prog.SetStep(0, 0, false)
+		prog.SetStep(s.Seed, 0, false)
 		prog.Forward()
 		l := prog.Losses()[0] // no exits and no teacher: the task's alone
 		p := predicted{samples: samples, batch: batch, output: prog.Output().Data, targets: prog.Targets(), loss: l.Sum(), count: l.Count()}

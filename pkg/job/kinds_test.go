@@ -127,7 +127,7 @@ func TestMistakesInKindsOfATest(t *testing.T) {
 		{"loss", ok + "loss: {kind: quantile, at: 3}", "j.yaml:3:28: loss.at: 3 is outside 0 < at < 1"},
 		{"key of another loss", ok + "loss: {kind: mse, at: 0.4}", "j.yaml:3:23: loss.at: has no meaning for loss.kind mse; leave it out"},
 		{"loss of another answer", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy}\nloss: quantile", "j.yaml:4:7: loss: quantile does not fit model.kind lstm; want cross_entropy"},
-		{"a loss that does not fit", ok + "loss: cross_entropy", "j.yaml:3:7: loss: cross_entropy does not fit model.kind vla; want mse or quantile"},
+		{"a loss that does not fit", ok + "loss: cross_entropy", "j.yaml:3:7: loss: cross_entropy does not fit model.kind vla; want mse, l1, flow, bins or quantile"},
 		{"data", "name: a\nmodel: {kind: mlp}\ndata: {kind: copy}", "j.yaml:3:14: data.kind: copy has no images for model.kind mlp; want tabletop, rlds, lerobot, folder or tensors"},
 		{"metric of another loss", ok + "checkpoint: {best: {metric: heldout_coverage}}\ntrain: {eval_every: 100}", "j.yaml:3:29: checkpoint.best.metric: has no meaning for model.kind vla; leave it out"},
 		{"preset", ok + "model: {kind: mlp, preset: low}", `j.yaml:3:28: model.preset: "low" is unknown; want one of wide`},

@@ -74,7 +74,7 @@ func BenchmarkStep(b *testing.B) {
 
 // trainStep returns a function that trains on one batch over and over.
 func trainStep(tb testing.TB, rt *tensor.Runtime, cfg Config, batch, tokens int) (step func(), p *Program, cost Cost) {
-	m, err := New(cfg)
+	m, err := New(cfg, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func trainedHash(t *testing.T, cfg Config, batch, tokens int, level string, thre
 	defer tensor.SetCPU("")
 	rt := tensor.NewRuntime(threads)
 	defer rt.Close()
-	m, err := New(cfg)
+	m, err := New(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

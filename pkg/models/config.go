@@ -46,7 +46,8 @@ type Config struct {
 	LanguageDim int    `json:"language_dim,omitempty" yaml:"language_dim,omitempty"` // of given language features
 
 	Vision       string    `json:"vision,omitempty" yaml:"vision,omitempty"`               // vit, the default, or cnn: what looks at images
-	VisionTokens string    `json:"vision_tokens,omitempty" yaml:"vision_tokens,omitempty"` // what of it a vla's fusion sees: cls, the default, or patches, the whole sequence
+	VisionTokens string    `json:"vision_tokens,omitempty" yaml:"vision_tokens,omitempty"` // what of it a vla's fusion sees: cls, the default, or patches, the whole sequence, with cross the default
+	Fusion       string    `json:"fusion,omitempty" yaml:"fusion,omitempty"`               // how a vla joins what it sees: empty or concat, one sequence; cross, a decoder of actions that looks at it
 	Exits        []int     `json:"exits,omitempty" yaml:"exits,omitempty"`                 // layers below the last with an output of their own, ascending; a vla's are the fusion's
 	ExitWeights  []float64 `json:"-" yaml:"exit_weights,omitempty"`                        // of their losses, which concern training alone; nil: 1 each
 	Attention    Attention `json:"attention,omitzero" yaml:"attention,omitempty"`          // what tokens see of each other; zero: all
@@ -72,6 +73,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.VisionTokens == "" {
 		c.VisionTokens = f.options.VisionTokens
+		if c.Fusion == fusionCross {
+			c.VisionTokens = TokensPatch
+		}
 	}
 	if c.ExitWeights == nil {
 		c.ExitWeights = ones(len(c.Exits))
@@ -79,12 +83,14 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// The values of Vision and VisionTokens.
+// The values of Vision, VisionTokens and Fusion.
 const (
-	VisionViT   = "vit"
-	VisionCNN   = "cnn"
-	TokensCLS   = "cls"
-	TokensPatch = "patches"
+	VisionViT    = "vit"
+	VisionCNN    = "cnn"
+	TokensCLS    = "cls"
+	TokensPatch  = "patches"
+	fusionConcat = "concat"
+	fusionCross  = "cross"
 )
 
 func sprintf(format string, a ...any) string { return fmt.Sprintf(format, a...) }
@@ -128,6 +134,14 @@ func (c Config) Complete() Options { return c.withDefaults() }
 // Network is Options'.
 func (c Config) Network(b *Builder) (Network, error) { return familyOf(c.Kind).network(b, c) }
 
+// Decoding is the size of the decoder, of a model with one; see decodingOf.
+func (c Config) Decoding() Decoding {
+	if c.Fusion != fusionCross || !familyOf(c.Kind).uses("fusion") {
+		return Decoding{}
+	}
+	return Decoding{Steps: c.Sees.chunk(), Actions: c.ActionDim, Width: c.DModel}
+}
+
 // FeatureDim is Teachable's.
 func (c Config) FeatureDim() int { return c.DModel }
 
@@ -159,6 +173,9 @@ func (c Config) Resolve(j *job.Job, given func(key string) bool) job.Options {
 	f := familyOf(c.Kind)
 	if !given("model.d_ff") && f.uses("d_ff") {
 		c.DFF = 4 * c.DModel
+	}
+	if c.Fusion == fusionCross && !given("model.vision_tokens") {
+		c.VisionTokens = TokensPatch
 	}
 	if len(c.Exits) > 0 && !given("model.exit_weights") {
 		c.ExitWeights = ones(len(c.Exits))
@@ -210,6 +227,16 @@ func (c Config) checkTokens(k *job.Checker) {
 }
 
 func (c Config) checkActions(k *job.Checker) { k.Within("model.action_dim", c.ActionDim, 0, maxDim) }
+
+// checkFusion checks how a vla joins what it sees.
+func (c Config) checkFusion(k *job.Checker) {
+	if c.Fusion != "" {
+		k.OneOf("model.fusion", c.Fusion, []string{fusionConcat, fusionCross})
+	}
+	if c.Fusion == fusionCross && len(c.Exits) > 0 {
+		k.Bad("model.exits model.fusion", "stand behind blocks of model.fusion %s, and a decoder has none; leave them out", fusionConcat)
+	}
+}
 
 // checkLayers checks a stack of at least so many layers of any make.
 func (c Config) checkLayers(k *job.Checker, least int) {

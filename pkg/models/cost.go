@@ -9,8 +9,20 @@ type Cost struct {
 	ActivationBytes int64 `json:"activation_bytes"` // kept from forward for backward
 }
 
-// Cost counts one sample of spec.
-func (m *Model) Cost(spec Spec) Cost { return m.net.Cost(spec) }
+// Cost counts one sample of spec in training: of a head that answers in several
+// steps, one.
+func (m *Model) Cost(spec Spec) Cost {
+	c := m.net.Cost(spec)
+	if m.layers != nil {
+		var n Tally
+		m.layers.Cost(&n)
+		more := n.Cost()
+		c.TrainFLOPs += more.TrainFLOPs
+		c.ForwardFLOPs += more.ForwardFLOPs
+		c.ActivationBytes += more.ActivationBytes
+	}
+	return c
+}
 
 // stack counts so many blocks over t tokens, the first lead of which see all.
 func (c Config) stack(n *Tally, layers int, t int64, lead int) {
@@ -43,6 +55,13 @@ func (c Config) vision(n *Tally, layers int) int64 {
 // fuse counts a cross-modal transformer of tv vision tokens dv wide, tl language
 // tokens dl wide, and the states that c sees.
 func (c Config) fuse(n *Tally, layers int, tv, tl, dv, dl int64, lead int) {
+	c.stack(n, layers, c.join(n, tv, tl, dv, dl), lead)
+	c.act(n)
+}
+
+// join counts the projections of what is joined, and returns how many tokens that
+// is.
+func (c Config) join(n *Tally, tv, tl, dv, dl int64) (tokens int64) {
 	d, ts := int64(c.DModel), int64(0)
 	n.Linear(tv, dv, d)
 	n.Linear(tl, dl, d)
@@ -50,9 +69,9 @@ func (c Config) fuse(n *Tally, layers int, tv, tl, dv, dl int64, lead int) {
 		ts = int64(c.Sees.history())
 		n.Linear(ts, int64(c.StateDim), d)
 	}
-	n.Floats += 3 * (tv + ts + tl) * d
-	c.stack(n, layers, tv+ts+tl, lead)
-	c.act(n)
+	tokens = tv + ts + tl
+	n.Floats += 3 * tokens * d
+	return tokens
 }
 
 // act counts an action head.

@@ -58,8 +58,11 @@ func (t *teaching) answer() {
 // teacher. Those that are means over the same count become one.
 func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 	t := p.tape
-	task := func(out *tensor.Var) *tensor.Loss { return p.head.Loss(t, out, p.target) }
-	losses, weights := []*tensor.Loss{task(p.out)}, []float64{1}
+	judge, _ := p.model.head.(Judge)
+	if p.task == nil {
+		p.task = func(of Expected) *tensor.Loss { return judge.Loss(t, p.out, of) }
+	}
+	losses, weights := []*tensor.Loss{p.task(p.target)}, []float64{1}
 	add := func(l *tensor.Loss, w float64) { losses, weights = append(losses, l), append(weights, w) }
 	if d := opt.Distill; d != nil {
 		weights[0] = 1 - d.Alpha
@@ -69,7 +72,7 @@ func (p *Program) recordLoss(rt *tensor.Runtime, opt ProgramOptions) error {
 	}
 	if opt.Train {
 		for _, e := range p.pass.exits {
-			add(task(e.Out), e.Weight)
+			add(judge.Loss(t, e.Out, p.target), e.Weight)
 		}
 	}
 	var rest []*tensor.Loss
@@ -99,6 +102,10 @@ func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.
 		return fmt.Errorf("a teacher of kind %s with %d words and a student of kind %s with %d: their answers cannot be compared",
 			was.opts.Name(), was.opts.Wants().Vocab(), is.opts.Name(), is.opts.Wants().Vocab())
 	}
+	judge, ok := is.head.(Judge)
+	if _, too := was.head.(Judge); !ok || !too {
+		return fmt.Errorf("a teacher of loss %s and a student of loss %s: their answers cannot be compared; want %s or %s", was.head.Name(), is.head.Name(), MSE, L1)
+	}
 	prog, err := d.Teacher.Program(rt, p.n, p.spec, ProgramOptions{Forward: true, features: true})
 	if err != nil {
 		return fmt.Errorf("the teacher: %w", err)
@@ -112,7 +119,7 @@ func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.
 		return fmt.Errorf("the teacher answers %v, the student %v", prog.out.Shape, p.out.Shape)
 	}
 	p.teacher.out = t.Input(p.out.Shape...)
-	add(p.head.Soft(t, p.out, p.teacher.out, p.target, d.Temperature), d.Alpha)
+	add(judge.Soft(t, p.out, p.teacher.out, p.target, d.Temperature), d.Alpha)
 	if d.Features == 0 {
 		return nil
 	}

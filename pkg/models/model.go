@@ -9,18 +9,21 @@ import (
 
 // Model is a network with its parameters. Programs made from it share them.
 type Model struct {
-	opts Options // complete
-	b    *Builder
-	net  Network
+	opts   Options // complete
+	head   Head    // nil: no loss of this program judges what the model answers
+	b      *Builder
+	net    Network
+	layers Layers // of the head, behind the network's decoder; nil: there is none
 
 	hintDim int
 	hint    linearHead // distill_projection [hintDim, D], [hintDim]; only with a hint
 }
 
-// New builds a model with zero parameters; Init or a file fills them. The error
-// is a *job.Error with every mistake in the options.
-func New(o Options) (*Model, error) {
-	m, err := declare(o)
+// New builds a model with zero parameters; Init or a file fills them. head is its
+// loss, which may have layers of its own; nil: the first that judges what the model
+// answers. The error is a *job.Error with every mistake in the options.
+func New(o Options, head Head) (*Model, error) {
+	m, err := declare(o, head)
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +41,8 @@ type Size struct {
 func (s Size) Bytes() int64 { return 4 * int64(s.Parameters) }
 
 // Count says what a model of o takes, without taking it: New allocates as much.
-func Count(o Options, spec Spec) (Size, error) {
-	m, err := declare(o)
+func Count(o Options, head Head, spec Spec) (Size, error) {
+	m, err := declare(o, head)
 	if err != nil {
 		return Size{}, err
 	}
@@ -64,15 +67,28 @@ func Validate(o Options) error {
 }
 
 // declare is New without the parameters' memory.
-func declare(o Options) (*Model, error) {
+func declare(o Options, head Head) (*Model, error) {
 	o = o.Complete()
 	if err := Validate(o); err != nil {
 		return nil, err
 	}
-	m := &Model{opts: o, b: NewBuilder()}
+	if head == nil {
+		head = ownHead(o)
+	}
+	if head != nil && head.Judges() != o.Answers() {
+		return nil, fmt.Errorf("loss %s is of %s, and a model of kind %s answers with %s", head.Name(), head.Judges(), o.Name(), o.Answers())
+	}
+	m := &Model{opts: o, head: head, b: NewBuilder()}
 	var err error
 	if m.net, err = o.Network(m.b); err != nil {
 		return nil, err
+	}
+	if d := decodingOf(o); d.Width > 0 {
+		if m.layers, err = layersOf(head, m.b, d); err != nil {
+			return nil, err
+		}
+	} else if _, ok := head.(Layered); ok {
+		return nil, fmt.Errorf("loss %s has layers behind a decoder, and a model of kind %s without model.fusion %s has none", head.Name(), o.Name(), fusionCross)
 	}
 	if t, ok := o.(Teachable); ok && t.Hint() > 0 {
 		m.hintDim = t.Hint()
@@ -83,6 +99,9 @@ func declare(o Options) (*Model, error) {
 
 // Init sets every parameter to its first value; see Builder.Init.
 func (m *Model) Init(seed uint64) { m.b.Init(seed) }
+
+// Head is the loss that the model was made for; nil: there is none.
+func (m *Model) Head() Head { return m.head }
 
 // Options returns what the model was made from, complete.
 func (m *Model) Options() Options { return m.opts }
@@ -154,7 +173,6 @@ func (e *TokenError) Error() string {
 
 // ProgramOptions choose what a Program computes.
 type ProgramOptions struct {
-	Head          Head // the loss; nil: the first that judges what the kind answers
 	Train         bool // record dropout; Forward applies it where SetStep says train
 	KeepAttention bool // keep the per-head attention weights of each Forward
 	Recompute     bool // compute the blocks' activations anew in Backward: the same bits in less memory and more time
@@ -169,7 +187,6 @@ type ProgramOptions struct {
 // concurrent use, and neither are two programs of one Runtime.
 type Program struct {
 	model *Model
-	head  Head
 	tape  *tensor.Tape
 	n     int
 	spec  Spec
@@ -178,10 +195,11 @@ type Program struct {
 
 	in      Inputs
 	target  Expected
-	out     *tensor.Var
+	out     *tensor.Var // nil: a program that trains need not know it
 	layers  int
-	feature *tensor.Var    // [n, D] what a teacher's is compared with; nil: not wanted, or none
-	losses  []*tensor.Loss // means over different counts, added
+	task    func(of Expected) *tensor.Loss // records that of out
+	feature *tensor.Var                    // [n, D] what a teacher's is compared with; nil: not wanted, or none
+	losses  []*tensor.Loss                 // means over different counts, added
 	pass    *Pass
 	end     tensor.Mark // behind the output, before the loss
 	teacher *teaching
@@ -192,36 +210,39 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	if err := m.Accepts(spec); err != nil {
 		return nil, err
 	}
-	head := opt.Head
-	if head == nil {
-		head = OwnHead(m.opts)
-	}
-	if head == nil {
+	if m.head == nil {
 		return nil, fmt.Errorf("no loss of this program judges %s, which a model of kind %s answers with", m.opts.Answers(), m.opts.Name())
-	}
-	if head.Judges() != m.opts.Answers() {
-		return nil, fmt.Errorf("loss %s is of %s, and a model of kind %s answers with %s", head.Name(), head.Judges(), m.opts.Name(), m.opts.Answers())
 	}
 	t := tensor.NewTape(rt, m.Params())
 	if opt.Forward {
 		t.ForwardOnly()
 	}
-	p := &Program{model: m, head: head, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
+	p := &Program{model: m, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
 	p.in.past = new([]pastKeys)
 	p.in.record(t, n, spec, Input)
 	if tokens := p.in.Ints(Instruction); tokens != nil && m.opts.Padding() >= 0 {
 		p.in.visible = t.Bytes(tokens.Shape...)
 	}
 	made := m.net.Record(p.pass, p.in)
+	if m.layers != nil {
+		a := m.layers.Record(p.pass, made.Decoder)
+		made.Answer, made.Features, p.task = a.Actions, a.Features, a.Loss
+	}
 	p.out, p.layers = made.Answer, made.Layers
 	switch f := made.Features; {
 	case f != nil && len(f.Shape) == 2:
 		p.feature = f
 	case f != nil && (opt.features || m.hintDim > 0):
-		p.feature = t.MeanPool(f, p.in.visible)
+		visible := p.in.visible
+		if m.layers != nil { // they are of actions, not of words
+			visible = nil
+		}
+		p.feature = t.MeanPool(f, visible)
 	}
 	p.end = t.Mark()
-	t.Keep(p.out)
+	if p.out != nil {
+		t.Keep(p.out)
+	}
 	if p.feature != nil {
 		t.Keep(p.feature)
 	}
@@ -229,10 +250,6 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		t.Keep(e.Out)
 	}
 	p.in.record(t, n, spec, Target)
-	if spec.Has(Valid) {
-		p.Close()
-		return nil, fmt.Errorf("loss %s does not count chunks", head.Name())
-	}
 	p.target = Expected{Actions: p.in.Floats(Actions), Valid: p.in.Floats(Valid), Labels: p.in.Ints(Labels)}
 	if err := p.recordLoss(rt, opt); err != nil {
 		if p.teacher != nil {
@@ -287,9 +304,15 @@ func (p *Program) Visible() []uint8 {
 	return p.in.visible.Data
 }
 
-// SetStep names the dropout's random numbers: those of the loaded batch's
-// samples in this step. Without train there is no dropout.
-func (p *Program) SetStep(seed, step uint64, train bool) { p.tape.SetStep(seed, step, p.ids, train) }
+// SetStep names the random numbers of dropout, and of a head that draws: those of
+// the loaded batch's samples in this step. Without train there is no dropout, and
+// the step does not count.
+func (p *Program) SetStep(seed, step uint64, train bool) {
+	p.tape.SetStep(seed, step, p.ids, train)
+	for _, f := range p.pass.fills {
+		f(Draw{seed, step, train, p.ids})
+	}
+}
 
 // Forward computes outputs and losses of the loaded batch, and returns the mean
 // loss over it: the sum of Losses' values.
@@ -320,7 +343,9 @@ func (p *Program) BackwardOf(k int) { p.tape.Backward(p.losses[k]) }
 // OnGrad sets a function that Backward calls when a parameter's gradient is complete.
 func (p *Program) OnGrad(f func(*tensor.Param)) { p.tape.OnGrad(f) }
 
-// Output is the model's output: actions [n, A], or logits [n, T, V] of an encoder.
+// Output is the model's output: actions [n, A] or [n, L, A], or logits [n, T, V] of
+// an encoder. It is nil in a program that trains a head which makes actions of
+// something else than what it learns, such as noise.
 func (p *Program) Output() *tensor.Var { return p.out }
 
 // SetProfile turns the timing of operations on or off; see tensor.Tape.

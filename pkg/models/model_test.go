@@ -18,7 +18,7 @@ var small = Config{Kind: VLA, VocabSize: 11, ImageSize: 12, PatchSize: 4, Channe
 
 func build(t *testing.T, c Config) *Model {
 	t.Helper()
-	m, err := New(c)
+	m, err := New(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestDefaultShapes(t *testing.T) {
 	if err := json.Unmarshal(b, &want); err != nil {
 		t.Fatal(err)
 	}
-	m, err := New(Config{Kind: VLA, VocabSize: 10000, ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Dropout: 0.1, PadToken: -1})
+	m, err := New(Config{Kind: VLA, VocabSize: 10000, ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Dropout: 0.1, PadToken: -1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestConfigErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := small
 			c.edit(&cfg)
-			_, err := New(cfg)
+			_, err := New(cfg, nil)
 			e := mistake(err, c.field)
 			if e == nil {
 				t.Fatalf("the error is %v, want one of %s", err, c.field)
@@ -261,7 +261,7 @@ func TestLoadRefuses(t *testing.T) {
 	if _, err := m.Program(rt, 2, Spec{s[0], Known(Actions, 5)}, ProgramOptions{}); err == nil || !strings.Contains(err.Error(), "tokens") {
 		t.Errorf("samples without instructions give %v", err)
 	}
-	if _, err := m.Program(rt, 2, s, ProgramOptions{Head: crossEntropy{}}); err == nil {
+	if _, err := New(m.Options(), crossEntropy{}); err == nil {
 		t.Error("a loss that does not fit is taken")
 	}
 }

@@ -51,6 +51,9 @@ type Outputs struct {
 	// a teacher's.
 	Features *tensor.Var
 	Layers   int // of the stack that the pass's exits stand in; 0: the model has none
+	// Decoder is what the head's layers make the answer of, instead of all of the
+	// above: of a network whose Options have a Decoding.
+	Decoder *Decoder
 }
 
 // Tally counts the matrix products of one sample, which are nearly all of the

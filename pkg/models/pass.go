@@ -10,6 +10,7 @@ type Pass struct {
 	Recompute     bool // do not keep the blocks' activations for backward
 	Exits         bool // record the outputs before the last, where the model has them
 
+	fills []func(Draw)
 	exits []Exit
 	kept  []keptAttention
 	of    string // what the layers look at, behind the names of their attention: a view beside the first

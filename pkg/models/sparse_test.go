@@ -108,7 +108,7 @@ func TestAttentionMistakes(t *testing.T) {
 	}{{Attention{Kind: "lokal", Window: 3}, "attention.kind"}, {Attention{Kind: AttentionLocal}, "attention.window"}, {Attention{Kind: AttentionStrided, Window: 3}, "attention.stride"}} {
 		c := small
 		c.Attention = x.a
-		_, err := New(c)
+		_, err := New(c, nil)
 		if mistake(err, x.field) == nil {
 			t.Errorf("%+v: %v, want a mistake in %s", x.a, err, x.field)
 		}

@@ -15,7 +15,7 @@ func vlaKind() family {
 		answers:  Actions,
 		observes: true,
 		useful: "vocab_size image_size patch_size channels d_model n_heads n_layers d_ff action_dim max_len vision vision_tokens " +
-			"exits exit_weights attention dropout pad_token",
+			"fusion exits exit_weights attention dropout pad_token",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, MaxLen: 5000,
 			Vision: VisionViT, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
 		wants: func(c Config) Spec {
@@ -43,6 +43,7 @@ func vlaKind() family {
 			k.OneOf("model.vision_tokens", c.VisionTokens, []string{TokensCLS, TokensPatch})
 			c.checkTokens(k)
 			c.checkActions(k)
+			c.checkFusion(k)
 			c.checkBlocks(k, 2) // halved between its encoders and the fusion
 		},
 		network: func(b *Builder, c Config) (Network, error) { return NewVLATransformer(b, "", c) },
@@ -81,6 +82,7 @@ type CrossModalTransformer struct {
 	blocks               []*TransformerBlock
 	exits                exits[actionHead] // of the layers in Config.Exits
 	head                 actionHead        // action_head.0 [256, D], [256]; action_head.2 [L·A, 256], [L·A]
+	decoder              *decoder          // instead of blocks, exits and head; nil: these
 }
 
 // NewCrossModalTransformer adds a cross-modal transformer of c.NLayers blocks
@@ -96,6 +98,10 @@ func NewCrossModalTransformer(b *Builder, prefix string, c Config) *CrossModalTr
 	}
 	m.languageW, m.languageB = b.Linear(prefix+"language_proj", c.DModel, c.LanguageDim)
 	m.types = b.Normal(prefix+"modal_type_embedding.weight", kinds, c.DModel)
+	if c.Decoding().Width > 0 {
+		m.decoder = newDecoder(b, prefix, c, c.NLayers)
+		return m
+	}
 	m.blocks, m.exits = newStack(b, prefix, c, c.NLayers, func(at string) actionHead { return newActionHead(b, at, c) })
 	m.head = newActionHead(b, prefix, c)
 	return m
@@ -277,6 +283,9 @@ func (m *VLATransformer) see(p *Pass, in Inputs) (s seen) {
 
 func (m *VLATransformer) forward(p *Pass, s seen, tokens *tensor.Ints, visible *tensor.Bytes) Outputs {
 	s.language, s.words = m.Language.Forward(p, tokens, tensor.Mask{Keys: visible}), visible
+	if d := m.Fusion.decoder; d != nil {
+		return Outputs{Decoder: d.over(m.Fusion.join(p, s))}
+	}
 	actions, mean := m.Fusion.forward(p, s)
 	return Outputs{Answer: actions, Features: mean, Layers: m.c.Stack()}
 }
@@ -295,6 +304,10 @@ func (m *VLATransformer) Cost(spec Spec) Cost {
 	}
 	n.Floats += 2 * t * d
 	c.stack(&n, part, t, 0)
+	if m.Fusion.decoder != nil {
+		m.Fusion.decoder.cost(&n, c.join(&n, tv, t, d, d), int64(c.DFF))
+		return n.Cost()
+	}
 	c.fuse(&n, part, tv, t, d, d, 1)
 	for range c.Exits {
 		c.act(&n)

@@ -122,7 +122,7 @@ func TestExits(t *testing.T) {
 		t.Error("a program without exits has some, or another output")
 	}
 	c.ExitWeights = []float64{1}
-	if _, err := New(c); mistake(err, "exit_weights") == nil {
+	if _, err := New(c, nil); mistake(err, "exit_weights") == nil {
 		t.Errorf("one weight for two exits: %v", err)
 	}
 }
@@ -238,7 +238,7 @@ func TestVariantConfigErrors(t *testing.T) {
 	} {
 		cfg := variants[c.base]
 		c.edit(&cfg)
-		_, err := New(cfg)
+		_, err := New(cfg, nil)
 		if e := mistake(err, c.field); e == nil {
 			t.Errorf("%s: the error is %v, want one of %s", name, err, c.field)
 		}

@@ -97,7 +97,7 @@ func TestWholeRunWithAnAverage(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer exported.Close()
-		model, err := models.New(c.Model.Options())
+		model, err := models.New(c.Model.Options(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,6 +28,11 @@ func (b *beginning) findTeacher() error {
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}
+	if h := t.Model.Head(); h != nil {
+		if _, ok := h.(models.Judge); !ok {
+			return fmt.Errorf("distill.teacher %s: was trained by loss %s, whose answer cannot be compared with a student's; want a teacher of loss %s or %s", d.Teacher, h.Name(), models.MSE, models.L1)
+		}
+	}
 	m := t.Job.Model
 	m.Options = train.Sized(m, t.Meta)
 	m.Preset = "" // its sizes stand there

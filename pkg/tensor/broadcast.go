@@ -42,54 +42,64 @@ func (o *repeat) backward(t *Tape) {
 	o.cols.run(t.rt)
 }
 
-type addToTokens struct {
+type appendRow struct {
 	x, row, y  *Var
 	fwd, back  rowTask
-	sums       rowTask
 	accX, accR bool
 }
 
-// AddToTokens adds each sample's row to all of its tokens: x [B, L, D], row [B, D].
-func (t *Tape) AddToTokens(x, row *Var) *Var {
-	need(len(x.Shape) == 3 && len(row.Shape) == 2 && row.Shape[0] == x.Shape[0] && row.Shape[1] == x.Shape[2], "AddToTokens", "x [B, L, D] and a row [B, D]", x.Shape, row.Shape)
-	o := &addToTokens{x: x, row: row, y: t.newVar(x.Shape, x.root().grad || row.root().grad)}
+// AppendRow puts each sample's row behind each of its tokens: x [B, L, D], row
+// [B, E] → [B, L, D+E].
+func (t *Tape) AppendRow(x, row *Var) *Var {
+	need(len(x.Shape) == 3 && len(row.Shape) == 2 && row.Shape[0] == x.Shape[0], "AppendRow", "x [B, L, D] and a row [B, E]", x.Shape, row.Shape)
+	o := &appendRow{x: x, row: row, y: t.newVar([]int{x.Shape[0], x.Shape[1], x.Shape[2] + row.Shape[1]}, x.root().grad || row.root().grad)}
 	t.record(o, o.y, []*Var{x, row})
 	return o.y
 }
 
-func (o *addToTokens) needs() []*Var         { return nil }
-func (o *addToTokens) kind() string          { return "tokens" }
-func (o *addToTokens) flops() (int64, int64) { return 0, 0 }
+func (o *appendRow) needs() []*Var         { return nil }
+func (o *appendRow) kind() string          { return "tokens" }
+func (o *appendRow) flops() (int64, int64) { return 0, 0 }
 
-func (o *addToTokens) bind(*Tape) {
-	b, l, d := o.x.Shape[0], o.x.Shape[1], o.x.Shape[2]
+func (o *appendRow) bind(*Tape) {
+	b, l, d, e := o.x.Shape[0], o.x.Shape[1], o.x.Shape[2], o.row.Shape[1]
 	o.fwd = rowTask{n: b * l, f: func(lo, hi int, _ *kernel.Workspace) {
 		for r := lo; r < hi; r++ {
-			kernel.Add(o.y.Data[r*d:(r+1)*d], o.x.Data[r*d:(r+1)*d], o.row.Data[r/l*d:(r/l+1)*d])
+			copy(o.y.Data[r*(d+e):], o.x.Data[r*d:(r+1)*d])
+			copy(o.y.Data[r*(d+e)+d:], o.row.Data[r/l*e:(r/l+1)*e])
 		}
 	}}
-	o.back = rowTask{n: b * l, f: func(lo, hi int, _ *kernel.Workspace) { give(o.x.Grad[lo*d:hi*d], o.y.Grad[lo*d:hi*d], o.accX) }}
-	o.sums = rowTask{n: b, f: func(lo, hi int, _ *kernel.Workspace) {
+	o.back = rowTask{n: b, f: func(lo, hi int, _ *kernel.Workspace) { // a sample is one thread's: its row is a sum over its tokens
 		for s := lo; s < hi; s++ {
-			columnSums(o.row.Grad[s*d:], o.y.Grad[s*l*d:], l, d, 0, d, o.accR)
+			if o.row.root().grad && !o.accR {
+				clear(o.row.Grad[s*e : (s+1)*e])
+			}
+			for r := s * l; r < (s+1)*l; r++ {
+				g := o.y.Grad[r*(d+e) : (r+1)*(d+e)]
+				if o.x.root().grad {
+					give(o.x.Grad[r*d:(r+1)*d], g[:d], o.accX)
+				}
+				if o.row.root().grad {
+					kernel.Accumulate(o.row.Grad[s*e:(s+1)*e], g[d:])
+				}
+			}
 		}
 	}}
 }
 
-func (o *addToTokens) forward(t *Tape) { o.fwd.run(t.rt) }
+func (o *appendRow) forward(t *Tape) { o.fwd.run(t.rt) }
 
-func (o *addToTokens) backward(t *Tape) {
+func (o *appendRow) backward(t *Tape) {
 	if !o.y.root().written {
 		return
 	}
 	if o.x.root().grad {
 		o.accX = o.x.accumulate()
-		o.back.run(t.rt)
 	}
 	if o.row.root().grad {
 		o.accR = o.row.accumulate()
-		o.sums.run(t.rt)
 	}
+	o.back.run(t.rt)
 }
 
 type addScaled struct {

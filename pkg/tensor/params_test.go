@@ -129,7 +129,7 @@ func TestShapeErrors(t *testing.T) {
 		{"Bins", []string{"0"}, func(e env) { e.t.Bins(e.x, nil, 0) }},
 		{"BinCentres", []string{"[3]"}, func(e env) { e.t.BinCentres(e.t.Input(3)) }},
 		{"Repeat", []string{"[4 8]", "0"}, func(e env) { e.t.Repeat(e.w, 0) }},
-		{"AddToTokens", []string{"[2 3 8]", "[2 4]"}, func(e env) { e.t.AddToTokens(e.x, e.t.Input(2, 4)) }},
+		{"AppendRow", []string{"[2 3 8]", "[3 4]"}, func(e env) { e.t.AppendRow(e.x, e.t.Input(3, 4)) }},
 		{"AddScaled", []string{"[2 3 8]", "[2 3 4 4]"}, func(e env) { e.t.AddScaled(e.x, e.img, 1) }},
 		{"NeedGrad", []string{"input"}, func(e env) { e.t.NeedGrad(e.t.Linear(e.x, e.w, e.b, None)) }},
 		{"KeepWeights", []string{"Attention"}, func(e env) { e.t.KeepWeights(e.x) }},

@@ -14,7 +14,7 @@ type policyGraph interface {
 	cross(q, kv node, heads int, keys flags, dropout float32) node
 	linearRows(x node, w, b leaf, from, to int) node
 	repeat(p leaf, b int) node
-	addToTokens(x, row node) node
+	appendRow(x, row node) node
 	addScaled(x, y node, s float32) node
 	bins(x, valid node, n int) ids
 	chunk(x, target, valid node, squared bool) loss
@@ -26,8 +26,8 @@ func (g *tapeGraph) cross(q, kv node, heads int, keys flags, p float32) node {
 func (g *tapeGraph) linearRows(x node, w, b leaf, from, to int) node {
 	return node{v: g.t.LinearRows(x.v, w.p, b.p, from, to)}
 }
-func (g *tapeGraph) repeat(p leaf, b int) node    { return node{v: g.t.Repeat(p.p, b)} }
-func (g *tapeGraph) addToTokens(x, row node) node { return node{v: g.t.AddToTokens(x.v, row.v)} }
+func (g *tapeGraph) repeat(p leaf, b int) node  { return node{v: g.t.Repeat(p.p, b)} }
+func (g *tapeGraph) appendRow(x, row node) node { return node{v: g.t.AppendRow(x.v, row.v)} }
 func (g *tapeGraph) addScaled(x, y node, s float32) node {
 	return node{v: g.t.AddScaled(x.v, y.v, s)}
 }
@@ -95,10 +95,11 @@ func (g *twinGraph) repeat(p leaf, b int) node {
 	return node{f: y}
 }
 
-func (g *twinGraph) addToTokens(x, row node) node {
-	y, l, d := newArray(x.f.shape...), x.f.shape[1], x.f.shape[2]
-	for i, v := range x.f.d {
-		y.d[i] = v + row.f.d[i/(l*d)*d+i%d]
+func (g *twinGraph) appendRow(x, row node) node {
+	b, l := x.f.shape[0], x.f.shape[1]
+	y := newArray(b, l, x.f.cols()+row.f.cols())
+	for r := range b * l {
+		copy(y.row(r), append(append([]float64{}, x.f.row(r)...), row.f.row(r/l)...))
 	}
 	return node{f: y}
 }
@@ -168,7 +169,7 @@ func policyOps() (list []opCase) {
 		return g.cross(g.linearRows(tokens(g, s), w, b, 0, s.d), g.linearRows(g.input("y", s.b, s.n+2, s.d), w, b, s.d, 3*s.d), s.h, flags{}, 0)
 	})
 	add("repeat", func(g graph, s dims) node { return g.repeat(g.param("queries", s.n, s.d), s.b) })
-	add("addtotokens", func(g graph, s dims) node { return g.addToTokens(tokens(g, s), g.input("row", s.b, s.d)) })
+	add("appendrow", func(g graph, s dims) node { return g.appendRow(tokens(g, s), g.input("row", s.b, s.d+1)) })
 	add("addscaled", func(g graph, s dims) node { return g.addScaled(tokens(g, s), g.input("y", s.b, s.n, s.d), -0.1) })
 	add("addscaled/same", func(g graph, s dims) node { return g.addScaled(tokens(g, s), tokens(g, s), 0.7) })
 	for _, squared := range []bool{false, true} {

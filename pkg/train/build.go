@@ -48,14 +48,14 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 			"(leave it out to take the data's %d)",
 			words, meta.VocabSize-1, meta.VocabSize)
 	}
-	model, err := models.New(c)
+	model, err := models.New(c, HeadOf(j))
 	if err != nil {
 		return nil, Options{}, err
 	}
 	if err := model.Accepts(meta.Spec); err != nil {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
-	o := Options{Seed: j.Seed, Spec: meta.Spec, Head: HeadOf(j), ClipNorm: j.Optimizer.ClipNorm,
+	o := Options{Seed: j.Seed, Spec: meta.Spec, ClipNorm: j.Optimizer.ClipNorm,
 		Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group,
 		Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded",
 		Optimizer: OptimizerOf(j), WeightDecay: j.Optimizer.WeightDecay,

@@ -21,7 +21,7 @@ type Need struct {
 // that no machine could hold. Batches, micro-gradients that are kept and the ring's
 // windows come on top.
 func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
-	s, err := models.Count(ModelConfig(j, meta), meta.Spec)
+	s, err := models.Count(ModelConfig(j, meta), HeadOf(j), meta.Spec)
 	if err != nil {
 		return Need{}, err
 	}

@@ -83,7 +83,7 @@ func (c *meansCase) floats(t *testing.T, name string) []float32 {
 // such as exits, is left out of it.
 func (c *meansCase) model(t *testing.T, of string, cfg models.Config) *models.Model {
 	t.Helper()
-	m, err := models.New(cfg)
+	m, err := models.New(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

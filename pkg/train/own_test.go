@@ -74,7 +74,7 @@ func trainOwn(t *testing.T, kinds job.Kinds, text string, set ...string) *own {
 		t.Errorf("the loss goes from %v to %v: it learns nothing", first, last)
 	}
 	o.restored(t, rt)
-	if o.report, err = (eval.Subject{Runtime: rt, Model: o.model, Meta: o.meta, Head: train.HeadOf(j)}).Evaluate(t.Context(), set1.Train(), "train"); err != nil {
+	if o.report, err = (eval.Subject{Runtime: rt, Model: o.model, Meta: o.meta, Seed: j.Seed}).Evaluate(t.Context(), set1.Train(), "train"); err != nil {
 		t.Fatal(err)
 	}
 	return o

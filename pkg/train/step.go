@@ -16,11 +16,10 @@ import (
 type Options struct {
 	Seed        uint64
 	Spec        models.Spec
-	Head        models.Head // the loss
-	Global      int         // samples a step
-	Micro       int         // samples a micro-batch
-	Group       int         // micro-batches that are folded before the ring; 0: 1
-	Fast        bool        // each rank folds all that is its own: the bits are the world size's
+	Global      int  // samples a step
+	Micro       int  // samples a micro-batch
+	Group       int  // micro-batches that are folded before the ring; 0: 1
+	Fast        bool // each rank folds all that is its own: the bits are the world size's
 	Optimizer   Optimizer
 	WeightDecay float64 // of parameters without a setting of their own
 	Sharded     bool    // the ranks share the moments out among them: see shards
@@ -107,7 +106,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 		return nil, err
 	}
 	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{
-		Head: opt.Head, Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
+		Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func Distill(j *job.Job, meta data.Meta, f *safetensors.File) (*models.Distillat
 	if j.Distill.Model == nil {
 		return nil, fmt.Errorf("distill: the job does not say what model the teacher is; a coordinator that knows of teachers sends it")
 	}
-	teacher, err := models.New(Sized(*j.Distill.Model, meta))
+	teacher, err := models.New(Sized(*j.Distill.Model, meta), nil)
 	if err != nil {
 		return nil, fmt.Errorf("distill: the teacher: %w", err)
 	}

@@ -230,7 +230,7 @@ func (c *Checkpoint) EvaluateAll(ctx context.Context, src data.Source, split str
 func (c *Checkpoint) Evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	rep, err := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Head: train.HeadOf(c.Job)}.Evaluate(ctx, src, split)
+	rep, err := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Seed: c.Job.Seed}.Evaluate(ctx, src, split)
 	rep.Step = c.Step
 	if len(c.weights()) > 1 {
 		rep.Weights = c.Weights

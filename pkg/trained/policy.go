@@ -8,7 +8,6 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Policy is a checkpoint that answers observations with actions, both in the
@@ -121,8 +120,8 @@ func (p *Policy) Answer(qs []*Question) ([]Chunk, error) {
 	if err := a.prog.Load(a.batch); err != nil {
 		return nil, err
 	}
-	a.prog.SetStep(0, 0, false)
-	a.prog.Forward()
+	a.prog.SetStep(p.c.Job.Seed, 0, false)
+	a.prog.ForwardStage(0) // there is no loss to know
 	out := a.prog.Output().Data
 	row := len(out) / size
 	chunks := make([]Chunk, len(qs))
@@ -152,7 +151,7 @@ func (p *Policy) program(size int) (*asking, error) {
 		return a, nil
 	}
 	spec := p.c.Meta.Spec
-	prog, err := p.c.Model.Program(p.runtime, size, spec, models.ProgramOptions{Head: train.HeadOf(p.c.Job), Forward: true})
+	prog, err := p.c.Model.Program(p.runtime, size, spec, models.ProgramOptions{Forward: true})
 	if err != nil {
 		return nil, err
 	}

@@ -10,13 +10,12 @@ import (
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
-	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Predict runs the whole model, without dropout, on b: its outputs, as
 // predict writes them.
 func (c *Checkpoint) Predict(rt *tensor.Runtime, b *models.Batch) ([]safetensors.Tensor, error) {
-	prog, err := c.Model.Program(rt, b.N, b.Spec, models.ProgramOptions{Head: train.HeadOf(c.Job), Forward: true})
+	prog, err := c.Model.Program(rt, b.N, b.Spec, models.ProgramOptions{Forward: true})
 	if err != nil {
 		return nil, err
 	}
@@ -24,7 +23,7 @@ func (c *Checkpoint) Predict(rt *tensor.Runtime, b *models.Batch) ([]safetensors
 	if err := prog.Load(b); err != nil {
 		return nil, err
 	}
-	prog.SetStep(0, 0, false)
+	prog.SetStep(c.Job.Seed, 0, false)
 	prog.Forward()
 	name := "actions"
 	if c.Model.Options().Answers() == models.Tokens {
@@ -37,7 +36,7 @@ func (c *Checkpoint) Predict(rt *tensor.Runtime, b *models.Batch) ([]safetensors
 // PredictTo runs the samples of b one at a time as deep as depth wants: the
 // outputs, the layers that each took, and both in words.
 func (c *Checkpoint) PredictTo(rt *tensor.Runtime, b *models.Batch, depth eval.Depth) (outputs []safetensors.Tensor, said string, err error) {
-	s, err := eval.NewStager(rt, c.Model, b.Spec, train.HeadOf(c.Job))
+	s, err := eval.NewStager(rt, c.Model, b.Spec)
 	if err != nil {
 		return nil, "", err
 	}
@@ -63,6 +62,6 @@ func (c *Checkpoint) PredictTo(rt *tensor.Runtime, b *models.Batch, depth eval.D
 func (c *Checkpoint) Exits(ctx context.Context, src data.Source, split string, threads, samples int) (eval.ExitReport, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	m := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Head: train.HeadOf(c.Job)}
+	m := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Seed: c.Job.Seed}
 	return m.Exits(ctx, src, split, samples)
 }

@@ -43,7 +43,7 @@ func open(t *testing.T, path string) *safetensors.File {
 
 func newModel(t *testing.T, c models.Config) *models.Model {
 	t.Helper()
-	m, err := models.New(c)
+	m, err := models.New(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
