@@ -66,7 +66,7 @@ func scanText(p data.Progress, took time.Duration) string {
 		s += " of " + Grouped(p.Total)
 	}
 	s += " " + p.Unit
-	if p.Total > 0 && p.Done > 0 {
+	if p.Total > 0 && p.Done > 0 && (p.Done >= p.Total/100 || took > 10*time.Second) { // the beginning says little
 		left := time.Duration(float64(took) * float64(max(p.Total-p.Done, 0)) / float64(p.Done))
 		s += fmt.Sprintf(", %s left", nearly(left))
 	}

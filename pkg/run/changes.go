@@ -16,7 +16,7 @@ import (
 // them decides what a step computes. A longer run stretches the cosine of the
 // schedule, which the user asks for by changing train.steps.
 var mayChange = map[string]bool{"train.steps": true, "train.eval_every": true, "checkpoint": true, "cluster": true, "init": true,
-	"data.path": true, "data.holdout.path": true, "data.skip": true, "data.delivery": true, "data.action_names": true, "data.action_units": true, "distill.teacher": true, "distill.scale": true, "distill.shift": true} // the teacher is known by its hash
+	"data.path": true, "data.holdout.path": true, "data.frames": true, "data.skip": true, "data.delivery": true, "data.action_names": true, "data.action_units": true, "distill.teacher": true, "distill.scale": true, "distill.shift": true} // the teacher is known by its hash
 
 // sameRun refuses to resume a run under another job, and names every key that differs.
 func sameRun(was, is *job.Job) error {
