@@ -10,16 +10,16 @@ import (
 )
 
 // What a Scan keeps of a folder, under its manifest: the fingerprint, which is
-// over all pictures in one, and for each sample its picture's stamp and checksum.
+// over all pictures in one, and for each sample its pictures' stamps and checksums.
 //
-//	uvarint length, fingerprint  tally  uvarint samples
-//	samples × (uvarint size, varint time, u32 CRC-32C)   zeros where data.skip leaves it out
+//	uvarint length, fingerprint  tally  uvarint pictures
+//	pictures × (uvarint size, varint time, u32 CRC-32C)   zeros where data.skip leaves it out
 //
 // A picture is opened by no one then: its size and time tell that it is what it
 // was, and its checksum when it is read for a batch. If one has changed, all are
 // read again.
 
-// folderPicture is what is kept of a sample's picture.
+// folderPicture is what is kept of a picture.
 type folderPicture struct {
 	stamp stamp
 	crc   uint32
@@ -70,7 +70,7 @@ func (k folderKnown) bytes() (n int64) {
 // errStale says that the Scan of a folder does not hold, so that all is to be read.
 var errStale = errors.New("the folder has changed since it was scanned")
 
-// picture returns the CRC-32C of sample i's picture: as the Scan knows it, or of
+// picture returns the CRC-32C of picture i: as the Scan knows it, or of
 // its file, whose head is checked and which enters the fingerprint.
 func (s *manifestScan) picture(name string, i int) (uint32, error) {
 	if s.known != nil { // not of a lenient opening, which does not come here

@@ -147,8 +147,8 @@ func (k LeRobot) videoCameras(set *lerobot.Set, want []string) (l []string, err 
 		return all, nil
 	}
 	if len(want) == 0 {
-		for _, c := range k.views() {
-			name, err := c.choose(set.Info, slices.Sorted(maps.Keys(set.Info.Features)))
+		for _, c := range views(k.Camera, k.Cameras) {
+			name, err := chooseCamera(c, set.Info, slices.Sorted(maps.Keys(set.Info.Features)))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", filepath.Join(set.Dir, lerobot.InfoFile), err)
 			}

@@ -200,6 +200,21 @@ func (f FrameKeys) check(c *job.Checker, camera string) {
 	c.Within("data.chunk", f.Chunk, 0, maxChunk)
 }
 
+// view is a camera by what the job calls it: name, of the key.
+type view struct{ key, name string }
+
+// views are the cameras that a job names: those of data.cameras, or data.camera,
+// of which an empty one is the only one that there is.
+func views(camera string, cameras []string) (list []view) {
+	for i, n := range cameras {
+		list = append(list, view{fmt.Sprintf("data.cameras[%d]", i), n})
+	}
+	if list == nil {
+		list = []view{{"data.camera", camera}}
+	}
+	return list
+}
+
 // holdout is the share of the episodes that is held out where nothing is said.
 func holdout(j *job.Job, given func(string) bool, fraction float64) {
 	if !given("data.holdout.fraction") {

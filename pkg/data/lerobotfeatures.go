@@ -55,8 +55,8 @@ func (f lerobotFields) short() string {
 func (k LeRobot) fields(o *Opening, in *lerobot.Info) (f lerobotFields, err error) {
 	names := slices.Sorted(maps.Keys(in.Features))
 	if o.Wants.Has(models.Images) {
-		for _, c := range k.views() {
-			name, err := c.choose(in, names)
+		for _, c := range views(k.Camera, k.Cameras) {
+			name, err := chooseCamera(c, in, names)
 			if err != nil {
 				return f, err
 			}
@@ -147,22 +147,8 @@ func usable(names []string) bool {
 	return true
 }
 
-// lerobotCamera is a camera by what the job calls it: name, of the key.
-type lerobotCamera struct{ key, name string }
-
-// views are the cameras that the job names, or the only one.
-func (k LeRobot) views() (list []lerobotCamera) {
-	for i, n := range k.Cameras {
-		list = append(list, lerobotCamera{fmt.Sprintf("data.cameras[%d]", i), n})
-	}
-	if list == nil {
-		list = []lerobotCamera{{"data.camera", k.Camera}}
-	}
-	return list
-}
-
-// choose is the feature of pictures that the job means.
-func (c lerobotCamera) choose(in *lerobot.Info, names []string) (string, error) {
+// chooseCamera is the feature of pictures that the job means.
+func chooseCamera(c view, in *lerobot.Info, names []string) (string, error) {
 	var all, match []string
 	for _, n := range names {
 		if !in.Features[n].Camera() {

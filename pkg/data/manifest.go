@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,33 +19,66 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
-// manifestKey is the key of a line that holds a feature; empty: none does.
-func manifestKey(name string) string {
-	return map[string]string{models.Images: "image", models.Instruction: "instruction", models.Actions: "action"}[name]
+// lineForm says what a model needs of a line, and by which keys.
+type lineForm struct {
+	image, instruction, action bool
+	cameras                    []string // keys of images, in the order of the model's; nil: the one picture of image
+	state                      []string // keys of the state's numbers, in order; nil: it is not needed
 }
 
-// manifestWants are all features that a manifest can have.
-func manifestWants() models.Spec {
-	return models.Spec{models.Known(models.Images, 3, unresized, unresized), models.Known(models.Instruction, 0), models.Known(models.Actions, 0)}
+// lines is the form of the lines for a model of those wants.
+func (k Folder) lines(wants models.Spec) lineForm {
+	f := lineForm{image: wants.Has(models.Images), instruction: wants.Has(models.Instruction), action: wants.Has(models.Actions)}
+	if f.image {
+		f.cameras = k.Cameras
+	}
+	if wants.Has(models.State) {
+		f.state = k.State
+	}
+	return f
 }
+
+// pictures is how many a line has.
+func (f lineForm) pictures() int {
+	if !f.image {
+		return 0
+	}
+	return max(len(f.cameras), 1)
+}
+
+// keys are those of a line, and whether each is needed.
+func (f lineForm) keys() map[string]bool {
+	known := map[string]bool{"image": f.image && f.cameras == nil, "images": f.image && f.cameras != nil, "instruction": f.instruction, "action": f.action, "episode": true,
+		actionNames: f.action, stateNames: f.state != nil}
+	for _, k := range f.state {
+		known[k] = true
+	}
+	return known
+}
+
+// The keys of the names of dimensions, which any line may have.
+const actionNames, stateNames = "action_names", "state_names"
 
 // manifestLine is what a model needs of one line of a manifest; what it does
 // not need is not looked at.
 type manifestLine struct {
-	image       string
+	images      []string
 	instruction string
 	action      []float32
-	episode     *int64 // nil: the line has none
+	state       []float32
+	episode     *int64              // nil: the line has none
+	names       map[string][]string // by the key of the names; nil: the line has none
 }
 
-// parseManifestLine reads one line for a model of those wants.
-func parseManifestLine(line []byte, wants models.Spec) (l manifestLine, err error) {
+// parseManifestLine reads one line.
+func parseManifestLine(line []byte, form lineForm) (l manifestLine, err error) {
 	members, err := parseJSONLine(line)
 	if err != nil {
 		return l, err
 	}
-	known := map[string]bool{"image": wants.Has(models.Images), "instruction": wants.Has(models.Instruction), "action": wants.Has(models.Actions), "episode": true}
+	known := form.keys()
 	have := map[string]bool{}
+	state := map[string][]float32{}
 	for _, m := range members {
 		needed, isKnown := known[m.key]
 		if low := strings.ToLower(m.key); !isKnown && known[low] {
@@ -54,29 +88,53 @@ func parseManifestLine(line []byte, wants models.Spec) (l manifestLine, err erro
 			continue
 		}
 		if string(m.value) == "null" {
-			return l, fmt.Errorf("%s is null; %s", m.key, map[string]string{"image": "name a picture, or leave the line out", "instruction": `write "" for none`,
-				"action": "give its numbers, or leave the line out", "episode": "give a whole number, or leave the key out of all lines"}[m.key])
+			advice := map[string]string{"image": "name a picture, or leave the line out", "images": "name the pictures, or leave the line out", "instruction": `write "" for none`,
+				"episode": "give a whole number, or leave the key out of all lines", actionNames: "leave the key out", stateNames: "leave the key out"}[m.key]
+			return l, fmt.Errorf("%s is null; %s", m.key, cmp.Or(advice, "give its numbers, or leave the line out"))
 		}
-		switch m.key {
-		case "image":
-			l.image, err = jsonText(m.value)
-		case "instruction":
+		switch key := m.key; {
+		case key == "image":
+			l.images = make([]string, 1)
+			l.images[0], err = jsonText(m.value)
+		case key == "images":
+			l.images, err = form.views(m.value)
+		case key == "instruction":
 			l.instruction, err = jsonText(m.value)
-		case "action":
-			if l.action, err = manifestAction(m.value); err != nil {
+		case key == "episode":
+			l.episode, err = manifestEpisode(m.value)
+		case key == actionNames || key == stateNames:
+			if l.names == nil {
+				l.names = map[string][]string{}
+			}
+			l.names[key], err = manifestNames(m.value)
+		default: // the action or a part of the state
+			v, err := manifestNumbers(key, m.value)
+			if err != nil {
 				return l, err
 			}
-		case "episode":
-			l.episode, err = manifestEpisode(m.value)
+			if key == "action" && form.action {
+				l.action = v
+			}
+			state[key] = v
 		}
 		if err != nil {
 			return l, fmt.Errorf("%s: %w", m.key, err)
 		}
 	}
-	for _, k := range []string{"image", "instruction", "action"} {
-		if known[k] && (!have[k] || k == "action" && len(l.action) == 0) {
-			return l, fmt.Errorf("the key %s is missing%s%s", k, orEmpty(have[k]), instead(members, known, k))
+	for _, k := range slices.Concat([]string{"image", "images", "instruction", "action"}, form.state) {
+		switch numbers := k == "action" || slices.Contains(form.state, k); {
+		case !known[k]:
+		case have[k] && !(numbers && len(state[k]) == 0):
+		case k == "image" && have["images"]:
+			return l, errors.New("the key image is missing; the line has images: name its cameras by data.cameras")
+		case k == "images" && have["image"]:
+			return l, errors.New("the key images is missing; the line has one image: leave data.cameras out")
+		default:
+			return l, fmt.Errorf("the key %s is missing%s%s", clipped(k), orEmpty(have[k]), instead(members, known, k))
 		}
+	}
+	for _, k := range form.state {
+		l.state = append(l.state, state[k]...)
 	}
 	if !have["episode"] {
 		if near := instead(members, known, "episode"); near != "" {
@@ -84,6 +142,52 @@ func parseManifestLine(line []byte, wants models.Spec) (l manifestLine, err erro
 		}
 	}
 	return l, nil
+}
+
+// views are the pictures of the cameras that the model sees.
+func (f lineForm) views(v []byte) (images []string, err error) {
+	if v[0] != '{' {
+		return nil, fmt.Errorf(`it is %s, expected an object: {"front": "a.png", "wrist": "b.png"}`, jsonKind(v))
+	}
+	members, err := parseJSONLine(v)
+	if err != nil {
+		return nil, err
+	}
+	var there []string
+	for _, m := range members {
+		there = append(there, clipped(m.key))
+	}
+	for _, camera := range f.cameras {
+		k := slices.IndexFunc(members, func(m jsonMember) bool { return m.key == camera })
+		if k < 0 {
+			return nil, fmt.Errorf("there is no camera %s (data.cameras); the line has %s", clipped(camera), listOr(there, "none"))
+		}
+		name, err := jsonText(members[k].value)
+		if err != nil {
+			return nil, fmt.Errorf("camera %s: %w", clipped(camera), err)
+		}
+		images = append(images, name)
+	}
+	return images, nil
+}
+
+// manifestNames are the names of dimensions.
+func manifestNames(v []byte) (names []string, err error) {
+	list, err := jsonList(v)
+	if err != nil {
+		return nil, fmt.Errorf("%w of texts, such as [\"x\", \"y\"]", err)
+	}
+	for _, x := range list {
+		s, err := jsonText(x)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, s)
+	}
+	if !usable(names) {
+		return nil, fmt.Errorf("each name stands once, has 1 to %d characters and can be printed", maxActionName)
+	}
+	return names, nil
 }
 
 func orEmpty(there bool) string {
@@ -123,14 +227,15 @@ func resembles(a, b string) bool {
 	return x[1:] == y[1:] || len(x) > 1 && x[0] == y[1] && x[1] == y[0] && x[2:] == y[2:]
 }
 
-func manifestAction(v []byte) ([]float32, error) {
+// manifestNumbers are the numbers of a key.
+func manifestNumbers(key string, v []byte) ([]float32, error) {
 	list, err := jsonList(v)
 	if err != nil {
-		return nil, fmt.Errorf("action: %w of numbers, such as [0.1, 0]", err)
+		return nil, fmt.Errorf("%s: %w of numbers, such as [0.1, 0]", clipped(key), err)
 	}
 	out := make([]float32, len(list))
 	for i, x := range list {
-		bad := func(what string) error { return fmt.Errorf("action value %d %s", i, what) }
+		bad := func(what string) error { return fmt.Errorf("%s value %d %s", clipped(key), i, what) }
 		if kind := jsonKind(x); kind != "a number" {
 			if notFinite(x) != "" {
 				kind = kind + ", and NaN and infinity are not allowed"
@@ -220,15 +325,17 @@ func (k Folder) recognise(path string, folder bool) ([]Recognised, error) {
 	if _, err := os.Stat(manifest); err != nil {
 		return nil, nil
 	}
-	w, err := keysOfManifest(manifest)
+	w, err := k.keysOf(manifest)
 	return []Recognised{{job.Data{Path: path, Options: k}, w}}, err
 }
 
-// keysOfManifest are the keys that the first line of a manifest has.
-func keysOfManifest(path string) (w models.Spec, err error) {
+// keysOf is what the first line of a manifest has; the options take its cameras
+// and its state.
+func (k *Folder) keysOf(path string) (w models.Spec, err error) {
+	all := models.Spec{models.Known(models.Images, 3, unresized, unresized), models.Known(models.Instruction, 0), models.Known(models.Actions, 0)}
 	f, _, err := regular.Open(path)
 	if err != nil {
-		return w, err
+		return nil, err
 	}
 	defer f.Close()
 	sc := bufio.NewScanner(f)
@@ -238,9 +345,27 @@ func keysOfManifest(path string) (w models.Spec, err error) {
 		if err != nil {
 			continue // a fault that Check tells of
 		}
-		return slices.DeleteFunc(manifestWants(), func(f models.Feature) bool {
-			return !slices.ContainsFunc(members, func(m jsonMember) bool { return m.key == manifestKey(f.Name) })
-		}), nil
+		has := func(key string) *jsonMember {
+			if i := slices.IndexFunc(members, func(m jsonMember) bool { return m.key == key }); i >= 0 {
+				return &members[i]
+			}
+			return nil
+		}
+		if m := has("images"); m != nil && has("image") == nil && m.value[0] == '{' {
+			views, _ := parseJSONLine(m.value)
+			for n, v := range views[:min(len(views), maxCameras)] {
+				k.Cameras, w = append(k.Cameras, v.key), append(w, models.Known(models.View(n, 0), 3, unresized, unresized))
+			}
+		}
+		if m := has("state"); m != nil && m.value[0] == '[' {
+			k.State, w = []string{"state"}, append(w, models.Known(models.State, 0))
+		}
+		for i, key := range []string{"image", "instruction", "action"} {
+			if has(key) != nil {
+				w = append(w, all[i])
+			}
+		}
+		return w, nil
 	}
-	return manifestWants(), sc.Err()
+	return all, sc.Err()
 }

@@ -228,7 +228,7 @@ func FuzzManifestLine(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		l, err := parseManifestLine(line, manifestNeeds)
+		l, err := parseManifestLine(line, Folder{}.lines(manifestNeeds))
 		if err != nil {
 			if len(err.Error()) > 600+2*len(line) {
 				t.Fatalf("an error of %d bytes for a line of %d", len(err.Error()), len(line))

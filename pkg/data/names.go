@@ -62,9 +62,10 @@ func labelled(dim int, job, own Labels) (Labels, error) {
 	return l, nil
 }
 
-// labelsOf reads action_names and action_units of a safetensors file's metadata.
-func labelsOf(metadata map[string]string) (l Labels, err error) {
-	for key, to := range map[string]*[]string{"action_names": &l.Names, "action_units": &l.Units} {
+// labelsOf reads the names and units of a safetensors file's metadata: action_names
+// and action_units of the actions, state_names and state_units of the state.
+func labelsOf(metadata map[string]string, of string) (l Labels, err error) {
+	for key, to := range map[string]*[]string{of + "_names": &l.Names, of + "_units": &l.Units} {
 		if text, ok := metadata[key]; ok {
 			if err := json.Unmarshal([]byte(text), to); err != nil {
 				return l, fmt.Errorf("metadata %s is %.60q, expected a JSON list of texts such as [\"x\", \"y\"]", key, text)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/octets"
@@ -40,6 +41,7 @@ type RLDS struct {
 	Split      string   `yaml:"split,omitempty"`  // of the data set, or parts of splits: train[:90%]
 	Camera     string   `yaml:"camera,omitempty"` // image feature, e.g. image_0
 	Action     []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: steps/action
+	FrameKeys  `yaml:",inline"`
 	TextKeys   `yaml:",inline"`
 	FileKeys   `yaml:",inline"`
 	ActionKeys `yaml:",inline"`
@@ -50,7 +52,7 @@ func rldsKind() job.Kind {
 }
 
 // Gives is job.DataOptions'.
-func (RLDS) Gives() []string { return robotFeatures() }
+func (k RLDS) Gives() []string { return k.gives() }
 
 // Padding is job.DataOptions'.
 func (RLDS) Padding() int { return padToken }
@@ -69,6 +71,7 @@ func (k RLDS) Check(c *job.Checker) {
 	if k.Split == "" {
 		c.Bad("data.split", "is missing; want a split of the data set, such as train")
 	}
+	k.FrameKeys.check(c, k.Camera)
 	k.TextKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
@@ -135,20 +138,26 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 	for _, p := range parts {
 		shards = append(shards, p.files()...)
 	}
-	s := &rldsScan{o: o, fields: fields, table: table{}}
-	actions := s.table.float(models.Actions)
-	actions.dim, actions.labels.Names = fields.dim, fields.names()
-	o.calls(models.Images, fields.camera)
+	s := &rldsScan{o: o, fields: fields, table: table{}, pictures: make([][]picture, len(fields.cameras))}
+	for _, v := range fields.vectors {
+		c := s.table.float(v.name)
+		c.dim, c.labels.Names = v.dim(), v.labels()
+		o.calls(v.name, v.called())
+	}
+	o.callsViews(fields.cameras)
 	o.calls(models.Instruction, fields.text)
-	o.calls(models.Actions, fields.actionName())
 	for _, sh := range shards {
 		s.total += int64(sh.episodes)
 	}
-	fp := NewFingerprint("rlds").Add("camera", fields.camera).Add("split", split).Add("holdout", o.Division())
-	if l := fields.label(); l != "" {
+	fp := NewFingerprint("rlds").Add("camera", strings.Join(fields.cameras, " ")).Add("split", split).Add("holdout", o.Division())
+	if l := fields.vector(models.Actions).label(); l != "" {
 		fp.Add("action", l)
 	}
-	if s.scan, err = o.scanFiles(dir, NewFingerprint("scan of rlds").Add("fields", fmt.Sprintf("%+v", fields)).Add("split", split)); err != nil {
+	if l := fields.vector(models.State).called(); l != "" {
+		fp.Add("state", l)
+	}
+	recipe := NewFingerprint("scan of rlds").Add("version", rldsMemoVersion).Add("fields", fmt.Sprintf("%+v", fields)).Add("split", split).Add("skip", o.skip)
+	if s.scan, err = o.scanFiles(dir, recipe); err != nil {
 		return nil, err
 	}
 	defer s.scan.keep()
@@ -168,11 +177,15 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 	}
 	s.table.texts = s.texts.texts
 	s.table.origin, s.table.place, s.table.short = s.origin, s.place, s.short
-	camera := s.table.picture(models.Images)
-	camera.read = s.image
-	s.table.camera = fields.camera[strings.LastIndexByte(fields.camera, '/')+1:]
-	for _, p := range s.pictures {
-		camera.sums = append(camera.sums, p.crc)
+	for n, name := range fields.cameras {
+		column := s.table.picture(models.View(n, 0))
+		column.read = func(i int) (Image, error) { return s.image(n, i) }
+		for _, p := range s.pictures[n] {
+			column.sums = append(column.sums, p.crc)
+		}
+		if n == 0 {
+			s.table.camera = name[strings.LastIndexByte(name, '/')+1:]
+		}
 	}
 	return o.dataset(fp.Sum(), &s.table)
 }
@@ -186,10 +199,10 @@ type rldsScan struct {
 	total    int64
 	table    table
 	texts    textIndex
-	files    []string // of the shards
-	firsts   []int    // episode of each shard's first record that is chosen
-	froms    []int    // that record
-	pictures []picture
+	files    []string    // of the shards
+	firsts   []int       // episode of each shard's first record that is chosen
+	froms    []int       // that record
+	pictures [][]picture // of each camera
 }
 
 // shard reads one file whole, unless it is known, and returns the SHA-256 of its content.
@@ -298,31 +311,11 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 	if len(t.episode)+steps > maxSamples {
 		return fmt.Errorf("the data has more than %d steps", maxSamples)
 	}
-	var actions []float32 // all is read before any of it is kept
-	var texts, pictures []tfrecord.Span
-	if s.fields.dim > 0 {
-		actions = make([]float32, steps*s.fields.dim)
-	}
-	at := 0 // of the vector in the action
-	for _, v := range s.fields.action {
-		f, err := feature(v.name)
-		if err != nil {
+	vectors := make([][]float32, len(s.fields.vectors)) // all is read before any of it is kept
+	for k, v := range s.fields.vectors {
+		if vectors[k], err = s.vector(ex, record, v, steps); err != nil {
 			return err
 		}
-		a, err := f.Numbers(record, v.ints)
-		if err != nil {
-			return fail(v.name, err)
-		}
-		if len(a) != steps*v.size {
-			return fail(v.name, fmt.Errorf("%d values, expected %d for %d steps of %d", len(a), steps*v.size, steps, v.size))
-		}
-		for i, x := range a {
-			if x-x != 0 { // NaN or infinite
-				return fail(v.name, fmt.Errorf("step %d has %v in dimension %d; write a finite number, or leave the step out", i/v.size, x, i%v.size))
-			}
-			actions[i/v.size*s.fields.dim+at+i%v.size] = x
-		}
-		at += v.size
 	}
 	list := func(name string) ([]tfrecord.Span, error) {
 		f, err := feature(name)
@@ -333,21 +326,44 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 		if err != nil {
 			return nil, fail(name, err)
 		}
+		if strings.HasPrefix(name, episodeData) && len(v) == 1 {
+			return slices.Repeat(v, steps), nil
+		}
 		if len(v) != steps {
 			return nil, fail(name, fmt.Errorf("%d values for %d steps", len(v), steps))
 		}
 		return v, nil
 	}
-	if s.fields.text != "" {
-		if texts, err = list(s.fields.text); err != nil {
+	var texts []string
+	switch name := s.fields.text; {
+	case name == "":
+	case s.fields.letters > 0:
+		f, err := feature(name)
+		if err != nil {
 			return err
+		}
+		l, err := f.Ints(record)
+		if err == nil {
+			texts, err = spelt(l, s.fields.letters, steps)
+		}
+		if err != nil {
+			return fail(name, err)
+		}
+	default:
+		spans, err := list(name)
+		if err != nil {
+			return err
+		}
+		for _, x := range spans {
+			texts = append(texts, string(x.Of(record)))
 		}
 	}
-	if s.fields.camera != "" {
-		if pictures, err = list(s.fields.camera); err != nil {
+	pictures := make([][]tfrecord.Span, len(s.fields.cameras))
+	for k, name := range s.fields.cameras {
+		if pictures[k], err = list(name); err != nil {
 			return err
 		}
-		for i, x := range pictures {
+		for i, x := range pictures[k] {
 			if s.o.lenient() {
 				break
 			}
@@ -358,17 +374,21 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 				return fmt.Sprintf("%s episode %d step %d", filepath.Base(s.files[len(s.files)-1]), t.eps, i)
 			}
 			if err := s.o.picture(x.Of(record), where); err != nil {
-				return fail(s.fields.camera, fmt.Errorf("step %d: %w", i, err))
+				return fail(name, fmt.Errorf("step %d: %w", i, err))
 			}
 		}
 	}
-	column := t.float(models.Actions)
-	column.rows = append(column.rows, actions...)
-	for _, x := range texts {
-		t.text = append(t.text, s.texts.add(string(x.Of(record))))
+	for k, v := range s.fields.vectors {
+		column := t.float(v.name)
+		column.rows = append(column.rows, vectors[k]...)
 	}
-	for _, x := range pictures {
-		s.pictures = append(s.pictures, picture{shard: int32(len(s.files) - 1), crc: octets.Sum(x.Of(record)), off: offset + int64(x.Off), len: int32(x.Len)})
+	for _, x := range texts {
+		t.text = append(t.text, s.texts.add(x))
+	}
+	for k, spans := range pictures {
+		for _, x := range spans {
+			s.pictures[k] = append(s.pictures[k], picture{shard: int32(len(s.files) - 1), crc: octets.Sum(x.Of(record)), off: offset + int64(x.Off), len: int32(x.Len)})
+		}
 	}
 	for i := 0; i < steps; i++ {
 		t.episode = append(t.episode, int32(t.eps))
@@ -377,14 +397,61 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 	return nil
 }
 
-func (s *rldsScan) origin(i int) string {
-	e, step := s.table.episode[i], 0
-	for step < i && s.table.episode[i-step-1] == e {
-		step++
+// vector is a vector of each of a record's steps, its parts side by side.
+func (s *rldsScan) vector(ex tfrecord.Example, record []byte, v rldsVector, steps int) ([]float32, error) {
+	dim, at := v.dim(), 0
+	out := make([]float32, steps*dim)
+	for _, p := range v.parts {
+		fail := func(err error) ([]float32, error) { return nil, fmt.Errorf("feature %s: %w", p.name, err) }
+		f, ok := ex[p.name]
+		if !ok {
+			return nil, fmt.Errorf("the feature %s is missing", p.name)
+		}
+		a, err := f.Numbers(record, p.ints)
+		if err != nil {
+			return fail(err)
+		}
+		if len(a) != steps*p.size {
+			return fail(fmt.Errorf("%d values, expected %d for %d steps of %d", len(a), steps*p.size, steps, p.size))
+		}
+		for i, x := range a {
+			if step := i / p.size; x-x != 0 && !s.o.skips(len(s.table.episode)+step) { // NaN or infinite
+				return fail(fmt.Errorf("step %d has %v in dimension %d; write a finite number, or leave the step out (data.skip: [%d])", step, x, i%p.size, len(s.table.episode)+step))
+			}
+			out[i/p.size*dim+at+i%p.size] = x
+		}
+		at += p.size
 	}
-	where := fmt.Sprintf("episode %d step %d", e, step)
-	if i < len(s.pictures) {
-		where = filepath.Base(s.files[s.pictures[i].shard]) + " " + where
+	return out, nil
+}
+
+// spelt are texts that are given by the numbers of their bytes, n a step, the rest
+// of which is 0.
+func spelt(l []int64, n, steps int) (out []string, err error) {
+	if len(l) != n*steps {
+		return nil, fmt.Errorf("%d values, expected %d for %d steps of %d", len(l), n*steps, steps, n)
+	}
+	b := make([]byte, 0, n)
+	for i := range steps {
+		b = b[:0]
+		for _, x := range l[i*n : (i+1)*n] {
+			if x < 0 || x > 255 {
+				return nil, fmt.Errorf("step %d has the number %d; the bytes of a text are 0 to 255", i, x)
+			}
+			if x == 0 {
+				break
+			}
+			b = append(b, byte(x))
+		}
+		out = append(out, string(b))
+	}
+	return out, nil
+}
+
+func (s *rldsScan) origin(i int) string {
+	where := fmt.Sprintf("episode %d step %d", s.table.episode[i], s.table.frame(i))
+	if len(s.pictures) > 0 {
+		where = filepath.Base(s.files[s.pictures[0][i].shard]) + " " + where
 	}
 	return where
 }
@@ -408,9 +475,9 @@ func (s *rldsScan) place(i int) Fault {
 	return f
 }
 
-// image reads the picture of step i, which must be what it was at Open.
-func (s *rldsScan) image(i int) (Image, error) {
-	p := s.pictures[i]
+// image reads a camera's picture of step i, which must be what it was at Open.
+func (s *rldsScan) image(camera, i int) (Image, error) {
+	p := s.pictures[camera][i]
 	f, _, err := regular.Open(s.files[p.shard]) // not kept open: a data set may have thousands of shards
 	if err != nil {
 		return Image{}, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -352,16 +353,17 @@ func TestRLDSBrokenPixels(t *testing.T) {
 func FuzzRLDS(f *testing.F) {
 	f.Add(tinyEpisode(f, 0, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &rldsScan{o: &Opening{Context: context.Background()}, fields: rldsFields{camera: "steps/observation/image_0", text: rldsTexts[0], dim: 7}, files: []string{"x"}}
+		s := &rldsScan{o: &Opening{Context: context.Background()}, files: []string{"x"}, pictures: make([][]picture, 2),
+			fields: rldsFields{cameras: []string{"steps/observation/image_0", "steps/observation/wrist"}, text: rldsTexts[0], vectors: []rldsVector{{models.Actions, []rldsPart{{rldsAction, 7, false}}}}}}
 		s.table.float(models.Actions).dim = 7
 		if err := s.episode(b, 12); err != nil {
 			return
 		}
 		n := len(s.table.episode)
-		if len(s.table.float(models.Actions).rows) != 7*n || len(s.table.text) != n || len(s.pictures) != n {
+		if len(s.table.float(models.Actions).rows) != 7*n || len(s.table.text) != n || len(s.pictures[0]) != n || len(s.pictures[1]) != n {
 			t.Fatal("steps differ in number")
 		}
-		for _, p := range s.pictures {
+		for _, p := range slices.Concat(s.pictures...) {
 			if p.off < 12 || p.off+int64(p.len) > 12+int64(len(b)) {
 				t.Fatal("a picture lies outside the record")
 			}

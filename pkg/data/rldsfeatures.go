@@ -13,163 +13,242 @@ import (
 // What features.json says of the steps, and which of it is read.
 
 // rldsTexts are the places where data sets keep the instruction, by preference.
-var rldsTexts = []string{"steps/language_instruction", "steps/observation/natural_language_instruction", "steps/natural_language_instruction"}
+// One of the episode's metadata is that of every step.
+var rldsTexts = []string{
+	"steps/language_instruction", "steps/observation/natural_language_instruction", "steps/natural_language_instruction",
+	"steps/observation/language_instruction", "steps/observation/instruction", "steps/instruction",
+	episodeData + "language_instruction", episodeData + "natural_language_instruction",
+}
 
 const (
 	rldsAction  = "steps/action"
 	rldsIsFirst = "steps/is_first"
-	maxAction   = 4096 // values of a step's action
+	episodeData = "episode_metadata/"
+	maxAction   = 4096 // values of a step's action, or state
 )
 
 // rldsFields are the features that are read; empty where the model needs none.
 type rldsFields struct {
-	camera, text string
-	action       []rldsVector // one after the other
-	dim          int          // of the action; 0: not needed
+	cameras []string // in the order of the model's
+	text    string
+	letters int // numbers of a step's instruction that is given as such, its bytes; 0: it is a text
+	vectors []rldsVector
 }
 
-// rldsVector is a feature of so many numbers a step.
+// rldsVector is a feature of ours that is made of one or several of the data set.
 type rldsVector struct {
+	name  string     // models.Actions or models.State
+	parts []rldsPart // one after the other
+}
+
+// rldsPart is a feature of so many numbers a step.
+type rldsPart struct {
 	name string
 	size int
 	ints bool // declared as whole numbers or truth values, which records hold as int64
 }
 
-// actionName is the action's feature, or its features.
-func (f rldsFields) actionName() string {
+// vector is that of the name; a zero one where the model needs none.
+func (f rldsFields) vector(name string) rldsVector {
+	for _, v := range f.vectors {
+		if v.name == name {
+			return v
+		}
+	}
+	return rldsVector{}
+}
+
+// dim is the number of values.
+func (v rldsVector) dim() (n int) {
+	for _, p := range v.parts {
+		n += p.size
+	}
+	return n
+}
+
+// called is the vector's feature, or its features.
+func (v rldsVector) called() string {
 	var names []string
-	for _, v := range f.action {
-		names = append(names, v.name)
+	for _, p := range v.parts {
+		names = append(names, p.name)
 	}
 	return strings.Join(names, "+")
 }
 
-// label names the parts of the action in a fingerprint; empty for the one usual feature.
-func (f rldsFields) label() string {
-	if l := f.actionName(); l != rldsAction {
+// label names the parts in a fingerprint; empty for the one usual feature.
+func (v rldsVector) label() string {
+	if l := v.called(); l != rldsAction {
 		return l
 	}
 	return ""
 }
 
-// names are what the data calls the values of an action that is made of several
-// features: feature, or feature[i]; nil for the one usual feature.
-func (f rldsFields) names() (out []string) {
-	if f.label() == "" {
+// labels are what the data calls the values of a vector: feature, or
+// feature[i]; nil for the one usual feature.
+func (v rldsVector) labels() (out []string) {
+	if v.label() == "" {
 		return nil
 	}
-	for _, v := range f.action {
-		base := strings.TrimPrefix(strings.TrimPrefix(v.name, rldsAction+"/"), "steps/")
-		for i := range v.size {
-			if v.size == 1 {
+	for _, p := range v.parts {
+		base := shortStep(p.name)
+		for i := range p.size {
+			if p.size == 1 {
 				out = append(out, base)
 			} else {
 				out = append(out, fmt.Sprintf("%s[%d]", base, i))
 			}
 		}
 	}
+	if !usable(out) {
+		return nil
+	}
 	return out
 }
 
-// fields chooses camera, instruction and action by features.json.
-func (k RLDS) fields(o *Opening, features map[string]rldsFeature, file string) (f rldsFields, err error) {
-	leaves := func(kind string) (out []string) {
-		for _, name := range slices.Sorted(maps.Keys(features)) {
-			if features[name].is(kind) && strings.HasPrefix(name, "steps/") {
-				out = append(out, name)
-			}
+// shortStep is a feature's name without what all of its kind begin with.
+func shortStep(name string) string {
+	for _, before := range []string{rldsAction + "/", "steps/observation/", "steps/"} {
+		if rest, ok := strings.CutPrefix(name, before); ok {
+			return rest
 		}
-		return out
 	}
-	if o.Wants.Has(models.Images) {
-		cams := leaves("image")
-		var short, match []string
-		for _, c := range cams {
-			base := c[strings.LastIndexByte(c, '/')+1:]
-			short = append(short, base)
-			if k.Camera == c || k.Camera == base {
-				match = append(match, c)
-			}
+	return name
+}
+
+// rldsSteps are the features of a step by what they can serve as.
+type rldsSteps map[string]rldsFeature
+
+func (all rldsSteps) leaves(kind string) (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if all[name].is(kind) && strings.HasPrefix(name, "steps/") {
+			out = append(out, name)
 		}
-		switch {
-		case len(cams) == 0:
-			return f, fmt.Errorf("%s: the steps have no image feature", file)
-		case k.Camera == "" && len(cams) == 1:
-			f.camera = cams[0]
-		case k.Camera == "":
-			return f, fmt.Errorf("data.camera is not set; the cameras of this data are %s", strings.Join(short, ", "))
-		case len(match) == 0:
-			return f, fmt.Errorf("data.camera is %q; the cameras of this data are %s", k.Camera, strings.Join(short, ", "))
-		case len(match) > 1:
-			return f, fmt.Errorf("data.camera %q fits several: give the whole of %s", k.Camera, strings.Join(match, " or "))
-		default:
-			f.camera = match[0]
+	}
+	return out
+}
+
+// fields chooses cameras, instruction, state and action by features.json.
+func (k RLDS) fields(o *Opening, features rldsSteps, file string) (f rldsFields, err error) {
+	if o.Wants.Has(models.Images) {
+		for _, v := range views(k.Camera, k.Cameras) {
+			camera, err := features.camera(v, file)
+			if err != nil {
+				return f, err
+			}
+			if slices.Contains(f.cameras, camera) {
+				return f, fmt.Errorf("%s is %s again; want each camera once", v.key, camera)
+			}
+			f.cameras = append(f.cameras, camera)
 		}
 	}
 	if o.Wants.Has(models.Instruction) {
 		for _, name := range rldsTexts {
-			if features[name].is("text") && f.text == "" {
-				f.text = name
+			if features[name].is("text") || features[name].is("letters") {
+				if f.text = name; features[name].is("letters") {
+					f.letters = features[name].size()
+				}
+				break
 			}
 		}
 		if f.text == "" {
-			return f, fmt.Errorf("%s: no instruction: none of %s is a text or a tensor of one string; those of a step are: %s", file, strings.Join(rldsTexts, ", "), listOr(leaves("text"), "none"))
+			return f, fmt.Errorf("%s: no instruction: none of %s is a text or a tensor of one string; those of a step are: %s", file, strings.Join(rldsTexts, ", "), listOr(features.leaves("text"), "none"))
 		}
 	}
-	if o.Wants.Has(models.Actions) {
-		if f.action, err = k.actions(o, features, leaves("numbers")); err != nil {
+	if o.Wants.Has(models.State) {
+		v := rldsVector{name: models.State}
+		if len(k.State) == 0 {
+			err = fmt.Errorf("data.state is not set; the numbers of a step are %s", listOr(features.known(), "none"))
+		} else {
+			v.parts, err = features.parts("data.state", k.State)
+		}
+		if err != nil {
 			return f, fmt.Errorf("%s: %w", file, err)
 		}
-		for _, v := range f.action {
-			f.dim += v.size
+		f.vectors = append(f.vectors, v)
+	}
+	if o.Wants.Has(models.Actions) {
+		v := rldsVector{name: models.Actions}
+		if v.parts, err = k.actions(o, features); err != nil {
+			return f, fmt.Errorf("%s: %w", file, err)
 		}
-		if f.dim > maxAction {
-			return f, fmt.Errorf("%s: the action has %d values a step; at most %d are read", file, f.dim, maxAction)
+		f.vectors = append(f.vectors, v)
+	}
+	for _, v := range f.vectors {
+		if v.dim() > maxAction {
+			return f, fmt.Errorf("%s: %s of %d values a step; at most %d are read", file, v.name, v.dim(), maxAction)
 		}
 	}
 	return f, nil
 }
 
+// camera is the feature of pictures that the job means.
+func (all rldsSteps) camera(v view, file string) (string, error) {
+	cams := all.leaves("image")
+	var short, match []string
+	for _, c := range cams {
+		base := c[strings.LastIndexByte(c, '/')+1:]
+		short = append(short, base)
+		if v.name == c || "steps/"+v.name == c || v.name == base {
+			match = append(match, c)
+		}
+	}
+	switch {
+	case len(cams) == 0:
+		return "", fmt.Errorf("%s: the steps have no image feature", file)
+	case v.name == "" && len(cams) == 1:
+		return cams[0], nil
+	case v.name == "":
+		return "", fmt.Errorf("%s is not set; the cameras of this data are %s", v.key, strings.Join(short, ", "))
+	case len(match) == 0:
+		return "", fmt.Errorf("%s is %q; the cameras of this data are %s", v.key, v.name, strings.Join(short, ", "))
+	case len(match) > 1:
+		return "", fmt.Errorf("%s %q fits several: give the whole of %s", v.key, v.name, strings.Join(match, " or "))
+	}
+	return match[0], nil
+}
+
+// known are the numbers of a step, as people say them.
+func (all rldsSteps) known() (out []string) {
+	for _, name := range all.leaves("numbers") {
+		out = append(out, shortStep(name))
+	}
+	return out
+}
+
 // actions are the features that the action is made of: those that
 // data.action names, in its order; else steps/action; else, where that is a
 // dictionary, all its numbers in ascending order of their names.
-func (k RLDS) actions(o *Opening, features map[string]rldsFeature, vectors []string) (out []rldsVector, err error) {
-	short := func(name string) string {
-		return strings.TrimPrefix(strings.TrimPrefix(name, rldsAction+"/"), "steps/")
+func (k RLDS) actions(o *Opening, features rldsSteps) (out []rldsPart, err error) {
+	if len(k.Action) > 0 {
+		return features.parts("data.action", k.Action)
 	}
-	var known []string
-	for _, name := range vectors {
-		known = append(known, short(name))
+	if a, ok := features[rldsAction]; ok {
+		if !a.is("numbers") {
+			return nil, fmt.Errorf("%s is %s; set data.action to features of numbers: %s", rldsAction, a.text(), listOr(features.known(), "none"))
+		}
+		return []rldsPart{a.part(rldsAction)}, nil
 	}
-	names := k.Action
-	if len(names) == 0 {
-		if a, ok := features[rldsAction]; ok {
-			if !a.is("numbers") {
-				return nil, fmt.Errorf("%s is %s; set data.action to features of numbers: %s", rldsAction, a.text(), listOr(known, "none"))
-			}
-			return []rldsVector{a.vector(rldsAction)}, nil
+	var names []string
+	for _, name := range features.leaves("numbers") {
+		if strings.HasPrefix(name, rldsAction+"/") {
+			p := features[name].part(name)
+			out, names = append(out, p), append(names, fmt.Sprintf("%s (%d)", shortStep(name), p.size))
 		}
-		for _, name := range vectors {
-			if strings.HasPrefix(name, rldsAction+"/") {
-				names = append(names, name)
-				out = append(out, features[name].vector(name))
-			}
-		}
-		if len(out) == 0 {
-			return nil, fmt.Errorf("there is no %s; set data.action to features of numbers: %s", rldsAction, listOr(known, "none"))
-		}
-		var parts []string
-		for _, v := range out {
-			parts = append(parts, fmt.Sprintf("%s (%d)", short(v.name), v.size))
-		}
-		o.find("action_parts", rldsAction, "data.action chooses features and their order", "the action is a dictionary, and all its numbers are taken, by name: %s", strings.Join(parts, ", "))
-		return out, nil
 	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("there is no %s; set data.action to features of numbers: %s", rldsAction, listOr(features.known(), "none"))
+	}
+	o.find("action_parts", rldsAction, "data.action chooses features and their order", "the action is a dictionary, and all its numbers are taken, by name: %s", strings.Join(names, ", "))
+	return out, nil
+}
+
+// parts are the features of numbers that a key names, in its order.
+func (all rldsSteps) parts(key string, names []string) (out []rldsPart, err error) {
 	seen := map[string]bool{}
 	for _, want := range names {
 		var match []string
-		for _, name := range vectors {
-			if want == name || want == short(name) || "steps/"+want == name {
+		for _, name := range all.leaves("numbers") {
+			if want == name || want == shortStep(name) || "steps/"+want == name {
 				match = []string{name}
 				break
 			}
@@ -179,17 +258,19 @@ func (k RLDS) actions(o *Opening, features map[string]rldsFeature, vectors []str
 		}
 		switch {
 		case len(match) == 0:
-			if f, ok := features["steps/"+strings.TrimPrefix(want, "steps/")]; ok {
-				return nil, fmt.Errorf("data.action has %q, which is %s; it can be a vector of numbers: %s", want, f.text(), listOr(known, "none"))
+			for _, before := range []string{"", "steps/", "steps/observation/"} {
+				if f, ok := all[before+want]; ok {
+					return nil, fmt.Errorf("%s has %q, which is %s; it can be a vector of numbers: %s", key, want, f.text(), listOr(all.known(), "none"))
+				}
 			}
-			return nil, fmt.Errorf("data.action has %q; the numbers of a step are %s", want, listOr(known, "none"))
+			return nil, fmt.Errorf("%s has %q; the numbers of a step are %s", key, want, listOr(all.known(), "none"))
 		case len(match) > 1:
-			return nil, fmt.Errorf("data.action has %q, which fits several: give the whole of %s", want, strings.Join(match, " or "))
+			return nil, fmt.Errorf("%s has %q, which fits several: give the whole of %s", key, want, strings.Join(match, " or "))
 		case seen[match[0]]:
-			return nil, fmt.Errorf("data.action has %s twice", match[0])
+			return nil, fmt.Errorf("%s has %s twice", key, match[0])
 		}
 		seen[match[0]] = true
-		out = append(out, features[match[0]].vector(match[0]))
+		out = append(out, all[match[0]].part(match[0]))
 	}
 	return out, nil
 }
@@ -203,17 +284,19 @@ type rldsFeature struct {
 }
 
 // is says what a feature can serve as: image; text, which is also a tensor of
-// one string; numbers, which is a tensor of no or one dimension of known size.
+// one string; numbers, which is a tensor of no or one dimension of known size;
+// letters, which is one of whole numbers that may be the bytes of a text.
 func (f rldsFeature) is(what string) bool {
 	if f.kind != "tensor" {
 		return f.kind == what
 	}
 	switch f.dtype {
 	case "string", "object":
-		return what == "text" && len(f.shape) == 0
+		return what == "text" && len(f.shape) <= 1 && f.size() == 1
 	case "float16", "bfloat16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64":
 		plain := f.encoding == "" || f.encoding == "none"
-		return what == "numbers" && plain && len(f.shape) <= 1 && f.size() >= 1 && f.size() <= maxAction
+		letters := len(f.shape) == 1 && strings.Contains(f.dtype, "int")
+		return (what == "numbers" || what == "letters" && letters) && plain && len(f.shape) <= 1 && f.size() >= 1 && f.size() <= maxAction
 	}
 	return false
 }
@@ -227,9 +310,9 @@ func (f rldsFeature) size() int {
 	return n
 }
 
-// vector is the feature as a part of the action.
-func (f rldsFeature) vector(name string) rldsVector {
-	return rldsVector{name, f.size(), !strings.Contains(f.dtype, "float")}
+// part is the feature as a part of the action, or of the state.
+func (f rldsFeature) part(name string) rldsPart {
+	return rldsPart{name, f.size(), !strings.Contains(f.dtype, "float")}
 }
 
 // text says what the feature is, for messages.
@@ -281,12 +364,12 @@ func (s tensorShape) ints() ([]int, error) {
 }
 
 // readFeatures returns the leaves of features.json by path ("steps/observation/image_0").
-func readFeatures(path string) (map[string]rldsFeature, error) {
+func readFeatures(path string) (rldsSteps, error) {
 	var root featureNode
 	if err := readJSON(path, &root); err != nil {
 		return nil, err
 	}
-	out := map[string]rldsFeature{}
+	out := rldsSteps{}
 	var walk func(prefix string, n featureNode) error
 	walk = func(prefix string, n featureNode) error {
 		var f rldsFeature

@@ -7,26 +7,28 @@ import (
 	"os"
 
 	"github.com/vlaring/vlaring/internal/octets"
-	"github.com/vlaring/vlaring/pkg/models"
 )
 
 // What a Scan keeps of a shard: the columns of its steps, and where their
 // pictures lie.
 //
 //	uvarint episodes and samples before it, records in the file, episodes, steps of each
-//	u8 pictures  u8 texts  uvarint dim
-//	pictures: tally; for each step  uvarint bytes behind the picture before it, uvarint length, u32 CRC-32C
+//	uvarint cameras  u8 texts  uvarint vectors, of each  uvarint dim
+//	cameras:  tally; of each camera, for each step  varint bytes behind the picture before it, uvarint length, u32 CRC-32C
 //	texts:    uvarint n, n × (uvarint length, bytes); for each step  uvarint which
-//	dim:      for each step  dim × f32
+//	vectors:  of each, for each step  dim × f32
 //
 // Numbers of episodes and samples before it are kept because findings and
 // data.skip name places by them: a shard that has moved is read again.
 
+// rldsMemoVersion is that of this form.
+const rldsMemoVersion = 2
+
 // rldsMark is how far a scan is.
 type rldsMark struct {
-	eps, steps, pictures int
-	stamp                stamp
-	tally                pictureTally
+	eps, steps int
+	stamp      stamp
+	tally      pictureTally
 }
 
 // mark begins a shard.
@@ -35,7 +37,7 @@ func (s *rldsScan) mark(f *os.File) (rldsMark, error) {
 	if err != nil {
 		return rldsMark{}, err
 	}
-	m := rldsMark{eps: s.table.eps, steps: len(s.table.episode), pictures: len(s.pictures), stamp: stampOf(info), tally: s.o.pictures}
+	m := rldsMark{eps: s.table.eps, steps: len(s.table.episode), stamp: stampOf(info), tally: s.o.pictures}
 	s.o.pictures = pictureTally{} // of this shard alone, to be kept with it
 	return m, nil
 }
@@ -43,7 +45,6 @@ func (s *rldsScan) mark(f *os.File) (rldsMark, error) {
 // memo ends a shard of n records that began at m, and returns what is to be kept of it.
 func (s *rldsScan) memo(m rldsMark, n int) []byte {
 	t, tally := &s.table, s.o.pictures
-	actions := t.float(models.Actions)
 	s.o.pictures = m.tally.with(tally)
 	put := binary.AppendUvarint
 	b := put(put(put(put(nil, uint64(m.eps)), uint64(m.steps)), uint64(n)), uint64(t.eps-m.eps))
@@ -62,18 +63,22 @@ func (s *rldsScan) memo(m rldsMark, n int) []byte {
 	for ; m.eps < t.eps; m.eps++ {
 		b = put(b, 0)
 	}
-	flag := func(is bool) byte {
-		if is {
-			return 1
-		}
-		return 0
+	texts := byte(0)
+	if len(t.text) > 0 {
+		texts = 1
 	}
-	b = put(append(b, flag(len(s.pictures) > 0), flag(len(t.text) > 0)), uint64(actions.dim))
+	b = append(put(b, uint64(len(s.pictures))), texts)
+	b = put(b, uint64(len(s.fields.vectors)))
+	for _, v := range s.fields.vectors {
+		b = put(b, uint64(v.dim()))
+	}
 	if len(s.pictures) > 0 {
 		b = tally.append(b)
+	}
+	for _, camera := range s.pictures {
 		end := int64(0)
-		for _, p := range s.pictures[m.pictures:] {
-			b = put(put(b, uint64(p.off-end)), uint64(p.len))
+		for _, p := range camera[m.steps:] {
+			b = put(binary.AppendVarint(b, p.off-end), uint64(p.len))
 			b = binary.LittleEndian.AppendUint32(b, p.crc)
 			end = p.off + int64(p.len)
 		}
@@ -90,7 +95,11 @@ func (s *rldsScan) memo(m rldsMark, n int) []byte {
 		}
 		b = append(b, which...)
 	}
-	return octets.Append(b, actions.rows[m.steps*actions.dim:])
+	for _, v := range s.fields.vectors {
+		c := t.float(v.name)
+		b = octets.Append(b, c.rows[m.steps*c.dim:])
+	}
+	return b
 }
 
 // recall adds the steps of a shard from the Scan; ok is false where it must be read.
@@ -118,7 +127,6 @@ func part(sh rldsShard) string {
 // learn reads a memo. It changes nothing where the memo does not fit.
 func (s *rldsScan) learn(memo []byte, sh rldsShard) bool {
 	t, r := &s.table, &memoReader{b: memo}
-	actions := t.float(models.Actions)
 	if r.int() != t.eps || r.int() != len(t.episode) || r.int() != sh.episodes {
 		return false
 	}
@@ -131,22 +139,29 @@ func (s *rldsScan) learn(memo []byte, sh rldsShard) bool {
 		lens[i] = r.int()
 		steps += lens[i]
 	}
-	withPictures, withTexts := r.byte() == 1, r.byte() == 1
-	if steps < 0 || len(t.episode)+steps > maxSamples || withPictures != (s.fields.camera != "") && steps > 0 || withTexts != (s.fields.text != "") && steps > 0 || r.int() != actions.dim {
+	cameras, withTexts := r.int(), r.byte() == 1
+	if steps < 0 || len(t.episode)+steps > maxSamples || cameras != len(s.fields.cameras) || withTexts != (s.fields.text != "") && steps > 0 || r.int() != len(s.fields.vectors) {
 		return false
 	}
-	var tally pictureTally
-	var pictures []picture
-	if withPictures {
-		tally = r.tally()
-		if steps > len(r.b) {
+	for _, v := range s.fields.vectors {
+		if r.int() != v.dim() {
 			return false
 		}
+	}
+	var tally pictureTally
+	if cameras > 0 {
+		tally = r.tally()
+	}
+	if cameras*steps > len(r.b) {
+		return false
+	}
+	pictures := make([][]picture, cameras)
+	for k := range pictures {
 		end := int64(0)
 		for range steps {
-			p := picture{off: end + int64(r.uint()), len: int32(r.int()), shard: int32(len(s.files)), crc: r.uint32()}
+			p := picture{off: end + r.signed(), len: int32(r.int()), shard: int32(len(s.files)), crc: r.uint32()}
 			end = p.off + int64(p.len)
-			pictures = append(pictures, p)
+			pictures[k] = append(pictures[k], p)
 		}
 	}
 	var texts []string
@@ -167,20 +182,28 @@ func (s *rldsScan) learn(memo []byte, sh rldsShard) bool {
 			which = append(which, k)
 		}
 	}
-	rows := r.take(4 * steps * actions.dim)
+	rows := make([][]byte, len(s.fields.vectors))
+	for k, v := range s.fields.vectors {
+		rows[k] = r.take(4 * steps * v.dim())
+	}
 	if r.short || len(r.b) > 0 {
 		return false
 	}
 
 	s.files, s.firsts, s.froms = append(s.files, sh.file), append(s.firsts, t.eps), append(s.froms, sh.from)
 	s.o.pictures = s.o.pictures.with(tally)
-	s.pictures = append(s.pictures, pictures...)
+	for k, l := range pictures {
+		s.pictures[k] = append(s.pictures[k], l...)
+	}
 	for _, k := range which {
 		t.text = append(t.text, s.texts.add(texts[k]))
 	}
-	values := make([]float32, len(rows)/4)
-	octets.Get(values, rows)
-	actions.rows = append(actions.rows, values...)
+	for k, v := range s.fields.vectors {
+		values := make([]float32, len(rows[k])/4)
+		octets.Get(values, rows[k])
+		c := t.float(v.name)
+		c.rows = append(c.rows, values...)
+	}
 	for _, n := range lens {
 		for range n {
 			t.episode = append(t.episode, int32(t.eps))

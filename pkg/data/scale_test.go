@@ -263,7 +263,7 @@ func TestActionLabels(t *testing.T) {
 		t.Error(err)
 	}
 	for text, want := range map[string]string{"x y": "expected a JSON list of texts", `["a"]`: "action_names of the data has 1 names", `["a", "a"]`: `"a" is the name of dimension 0 and of 1; data.action_names names them anew`, `["a", ""]`: "the name of dimension 1 is empty", `["a", "\u001b[2J"]`: "cannot be printed"} {
-		l, err := labelsOf(map[string]string{"action_names": text})
+		l, err := labelsOf(map[string]string{"action_names": text}, "action")
 		if err == nil {
 			_, err = labelled(2, Labels{}, l)
 		}

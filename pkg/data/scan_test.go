@@ -500,11 +500,13 @@ func FuzzScan(f *testing.F) {
 			}
 		}
 		rangesOf(b)
-		s := &rldsScan{o: &Opening{}, fields: rldsFields{camera: "c", text: "t", dim: 1}}
+		s := &rldsScan{o: &Opening{}, pictures: make([][]picture, 2),
+			fields: rldsFields{cameras: []string{"c", "d"}, text: "t", vectors: []rldsVector{{models.State, []rldsPart{{"s", 1, false}}}, {models.Actions, []rldsPart{{"a", 1, false}}}}}}
+		s.table.float(models.State).dim = 1
 		s.table.float(models.Actions).dim = 1
 		if s.learn(b, rldsShard{episodes: 2, to: 2}) {
 			t := &s.table
-			if n := len(t.episode); n != len(t.text) || n != len(t.float(models.Actions).rows) || n != len(s.pictures) {
+			if n := len(t.episode); n != len(t.text) || n != len(t.float(models.Actions).rows) || n != len(t.float(models.State).rows) || n != len(s.pictures[0]) || n != len(s.pictures[1]) {
 				panic("columns of different lengths")
 			}
 		}

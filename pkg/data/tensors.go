@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -22,18 +22,27 @@ import (
 //	labels              [N, T]       whole    targets of the tokens; without it, the tokens themselves
 //	vision_features     [N, P, Dv]   numbers
 //	language_features   [N, T, Dl]   numbers
+//	state               [N, S]       numbers  likewise; data.state names the tensors that it is made of
 //	any other name      [N, …]       as the model that wants a feature of it says
 //	episode             [N]          whole    optional: groups rows for the held-out split
+//
+// data.cameras names tensors of pictures. With data.history, and with data.chunk
+// where actions are [N, A], episode is needed: the rows of an episode are its
+// frames, in order. A chunk may also be given whole:
+//
+//	actions             [N, L, A]    numbers
+//	actions_valid       [N, L]       numbers  0 or 1; without it, all count
 //
 // Numbers are of any float or integer type and become float32; whole numbers
 // are of any integer type. All values that the model needs must be finite.
 //
 // The file's metadata may name the actions: action_names and action_units, each
-// a JSON list of texts.
+// a JSON list of texts; state_names and state_units name the state.
 //
 // Only what the model needs must be there. Images and features stay on disk
 // and are read row by row.
 type Tensors struct {
+	FrameKeys  `yaml:",inline"`
 	Layout     string `yaml:"layout,omitempty"` // nchw | nhwc, of images; empty: the one that fits, nchw where both do
 	TextKeys   `yaml:",inline"`
 	FileKeys   `yaml:",inline"`
@@ -59,6 +68,7 @@ func (k Tensors) Resolve(j *job.Job, given func(string) bool) job.Options {
 // Check is job.Options'.
 func (k Tensors) Check(c *job.Checker) {
 	checkNoSplits(c)
+	k.FrameKeys.check(c, "")
 	k.TextKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
@@ -92,11 +102,22 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 		return nil, err
 	}
 	fp := NewFingerprint("tensors").Add("file", sum).Add("holdout", o.Division())
+	k.sign(fp)
+	o.callsViews(k.Cameras)
+	if k.State != nil {
+		o.calls(models.State, strings.Join(k.State, "+"))
+	}
 	columns := make([]tensorColumn, len(o.Wants))
 	for i, f := range o.Wants {
 		if f.Type != models.Image {
 			continue
 		}
+		camera, past, _ := models.ViewOf(f.Name)
+		if past > 0 {
+			columns[i].past, columns[i].view = past, o.Wants.Index(models.View(camera, 0))
+			continue
+		}
+		f.Name = k.tensors(f)[0]
 		x, ambiguous, err := t.images(f, k.Layout)
 		if err != nil {
 			return nil, err
@@ -113,9 +134,11 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 		return nil, err
 	}
 	meta.ImageMean, meta.ImageStd = [3]float32{}, [3]float32{1, 1, 1} // as they are
-	own, err := labelsOf(t.f.Metadata())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.path, err)
+	own := map[string]Labels{}
+	for feature, key := range map[string]string{models.Actions: "action", models.State: "state"} {
+		if own[feature], err = labelsOf(t.f.Metadata(), key); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.path, err)
+		}
 	}
 	bad := map[int]bool{} // rows that a lenient opening goes on over
 	for i, f := range o.Wants {
@@ -127,7 +150,12 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 		case f.Type == models.Token:
 			err = o.tensorTokens(t, &meta, f.Name, c)
 		case f.Type == models.Float && f.Normalise:
-			err = o.tensorNumbers(t, f, own, c, bad)
+			err = o.tensorNumbers(t, f, k.tensors(f), own, c, bad)
+		case f.Name == models.Valid && t.has(f.Name):
+			err = o.tensorValid(t, f, columns[o.Wants.Index(models.Actions)], c)
+		case f.Name == models.Valid || f.Name == models.Past:
+			c.window = f.Name == models.Past || columns[o.Wants.Index(models.Actions)].window
+			c.whole = !c.window
 		case f.Type == models.Float:
 			if c.values, err = t.values(f.Name, axes(f), append([]int{-1}, open(f.Shape)...)...); err == nil {
 				meta.Spec[i].Shape = slices.Clone(c.values.info.Shape[1:])
@@ -164,21 +192,28 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	windows, err := o.tensorWindows(t, columns, episodes, of)
+	if err != nil {
+		return nil, err
+	}
 	episode := func(i int) int { return int(of[i]) }
 	train, rest := o.split(n, episodes, held, episode)
 	place := func(i int) string { return fmt.Sprintf("%s row %d", t.path, i) }
 	for i, f := range o.Wants {
 		c := &columns[i]
-		if c.floats == nil {
+		if c.floats == nil || !f.Normalise {
 			continue
 		}
-		called := Labels{}
-		if f.Name == models.Actions {
-			called = own
+		shape := c.shape
+		if c.window {
+			shape = []int{f.Shape[0], c.size}
 		}
-		err = o.Numbers(&meta, f.Name, c.shape, called, func() (Rows, Rows) {
+		err = o.Numbers(&meta, f.Name, shape, own[f.Name], func() (Rows, Rows) {
 			d := c.shape[len(c.shape)-1]
 			per := c.size / d
+			if valid := o.Wants.Index(models.Valid); f.Name == models.Actions && valid >= 0 && columns[valid].floats != nil {
+				return c.chunks(train, bad, &columns[valid], place), c.chunks(rest, bad, &columns[valid], place)
+			}
 			of := func(index []int32) Rows {
 				return Rows{per * len(index), func(i int) []float32 { return c.float(int(index[i/per]))[i%per*d:][:d] }, func(i int) string { return place(int(index[i/per])) }}
 			}
@@ -202,6 +237,19 @@ func (k Tensors) open(o *Opening, t *tensorFile) (*Set, error) {
 		for col := range columns {
 			c, v := &columns[col], &s.Values[col]
 			switch {
+			case c.past > 0:
+				at := windows.frameAt(i, c.past)
+				x := columns[c.view].values
+				var err error
+				if v.Floats, err = x.read(at); err != nil {
+					return Sample{}, fmt.Errorf("%s: row %d: %w", t.path, at, err)
+				}
+				v.H, v.W = x.h, x.w
+			case c.window:
+				v.Floats = windows.number(meta.Spec[col], i)
+			case c.whole:
+				n := meta.Spec[col].Shape[0]
+				v.Floats = marks(n, n)
 			case c.values != nil:
 				var err error
 				if v.Floats, err = c.values.read(i); err != nil {
@@ -251,13 +299,18 @@ func (t *tensorFile) episodes() (n int, ids []int64, of []int32, err error) {
 	return len(ids), ids, of, nil
 }
 
-// tensorColumn is a feature in a file of tensors. One of the first three is set.
+// tensorColumn is a feature in a file of tensors. One of the first three is set, or
+// what stands for them.
 type tensorColumn struct {
 	values *tensorRows // of values that are read row by row, or
 	floats []float32   // all of them, [N, shape…], or
 	ints   []int32     // all tokens, [N, shape…]
 	shape  []int       // of floats and ints, a row
 	size   int         // values of a row
+
+	past, view int  // of a picture of before: frames ago, and the column that has it
+	window     bool // made of floats of several rows of the episode, or says which of them are there
+	whole      bool // every action of a chunk counts
 }
 
 func (c *tensorColumn) float(i int) []float32 { return c.floats[i*c.size : (i+1)*c.size] }
@@ -291,40 +344,6 @@ func (o *Opening) tensorTokens(t *tensorFile, m *Meta, name string, c *tensorCol
 	m.Spec.Find(name).Shape = s[1:2]
 	c.ints, c.shape, c.size = narrow(all), s[1:2], s[1]
 	return nil
-}
-
-// tensorNumbers reads a feature of numbers that are normalised.
-func (o *Opening) tensorNumbers(t *tensorFile, f models.Feature, own Labels, c *tensorColumn, bad map[int]bool) error {
-	any := make([]int, 1+len(f.Shape))
-	for i := range any {
-		any[i] = -1
-	}
-	x, err := t.values(f.Name, axes(f), any...)
-	if err != nil {
-		return err
-	}
-	c.shape, c.size = slices.Clone(x.info.Shape[1:]), x.size
-	dim := c.shape[len(c.shape)-1]
-	jobs := Labels{}
-	if f.Name == models.Actions {
-		jobs = o.labels()
-		if n := f.Shape[0]; n > 0 && dim != n {
-			return keyError("model.action_dim", "%s: actions is %s %v, that is %d dimensions, and model.action_dim is %d", t.path, x.info.DType, x.info.Shape, dim, n)
-		}
-	} else {
-		own = Labels{}
-	}
-	names, err := labelled(dim, jobs, own)
-	if err != nil {
-		return fmt.Errorf("%s: %w", t.path, err)
-	}
-	r, err := o.scan(x, names.Names)
-	if err != nil {
-		return err
-	}
-	maps.Copy(bad, r.bad)
-	c.floats = make([]float32, t.n*x.size)
-	return t.f.Values(f.Name, 0, c.floats)
 }
 
 // axes is the shape of a feature's tensor in messages, such as [N, P, Dv].
