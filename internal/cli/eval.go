@@ -18,7 +18,7 @@ func newEval() *cobra.Command {
 	var dir, path, split string
 	var threads, samples int
 	var asJSON, exits bool
-	var plot, weights string
+	var plot, weights, set string
 	c := &cobra.Command{
 		Use:   "eval --checkpoint DIR",
 		Short: "Measure a checkpoint on the held-out split, or on other data",
@@ -42,7 +42,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 			if !slices.Contains([]string{"", "heldout", "train", "all"}, split) {
 				return usagef("--split %q: want heldout, train or all", split)
 			}
-			m, err := openToMeasure(dir, path, split)
+			m, err := openToMeasure(dir, path, split, set)
 			if err != nil {
 				return err
 			}
@@ -94,6 +94,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	fl := c.Flags()
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
 	fl.StringVar(&path, "data", "", "where the data is here, or other data of the same features (default: as in the job)")
+	fl.StringVar(&set, "data-set", "", "of a mixture: the set whose statistics count, measured alone")
 	fl.StringVar(&split, "split", "", "heldout, train or all (default: heldout; all of other data)")
 	weightsFlag(c, &weights)
 	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
@@ -151,9 +152,10 @@ func openCheckpoint(dir string, with func(c *trained.Checkpoint, base string) er
 // loadTrained opens a checkpoint's model, without its data.
 func loadTrained(dir string) (opened, error) { return openCheckpoint(dir, nil) }
 
-// loadWeights is loadTrained with the weights that are asked for, and says which.
-func loadWeights(c *cobra.Command, dir, weights string) (opened, error) {
-	m, err := loadTrained(dir)
+// loadWeights is loadTrained with the weights that are asked for, and says which; of a
+// mixture with the statistics of the set called set, where it is named.
+func loadWeights(c *cobra.Command, dir, weights, set string) (opened, error) {
+	m, err := openCheckpoint(dir, func(c *trained.Checkpoint, _ string) error { return c.OfSet(set) })
 	if err != nil {
 		return m, err
 	}
@@ -170,7 +172,13 @@ func openTrained(dir, path string) (opened, error) {
 	return openCheckpoint(dir, func(c *trained.Checkpoint, base string) error { return c.OpenData(base, path, scanDir()) })
 }
 
-// openToMeasure also opens what is to be measured: the data, or other data at path.
-func openToMeasure(dir, path, split string) (opened, error) {
-	return openCheckpoint(dir, func(c *trained.Checkpoint, base string) error { return c.OpenToMeasure(base, path, split, scanDir()) })
+// openToMeasure also opens what is to be measured: the data, or other data at path;
+// of a mixture the set called set, or all.
+func openToMeasure(dir, path, split, set string) (opened, error) {
+	return openCheckpoint(dir, func(c *trained.Checkpoint, base string) error {
+		if err := c.OfSet(set); err != nil {
+			return err
+		}
+		return c.OpenToMeasure(base, path, split, scanDir())
+	})
 }

@@ -35,7 +35,7 @@ func TestMeasuringKeepsNoMemory(t *testing.T) {
 	trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--set", "model.d_model=256", "--set", "model.n_layers=4", "--set", "batch.global=4",
 		"--set", "train.steps=1", "--set", "schedule.warmup_steps=0", "--set", "checkpoint.every=1", "--set", "cluster.workers=1")
 	measure := func() {
-		m, err := openToMeasure(filepath.Join(dir, "checkpoints", checkpoint.DirName(1)), "", "heldout")
+		m, err := openToMeasure(filepath.Join(dir, "checkpoints", checkpoint.DirName(1)), "", "heldout", "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 func newPredict() *cobra.Command {
-	var dir, in, out, instruction, weights string
+	var dir, in, out, instruction, weights, set string
 	var images, state []string
 	var asJSON bool
 	var depth eval.Depth
@@ -47,7 +47,7 @@ output also has layers I64 [N].`,
 				if in != "" || out != "" || depth != (eval.Depth{}) {
 					return usagef("--image, --state and --instruction are one observation, without --inputs, --out and exits")
 				}
-				t, err := loadWeights(c, dir, weights)
+				t, err := loadWeights(c, dir, weights, set)
 				if err != nil {
 					return err
 				}
@@ -64,7 +64,7 @@ output also has layers I64 [N].`,
 			if in == "" || out == "" {
 				return usagef("give an observation by --image, --state, --instruction, or both --inputs and --out")
 			}
-			t, err := loadWeights(c, dir, weights)
+			t, err := loadWeights(c, dir, weights, set)
 			if err != nil {
 				return err
 			}
@@ -103,6 +103,7 @@ output also has layers I64 [N].`,
 	fl.StringVar(&instruction, "instruction", "", "what the robot is to do")
 	fl.BoolVar(&asJSON, "json", false, "print the answer to an observation as one JSON object")
 	weightsFlag(c, &weights)
+	fl.StringVar(&set, "data-set", "", "of a mixture: the set whose statistics count")
 	fl.StringVar(&in, "inputs", "", "safetensors file with the inputs")
 	fl.StringVar(&out, "out", "", "safetensors file to write")
 	fl.Float64Var(&depth.Threshold, "exit-doubt", 0, "leave a model with model.exits where its doubt is at most this (eval --exits shows what that costs)")

@@ -16,7 +16,7 @@ import (
 const keyEnv = "VLARING_KEY"
 
 func newServe() *cobra.Command {
-	var dir, keyFile, weights string
+	var dir, keyFile, weights, set string
 	var threads int
 	var mib int64
 	var o serve.Options
@@ -49,7 +49,7 @@ addresses alone. A key can also be in the environment's ` + keyEnv + `.`,
 					return err
 				}
 			}
-			m, err := loadWeights(c, dir, weights)
+			m, err := loadWeights(c, dir, weights, set)
 			if err != nil {
 				return err
 			}
@@ -71,6 +71,7 @@ addresses alone. A key can also be in the environment's ` + keyEnv + `.`,
 	fl := c.Flags()
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
 	weightsFlag(c, &weights)
+	fl.StringVar(&set, "data-set", "", "of a mixture: the set whose names and statistics count")
 	fl.StringVar(&o.Listen, "listen", "127.0.0.1:8000", "host:port")
 	fl.StringVar(&keyFile, "key-file", "", "file with a key that clients show: Authorization: Api-Key KEY")
 	fl.StringVar(&o.TLS.Cert, "tls-cert", "", "own certificate file")

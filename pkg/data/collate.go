@@ -1,6 +1,7 @@
 package data
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -14,16 +15,24 @@ import (
 type Collator struct {
 	spec   models.Spec
 	resize []*resizer // of each feature; nil: no picture, or given as values
-	stats  []*Stats   // of each feature; nil: used as it is
+	stats  [][]*Stats // by set, of each feature; nil: used as it is
+	meta   Meta
 }
 
 // NewCollator makes the Collator of a data set.
 func NewCollator(meta Meta) (*Collator, error) {
-	c := &Collator{spec: meta.Spec, resize: make([]*resizer, len(meta.Spec)), stats: make([]*Stats, len(meta.Spec))}
-	for i, f := range meta.Spec {
-		if f.Normalise {
-			c.stats[i] = meta.StatsOf(f.Name)
+	c := &Collator{spec: meta.Spec, resize: make([]*resizer, len(meta.Spec)), stats: make([][]*Stats, max(1, len(meta.Sets))), meta: meta}
+	for set := range c.stats {
+		in := meta.In(set)
+		for _, f := range meta.Spec {
+			var s *Stats
+			if f.Normalise {
+				s = in.StatsOf(f.Name)
+			}
+			c.stats[set] = append(c.stats[set], s)
 		}
+	}
+	for i, f := range meta.Spec {
 		if f.Type != models.Image {
 			continue
 		}
@@ -50,20 +59,33 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 	for i := range samples {
 		x := &samples[i]
 		b.IDs[i] = x.ID
-		if len(x.Values) != len(c.spec) {
-			return &SampleError{x.ID, x.name(), fmt.Errorf("%d features; expected %s", len(x.Values), c.spec)}
+		switch {
+		case x.Set < 0 || x.Set >= len(c.stats):
+			return fmt.Errorf("%s is of set %d; the data has %d", x.name(), x.Set, len(c.stats))
+		case len(x.Values) != len(c.spec):
+			return c.fault(x, fmt.Errorf("%d features; expected %s", len(x.Values), c.spec))
 		}
 		for k := range c.spec {
-			if err := c.place(b, i, k, &x.Values[k]); err != nil {
-				return &SampleError{x.ID, x.name(), err}
+			if err := c.place(b, i, k, c.stats[x.Set][k], &x.Values[k]); err != nil {
+				return c.fault(x, err)
 			}
 		}
 	}
 	return nil
 }
 
-// place writes feature k of sample i.
-func (c *Collator) place(b *models.Batch, i, k int, v *Value) error {
+// fault says what is wrong with a sample, by its number in its set.
+func (c *Collator) fault(x *Sample, err error) error {
+	if c.meta.Sets == nil {
+		return &SampleError{ID: x.ID, Where: x.name(), Err: err}
+	}
+	own := *x
+	own.ID -= uint64(c.meta.first(x.Set))
+	return &SampleError{ID: own.ID, Set: setKey(x.Set), Where: own.name(), Err: err}
+}
+
+// place writes feature k of sample i, a number by its statistics.
+func (c *Collator) place(b *models.Batch, i, k int, s *Stats, v *Value) error {
 	f := &c.spec[k]
 	n := f.Size()
 	switch f.Type {
@@ -79,7 +101,6 @@ func (c *Collator) place(b *models.Batch, i, k int, v *Value) error {
 			return fmt.Errorf("%s has %d values, expected %d", f.Called(), len(v.Floats), n)
 		}
 		row := b.Values[k].Floats[i*n : (i+1)*n]
-		s := c.stats[k]
 		if s == nil {
 			copy(row, v.Floats)
 			return nil
@@ -102,7 +123,8 @@ func (s *Sample) name() string {
 // SampleError is what is wrong with one sample. Its text is Err's, behind the
 // sample's name where Err does not name it.
 type SampleError struct {
-	ID    uint64 // number in the whole data set, as data.skip takes it
+	ID    uint64 // number in the whole data set, as data.skip takes it; in its set, of a mixture
+	Set   string // the key of that, such as data.sets[1]; empty: the data is no mixture
 	Where string
 	Err   error
 }
@@ -122,7 +144,7 @@ func withWayOn(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	return fmt.Errorf("%w; repair or replace it, or leave it out by data.skip: [%d]; then resume with --accept-data-change", err, e.ID)
+	return fmt.Errorf("%w; repair or replace it, or leave it out by %s.skip: [%d]; then resume with --accept-data-change", err, cmp.Or(e.Set, "data"), e.ID)
 }
 
 func (c *Collator) image(dst []float32, k int, v *Value) error {

@@ -24,6 +24,8 @@ type Meta struct {
 	ImageStd    [3]float32        `json:"image_std"`
 	Rate        float64           `json:"rate,omitempty"` // frames a second; 0: the data does not say
 
+	Sets []SetMeta `json:"sets,omitempty"` // of a mixture, which has no Actions and no Stats of its own: see In
+
 	// Of a run that went on with changed data; see Accept.
 	Held    []int    `json:"held,omitzero"`     // the held-out episodes, from 0, where the job's choice would be another now; empty, not nil, where nobody is left
 	Start   *Start   `json:"start,omitempty"`   // where the order began anew
@@ -35,6 +37,9 @@ type Meta struct {
 // the step of the change.
 func (m *Meta) Order(seed uint64, global, micro int, shuffle bool) Order {
 	o := Order{Seed: seed, N: m.Train, Global: global, Micro: micro, Shuffle: shuffle}
+	for _, s := range m.Sets {
+		o.Parts = append(o.Parts, Part{s.Train, s.Share})
+	}
 	if s := m.Start; s != nil {
 		o.Start, o.Epoch = s.Step*uint64(global), s.Epoch
 	}

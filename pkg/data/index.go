@@ -151,6 +151,9 @@ func (d *Set) Index(ctx context.Context) (*Index, error) {
 			x.Entries[s.id(i)].Side = Side(side)
 		}
 	}
+	if d.parts != nil {
+		return x, d.indexParts(ctx, x)
+	}
 	if d.about.table == nil {
 		return x, d.indexRows(ctx, x)
 	}

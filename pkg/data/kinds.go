@@ -16,7 +16,7 @@ import (
 // in this list; a kind of another package stands in a list that begins with this
 // one.
 func Kinds() []job.Kind {
-	return []job.Kind{tabletopKind(), copyKind(), tensorsKind(), rldsKind(), lerobotKind(), folderKind(), recallKind()}
+	return []job.Kind{tabletopKind(), copyKind(), tensorsKind(), rldsKind(), lerobotKind(), folderKind(), recallKind(), mixtureKind()}
 }
 
 // Options are the options of a kind of data: its keys in the job's data section,

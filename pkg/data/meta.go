@@ -47,8 +47,11 @@ func (m *Meta) Check() error {
 	if err := m.checkChange(); err != nil {
 		return bad("%v", err)
 	}
+	if err := m.checkSets(); err != nil {
+		return bad("%v", err)
+	}
 	for _, f := range s {
-		if !f.Normalise {
+		if !f.Normalise || m.Sets != nil {
 			continue
 		}
 		stats, dim := m.StatsOf(f.Name), f.Shape[len(f.Shape)-1]

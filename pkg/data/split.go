@@ -1,6 +1,7 @@
 package data
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -176,10 +177,11 @@ func (s subset) Sample(i int) (Sample, error) {
 		i = int(s.index[i])
 	}
 	x, err := s.get(i)
-	if err != nil {
-		return x, &SampleError{ID: uint64(i), Err: err}
+	var own *SampleError // of a set of a mixture
+	if err != nil && !errors.As(err, &own) {
+		err = &SampleError{ID: uint64(i), Err: err}
 	}
-	return x, nil
+	return x, err
 }
 
 // Set is the Dataset that all sources come as.
@@ -191,6 +193,10 @@ type Set struct {
 	change         *Change
 	scans          []*Scan
 	close          func() error
+	speak          func(*Tokenizer) // makes samples' instructions tokens of another vocabulary; nil: they have none
+
+	parts  []*Set // of a mixture, in its order
+	bySize bool   // their shares go by their samples too
 }
 
 var _ Dataset = (*Set)(nil)
@@ -257,5 +263,6 @@ func (d *Set) resplit(held, skip []int) error {
 	}
 	d.meta.Train, d.meta.Heldout = d.train.n, d.heldout.n
 	d.about.held, d.about.heldOut = len(held), held
+	d.counted()
 	return nil
 }

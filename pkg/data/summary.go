@@ -14,6 +14,9 @@ import (
 
 // Summary says what a data set holds, for people and scripts.
 type Summary struct {
+	Name            string        `json:"name,omitempty"`  // of a set of a mixture
+	Share           float64       `json:"share,omitempty"` // of the mixture's stream
+	Sets            []Summary     `json:"sets,omitempty"`  // of a mixture, which has most of what follows by set
 	Kind            string        `json:"kind"`
 	Path            string        `json:"path,omitempty"`
 	Samples         int           `json:"samples"`
@@ -101,6 +104,9 @@ type about struct {
 // Survey looks at samples and sums up the data set. Its error is ctx's alone:
 // what is wrong with samples is told to s.Fault.
 func (d *Set) Survey(ctx context.Context, s Survey) (Summary, error) {
+	if d.parts != nil {
+		return d.surveyParts(ctx, s)
+	}
 	facts, err := d.look(ctx, s)
 	a := d.about
 	sum := Summary{Kind: d.meta.Kind, Path: a.path, Samples: d.train.n + d.heldout.n, Episodes: a.episodes, Train: d.train.n, Heldout: d.heldout.n,
@@ -299,6 +305,9 @@ func (s Summary) Text(short bool) string {
 		fmt.Fprintf(&b, ", %d left out by data.skip", s.LeftOut)
 	}
 	b.WriteByte('\n')
+	for _, of := range s.Sets {
+		fmt.Fprintf(&b, "set %s, %.2f %% of the stream: %s", of.Name, 100*of.Share, of.Text(short))
+	}
 	if c := s.Camera; c != nil {
 		fmt.Fprintf(&b, "  pictures      %s\n", c.text(s.Samples))
 	}

@@ -281,5 +281,10 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 		return nil, err
 	}
 	d.about.table, d.about.place, d.about.camera = t, t.place, t.camera
+	d.speak = func(tok *Tokenizer) {
+		for i, s := range t.texts {
+			tokens[i] = tok.Encode(s)
+		}
+	}
 	return d, nil
 }

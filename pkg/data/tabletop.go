@@ -137,7 +137,11 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 		}
 		return s, nil
 	}
-	return NewSet(meta, Samples{N: n, Episodes: episodes, Held: out, Episode: episode, Get: get})
+	d, err := NewSet(meta, Samples{N: n, Episodes: episodes, Held: out, Episode: episode, Get: get})
+	if err == nil {
+		d.speak = func(t *Tokenizer) { tok = t }
+	}
+	return d, err
 }
 
 // tabletopActions are the names and units of the expert's action.

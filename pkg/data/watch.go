@@ -43,7 +43,8 @@ type Progress struct {
 
 // Fault is one thing that is wrong with a data set, and where.
 type Fault struct {
-	Kind    string `json:"kind"` // line | record | file | picture | value
+	Set     string `json:"set,omitempty"` // of a mixture, by name
+	Kind    string `json:"kind"`          // line | record | file | picture | value
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`    // of a manifest, from 1
 	Record  *int   `json:"record,omitempty"`  // of the file, from 0
@@ -53,7 +54,12 @@ type Fault struct {
 	What    string `json:"what"`              // one line, which names the place
 }
 
-func (f Fault) String() string { return f.What }
+func (f Fault) String() string {
+	if f.Set != "" {
+		return "set " + f.Set + ": " + f.What
+	}
+	return f.What
+}
 
 // tick says how far the scan is, and hears that it shall end.
 func (o *Opening) tick(done, total int64, unit string) error {

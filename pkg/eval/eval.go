@@ -19,6 +19,7 @@ type Report struct {
 	Weights string        `json:"weights,omitempty"` // raw or ema, of a checkpoint that has both
 	Actions *ActionReport `json:"actions,omitempty"`
 	Tokens  *TokenReport  `json:"tokens,omitempty"`
+	Sets    []SetReport   `json:"sets,omitempty"` // of a mixture, in place of both
 
 	Samples int       `json:"-"`
 	Loss    float64   `json:"-"` // as the head has it
@@ -53,8 +54,19 @@ func (s Subject) Evaluate(ctx context.Context, src data.Source, split string) (R
 	if head == nil {
 		return Report{}, fmt.Errorf("no loss judges what a model of kind %s answers", model.Name())
 	}
+	if s.Meta.Sets != nil {
+		return s.sets(ctx, src, split)
+	}
+	return s.evaluate(ctx, src, split, nil)
+}
+
+// evaluate measures the model on one data set; total, where it is not nil, gets all
+// that its figures get.
+func (s Subject) evaluate(ctx context.Context, src data.Source, split string, total *figures) (Report, error) {
+	model := s.Model.Options()
 	r := Report{Split: split, Samples: src.Len()}
-	figures := newFigures(head, s.Meta)
+	figures := newFigures(s.Model.Head(), s.Meta)
+	figures.total = total
 	var err error
 	if model.Answers() == models.Tokens {
 		r.Tokens, err = s.tokens(ctx, figures, src)
@@ -93,6 +105,7 @@ type figures struct {
 	head    models.Head
 	learned []bool
 	means   []mean // the loss, then the metrics
+	total   *figures
 }
 
 func newFigures(head models.Head, meta data.Meta) *figures {
@@ -107,7 +120,12 @@ func newFigures(head models.Head, meta data.Meta) *figures {
 func (f *figures) add(p predicted) {
 	truth := models.Truth{Actions: p.batch.Floats(models.Actions), Valid: p.batch.Floats(models.Valid), Learned: f.learned,
 		Labels: p.targets, Loss: p.loss, Count: p.count}
-	f.head.Score(p.output, truth, func(figure int, value float64, count int) { f.means[figure].add(value, count) })
+	f.head.Score(p.output, truth, func(figure int, value float64, count int) {
+		f.means[figure].add(value, count)
+		if f.total != nil {
+			f.total.means[figure].add(value, count)
+		}
+	})
 }
 
 // of is the means, which must be finite: JSON could not hold others.
@@ -128,6 +146,9 @@ func (f *figures) of() (loss float64, metrics []Measure, err error) {
 
 // Text is the evaluation for people.
 func (r Report) Text() string {
+	if r.Sets != nil {
+		return r.head() + "\n" + r.setsText()
+	}
 	if r.Tokens != nil {
 		return r.head() + " " + r.Tokens.Text() + r.rest()
 	}

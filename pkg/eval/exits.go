@@ -62,7 +62,6 @@ func (m Subject) Exits(ctx context.Context, src data.Source, split string, limit
 	if err != nil {
 		return ExitReport{}, err
 	}
-	score := newScorer(m.Model, m.Meta)
 	b := models.NewBatch(1, m.Meta.Spec)
 	records, targets := make([][]exitRecord, n), 0
 	for i := range n {
@@ -76,6 +75,7 @@ func (m Subject) Exits(ctx context.Context, src data.Source, split string, limit
 		if err := collator.Collate([]data.Sample{x}, b); err != nil {
 			return ExitReport{}, err
 		}
+		score := newScorer(m.Model, m.Meta.In(x.Set))
 		count := 0
 		if err := s.Run(b, Depth{}, func(_ int, out []float32, doubt float64, spent time.Duration) {
 			var sum float64

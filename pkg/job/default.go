@@ -87,7 +87,7 @@ func (j *Job) derive(given func(key string) bool) {
 			d.Temperature = 2
 		}
 	}
-	if h := j.Data.Holdout; (len(h.Episodes) > 0 || h.Split != "" || h.Path != "") && !given("data.holdout.fraction") {
+	if h := j.Data.Holdout; h.apart() && !given("data.holdout.fraction") {
 		j.Data.Holdout.Fraction = 0
 	}
 	if !given("batch.micro") { // the largest divisor up to the default

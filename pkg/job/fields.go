@@ -67,7 +67,7 @@ func (k Kinds) of(t reflect.Type) []Kind {
 	switch t {
 	case reflect.TypeFor[Model]():
 		return k.Models
-	case reflect.TypeFor[Data]():
+	case reflect.TypeFor[Data](), reflect.TypeFor[Set]():
 		return k.Data
 	case reflect.TypeFor[Loss]():
 		return k.Losses
@@ -122,6 +122,7 @@ func (d *decoder) choose(n *yaml.Node, v reflect.Value) {
 	}
 	if k := find(kinds, name); k.Options != nil {
 		v.FieldByName("Options").Set(reflect.ValueOf(k.Options))
+		v.FieldByName("Kind").SetString(name) // which may be read only after keys of another kind
 	}
 }
 

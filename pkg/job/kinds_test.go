@@ -128,7 +128,7 @@ func TestMistakesInKindsOfATest(t *testing.T) {
 		{"key of another loss", ok + "loss: {kind: mse, at: 0.4}", "j.yaml:3:23: loss.at: has no meaning for loss.kind mse; leave it out"},
 		{"loss of another answer", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy}\nloss: quantile", "j.yaml:4:7: loss: quantile does not fit model.kind lstm; want cross_entropy"},
 		{"a loss that does not fit", ok + "loss: cross_entropy", "j.yaml:3:7: loss: cross_entropy does not fit model.kind vla; want mse, l1, flow, bins or quantile"},
-		{"data", "name: a\nmodel: {kind: mlp}\ndata: {kind: copy}", "j.yaml:3:14: data.kind: copy has no images for model.kind mlp; want tabletop, rlds, lerobot, folder or tensors"},
+		{"data", "name: a\nmodel: {kind: mlp}\ndata: {kind: copy}", "j.yaml:3:14: data.kind: copy has no images for model.kind mlp; want tabletop, rlds, lerobot, folder, tensors or mixture"},
 		{"metric of another loss", ok + "checkpoint: {best: {metric: heldout_coverage}}\ntrain: {eval_every: 100}", "j.yaml:3:29: checkpoint.best.metric: has no meaning for model.kind vla; leave it out"},
 		{"preset", ok + "model: {kind: mlp, preset: low}", `j.yaml:3:28: model.preset: "low" is unknown; want one of wide`},
 		{"kind", ok + "model: {kind: mpl}", `j.yaml:3:15: model.kind: "mpl" is unknown; did you mean mlp?`},

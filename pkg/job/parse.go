@@ -160,12 +160,20 @@ func (d *decoder) within(v reflect.Value, section string, path []string, text st
 	}
 	own, done := fields(v)
 	defer done()
-	f, ok := d.field(v, own, section, path[0])
+	key, at, inList := element(path[0])
+	f, ok := d.field(v, own, section, key)
 	if !ok {
-		d.bad(nil, join(section, strings.Join(path, ".")), "%s", d.unknown(v, own, section, path[0]))
+		d.bad(nil, join(section, strings.Join(path, ".")), "%s", d.unknown(v, own, section, key))
 		return
 	}
 	name := join(section, path[0])
+	if inList {
+		if f.v.Kind() != reflect.Slice || at >= f.v.Len() {
+			d.bad(nil, name, "there is none in the job file")
+			return
+		}
+		f.v = f.v.Index(at)
+	}
 	d.within(f.v, name, path[1:], text)
 	d.noted(f, name)
 }

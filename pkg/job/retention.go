@@ -24,7 +24,7 @@ func (j *Job) checkCheckpoint(c *Checker) {
 	}
 	multiple("checkpoint.keep_every", k.KeepEvery)
 	multiple("train.eval_every", j.Train.EvalEvery)
-	if j.Train.EvalEvery > 0 && j.Data.Holdout.Fraction == 0 && len(j.Data.Holdout.Episodes) == 0 && j.Data.Holdout.Split == "" && j.Data.Holdout.Path == "" {
+	if j.Train.EvalEvery > 0 && !j.holdsOut() {
 		c.Bad("train.eval_every data.holdout", "there is no held-out split to measure on; set data.holdout.fraction, .episodes, .split or .path")
 	}
 	b := k.Best

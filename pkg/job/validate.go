@@ -80,6 +80,10 @@ func (j *Job) checkKinds(c *Checker) {
 // checkData checks the keys that all kinds of data have.
 func (j *Job) checkData(c *Checker) {
 	c.OneOf("data.delivery", j.Data.Delivery, deliveries)
+	j.checkHoldout(c)
+}
+
+func (j *Job) checkHoldout(c *Checker) {
 	h := j.Data.Holdout
 	if !(h.Fraction >= 0 && h.Fraction < 1) {
 		c.Bad("data.holdout.fraction", "%v is outside 0 ≤ fraction < 1", h.Fraction)

@@ -60,6 +60,13 @@ func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 	if f.v.Kind() == reflect.Struct {
 		return k.section(f.v, base)
 	}
+	if f.v.Type() == reflect.TypeFor[[]Set]() {
+		list := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+		for i := range f.v.Len() {
+			list.Content = append(list.Content, k.setNode(f.v.Index(i)))
+		}
+		return list
+	}
 	val := new(yaml.Node)
 	if err := val.Encode(f.v.Interface()); err != nil {
 		panic("job: " + f.key + " cannot be written: " + err.Error())

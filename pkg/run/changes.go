@@ -3,6 +3,7 @@ package run
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,11 +19,14 @@ import (
 var mayChange = map[string]bool{"train.steps": true, "train.eval_every": true, "checkpoint": true, "cluster": true, "init": true,
 	"data.path": true, "data.holdout.path": true, "data.frames": true, "data.skip": true, "data.delivery": true, "data.action_names": true, "data.action_units": true, "distill.teacher": true, "distill.scale": true, "distill.shift": true} // the teacher is known by its hash
 
+// setsKey begins the keys of a set of a mixture, which may change as those of data do.
+var setsKey = regexp.MustCompile(`^data\.sets\[\d+\]\.`)
+
 // sameRun refuses to resume a run under another job, and names every key that differs.
 func sameRun(was, is *job.Job) error {
 	diff := slices.DeleteFunc(changes(was, is), func(c change) bool {
 		top, _, _ := strings.Cut(c.key, ".")
-		return mayChange[c.key] || mayChange[top] && c.key != "cluster.reduce" && c.key != "cluster.wire"
+		return mayChange[c.key] || mayChange[setsKey.ReplaceAllString(c.key, "data.")] || mayChange[top] && c.key != "cluster.reduce" && c.key != "cluster.wire"
 	})
 	if len(diff) == 0 {
 		return nil
@@ -89,6 +93,12 @@ func flat(j *job.Job) flatJob {
 	}
 	var walk func(prefix string, n *yaml.Node)
 	walk = func(prefix string, n *yaml.Node) {
+		if n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode {
+			for i, e := range n.Content {
+				walk(fmt.Sprintf("%s[%d]", prefix, i), e)
+			}
+			return
+		}
 		if n.Kind != yaml.MappingNode {
 			var b bytes.Buffer
 			e := yaml.NewEncoder(&b)

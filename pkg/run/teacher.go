@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
@@ -56,6 +57,14 @@ func (b *beginning) checkTeacher() error {
 	}
 	if !slices.Equal(was.Vocab, is.Vocab) {
 		return bad("words", fmt.Sprintf("%d against %d; train it on the same data", len(was.Vocab), len(is.Vocab)))
+	}
+	if is.Sets != nil || was.Sets != nil {
+		for i := range max(len(is.Sets), len(was.Sets)) {
+			if len(is.Sets) != len(was.Sets) || !reflect.DeepEqual(is.Sets[i].Actions, was.Sets[i].Actions) {
+				return bad("sets", "each set of a mixture has statistics of its own, so train the teacher on the same mixture")
+			}
+		}
+		return nil
 	}
 	if is.Actions == nil || was.Actions == nil {
 		return nil

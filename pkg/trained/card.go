@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/models"
 )
@@ -73,6 +74,9 @@ func (c *Checkpoint) Card() (Card, error) {
 	}
 	if answers := c.Model.Options().Answers(); answers != models.Actions {
 		return card, fmt.Errorf("%s: a model of kind %s answers with %s; a policy answers with actions", c.Dir, card.Model, answers)
+	}
+	if _, err := c.Meta.SetOf(""); err != nil {
+		return card, usage.Errorf("%w (--data-set)", err)
 	}
 	card.describe(c.Meta)
 	return card, nil

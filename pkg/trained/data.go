@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -18,6 +19,9 @@ import (
 func (c *Checkpoint) OpenData(base, path string, scans *data.ScanDir) (err error) {
 	d := *c.Job
 	if path != "" {
+		if len(c.Meta.Sets) > 0 {
+			return fmt.Errorf("the checkpoint was trained on a mixture, whose sets lie where its job says: leave --data out, or give --data-set NAME to say which of them %s is in place of", path)
+		}
 		if d.Data.Path == "" { // it is made from the job, and nothing would be read from path
 			return fmt.Errorf("the checkpoint was trained on %s data, which is made and lies nowhere: leave --data out", d.Data.Kind)
 		}
@@ -31,11 +35,42 @@ func (c *Checkpoint) OpenData(base, path string, scans *data.ScanDir) (err error
 	return nil
 }
 
+// OfSet makes of a checkpoint that was trained on a mixture one of the set called
+// name: what it is asked, measured on or exported with has that set's statistics. An
+// empty name is no choice.
+func (c *Checkpoint) OfSet(name string) error {
+	if name == "" {
+		return nil
+	}
+	i, err := c.Meta.SetOf(name)
+	if err != nil {
+		return usage.Errorf("--data-set: %w", err)
+	}
+	if m, ok := c.Job.Data.Options.(data.Mixture); ok {
+		c.Job.Data = m.Sets[i].Data(c.Job.Data)
+	}
+	c.Meta = c.Meta.In(i)
+	return nil
+}
+
+// oneSet refuses inputs of which nobody knows whose statistics count.
+func (c *Checkpoint) oneSet() error {
+	for _, f := range c.Model.Options().Wants().Inputs() {
+		if _, err := c.Meta.SetOf(""); f.Normalise && err != nil {
+			return usage.Errorf("%w (--data-set)", err)
+		}
+	}
+	return nil
+}
+
 // OpenToMeasure is OpenData for a measurement, for which path may also hold other
 // data of the same features. That is divided as the job says where split asks for
 // a part of it, and not at all otherwise.
 func (c *Checkpoint) OpenToMeasure(base, path, split string, scans *data.ScanDir) error {
 	err := c.OpenData(base, path, scans)
+	if len(c.Meta.Sets) > 0 && err != nil {
+		return err
+	}
 	if errors.Is(err, data.ErrOtherData) && path == "" {
 		return fmt.Errorf("%w\nto measure it on the data as it is now, name it as other data: --data %s", err, plain.ShellWord(job.Abs(base, c.Job.Data.Path)))
 	}

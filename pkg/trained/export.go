@@ -50,6 +50,7 @@ type Config struct {
 	Images     *imageScale            `json:"images,omitempty"`
 	Actions    *data.Stats            `json:"actions,omitempty"`
 	Stats      map[string]*data.Stats `json:"stats,omitempty"` // of other features, by name
+	Sets       []data.SetMeta         `json:"sets,omitempty"`  // of a mixture, each with its own actions and stats
 	Checkpoint exportedFrom           `json:"checkpoint"`
 }
 
@@ -234,7 +235,7 @@ func (e *exporter) run() ([]File, error) {
 func (e *exporter) config() ([]byte, error) {
 	var err error
 	t := e.of
-	x := Config{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions, Stats: t.Meta.Stats,
+	x := Config{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions, Stats: t.Meta.Stats, Sets: t.Meta.Sets,
 		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256, Weights: e.exported()}}
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}

@@ -64,6 +64,9 @@ func (c *Checkpoint) Input(ctx context.Context, warn io.Writer, args []string) (
 			words = a
 		}
 	}
+	if err := c.oneSet(); err != nil {
+		return nil, err
+	}
 	kind, wants := c.Model.Options().Name(), c.Model.Options().Wants().Inputs()
 	wantsImage, wantsTokens := wants.Has(models.Images), wants.Has(models.Instruction)
 	switch {
@@ -135,6 +138,9 @@ func (c *Checkpoint) tokens(text string) ([]int32, error) {
 // ReadInputs makes one batch of all of a file's samples, and writes to warn what
 // is odd about them. Targets, which the file need not have, stay zero.
 func (c *Checkpoint) ReadInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
+	if err := c.oneSet(); err != nil {
+		return nil, err
+	}
 	b, findings, err := data.ReadInputs(ctx, path, c.Model.Options().Wants(), c.Job.Data.Options, c.Meta)
 	if err != nil {
 		return nil, fmt.Errorf("the inputs: %w", err)
