@@ -16,11 +16,11 @@ const manyFirstCommit = 10 * time.Second
 // gradients go through shared memory or over NATS.
 func TestSixtyFourWorkers(t *testing.T) {
 	const job = "testdata/many.yaml"
-	want := trainDone(t, job, "--workers", "1", "--set", "cluster.workers=1", "--set", "train.steps=30", "--run-dir", filepath.Join(t.TempDir(), "one"))
+	want := trainDone(t, job, "--workers", "1", "--set", "cluster.workers=1", "--set", "train.steps=40", "--run-dir", filepath.Join(t.TempDir(), "one"))
 	for _, road := range []string{"auto", "nats"} {
 		t.Run(road, func(t *testing.T) {
 			began := time.Now()
-			p := start(t, nil, bin.coordinator, "train", job, "--json", "--workers", "64", "--threads", "1", "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "train.steps=30", "--set", "cluster.road="+road)
+			p := start(t, nil, bin.coordinator, "train", job, "--json", "--workers", "64", "--threads", "1", "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "train.steps=40", "--set", "cluster.road="+road)
 			pids := map[string]int{}
 			for len(pids) < 64 {
 				e := p.event("joined")
@@ -32,9 +32,7 @@ func TestSixtyFourWorkers(t *testing.T) {
 			if n := int(first["world"].(float64)); n != 64 || took > manyFirstCommit {
 				t.Errorf("the first step was committed by %d workers after %v", n, took)
 			}
-			for first["step"].(float64) < 10 {
-				first = p.event("step")
-			}
+			// At once: the steps of a tiny model are quick, and reports of the next ones come some at a time.
 			for _, id := range []string{"w0", "w7", "w8", "w9", "w20", "w33", "w62", "w63"} { // the ends, neighbours, and some between
 				if err := syscall.Kill(pids[id], syscall.SIGKILL); err != nil {
 					t.Fatal(err)
@@ -46,7 +44,7 @@ func TestSixtyFourWorkers(t *testing.T) {
 					broken = true
 					t.Logf("step %v, by %v workers, was committed %v after 8 were killed", e["step"], e["world"], time.Since(killed).Round(10*time.Millisecond))
 				}
-				if e["step"].(float64) == 30 {
+				if e["step"].(float64) == 40 {
 					break
 				}
 			}
