@@ -156,14 +156,14 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	defer ring.Close()
-	blobs, err := conn.Blobs()
+	blobs, err := conn.Blobs(nil)
 	if err != nil {
 		return err
 	}
 	defer blobs.Close()
 	if f.direct == "" {
 		f.direct = net.JoinHostPort(netaddr.Local(cmp.Or(f.conn.url, f.mesh.join)), "0")
-	} else if _, _, err := usage.HostPort("--direct-listen", f.direct); err != nil {
+	} else if _, _, err := usage.Listen("--direct-listen", f.direct); err != nil {
 		return err
 	}
 	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),

@@ -25,12 +25,25 @@ func NewMemory() *Memory { return &Memory{members: map[string]*MemoryEnd{}} }
 
 // Join opens a member's end. An end of the same name takes the place of one that was before.
 func (m *Memory) Join(member string) *MemoryEnd {
+	e, _ := m.JoinWith(member, nil) // no error but that of stock
+	return e
+}
+
+// JoinWith is Join; others are answered once stock, where it is not nil, has put on
+// offer what is there from the beginning. Its error is JoinWith's.
+func (m *Memory) JoinWith(member string, stock func(Blobs) error) (*MemoryEnd, error) {
 	e := &MemoryEnd{road: m, member: member, shelf: NewShelf()}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	if stock != nil {
+		if err := stock(e); err != nil {
+			e.Close()
+			return nil, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.members[member] = e
-	return e
+	return e, nil
 }
 
 // Interrupt has the next n requests for chunks go unanswered.

@@ -36,20 +36,25 @@ type Blobs struct {
 
 var _ bulk.Blobs = (*Blobs)(nil)
 
-// Blobs opens this member's end of the bulk transfer.
-func (c *Conn) Blobs() (*Blobs, error) {
+// Blobs opens this member's end of the bulk transfer. Others are answered once stock,
+// where it is not nil, has put on offer what is there from the beginning.
+func (c *Conn) Blobs(stock func(bulk.Blobs) error) (*Blobs, error) {
 	b := &Blobs{Shelf: bulk.NewShelf(), conn: c, slots: make(chan []byte, blobSlots), queue: make(chan struct{}, blobWaiting)}
 	for range blobSlots {
 		b.slots <- nil // made when first used
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
-	sub, err := subscribe(c.bulk, blobSubject(c.opt.Job, c.opt.Member), b.request)
-	if err != nil {
-		b.cancel()
-		return nil, err
+	var err error
+	if stock != nil {
+		err = stock(b)
 	}
-	b.sub = sub
-	if err := c.adopt(b); err != nil {
+	if err == nil {
+		b.sub, err = subscribe(c.bulk, blobSubject(c.opt.Job, c.opt.Member), b.request)
+	}
+	if err == nil {
+		err = c.adopt(b)
+	}
+	if err != nil {
 		b.Close()
 		return nil, err
 	}

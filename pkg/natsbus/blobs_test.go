@@ -19,7 +19,7 @@ func TestBlobsConform(t *testing.T) {
 		return bulktest.Road{
 			Join: func(t *testing.T, member string) bulktest.End {
 				c := connect(t, broker, "j", member)
-				b, err := c.Blobs()
+				b, err := c.Blobs(nil)
 				if err != nil {
 					t.Fatal(err)
 				}

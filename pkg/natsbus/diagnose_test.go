@@ -226,7 +226,7 @@ func TestPermissions(t *testing.T) {
 		if _, err := c.Bus().Subscribe(listens, func([]byte, func([]byte) error) {}); err != nil {
 			return err
 		}
-		if _, err := c.Blobs(); err != nil {
+		if _, err := c.Blobs(nil); err != nil {
 			return err
 		}
 		if member == "coordinator" {

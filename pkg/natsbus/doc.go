@@ -5,7 +5,7 @@
 //		natsbus.ConnOptions{Job: "bridge", Member: "w0"})
 //	bus := conn.Bus()              // small control messages: cluster.Bus
 //	net, err := conn.Network()     // the ring's frames: allreduce.Network
-//	blobs, err := conn.Blobs()     // checkpoints, samples: the receiver pulls
+//	blobs, err := conn.Blobs(nil)  // checkpoints, samples: the receiver pulls
 //
 // Subjects of a job, with the names of its members as last tokens:
 //

@@ -69,7 +69,7 @@ func connectWith(t *testing.T, b *Broker, o ConnOptions) *Conn {
 
 func openBlobs(t *testing.T, c *Conn) *Blobs {
 	t.Helper()
-	b, err := c.Blobs()
+	b, err := c.Blobs(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

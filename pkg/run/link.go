@@ -58,8 +58,12 @@ func (s *session) dial(ctx context.Context) (l *link, err error) {
 			o.Host, o.Port, o.Token = was.Host, was.Port, was.Token
 		}
 		if server.Listen != "" {
-			if o.Host, o.Port, err = usage.HostPort("--listen", server.Listen); err != nil {
+			host, port, err := usage.Listen("--listen", server.Listen)
+			if err != nil {
 				return nil, err
+			}
+			if o.Host = host; port > 0 { // else a free one, or where the workers that live look for it
+				o.Port = port
 			}
 		}
 		if o.Routes, err = s.routesOf(o, was); err != nil {
@@ -134,7 +138,7 @@ func (s *session) routesOf(o transport.HostOptions, was Address) (*transport.Rou
 	var err error
 	switch {
 	case s.opt.Server.Routes != "":
-		routes.Host, routes.Port, err = usage.HostPort("--routes", s.opt.Server.Routes)
+		routes.Host, routes.Port, err = usage.Listen("--routes", s.opt.Server.Routes)
 	case was.Routes != "":
 		_, routes.Port, err = usage.HostPort(AddressFile, was.Routes)
 	}
@@ -180,14 +184,11 @@ func (l *link) close() {
 	}
 }
 
-// openBlobs is its end of the bulk transfer, which it closes.
-func (l *link) openBlobs() (bulk.Blobs, error) {
-	b, err := l.conn.Blobs()
-	if err != nil {
-		return nil, err
-	}
-	l.blobs = b
-	return b, nil
+// openBlobs opens its end of the bulk transfer, with what stock puts on offer; close
+// closes it.
+func (l *link) openBlobs(stock func(bulk.Blobs) error) (err error) {
+	l.blobs, err = l.conn.Blobs(stock)
+	return err
 }
 
 // address is what the run directory says of it.

@@ -102,7 +102,7 @@ func wholeRunOf(t *testing.T, kinds job.Kinds, kind transport.Kind, workers int,
 		if err != nil {
 			t.Fatal(err)
 		}
-		blobs, err := m.Blobs()
+		blobs, err := m.Blobs(nil)
 		if err != nil {
 			t.Fatal(err)
 		}

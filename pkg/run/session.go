@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -196,12 +197,13 @@ func (s *session) takeLead(coord *cluster.Coordinator, first *firstState) error 
 
 // serve puts on offer what workers fetch from the coordinator: the first state, a
 // teacher, what does not fit a welcome, what was found in the data's files, and
-// the samples for those that do not hold them.
+// the samples for those that do not hold them. Workers of a coordinator that died may
+// ask at once: they are answered when all of it is there.
 func (s *session) serve(first *firstState) error {
-	blobs, err := s.link.openBlobs()
-	if err != nil {
-		return err
-	}
+	return s.link.openBlobs(func(blobs bulk.Blobs) error { return s.stock(blobs, first) })
+}
+
+func (s *session) stock(blobs bulk.Blobs, first *firstState) error {
 	s.offers.blobs, s.save.blobs = blobs, blobs
 	if err := s.offers.put(first); err != nil {
 		return err

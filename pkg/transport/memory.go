@@ -92,8 +92,11 @@ func (m *memoryMember) Network() (allreduce.Network, error) {
 	return n, m.adopt(n)
 }
 
-func (m *memoryMember) Blobs() (Blobs, error) {
-	b := m.road.blobs.Join(m.name)
+func (m *memoryMember) Blobs(stock func(bulk.Blobs) error) (Blobs, error) {
+	b, err := m.road.blobs.JoinWith(m.name, stock)
+	if err != nil {
+		return nil, err
+	}
 	return b, m.adopt(b)
 }
 

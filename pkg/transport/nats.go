@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/natsbus"
 )
 
@@ -55,8 +56,8 @@ func connect(ctx context.Context, url string, c Credentials, o Options, b *natsb
 
 type member struct{ *natsbus.Conn }
 
-func (m member) Blobs() (Blobs, error) {
-	b, err := m.Conn.Blobs()
+func (m member) Blobs(stock func(bulk.Blobs) error) (Blobs, error) {
+	b, err := m.Conn.Blobs(stock)
 	if err != nil {
 		return nil, err
 	}

@@ -81,9 +81,11 @@ type Member interface {
 	Bus() cluster.Bus
 	// Network opens this member's end of the ring's network, once.
 	Network() (allreduce.Network, error)
-	// Blobs opens this member's end of the bulk transfer, once: from then on others
-	// are answered.
-	Blobs() (Blobs, error)
+	// Blobs opens this member's end of the bulk transfer, once. stock, where it is not
+	// nil, puts on offer what is there from the beginning: others are answered once it
+	// has returned, so that nobody is told of one of these that it is unknown. Until
+	// then this member is waited for. An error of stock's is that of Blobs.
+	Blobs(stock func(bulk.Blobs) error) (Blobs, error)
 	// Broken is closed when the connection can never again do what it is for; Err
 	// says why, and is nil before.
 	Broken() <-chan struct{}

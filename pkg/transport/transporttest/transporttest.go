@@ -5,6 +5,7 @@ package transporttest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,7 @@ const limit = 30 * time.Second
 // Run tests a transport; open returns one that nobody is on.
 func Run(t *testing.T, open func(t *testing.T) transport.Kind) {
 	t.Run("members", func(t *testing.T) { testMembers(t, serve(t, open(t), "j")) })
+	t.Run("stock", func(t *testing.T) { testStock(t, serve(t, open(t), "j")) })
 	t.Run("close", func(t *testing.T) { testClose(t, serve(t, open(t), "j")) })
 	t.Run("refused", func(t *testing.T) { testRefused(t, serve(t, open(t), "j")) })
 	t.Run("bus", func(t *testing.T) {
@@ -49,7 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) transport.Kind) {
 			s := serve(t, open(t), "j")
 			return bulktest.Road{Join: func(t *testing.T, member string) bulktest.End {
 				m := s.dial(t, member)
-				b, err := m.Blobs()
+				b, err := m.Blobs(nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -143,11 +145,11 @@ func testMembers(t *testing.T, s *served) {
 	case <-time.After(limit):
 		t.Error("no frame came over the network")
 	}
-	ba, err := a.Blobs()
+	ba, err := a.Blobs(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bb, err := b.Blobs()
+	bb, err := b.Blobs(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,10 +171,38 @@ func testMembers(t *testing.T, s *served) {
 	}
 }
 
+// testStock: nobody is told that a blob is unknown while its owner is still putting
+// on offer what there is.
+func testStock(t *testing.T, s *served) {
+	a, b := s.dial(t, "a"), s.dial(t, "b")
+	bb, err := b.Blobs(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("the disk is gone")
+	if _, err := a.Blobs(func(bulk.Blobs) error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("a stock that fails: %v", err)
+	}
+	_, err = a.Blobs(func(ba bulk.Blobs) error {
+		ctx, cancel := context.WithTimeout(within(t), 50*time.Millisecond)
+		defer cancel()
+		if got, err := bb.Get(ctx, "a", "x", 4); err == nil || errors.Is(err, bulk.ErrUnknown) || errors.Is(err, bulk.ErrOwner) {
+			t.Errorf("in the middle of putting on offer there is an answer: %q, %v", got, err)
+		}
+		return ba.Offer("x", 4, "", bytes.NewReader([]byte("blob")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := bb.Get(within(t), "a", "x", 4); err != nil || string(got) != "blob" {
+		t.Errorf("afterwards: %q, %v", got, err)
+	}
+}
+
 // testClose: a member that closes ends what came from it, and nobody else.
 func testClose(t *testing.T, s *served) {
 	a, b := s.dial(t, "a"), s.dial(t, "b")
-	blobs, err := a.Blobs()
+	blobs, err := a.Blobs(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,10 +220,10 @@ func testClose(t *testing.T, s *served) {
 	if _, open := <-net.Frames(); open {
 		t.Error("something was received over a closed member")
 	}
-	if _, err := a.Blobs(); err == nil {
+	if _, err := a.Blobs(nil); err == nil {
 		t.Error("a closed member gives blobs")
 	}
-	if bb, err := b.Blobs(); err != nil {
+	if bb, err := b.Blobs(nil); err != nil {
 		t.Error(err)
 	} else if err := bb.Offer("x", 1, "", bulk.Buffer{1}); err != nil {
 		t.Error(err)
