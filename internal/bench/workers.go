@@ -225,7 +225,7 @@ func (w WorkersRow) what() string {
 	if w.Workers == 1 {
 		return w.Job + ", 1 worker"
 	}
-	return fmt.Sprintf("%s, %d workers, %s", w.Job, w.Workers, w.Road)
+	return fmt.Sprintf("%s, %d worker(s), %s", w.Job, w.Workers, w.Road)
 }
 
 // summarize fills rows with medians of their runs, a run a round.

@@ -91,7 +91,7 @@ type chaos struct {
 // compare does all runs, in directories of dir.
 func (x *chaos) compare(ctx context.Context, dir string) (*Report, error) {
 	rep := &Report{Equal: true, Steps: x.Job.Train.Steps, Seed: x.Seed}
-	x.Say("undisturbed run, %d workers, %d steps …", x.Workers, x.Job.Train.Steps)
+	x.Say("undisturbed run, %d worker(s), %d steps …", x.Workers, x.Job.Train.Steps)
 	began := time.Now()
 	var err error
 	if rep.SHA256, err = x.calm(ctx, filepath.Join(dir, "calm")); err != nil {

@@ -30,7 +30,7 @@ func (f *meshFlags) start(job string, creds transport.Credentials, event func(st
 	}
 	if f.listen != "" {
 		var err error
-		if routes.Host, routes.Port, err = usage.HostPort("--mesh-listen", f.listen); err != nil {
+		if routes.Host, routes.Port, err = usage.Listen("--mesh-listen", f.listen); err != nil {
 			return nil, err
 		}
 	}

@@ -71,7 +71,7 @@ output that nobody reads any more (| head) do the same.
 	fl.StringArrayVar(&f.set, "set", nil, "override a key of the job file, e.g. --set train.steps=50 (repeatable)")
 	fl.BoolVar(&f.handover, "handover", false, "SIGTERM leaves the job to a coordinator that is started again with this command: its workers wait for it")
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a line on standard output")
-	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere (default: loopback, random port)")
+	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere; port 0 is a free one (default: loopback, a free port)")
 	fl.StringVar(&f.routes, "routes", "", "host:port on which the embedded broker listens for those of the workers, where cluster.topology is mesh (default: --listen's host or loopback, a free port)")
 	f.conn.register(c)
 	logFlags(c, &f.log)

@@ -46,6 +46,12 @@ func TestHostPort(t *testing.T) {
 	if h, p, err := HostPort("--listen", ":4222"); err != nil || h == "" || p != 4222 {
 		t.Errorf("without a host: %q %d, %v", h, p, err)
 	}
+	if h, p, err := Listen("--listen", "127.0.0.1:0"); err != nil || h != "127.0.0.1" || p != 0 {
+		t.Errorf("a free port: %q %d, %v", h, p, err)
+	}
+	if _, _, err := Listen("--listen", "h:-1"); err == nil {
+		t.Error("port -1 was taken")
+	}
 	for _, s := range []string{"", "h", "h:", "h:0", "h:65536", "h:x", "::1:4222"} {
 		_, _, err := HostPort("--listen", s)
 		if want := fmt.Sprintf("--listen %q: want host:port, e.g. 0.0.0.0:4222", s); err == nil || err.Error() != want || !errors.As(err, new(Error)) {

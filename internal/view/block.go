@@ -53,7 +53,15 @@ func (s *state) line(now time.Time) string {
 	if m.Refused != "" {
 		learned = "no update"
 	}
-	return fmt.Sprintf("step %d/%d  %s  %.1f samples/s  %d workers  eta %s", m.Step, s.steps, learned, m.SamplesSec, m.World, s.eta(now))
+	return fmt.Sprintf("step %d/%d  %s  %.1f samples/s  %s  eta %s", m.Step, s.steps, learned, m.SamplesSec, workers(m.World), s.eta(now))
+}
+
+// workers is a number of them in words.
+func workers(n int) string {
+	if n == 1 {
+		return "1 worker"
+	}
+	return fmt.Sprintf("%d workers", n)
 }
 
 const (

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"time"
+
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // Outlet passes what is said on to a terminal, pipe or file from a goroutine of
@@ -115,22 +116,7 @@ func (o *Outlet) Close(ctx context.Context) {
 	case o.wake <- struct{}{}:
 	default:
 	}
-	drained(ctx, o.done)
-}
-
-// drained waits for done: while ctx lasts, and then for what is only on its way.
-func drained(ctx context.Context, done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-	}
-	select {
-	case <-done:
-		return true
-	case <-time.After(time.Second):
-		return false
-	}
+	run.Drained(ctx, o.done)
 }
 
 // MissingText and MissingEvent are what stands in the place of dropped lines, for people and for scripts.

@@ -63,11 +63,12 @@ func (c *clerk) close(ctx context.Context) bool {
 	c.closed = true
 	c.mu.Unlock()
 	c.nudge()
-	return drained(ctx, c.done)
+	return Drained(ctx, c.done)
 }
 
-// drained waits for done: while ctx lasts, and then for what is only on its way.
-func drained(ctx context.Context, done <-chan struct{}) bool {
+// Drained waits for done: while ctx lasts, and then a moment for what is only on its
+// way. It reports whether it has come.
+func Drained(ctx context.Context, done <-chan struct{}) bool {
 	select {
 	case <-done:
 		return true
