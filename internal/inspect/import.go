@@ -55,13 +55,16 @@ func Import(ctx context.Context, o Options, from data.Import) error {
 	}
 	say("decoding with ffmpeg %s", p.FFmpeg)
 	v := view.NewScan(o.Progress, "importing")
-	faults := 0
-	err = p.Run(ctx, o.Threads, v.Progress, func(f error) {
-		if faults++; faults <= FaultsShown {
-			v.End()
-			say("%.600s", plain.Line(f.Error(), 600))
+	faults, notes := 0, 0
+	told := func(n *int) func(error) {
+		return func(err error) {
+			if *n++; *n <= FaultsShown {
+				v.End()
+				say("%s", plain.Line(err.Error(), 600))
+			}
 		}
-	})
+	}
+	err = p.Run(ctx, o.Threads, v.Progress, told(&faults), told(&notes))
 	v.End()
 	switch {
 	case ctx.Err() != nil:

@@ -246,6 +246,26 @@ func TestCheckGoesOnOverVideos(t *testing.T) {
 	}
 }
 
+// A check has a look into the videos, too: one of another content and the same length
+// is named.
+func TestCheckFindsAnotherVideo(t *testing.T) {
+	dir := copyTree(t, filepath.Join("testdata", "lerobot", "v3-video"))
+	storeOf(t, dir, "v3-video", 8, 8, 8, 10, 0)
+	flip(t, filepath.Join(dir, "videos/observation.images.front/chunk-000/file-001.mp4"), 900)
+	var faults []Fault
+	d, err := OpenContext(context.Background(), lerobotJob(dir, "Split", "all"), lerobotNeeds, 1, ".", nil, Watch{Fault: func(f Fault) { faults = append(faults, f) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if len(faults) != 1 || faults[0].Kind != "file" || *faults[0].Episode != 1 || !strings.Contains(faults[0].What, "file-001.mp4 has another content than when its frames were imported") {
+		t.Errorf("%+v", faults)
+	}
+	if n := d.Train().Len(); n != 3 { // of episode 0
+		t.Errorf("%d samples are left to look at", n)
+	}
+}
+
 // One import by the ffmpeg of this machine: whole, resumed, and after a video changed.
 func TestImport(t *testing.T) {
 	if _, err := frames.Find(); err != nil {
@@ -264,11 +284,27 @@ func TestImport(t *testing.T) {
 		if p.Videos != videos || p.Ready != ready || p.Size != 8 {
 			t.Fatalf("%+v", p)
 		}
-		err = p.Run(context.Background(), 2, func(x Progress) { told = x }, func(err error) { t.Error(err) })
+		err = p.Run(context.Background(), 2, func(x Progress) { told = x }, func(err error) { t.Error(err) }, func(err error) { t.Error(err) })
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	// An end that was asked for leaves nothing half done.
+	p, err := PlanImport(cfg, lerobotNeeds, ".", Import{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	err = p.Run(ctx, 1, func(Progress) { cancel() }, func(err error) { t.Error(err) }, func(err error) { t.Error(err) })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: %v", err)
+	}
+	filepath.WalkDir(p.Dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("%s is left of it", path)
+		}
+		return err
+	})
 	run(2, 0)
 	if told.Done != 9 || told.Total != 9 {
 		t.Errorf("told %+v", told)
@@ -296,12 +332,12 @@ func TestImport(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "videos/observation.images.front/chunk-000/file-000.mp4"), filepath.Join(dir, "videos/observation.images.front/chunk-000/file-001.mp4")); err != nil {
 		t.Fatal(err)
 	}
-	p, err := PlanImport(cfg, lerobotNeeds, ".", Import{})
+	p, err = PlanImport(cfg, lerobotNeeds, ".", Import{})
 	if err != nil || p.Ready != 1 { // file-000 is gone, and was imported
 		t.Fatalf("%+v, %v", p, err)
 	}
 	var faults []string
-	if err := p.Run(context.Background(), 1, func(Progress) {}, func(err error) { faults = append(faults, err.Error()) }); err != nil {
+	if err := p.Run(context.Background(), 1, func(Progress) {}, func(err error) { faults = append(faults, err.Error()) }, func(err error) { t.Error(err) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(faults) != 2 || !strings.Contains(faults[0], "episode 1, frame 3: ") || !strings.Contains(faults[1], "episode 2, frame 0: ") {
@@ -327,7 +363,7 @@ func TestImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Run(context.Background(), 1, func(Progress) {}, func(err error) { faults = append(faults, err.Error()) }); err != nil {
+	if err := p.Run(context.Background(), 1, func(Progress) {}, func(err error) { faults = append(faults, err.Error()) }, func(err error) { t.Error(err) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(faults) != 1 || !strings.Contains(faults[0], "file-001.mp4 (observation.images.front, episode 1): it does not decode: ffmpeg says: ") {

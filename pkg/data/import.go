@@ -204,10 +204,11 @@ func sourceOf(path string) (s frames.Source, err error) {
 }
 
 // Run decodes what the plan names, several videos at once, on so many threads.
-// progress is told of frames, from one goroutine at a time; fault of what is wrong
-// with a video: it goes on with the others. A video is in the store whole, or is
-// not; so an import that was stopped or killed goes on where it was.
-func (p *ImportPlan) Run(ctx context.Context, threads int, progress func(Progress), fault func(error)) error {
+// progress is told of frames; fault of what is wrong with a video: it goes on with the
+// others; note of what ffmpeg complained of in a video that is in the store all the
+// same. One of them is called at a time. A video is in the store whole, or is not; so
+// an import that was stopped or killed goes on where it was.
+func (p *ImportPlan) Run(ctx context.Context, threads int, progress func(Progress), fault, note func(error)) error {
 	if err := p.sweep(); err != nil {
 		return err
 	}
@@ -227,10 +228,13 @@ func (p *ImportPlan) Run(ctx context.Context, threads int, progress func(Progres
 	for range max(threads/each, 1) {
 		wg.Go(func() {
 			for v := range next {
-				faults, err := p.one(ctx, v, each, told)
+				faults, notes, err := p.one(ctx, v, each, told)
 				mu.Lock()
 				for _, f := range faults {
 					fault(f)
+				}
+				for _, n := range notes {
+					note(n)
 				}
 				mu.Unlock()
 				if err != nil {
@@ -268,17 +272,17 @@ func (p *ImportPlan) sweep() error {
 
 // one decodes a video into its store file. Faults are of the video; the error, of
 // the disk or the end that was asked for, ends the import.
-func (p *ImportPlan) one(ctx context.Context, v video, threads int, told func(frames int)) (faults []error, err error) {
+func (p *ImportPlan) one(ctx context.Context, v video, threads int, told func(frames int)) (faults, notes []error, err error) {
 	in, out := filepath.Join(p.set.Dir, v.path), storeFile(p.Dir, p.Size, v.path)
-	fault := func(err error) {
-		faults = append(faults, fmt.Errorf("%s (%s, episode %d): %w", in, v.camera, v.episodes[0].Index, err))
+	named := func(err error) error {
+		return fmt.Errorf("%s (%s, episode %d): %w", in, v.camera, v.episodes[0].Index, err)
 	}
 	src, err := sourceOf(in)
 	if err != nil {
-		return []error{err}, nil
+		return []error{err}, nil, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	spoilt := errors.New("spoilt") // by the video
 	err = atomicfile.WriteFrom(out, 0o644, func(file io.Writer) error {
@@ -297,7 +301,7 @@ func (p *ImportPlan) one(ctx context.Context, v video, threads int, told func(fr
 			return w.Add(f.Seconds, small)
 		})
 		for _, line := range warn {
-			fault(fmt.Errorf("ffmpeg says: %s", line))
+			notes = append(notes, named(fmt.Errorf("ffmpeg says: %s", line)))
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -308,7 +312,7 @@ func (p *ImportPlan) one(ctx context.Context, v video, threads int, told func(fr
 			err = errors.New("it has no frames")
 		}
 		if err != nil {
-			fault(err)
+			faults = append(faults, named(err))
 			return spoilt
 		}
 		return w.Close(src)
@@ -317,13 +321,13 @@ func (p *ImportPlan) one(ctx context.Context, v video, threads int, told func(fr
 		if err == spoilt {
 			err = nil
 		}
-		return faults, err
+		return faults, nil, err
 	}
 	s, err := frames.Open(out)
 	if err != nil {
-		return faults, err
+		return nil, nil, err
 	}
-	return append(faults, p.gaps(s, v)...), nil
+	return p.gaps(s, v), notes, nil
 }
 
 // diskWriter remembers that writing failed.

@@ -121,7 +121,7 @@ func compareToLoader(t *testing.T, path string, video bool, in *bufio.Reader) {
 			t.Skip(err)
 		}
 		if err == nil {
-			err = plan.Run(context.Background(), 2, func(Progress) {}, func(err error) { t.Error(err) })
+			err = plan.Run(context.Background(), 2, func(Progress) {}, func(err error) { t.Error(err) }, func(err error) { t.Error(err) })
 		}
 		if err != nil {
 			t.Fatal(err)
