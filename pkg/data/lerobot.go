@@ -184,7 +184,9 @@ type lerobotScan struct {
 	file   []int32         // of each sample, among paths
 	row    []int32         // of each sample, in its table
 	files  lerobotFiles
-	videos map[string]*videoFrames // of the cameras whose pictures are not in the tables
+
+	pictures lerobot.Pictures
+	videos   map[string]*videoFrames // of the cameras whose pictures are not in the tables
 }
 
 func (s *lerobotScan) close() error {
@@ -399,7 +401,7 @@ func (s *lerobotScan) image(camera string, i int) (Image, error) {
 	if err != nil {
 		return fail(err)
 	}
-	b, path, err := tab.Picture(camera, int(s.row[i]))
+	b, path, err := s.pictures.Picture(tab, camera, int(s.row[i]))
 	s.files.give(rel, tab)
 	if err == nil && b == nil {
 		if !filepath.IsLocal(filepath.FromSlash(path)) {

@@ -128,48 +128,17 @@ func (t *Table) values(column string, leaf int, use func(row int, v parquet.Valu
 			err = fmt.Errorf("%s: column %s: %w", t.path, column, err)
 		}
 	}()
-	buf := make([]parquet.Value, 1024)
 	for _, g := range t.file.RowGroups() {
-		pages := g.ColumnChunks()[leaf].Pages()
-		for {
-			page, err := pages.ReadPage()
-			if err == io.EOF {
-				break
+		err := chunkValues(g.ColumnChunks()[leaf], func(v parquet.Value) error {
+			if v.RepetitionLevel() == 0 {
+				row++
 			}
-			if err != nil {
-				pages.Close()
-				return err
+			if row >= t.Rows() {
+				return fmt.Errorf("more than the %d rows that the file says it has", t.Rows())
 			}
-			r := page.Values()
-			for {
-				n, err := r.ReadValues(buf)
-				for _, v := range buf[:n] {
-					if v.RepetitionLevel() == 0 {
-						row++
-					}
-					if row >= t.Rows() {
-						parquet.Release(page)
-						pages.Close()
-						return fmt.Errorf("more than the %d rows that the file says it has", t.Rows())
-					}
-					if err := use(row, v); err != nil {
-						parquet.Release(page)
-						pages.Close()
-						return err
-					}
-				}
-				if err == io.EOF {
-					break
-				}
-				if err != nil {
-					parquet.Release(page)
-					pages.Close()
-					return err
-				}
-			}
-			parquet.Release(page)
-		}
-		if err := pages.Close(); err != nil {
+			return use(row, v)
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -177,6 +146,46 @@ func (t *Table) values(column string, leaf int, use func(row int, v parquet.Valu
 		return fmt.Errorf("%d rows of %d", row+1, t.Rows())
 	}
 	return nil
+}
+
+// chunkValues hands the values of a leaf in a row group to use, which are valid until
+// it returns.
+func chunkValues(c parquet.ColumnChunk, use func(v parquet.Value) error) (err error) {
+	pages := c.Pages()
+	defer func() { err = errors.Join(err, pages.Close()) }()
+	buf := make([]parquet.Value, 1024)
+	for {
+		page, err := pages.ReadPage()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := pageValues(page, buf, use); err != nil {
+			return err
+		}
+	}
+}
+
+// pageValues is chunkValues of one page, which it releases.
+func pageValues(page parquet.Page, buf []parquet.Value, use func(v parquet.Value) error) error {
+	defer parquet.Release(page)
+	r := page.Values()
+	for {
+		n, err := r.ReadValues(buf)
+		for _, v := range buf[:n] {
+			if err := use(v); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 var errNull = errors.New("a value is missing (null)")
