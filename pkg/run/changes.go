@@ -31,7 +31,11 @@ func sameRun(was, is *job.Job) error {
 	if len(diff) == 0 {
 		return nil
 	}
-	return usage.Errorf("the run that is to be resumed was made by another job:\n%s\nresume with the values of the run, or start another with --run-dir", listed(diff))
+	hint := ""
+	if slices.ContainsFunc(diff, func(c change) bool { return strings.HasPrefix(c.key, "optimizer.ema") }) {
+		hint = "; an average begins with a run, and init: {path: …/model.safetensors} begins one with the weights of a checkpoint"
+	}
+	return usage.Errorf("the run that is to be resumed was made by another job:\n%s\nresume with the values of the run, or start another with --run-dir%s", listed(diff), hint)
 }
 
 // change is a key of a job that differs between two.
