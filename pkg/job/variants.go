@@ -37,10 +37,11 @@ type Group struct {
 
 // Distill adds a trained model's answers to what is learned.
 type Distill struct {
-	Teacher     string  `yaml:"teacher"`     // checkpoint, or run directory for its newest, relative to the job file
-	Alpha       float64 `yaml:"alpha"`       // 0 to 1: share of the teacher's answer; the task's own loss has the rest
-	Temperature float64 `yaml:"temperature"` // of both softmaxes, where the output is tokens
-	Features    float64 `yaml:"features"`    // weight of the error between pooled features; 0: they are not compared
+	Teacher     string  `yaml:"teacher"`           // checkpoint, or run directory for its newest, relative to the job file
+	Weights     string  `yaml:"weights,omitempty"` // raw, or ema; empty: ema where the teacher has it, which is then written here
+	Alpha       float64 `yaml:"alpha"`             // 0 to 1: share of the teacher's answer; the task's own loss has the rest
+	Temperature float64 `yaml:"temperature"`       // of both softmaxes, where the output is tokens
+	Features    float64 `yaml:"features"`          // weight of the error between pooled features; 0: they are not compared
 	// What the coordinator found at teacher: written by it, so that workers need no file of the teacher's.
 	Model  *Model `yaml:"model,omitempty"`
 	SHA256 string `yaml:"sha256,omitempty"`
@@ -95,6 +96,9 @@ func (j *Job) checkDistill(c *Checker) {
 			c.Bad("distill.teacher distill", "is missing; want a checkpoint or a run directory")
 		}
 		return
+	}
+	if d.Weights != "" {
+		c.OneOf("distill.weights", d.Weights, []string{Raw, Average})
 	}
 	if !(d.Alpha >= 0 && d.Alpha <= 1) {
 		c.Bad("distill.alpha", "%v is outside 0 ≤ alpha ≤ 1", d.Alpha)

@@ -15,6 +15,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/trained"
 	"github.com/vlaring/vlaring/pkg/transport"
 	"github.com/vlaring/vlaring/pkg/weights"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // TestWholeRunWithAnAverage: the average has the same bits for any number of
@@ -79,6 +80,12 @@ func TestWholeRunWithAnAverage(t *testing.T) {
 	}
 
 	out := t.TempDir()
+	if err := c.Use(job.Average); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := writeModel(filepath.Join(out, "plain.safetensors"), c.Model.Params()); err != nil {
+		t.Fatal(err)
+	}
 	x, err := trained.Export{Dir: c.Dir, Out: out, Type: "f32", Weights: "both"}.Write()
 	if err != nil || x.Weights != job.Average || len(x.Files) != 3 {
 		t.Fatalf("exported %+v (%v)", x, err)
@@ -115,19 +122,16 @@ func TestWholeRunWithAnAverage(t *testing.T) {
 		t.Errorf("config.json does not say which weights these are:\n%s", b)
 	}
 
+	// Other runs begin with it, and learn from it.
 	_, next := wholeRunOf(t, kinds, transport.NewMemory(), 1, "init={path: "+step+", weights: ema}")
-	first, err := safetensors.Open(filepath.Join(next, initName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
-	if err := c.Use(job.Average); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range c.Model.Params().List() {
-		if x, err := first.Float32(p.Name); err != nil || !bytes.Equal(bytesOf(x), bytesOf(p.Value)) {
-			t.Errorf("a run that begins with the average has another %s (%v)", p.Name, err)
+	_, student := wholeRunOf(t, kinds, transport.NewMemory(), 1, "distill={teacher: "+three+"}")
+	for _, path := range []string{filepath.Join(next, initName), filepath.Join(student, worker.TeacherFile)} {
+		if !bytes.Equal(read(path), read(filepath.Join(out, "plain.safetensors"))) {
+			t.Errorf("%s is not the average", path)
 		}
+	}
+	if b := read(filepath.Join(student, JobCopy)); !bytes.Contains(b, []byte("weights: ema\n")) {
+		t.Errorf("the student's job does not say which weights teach:\n%s", b)
 	}
 	if _, err := openAverage(filepath.Join(next, "checkpoints", "step-00000004", train.ModelFile)); err == nil || !strings.Contains(err.Error(), "has no averaged weights, since its job has no optimizer.ema: leave init.weights out") {
 		t.Errorf("an average that there is not: %v", err)

@@ -31,6 +31,7 @@ type beginning struct {
 	layout train.Layout // of the model's parameters
 
 	teacher     *trained.Checkpoint // of job.Distill; its model is not kept
+	teaches     string              // the file of its weights
 	greeting    cluster.Welcome     // for each worker: the job and its data
 	description []byte              // what of that is fetched
 
@@ -40,7 +41,7 @@ type beginning struct {
 // begin finds out what a run in dir begins with, in an order that refuses cheaply
 // first: what is wrong is said before the data is opened, which may take an hour,
 // and before any worker starts. Nothing in the run directory changes but the
-// index of the data and init.safetensors. hear is how a request to stop ends it.
+// index of the data, init.safetensors and teacher.safetensors. hear is how a request to stop ends it.
 func begin(ctx context.Context, o *Options, dir *directory, hear *stops) (_ *beginning, err error) {
 	b := &beginning{opt: o, job: o.Job, dir: dir}
 	if err := b.findTeacher(); err != nil {

@@ -1,6 +1,8 @@
 package run
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/weights"
 )
@@ -56,11 +59,19 @@ func (b *beginning) findWeights(model *models.Model) error {
 		b.first.made = &t
 	}
 	b.first.file = b.dir.at(initName)
+	_, err = writeModel(b.first.file, model.Params())
+	return err
+}
+
+// writeModel writes a model's weights, and returns the file's SHA-256.
+func writeModel(path string, ps *tensor.Params) (string, error) {
 	var all []safetensors.Tensor
-	for _, p := range model.Params().List() {
+	for _, p := range ps.List() {
 		all = append(all, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: p.Value})
 	}
-	return atomicfile.WriteFrom(b.first.file, 0o644, func(w io.Writer) error { return safetensors.Write(w, all, nil) })
+	h := sha256.New()
+	err := atomicfile.WriteFrom(path, 0o644, func(w io.Writer) error { return safetensors.Write(io.MultiWriter(w, h), all, nil) })
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // openInit opens the job's init file. A run directory is refused: its own

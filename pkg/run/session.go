@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -209,7 +208,7 @@ func (s *session) stock(blobs bulk.Blobs, first *firstState) error {
 		return err
 	}
 	if s.teacher != nil {
-		f, size, err := regular.Open(filepath.Join(s.teacher.Dir, train.ModelFile))
+		f, size, err := regular.Open(s.teaches)
 		if err != nil {
 			return err
 		}

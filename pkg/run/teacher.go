@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/trained"
+	"github.com/vlaring/vlaring/pkg/worker"
 )
 
 // findTeacher looks at the teacher's checkpoint and writes into the job what
@@ -25,6 +27,9 @@ func (b *beginning) findTeacher() error {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}
 	defer t.Close() // its weights are the workers' to load
+	if err := t.Use(d.Weights); err != nil {
+		return fmt.Errorf("distill.weights: %w", err)
+	}
 	man, err := checkpoint.ReadManifest(t.Dir)
 	if err != nil {
 		return fmt.Errorf("distill.teacher: %w", err)
@@ -38,7 +43,13 @@ func (b *beginning) findTeacher() error {
 	m.Options = train.Sized(m, t.Meta)
 	m.Preset = "" // its sizes stand there
 	d.Model, d.SHA256 = &m, man.File(train.ModelFile).SHA256
-	b.teacher = t
+	b.teacher, b.teaches = t, filepath.Join(t.Dir, train.ModelFile)
+	if t.Weights == job.Average { // which no file has by itself
+		d.Weights, b.teaches = job.Average, b.dir.at(worker.TeacherFile)
+		if d.SHA256, err = writeModel(b.teaches, t.Model.Params()); err != nil {
+			return fmt.Errorf("distill.teacher: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -147,7 +147,7 @@ func (c *Checkpoint) choose(which string) (string, error) {
 	case which != job.Raw && which != job.Average:
 		return "", usage.Errorf("--weights %q: want %s or %s", which, job.Average, job.Raw)
 	case !slices.Contains(all, which):
-		return "", usage.Errorf("%s has no averaged weights, since its job has no optimizer.ema: leave --weights out", c.Dir)
+		return "", usage.Errorf("%s has no averaged weights, since its job has no optimizer.ema", c.Dir)
 	}
 	return which, nil
 }
