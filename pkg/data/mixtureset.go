@@ -229,10 +229,18 @@ func (d *Set) surveyParts(ctx context.Context, s Survey) (Summary, error) {
 	a := d.about
 	sum := Summary{Kind: d.meta.Kind, Path: a.path, Samples: d.train.n + d.heldout.n, Episodes: a.episodes, Train: d.train.n, Heldout: d.heldout.n,
 		LeftOut: a.n - d.train.n - d.heldout.n, HeldoutEpisodes: a.held, Findings: []Finding{}}
+	looked := 0
 	for i, p := range d.parts {
 		own, name := s, d.meta.Sets[i].Name
 		if s.Samples > 0 {
 			own.Samples = max(1, s.Samples/len(d.parts))
+		}
+		if s.Progress != nil && s.Samples == 0 {
+			before := int64(looked)
+			own.Progress = func(p Progress) {
+				p.Done, p.Total = p.Done+before, int64(sum.Samples)
+				s.Progress(p)
+			}
 		}
 		if s.Fault != nil {
 			own.Fault = func(f Fault) {
@@ -250,6 +258,7 @@ func (d *Set) surveyParts(ctx context.Context, s Survey) (Summary, error) {
 			sum.Findings = append(sum.Findings, f)
 		}
 		of.Findings = []Finding{}
+		looked += of.Samples
 		sum.Sets = append(sum.Sets, of)
 	}
 	return sum, nil

@@ -33,6 +33,8 @@ type Heldout struct {
 	Loss    float64
 	Metrics []HeldoutMetric // as the job's head has them: l1 of actions, normalised; accuracy of tokens
 	Seconds float64         // that it took
+
+	Sets map[string]map[string]float64 // of a mixture, by name: samples, loss and each metric
 }
 
 // HeldoutMetric is a metric's value.
@@ -65,6 +67,9 @@ func (h Heldout) MarshalJSON() ([]byte, error) {
 		fields = append(fields, field{m.Name, m.Value})
 	}
 	var b []byte
+	if h.Sets != nil {
+		fields = append(fields, field{"sets", h.Sets})
+	}
 	for _, f := range append(fields, field{"seconds", h.Seconds}) {
 		v, err := json.Marshal(f.value)
 		if err != nil {
@@ -83,12 +88,14 @@ func (h *Heldout) UnmarshalJSON(b []byte) error {
 		Samples int     `json:"samples"`
 		Loss    float64 `json:"loss"`
 		Seconds float64 `json:"seconds"`
+
+		Sets map[string]map[string]float64 `json:"sets"`
 	}
 	var all map[string]json.RawMessage
 	if err := errors.Join(json.Unmarshal(b, &x), json.Unmarshal(b, &all)); err != nil {
 		return err
 	}
-	*h = Heldout{Step: x.Step, Samples: x.Samples, Loss: x.Loss, Seconds: x.Seconds}
+	*h = Heldout{Step: x.Step, Samples: x.Samples, Loss: x.Loss, Seconds: x.Seconds, Sets: x.Sets}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		var v float64
 		if !slices.Contains([]string{"step", "samples", "loss", "seconds"}, name) && json.Unmarshal(all[name], &v) == nil {
@@ -111,6 +118,18 @@ func heldoutOf(reps []eval.Report, seconds float64) Heldout {
 		}
 		for _, m := range rep.Metrics {
 			h.Metrics = append(h.Metrics, HeldoutMetric{of + m.Name, m.Value})
+		}
+		for _, s := range rep.Sets {
+			if h.Sets == nil {
+				h.Sets = map[string]map[string]float64{}
+			}
+			if h.Sets[s.Name] == nil {
+				h.Sets[s.Name] = map[string]float64{"samples": float64(s.Samples)}
+			}
+			h.Sets[s.Name][of+"loss"] = s.Loss
+			for name, v := range s.Metrics {
+				h.Sets[s.Name][of+name] = v
+			}
 		}
 	}
 	return h

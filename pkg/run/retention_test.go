@@ -45,9 +45,10 @@ func TestLinesOfEval(t *testing.T) {
 		h    Heldout
 		line string
 	}{
-		{Heldout{4, 16, 0.5, []HeldoutMetric{{"l1", 0.25}}, 1.5}, `{"step":4,"samples":16,"loss":0.5,"l1":0.25,"seconds":1.5}`},
-		{Heldout{4, 16, 1e-9, []HeldoutMetric{{"accuracy", 1}}, 2}, `{"step":4,"samples":16,"loss":1e-9,"accuracy":1,"seconds":2}`},
-		{Heldout{4, 16, 2, []HeldoutMetric{{"coverage", 0.5}, {"within", 0}}, 2}, `{"step":4,"samples":16,"loss":2,"coverage":0.5,"within":0,"seconds":2}`},
+		{Heldout{4, 16, 0.5, []HeldoutMetric{{"l1", 0.25}}, 1.5, nil}, `{"step":4,"samples":16,"loss":0.5,"l1":0.25,"seconds":1.5}`},
+		{Heldout{4, 16, 1e-9, []HeldoutMetric{{"accuracy", 1}}, 2, nil}, `{"step":4,"samples":16,"loss":1e-9,"accuracy":1,"seconds":2}`},
+		{Heldout{4, 16, 2, []HeldoutMetric{{"coverage", 0.5}, {"within", 0}}, 2, nil}, `{"step":4,"samples":16,"loss":2,"coverage":0.5,"within":0,"seconds":2}`},
+		{Heldout{Step: 4, Loss: 1, Sets: map[string]map[string]float64{"b": {"loss": 2, "samples": 3}, "a": {"loss": 0.5}}}, `{"step":4,"samples":0,"loss":1,"sets":{"a":{"loss":0.5},"b":{"loss":2,"samples":3}},"seconds":0}`},
 		{Heldout{Step: 4}, `{"step":4,"samples":0,"loss":0,"seconds":0}`},
 	} {
 		b, err := json.Marshal(c.h)
