@@ -59,7 +59,7 @@ func (c *client) talk(conn *websocket.Conn) {
 		if c.write(websocket.MessageText, []byte(told.Error())) == nil {
 			conn.Close(websocket.StatusInternalError, "the error is in the message before")
 		}
-	case code == websocket.StatusNormalClosure || code == websocket.StatusGoingAway || code == websocket.StatusNoStatusRcvd:
+	case code == websocket.StatusNormalClosure || code == websocket.StatusGoingAway || code == websocket.StatusNoStatusRcvd || errors.Is(err, io.EOF):
 		c.s.o.Log("%s: left", c.addr)
 	default:
 		c.s.o.Log("%s: lost: %v", c.addr, err)

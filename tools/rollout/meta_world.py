@@ -3,8 +3,8 @@
 
     pip install metaworld==3.0.0 mujoco==3.3.0 packaging openpi-client      # and apt-get install libosmesa6
     coordinator serve --checkpoint runs/metaworld &
-    MUJOCO_GL=osmesa python tools/rollout/metaworld.py --port 8000 --episodes 10 --execute 8 --json rollout.json
-    MUJOCO_GL=osmesa python tools/rollout/metaworld.py --policy expert      # the ceiling; random, still: the floor
+    MUJOCO_GL=osmesa python tools/rollout/meta_world.py --port 8000 --episodes 10 --execute 8 --json rollout.json
+    MUJOCO_GL=osmesa python tools/rollout/meta_world.py --policy expert      # the ceiling; random, still: the floor
 
 Any server of openpi's protocol will do. It is asked with the names that its card lists, or, where it sends none, with all of
 observation.images.corner and .gripper (uint8 [H, W, 3]), observation.state (float32 [4]: hand x y z, gripper opening) and prompt.
