@@ -191,7 +191,7 @@ func TestBenchRing(t *testing.T) {
 		}
 	}
 	// ranks that die in the middle: the others do not wait for them
-	code, _, errs := call(t, bin.coordinator, "bench", "ring", "--road", "shm,nats", "--ranks", "2", "--bytes", "64MiB", "--budget", "10m", "--through", "timeout -s KILL 1 env RANK={}")
+	code, _, errs := call(t, bin.coordinator, "bench", "ring", "--road", "shm,nats", "--ranks", "2", "--bytes", "64MiB", "--budget", "10m", "--through", "timeout -s KILL 0.4 env RANK={}")
 	if code != exitFailed || !strings.Contains(errs, "shm, 2 ranks: ") || !strings.Contains(errs, " has ended: ") {
 		t.Errorf("exit code %d\n%s", code, errs)
 	}

@@ -26,10 +26,10 @@ func TestChaosLeavesNobody(t *testing.T) {
 			dir := t.TempDir()
 			steps := "1000000"
 			if c.until != "calm/metrics.jsonl" {
-				steps = "400"
+				steps = "250"
 			}
-			p := start(t, nil, bin.coordinator, "chaos", "testdata/small.yaml", "--dir", dir, "--set", "train.steps="+steps, "--set", "schedule.min_lr=null", "--workers", "2",
-				"--pace", "200ms", "--kinds", c.kinds)
+			p := start(t, nil, bin.coordinator, "chaos", "testdata/small.yaml", "--dir", dir, "--set", "checkpoint.every=100", "--set", "train.steps="+steps, "--set", "schedule.min_lr=null", "--workers", "2",
+				"--pace", "100ms", "--kinds", c.kinds)
 			until(t, "lines in "+c.until, func() bool { return lineCount(filepath.Join(dir, c.until)) > 0 })
 			p.cmd.Process.Signal(c.signal)
 			began := time.Now()
@@ -50,7 +50,7 @@ func TestChaosLeavesNobody(t *testing.T) {
 // Chaos that is killed leaves nobody either, those that it had frozen least of all.
 func TestChaosKilledLeavesNobody(t *testing.T) {
 	dir := t.TempDir()
-	p := start(t, nil, bin.coordinator, "chaos", "testdata/small.yaml", "--dir", dir, "--set", "train.steps=400", "--set", "train.eval_every=0", "--set", "schedule.min_lr=null", "--workers", "2",
+	p := start(t, nil, bin.coordinator, "chaos", "testdata/small.yaml", "--dir", dir, "--set", "train.steps=250", "--set", "checkpoint.every=100", "--set", "train.eval_every=0", "--set", "schedule.min_lr=null", "--workers", "2",
 		"--pace", "100ms", "--kinds", "worker frozen", "--seed", "3")
 	frozen := func() bool {
 		procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")

@@ -16,11 +16,11 @@ const manyFirstCommit = 10 * time.Second
 // gradients go through shared memory or over NATS.
 func TestSixtyFourWorkers(t *testing.T) {
 	const job = "testdata/many.yaml"
-	want := trainDone(t, job, "--workers", "1", "--set", "cluster.workers=1", "--set", "train.steps=40", "--run-dir", filepath.Join(t.TempDir(), "one"))
+	want := trainDone(t, job, "--workers", "1", "--set", "cluster.workers=1", "--set", "train.steps=20", "--run-dir", filepath.Join(t.TempDir(), "one"))
 	for _, road := range []string{"auto", "nats"} {
 		t.Run(road, func(t *testing.T) {
 			began := time.Now()
-			p := start(t, nil, bin.coordinator, "train", job, "--json", "--workers", "64", "--threads", "1", "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "train.steps=40", "--set", "cluster.road="+road)
+			p := start(t, nil, bin.coordinator, "train", job, "--json", "--workers", "64", "--threads", "1", "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "train.steps=20", "--set", "cluster.road="+road)
 			pids := map[string]int{}
 			for len(pids) < 64 {
 				e := p.event("joined")
@@ -44,7 +44,7 @@ func TestSixtyFourWorkers(t *testing.T) {
 					broken = true
 					t.Logf("step %v, by %v workers, was committed %v after 8 were killed", e["step"], e["world"], time.Since(killed).Round(10*time.Millisecond))
 				}
-				if e["step"].(float64) == 40 {
+				if e["step"].(float64) == 20 {
 					break
 				}
 			}

@@ -148,7 +148,7 @@ func undisturbed(t *testing.T, set ...string) string {
 		if err != nil {
 			return "", err
 		}
-		args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--threads", "1"}
+		args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--threads", "1", "--set", "checkpoint.every=0"} // 50 checkpoints take as long as 250 steps
 		for _, s := range set {
 			args = append(args, "--set", s)
 		}
