@@ -80,7 +80,7 @@ func (f *StepChoice) open() (*benched, error) {
 		names += ", " + p.Name
 		if p.Name == f.Model {
 			m, ok = benchModels["default"], true
-			m.config.ImageSize, m.config.PatchSize, m.config.DModel, m.config.NHeads, m.config.NLayers = p.ImageSize, p.PatchSize, p.DModel, p.NHeads, p.NLayers
+			m.config.ImageSize, m.config.PatchSize, m.config.DModel, m.config.NHeads, m.config.NLayers, m.config.Fusion = p.ImageSize, p.PatchSize, p.DModel, p.NHeads, p.NLayers, p.Fusion
 		}
 	}
 	if !ok {

@@ -12,11 +12,15 @@ import (
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
-// presetTokens and presetVocab are what the table assumes of the data.
+// What the table assumes of the data; of a robot's, words and what a sample shows.
 const (
 	presetTokens = 16
 	presetVocab  = 10000
+	robotVocab   = 1000
+	robotState   = 8
 )
+
+var robotSees = models.Observation{Cameras: 2, Chunk: 16, State: true}
 
 func newPresets() *cobra.Command {
 	var asJSON bool
@@ -43,11 +47,14 @@ func newPresets() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				m, err := models.New(train.ModelConfig(j, data.Meta{}), train.HeadOf(j))
+				c := train.ModelConfig(j, data.Meta{}).(models.Config)
+				if p.Fusion != "" {
+					c.Sees, c.StateDim, c.VocabSize = robotSees, robotState, robotVocab
+				}
+				m, err := models.New(c, train.HeadOf(j))
 				if err != nil {
 					return err
 				}
-				c := m.Options().(models.Config)
 				rows = append(rows, row{name, p.Use, c.NLayers, c.DModel, c.NHeads, c.ImageSize, c.PatchSize,
 					m.Params().Count(), m.Cost(m.Spec(presetTokens))})
 				m.Close()
@@ -66,9 +73,10 @@ func newPresets() *cobra.Command {
 			}
 			fmt.Fprintln(c.OutOrStdout())
 			for _, r := range rows {
-				fmt.Fprintf(c.OutOrStdout(), "%-5s %s\n", r.Preset, r.Use)
+				fmt.Fprintf(c.OutOrStdout(), "%-9s  %s\n", r.Preset, r.Use)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "\nfor %d instruction tokens and a vocabulary of %d; state is weights, two moments, and the\ntwo gradients of a worker that trains alone; of several each holds one for every group of micro-batches of its share\n", presetTokens, presetVocab)
+			fmt.Fprintf(c.OutOrStdout(), "\nfor %d instruction tokens and a vocabulary of %d; state is weights, two moments, and the\ntwo gradients of a worker that trains alone; of several each holds one for every group of micro-batches of its share\n"+
+				"robot-…: model.fusion cross, two cameras, a state of %d values, chunks of %d actions, a vocabulary of %d\n", presetTokens, presetVocab, robotState, robotSees.Chunk, robotVocab)
 			return nil
 		},
 	}

@@ -296,7 +296,7 @@ func TestMistakes(t *testing.T) {
 		{"zero layers", ok + "model: {n_layers: 1}", nil, "j.yaml:3:19: model.n_layers: 1 is too small; want at least 2"},
 		{"huge d_model", ok + "model: {d_model: 1000000}", nil, "j.yaml:3:18: model.d_model: 1000000 is too large; want at most 65536"},
 		{"kind", "name: a\nmodel: {kind: vlaa}\ndata: {kind: tabletop}", nil, `j.yaml:2:15: model.kind: "vlaa" is unknown; did you mean vla?`},
-		{"preset", ok + "model: {preset: medium}", nil, `j.yaml:3:17: model.preset: "medium" is unknown; want one of low, mid, high`},
+		{"preset", ok + "model: {preset: medium}", nil, `j.yaml:3:17: model.preset: "medium" is unknown; want one of low, mid, high, robot-5m, robot-20m, robot-80m`},
 		{"key of another kind", "name: a\nmodel: {kind: encoder, image_size: 32}\ndata: {kind: copy}", nil,
 			"j.yaml:2:36: model.image_size: has no meaning for model.kind encoder; leave it out"},
 		{"key of another kind that is zero", "name: a\nmodel: {kind: vit, pad_token: 0}\ndata: {kind: tabletop}", nil,

@@ -13,7 +13,9 @@ func Kinds() (kinds []job.Kind) {
 	for _, f := range families() {
 		k := job.Kind{Name: f.name, About: f.about, Options: f.config(), Keys: f.keys()}
 		for _, s := range Presets() {
-			k.Presets = append(k.Presets, job.Preset{Name: s.Name, Use: s.Use, Options: s.of(f)})
+			if s.fits(f) {
+				k.Presets = append(k.Presets, job.Preset{Name: s.Name, Use: s.Use, Options: s.of(f)})
+			}
 		}
 		kinds = append(kinds, k)
 	}

@@ -3,6 +3,7 @@ package models
 import (
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -106,6 +107,51 @@ func TestGoldenPolicy(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is counted by hand is what the tape's operations count: of a decoder under
+// each kind of loss.
+func TestPolicyCost(t *testing.T) {
+	rt := tensor.NewRuntime(1)
+	defer rt.Close()
+	for _, name := range []string{L1, MSE, binsLoss, flowLoss} {
+		g, c, head := policyCase(t, name)
+		m, err := New(c, head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		g.load(m.Params())
+		spec := m.Spec(4)
+		b := g.batch(spec)
+		p, err := m.Program(rt, b.N, spec, ProgramOptions{Train: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if err := p.Load(b); err != nil {
+			t.Fatal(err)
+		}
+		m.Params().BindGrads(make([]float32, m.Params().Len()))
+		p.SetProfile(true)
+		p.SetStep(1, 1, true)
+		p.Forward()
+		p.Backward()
+		var forward int64
+		for _, k := range p.Profile() {
+			forward += k.ForwardFLOPs
+		}
+		cost := m.Cost(spec)
+		if want := cost.ForwardFLOPs * int64(b.N); forward != want {
+			t.Errorf("%s: the operations count %d of a forward, the model %d", name, forward, want)
+		}
+		if cost.TrainFLOPs <= 2*cost.ForwardFLOPs || cost.ActivationBytes <= 0 {
+			t.Errorf("%s: %+v", name, cost)
+		}
+		if s, err := Count(c, head, spec); err != nil || s.Cost != cost || s.Parameters-c.withDefaults().MaxLen*c.DModel != m.Params().Count() {
+			t.Errorf("%s: counted %+v (%v), built %d parameters and %+v", name, s, err, m.Params().Count(), cost)
+		}
 	}
 }
 
@@ -239,5 +285,36 @@ func TestDecoderIsTaught(t *testing.T) {
 	p.Backward()
 	if l := p.Losses(); len(l) != 2 || l[0].Count() != 4*2 || l[0].Nominal() != 6*2 || !(l[0].Value() > 0 && l[1].Value() > 0) {
 		t.Errorf("losses %+v", l)
+	}
+}
+
+// The presets of robots are as large as they are called, with what their comment
+// says of the data, and are there for kinds that have a decoder.
+func TestRobotPresets(t *testing.T) {
+	seen := 0
+	for _, k := range Kinds() {
+		for _, p := range k.Presets {
+			size, robot := strings.CutPrefix(p.Name, "robot-")
+			if !robot {
+				continue
+			}
+			seen++
+			if k.Name != VLA {
+				t.Errorf("%s has %s", k.Name, p.Name)
+			}
+			c := p.Options.(Config)
+			c.Sees, c.StateDim, c.VocabSize = Observation{Cameras: 2, Chunk: 16, State: true}, 8, 1000
+			s, err := Count(c, flow{Steps: 10}, Spec{Known(Instruction, 16)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			millions, err := strconv.Atoi(strings.TrimSuffix(size, "m"))
+			if got := float64(s.Parameters-5000*c.DModel) / 1e6; err != nil || got < 0.9*float64(millions) || got > 1.25*float64(millions) {
+				t.Errorf("%s has %.1f million parameters (%v)", p.Name, got, err)
+			}
+		}
+	}
+	if seen != 3 {
+		t.Errorf("%d presets of robots, want 3", seen)
 	}
 }
