@@ -23,6 +23,8 @@ const (
 	maxSums, maxSum = 8, 64
 	// maxTargets bounds the targets of a step: whole numbers up to it are float64.
 	maxTargets = 1 << 53
+	// maxSets bounds the sets of a mixture of data.
+	maxSets = 1 << 10
 	// maxSeconds bounds the time of a part of a step: 30 years.
 	maxSeconds = 1e9
 	// maxWords bounds the texts of others that are passed on, in bytes.
@@ -74,6 +76,14 @@ func (m *machine) checkReport(e *Report) error {
 	}
 	if e.Micro < 0 || e.Micro > m.cfg.Micro {
 		return fmt.Errorf("%d micro-batches of %d", e.Micro, m.cfg.Micro)
+	}
+	if len(e.Sets) > maxSets {
+		return fmt.Errorf("losses of %d sets", len(e.Sets))
+	}
+	for i, x := range e.Sets {
+		if x.Targets < 0 || x.Targets > e.Targets || x.Loss-x.Loss != 0 {
+			return fmt.Errorf("the loss %v over %d targets of set %d", x.Loss, x.Targets, i)
+		}
 	}
 	if e.Targets < 0 || e.Targets > maxTargets || (e.Targets == 0) != (e.Refused != "") {
 		return fmt.Errorf("%d targets, refused because of %.80q", e.Targets, e.Refused)

@@ -195,21 +195,28 @@ type Times struct {
 // norm come out of the ring, so that each member knows those of the whole global
 // batch and any one report is enough.
 type Report struct {
-	Worker     string  `json:"worker"`
-	Generation uint64  `json:"generation"`
-	Rank       int     `json:"rank"`
-	World      int     `json:"world"`
-	Step       uint64  `json:"step"`              // committed steps, so the first report says 1
-	Loss       float64 `json:"loss"`              // the mean over the global batch; 0 where the step was refused
-	Targets    int     `json:"targets"`           // that it is the mean over: tokens, or action values; 0 where the step was refused
-	GradNorm   float64 `json:"grad_norm"`         // before clipping
-	LR         float64 `json:"lr"`                //
-	Refused    string  `json:"refused,omitempty"` // why no update was made: a loss or gradient that is not finite, no target
-	Micro      int     `json:"micro"`             // micro-batches that this worker computed
-	Digest     string  `json:"digest,omitempty"`  // of its state, at steps where all compare theirs
-	Times      Times   `json:"times"`
-	RingBytes  uint64  `json:"ring_bytes"` // sent in this generation
-	Faults     uint64  `json:"faults"`     // ring frames lost, doubled, corrupt or stale in this generation
+	Worker     string    `json:"worker"`
+	Generation uint64    `json:"generation"`
+	Rank       int       `json:"rank"`
+	World      int       `json:"world"`
+	Step       uint64    `json:"step"`              // committed steps, so the first report says 1
+	Loss       float64   `json:"loss"`              // the mean over the global batch; 0 where the step was refused
+	Targets    int       `json:"targets"`           // that it is the mean over: tokens, or action values; 0 where the step was refused
+	Sets       []SetLoss `json:"sets,omitempty"`    // of a mixture of data, by set
+	GradNorm   float64   `json:"grad_norm"`         // before clipping
+	LR         float64   `json:"lr"`                //
+	Refused    string    `json:"refused,omitempty"` // why no update was made: a loss or gradient that is not finite, no target
+	Micro      int       `json:"micro"`             // micro-batches that this worker computed
+	Digest     string    `json:"digest,omitempty"`  // of its state, at steps where all compare theirs
+	Times      Times     `json:"times"`
+	RingBytes  uint64    `json:"ring_bytes"` // sent in this generation
+	Faults     uint64    `json:"faults"`     // ring frames lost, doubled, corrupt or stale in this generation
+}
+
+// SetLoss is the loss of the samples of one set of a mixture in a step.
+type SetLoss struct {
+	Loss    float64 `json:"loss"`    // the mean over the set's targets; 0 where it has none
+	Targets int     `json:"targets"` // in the global batch
 }
 
 // Stall says what a worker has been waiting for, and how long.

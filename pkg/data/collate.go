@@ -58,7 +58,7 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 	}
 	for i := range samples {
 		x := &samples[i]
-		b.IDs[i] = x.ID
+		b.IDs[i], b.Sets[i] = x.ID, x.Set
 		switch {
 		case x.Set < 0 || x.Set >= len(c.stats):
 			return fmt.Errorf("%s is of set %d; the data has %d", x.name(), x.Set, len(c.stats))

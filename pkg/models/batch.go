@@ -6,6 +6,7 @@ package models
 type Batch struct {
 	N      int
 	IDs    []uint64 // [N] sample ids, the RNG's sample word
+	Sets   []int    // [N] of a mixture of data, which set each sample is of; nil: nobody says
 	Spec   Spec
 	Values []Column // of the Spec's features, in their order
 }
@@ -19,7 +20,7 @@ type Column struct {
 
 // NewBatch allocates a batch of n samples of spec.
 func NewBatch(n int, spec Spec) *Batch {
-	b := &Batch{N: n, IDs: make([]uint64, n), Spec: spec, Values: make([]Column, len(spec))}
+	b := &Batch{N: n, IDs: make([]uint64, n), Sets: make([]int, n), Spec: spec, Values: make([]Column, len(spec))}
 	for i, f := range spec {
 		if f.Type == Token {
 			b.Values[i].Ints = make([]int32, n*f.Size())

@@ -10,16 +10,18 @@ import (
 
 // Metrics is one line of metrics.jsonl: what happened in one committed step.
 type Metrics struct {
-	Step       uint64        `json:"step"` // committed steps, from 1
-	Loss       float64       `json:"loss"` // mean over the global batch, before the update
-	GradNorm   float64       `json:"grad_norm"`
-	LR         float64       `json:"lr"`
-	SamplesSec float64       `json:"samples_per_s"` // of the global batch over Time.Step
-	World      int           `json:"world"`
-	Generation uint64        `json:"generation"`
-	Targets    int           `json:"targets"`           // that the loss is the mean over: tokens, or action values
-	Refused    string        `json:"refused,omitempty"` // why no update was made; then there is no loss
-	Time       cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
+	Step       uint64                     `json:"step"` // committed steps, from 1
+	Loss       float64                    `json:"loss"` // mean over the global batch, before the update
+	GradNorm   float64                    `json:"grad_norm"`
+	LR         float64                    `json:"lr"`
+	SamplesSec float64                    `json:"samples_per_s"` // of the global batch over Time.Step
+	World      int                        `json:"world"`
+	Generation uint64                     `json:"generation"`
+	Sets       map[string]cluster.SetLoss `json:"sets,omitempty"` // of a mixture of data, by name
+
+	Targets int           `json:"targets"`           // that the loss is the mean over: tokens, or action values
+	Refused string        `json:"refused,omitempty"` // why no update was made; then there is no loss
+	Time    cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
 }
 
 // combine makes a step's metrics of the reports of it, which had so many

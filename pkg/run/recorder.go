@@ -13,6 +13,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 )
 
@@ -55,6 +56,12 @@ func openRecorder(dir string, j *job.Job, step uint64, goesOn bool) (r *recorder
 // stepDone takes a committed step's reports, by rank.
 func (r *recorder) stepDone(reports []*cluster.Report) {
 	m := combine(reports, r.job.Batch.Global)
+	if mix, ok := r.job.Data.Options.(data.Mixture); ok && len(reports[0].Sets) == len(mix.Sets) {
+		m.Sets = map[string]cluster.SetLoss{}
+		for i, s := range mix.Sets {
+			m.Sets[s.Name] = reports[0].Sets[i]
+		}
+	}
 	r.last = m
 	r.mu.Lock()
 	r.losses.add(m.Step, m.Loss, m.Targets, m.Refused != "")

@@ -32,6 +32,7 @@ func (t *Tape) chunkLoss(name string, o *chunkLoss) *Loss {
 	if o.valid != nil {
 		o.by = o.valid
 	}
+	o.share = func(i, n int) (float64, int) { return o.rows(i*o.pred.Rows()/n, (i+1)*o.pred.Rows()/n) }
 	t.record(o, nil, []*Var{o.pred, o.target, o.valid})
 	return &o.Loss
 }
@@ -41,9 +42,12 @@ func (o *chunkLoss) flops() (int64, int64) { return 0, 0 }
 
 func (o *chunkLoss) counts(row int) bool { return o.valid == nil || o.valid.Data[row] != 0 }
 
-func (o *chunkLoss) forward(*Tape) {
-	n, sum, count := o.pred.Cols(), 0.0, 0
-	for r := range o.pred.Rows() {
+func (o *chunkLoss) forward(*Tape) { o.set(o.rows(0, o.pred.Rows())) }
+
+// rows is the sum and the count of rows [lo, hi).
+func (o *chunkLoss) rows(lo, hi int) (sum float64, count int) {
+	n := o.pred.Cols()
+	for r := lo; r < hi; r++ {
 		if !o.counts(r) {
 			continue
 		}
@@ -57,7 +61,7 @@ func (o *chunkLoss) forward(*Tape) {
 			}
 		}
 	}
-	o.set(sum, count)
+	return sum, count
 }
 
 func (o *chunkLoss) backward(*Tape) {

@@ -24,7 +24,17 @@ type Loss struct {
 	active bool    // this Backward begins here, or at a sum that this is a part of
 	weight float64 // in that sum; 1 by itself
 	parts  []*Loss // of a sum
+
+	share func(i, n int) (sum float64, count int) // see Share
 }
+
+// Share is what the i-th of n equal parts of the batch has of Sum and Count of the
+// last Forward: of sample i, where the batch has n. It is summed by itself, so
+// shares add up to Sum but for rounding. A sum of losses has none.
+func (l *Loss) Share(i, n int) (sum float64, count int) { return l.share(i, n) }
+
+// Shared says whether the loss can tell of its shares.
+func (l *Loss) Shared() bool { return l.share != nil }
 
 // begin makes l, or its parts, the beginning of the Backward that follows; end
 // takes that back.
@@ -77,6 +87,10 @@ func (t *Tape) MSE(pred, target *Var) *Loss {
 	need(pred.Size() == target.Size(), "MSE", sprint("two of ", pred.Shape), target.Shape)
 	need(!target.root().grad, "MSE", "a target that needs no gradient", target.Shape)
 	o := &mse{Loss: Loss{nominal: pred.Size()}, pred: pred, target: target}
+	o.share = func(i, n int) (float64, int) {
+		lo, hi := i*pred.Size()/n, (i+1)*pred.Size()/n
+		return kernel.SumSquaredDiff(o.pred.Data[lo:hi], o.target.Data[lo:hi]), hi - lo
+	}
 	t.record(o, nil, []*Var{pred, target})
 	return &o.Loss
 }
@@ -121,6 +135,14 @@ type crossEntropy struct {
 func (t *Tape) CrossEntropy(logits *Var, labels *Ints) *Loss {
 	need(logits.Rows() == len(labels.Data), "CrossEntropy", sprint("a label for each row of ", logits.Shape), labels.Shape)
 	o := &crossEntropy{Loss: Loss{nominal: logits.Rows(), by: labels}, logits: logits, labels: labels}
+	o.share = func(i, n int) (sum float64, count int) {
+		for r := i * len(o.each) / n; r < (i+1)*len(o.each)/n; r++ {
+			if o.labels.Counts(r) {
+				sum, count = sum+o.each[r], count+1
+			}
+		}
+		return sum, count
+	}
 	t.record(o, nil, []*Var{logits})
 	return &o.Loss
 }

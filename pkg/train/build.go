@@ -56,7 +56,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}
 	o := Options{Seed: j.Seed, Spec: meta.Spec, ClipNorm: j.Optimizer.ClipNorm,
-		Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group,
+		Sets: len(meta.Sets), Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group,
 		Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded",
 		Optimizer: OptimizerOf(j), WeightDecay: j.Optimizer.WeightDecay,
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,

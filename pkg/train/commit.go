@@ -13,9 +13,10 @@ import (
 // Result is what a committed step says of itself. All but Times and Computed
 // are the same on every rank.
 type Result struct {
-	Loss     float64 // the mean over the global batch, before the update
-	Targets  int     // in the global batch; action values where the model predicts those
-	GradNorm float64 // before clipping
+	Loss     float64           // the mean over the global batch, before the update
+	Sets     []cluster.SetLoss // of a mixture of data, what each set has of the task's loss; nil: it is none, or has several losses in one
+	Targets  int               // in the global batch; action values where the model predicts those
+	GradNorm float64           // before clipping
 	LR       float64
 	Refused  string // why no update was made; empty: it was
 	Computed int    // groups of micro-batches that were computed here
@@ -96,7 +97,27 @@ func (t *Trainer) settle(res *Result, sum, mean []float32) (g []float32, void bo
 	if bad == t.micros() {
 		bad = -1
 	}
+	if t.opt.Sets > 0 && t.prog.Losses()[0].Shared() {
+		res.Sets = t.settleSets(tail)
+	}
 	return g, void, bad
+}
+
+// settleSets is the mean loss of each set of a mixture over the global batch, of a
+// reduced step's tail.
+func (t *Trainer) settleSets(tail []float32) []cluster.SetLoss {
+	out := make([]cluster.SetLoss, t.opt.Sets)
+	for set := range out {
+		loss, count := 0.0, 0.0
+		for m := range t.micros() {
+			at := tail[t.placeOfSet(m, set):]
+			loss, count = loss+join(at[0], at[1]), count+float64(at[2])
+		}
+		if out[set].Targets = int(count); count > 0 {
+			out[set].Loss = loss * float64(t.prog.Losses()[0].Nominal()) / count
+		}
+	}
+	return out
 }
 
 // commit applies the reduced step, or refuses it.
@@ -161,7 +182,7 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 // pass passes over a step: it counts as committed and changes no weight. It has to
 // count: the data order goes by the step, and the same samples would come again.
 func (t *Trainer) pass(res *Result, why string) {
-	res.Refused, res.Loss, res.GradNorm, res.Targets = why, 0, 0, 0 // JSON has no NaN
+	res.Refused, res.Loss, res.GradNorm, res.Targets, res.Sets = why, 0, 0, 0, nil // JSON has no NaN
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget()

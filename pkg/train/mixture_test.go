@@ -2,11 +2,14 @@ package train
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 )
 
@@ -64,8 +67,17 @@ func TestMixtureHasTheSameBits(t *testing.T) {
 	one.form([]int{0, 8}, a)
 	var want []string
 	var losses []float64
+	var sets [][]cluster.SetLoss
 	for range steps {
-		losses = append(losses, one.step([]int{0, 8}, a)[0].Loss)
+		res := one.step([]int{0, 8}, a)[0]
+		losses, sets = append(losses, res.Loss), append(sets, res.Sets)
+		sum, targets := 0.0, 0
+		for _, s := range res.Sets {
+			sum, targets = sum+s.Loss*float64(s.Targets), targets+s.Targets
+		}
+		if off := sum/float64(targets) - res.Loss; len(res.Sets) != 3 || targets != res.Targets || math.Abs(off) > 1e-9*res.Loss {
+			t.Errorf("the sets' losses %+v are not those of the step, %v over %d", res.Sets, res.Loss, res.Targets)
+		}
 		want = append(want, a.Digest())
 	}
 	for _, bounds := range [][]int{{0, 5, 8}, {0, 3, 6, 8}} {
@@ -76,7 +88,7 @@ func TestMixtureHasTheSameBits(t *testing.T) {
 		}
 		s.form(bounds, ranks...)
 		for step := range steps {
-			if res := s.step(bounds, ranks...); res[0].Loss != losses[step] || ranks[len(ranks)-1].Digest() != want[step] {
+			if res := s.step(bounds, ranks...); res[0].Loss != losses[step] || !slices.Equal(res[0].Sets, sets[step]) || ranks[len(ranks)-1].Digest() != want[step] {
 				t.Errorf("%d workers, step %d: loss %v and state %s, alone %v and %s", len(ranks), step+1, res[0].Loss, ranks[0].Digest(), losses[step], want[step])
 			}
 			if step == 1 && len(ranks) == 3 { // one is lost, and two go on

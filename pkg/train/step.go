@@ -29,6 +29,7 @@ type Options struct {
 	Recompute   bool                 // see models.ProgramOptions
 	updates     []update             // runs of the slab with settings of their own; nil: one run
 	Distill     *models.Distillation // a teacher, where there is one
+	Sets        int                  // of a mixture of data, whose losses are told apart; 0: it is none
 	SkipBad     bool                 // a step whose loss or gradient is not finite is passed over, not an error
 	// Samples names the samples of a micro-batch, for messages: by their numbers
 	// in the whole data set, or else in the training split. nil: no names.
@@ -162,10 +163,34 @@ const told = 3
 const maxCount = 1 << 24
 
 // tail is the length of what follows the flat gradients, up to a cache line.
-func (t *Trainer) tail() int { return (told*t.losses()*t.micros() + 15) / 16 * 16 }
+func (t *Trainer) tail() int { return (told*(t.losses()+t.opt.Sets)*t.micros() + 15) / 16 * 16 }
 
 // place is where loss k of micro-batch m stands in the tail.
 func (t *Trainer) place(m, k int) int { return told * (m*t.losses() + k) }
+
+// placeOfSet is where the first loss of the samples of a set in micro-batch m stands
+// in the tail: behind the losses of all micro-batches.
+func (t *Trainer) placeOfSet(m, set int) int {
+	return told * (t.losses()*t.micros() + m*t.opt.Sets + set)
+}
+
+// tellSets writes to a tail what each set of a mixture has of the first loss.
+func (t *Trainer) tellSets(tail []float32, m int, b *models.Batch) {
+	l := t.prog.Losses()[0]
+	if t.opt.Sets == 0 || !l.Shared() {
+		return
+	}
+	sums, counts := make([]float64, t.opt.Sets), make([]int, t.opt.Sets)
+	for i, set := range b.Sets {
+		sum, count := l.Share(i, b.N)
+		sums[set], counts[set] = sums[set]+sum, counts[set]+count
+	}
+	for set := range sums {
+		at := tail[t.placeOfSet(m, set):]
+		at[0], at[1] = split(sums[set] / float64(l.Nominal()))
+		at[2] = float32(counts[set])
+	}
+}
 
 // Shape is what a step reduces, for whoever gives it memory to share.
 type Shape struct {
@@ -349,6 +374,7 @@ func (t *Trainer) micro(ctx context.Context, m int, w writing, in Batches, times
 		at[0], at[1] = split(l.Scaled())
 		at[2] = float32(l.Count())
 	}
+	t.tellSets(tail, m, b)
 	t.phase(t.step, "backward")
 	t.slabs.torn = len(w.onto) > 0 // should it panic
 	t.write = w

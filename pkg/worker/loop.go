@@ -111,7 +111,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		stats := ring.Stats()
 		now := time.Now()
 		res.Times.Step, committed = now.Sub(committed).Seconds(), now
-		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, GradNorm: res.GradNorm,
+		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, Sets: res.Sets, GradNorm: res.GradNorm,
 			LR: res.LR, Refused: res.Refused, Micro: res.Computed,
 			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
 		if due || check > 0 && step%check == 0 {
