@@ -4,8 +4,9 @@
     pip install torch safetensors numpy
     python tools/load_in_pytorch.py runs/tabletop
 
-Builds the model that manifest.json describes, loads model.safetensors with
-strict=True, runs it on random inputs, runs `coordinator predict` on the same
+Builds the model that manifest.json describes, loads its weights with
+strict=True (the averaged ones where there are any, unless --weights raw is
+given, as `coordinator predict` does), runs it on random inputs, runs `coordinator predict` on the same
 ones and prints the largest difference of the outputs.
 
 Exit codes: 0 the difference is within --tolerance, 1 it is not or a step
@@ -162,12 +163,24 @@ def random_inputs(c, manifest, samples, seed, padding):
     return inputs
 
 
-def predict(coordinator, checkpoint, inputs, folder):
+def load_weights(checkpoint, weights):
+    """The state_dict of those weights, and which they are: raw or ema; None: ema where there are any."""
+    if weights != "raw":
+        optimizer = load_file(os.path.join(checkpoint, "optimizer.safetensors"))
+        average = {name.removeprefix("ema."): t for name, t in optimizer.items() if name.startswith("ema.")}
+        if average:
+            return average, "ema"
+        if weights == "ema":
+            raise Failure(f"{checkpoint}: optimizer.safetensors has no averaged weights")
+    return load_file(os.path.join(checkpoint, "model.safetensors")), "raw"
+
+
+def predict(coordinator, checkpoint, inputs, weights, folder):
     """What `coordinator predict` writes for the inputs: one tensor."""
     source, result = os.path.join(folder, "inputs.safetensors"), os.path.join(folder, "outputs.safetensors")
     save_file(inputs, source)
     command = shlex.split(coordinator) + ["predict", "--checkpoint", os.path.abspath(checkpoint), "--inputs", source,
-                                          "--out", result]
+                                          "--out", result, "--weights", weights]
     try:
         done = subprocess.run(command, cwd=REPOSITORY if coordinator == COORDINATOR else None, capture_output=True,
                               text=True)
@@ -189,7 +202,7 @@ def compare(args):
     c = model_config(manifest)
     torch.manual_seed(args.seed)
     model = build_from_text(args.reference, c) if args.reference else reference_model.build(c)
-    state = load_file(os.path.join(checkpoint, "model.safetensors"))
+    state, weights = load_weights(checkpoint, args.weights)
     aside = [name for name in state if "exits." in name or name.startswith("distill_projection.")]
     for name in aside:  # no part of the last output
         del state[name]
@@ -198,15 +211,16 @@ def compare(args):
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as e:
-        raise Failure(f"{checkpoint}/model.safetensors: {e}") from e
-    print(f"{checkpoint}: {c['kind']}, step {manifest['step']}, {len(state)} tensors loaded with strict=True")
+        raise Failure(f"{checkpoint}, weights {weights}: {e}") from e
+    average = " of the averaged weights" if weights == "ema" else ""
+    print(f"{checkpoint}: {c['kind']}, step {manifest['step']}, {len(state)} tensors{average} loaded with strict=True")
 
     inputs = random_inputs(c, manifest, args.samples, args.seed, padding=not args.reference)
     model.eval()
     with torch.no_grad():
         want = model(**inputs)
     with tempfile.TemporaryDirectory() as folder:
-        name, got = predict(args.coordinator, checkpoint, inputs, folder)
+        name, got = predict(args.coordinator, checkpoint, inputs, weights, folder)
     if got.shape != want.shape:
         raise Failure(f"{name}: PyTorch computes {list(want.shape)}, coordinator predict {list(got.shape)}")
     difference, size = (got - want).abs().max().item(), want.abs().max().item()
@@ -219,6 +233,7 @@ def compare(args):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("checkpoint", help="checkpoint directory, or run directory for its newest")
+    ap.add_argument("--weights", choices=("ema", "raw"), help="default: ema where the checkpoint has it")
     ap.add_argument("--coordinator", default=COORDINATOR, help="command to run (default: %(default)s, in the repository)")
     ap.add_argument("--reference", metavar="PATH.md|PATH.py",
                     help="take the model's classes from this text and run them, in place of tools/reference_model.py")
