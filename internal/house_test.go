@@ -37,7 +37,7 @@ var may = map[string][]string{
 	"internal/kernel":      {"internal/philox"},
 	"pkg/tensor":           {"internal/kernel", "internal/philox"},
 	"pkg/models":           {"internal/limits", "pkg/job", "pkg/tensor", "internal/philox", "internal/portable"},
-	"pkg/data":             {"internal/octets", "internal/atomicfile", "internal/limits", "internal/plain", "internal/regular", "pkg/models", "pkg/job", "internal/philox", "internal/safetensors", "internal/sniff"},
+	"pkg/data":             {"internal/octets", "internal/portable", "internal/atomicfile", "internal/limits", "internal/plain", "internal/regular", "pkg/models", "pkg/job", "internal/philox", "internal/safetensors", "internal/sniff"},
 	"pkg/allreduce":        {"internal/octets"},
 	"pkg/allreduce/shm":    {"pkg/allreduce"},
 	"pkg/allreduce/stream": {"pkg/allreduce"},

@@ -28,6 +28,7 @@ const (
 	CopyTask Purpose = 8  // copy-task sequences
 	Mixture  Purpose = 9  // sets of a mixture's positions; step = block of the stream, sample = epoch with which it began
 	Noise    Purpose = 11 // that actions are made of; site is the head's own, its bit 23 set where step is not counted
+	Augment  Purpose = 12 // looks at a sample's pictures; site = camera where each has its own, step = epoch, sample = its number
 )
 
 // Stream names an endless sequence of numbers: one (seed, purpose, site, step, sample).

@@ -17,11 +17,14 @@ type Collator struct {
 	resize []*resizer // of each feature; nil: no picture, or given as values
 	stats  [][]*Stats // by set, of each feature; nil: used as it is
 	meta   Meta
+	plain  glance     // at pictures
+	change *Augmented // of pictures in training; nil: none
 }
 
-// NewCollator makes the Collator of a data set.
+// NewCollator makes the Collator of a data set, for measuring and asking a model:
+// of pictures that training changes it shows the middle.
 func NewCollator(meta Meta) (*Collator, error) {
-	c := &Collator{spec: meta.Spec, resize: make([]*resizer, len(meta.Spec)), stats: make([][]*Stats, max(1, len(meta.Sets))), meta: meta}
+	c := &Collator{spec: meta.Spec, resize: make([]*resizer, len(meta.Spec)), stats: make([][]*Stats, max(1, len(meta.Sets))), meta: meta, plain: meta.Augment.plain()}
 	for set := range c.stats {
 		in := meta.In(set)
 		for _, f := range meta.Spec {
@@ -50,6 +53,24 @@ func NewCollator(meta Meta) (*Collator, error) {
 	return c, nil
 }
 
+// newTrainingCollator makes the Collator of samples of a Feed.
+func newTrainingCollator(meta Meta) (*Collator, error) {
+	c, err := NewCollator(meta)
+	if err == nil {
+		c.change = meta.Augment
+	}
+	return c, err
+}
+
+// look is how pictures of feature k of x are looked at.
+func (c *Collator) look(x *Sample, k int) glance {
+	if c.change == nil {
+		return c.plain
+	}
+	camera, _, _ := models.ViewOf(c.spec[k].Name)
+	return c.change.draw(x.Epoch, x.ID, camera)
+}
+
 // Collate fills b, which models.NewBatch made for len(samples) samples of the
 // data's Spec. Errors name the sample.
 func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
@@ -66,7 +87,7 @@ func (c *Collator) Collate(samples []Sample, b *models.Batch) error {
 			return c.fault(x, fmt.Errorf("%d features; expected %s", len(x.Values), c.spec))
 		}
 		for k := range c.spec {
-			if err := c.place(b, i, k, c.stats[x.Set][k], &x.Values[k]); err != nil {
+			if err := c.place(b, i, k, c.stats[x.Set][k], x); err != nil {
 				return c.fault(x, err)
 			}
 		}
@@ -85,8 +106,8 @@ func (c *Collator) fault(x *Sample, err error) error {
 }
 
 // place writes feature k of sample i, a number by its statistics.
-func (c *Collator) place(b *models.Batch, i, k int, s *Stats, v *Value) error {
-	f := &c.spec[k]
+func (c *Collator) place(b *models.Batch, i, k int, s *Stats, x *Sample) error {
+	f, v := &c.spec[k], &x.Values[k]
 	n := f.Size()
 	switch f.Type {
 	case models.Token:
@@ -95,7 +116,7 @@ func (c *Collator) place(b *models.Batch, i, k int, s *Stats, v *Value) error {
 		}
 		copy(b.Values[k].Ints[i*n:(i+1)*n], v.Ints)
 	case models.Image:
-		return c.image(b.Values[k].Floats[i*n:(i+1)*n], k, v)
+		return c.image(b.Values[k].Floats[i*n:(i+1)*n], k, x)
 	default:
 		if len(v.Floats) != n {
 			return fmt.Errorf("%s has %d values, expected %d", f.Called(), len(v.Floats), n)
@@ -147,13 +168,16 @@ func withWayOn(err error) error {
 	return fmt.Errorf("%w; repair or replace it, or leave it out by %s.skip: [%d]; then resume with --accept-data-change", err, cmp.Or(e.Set, "data"), e.ID)
 }
 
-func (c *Collator) image(dst []float32, k int, v *Value) error {
-	shape := c.spec[k].Shape
+func (c *Collator) image(dst []float32, k int, x *Sample) error {
+	shape, v := c.spec[k].Shape, &x.Values[k]
 	img := v.Image
 	switch {
 	case v.Floats != nil:
 		if img.H != shape[1] || img.W != shape[2] || len(v.Floats) != len(dst) {
 			return &ImageError{fmt.Errorf("%d values of a %d×%d picture, expected [%d, %d, %d]", len(v.Floats), img.W, img.H, shape[0], shape[1], shape[2])}
+		}
+		if c.change != nil {
+			return &ImageError{errGiven}
 		}
 		copy(dst, v.Floats)
 		return nil
@@ -165,5 +189,6 @@ func (c *Collator) image(dst []float32, k int, v *Value) error {
 			return err
 		}
 	}
-	return c.resize[k].Apply(dst, img)
+	l := c.look(x, k)
+	return c.resize[k].see(dst, img, &l)
 }

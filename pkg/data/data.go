@@ -22,7 +22,8 @@ type Meta struct {
 	Stats       map[string]*Stats `json:"stats,omitempty"` // of other features that are normalised, by name; see StatsOf
 	ImageMean   [3]float32        `json:"image_mean"`
 	ImageStd    [3]float32        `json:"image_std"`
-	Rate        float64           `json:"rate,omitempty"` // frames a second; 0: the data does not say
+	Augment     *Augmented        `json:"augment,omitempty"` // how pictures are changed in training; nil: they are not
+	Rate        float64           `json:"rate,omitempty"`    // frames a second; 0: the data does not say
 
 	Sets []SetMeta `json:"sets,omitempty"` // of a mixture, which has no Actions and no Stats of its own: see In
 

@@ -39,10 +39,11 @@ const (
 
 // Folder is the options of folder data.
 type Folder struct {
-	FrameKeys  `yaml:",inline"`
-	TextKeys   `yaml:",inline"`
-	FileKeys   `yaml:",inline"`
-	ActionKeys `yaml:",inline"`
+	FrameKeys   `yaml:",inline"`
+	TextKeys    `yaml:",inline"`
+	FileKeys    `yaml:",inline"`
+	ActionKeys  `yaml:",inline"`
+	AugmentKeys `yaml:",inline"`
 }
 
 func folderKind() job.Kind {
@@ -73,6 +74,7 @@ func (k Folder) Check(c *job.Checker) {
 	k.TextKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
+	k.AugmentKeys.check(c)
 	checkChannels(c)
 }
 

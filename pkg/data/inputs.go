@@ -11,8 +11,8 @@ import (
 
 // ReadInputs reads the inputs that a model wants from a safetensors file: the
 // tensors of a tensors source, in the same types, checked and converted the
-// same way. Bytes of pictures are normalised as meta says that training did;
-// float values are used as they are, and other numbers are normalised as
+// same way. Bytes of pictures are normalised as meta says that training did, and
+// seen as measuring sees them, which may be the middle of them; float values are used as they are, and other numbers are normalised as
 // training did. Where the layout of pictures is ambiguous,
 // that of trained, the options of the data that training had, decides. The batch has all samples of the file, numbered from 0; targets,
 // which the file need not have, are zeros.
@@ -106,6 +106,9 @@ func (o *Opening) input(t *tensorFile, f models.Feature, layout string, meta Met
 		row, err := x.read(i)
 		if err != nil {
 			return c, fmt.Errorf("%s: row %d: %w", t.path, i, err)
+		}
+		if f.Type == models.Image && x.bytes {
+			row = meta.Augment.plain().of(row, f.Shape)
 		}
 		c.Floats = append(c.Floats, row...)
 	}

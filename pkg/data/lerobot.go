@@ -32,14 +32,15 @@ import (
 
 // LeRobot is the options of lerobot data.
 type LeRobot struct {
-	Split      string   `yaml:"split,omitempty"`  // of meta/info.json
-	Camera     string   `yaml:"camera,omitempty"` // feature of pictures, e.g. observation.images.front, or front
-	Action     []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: action
-	FrameKeys  `yaml:",inline"`
-	VideoKeys  `yaml:",inline"`
-	TextKeys   `yaml:",inline"`
-	FileKeys   `yaml:",inline"`
-	ActionKeys `yaml:",inline"`
+	Split       string   `yaml:"split,omitempty"`  // of meta/info.json
+	Camera      string   `yaml:"camera,omitempty"` // feature of pictures, e.g. observation.images.front, or front
+	Action      []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: action
+	FrameKeys   `yaml:",inline"`
+	VideoKeys   `yaml:",inline"`
+	TextKeys    `yaml:",inline"`
+	FileKeys    `yaml:",inline"`
+	ActionKeys  `yaml:",inline"`
+	AugmentKeys `yaml:",inline"`
 }
 
 func lerobotKind() job.Kind {
@@ -67,6 +68,7 @@ func (k LeRobot) Check(c *job.Checker) {
 	k.TextKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
+	k.AugmentKeys.check(c)
 	checkChannels(c)
 }
 

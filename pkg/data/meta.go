@@ -41,6 +41,11 @@ func (m *Meta) Check() error {
 			return bad("%v", err)
 		}
 	}
+	if a := m.Augment; a != nil {
+		if err := a.check(); err != nil {
+			return bad("augment.%s %s", err.key, err.text)
+		}
+	}
 	if len(m.Vocab) > m.VocabSize {
 		return bad("the vocabulary has %d words, vocab_size is %d", len(m.Vocab), m.VocabSize)
 	}
@@ -83,6 +88,9 @@ func (m *Meta) Text() string {
 		}
 		if s := m.StatsOf(f.Name); f.Normalise && s != nil {
 			fmt.Fprintf(&b, " (%s): %s", few(s.Names), s.How())
+		}
+		if a := m.Augment; a != nil && f.Type == models.Image {
+			fmt.Fprintf(&b, ": %s", a)
 		}
 		b.WriteByte('\n')
 	}

@@ -27,11 +27,12 @@ import (
 // Mixture is the options of a mixture. What it has of the keys of its sets holds for
 // each set that does not say otherwise.
 type Mixture struct {
-	Sets       []job.Set `yaml:"sets"`
-	Balance    string    `yaml:"balance"` // of what a set's share is made, see balances
-	TextKeys   `yaml:",inline"`
-	ActionKeys `yaml:",inline"`
-	FrameKeys  `yaml:",inline"`
+	Sets        []job.Set `yaml:"sets"`
+	Balance     string    `yaml:"balance"` // of what a set's share is made, see balances
+	TextKeys    `yaml:",inline"`
+	ActionKeys  `yaml:",inline"`
+	FrameKeys   `yaml:",inline"`
+	AugmentKeys `yaml:",inline"`
 }
 
 // How often a set comes.
@@ -115,6 +116,7 @@ func (k Mixture) Check(c *job.Checker) {
 	c.Unused("data.holdout.path", d.Holdout.Path == "", what)
 	c.Unused("data.holdout.split", d.Holdout.Split == "", what)
 	c.Unused("data.holdout.episodes", len(d.Holdout.Episodes) == 0, what)
+	k.AugmentKeys.check(c)
 	c.OneOf("data.balance", k.Balance, []string{byWeights, bySize})
 	switch n := len(k.Sets); {
 	case n == 0:
@@ -140,6 +142,10 @@ func (k Mixture) Check(c *job.Checker) {
 		}
 		if s.Kind == mixtureName {
 			c.Bad(key+".kind", "is a mixture in a mixture; list its sets here")
+			continue
+		}
+		if x, ok := s.Options.(interface{ augment() Augment }); ok && x.augment().Active() && x.augment() != k.Augment {
+			c.Bad(key+".augment "+key, "differs from data.augment: the pictures of all sets are changed alike, so give it once, as data.augment")
 			continue
 		}
 		c.Set(key, s)

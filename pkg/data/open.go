@@ -70,6 +70,11 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
 	}
 	d.about.path = o.Path
+	if d.meta.Augment = nil; meta != nil {
+		d.meta.Augment = meta.Augment
+	} else if o.Augment.Active() {
+		d.meta.Augment = &Augmented{o.Augment, seed}
+	}
 	d.scans = append(d.scans, o.scanned()...)
 	d.findings = sync.OnceValue(func() []Finding {
 		for _, look := range o.later {
@@ -101,6 +106,7 @@ type Opening struct {
 	TextKeys // the keys that several kinds have; zero where the kind has them not
 	ActionKeys
 	FrameKeys
+	AugmentKeys
 	base  string  // that paths of the job are relative to
 	skip  []int   // data.skip, ascending
 	asIs  bool    // pictures are values of the model's shape and are not resized
@@ -144,6 +150,9 @@ func (o *Opening) take(k Options) {
 	}
 	if x, ok := k.(interface{ frames() FrameKeys }); ok {
 		o.FrameKeys = x.frames()
+	}
+	if x, ok := k.(interface{ augment() Augment }); ok {
+		o.Augment = x.augment()
 	}
 	if x, ok := k.(interface{ files() FileKeys }); ok {
 		o.skip = slices.Compact(slices.Sorted(slices.Values(x.files().Skip)))

@@ -38,13 +38,14 @@ type picture struct {
 
 // RLDS is the options of rlds data.
 type RLDS struct {
-	Split      string   `yaml:"split,omitempty"`  // of the data set, or parts of splits: train[:90%]
-	Camera     string   `yaml:"camera,omitempty"` // image feature, e.g. image_0
-	Action     []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: steps/action
-	FrameKeys  `yaml:",inline"`
-	TextKeys   `yaml:",inline"`
-	FileKeys   `yaml:",inline"`
-	ActionKeys `yaml:",inline"`
+	Split       string   `yaml:"split,omitempty"`  // of the data set, or parts of splits: train[:90%]
+	Camera      string   `yaml:"camera,omitempty"` // image feature, e.g. image_0
+	Action      []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: steps/action
+	FrameKeys   `yaml:",inline"`
+	TextKeys    `yaml:",inline"`
+	FileKeys    `yaml:",inline"`
+	ActionKeys  `yaml:",inline"`
+	AugmentKeys `yaml:",inline"`
 }
 
 func rldsKind() job.Kind {
@@ -75,6 +76,7 @@ func (k RLDS) Check(c *job.Checker) {
 	k.TextKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
+	k.AugmentKeys.check(c)
 	checkChannels(c)
 }
 

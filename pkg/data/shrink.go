@@ -12,8 +12,8 @@ func (s *shrinker) shrink(dst, rgb []byte, inH, inW, h, w int) []byte {
 	if h == inH && w == inW {
 		return append(dst[:0], rgb...)
 	}
-	s.ax.build(inW, w)
-	s.ay.build(inH, h)
+	s.ax.build(inW, w, 0, inW*cropUnits)
+	s.ay.build(inH, h, 0, inH*cropUnits)
 	s.rows, dst = grow(s.rows, inH*w*3), grow(dst, h*w*3)
 	for y := range inH {
 		in, out := rgb[3*y*inW:], s.rows[3*y*w:]

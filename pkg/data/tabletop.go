@@ -23,10 +23,11 @@ const (
 
 // Tabletop is the options of tabletop data.
 type Tabletop struct {
-	Scene      string `yaml:"scene,omitempty"`    // simple | cluttered
-	Episodes   int    `yaml:"episodes,omitempty"` // in an epoch
-	TextKeys   `yaml:",inline"`
-	ActionKeys `yaml:",inline"`
+	Scene       string `yaml:"scene,omitempty"`    // simple | cluttered
+	Episodes    int    `yaml:"episodes,omitempty"` // in an epoch
+	TextKeys    `yaml:",inline"`
+	ActionKeys  `yaml:",inline"`
+	AugmentKeys `yaml:",inline"`
 }
 
 func tabletopKind() job.Kind {
@@ -56,6 +57,7 @@ func (k Tabletop) Check(c *job.Checker) {
 	c.Unused("data.action_names", len(k.ActionNames) == 0, own)
 	c.Unused("data.action_units", len(k.ActionUnits) == 0, own)
 	ActionKeys{Normalize: k.Normalize, StateNormalize: k.StateNormalize}.check(c)
+	k.AugmentKeys.check(c)
 	checkChannels(c)
 }
 

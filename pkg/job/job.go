@@ -90,6 +90,9 @@ const (
 	Average = "ema" // their average, where the job has one
 )
 
+// Standard is the average of a job that says no more of it.
+func (EMA) Standard() any { return averaged }
+
 // Active says that there is an average.
 func (e EMA) Active() bool { return e != EMA{} }
 

@@ -329,7 +329,7 @@ func TestMistakes(t *testing.T) {
 		{"loss of another kind", ok + "loss: cross_entropy", nil, "j.yaml:3:7: loss: cross_entropy does not fit model.kind vla; want mse, l1, flow or bins"},
 		{"learning rate", ok + "optimizer: {lr: 0}", nil, "j.yaml:3:17: optimizer.lr: 0 is not a learning rate; want a number above 0"},
 		{"beta", ok + "optimizer: {betas: [0.9, 1]}", nil, "j.yaml:3:26: optimizer.betas[1]: 1 is outside 0 ≤ beta < 1"},
-		{"an average of something else", average + "0.999}", nil, "j.yaml:3:18: optimizer.ema: want true, or max and power, or decay, found the number 0.999"},
+		{"an average of something else", average + "0.999}", nil, "j.yaml:3:18: optimizer.ema: want true, or any of max, power, decay, found the number 0.999"},
 		{"an average that stands still", average + "{max: 1}}", nil, "j.yaml:3:24: optimizer.ema.max: 1 is outside 0 < max < 1"},
 		{"an average without a decay", average + "{decay: 0}}", nil, "j.yaml:3:26: optimizer.ema.decay: 0 is outside 0 < decay < 1"},
 		{"a power that does nothing", average + "{power: -1}}", nil, "j.yaml:3:26: optimizer.ema.power: -1 is outside 0 < power ≤ 10"},

@@ -8,7 +8,7 @@ import (
 )
 
 // The values whose written form is not their Go type's: a section that may be one
-// word, a loss that is a bare name, an average that is a bare true, names, and
+// word, a loss that is a bare name, sections that may be a bare true, names, and
 // renames, which are a mapping in the order of the file.
 
 // Names are names, or numbers that stand for them. One may stand without a list.
@@ -56,8 +56,28 @@ func (d *decoder) bare(v reflect.Value, text string) bool {
 	return k >= 0
 }
 
+// standard is a section that true, and a section without keys, fill with what it
+// calls Standard; false takes it away.
+type standard interface{ Standard() any }
+
 // special reads n into v if v is one of those.
 func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
+	if s, ok := v.Interface().(standard); ok {
+		switch {
+		case n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!bool" || n.ShortTag() == "!!null"):
+			v.SetZero()
+			if on := false; n.Decode(&on) == nil && on {
+				v.Set(reflect.ValueOf(s.Standard()))
+			}
+		case n.Kind != yaml.MappingNode:
+			d.bad(n, key, "want true, or any of %s, found %s", strings.Join(keysOf(first(fields(v))), ", "), found(n))
+		case len(n.Content) == 0:
+			v.Set(reflect.ValueOf(s.Standard()))
+		default:
+			return false
+		}
+		return true
+	}
 	switch t := v.Type(); {
 	case t == reflect.TypeFor[Loss]():
 		switch {
@@ -65,21 +85,6 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 			d.bare(v, n.Value)
 		case n.Kind != yaml.MappingNode:
 			d.bad(n, key, "want text, found %s%s", found(n), quoteHint(n))
-		default:
-			return false
-		}
-		return true
-	case t == reflect.TypeFor[EMA]():
-		switch {
-		case n.Kind == yaml.ScalarNode && (n.ShortTag() == "!!bool" || n.ShortTag() == "!!null"):
-			v.SetZero()
-			if on := false; n.Decode(&on) == nil && on {
-				v.Set(reflect.ValueOf(averaged))
-			}
-		case n.Kind != yaml.MappingNode:
-			d.bad(n, key, "want true, or max and power, or decay, found %s", found(n))
-		case len(n.Content) == 0:
-			v.Set(reflect.ValueOf(averaged))
 		default:
 			return false
 		}
@@ -108,6 +113,8 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 	}
 	return false
 }
+
+func first(list []field, _ func()) []field { return list }
 
 // names reads a list of names and whole numbers, or one.
 func (d *decoder) names(n *yaml.Node, v reflect.Value, key string) {

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -153,5 +155,32 @@ func measureAgain(t *testing.T, kinds job.Kinds, dir string) {
 	slices.SortFunc(h.Metrics, func(a, b HeldoutMetric) int { return strings.Compare(a.Name, b.Name) })
 	if !reflect.DeepEqual(h, last) {
 		t.Errorf("measured again: %+v, the run has %+v", h, last)
+	}
+}
+
+// Pictures that are changed in training are changed as the job says, whoever
+// computes them and wherever they are decoded.
+func TestWholeRunAugmented(t *testing.T) {
+	plain := wholeRun(t, transport.NewMemory(), 1)
+	var first [32]byte
+	for i, set := range [][]string{{"data.delivery=local"}, {"data.delivery=local"}, {"data.delivery=bus"}} {
+		sum, dir := wholeRunOf(t, train.Kinds(), transport.NewMemory(), i+1, append(set, "data.augment=true")...)
+		switch {
+		case i == 0:
+			first = sum
+			if sum == plain {
+				t.Error("the weights are those of pictures that were not changed")
+			}
+		case sum != first:
+			t.Errorf("%d workers, %s: the weights are %x, those of one worker %x", i+1, set[0], sum, first)
+		}
+		m, err := checkpoint.ReadManifest(dir + "/checkpoints/step-00000004")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var meta data.Meta
+		if err := json.Unmarshal(m.Data, &meta); err != nil || meta.Augment == nil || meta.Augment.Crop != 0.9 {
+			t.Errorf("the manifest does not say how pictures were changed: %s", m.Data)
+		}
 	}
 }
