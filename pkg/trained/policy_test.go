@@ -119,6 +119,45 @@ func TestPolicyAnswersAsPredict(t *testing.T) {
 	}
 }
 
+// TestFlowPolicyRepeats guards that a policy whose answers are made of noise answers
+// equal observations with equal bits: again, and at any place among others.
+func TestFlowPolicyRepeats(t *testing.T) {
+	c := untrained(t, strings.NewReplacer("dropout: 0.1", "dropout: 0.1, fusion: cross").Replace(smallTable)+"loss: flow\n")
+	p, err := c.Policy(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var qs []*Question
+	for _, i := range []int{0, 5, 0, 9, 0} {
+		s, err := c.Set.Train().Sample(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, _, err := p.Read(observed(c, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		qs = append(qs, q)
+	}
+	together, err := p.Answer(qs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, q := range qs {
+		alone, err := p.Answer([]*Question{q})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(alone[0], together[i]) {
+			t.Errorf("question %d: %v alone, %v among %d", i, alone[0], together[i], len(qs))
+		}
+	}
+	if !slices.Equal(together[0], together[2]) || !slices.Equal(together[0], together[4]) || slices.Equal(together[0], together[1]) {
+		t.Errorf("%v", together)
+	}
+}
+
 // TestCardRefuses guards that a model that names tokens is no policy.
 func TestCardRefuses(t *testing.T) {
 	c := untrained(t, "name: words\nmodel: {kind: encoder, d_model: 16, n_heads: 2, n_layers: 1, max_len: 8}\ndata: {kind: copy, seq_len: 4, episodes: 10}\ntrain: {steps: 1}\n")
