@@ -16,6 +16,7 @@ type Collator struct {
 	spec   models.Spec
 	resize []*resizer // of each feature; nil: no picture, or given as values
 	stats  [][]*Stats // by set, of each feature; nil: used as it is
+	sets   []Meta     // by set
 	meta   Meta
 	plain  glance     // at pictures
 	change *Augmented // of pictures in training; nil: none
@@ -27,6 +28,7 @@ func NewCollator(meta Meta) (*Collator, error) {
 	c := &Collator{spec: meta.Spec, resize: make([]*resizer, len(meta.Spec)), stats: make([][]*Stats, max(1, len(meta.Sets))), meta: meta, plain: meta.Augment.plain()}
 	for set := range c.stats {
 		in := meta.In(set)
+		c.sets = append(c.sets, in)
 		for _, f := range meta.Spec {
 			var s *Stats
 			if f.Normalise {
@@ -126,8 +128,16 @@ func (c *Collator) place(b *models.Batch, i, k int, s *Stats, x *Sample) error {
 			copy(row, v.Floats)
 			return nil
 		}
+		copy(row, v.Floats)
+		if s.Relative != nil {
+			now := c.sets[x.Set].Now(x)
+			if now == nil {
+				return fmt.Errorf("%s is relative to the state, which the sample has not", f.Called())
+			}
+			s.Relate(row, row, now)
+		}
 		for d := s.Dim(); len(row) > 0; row = row[d:] {
-			s.Normalize(row[:d], v.Floats[n-len(row):])
+			s.Normalize(row[:d], row)
 		}
 	}
 	return nil

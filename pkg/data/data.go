@@ -77,6 +77,8 @@ type Stats struct {
 	Clip    float64 `json:"clip,omitempty"`
 	Mask    []int   `json:"mask,omitempty"` // dimensions that are left as they are, ascending
 
+	Relative []int `json:"relative,omitempty"` // of actions: by dimension, which of the state is taken off it, -1: none; nil: none of any
+
 	Names []string  `json:"names"`
 	Units []string  `json:"units"`
 	Mean  []float64 `json:"mean"`

@@ -84,10 +84,11 @@ func (f FileKeys) check(c *job.Checker) {
 
 // ActionKeys are the keys of actions.
 type ActionKeys struct {
-	Normalize      Scaling  `yaml:"normalize,omitempty"`
-	StateNormalize Scaling  `yaml:"state_normalize,omitempty"` // of the state, and of other inputs that are normalised; empty: as the actions, without their mask
-	ActionNames    []string `yaml:"action_names,omitempty"`    // of the action's dimensions; nil: the data's own, else a0, a1, …
-	ActionUnits    []string `yaml:"action_units,omitempty"`    // of the same, "" for none
+	Normalize      Scaling   `yaml:"normalize,omitempty"`
+	StateNormalize Scaling   `yaml:"state_normalize,omitempty"` // of the state, and of other inputs that are normalised; empty: as the actions, without their mask
+	Relative       job.Names `yaml:"relative,omitempty"`        // dimensions of the action that are predicted relative to the state, by name or number, or all
+	ActionNames    []string  `yaml:"action_names,omitempty"`    // of the action's dimensions; nil: the data's own, else a0, a1, …
+	ActionUnits    []string  `yaml:"action_units,omitempty"`    // of the same, "" for none
 }
 
 func (s ActionKeys) scaling() ActionKeys { return s }
@@ -106,6 +107,9 @@ func (s ActionKeys) check(c *job.Checker) {
 	if x, key := s.scale(models.State); !reflect.ValueOf(s.StateNormalize).IsZero() {
 		x.checkRest(c, key)
 		c.Unused(key, slices.ContainsFunc(wants, func(f models.Feature) bool { return f.Normalise && f.Name != models.Actions }), "a model that takes no state")
+	}
+	if len(s.Relative) > 0 && !wants.Has(models.State) {
+		c.Bad("data.relative", "is of the state, which the model does not see: name its features with data.state")
 	}
 	f := wants.Find(models.Actions)
 	if f == nil {

@@ -55,6 +55,9 @@ func (m *Meta) Check() error {
 	if err := m.checkSets(); err != nil {
 		return bad("%v", err)
 	}
+	if err := m.checkRelative(); err != nil {
+		return bad("%v", err)
+	}
 	for _, f := range s {
 		if !f.Normalise || m.Sets != nil {
 			continue

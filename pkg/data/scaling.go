@@ -97,6 +97,9 @@ func (s *Stats) How() string {
 	if len(s.Mask) > 0 {
 		text += "; " + strings.Join(s.masked(), ", ") + " as it is"
 	}
+	if s.Relative != nil {
+		text += "; relative to the state: " + s.related()
+	}
 	return text
 }
 

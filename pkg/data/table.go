@@ -226,10 +226,20 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 	if o.History > 1 || o.Chunk > 1 {
 		t.link(o.skips)
 	}
-	for _, f := range o.Wants {
+	wants := slices.Clone(o.Wants) // the actions behind the state, which they may be relative to
+	if i := wants.Index(models.Actions); i >= 0 {
+		wants = append(slices.Delete(wants, i, i+1), o.Wants[i])
+	}
+	for _, f := range wants {
 		c := t.floats[f.Name]
 		if c == nil {
 			continue
+		}
+		var relative []int
+		if f.Name == models.Actions {
+			if relative, err = o.relativeTo(&meta, c); err != nil {
+				return nil, err
+			}
 		}
 		shape := []int{c.dim}
 		if len(f.Shape) > 1 { // of so many frames
@@ -237,12 +247,18 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 		}
 		err = o.Numbers(&meta, f.Name, shape, c.labels, func() (Rows, Rows) {
 			of := func(index []int32) Rows {
+				if relative != nil {
+					return t.differences(max(o.Chunk, 1), relative, index)
+				}
 				return Rows{len(index), func(i int) []float32 { return c.row(int(index[i])) }, func(i int) string { return t.origin(int(index[i])) }}
 			}
 			return of(train), of(rest)
 		})
 		if err != nil {
 			return nil, err
+		}
+		if relative != nil {
+			meta.Actions.Relative = relative
 		}
 	}
 	o.findPictures()

@@ -53,6 +53,7 @@ func (k Tabletop) Check(c *job.Checker) {
 	c.Within("data.episodes", k.Episodes, 1, maxEpisodes)
 	c.OneOf("data.scene", k.Scene, []string{tabletop.Cluttered.String(), tabletop.Simple.String()})
 	k.TextKeys.check(c)
+	c.Unused("data.relative", len(k.Relative) == 0, "data.kind tabletop")
 	const own = "data.kind tabletop, which has names and units of its own"
 	c.Unused("data.action_names", len(k.ActionNames) == 0, own)
 	c.Unused("data.action_units", len(k.ActionUnits) == 0, own)

@@ -70,6 +70,7 @@ func (k Tensors) Check(c *job.Checker) {
 	checkNoSplits(c)
 	k.FrameKeys.check(c, "")
 	k.TextKeys.check(c)
+	c.Unused("data.relative", len(k.Relative) == 0, "data.kind tensors, whose actions are as they are in the file: take the state off them there")
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
 	if k.Layout != "" {

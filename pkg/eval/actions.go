@@ -135,12 +135,16 @@ func (s Subject) actions(ctx context.Context, f *figures, src data.Source) (*Act
 		return nil, err
 	}
 	var target []float32 // in physical units
-	at := s.Meta.Spec.Index(models.Actions)
+	at, meta := s.Meta.Spec.Index(models.Actions), s.Meta
 	if err := s.predict(ctx, src, func(p predicted) error {
 		f.add(p)
 		target = target[:0]
 		for i := range p.samples {
 			target = append(target, p.samples[i].Values[at].Floats...)
+			if s := sums.stats; s.Relative != nil { // errors are the same
+				own := target[len(target)-len(p.samples[i].Values[at].Floats):]
+				s.Relate(own, own, meta.Now(&p.samples[i]))
+			}
 		}
 		return sums.add(len(p.samples), p.output, target, p.batch.Floats(models.Valid))
 	}); err != nil {

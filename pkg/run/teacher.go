@@ -83,6 +83,9 @@ func (b *beginning) checkTeacher() error {
 	if !slices.Equal(was.Actions.Names, is.Actions.Names) || !slices.Equal(was.Actions.Units, is.Actions.Units) {
 		return bad("actions", fmt.Sprintf("%v in %v against %v in %v; if they mean the same, set data.action_names and data.action_units as the teacher's", was.Actions.Names, was.Actions.Units, is.Actions.Names, is.Actions.Units))
 	}
+	if !slices.Equal(was.Actions.Relative, is.Actions.Relative) {
+		return bad("actions", "one is relative to the state where the other is not; give both one data.relative")
+	}
 	d := &b.job.Distill
 	d.Scale, d.Shift = between(was.Actions, is.Actions)
 	return nil

@@ -130,7 +130,7 @@ func (x *CardFeature) measured(s *data.Stats) {
 	if s == nil {
 		return
 	}
-	x.Normalisation = s.Mode
+	x.Normalisation = s.How()
 	for d, name := range s.Names {
 		x.Dimensions = append(x.Dimensions, Dimension{name, s.Units[d], s.Min[d], s.Max[d]})
 	}

@@ -37,6 +37,7 @@ type asking struct {
 // asked again.
 type Question struct {
 	batch *models.Batch // of one
+	now   []float32     // the state, where actions are relative to it
 }
 
 // Chunk is the actions of one answer, [chunk, values] of the card's, in physical
@@ -97,7 +98,7 @@ func (p *Policy) Read(o Observation) (q *Question, notes []string, err error) {
 	if err := col.Collate([]data.Sample{s}, b); err != nil {
 		return nil, nil, err
 	}
-	return &Question{b}, notes, nil
+	return &Question{b, p.c.Meta.Now(&s)}, notes, nil
 }
 
 // Answer runs the model on 1 to MaxTogether questions. It is not safe for
@@ -131,6 +132,7 @@ func (p *Policy) Answer(qs []*Question) ([]Chunk, error) {
 			for x := chunks[i]; len(x) > 0; x = x[s.Dim():] {
 				s.Denormalize(x[:s.Dim()], x)
 			}
+			s.Absolute(chunks[i], chunks[i], qs[i].now)
 		}
 	}
 	return chunks, nil
