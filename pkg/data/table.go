@@ -15,12 +15,13 @@ type table struct {
 	eps      int     // number of episodes
 	text     []int32 // [n] index into texts
 	texts    []string
-	floats   map[string]*floatColumn   // features of numbers, by name
-	pictures map[string]*pictureColumn // features that are pictures, by name
-	origin   func(i int) string        // file and line or record
-	place    func(i int) Fault         // the same, for scripts
-	short    func(i, frame int) string // the same in a few words
-	camera   string                    // what the data calls it
+	floats   map[string]*floatColumn                   // features of numbers, by name
+	pictures map[string]*pictureColumn                 // features that are pictures, by name
+	origin   func(i int) string                        // file and line or record
+	place    func(i int) Fault                         // the same, for scripts
+	short    func(i, frame int) string                 // the same in a few words
+	camera   string                                    // what the data calls it
+	words    func() (vocabulary []string, longest int) // that instructions can have; nil: as the training split has them
 	close    func() error
 
 	counting sync.Once
@@ -208,18 +209,18 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			used[t.text[i]] = true
 		}
 	}
-	var trainTexts []string
-	for i, s := range t.texts {
-		if used[i] {
-			trainTexts = append(trainTexts, s)
+	if t.words == nil {
+		t.words = func() (vocabulary []string, longest int) {
+			var train []string
+			for i, s := range t.texts {
+				if used[i] {
+					train, longest = append(train, s), max(longest, len(Words(s)))
+				}
+			}
+			return buildVocab(train), longest
 		}
 	}
-	err = o.Words(&meta, func() []string { return buildVocab(trainTexts) }, func() (longest int) {
-		for _, s := range trainTexts {
-			longest = max(longest, len(Words(s)))
-		}
-		return longest
-	})
+	err = o.Words(&meta, func() []string { v, _ := t.words(); return v }, func() int { _, n := t.words(); return n })
 	if err != nil {
 		return nil, err
 	}

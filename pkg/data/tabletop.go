@@ -12,6 +12,10 @@ import (
 // The tabletop source: synthetic robot episodes, made on the fly. Sample i is
 // frame i%4 of episode i/4, a pure function of the seed and i, rendered at the
 // model's own image size. See package tabletop for scene, words and expert.
+//
+// With data.cameras, data.state, data.history or data.chunk an episode is a rollout:
+// the expert acts on what its actions have led to, for eight frames. The cameras are
+// front and side, the state is gripper.
 
 const (
 	minTabletopImage = 16
@@ -25,6 +29,7 @@ const (
 type Tabletop struct {
 	Scene       string `yaml:"scene,omitempty"`    // simple | cluttered
 	Episodes    int    `yaml:"episodes,omitempty"` // in an epoch
+	FrameKeys   `yaml:",inline"`
 	TextKeys    `yaml:",inline"`
 	ActionKeys  `yaml:",inline"`
 	AugmentKeys `yaml:",inline"`
@@ -36,7 +41,7 @@ func tabletopKind() job.Kind {
 }
 
 // Gives is job.DataOptions'.
-func (Tabletop) Gives() []string { return robotFeatures() }
+func (k Tabletop) Gives() []string { return k.gives() }
 
 // Padding is job.DataOptions'.
 func (Tabletop) Padding() int { return padToken }
@@ -52,6 +57,13 @@ func (k Tabletop) Check(c *job.Checker) {
 	checkMade(c)
 	c.Within("data.episodes", k.Episodes, 1, maxEpisodes)
 	c.OneOf("data.scene", k.Scene, []string{tabletop.Cluttered.String(), tabletop.Simple.String()})
+	k.FrameKeys.check(c, "")
+	for i, name := range k.Cameras {
+		c.OneOf(fmt.Sprintf("data.cameras[%d]", i), name, tabletopCameras[:])
+	}
+	for i, name := range k.State {
+		c.OneOf(fmt.Sprintf("data.state[%d]", i), name, []string{"gripper"})
+	}
 	k.TextKeys.check(c)
 	c.Unused("data.relative", len(k.Relative) == 0, "data.kind tabletop")
 	const own = "data.kind tabletop, which has names and units of its own"
@@ -64,13 +76,13 @@ func (k Tabletop) Check(c *job.Checker) {
 
 // Open is Options'.
 func (k Tabletop) Open(o *Opening) (*Set, error) {
-	episodes, scene := k.Episodes, tabletop.Cluttered
-	if k.Scene == tabletop.Simple.String() {
-		scene = tabletop.Simple
+	if k.rolls() {
+		return k.rollouts(o)
 	}
-	size := o.image()[1]
-	if im := o.image(); im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage) {
-		return nil, fmt.Errorf("images of %d×%d; tabletop renders squares of %d to %d pixels", im[2], im[1], minTabletopImage, maxTabletopImage)
+	episodes, scene := k.Episodes, k.scene()
+	size, err := tabletopSize(o)
+	if err != nil {
+		return nil, err
 	}
 	out, err := o.HeldOut(episodes, nil)
 	if err != nil {
@@ -145,6 +157,23 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 		d.speak = func(t *Tokenizer) { tok = t }
 	}
 	return d, err
+}
+
+// scene is that of the options.
+func (k Tabletop) scene() tabletop.Scene {
+	if k.Scene == tabletop.Simple.String() {
+		return tabletop.Simple
+	}
+	return tabletop.Cluttered
+}
+
+// tabletopSize is the side of the pictures that the model takes; 0: none.
+func tabletopSize(o *Opening) (int, error) {
+	im := o.image()
+	if size := im[1]; im[0] > 0 && (im[1] != im[2] || size < minTabletopImage || size > maxTabletopImage) {
+		return 0, fmt.Errorf("images of %d×%d; tabletop renders squares of %d to %d pixels", im[2], im[1], minTabletopImage, maxTabletopImage)
+	}
+	return im[1], nil
 }
 
 // tabletopActions are the names and units of the expert's action.

@@ -5,14 +5,23 @@ import (
 	"sync"
 )
 
-// The camera: a pinhole behind and above the near edge of the table.
-var (
-	eye     = vec{-0.06, 0, 0.56}
-	lookAt  = vec{0.41, 0, 0.068}
-	forward = lookAt.sub(eye).unit()
-	right   = vec{0, -1, 0}
-	up      = vec{-forward.z, 0, forward.x} // right × forward
-)
+// view is where a camera stands and how it is turned: a pinhole.
+type view struct {
+	eye                vec
+	forward, right, up vec // unit vectors; up = right × forward
+}
+
+// The cameras: one behind and above the near edge of the table, and one beside it,
+// to the left.
+var atFront, atSide = func() (f, s view) {
+	f.eye = vec{-0.06, 0, 0.56}
+	f.forward = vec{0.41, 0, 0.068}.sub(f.eye).unit()
+	f.right, f.up = vec{0, -1, 0}, vec{-f.forward.z, 0, f.forward.x}
+	s.eye = vec{0.41, 0.56, 0.40}
+	s.forward = vec{0.41, 0, 0.05}.sub(s.eye).unit()
+	s.right, s.up = vec{-1, 0, 0}, vec{0, s.forward.z, -s.forward.y}
+	return f, s
+}()
 
 const (
 	tangent = 0.34 // of half the field of view
@@ -35,6 +44,7 @@ const (
 //	    for each body whose outline crosses the row: the nearest hit of each ray    line
 //	  for each pixel: the mean of its rays' colours
 type Camera struct {
+	view
 	size    int
 	columns []vec // forward + right·u of a column of rays
 	rows    []vec // up·v of a row of rays
@@ -42,14 +52,19 @@ type Camera struct {
 	canvas  sync.Pool
 }
 
-// NewCamera returns the camera of pictures of size × size pixels.
-func NewCamera(size int) *Camera {
-	c := &Camera{size: size, columns: make([]vec, samples*size), rows: make([]vec, samples*size)}
+// NewCamera returns the camera in front of pictures of size × size pixels.
+func NewCamera(size int) *Camera { return newCamera(atFront, size) }
+
+// NewSideCamera returns the one beside the table.
+func NewSideCamera(size int) *Camera { return newCamera(atSide, size) }
+
+func newCamera(at view, size int) *Camera {
+	c := &Camera{view: at, size: size, columns: make([]vec, samples*size), rows: make([]vec, samples*size)}
 	for i := range c.rows {
 		u := mul(float64(i)+0.5, c.step()) - 1
 		v := 1 - mul(float64(i)+0.5, c.step())
-		c.columns[i] = forward.add(right.scale(mul(u, tangent)))
-		c.rows[i] = up.scale(mul(v, tangent))
+		c.columns[i] = c.forward.add(c.right.scale(mul(u, tangent)))
+		c.rows[i] = c.up.scale(mul(v, tangent))
 	}
 	if size <= keptGloss {
 		for y := range c.rows {
@@ -117,7 +132,7 @@ func newCanvas(rays int) *canvas {
 func (f *Frame) Render(c *Camera, pix []byte) {
 	v := c.canvas.Get().(*canvas)
 	defer c.canvas.Put(v)
-	bodies := f.bodies(&v.room)
+	bodies := f.bodies(&v.room, c.eye)
 	for i := range bodies {
 		corners := bodies[i].corners()
 		v.bodies[i].draw(c, &corners)
@@ -176,7 +191,7 @@ func (f *Frame) Render(c *Camera, pix []byte) {
 				case f.scene == Simple:
 					p = grey
 				default:
-					p = f.backdrop(c.ray(x, y), x, l.shadows)
+					p = f.backdrop(c.eye, c.ray(x, y), x, l.shadows)
 				}
 				sum = sum.add(p)
 			}
@@ -254,9 +269,9 @@ func (f *face) shine(half vec) rgb {
 	return f.matt.add(rgb{g, g, g})
 }
 
-// backdrop is the colour that is seen along d where no body is: the table, or the
+// backdrop is the colour that is seen from eye along d where no body is: the table, or the
 // floor around it. x is the ray's place in the shadows' spans.
-func (f *Frame) backdrop(d vec, x int, shadows []shadow) rgb {
+func (f *Frame) backdrop(eye, d vec, x int, shadows []shadow) rgb {
 	if d.z >= 0 {
 		return floor
 	}

@@ -46,8 +46,8 @@ func (o *outline) draw(c *Camera, corners *[8]vec) {
 	var u, v [8]float64 // of the corners, in rays: ray i is at i
 	top, bottom := math.Inf(1), math.Inf(-1)
 	for i, p := range corners {
-		w := p.sub(eye)
-		depth := w.dot(forward)
+		w := p.sub(c.eye)
+		depth := w.dot(c.forward)
 		if depth < 0.01 { // beside the camera, or behind it
 			o.lo, o.hi = 0, rays
 			for y := range o.spans {
@@ -55,8 +55,8 @@ func (o *outline) draw(c *Camera, corners *[8]vec) {
 			}
 			return
 		}
-		u[i] = (w.dot(right)/depth/tangent+1)/step - 0.5
-		v[i] = (1-w.dot(up)/depth/tangent)/step - 0.5
+		u[i] = (w.dot(c.right)/depth/tangent+1)/step - 0.5
+		v[i] = (1-w.dot(c.up)/depth/tangent)/step - 0.5
 		top, bottom = min(top, v[i]), max(bottom, v[i])
 	}
 	margin := slack / step

@@ -37,7 +37,7 @@ type face struct {
 }
 
 // set makes it a body of that shape.
-func (b *body) set(s Shape, c vec, axes [3]vec, half vec, colour rgb) {
+func (b *body) set(s Shape, c vec, axes [3]vec, half vec, colour rgb, eye vec) {
 	if s == cube {
 		s = brick
 	}
@@ -216,10 +216,10 @@ func hitBox(o, d, half vec) (lo float64, side int, ok bool) {
 const maxBodies = 8
 
 // bodies makes the solids of the frame, in room: the objects and the gripper's parts.
-func (f *Frame) bodies(room *[maxBodies]body) []body {
+func (f *Frame) bodies(room *[maxBodies]body, eye vec) []body {
 	n := 0
 	add := func(s Shape, c vec, axes [3]vec, half vec, colour rgb) {
-		room[n].set(s, c, axes, half, colour)
+		room[n].set(s, c, axes, half, colour, eye)
 		n++
 	}
 	for _, o := range f.Objects {

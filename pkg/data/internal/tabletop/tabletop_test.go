@@ -244,7 +244,7 @@ func TestOutlinesHoldTheirBodies(t *testing.T) {
 			c, pix := NewCamera(size), make([]byte, size*size*3)
 			f := scene.NewEpisode(4, id).Frame(int(id / 4 % Frames))
 			f.Render(c, pix)
-			bodies := f.bodies(new([maxBodies]body))
+			bodies := f.bodies(new([maxBodies]body), c.eye)
 			var shadows []shadow
 			for i := range bodies {
 				shadows = append(shadows, shadow{span{0, 1}, &bodies[i]})
@@ -265,7 +265,7 @@ func TestOutlinesHoldTheirBodies(t *testing.T) {
 					case scene == Simple:
 						seen = grey
 					default:
-						seen = f.backdrop(d, 0, shadows)
+						seen = f.backdrop(c.eye, d, 0, shadows)
 					}
 					sum = sum.add(seen)
 				}
