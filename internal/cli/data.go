@@ -32,7 +32,7 @@ func newData() *cobra.Command {
 		Short: "Look at a data set, convert one, or import its videos",
 		RunE:  func(c *cobra.Command, args []string) error { return c.Help() },
 	}
-	c.AddCommand(newDataCheck(), newDataInfo(), newDataImport(), newDataConvert())
+	c.AddCommand(newDataCheck(), newDataInfo(), newDataStats(), newDataImport(), newDataConvert())
 	return c
 }
 
@@ -81,6 +81,30 @@ Exit codes:
 		Example: "  coordinator data info examples/bridge.yaml\n  coordinator data info /data/bridge --json",
 		Args:    exactArgs("JOB.yaml|PATH"),
 		RunE:    f.run(inspect.Info),
+	}
+	f.register(c)
+	f.scripts(c)
+	return c
+}
+
+func newDataStats() *cobra.Command {
+	var f dataFlags
+	c := &cobra.Command{
+		Use:   "stats JOB.yaml|PATH",
+		Short: "The statistics of actions and state, and what normalisation makes of them",
+		Long: `Tell the statistics of all numbers that are normalised, actions and state, over
+the training split: mean, standard deviation, least and largest value, 1 % and
+99 % quantiles of each dimension, what the least and the largest become, and what
+is odd about them. No picture is decoded. PATH is as for data check.
+
+Exit codes:
+  0  done
+  1  the data cannot be opened
+  2  wrong usage, or a mistake in the job file
+  3  stopped by Ctrl-C`,
+		Example: "  coordinator data stats examples/bridge.yaml --set data.normalize=quantile\n  coordinator data stats /data/bridge --json",
+		Args:    exactArgs("JOB.yaml|PATH"),
+		RunE:    f.run(inspect.Stats),
 	}
 	f.register(c)
 	f.scripts(c)

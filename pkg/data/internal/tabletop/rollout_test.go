@@ -14,7 +14,7 @@ import (
 func TestRollout(t *testing.T) {
 	held, lifts, pushed, pushes := 0, 0, 0, 0
 	for id := range uint64(400) {
-		e := Scene(id & 1).NewEpisode(5, id)
+		e := Scene(id&1).NewEpisode(5, id)
 		frames := e.Rollout()
 		if len(frames) != RolloutFrames {
 			t.Fatal(len(frames))
@@ -63,7 +63,7 @@ func TestRolloutBits(t *testing.T) {
 	h := sha256.New()
 	camera, pix := NewSideCamera(32), make([]byte, 32*32*3)
 	for id := range uint64(20) {
-		for _, f := range Scene(id & 1).NewEpisode(7, id).Rollout() {
+		for _, f := range Scene(id&1).NewEpisode(7, id).Rollout() {
 			f.Render(camera, pix)
 			h.Write(pix)
 			for _, v := range f.State() {
