@@ -62,6 +62,9 @@ type video struct {
 func PlanImport(cfg job.Data, wants models.Spec, baseDir string, o Import) (*ImportPlan, error) {
 	k, ok := cfg.Options.(LeRobot)
 	if !ok {
+		if cfg.Kind == mixtureName {
+			return nil, errors.New("the job's data is a mixture: import each set that has videos by its path, with model.image_size as --size")
+		}
 		return nil, fmt.Errorf("data.kind %s has no videos", cfg.Kind)
 	}
 	set, err := lerobot.Open(job.Abs(baseDir, cfg.Path))

@@ -62,7 +62,7 @@ func (b *beginning) openData(ctx context.Context, hear *stops) (err error) {
 		return err
 	}
 	if err != nil {
-		if b.job.Data.Path != "" {
+		if _, mixed := b.job.Data.Options.(data.Mixture); mixed || b.job.Data.Path != "" {
 			err = fmt.Errorf("%w\nlist all that is wrong: %s", err, b.opt.Check)
 		}
 		return err

@@ -185,7 +185,11 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	reps, err := m.EvaluateAll(ctx, e.heldout, heldoutSplit, threads)
 	var bad *data.SampleError
 	if errors.As(err, &bad) {
-		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s --data %s", err, plain.ShellWord(dir), plain.ShellWord(job.Abs(e.dir.baseDir, e.job.Data.Path)))
+		at := ""
+		if path := e.job.Data.Path; path != "" { // the sets of a mixture lie where the job says
+			at = " --data " + plain.ShellWord(job.Abs(e.dir.baseDir, path))
+		}
+		return fmt.Errorf("%w\nall steps are stored; repair or replace it, and measure with: coordinator eval --checkpoint %s%s", err, plain.ShellWord(dir), at)
 	}
 	if err != nil {
 		return err
