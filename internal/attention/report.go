@@ -45,7 +45,8 @@ type Report struct {
 	Kind       string           `json:"kind"`
 	Tokens     []int32          `json:"tokens,omitempty"`
 	Layers     []Layer          `json:"layers"`
-	Rollout    []Rollout        `json:"rollout"` // one a stack
+	Rollout    []Rollout        `json:"rollout"`            // one a stack
+	LeftOut    string           `json:"left_out,omitempty"` // what of the model looks somewhere and is not shown
 	photo      image.Image      // the picture as the model sees it; nil: none
 	stacks     map[string]stack // by name
 }
@@ -118,11 +119,15 @@ func (m *Matrix) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// stackOf is the part of a block's name before the blocks' own.
+// stackOf is the part of a block's name before the blocks' own, and the view that
+// the stack looks at, where that is not the first.
 func stackOf(name string) string {
-	s, _, _ := strings.Cut(name, "transformer_blocks.")
+	s, block, _ := strings.Cut(name, "transformer_blocks.")
 	if s = strings.TrimSuffix(s, "."); s == "" {
-		return "transformer_blocks"
+		s = "transformer_blocks"
+	}
+	if _, view, ok := strings.Cut(block, "@"); ok {
+		s += "@" + view
 	}
 	return s
 }
@@ -133,6 +138,9 @@ func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.La
 		return nil, fmt.Errorf("a model of kind %s has no attention to look at", kind)
 	}
 	r := &Report{Checkpoint: t.Checkpoint, Step: t.Step, Kind: kind, stacks: map[string]stack{}}
+	if c, ok := t.Model.Options().(models.Config); ok && c.Decoding().Width > 0 {
+		r.LeftOut = "the decoder of model.fusion cross is not shown: its maps are not of one sequence"
+	}
 	if n := spec.Len(models.Instruction, 0); n > 0 {
 		r.Tokens = b.Ints(models.Instruction)[:n]
 	}

@@ -16,6 +16,9 @@ const manyPositions = 32
 func (r *Report) Text(all bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, step %d: %s, %d layers\n", r.Checkpoint, r.Step, r.Kind, len(r.Layers))
+	if r.LeftOut != "" {
+		fmt.Fprintln(&b, r.LeftOut)
+	}
 	for _, l := range r.Layers {
 		n := len(l.Positions)
 		fmt.Fprintf(&b, "\n=== %s: %d positions, entropy at most %.2f ===\n", l.Name, n, math.Log(float64(n)))
