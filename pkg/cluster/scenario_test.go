@@ -295,6 +295,8 @@ func showMessage(m Message) string {
 	case *Fault: // of a state that is shared out alone
 		s := fmt.Sprintf("fault %+v", *m)
 		return strings.Replace(strings.Replace(s, " Lost:false", "", 1), " Unlike:false", "", 1)
+	case *Report: // a mixture's alone has losses by set
+		return strings.Replace(fmt.Sprintf("report %+v", *m), " Sets:[]", "", 1)
 	case *Recall:
 		return fmt.Sprintf("recall to generation %d, reported %d: %s", m.Generation, m.Reported, m.Reason)
 	case *End:
