@@ -76,7 +76,7 @@ func (o *Options) stats(d data.Dataset) error {
 		if s == nil {
 			continue
 		}
-		of := featureStats{Feature: f.Name, Source: f.Called(), Normalize: s.Mode, Count: s.Count}
+		of := featureStats{Feature: f.Name, Source: f.Called(), Normalize: s.How(), Count: s.Count}
 		for i := range s.Dim() {
 			c := s.Scale(i)
 			of.Dimensions = append(of.Dimensions, dimensionStats{s.Names[i], s.Units[i], s.Mean[i], s.Std[i], s.Min[i], s.Max[i], s.Q01[i], s.Q99[i], c.Offset, c.By, c.Variation.String()})
