@@ -46,9 +46,6 @@ func kindNames() (names []string) {
 	return names
 }
 
-// robotFeatures are those of robot data of which a sample shows one moment.
-func robotFeatures() []string { return models.Observation{}.Names() }
-
 // sequenceFeatures are those of sequences that a model is to name the tokens of.
 func sequenceFeatures() []string { return []string{models.Instruction, models.Labels} }
 
