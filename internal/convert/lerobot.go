@@ -25,14 +25,6 @@ const (
 	chunkFiles  = 1000
 )
 
-// column is a column of a table; make gives its values of a row, whose indices
-// are the caller's.
-type column struct {
-	name string
-	node parquet.Node
-	make func(row int) []parquet.Value
-}
-
 // vector is a list of dim numbers, or one number.
 func vector(dim int, leaf parquet.Node) parquet.Node {
 	if dim == 1 {
@@ -57,7 +49,7 @@ var (
 
 // table writes rows of named columns as parquet.
 type table struct {
-	w     *parquet.Writer
+	w     *parquet.GenericWriter[any]
 	order []string // of the columns in the file
 }
 
@@ -69,7 +61,7 @@ func newTable(out io.Writer, columns map[string]parquet.Node, about map[string]s
 	for k, v := range about {
 		options = append(options, parquet.KeyValueMetadata(k, v))
 	}
-	t := &table{w: parquet.NewWriter(out, options...)}
+	t := &table{w: parquet.NewGenericWriter[any](out, options...)}
 	for _, f := range schema.Fields() {
 		t.order = append(t.order, f.Name())
 	}
