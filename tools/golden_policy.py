@@ -76,9 +76,9 @@ class Fusion(nn.Module):
             if p.dim() > 1:
                 nn.init.xavier_uniform_(p)
 
-    def memory(self, vision, state, language):
+    def memory(self, vision, state, language, times):
         types = self.modal_type_embedding.weight
-        return torch.cat([self.vision_proj(vision) + types[0], self.state_proj(state) + types[2],
+        return torch.cat([self.vision_proj(vision) + types[0], self.state_proj(state) + types[2] + times,
                           self.language_proj(language) + types[1]], dim=1)
 
 
@@ -115,7 +115,8 @@ class Policy(nn.Module):
         words = i["instruction_tokens"] != self.pad
         language, _ = self.language_encoder(i["instruction_tokens"], words)
         state = i["state"].reshape(batch, self.history, -1)
-        memory = self.cross_modal_fusion.memory(torch.cat(views, dim=1), state, language)
+        times = self.time_embedding.weight if self.history > 1 else 0
+        memory = self.cross_modal_fusion.memory(torch.cat(views, dim=1), state, language, times)
         return memory, torch.cat(keys + [past != 0, words], dim=1)
 
     def decode(self, memory, visible, begin=None):

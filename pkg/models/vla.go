@@ -113,6 +113,7 @@ type seen struct {
 	views    *tensor.Bytes // [B, P], those of times before the episode hidden; nil: all are visible
 	state    *tensor.Var   // [B, h, S]; nil: there is none
 	times    *tensor.Bytes // [B, h], the same of the state
+	stamps   *tensor.Param // [h, D], added to the state's tokens: when it was; nil: there is one time
 	language *tensor.Var   // [B, T, Dl]
 	words    *tensor.Bytes // [B, T], padding hidden; nil: all are visible
 }
@@ -138,7 +139,11 @@ func (m *CrossModalTransformer) join(p *Pass, s seen) (x *tensor.Var, keys *tens
 		{t.AddRow(t.Linear(s.language, m.languageW, m.languageB, tensor.None), m.types, 1), s.words},
 	}
 	if s.state != nil {
-		parts = slices.Insert(parts, 1, part{t.AddRow(t.Linear(s.state, m.stateW, m.stateB, tensor.None), m.types, 2), s.times})
+		x := t.AddRow(t.Linear(s.state, m.stateW, m.stateB, tensor.None), m.types, 2)
+		if s.stamps != nil {
+			x = t.AddPositions(x, s.stamps)
+		}
+		parts = slices.Insert(parts, 1, part{x, s.times})
 	}
 	hidden := slices.ContainsFunc(parts, func(a part) bool { return a.keys != nil })
 	for i, a := range parts {
@@ -265,7 +270,7 @@ func (m *VLATransformer) see(p *Pass, in Inputs) (s seen) {
 	}
 	p.of = ""
 	if state := in.Floats(State); state != nil {
-		s.state = t.Reshape(state, state.Shape[0], h, state.Cols())
+		s.state, s.stamps = t.Reshape(state, state.Shape[0], h, state.Cols()), m.times
 		for time := range h {
 			if m.times == nil {
 				break
