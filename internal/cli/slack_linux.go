@@ -30,7 +30,7 @@ const relaxedEnv = "VLARING_RELAXED"
 //
 // Where the system refuses either, all goes on as it was.
 func RelaxTimers() {
-	if os.Getenv(relaxedEnv) != "" { // started anew, or by one that was
+	if _, is := os.LookupEnv(relaxedEnv); is { // started anew, or by one that was. Empty counts: what is behind an empty one is not read
 		return
 	}
 	program, err := os.Executable()

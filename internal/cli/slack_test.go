@@ -5,7 +5,9 @@ package cli
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
+	"time"
 )
 
 // All threads of a command sleep with slack, those that Go's runtime starts before main included.
@@ -26,4 +28,20 @@ func TestThreadsSleepWithSlack(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// A command starts itself anew once, whatever the environment says beforehand.
+func TestStartedAnewOnce(t *testing.T) {
+	for _, value := range []string{"", "1"} {
+		c := exec.Command(bin.worker, "--version")
+		c.Env = append(os.Environ(), relaxedEnv+"="+value)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(20*time.Second, func() { c.Process.Kill() })
+		if err := c.Wait(); err != nil {
+			t.Errorf("with %s=%q: %v", relaxedEnv, value, err)
+		}
+		late.Stop()
+	}
 }
