@@ -94,17 +94,29 @@ func (c *client) respond(kind websocket.MessageType, b []byte, began time.Time) 
 // ask waits for an answer.
 func (c *client) ask(q *trained.Question) (trained.Chunk, error) {
 	if rate := c.s.o.Rate; rate > 0 { // a client that asks more often waits
-		time.Sleep(time.Until(c.last.Add(time.Duration(float64(time.Second) / rate))))
+		turn := time.NewTimer(time.Until(c.last.Add(time.Duration(float64(time.Second) / rate))))
+		defer turn.Stop()
+		select {
+		case <-turn.C:
+		case <-c.s.life.Done():
+			return nil, errors.New(goingAway)
+		}
 		c.last = time.Now()
 	}
-	gone, cancel := context.WithTimeout(context.Background(), c.s.o.Wait)
+	gone, cancel := context.WithTimeout(c.s.life, c.s.o.Wait)
 	defer cancel()
 	to := make(chan answer, 1)
-	c.s.asks <- ask{q, gone, to}
+	select {
+	case c.s.asks <- ask{q, gone, to}:
+	case <-gone.Done():
+	}
 	select {
 	case a := <-to:
 		return a.chunk, a.err
 	case <-gone.Done():
+		if c.s.life.Err() != nil {
+			return nil, errors.New(goingAway)
+		}
 		return nil, fmt.Errorf("no answer within %v: the server has more clients than it can answer", c.s.o.Wait)
 	}
 }

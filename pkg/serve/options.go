@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"math"
 	"net"
 	"time"
 
@@ -44,6 +45,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// minRate is one question in 17 minutes; what is rarer is a mistake.
+const minRate = 1e-3
+
 // check refuses what cannot be, and reads the certificates; nil: there is no TLS.
 func (o Options) check() (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(o.Listen)
@@ -58,8 +62,8 @@ func (o Options) check() (*tls.Config, error) {
 			return nil, err
 		}
 	}
-	if o.Rate < 0 {
-		return nil, usage.Errorf("--rate %v: want questions a second, or 0 for no limit", o.Rate)
+	if o.Rate != 0 && !(o.Rate >= minRate && o.Rate <= math.MaxFloat64) {
+		return nil, usage.Errorf("--rate %v: want questions a second, from %g, or 0 for no limit", o.Rate, minRate)
 	}
 	f := o.TLS
 	switch {

@@ -33,6 +33,8 @@ type Server struct {
 	shape    []int // of an answer
 	asks     chan ask
 	count    counters
+	life     context.Context // ends when clients are no longer waited for
+	die      context.CancelFunc
 
 	mu       sync.Mutex
 	clients  map[*client]bool // whether its question is under way
@@ -53,8 +55,10 @@ func New(p Policy, o Options) (*Server, error) {
 		return nil, err
 	}
 	values := card.Actions.Shape[len(card.Actions.Shape)-1]
-	return &Server{policy: p, o: o, tls: config, greeting: greeting, shape: []int{card.Chunk, values},
-		asks: make(chan ask, o.Clients), clients: map[*client]bool{}}, nil
+	s := &Server{policy: p, o: o, tls: config, greeting: greeting, shape: []int{card.Chunk, values},
+		asks: make(chan ask, o.Clients), clients: map[*client]bool{}}
+	s.life, s.die = context.WithCancel(context.Background())
+	return s, nil
 }
 
 // Run listens and serves until ctx ends. Then it takes no more clients and
@@ -100,10 +104,9 @@ func (s *Server) drain(h *http.Server) {
 		}
 	}
 	s.mu.Unlock()
-	limit, cancel := context.WithTimeout(context.Background(), s.o.Drain)
-	defer cancel()
-	h.Shutdown(limit)
 	hard := time.AfterFunc(s.o.Drain, func() {
+		s.die()
+		h.Close()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for c := range s.clients {
@@ -113,6 +116,8 @@ func (s *Server) drain(h *http.Server) {
 		}
 	})
 	defer hard.Stop()
+	defer s.die()
+	h.Shutdown(s.life)
 	s.talks.Wait()
 }
 

@@ -322,6 +322,46 @@ func TestDrain(t *testing.T) {
 	<-ended
 }
 
+// TestDrainEnds guards that the end of a server waits for nobody beyond its limit: not
+// for a client whose turn comes late, and not for one whose answer does.
+func TestDrainEnds(t *testing.T) {
+	slow := &twin{}
+	s, url, stop := running(t, slow, Options{Rate: 0.01, Drain: 100 * time.Millisecond})
+	r := connect(t, url, nil)
+	for range 2 { // the second may be asked 100 s later
+		r.send(state(1))
+	}
+	r.answer()
+	until(t, func() bool {
+		slow.mu.Lock()
+		defer slow.mu.Unlock()
+		return len(slow.asked) == 2
+	})
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("a client that waits for its turn is waited for: %v", took)
+	}
+	if s.life.Err() == nil {
+		t.Error("the server has ended and lives")
+	}
+
+	p := &twin{hold: make(chan struct{})}
+	_, url, stop = running(t, p, Options{Drain: 100 * time.Millisecond})
+	held, late := connect(t, url, nil), connect(t, url, nil)
+	held.send(state(1))
+	until(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.asked) == 1 })
+	late.send(state(2))
+	until(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.asked) == 2 })
+	ended := make(chan struct{})
+	go func() { stop(); close(ended) }()
+	if kind, b, err := late.conn.Read(t.Context()); err == nil && (kind != websocket.MessageText || string(b) != goingAway) {
+		t.Errorf("an answer of a policy that is held up: %s", b)
+	}
+	close(p.hold) // a policy at work cannot be ended
+	<-ended
+}
+
 // TestDoors guards health, metrics, the key, and that web pages are kept out.
 func TestDoors(t *testing.T) {
 	_, url, _ := running(t, &twin{}, Options{Key: "secret"})
@@ -426,6 +466,8 @@ func TestOptions(t *testing.T) {
 		"--batch 33: want 1 to 32":            {Together: 33},
 		"--max-message 2048: want 1 to 1024":  {Message: 2 << 30},
 		"--rate -1: want questions a second,": {Rate: -1},
+		"--rate NaN: want questions a second": {Rate: math.NaN()},
+		"--rate 1e-12: want questions a seco": {Rate: 1e-12},
 	} {
 		if _, err := New(&twin{}, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
