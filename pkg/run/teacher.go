@@ -54,7 +54,7 @@ func (b *beginning) findTeacher() error {
 }
 
 // checkTeacher refuses a teacher whose numbers mean something else than the
-// student's: tokens, actions or pictures.
+// student's: tokens, actions, pictures or the state.
 func (b *beginning) checkTeacher() error {
 	if b.teacher == nil {
 		return nil
@@ -74,8 +74,14 @@ func (b *beginning) checkTeacher() error {
 			if len(is.Sets) != len(was.Sets) || !reflect.DeepEqual(is.Sets[i].Actions, was.Sets[i].Actions) {
 				return bad("sets", "each set of a mixture has statistics of its own, so train the teacher on the same mixture")
 			}
+			if what, hint := misseen(was.In(i), is.In(i)); what != "" {
+				return bad(what+" in set "+is.Sets[i].Name, hint)
+			}
 		}
 		return nil
+	}
+	if what, hint := misseen(was, is); what != "" {
+		return bad(what, hint)
 	}
 	if is.Actions == nil || was.Actions == nil {
 		return nil
@@ -89,6 +95,38 @@ func (b *beginning) checkTeacher() error {
 	d := &b.job.Distill
 	d.Scale, d.Shift = between(was.Actions, is.Actions)
 	return nil
+}
+
+// misseen says what a teacher of data was would take for something else in samples of
+// is, which both see: cameras in another order, or numbers of another scale.
+func misseen(was, is data.Meta) (what, hint string) {
+	for _, f := range is.Spec.Inputs() {
+		camera, _, view := models.ViewOf(f.Name)
+		for _, g := range was.Spec.Of(models.Image) {
+			if other, _, _ := models.ViewOf(g.Name); view && other != camera && g.Called() == f.Called() {
+				return "cameras", fmt.Sprintf("%s is its number %d and this job's number %d; give both one order of data.cameras", f.Called(), other+1, camera+1)
+			}
+		}
+		if !f.Normalise || !was.Spec.Has(f.Name) {
+			continue
+		}
+		a, b := was.StatsOf(f.Name), is.StatsOf(f.Name)
+		same := (a == nil) == (b == nil)
+		if a != nil && same {
+			same = slices.Equal(a.Names, b.Names) && a.Clip == b.Clip && slices.Equal(scales(a), scales(b))
+		}
+		if !same {
+			return "values of " + f.Called(), "both see the same, scaled by one data set's statistics; train the teacher on the same data, with the same data.normalize"
+		}
+	}
+	return "", ""
+}
+
+func scales(s *data.Stats) (l []data.Scale) {
+	for d := range s.Dim() {
+		l = append(l, s.Scale(d))
+	}
+	return l
 }
 
 // between returns what turns actions normalised by one data set's statistics
