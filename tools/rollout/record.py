@@ -69,7 +69,7 @@ def main():
             if done == a.episodes:
                 break
         print(f"{task}: {done} episodes of {tried + 1} tried", flush=True)
-        world.env.close()
+        world.close()
     out.finalize()
     print(f"{out.meta.total_episodes} episodes, {out.meta.total_frames} frames in {a.out}")
 
