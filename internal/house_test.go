@@ -86,7 +86,7 @@ var may = map[string][]string{
 		"pkg/worker",
 	},
 	"internal/view":          {"internal/picture", "internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/models", "pkg/run"},
-	"internal/inspect":       {"internal/plain", "internal/usage", "internal/view", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/train"},
+	"internal/inspect":       {"internal/picture", "internal/plain", "internal/usage", "internal/view", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/train"},
 	"internal/chaos":         {"internal/machine", "internal/netaddr", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
 

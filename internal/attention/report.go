@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"image"
-	"image/color"
 	"math"
 	"strconv"
 	"strings"
@@ -145,7 +144,7 @@ func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.La
 		r.Tokens = b.Ints(models.Instruction)[:n]
 	}
 	if f := spec.Find(models.Images); f != nil {
-		r.photo = photoOf(b.Floats(models.Images)[:f.Size()], [3]int(f.Shape), t.Meta)
+		r.photo = data.Photo(t.Meta, f.Shape, b.Floats(models.Images)[:f.Size()])
 	}
 	var run []models.LayerAttention // the stack being collected
 	flush := func() {
@@ -286,25 +285,6 @@ func meanOf(v []float64, visible []bool) float64 {
 		}
 	}
 	return sum / float64(n)
-}
-
-// photoOf turns a model's input back into a picture.
-func photoOf(x []float32, shape [3]int, meta data.Meta) image.Image {
-	c, h, w := shape[0], shape[1], shape[2]
-	m := image.NewRGBA(image.Rect(0, 0, w, h))
-	for i := range h * w {
-		var px [3]uint8
-		for ch := range px {
-			from := min(ch, c-1)
-			mean, std := float32(0.5), float32(0.5)
-			if meta.ImageStd[from%3] > 0 {
-				mean, std = meta.ImageMean[from%3], meta.ImageStd[from%3]
-			}
-			px[ch] = uint8(min(max(x[from*h*w+i]*std+mean, 0), 1)*255 + 0.5)
-		}
-		m.SetRGBA(i%w, i/w, color.RGBA{px[0], px[1], px[2], 255})
-	}
-	return m
 }
 
 // readOut is the row of a stack's rollout that the model goes on with: the

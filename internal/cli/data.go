@@ -20,6 +20,9 @@ func (f *dataFlags) run(look func(context.Context, inspect.Options) error) func(
 	return func(c *cobra.Command, args []string) error {
 		o := f.Options
 		o.Arg, o.Scans, o.Out, o.Progress = args[0], scanDir(), c.OutOrStdout(), c.ErrOrStderr()
+		if inspect.IsPage(o.File) {
+			o.File, o.Page = "", o.File
+		}
 		ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 		defer cancel()
 		return look(ctx, o)
@@ -43,11 +46,12 @@ func newDataCheck() *cobra.Command {
 		Short: "Decode every picture and read every record, and list all that is wrong",
 		Long: `Decode every picture and read every record of a data set, and list all that is
 wrong: file, record or line, episode and frame. PATH is a data set without a
-job: a folder with manifest.jsonl, an RLDS folder with dataset_info.json (all of
-its cameras), or a .safetensors file.
+job, with all its cameras and its state: a LeRobot data set, a folder with
+manifest.jsonl, an RLDS folder with dataset_info.json, or a .safetensors file.
 
 The first ` + fmt.Sprint(inspect.FaultsShown) + ` faults are printed, and how many there are of each kind; --json and
---out have them all, one JSON object a line.
+--out have them all, one JSON object a line. --out page.png draws samples instead,
+as for data info.
 
 Exit codes:
   0  everything is read and decoded, and nothing is wrong
@@ -60,7 +64,7 @@ Exit codes:
 	}
 	f.register(c)
 	f.scripts(c)
-	c.Flags().StringVar(&f.File, "out", "", "file for all faults, one JSON object a line")
+	c.Flags().StringVar(&f.File, "out", "", "file for all faults, one JSON object a line; page.png: a page of samples")
 	return c
 }
 
@@ -73,17 +77,22 @@ func newDataInfo() *cobra.Command {
 instructions, action dimensions, and what is odd about them. All pictures are
 decoded. PATH is a data set without a job, as for data check.
 
+--out page.png draws samples of different episodes as the model sees them:
+pictures, as they are and as data.augment changes them, instruction, actions and
+state before the range that they have in training.
+
 Exit codes:
   0  done
   1  the data cannot be opened, or a picture does not decode; data check lists all faults
   2  wrong usage, or a mistake in the job file
   3  stopped by Ctrl-C`,
-		Example: "  coordinator data info examples/bridge.yaml\n  coordinator data info /data/bridge --json",
+		Example: "  coordinator data info examples/bridge.yaml\n  coordinator data info /data/bridge --json\n  coordinator data info examples/metaworld.yaml --out page.png",
 		Args:    exactArgs("JOB.yaml|PATH"),
 		RunE:    f.run(inspect.Info),
 	}
 	f.register(c)
 	f.scripts(c)
+	c.Flags().StringVar(&f.Page, "out", "", "draw samples on a page: page.png")
 	return c
 }
 
@@ -95,7 +104,8 @@ func newDataStats() *cobra.Command {
 		Long: `Tell the statistics of all numbers that are normalised, actions and state, over
 the training split: mean, standard deviation, least and largest value, 1 % and
 99 % quantiles of each dimension, what the least and the largest become, and what
-is odd about them. No picture is decoded. PATH is as for data check.
+is odd about them. No picture is decoded, but for --out page.png: a page of samples,
+as of data info. PATH is as for data check.
 
 Exit codes:
   0  done
@@ -108,6 +118,7 @@ Exit codes:
 	}
 	f.register(c)
 	f.scripts(c)
+	c.Flags().StringVar(&f.Page, "out", "", "draw samples on a page: page.png")
 	return c
 }
 

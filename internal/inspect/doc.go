@@ -1,5 +1,6 @@
 // Package inspect looks at a data set, of a job or by itself: Check reads and
-// decodes all of it and lists what is wrong, Info sums it up.
+// decodes all of it and lists what is wrong, Info sums it up, Stats has its numbers,
+// and each can draw a page of samples.
 //
 //	err := inspect.Check(ctx, inspect.Options{Arg: "/data/bridge", Threads: 2, Out: os.Stdout, Progress: os.Stderr})
 //

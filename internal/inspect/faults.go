@@ -20,7 +20,7 @@ type faultList struct {
 	out    io.Writer // for people; nil with --json
 	all    *json.Encoder
 	kinds  map[string]int
-	seen   map[string]bool // of record faults, which each camera of a data set has anew
+	seen   map[string]bool // of faults of records and files, which may be met again
 	n      int
 	skip   []int // samples that data.skip could leave out
 	others bool  // there are faults that it cannot

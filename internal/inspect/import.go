@@ -23,14 +23,11 @@ const freeAfter = 256 << 20
 // and refuses what the disk has no room for. A run.ResumableError says that ctx has
 // ended it: called again it goes on.
 func Import(ctx context.Context, o Options, from data.Import) error {
-	targets, err := o.targets()
+	t, err := o.target()
 	if err != nil {
 		return err
 	}
-	if len(targets) == 0 {
-		return fmt.Errorf("%s is no data set", o.Arg)
-	}
-	p, err := data.PlanImport(targets[0].cfg, targets[0].wants, targets[0].base, from)
+	p, err := data.PlanImport(t.cfg, t.wants, t.base, from)
 	if err != nil {
 		return err
 	}

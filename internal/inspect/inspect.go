@@ -17,7 +17,7 @@ import (
 // are, of which kinds, and how to go on; a run.ResumableError says that ctx has
 // ended it, and a usage.Error that Options cannot be.
 func Check(ctx context.Context, o Options) (err error) {
-	targets, err := o.targets()
+	t, err := o.target()
 	if err != nil {
 		return err
 	}
@@ -38,28 +38,28 @@ func Check(ctx context.Context, o Options) (err error) {
 		}
 		l.all = json.NewEncoder(w)
 	}
-	samples := 0
-	for _, t := range targets {
-		sum, err := t.survey(ctx, o.Progress, "checking", data.Survey{Threads: o.Threads, Fault: l.add}, data.Watch{Fault: l.add, Scans: o.Scans})
-		samples = max(samples, sum.Samples) // each camera of a data set has all
-		switch {
-		case ctx.Err() != nil:
-			if !o.JSON {
-				fmt.Fprintf(out, "stopped: %s in what was checked\n", counted(l.n, "fault"))
-			}
-			return errors.Join(l.err, run.ResumableError{Text: "stopped by Ctrl-C before everything was checked"})
-		case err != nil && o.JSON, err != nil && l.n > 0: // what the records left out have led to
-			l.add(data.Fault{Kind: "data", What: err.Error()})
-		case err != nil:
-			return err
-		case o.JSON:
-			l.err = errors.Join(l.err, json.NewEncoder(out).Encode(map[string]any{"event": "summary", "summary": sum}))
-		default:
-			fmt.Fprint(out, sum.Text(false))
+	tell := func(sum data.Summary) error {
+		if o.JSON {
+			return json.NewEncoder(out).Encode(map[string]any{"event": "summary", "summary": sum})
 		}
+		_, err := fmt.Fprint(out, sum.Text(false))
+		return err
 	}
+	sum, told, err := o.survey(ctx, t, "checking", data.Survey{Fault: l.add}, data.Watch{Fault: l.add}, tell)
+	switch {
+	case ctx.Err() != nil:
+		if !o.JSON {
+			fmt.Fprintf(out, "stopped: %s in what was checked\n", counted(l.n, "fault"))
+		}
+		return errors.Join(l.err, run.ResumableError{Text: "stopped by Ctrl-C before everything was checked"})
+	case err != nil && o.JSON, err != nil && l.n > 0: // what the records left out have led to
+		l.add(data.Fault{Kind: "data", What: err.Error()})
+	case err != nil:
+		return err
+	}
+	l.err = errors.Join(l.err, told)
 	if o.JSON {
-		l.err = errors.Join(l.err, json.NewEncoder(out).Encode(map[string]any{"event": "end", "samples": samples, "faults": l.n, "kinds": l.kinds}))
+		l.err = errors.Join(l.err, json.NewEncoder(out).Encode(map[string]any{"event": "end", "samples": sum.Samples, "faults": l.n, "kinds": l.kinds}))
 	}
 	switch {
 	case l.err != nil:
@@ -67,7 +67,7 @@ func Check(ctx context.Context, o Options) (err error) {
 	case l.n > 0:
 		return fmt.Errorf("%s: %s (%s)\n%s", o.Arg, counted(l.n, "fault"), l.counts(), l.wayOn())
 	case !o.JSON:
-		fmt.Fprintf(out, "%s: all %d samples are read and decoded, and nothing is wrong\n", o.Arg, samples)
+		fmt.Fprintf(out, "%s: all %d samples are read and decoded, and nothing is wrong\n", o.Arg, sum.Samples)
 	}
 	return nil
 }
@@ -75,30 +75,31 @@ func Check(ctx context.Context, o Options) (err error) {
 // Info sums a data set up. Its errors are of Check's kinds; one sample that
 // cannot be decoded is one.
 func Info(ctx context.Context, o Options) error {
-	targets, err := o.targets()
+	t, err := o.target()
 	if err != nil {
 		return err
 	}
 	out := o.Out
 	faults, first := 0, ""
-	for _, t := range targets {
-		sum, err := t.survey(ctx, o.Progress, "looking at", data.Survey{Threads: o.Threads, Fault: func(f data.Fault) {
-			if faults++; faults == 1 {
-				first = f.String()
-			}
-		}}, data.Watch{Scans: o.Scans})
-		switch {
-		case ctx.Err() != nil:
-			return run.ResumableError{Text: "stopped by Ctrl-C"}
-		case err != nil:
-			return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(o.Arg))
-		case o.JSON:
-			if err := json.NewEncoder(out).Encode(sum); err != nil {
-				return err
-			}
-		default:
-			fmt.Fprint(out, sum.Text(false))
+	tell := func(sum data.Summary) error {
+		if o.JSON {
+			return json.NewEncoder(out).Encode(sum)
 		}
+		_, err := fmt.Fprint(out, sum.Text(false))
+		return err
+	}
+	_, told, err := o.survey(ctx, t, "looking at", data.Survey{Fault: func(f data.Fault) {
+		if faults++; faults == 1 {
+			first = f.String()
+		}
+	}}, data.Watch{}, tell)
+	switch {
+	case ctx.Err() != nil:
+		return run.ResumableError{Text: "stopped by Ctrl-C"}
+	case err != nil:
+		return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(o.Arg))
+	case told != nil:
+		return told
 	}
 	if faults > 0 {
 		return fmt.Errorf("%s cannot be used; the first: %s\nlist all that is wrong: coordinator data check %s", counted(faults, "sample"), first, plain.ShellWord(o.Arg))

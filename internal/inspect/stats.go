@@ -40,29 +40,26 @@ type dimensionStats struct {
 // Stats tells the statistics of all numbers that are normalised and what
 // normalisation makes of them. No picture is decoded. Its errors are of Info's kinds.
 func Stats(ctx context.Context, o Options) error {
-	targets, err := o.targets()
+	t, err := o.target()
 	if err != nil {
 		return err
 	}
-	for _, t := range targets {
-		v := view.NewScan(o.Progress, "scanning")
-		d, err := data.OpenContext(ctx, t.cfg, t.wants, t.seed, t.base, nil, data.Watch{Scans: o.Scans, Progress: v.Progress})
-		v.End()
-		switch {
-		case ctx.Err() != nil:
-			return run.ResumableError{Text: "stopped by Ctrl-C"}
-		case err != nil:
-			return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(o.Arg))
-		}
-		err = o.stats(d)
-		if cerr := d.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return err
-		}
+	v := view.NewScan(o.Progress, "scanning")
+	d, err := data.OpenContext(ctx, t.cfg, t.wants, t.seed, t.base, nil, data.Watch{Scans: o.Scans, Progress: v.Progress})
+	v.End()
+	switch {
+	case ctx.Err() != nil:
+		return run.ResumableError{Text: "stopped by Ctrl-C"}
+	case err != nil:
+		return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(o.Arg))
 	}
-	return nil
+	if err = o.stats(d); err == nil {
+		err = o.page(d, d.Findings())
+	}
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // stats tells those of one data set.

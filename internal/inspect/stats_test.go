@@ -18,9 +18,12 @@ func TestStats(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var of featureStats
-	if err := json.NewDecoder(&scripts).Decode(&of); err != nil {
-		t.Fatal(err)
+	var state, of featureStats
+	if r := json.NewDecoder(&scripts); r.Decode(&state) != nil || r.Decode(&of) != nil {
+		t.Fatal(scripts.String())
+	}
+	if state.Feature != "state" || state.Source != "steps/observation/state" || len(state.Dimensions) != 2 {
+		t.Errorf("%+v", state)
 	}
 	// the first value of step s of episode e is e/10 + s/100, over 5 episodes of 3, 4, 3, 4, 3 steps
 	d := of.Dimensions[0]

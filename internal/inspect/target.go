@@ -23,9 +23,10 @@ type Options struct {
 	Out      io.Writer
 	Progress io.Writer
 	File     string // made for all faults, one JSON object a line; empty: nobody asked
+	Page     string // a PNG that is made of some samples; empty: nobody asked
 }
 
-// target is one data set to look at: of a job, or one camera of a path.
+// target is the data set to look at: of a job, or of a path with all that it has.
 type target struct {
 	cfg   job.Data
 	wants models.Spec
@@ -34,43 +35,52 @@ type target struct {
 	free  bool // no model says what size pictures become
 }
 
-// targets reads Arg: a job file, or a data set.
-func (o *Options) targets() ([]target, error) {
+// target reads Arg: a job file, or a data set.
+func (o *Options) target() (t target, err error) {
 	if o.Threads < 1 || o.Threads > 1024 {
-		return nil, usage.Errorf("--threads %d: want 1 to 1024", o.Threads)
+		return t, usage.Errorf("--threads %d: want 1 to 1024", o.Threads)
+	}
+	if err := o.checkPage(); err != nil {
+		return t, err
 	}
 	if ext := filepath.Ext(o.Arg); ext == ".yaml" || ext == ".yml" {
 		j, err := train.Kinds().Load(o.Arg, o.Set)
 		if err != nil {
-			return nil, err
+			return t, err
 		}
 		base, err := filepath.Abs(filepath.Dir(o.Arg))
-		return []target{{j.Data, data.WantsOf(j.Model.Options), j.Seed, base, false}}, err
+		return target{j.Data, data.WantsOf(j.Model.Options), j.Seed, base, false}, err
 	}
 	if len(o.Set) > 0 {
-		return nil, usage.Errorf("--set overrides keys of a job file, and %s is not one (.yaml)", o.Arg)
+		return t, usage.Errorf("--set overrides keys of a job file, and %s is not one (.yaml)", o.Arg)
 	}
 	found, err := data.Recognise(o.Arg)
-	var out []target
-	for _, r := range found {
-		out = append(out, target{r.Data, r.Wants, 0, ".", true})
+	if err != nil {
+		return t, err
 	}
-	return out, err
+	return target{found.Data, found.Wants, 0, ".", true}, nil
 }
 
-// survey opens a target and looks at its samples.
-func (t target) survey(ctx context.Context, screen io.Writer, what string, s data.Survey, w data.Watch) (data.Summary, error) {
-	v := view.NewScan(screen, "scanning")
+// survey opens the data and looks at its samples. Then it tells of them and draws the
+// page, which is for people, and whose error is not the data's.
+func (o *Options) survey(ctx context.Context, t target, what string, s data.Survey, w data.Watch, tell func(data.Summary) error) (sum data.Summary, told, err error) {
+	v := view.NewScan(o.Progress, "scanning")
 	defer v.End()
-	w.Progress = v.Progress
+	w.Progress, w.Scans = v.Progress, o.Scans
 	d, err := data.OpenContext(ctx, t.cfg, t.wants, t.seed, t.base, nil, w)
 	if err != nil {
-		return data.Summary{}, err
+		return sum, nil, err
 	}
 	defer d.Close()
 	v.End()
-	v = view.NewScan(screen, what)
+	v = view.NewScan(o.Progress, what)
 	defer v.End()
-	s.Progress, s.AnySize = v.Progress, t.free
-	return d.Survey(ctx, s)
+	s.Threads, s.Progress, s.AnySize = o.Threads, v.Progress, t.free
+	if sum, err = d.Survey(ctx, s); err == nil {
+		v.End()
+		if told = tell(sum); told == nil {
+			told = o.page(d, sum.Findings)
+		}
+	}
+	return sum, told, err
 }

@@ -223,7 +223,7 @@ func TestCollateAugmented(t *testing.T) {
 		}
 		return b
 	}
-	b := batch(newTrainingCollator, x)
+	b := batch(NewTrainingCollator, x)
 	for k := 1; k < 3; k++ {
 		if !reflect.DeepEqual(b.Values[k], b.Values[0]) {
 			t.Errorf("picture %d of the sample is seen in another way", k)
@@ -231,7 +231,7 @@ func TestCollateAugmented(t *testing.T) {
 	}
 	later := x
 	later.Epoch = 3
-	if reflect.DeepEqual(batch(newTrainingCollator, later).Values[0], b.Values[0]) {
+	if reflect.DeepEqual(batch(NewTrainingCollator, later).Values[0], b.Values[0]) {
 		t.Error("the next epoch sees the same")
 	}
 	plain := batch(NewCollator, x)
@@ -263,7 +263,7 @@ func TestCollateAugmented(t *testing.T) {
 		}
 	}
 	x.Values[1] = Value{Image: Image{H: 16, W: 16}, Floats: make([]float32, 3*16*16)}
-	c, _ := newTrainingCollator(meta)
+	c, _ := NewTrainingCollator(meta)
 	if err := c.Collate([]Sample{x}, models.NewBatch(1, spec)); err == nil || !strings.Contains(err.Error(), "leave data.augment out") {
 		t.Error("values are changed in silence:", err)
 	}

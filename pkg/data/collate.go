@@ -55,8 +55,9 @@ func NewCollator(meta Meta) (*Collator, error) {
 	return c, nil
 }
 
-// newTrainingCollator makes the Collator of samples of a Feed.
-func newTrainingCollator(meta Meta) (*Collator, error) {
+// NewTrainingCollator makes the Collator of samples of a Feed, whose pictures are
+// changed as the data says.
+func NewTrainingCollator(meta Meta) (*Collator, error) {
 	c, err := NewCollator(meta)
 	if err == nil {
 		c.change = meta.Augment

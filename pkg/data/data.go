@@ -136,6 +136,9 @@ type Dataset interface {
 	Findings() []Finding
 	// Survey decodes and checks samples, and sums up the data set.
 	Survey(ctx context.Context, s Survey) (Summary, error)
+	// Glimpses are up to n samples of the training split to look at, of different
+	// episodes.
+	Glimpses(n int) []Glimpse
 	// Index is what a run keeps of the samples; ErrNoIndex where there is none.
 	Index(ctx context.Context) (*Index, error)
 	// Scans are what workers that see the same files need not read again, by

@@ -134,8 +134,8 @@ func TestFramesOfVideos(t *testing.T) {
 			of.Close()
 			// By itself the camera is looked at in the largest size there is.
 			found, err := Recognise(dir)
-			if err != nil || len(found) != 2 {
-				t.Fatalf("%d cameras, %v", len(found), err)
+			if err != nil || len(found.Wants.Of(models.Image)) != 2 {
+				t.Fatalf("%v, %v", found, err)
 			}
 		})
 	}

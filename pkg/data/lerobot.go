@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -477,32 +476,3 @@ func (f *lerobotFiles) close() error {
 	f.idle = nil
 	return err
 }
-
-func (k LeRobot) recognise(path string, folder bool) ([]Recognised, error) {
-	if !folder || !lerobot.Has(path) {
-		return nil, nil
-	}
-	set, err := lerobot.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	rest := models.Spec{models.Known(models.Instruction, 0)}
-	if set.Info.Features["action"].Numeric() {
-		rest = append(rest, models.Known(models.Actions, 0))
-	}
-	var out []Recognised
-	k.anySize = true
-	for _, name := range slices.Sorted(maps.Keys(set.Info.Features)) {
-		if set.Info.Features[name].Camera() {
-			k.Camera = name
-			image := models.Known(models.Images, 3, unresized, unresized)
-			out = append(out, Recognised{job.Data{Path: path, Options: k}, append(models.Spec{image}, rest...)})
-		}
-	}
-	if len(out) == 0 {
-		out = []Recognised{{job.Data{Path: path, Options: k}, rest}}
-	}
-	return out, nil
-}
-
-func (LeRobot) form() string { return "a LeRobot data set (meta/info.json)" }

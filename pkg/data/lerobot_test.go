@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -230,18 +231,36 @@ func TestLeRobotBadInput(t *testing.T) {
 	}
 }
 
-// A folder is recognised by its files, a data set for each camera.
+// A folder is recognised by its files, with all cameras, its state and its action,
+// also where the action is in several features.
 func TestLeRobotIsRecognised(t *testing.T) {
 	l, err := Recognise(filepath.Join("testdata", "lerobot", "v21"))
-	if err != nil || len(l) != 2 || l[0].Data.Kind != "lerobot" || !l[1].Wants.Has(models.Actions) {
+	if err != nil || l.Data.Kind != "lerobot" {
 		t.Fatalf("%+v, %v", l, err)
 	}
-	for _, r := range l {
-		d, err := Open(r.Data, r.Wants, 1, ".", nil)
-		if err != nil {
-			t.Fatal(err)
+	d, err := Open(l.Data, l.Wants, 1, ".", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	m := d.Meta()
+	if got, want := strings.Join(m.Spec.Names(), " "), "images images_1 state instruction_tokens actions"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for _, f := range m.Spec.Of(models.Image) {
+		if !strings.HasPrefix(f.Called(), "observation.images.") {
+			t.Errorf("%s is called %s", f.Name, f.Called())
 		}
-		d.Close()
+	}
+	dir := copyTree(t, filepath.Join("testdata", "lerobot", "v21"))
+	file := filepath.Join(dir, "meta", "info.json")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "meta/info.json", bytes.Replace(b, []byte(`"action": {`), []byte(`"action.arm": {`), 1))
+	if l, err = Recognise(dir); err != nil || !l.Wants.Has(models.Actions) || !slices.Equal(l.Data.Options.(LeRobot).Action, []string{"action.arm"}) {
+		t.Errorf("%+v, %v", l, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/pkg/data/internal/lerobot"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -173,3 +174,45 @@ func chooseCamera(c view, in *lerobot.Info, names []string) (string, error) {
 	}
 	return match[0], nil
 }
+
+func (k LeRobot) recognise(path string, folder bool) (*Recognised, error) {
+	if !folder || !lerobot.Has(path) {
+		return nil, nil
+	}
+	set, err := lerobot.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	k.anySize = true
+	names := slices.Sorted(maps.Keys(set.Info.Features))
+	for _, name := range names {
+		if set.Info.Features[name].Camera() && len(k.Cameras) < maxCameras {
+			k.Cameras = append(k.Cameras, name)
+		}
+	}
+	w := ofCameras(len(k.Cameras))
+	if k.State = vectors(set.Info, names, "observation."); k.State != nil {
+		w = append(w, models.Known(models.State, 0))
+	}
+	w = append(w, models.Known(models.Instruction, 0))
+	if f, whole := set.Info.Features["action"]; whole && f.Numeric() {
+		w = append(w, models.Known(models.Actions, 0))
+	} else if k.Action = vectors(set.Info, names, "action."); k.Action != nil {
+		w = append(w, models.Known(models.Actions, 0))
+	}
+	return &Recognised{job.Data{Path: path, Options: k}, w}, nil
+}
+
+// vectors are the features of numbers that can be a state or an action together, by
+// what their names begin with.
+func vectors(in *lerobot.Info, names []string, before string) (l []string) {
+	n := 0
+	for _, name := range names {
+		if x := in.Features[name]; strings.HasPrefix(name, before) && x.Numeric() && len(x.Shape) <= 1 && x.Size() >= 1 && n+x.Size() <= maxAction {
+			l, n = append(l, name), n+x.Size()
+		}
+	}
+	return l
+}
+
+func (LeRobot) form() string { return "a LeRobot data set (meta/info.json)" }

@@ -314,7 +314,7 @@ func manifestLines(r io.Reader, path string, tick func(number int) error, f func
 
 func (Folder) form() string { return "a folder with " + ManifestName }
 
-func (k Folder) recognise(path string, folder bool) ([]Recognised, error) {
+func (k Folder) recognise(path string, folder bool) (*Recognised, error) {
 	if !folder {
 		if filepath.Base(path) != ManifestName {
 			return nil, nil
@@ -326,7 +326,7 @@ func (k Folder) recognise(path string, folder bool) ([]Recognised, error) {
 		return nil, nil
 	}
 	w, err := k.keysOf(manifest)
-	return []Recognised{{job.Data{Path: path, Options: k}, w}}, err
+	return &Recognised{job.Data{Path: path, Options: k}, w}, err
 }
 
 // keysOf is what the first line of a manifest has; the options take its cameras

@@ -62,10 +62,10 @@ func NewPrefetcher(feed Feed, meta Meta, micro, ahead int, r Range) (*Prefetcher
 	}
 	p := &Prefetcher{feed: feed, micro: micro, spec: meta.Spec, ready: make(chan fetched, ahead), free: make(chan *models.Batch, ahead+1)}
 	var err error
-	if p.collate, err = newTrainingCollator(meta); err != nil {
+	if p.collate, err = NewTrainingCollator(meta); err != nil {
 		return nil, err
 	}
-	if p.own, err = newTrainingCollator(meta); err != nil {
+	if p.own, err = NewTrainingCollator(meta); err != nil {
 		return nil, err
 	}
 	// Of ahead+1 buffers one is lent and the reader fills another, so the

@@ -14,8 +14,8 @@ import (
 )
 
 // Recognised is a data set that a path was found to hold, as a job would name
-// it, with all that it has as what is wanted. An RLDS data set has one for each
-// camera.
+// it, with all that it has as what is wanted: every camera, and every number of a
+// frame that is no action as the state.
 type Recognised struct {
 	Data  job.Data
 	Wants models.Spec
@@ -23,9 +23,9 @@ type Recognised struct {
 
 // recogniser is a kind of data that is known by its files.
 type recogniser interface {
-	// recognise returns the data sets at path, a folder or a file; nil where
+	// recognise returns the data set at path, a folder or a file; nil where
 	// another kind may know it. The options are the kind's defaults.
-	recognise(path string, folder bool) ([]Recognised, error)
+	recognise(path string, folder bool) (*Recognised, error)
 	// form is what such data is, for a message: a file of some kind.
 	form() string
 }
@@ -35,7 +35,7 @@ const unresized = 224
 
 // Recognise finds out which kind of data set lies at path, by its files. Kinds
 // that stand later in Kinds are asked first.
-func Recognise(path string) ([]Recognised, error) {
+func Recognise(path string) (*Recognised, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, missingFile{fmt.Sprintf("there is no %s", path)}
@@ -51,8 +51,8 @@ func Recognise(path string) ([]Recognised, error) {
 		}
 		found, err := r.recognise(path, info.IsDir())
 		if err != nil || found != nil {
-			for i := range found {
-				found[i].Data.Kind = k.Name
+			if err == nil {
+				found.Data.Kind = k.Name
 			}
 			return found, err
 		}
@@ -67,6 +67,15 @@ func Recognise(path string) ([]Recognised, error) {
 		s += "; " + what
 	}
 	return nil, errors.New(s)
+}
+
+// ofCameras are the features of so many cameras of a path, at most as many as a sample
+// may have.
+func ofCameras(cameras int) (w models.Spec) {
+	for n := range min(cameras, maxCameras) {
+		w = append(w, models.Known(models.View(n, 0), 3, unresized, unresized))
+	}
+	return w
 }
 
 // headOf is the beginning of a regular file, as sniff looks at it; nil of others.

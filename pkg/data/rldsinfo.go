@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,7 +98,7 @@ func listOr(s []string, none string) string {
 
 func (RLDS) form() string { return "an RLDS folder with dataset_info.json" }
 
-func (k RLDS) recognise(path string, folder bool) ([]Recognised, error) {
+func (k RLDS) recognise(path string, folder bool) (*Recognised, error) {
 	if !folder {
 		return nil, nil
 	}
@@ -114,26 +113,33 @@ func (k RLDS) recognise(path string, folder bool) ([]Recognised, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rest models.Spec
+	steps := rldsSteps(features)
+	for _, name := range steps.leaves("image") {
+		if len(k.Cameras) < maxCameras {
+			k.Cameras = append(k.Cameras, name)
+		}
+	}
+	w := ofCameras(len(k.Cameras))
+	if k.State = steps.state(); k.State != nil {
+		w = append(w, models.Known(models.State, 0))
+	}
 	if slices.ContainsFunc(rldsTexts, func(name string) bool { return features[name].is("text") }) {
-		rest = append(rest, models.Known(models.Instruction, 0))
+		w = append(w, models.Known(models.Instruction, 0))
 	}
-	for name, f := range features {
-		if f.is("numbers") && (name == rldsAction || strings.HasPrefix(name, rldsAction+"/")) {
-			rest = append(rest, models.Known(models.Actions, 0))
-			break
+	if slices.ContainsFunc(steps.leaves("numbers"), func(name string) bool { return name == rldsAction || strings.HasPrefix(name, rldsAction+"/") }) {
+		w = append(w, models.Known(models.Actions, 0))
+	}
+	return &Recognised{job.Data{Path: path, Options: k}, w}, nil
+}
+
+// state are the numbers of an observation, but for embeddings of words and pictures,
+// and texts that are given as their bytes.
+func (all rldsSteps) state() (l []string) {
+	n := 0
+	for _, name := range all.leaves("numbers") {
+		if size := all[name].size(); strings.HasPrefix(name, "steps/observation/") && !strings.Contains(name, "embedding") && !slices.Contains(rldsTexts, name) && n+size <= maxAction {
+			l, n = append(l, name), n+size
 		}
 	}
-	var out []Recognised
-	for _, name := range slices.Sorted(maps.Keys(features)) {
-		if features[name].kind == "image" && strings.HasPrefix(name, "steps/") {
-			k.Camera = name
-			image := models.Known(models.Images, 3, unresized, unresized)
-			out = append(out, Recognised{job.Data{Path: path, Options: k}, append(models.Spec{image}, rest...)})
-		}
-	}
-	if len(out) == 0 {
-		out = []Recognised{{job.Data{Path: path, Options: k}, rest}}
-	}
-	return out, nil
+	return l
 }

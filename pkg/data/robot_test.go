@@ -117,8 +117,8 @@ func TestRobotEpisodes(t *testing.T) {
 	for name, path := range sets {
 		t.Run(name, func(t *testing.T) {
 			found, err := Recognise(path)
-			if err != nil || len(found) != 4 {
-				t.Fatalf("%d cameras are found, %v", len(found), err)
+			if err != nil || len(found.Wants.Of(models.Image)) != 4 || !slices.Equal(found.Data.Options.(RLDS).State, []string{"steps/observation/state"}) || !found.Wants.Has(models.State) {
+				t.Fatalf("%v, %v", found, err)
 			}
 			cfg := of(job.Data{Kind: "rlds", Path: path, Holdout: job.Holdout{Fraction: 0.2}}, "Camera", "image_0")
 			needs := models.Spec{pictures(3, 64, 64), words(0), acts(0)}

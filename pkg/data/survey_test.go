@@ -241,23 +241,23 @@ func TestWhatIsSaidOfInstructions(t *testing.T) {
 func TestRecognise(t *testing.T) {
 	tiny := tinyRLDS(t)
 	got, err := Recognise(filepath.Dir(tiny))
-	if err != nil || len(got) < 1 || got[0].Data.Kind != "rlds" || !got[0].Wants.Has(models.Instruction) || !got[0].Wants.Has(models.Actions) {
+	if err != nil || got.Data.Kind != "rlds" || !got.Wants.Has(models.Instruction) || !got.Wants.Has(models.Actions) {
 		t.Errorf("%+v %v", got, err)
 	}
 	for _, path := range []string{folderOf(t, 2), filepath.Join(folderOf(t, 2), ManifestName)} {
-		if got, err = Recognise(path); err != nil || got[0].Data.Kind != "folder" || got[0].Wants.Len(models.Images, 0) != 3 {
+		if got, err = Recognise(path); err != nil || got.Data.Kind != "folder" || got.Wants.Len(models.Images, 0) != 3 {
 			t.Errorf("%+v %v", got, err)
 		}
 	}
 	path := writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 1, 2, 2}, Data: ramp(8)})
-	if got, err = Recognise(path); err != nil || got[0].Data.Kind != "tensors" || !got[0].Wants.Equal(models.Spec{pictures(1, 2, 2)}) {
+	if got, err = Recognise(path); err != nil || got.Data.Kind != "tensors" || !got.Wants.Equal(models.Spec{pictures(1, 2, 2)}) {
 		t.Errorf("%+v %v", got, err)
 	}
 	plain := filepath.Join(t.TempDir(), "data") // a name without an ending
 	if err := os.Rename(path, plain); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = Recognise(plain); err != nil || got[0].Data.Kind != "tensors" || !got[0].Wants.Equal(models.Spec{pictures(1, 2, 2)}) {
+	if got, err = Recognise(plain); err != nil || got.Data.Kind != "tensors" || !got.Wants.Equal(models.Spec{pictures(1, 2, 2)}) {
 		t.Errorf("%+v %v", got, err)
 	}
 	write(t, filepath.Dir(plain), "data", []byte("\x93NUMPY\x01\x00"))
@@ -268,8 +268,23 @@ func TestRecognise(t *testing.T) {
 		t.Error(err)
 	}
 	path = writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 4, 4, 3}, Data: ramp(96)})
-	if got, err = Recognise(path); err != nil || !got[0].Wants.Equal(models.Spec{pictures(3, 4, 4)}) {
+	if got, err = Recognise(path); err != nil || !got.Wants.Equal(models.Spec{pictures(3, 4, 4)}) {
 		t.Errorf("%+v %v", got, err)
+	}
+	// State, several cameras, and chunks that are given whole.
+	path = writeTensors(t, safetensors.Tensor{Name: "images", Shape: []int{2, 3, 4, 4}, Data: ramp(96)}, safetensors.Tensor{Name: "images_1", Shape: []int{2, 3, 2, 2}, Data: ramp(24)},
+		safetensors.Tensor{Name: "state", Shape: []int{2, 3}, Data: ramp(6)}, safetensors.Tensor{Name: "actions", Shape: []int{2, 3, 2}, Data: ramp(12)},
+		safetensors.Tensor{Name: "actions_valid", Shape: []int{2, 3}, Data: []float32{1, 1, 1, 1, 0, 0}})
+	if got, err = Recognise(path); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(got.Data, got.Wants, 1, ".", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if m := d.Meta(); m.Spec.String() != "images 3×4×4, images_1 3×2×2, state 3, actions 3×2, actions_valid 3" || m.Actions.Count != 4 {
+		t.Errorf("%s of %d actions", m.Spec, m.Actions.Count)
 	}
 	if _, err := Recognise(t.TempDir()); err == nil || !strings.Contains(err.Error(), ManifestName) {
 		t.Error(err)

@@ -457,12 +457,12 @@ func narrow(v []int64) []int32 {
 
 func (Tensors) form() string { return "a safetensors file" }
 
-func (k Tensors) recognise(path string, folder bool) ([]Recognised, error) {
+func (k Tensors) recognise(path string, folder bool) (*Recognised, error) {
 	if folder || !strings.HasSuffix(path, ".safetensors") && !isTensors(path) {
 		return nil, nil
 	}
 	w, err := tensorWants(path)
-	return []Recognised{{job.Data{Path: path, Options: k}, w}}, err
+	return &Recognised{job.Data{Path: path, Options: k}, w}, err
 }
 
 // isTensors tells a safetensors file by its content, whatever its name.
@@ -475,21 +475,40 @@ func tensorWants(path string) (w models.Spec, err error) {
 		return w, err
 	}
 	defer f.Close()
-	if t, ok := f.Tensor(models.Images); ok {
-		if len(t.Shape) != 4 {
-			return w, fmt.Errorf("%s: images has the shape %v, expected [N, C, H, W] or [N, H, W, C]", path, t.Shape)
+	for n := range maxCameras {
+		name := models.View(n, 0)
+		t, ok := f.Tensor(name)
+		if !ok {
+			break
 		}
-		image := models.Known(models.Images, slices.Clone(t.Shape[1:])...)
+		if len(t.Shape) != 4 {
+			return w, fmt.Errorf("%s: %s has the shape %v, expected [N, C, H, W] or [N, H, W, C]", path, name, t.Shape)
+		}
+		image := models.Known(name, slices.Clone(t.Shape[1:])...)
 		if c := t.Shape[3]; c < t.Shape[1] && c < t.Shape[2] { // no model says how many channels there are: fewer than rows and columns
 			image.Shape = []int{c, t.Shape[1], t.Shape[2]}
 		}
 		w = append(w, image)
 	}
-	for _, x := range []models.Feature{models.Known(models.Instruction, 0), models.Known(models.VisionFeatures, 0, 0), models.Known(models.LanguageFeatures, 0, 0),
-		models.Known(models.Labels, 0), models.Known(models.Actions, 0)} {
-		if _, ok := f.Tensor(x.Name); ok {
-			w = append(w, x)
+	for _, x := range []models.Feature{models.Known(models.State, 0), models.Known(models.Instruction, 0), models.Known(models.VisionFeatures, 0, 0), models.Known(models.LanguageFeatures, 0, 0),
+		models.Known(models.Labels, 0), models.Known(models.Actions, 0), models.Known(models.Valid, 0)} {
+		t, ok := f.Tensor(x.Name)
+		if !ok {
+			continue
 		}
+		switch several := len(t.Shape) == 3; x.Name { // times, or actions, in a sample
+		case models.State, models.Actions:
+			if several {
+				x = models.Known(x.Name, t.Shape[1], 0)
+			}
+		case models.Valid:
+			if a, _ := f.Tensor(models.Actions); len(a.Shape) != 3 {
+				continue // it says nothing of single actions
+			} else {
+				x.Shape = []int{a.Shape[1]}
+			}
+		}
+		w = append(w, x)
 	}
 	return w, nil
 }

@@ -104,7 +104,7 @@ func otherData(d job.Data, path string) (job.Data, error) {
 	if err != nil {
 		return d, err
 	}
-	if kind := found[0].Data.Kind; kind != d.Kind {
+	if kind := found.Data.Kind; kind != d.Kind {
 		d.Kind, d.Options, d.Holdout = kind, data.Defaults(kind), job.Holdout{}
 	}
 	return d, nil
