@@ -59,6 +59,7 @@ var may = map[string][]string{
 	"internal/cli": { // a line each, because many change it
 		"internal/attention",
 		"internal/bench",
+		"internal/board",
 		"internal/bench/measure",
 		"internal/chaos",
 		"internal/compare",
@@ -85,6 +86,8 @@ var may = map[string][]string{
 		"pkg/trained",
 		"pkg/worker",
 	},
+	"internal/tensorboard":   {"internal/atomicfile", "internal/octets", "internal/regular"},
+	"internal/board":         {"internal/attention", "internal/tensorboard", "pkg/data", "pkg/run", "pkg/tensor", "pkg/trained"},
 	"internal/view":          {"internal/picture", "internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/models", "pkg/run"},
 	"internal/inspect":       {"internal/picture", "internal/plain", "internal/usage", "internal/view", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/train"},
 	"internal/chaos":         {"internal/machine", "internal/netaddr", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},

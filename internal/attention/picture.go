@@ -3,6 +3,7 @@ package attention
 import (
 	"errors"
 	"fmt"
+	"image"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -108,15 +109,7 @@ func (r *Report) photoPage() picture.Page {
 		if st.grid == 0 {
 			continue
 		}
-		n := len(l.Positions)
-		viewers := make([]bool, n) // those that are no patches: the class token, or words
-		for i := range n {
-			_, _, patch := st.patch(i)
-			viewers[i] = !patch && st.visible[i]
-		}
-		if !slices.Contains(viewers, true) {
-			viewers = st.visible
-		}
+		n, viewers := len(l.Positions), r.viewers(l)
 		var row []picture.Panel
 		for _, h := range l.Heads {
 			row = append(row, over(fmt.Sprintf("%s head %d", shortName(l.Name), h.Head), st, meanRows(h.Weights, n, viewers)))
@@ -124,4 +117,60 @@ func (r *Report) photoPage() picture.Page {
 		page.Panels = append(page.Panels, row)
 	}
 	return page
+}
+
+// viewers are the positions of a layer that look and are no patches: the class token,
+// or words; all that are visible where there is none.
+func (r *Report) viewers(l Layer) []bool {
+	st := r.stacks[l.Stack]
+	out := make([]bool, len(l.Positions))
+	for i := range out {
+		_, _, patch := st.patch(i)
+		out[i] = !patch && st.visible[i]
+	}
+	if !slices.Contains(out, true) {
+		return st.visible
+	}
+	return out
+}
+
+// Overview is one small picture of a report: what each stack's results are made of,
+// laid over the picture where there is one, and under it each layer's mean over its
+// heads.
+func (r *Report) Overview() (image.Image, error) {
+	page := picture.Page{Title: fmt.Sprintf("Attention, step %d: rollout, then layers, mean of heads", r.Step), Width: 180, Height: 200}
+	var first []picture.Panel
+	if r.photo != nil {
+		first = append(first, &picture.Overlay{Title: "as the model sees it", Photo: r.photo})
+	}
+	panel := func(title string, st stack, n int, w, seen []float32) picture.Panel {
+		if st.grid > 0 && r.photo != nil {
+			return &picture.Overlay{Title: title, Photo: r.photo, Rows: st.grid, Cols: st.grid, Values: seen[st.first : st.first+st.grid*st.grid]}
+		}
+		v, _ := shared(w)
+		return &picture.Heatmap{Title: title, X: "key", Y: "query", Rows: n, Cols: n, Values: v, Scale: share}
+	}
+	for _, s := range r.Rollout {
+		seen, _ := r.readOut(s)
+		first = append(first, panel(shortName(s.Stack), r.stacks[s.Stack], len(s.Positions), s.Weights, seen))
+	}
+	page.Panels = append(page.Panels, first)
+	of := "" // the stack of the row
+	var row []picture.Panel
+	for _, l := range r.Layers {
+		if l.Stack != of && len(row) > 0 {
+			page.Panels, row = append(page.Panels, row), nil
+		}
+		of = l.Stack
+		n := len(l.Positions)
+		mean := make([]float32, n*n)
+		for _, h := range l.Heads {
+			for i, w := range h.Weights {
+				mean[i] += w / float32(len(l.Heads))
+			}
+		}
+		row = append(row, panel(shortName(l.Name), r.stacks[l.Stack], n, mean, meanRows(mean, n, r.viewers(l))))
+	}
+	page.Panels = append(page.Panels, row)
+	return page.Image()
 }

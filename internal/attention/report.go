@@ -2,6 +2,7 @@ package attention
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"math"
@@ -12,6 +13,9 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
+
+// ErrNone is what of a model without heads there is to see.
+var ErrNone = errors.New("no attention to look at")
 
 // Subject is whose heads are looked at.
 type Subject struct {
@@ -134,7 +138,7 @@ func stackOf(name string) string {
 func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.LayerAttention) (*Report, error) {
 	kind := t.Model.Options().Name()
 	if len(layers) == 0 {
-		return nil, fmt.Errorf("a model of kind %s has no attention to look at", kind)
+		return nil, fmt.Errorf("a model of kind %s has %w", kind, ErrNone)
 	}
 	r := &Report{Checkpoint: t.Checkpoint, Step: t.Step, Kind: kind, stacks: map[string]stack{}}
 	if c, ok := t.Model.Options().(models.Config); ok && c.Decoding().Width > 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/board"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -32,6 +33,7 @@ type trainFlags struct {
 	listen   string
 	routes   string
 	handover bool
+	board    bool
 }
 
 func newTrain() *cobra.Command {
@@ -73,6 +75,7 @@ output that nobody reads any more (| head) do the same.
 	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a line on standard output")
 	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere; port 0 is a free one (default: loopback, a free port)")
 	fl.StringVar(&f.routes, "routes", "", "host:port on which the embedded broker listens for those of the workers, where cluster.topology is mesh (default: --listen's host or loopback, a free port)")
+	fl.BoolVar(&f.board, "tensorboard", false, "also write TensorBoard event files, to tensorboard/ in the run directory")
 	f.conn.register(c)
 	logFlags(c, &f.log)
 	return c
@@ -119,7 +122,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	show := &view.Screens{Job: j.Name, Steps: uint64(j.Train.Steps), JSON: f.asJSON, Log: f.log}
 	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
 		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(), Scans: scanDir(),
-		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show})
+		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show, Sinks: f.sinks()})
 
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
@@ -157,6 +160,14 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 		err = context.Cause(ctx)
 	}
 	return placed(err, path, f.set)
+}
+
+// sinks are where the run's records go beside its files.
+func (f *trainFlags) sinks() (l []run.Sink) {
+	if f.board {
+		l = append(l, board.TensorBoard())
+	}
+	return l
 }
 
 // worker is the command of a local worker: this program's own, with the logs and

@@ -39,6 +39,7 @@
 //	loop ─ stepDone ──> clerk (desk)  ──> metrics.jsonl       a full disk holds lines back, never steps
 //	     ├ members ───> clerk (aside) ──> supervisor          starts processes
 //	     ├ Screen ────> its own writer ─> terminal, pipe      of a UI
+//	     │                └ written ─> followers            each reads the file, and tells its Sink
 //	     └ save ······> a goroutine of the Coordinator's      fetches, for as long as the network takes
 //	                      └ stored ──> evaluator              one thread of the lowest priority
 //
@@ -54,6 +55,7 @@
 //	saver        saver.go, assemble.go    checkpoints: parts become one, old ones go
 //	offers       offers.go                the state that workers without peers begin with
 //	evaluator    evaluator.go             measurements of stored checkpoints
+//	sinks        sink.go                  where else records go: each follows the files on a goroutine of its own
 //	supervisor   supervisor.go            local workers; its decisions are places (places.go), its processes process.go
 //
 // # Words

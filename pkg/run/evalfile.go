@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/regular"
@@ -31,8 +32,10 @@ type Heldout struct {
 	Step    uint64
 	Samples int
 	Loss    float64
-	Metrics []HeldoutMetric // as the job's head has them: l1 of actions, normalised; accuracy of tokens
-	Seconds float64         // that it took
+	Metrics []HeldoutMetric  // as the job's head has them: l1 of actions, normalised; accuracy of tokens
+	Seconds float64          // that it took
+	At      time.Time        // when it was known; lines of older releases do not say
+	DoF     []eval.DoFReport // of each action dimension, in its unit, of the weights that were trained; nil where there is none
 
 	Sets map[string]map[string]float64 // of a mixture, by name: samples, loss and each metric
 }
@@ -70,7 +73,13 @@ func (h Heldout) MarshalJSON() ([]byte, error) {
 	if h.Sets != nil {
 		fields = append(fields, field{"sets", h.Sets})
 	}
-	for _, f := range append(fields, field{"seconds", h.Seconds}) {
+	if h.DoF != nil {
+		fields = append(fields, field{"dof", h.DoF})
+	}
+	if fields = append(fields, field{"seconds", h.Seconds}); !h.At.IsZero() {
+		fields = append(fields, field{"at", h.At})
+	}
+	for _, f := range fields {
 		v, err := json.Marshal(f.value)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
@@ -90,12 +99,14 @@ func (h *Heldout) UnmarshalJSON(b []byte) error {
 		Seconds float64 `json:"seconds"`
 
 		Sets map[string]map[string]float64 `json:"sets"`
+		DoF  []eval.DoFReport              `json:"dof"`
+		At   time.Time                     `json:"at"`
 	}
 	var all map[string]json.RawMessage
 	if err := errors.Join(json.Unmarshal(b, &x), json.Unmarshal(b, &all)); err != nil {
 		return err
 	}
-	*h = Heldout{Step: x.Step, Samples: x.Samples, Loss: x.Loss, Seconds: x.Seconds, Sets: x.Sets}
+	*h = Heldout{Step: x.Step, Samples: x.Samples, Loss: x.Loss, Seconds: x.Seconds, Sets: x.Sets, DoF: x.DoF, At: x.At}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		var v float64
 		if !slices.Contains([]string{"step", "samples", "loss", "seconds"}, name) && json.Unmarshal(all[name], &v) == nil {
@@ -110,6 +121,9 @@ func (h *Heldout) UnmarshalJSON(b []byte) error {
 func heldoutOf(reps []eval.Report, seconds float64) Heldout {
 	raw := reps[0]
 	h := Heldout{Step: raw.Step, Samples: raw.Samples, Loss: raw.Loss, Seconds: seconds}
+	if raw.Actions != nil {
+		h.DoF = raw.Actions.DoF
+	}
 	for i, rep := range reps {
 		of := ""
 		if i > 0 {

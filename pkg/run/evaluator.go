@@ -30,6 +30,7 @@ type evaluator struct {
 	heldout data.Source
 	voice   voice
 	retain  func() // a score may decide which checkpoints stay
+	sinks   sinks  // that are told of measurements
 
 	mu     sync.Mutex
 	lines  []Heldout
@@ -132,13 +133,14 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	m, err := trained.Open(e.dir.checkpoint(step), e.job.Kinds())
 	var reps []eval.Report
 	if err == nil {
+		defer m.Close()
 		reps, err = m.EvaluateAll(ctx, e.heldout, heldoutSplit, 1)
-		m.Close()
 	}
 	if err == nil {
 		var h Heldout
 		h, err = e.record(reps, time.Since(began).Seconds())
 		e.voice.Event("eval", heldoutText(reps, h.Seconds), evalFields(reps))
+		e.sinks.look(m, e.heldout, e.voice)
 	}
 	if err != nil && ctx.Err() == nil {
 		e.voice.log.Warn("measuring on the held-out split", zap.Uint64("step", step), zap.Error(err))
@@ -149,13 +151,16 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 // disk has not taken, or torn, comes whole with the next one.
 func (e *evaluator) record(reps []eval.Report, seconds float64) (Heldout, error) {
 	h := heldoutOf(reps, seconds)
+	h.At = time.Now().UTC().Truncate(time.Millisecond)
 	if _, err := json.Marshal(h); err != nil {
 		return h, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lines = append(e.lines, h)
-	return h, writeEval(e.dir.path, e.lines)
+	err := writeEval(e.dir.path, e.lines)
+	e.sinks.nudge()
+	return h, err
 }
 
 // finish ends the evaluator: with all that waits measured, or at once.
@@ -197,6 +202,7 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	if _, err := e.record(reps, time.Since(began).Seconds()); err != nil { // the job is done all the same
 		e.voice.log.Warn(EvalFile+" lacks this measurement", zap.Error(err))
 	}
+	e.sinks.look(m, e.heldout, e.voice)
 	text := ""
 	for _, rep := range reps {
 		text += rep.Text()

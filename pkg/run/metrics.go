@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
@@ -22,6 +23,7 @@ type Metrics struct {
 	Targets int           `json:"targets"`           // that the loss is the mean over: tokens, or action values
 	Refused string        `json:"refused,omitempty"` // why no update was made; then there is no loss
 	Time    cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
+	At      time.Time     `json:"at,omitzero"`       // when the coordinator knew of it; lines of older releases do not say
 }
 
 // combine makes a step's metrics of the reports of it, which had so many

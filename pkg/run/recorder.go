@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -29,6 +30,7 @@ type recorder struct {
 	file  *os.File
 	lines *lines
 	desk  *clerk        // writes lines
+	sinks sinks         // that are told of them
 	noted atomic.Uint64 // newest step whose line the disk has
 	last  Metrics       // of the newest step; of the coordinator's goroutine
 
@@ -62,6 +64,7 @@ func (r *recorder) stepDone(reports []*cluster.Report) {
 			m.Sets[s.Name] = reports[0].Sets[i]
 		}
 	}
+	m.At = time.Now().UTC().Truncate(time.Millisecond)
 	r.last = m
 	r.mu.Lock()
 	r.losses.add(m.Step, m.Loss, m.Targets, m.Refused != "")
@@ -78,6 +81,7 @@ func (r *recorder) write(m Metrics) {
 	err := writeMetrics(r.lines, m)
 	if err == nil {
 		r.noted.Store(m.Step)
+		r.sinks.nudge()
 	}
 	over, trouble := r.lines.news(err)
 	if trouble != nil {

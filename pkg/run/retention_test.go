@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/eval"
@@ -45,10 +46,12 @@ func TestLinesOfEval(t *testing.T) {
 		h    Heldout
 		line string
 	}{
-		{Heldout{4, 16, 0.5, []HeldoutMetric{{"l1", 0.25}}, 1.5, nil}, `{"step":4,"samples":16,"loss":0.5,"l1":0.25,"seconds":1.5}`},
-		{Heldout{4, 16, 1e-9, []HeldoutMetric{{"accuracy", 1}}, 2, nil}, `{"step":4,"samples":16,"loss":1e-9,"accuracy":1,"seconds":2}`},
-		{Heldout{4, 16, 2, []HeldoutMetric{{"coverage", 0.5}, {"within", 0}}, 2, nil}, `{"step":4,"samples":16,"loss":2,"coverage":0.5,"within":0,"seconds":2}`},
+		{Heldout{Step: 4, Samples: 16, Loss: 0.5, Metrics: []HeldoutMetric{{"l1", 0.25}}, Seconds: 1.5}, `{"step":4,"samples":16,"loss":0.5,"l1":0.25,"seconds":1.5}`},
+		{Heldout{Step: 4, Samples: 16, Loss: 1e-9, Metrics: []HeldoutMetric{{"accuracy", 1}}, Seconds: 2}, `{"step":4,"samples":16,"loss":1e-9,"accuracy":1,"seconds":2}`},
+		{Heldout{Step: 4, Samples: 16, Loss: 2, Metrics: []HeldoutMetric{{"coverage", 0.5}, {"within", 0}}, Seconds: 2}, `{"step":4,"samples":16,"loss":2,"coverage":0.5,"within":0,"seconds":2}`},
 		{Heldout{Step: 4, Loss: 1, Sets: map[string]map[string]float64{"b": {"loss": 2, "samples": 3}, "a": {"loss": 0.5}}}, `{"step":4,"samples":0,"loss":1,"sets":{"a":{"loss":0.5},"b":{"loss":2,"samples":3}},"seconds":0}`},
+		{Heldout{Step: 4, Seconds: 1, At: time.Unix(9, 0).UTC(), DoF: []eval.DoFReport{{Name: "x", Unit: "m", MAE: 0.5, MeanMAE: 2}}},
+			`{"step":4,"samples":0,"loss":0,"dof":[{"name":"x","unit":"m","mae":0.5,"mean_mae":2}],"seconds":1,"at":"1970-01-01T00:00:09Z"}`},
 		{Heldout{Step: 4}, `{"step":4,"samples":0,"loss":0,"seconds":0}`},
 	} {
 		b, err := json.Marshal(c.h)

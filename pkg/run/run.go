@@ -107,6 +107,7 @@ func (r *Run) finish(ctx context.Context, s *session, fin cluster.Finish, futile
 		fields["checkpoint"], fields["model_sha256"] = dir, hash
 	}
 	if fin.Outcome == cluster.Done {
+		s.finished = true
 		s.Event("end", fmt.Sprintf("done: %d steps; weights in %s\nmodel.safetensors sha256 %s", fin.Step, dir, hash), fields)
 		s.eval.finish(true)
 		var err error

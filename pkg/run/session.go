@@ -38,6 +38,8 @@ type session struct {
 	link     *link
 	children *supervisor // once the job is this coordinator's
 	host     string      // this machine, for members
+	sinks    sinks       // that are told what is recorded
+	finished bool        // the run has all of its steps
 
 	aside  *clerk               // tells children
 	roll   atomic.Pointer[roll] // not told to children yet
@@ -79,16 +81,22 @@ func openSession(ctx context.Context, b *beginning) (_ *session, err error) {
 		return nil, err
 	}
 	s.rec.voice = s.voice
+	about := About{Dir: b.dir.path, Job: b.job, Step: had.newest, Parameters: b.layout.Parameters(), Version: b.opt.Version}
+	for _, sink := range b.opt.Sinks {
+		s.sinks = append(s.sinks, newFollower(sink, about, s.voice))
+	}
+	s.rec.sinks = s.sinks
 	b.show(s.voice)
 
 	s.offers = &offers{files: map[string]*os.File{}}
-	eval := &evaluator{job: b.job, dir: b.dir, heldout: b.data.set.Heldout(), voice: s.voice}
+	eval := &evaluator{job: b.job, dir: b.dir, heldout: b.data.set.Heldout(), voice: s.voice, sinks: s.sinks}
 	s.save = &saver{job: b.job, dir: b.dir, meta: b.data.meta, layout: b.layout, version: b.opt.Version, voice: s.voice, mean: s.rec.mean, eval: eval, offers: s.offers}
 	eval.retain = s.save.retain
 	if err = eval.open(ctx, b.start); err != nil {
 		return nil, err
 	}
 	s.eval = eval
+	s.sinks.start()
 	return s, nil
 }
 
@@ -103,6 +111,7 @@ func (s *session) close(ctx context.Context) {
 	}
 	s.aside.close(ctx)
 	s.rec.close(ctx)
+	s.sinks.close(ctx, s.finished)
 }
 
 // lead leads the job until it ends, and then its workers out.

@@ -18,7 +18,11 @@ const maxPhoto = 256 << 20
 
 // Sample is a batch of sample i of the held-out split, where the data is open.
 func (c *Checkpoint) Sample(i int) (*models.Batch, error) {
-	src := c.Set.Heldout()
+	return c.SampleOf(c.Set.Heldout(), i)
+}
+
+// SampleOf is a batch of one sample of the held-out split that src is.
+func (c *Checkpoint) SampleOf(src data.Source, i int) (*models.Batch, error) {
 	if i < 0 || i >= src.Len() {
 		return nil, usage.Errorf("--sample %d: the held-out split has %d samples, from 0", i, src.Len())
 	}
