@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/board"
+	"github.com/vlaring/vlaring/internal/page"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -34,6 +35,7 @@ type trainFlags struct {
 	routes   string
 	handover bool
 	board    bool
+	ui       string
 }
 
 func newTrain() *cobra.Command {
@@ -76,6 +78,8 @@ output that nobody reads any more (| head) do the same.
 	fl.StringVar(&f.listen, "listen", "", "host:port on which the embedded broker listens for workers from elsewhere; port 0 is a free one (default: loopback, a free port)")
 	fl.StringVar(&f.routes, "routes", "", "host:port on which the embedded broker listens for those of the workers, where cluster.topology is mesh (default: --listen's host or loopback, a free port)")
 	fl.BoolVar(&f.board, "tensorboard", false, "also write TensorBoard event files, to tensorboard/ in the run directory")
+	fl.StringVar(&f.ui, "ui", "", "show the run in a browser, at host:port of this machine (--ui alone: "+page.DefaultListen+")")
+	fl.Lookup("ui").NoOptDefVal = page.DefaultListen
 	f.conn.register(c)
 	logFlags(c, &f.log)
 	return c
@@ -139,6 +143,11 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	defer errOut.Close(ctx)
 	defer out.Close(ctx)
 	show.Out, show.Err = out, errOut
+	endPage, err := f.showPage(show.Line)
+	if err != nil {
+		return err
+	}
+	defer endPage()
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)

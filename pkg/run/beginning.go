@@ -193,7 +193,7 @@ func (b *beginning) clearHistory() error {
 	case !b.plan.unknown:
 		why = "of another computation: " + strings.ReplaceAll(strings.TrimSpace(listed(b.plan.otherResult)), "\n  ", "; ")
 	}
-	for _, name := range []string{MetricsFile, EvalFile} {
+	for _, name := range []string{MetricsFile, EvalFile, EventsFile} {
 		to, err := setAside(b.dir.path, name)
 		if err != nil {
 			return fmt.Errorf("setting aside %s, which is %s: %w", name, why, err)

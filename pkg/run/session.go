@@ -32,6 +32,7 @@ type session struct {
 	voice
 
 	rec      *recorder
+	journal  *journal
 	save     *saver
 	offers   *offers
 	eval     *evaluator
@@ -76,7 +77,8 @@ func openSession(ctx context.Context, b *beginning) (_ *session, err error) {
 			s.close(ctx)
 		}
 	}()
-	s.Screen = b.opt.UI.Screen(b.start)
+	s.journal = openJournal(b.dir.path, b.opt.UI.Screen(b.start), b.start, b.opt.Version)
+	s.Screen = s.journal
 	if s.log, err = s.Log(); err != nil {
 		return nil, err
 	}
@@ -112,6 +114,9 @@ func (s *session) close(ctx context.Context) {
 	s.aside.close(ctx)
 	s.rec.close(ctx)
 	s.sinks.close(ctx, s.finished)
+	if s.journal != nil {
+		s.journal.close(ctx)
+	}
 }
 
 // lead leads the job until it ends, and then its workers out.

@@ -1,0 +1,6 @@
+import { h } from './dom.js';
+export class Samples {
+  constructor() { this.el = h('div'); this.tools = h('div'); }
+  set() {}
+  close() {}
+}
