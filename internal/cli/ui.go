@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"os/signal"
 
@@ -45,23 +44,4 @@ what is sent is not encrypted: prefer ssh -L 7007:127.0.0.1:7007.`,
 	}
 	c.Flags().StringVar(&o.Listen, "listen", page.DefaultListen, "host:port of the page; port 0 is a free one")
 	return c
-}
-
-// showPage has the run directory of a training on a page until end.
-func (f *trainFlags) showPage(say func(string)) (end func(), err error) {
-	if f.ui == "" {
-		return func() {}, nil
-	}
-	p, err := page.New(page.Options{Dirs: []string{f.runDir}, Coming: true, Listen: f.ui, Kinds: train.Kinds(), Scans: scanDir()})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.Run(ctx) // what ends it early costs the page, and no training
-	}()
-	say("page: " + p.URL())
-	return func() { cancel(); <-done }, nil
 }

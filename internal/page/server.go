@@ -127,6 +127,26 @@ func (p *Page) Run(ctx context.Context) error {
 	return nil
 }
 
+// Beside serves a page beside something else, until end, and has say tell its URL; no
+// page where there is no address for one.
+func Beside(o Options, say func(text string)) (end func(), err error) {
+	if o.Listen == "" {
+		return func() {}, nil
+	}
+	p, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Run(ctx) // what ends it early costs the page alone
+	}()
+	say("page: " + p.URL())
+	return func() { cancel(); <-done }, nil
+}
+
 // bounded is a listener with so many connections at once.
 type bounded struct {
 	net.Listener
