@@ -101,7 +101,7 @@ func (e *evaluator) all() []Heldout {
 func (e *evaluator) loop(ctx context.Context) {
 	defer close(e.done)
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its priority with it
-	lowPriority()
+	LowPriority()
 	for {
 		e.mu.Lock()
 		e.at, e.next = e.next, 0

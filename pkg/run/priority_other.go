@@ -2,4 +2,5 @@
 
 package run
 
-func lowPriority() {}
+// LowPriority does nothing: the system has no priorities by thread.
+func LowPriority() {}

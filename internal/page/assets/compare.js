@@ -2,7 +2,7 @@
 
 import { h, put, ask, num, group, span, pill, color, keyOf, changed } from './dom.js';
 import { Plot } from './plot.js';
-import { Curves, xs, timeOf } from './curves.js';
+import { Curves, timeOf } from './curves.js';
 import { CURVES, controls, lineOf } from './run.js';
 
 /** flat reads the keys of a job file as coordinator writes it: two spaces a level, a value a line. */
@@ -23,7 +23,7 @@ export function compareView(ids) {
   const state = { smooth: 0.6, by: 'step', zoom: null };
   const of = ids.map((id) => ({ id, curves: new Curves(id), o: null, problem: null }));
   const zoom = (from, to) => { state.zoom = from === null ? null : [from, to]; draw(); };
-  const plots = CURVES.map((c) => ({ ...c, plot: new Plot({ title: c.title, log: c.log, zoom }) }));
+  const plots = CURVES.map((c) => ({ ...c, plot: new Plot({ title: c.title, log: c.log, whole: c.whole, zoom }) }));
   const warn = h('div'), legend = h('p', { class: 'readout' }), measures = h('div', { class: 'card' }), diff = h('div', { class: 'card' });
   const reread = (all) => { if (all) state.zoom = null; draw(); };
   const el = h('div', null, h('h1', null, `${ids.length} runs`), legend, warn,
@@ -89,4 +89,3 @@ export function compareView(ids) {
     },
   };
 }
-export { xs };

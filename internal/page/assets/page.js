@@ -1,15 +1,12 @@
 // The page: which view is shown, and how often it looks for news.
 
-import { h, put, ask, ago, pill } from './dom.js';
+import { h, put } from './dom.js';
 import { listView } from './list.js';
 import { runView } from './run.js';
 import { compareView } from './compare.js';
 
 const main = document.getElementById('main'), where = document.getElementById('where'), standing = document.getElementById('standing');
 let view = null, stop = null, timer = 0, fails = 0;
-
-/** runs is what the folder holds, as of the last look. */
-export let runs = [];
 
 async function look() {
   clearTimeout(timer);
@@ -46,8 +43,6 @@ async function route() {
   await look();
 }
 
-export const stateOf = (g, now) => [pill(g.state), ' ', h('span', { class: 'quiet small' }, g.written ? ago(g.written, now) : '')];
-export { ask };
 
 document.addEventListener('visibilitychange', () => { if (!document.hidden) look(); });
 addEventListener('hashchange', () => { route(); main.focus({ preventScroll: true }); });

@@ -120,10 +120,11 @@ export class Plot {
     this.scale = { x0, x1, X, Y, W, H };
     const parts = [];
     for (const v of log ? logTicks(y0, y1) : ticks(y0, y1, 4)) {
+      if (this.o.whole && !Number.isInteger(v)) continue;
       const y = Y(v);
       parts.push(s('line', { x1: M.left, x2: w - M.right, y1: y, y2: y, stroke: 'var(--grid)' }), s('text', { x: M.left - 6, y: y + 4, 'text-anchor': 'end' }, tick(v, this.o.format)));
     }
-    for (const v of ticks(x0, x1, Math.max(2, W / 110))) {
+    for (const v of ticks(x0, x1, Math.max(3, W / 80))) {
       if (this.xname !== 'time' && !Number.isInteger(v)) continue;
       parts.push(s('line', { x1: X(v), x2: X(v), y1: M.top, y2: M.top + H, stroke: 'var(--grid)' }), s('text', { x: Math.min(X(v), w - 18), y: height - 6, 'text-anchor': 'middle' }, this.xText(v)));
     }
@@ -168,7 +169,7 @@ export class Plot {
     i = Math.max(0, Math.min(q.x.length - 1, this.cursor === null && move === -1 ? i : i + move));
     this.cursor = q.x[i];
     this.mark();
-    say(this.read.textContent);
+    say([...this.read.children].map((c) => c.textContent).join(', '));
   }
 
   /** mark draws the cursor, and writes what is there; without one, what is newest. */
@@ -190,7 +191,7 @@ export class Plot {
       where ??= q.x[i];
       words.push(h('span', { class: 'key' }, many || this.o.stacked ? keyOf(q.color, q.name, this.o.stacked) : null, h('b', null, this.o.format(v) + (this.o.unit || ''))));
       if (at !== null && !this.o.stacked) parts.push(s('circle', { cx: X(q.x[i]), cy: Y(v), r: 3.5, fill: q.color, stroke: 'var(--card)', 'stroke-width': 1.5 }));
-      below = q.low && q.low[i] !== null && !many ? `${this.o.format(q.low[i])} to ${this.o.format(q.high[i])}` : below;
+      below = q.low && q.low[i] !== null && q.low[i] < q.high[i] && !many ? `${this.o.format(q.low[i])} to ${this.o.format(q.high[i])}` : below;
     }
     if (at !== null && where !== null) parts.unshift(s('line', { x1: X(where), x2: X(where), y1: M.top, y2: M.top + H, stroke: 'var(--quiet)', 'stroke-dasharray': '2 3' }));
     put(this.over, parts);

@@ -13,7 +13,7 @@ export const CURVES = [
   { key: 'lr', title: 'Learning rate' },
   { key: 'grad_norm', title: 'Gradient norm', log: true },
   { key: 'samples_per_s', title: 'Samples a second' },
-  { key: 'world', title: 'Workers' },
+  { key: 'world', title: 'Workers', whole: true },
 ];
 const PHASES = ['data', 'forward', 'backward', 'ring', 'optimizer'];
 const NAMED = { ring: 'exposed ring', other: 'the rest' };
@@ -35,6 +35,9 @@ export function lineOf(series, key, state, name, c) {
   return { name, color: c, x: xs(series, state.by), y, raw: state.smooth ? raw : null, low: state.smooth ? null : v.low, high: state.smooth ? null : v.high };
 }
 
+/** ends are those of the training's axis, on which measurements lie too. */
+export const ends = (t, by) => { const x = xs(t, by); return x.length ? [x[0], x.at(-1)] : null; };
+
 export function runView(id) {
   const state = { smooth: 0.6, by: 'step', zoom: null };
   const curves = new Curves(id);
@@ -46,7 +49,7 @@ export function runView(id) {
     draw();
     if (state.zoom && state.by === 'step') { part = await curves.part(from, to).catch(() => null); draw(); }
   };
-  const plots = CURVES.map((c) => ({ ...c, plot: new Plot({ title: c.title, log: c.log, zoom, none: c.held ? 'nothing was measured (train.eval_every)' : undefined }) }));
+  const plots = CURVES.map((c) => ({ ...c, plot: new Plot({ title: c.title, log: c.log, whole: c.whole, zoom, none: c.held ? 'nothing was measured (train.eval_every)' : undefined }) }));
   const sets = new Plot({ title: 'Loss by data set', zoom });
   const grid = h('div', { class: 'grid' }, plots.map((p) => p.plot.el));
   const extra = new Map();
@@ -78,7 +81,7 @@ export function runView(id) {
       if (p.held) {
         const names = Object.keys(hd.keys).filter((k) => !['samples', 'seconds', 'elapsed'].includes(k) && !k.startsWith('sets.')).sort((a, b) => (b === 'loss') - (a === 'loss'));
         const x = state.by === 'time' ? timeOf(curves.train, hd.last) : hd.last;
-        p.plot.set(names.slice(0, 6).map((k, i) => ({ name: k, color: color(i), x, y: hd.keys[k].mean, dots: true })), { ...opts, note: '' });
+        p.plot.set(names.slice(0, 6).map((k, i) => ({ name: k, color: color(i), x, y: hd.keys[k].mean, dots: true })), { ...opts, note: '', domain: opts.domain || ends(t, state.by) });
       } else {
         const q = lineOf(t, p.key, p.key === 'lr' || p.key === 'world' ? { ...state, smooth: 0 } : state, p.title, color(0));
         p.plot.set(q ? [q] : [], opts);
