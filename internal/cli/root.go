@@ -32,7 +32,7 @@ func NewCoordinator() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
 	}
 	c.AddCommand(newTrain(), newEval(), newPredict(), newServe(), newStatus(), newStop(), newScale(), newChaos(), newChaosGuard(), newCheckpoint(), newPresets(), newWorker("worker", true),
-		newShow(), newAttention(), newBench(), newCompare(), newData(), newUI())
+		newShow(), newAttention(), newBench(), newCompare(), newData(), newUI(), newRollout())
 	return c
 }
 

@@ -20,6 +20,14 @@ func (k Tabletop) rolls() bool {
 	return k.Cameras != nil || k.State != nil || k.History > 1 || k.Chunk > 1
 }
 
+// eyes are the cameras of a job: those that it names, or the one in front.
+func (k Tabletop) eyes() []string {
+	if k.Cameras == nil {
+		return tabletopCameras[:1]
+	}
+	return k.Cameras
+}
+
 // rollouts opens data whose episodes are rollouts. States and actions of all
 // episodes are kept; pictures are drawn when they are asked for.
 func (k Tabletop) rollouts(o *Opening) (*Set, error) {
@@ -30,10 +38,7 @@ func (k Tabletop) rollouts(o *Opening) (*Set, error) {
 	scene := k.scene()
 	fp := NewFingerprint("tabletop rollouts").Add("recipe", tabletop.Version).Add("rollout", tabletop.RolloutVersion).Add("scene", scene).Add("seed", o.Seed).
 		Add("episodes", k.Episodes).Add("size", size).Add("holdout", o.Division())
-	cameras := k.Cameras
-	if cameras == nil {
-		cameras = tabletopCameras[:1]
-	}
+	cameras := k.eyes()
 	fp.Add("cameras", strings.Join(cameras, " "))
 	o.callsViews(cameras)
 	o.calls(models.State, "gripper")
@@ -63,11 +68,7 @@ func (k Tabletop) rollouts(o *Opening) (*Set, error) {
 		return Fault{Episode: ptr(int64(t.episode[i])), Frame: ptr(i % tabletop.RolloutFrames)}
 	}
 	for n, name := range cameras {
-		camera := tabletop.NewCamera
-		if name == tabletopCameras[1] {
-			camera = tabletop.NewSideCamera
-		}
-		c := camera(max(size, 1))
+		c := tabletopCamera(name, max(size, 1))
 		t.picture(models.View(n, 0)).read = func(i int) (Image, error) {
 			m := Image{RGB: make([]byte, 3*size*size), H: size, W: size}
 			scene.NewEpisode(o.Seed, uint64(t.episode[i])).Rollout()[i%tabletop.RolloutFrames].Render(c, m.RGB)

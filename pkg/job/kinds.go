@@ -72,6 +72,13 @@ type DataOptions interface {
 	Padding() int    // the token that is padding in its instructions; -1: none
 }
 
+// Simulated are the options of a kind of data whose world is here, to be acted in:
+// train.rollout_every rolls checkpoints out in it.
+type Simulated interface {
+	DataOptions
+	Simulated()
+}
+
 // Any stands for every feature, of data that is looked up by name.
 const Any = "*"
 

@@ -71,7 +71,7 @@ func TestRolloutBits(t *testing.T) {
 			}
 		}
 	}
-	if got, want := hex.EncodeToString(h.Sum(nil)), "ccff1d979d47fbd2383c28f316998b9abbdc4e8cd922c0d57095f6933aca71c9"; got != want {
+	if got, want := hex.EncodeToString(h.Sum(nil)), "be21d1eec1ab9fcc5eb35f91ae8385ec75bb70ad4b26dd911c018fbe1f78d53c"; got != want {
 		t.Errorf("hash of 160 frames is %s, want %s", got, want)
 	}
 }

@@ -154,8 +154,14 @@ func (d *draw) between(lo, hi float64) float64 {
 // neither the colour nor the shape alone names an object where there are three
 // or more.
 func (scene Scene) NewEpisode(seed, id uint64) *episode {
-	d := &draw{s: philox.Stream{Seed: seed, Purpose: philox.Scene, Site: 0, Sample: id}}
-	e := &episode{scene: scene, seed: seed, id: id, table: d.intn(len(tables))}
+	e := scene.drawEpisode(&draw{s: philox.Stream{Seed: seed, Purpose: philox.Scene, Site: 0, Sample: id}})
+	e.seed, e.id = seed, id
+	return e
+}
+
+// drawEpisode is the next table and instruction of d.
+func (scene Scene) drawEpisode(d *draw) *episode {
+	e := &episode{scene: scene, table: d.intn(len(tables))}
 	c := [2]Colour{Colour(d.intn(int(colours)))}
 	c[1] = (c[0] + 1 + Colour(d.intn(int(colours)-1))) % colours
 	s := [2]Shape{Shape(d.intn(int(shapes)))}
