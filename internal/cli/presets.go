@@ -1,26 +1,10 @@
 package cli
 
 import (
-	"fmt"
-	"text/tabwriter"
-
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/internal/plain"
-	"github.com/vlaring/vlaring/pkg/data"
-	"github.com/vlaring/vlaring/pkg/models"
-	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/internal/bench"
 )
-
-// What the table assumes of the data; of a robot's, words and what a sample shows.
-const (
-	presetTokens = 16
-	presetVocab  = 10000
-	robotVocab   = 1000
-	robotState   = 8
-)
-
-var robotSees = models.Observation{Cameras: 2, Chunk: 16, State: true}
 
 func newPresets() *cobra.Command {
 	var asJSON bool
@@ -29,55 +13,11 @@ func newPresets() *cobra.Command {
 		Short: "List the model presets, with parameters, arithmetic and memory",
 		Args:  exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			type row struct {
-				Preset     string      `json:"preset"`
-				Use        string      `json:"use"`
-				Layers     int         `json:"n_layers"`
-				DModel     int         `json:"d_model"`
-				Heads      int         `json:"n_heads"`
-				Image      int         `json:"image_size"`
-				Patch      int         `json:"patch_size"`
-				Parameters int         `json:"parameters"`
-				Cost       models.Cost `json:"cost"`
-			}
-			var rows []row
-			for _, p := range models.Presets() {
-				name := p.Name
-				j, err := train.Kinds().Parse("preset "+name, []byte(fmt.Sprintf("name: preset\nmodel: {preset: %s, kind: vla, vocab_size: %d}\ndata: {kind: tabletop, episodes: 1}\nbatch: {global: 1, micro: 1}\ntrain: {steps: 1}\n", name, presetVocab)), nil)
-				if err != nil {
-					return err
-				}
-				c := train.ModelConfig(j, data.Meta{}).(models.Config)
-				if p.Fusion != "" {
-					c.Sees, c.StateDim, c.VocabSize = robotSees, robotState, robotVocab
-				}
-				m, err := models.New(c, train.HeadOf(j))
-				if err != nil {
-					return err
-				}
-				rows = append(rows, row{name, p.Use, c.NLayers, c.DModel, c.NHeads, c.ImageSize, c.PatchSize,
-					m.Params().Count(), m.Cost(m.Spec(presetTokens))})
-				m.Close()
-			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), rows)
-			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "PRESET\tLAYERS\tD_MODEL\tHEADS\tIMAGE\tPATCH\tPARAMETERS\tTRAINING GFLOP/SAMPLE\tACTIVATIONS/SAMPLE\tSTATE")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%.2f\t%s\t%s\n", r.Preset, r.Layers, r.DModel, r.Heads, r.Image, r.Patch, r.Parameters,
-					float64(r.Cost.TrainFLOPs)/1e9, plain.Bytes(r.Cost.ActivationBytes), plain.Bytes(20*int64(r.Parameters)))
-			}
-			if err := w.Flush(); err != nil {
+			rows, err := bench.Presets()
+			if err != nil {
 				return err
 			}
-			fmt.Fprintln(c.OutOrStdout())
-			for _, r := range rows {
-				fmt.Fprintf(c.OutOrStdout(), "%-9s  %s\n", r.Preset, r.Use)
-			}
-			fmt.Fprintf(c.OutOrStdout(), "\nfor %d instruction tokens and a vocabulary of %d; state is weights, two moments, and the\ntwo gradients of a worker that trains alone; of several each holds one for every group of micro-batches of its share\n"+
-				"robot-…: model.fusion cross, two cameras, a state of %d values, chunks of %d actions, a vocabulary of %d\n", presetTokens, presetVocab, robotState, robotSees.Chunk, robotVocab)
-			return nil
+			return answer(c, asJSON, rows, words(rows.Text))
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")

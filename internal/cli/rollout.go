@@ -30,7 +30,7 @@ with any number of threads: the trace is their hash.
 
 --policy expert is what the data's expert reaches, still and mean (the training
 mean of the actions) are the floor.`,
-		Example: "  coordinator rollout --checkpoint runs/tabletop\n  coordinator rollout --checkpoint runs/tabletop --policy expert --json",
+		Example: "  coordinator rollout --checkpoint runs/tabletop --episodes 9 --out acts.gif\n  coordinator rollout --checkpoint runs/tabletop --policy expert --json",
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			m, err := loadWeights(c, dir, weights, set)
@@ -41,7 +41,6 @@ mean of the actions) are the floor.`,
 			ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 			defer cancel()
 			v := view.NewScan(c.ErrOrStderr(), "rolling out")
-			defer v.End()
 			o.Progress = func(done, all int) {
 				v.Progress(data.Progress{Done: int64(done), Total: int64(all), Unit: "episodes"})
 			}
@@ -64,6 +63,7 @@ mean of the actions) are the floor.`,
 	fl.IntVar(&o.Execute, "execute", 0, "actions of an answer that are done before the next question; 0: half of a chunk")
 	fl.Uint64Var(&o.Seed, "seed", 1, "of the episodes; none is one of training's, whatever the seeds")
 	fl.StringVar(&o.Policy, "policy", rollout.Policies[0], "who acts: "+strings.Join(rollout.Policies, ", "))
+	fl.StringVar(&o.Out, "out", "", "animated picture to draw the first nine episodes to (.png, .gif), or folder for one of each")
 	fl.IntVar(&o.Threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object, with every episode")
 	return c

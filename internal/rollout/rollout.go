@@ -24,8 +24,9 @@ type Options struct {
 	Policy   string // one of Policies; empty: the first
 	Threads  int
 
-	Progress func(done, all int)                  // nil: nobody is told
-	Ended    func(o Outcome, t *data.Trial) error // what becomes of each trial, in any order; nil: nothing
+	Out string // animated picture of the first episodes (.png, .gif), or folder for one of each; empty: none
+
+	Progress func(done, all int) // nil: nobody is told
 }
 
 // maxEpisodes is the most of one Run.
@@ -132,7 +133,14 @@ func Run(ctx context.Context, c *trained.Checkpoint, o Options) (Report, error) 
 	} else if r.Weights != "" {
 		r.Weights = c.Weights
 	}
-	if err := loop(ctx, w, a, o, r.Trials); err != nil {
+	v, err := newVideo(o.Out)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := loop(ctx, w, a, o, r.Trials, v.ended); err != nil {
+		return Report{}, err
+	}
+	if err := v.close(); err != nil {
 		return Report{}, err
 	}
 	r.sum(w.Tasks())
@@ -153,8 +161,9 @@ func worldOf(c *trained.Checkpoint) (*data.World, trained.Card, error) {
 	return w, card, nil
 }
 
-// loop runs the trials, some at a time, and writes what becomes of them to out.
-func loop(ctx context.Context, w *data.World, a actor, o Options, out []Outcome) error {
+// loop runs the trials, some at a time, writes what becomes of them to out, and tells
+// seen of each.
+func loop(ctx context.Context, w *data.World, a actor, o Options, out []Outcome, seen func(Outcome, *data.Trial) error) error {
 	var live []*slot
 	for next, ended := 0, 0; ended < len(out); {
 		for ; len(live) < together && next < len(out); next++ {
@@ -180,10 +189,8 @@ func loop(ctx context.Context, w *data.World, a actor, o Options, out []Outcome)
 			s.trace = traceOf(s.trial)
 			out[s.Episode] = s.Outcome
 			ended++
-			if o.Ended != nil {
-				if err := o.Ended(s.Outcome, s.trial); err != nil {
-					return err
-				}
+			if err := seen(s.Outcome, s.trial); err != nil {
+				return err
 			}
 			if o.Progress != nil {
 				o.Progress(ended, len(out))

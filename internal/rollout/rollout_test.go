@@ -208,7 +208,7 @@ func TestAnswerThatIsNotFinite(t *testing.T) {
 		}
 		return a
 	})
-	err = loop(t.Context(), w, bad, Options{Execute: 1}, make([]Outcome, 2))
+	err = loop(t.Context(), w, bad, Options{Execute: 1}, make([]Outcome, 2), (&video{}).ended)
 	if err == nil || !strings.Contains(err.Error(), "episode 0, step 3: value 2 of an action is NaN") {
 		t.Error(err)
 	}

@@ -3,6 +3,7 @@ package data
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/vlaring/vlaring/pkg/data/internal/tabletop"
@@ -91,6 +92,9 @@ func (w *World) Trial(seed, id uint64) *Trial {
 	t := w.scene.NewTrial(seed, id)
 	return &Trial{Task: t.Task, Text: t.Start.Text, w: w, trial: t, frames: []*tabletop.Frame{t.Start}}
 }
+
+// Views are the names of all cameras of the trial's world.
+func (t *Trial) Views() []string { return slices.Clone(tabletopCameras[:]) }
 
 // Moments is how many there were, now among them: one more than actions.
 func (t *Trial) Moments() int { return len(t.frames) }
