@@ -143,7 +143,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	defer errOut.Close(ctx)
 	defer out.Close(ctx)
 	show.Out, show.Err = out, errOut
-	endPage, err := page.Beside(page.Options{Dirs: []string{f.runDir}, Coming: true, Listen: f.ui, Kinds: train.Kinds(), Scans: scanDir()}, show.Line)
+	endPage, err := page.Beside(page.Options{Dirs: []string{f.runDir}, Coming: true, Listen: f.ui, Flag: "--ui", Kinds: train.Kinds(), Scans: scanDir()}, show.Line)
 	if err != nil {
 		return err
 	}

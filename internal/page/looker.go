@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vlaring/vlaring/internal/attention"
 	"github.com/vlaring/vlaring/internal/plain"
@@ -41,48 +42,56 @@ type looker struct {
 	kinds job.Kinds
 	scans *data.ScanDir
 	asks  chan func()
-	done  chan struct{}
+	quit  chan struct{}
 
 	mu    sync.Mutex
 	kept  map[string]json.RawMessage
 	order []string
 	ended bool
 
-	open  *trained.Checkpoint // of the looker's goroutine, as all below
-	of    string
+	open   *trained.Checkpoint // of the looker's goroutine, as all below
+	of     string
+	failed struct {
+		of, why string
+		at      time.Time
+	}
 	src   data.Source
 	split string
 	rt    *tensor.Runtime
 }
 
 func newLooker(kinds job.Kinds, scans *data.ScanDir) *looker {
-	return &looker{kinds: kinds, scans: scans, kept: map[string]json.RawMessage{}}
+	return &looker{kinds: kinds, scans: scans, quit: make(chan struct{}), kept: map[string]json.RawMessage{}}
 }
 
 // start begins the goroutine, when there is a first question.
 func (l *looker) start() {
-	l.asks, l.done = make(chan func(), waitLooks), make(chan struct{})
+	l.asks = make(chan func(), waitLooks)
 	go func() {
-		defer close(l.done)
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its priority with it
 		run.LowPriority()
 		l.rt = tensor.NewRuntime(1)
 		defer l.rt.Close()
-		for ask := range l.asks {
-			ask()
+		defer l.drop()
+		for {
+			select {
+			case ask := <-l.asks:
+				ask()
+			case <-l.quit:
+				return
+			}
 		}
-		l.drop()
 	}()
 }
 
+// close has the looker end behind the question that it is at, and does not wait for
+// that: opening data may take long, and the program may end without it.
 func (l *looker) close() {
 	l.mu.Lock()
-	l.ended = true
-	asks := l.asks
-	l.mu.Unlock()
-	if asks != nil {
-		close(asks)
-		<-l.done
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.ended = true
+		close(l.quit)
 	}
 }
 
@@ -141,6 +150,8 @@ type seen struct {
 	Map  []number `json:"map,omitempty"`  // [side·side], of their sum
 }
 
+var errEnded = errors.New("the page ends")
+
 var errBusy = errors.New("other questions wait already: ask again in a moment")
 
 // sample answers of sample i by the checkpoint of step, or by the newest of all where
@@ -179,8 +190,11 @@ func (l *looker) sample(ctx context.Context, s spot, step uint64, i int) (json.R
 	}
 	asks, ended := l.asks, l.ended
 	l.mu.Unlock()
-	if had || ended {
+	switch {
+	case had:
 		return b, nil
+	case ended:
+		return nil, errEnded
 	}
 	type result struct {
 		b   json.RawMessage
@@ -207,6 +221,8 @@ func (l *looker) sample(ctx context.Context, s spot, step uint64, i int) (json.R
 		return r.b, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-l.quit:
+		return nil, errEnded
 	}
 }
 
@@ -221,11 +237,22 @@ func (l *looker) keep(key string, b json.RawMessage) {
 	}
 }
 
-// look is of the looker's goroutine, as all below.
+// look is of the looker's goroutine, as all below. A panic is an answer, too: the
+// training beside the page has nothing to do with it.
 func (l *looker) look(of, dir, base string, i int) (x shown) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.drop()
+			x = shown{Problem: plain.Line(fmt.Sprint("this checkpoint and sample do not go together: ", p), maxText)}
+		}
+	}()
+	if l.failed.of == of && time.Since(l.failed.at) < 20*time.Second { // it costs a whole checkpoint to see it again
+		return shown{Problem: l.failed.why}
+	}
 	if err := l.take(of, dir, base); err != nil {
 		l.drop()
-		return shown{Problem: err.Error()}
+		l.failed.of, l.failed.why, l.failed.at = of, plain.Text(err.Error()), time.Now()
+		return shown{Problem: l.failed.why}
 	}
 	if i >= l.src.Len() {
 		i = l.src.Len() - 1

@@ -233,7 +233,7 @@ func theRun(t testing.TB, dir string, steps int) {
 
 func look(t testing.TB, r *reader) *overview {
 	t.Helper()
-	b, err := r.overview("")
+	b, err := r.overview("", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,8 +264,12 @@ func TestReader(t *testing.T) {
 	if o.Steps != 500 || o.Global != 8 || math.Abs(o.Left-480*0.8) > 1e-6 {
 		t.Errorf("of the job: %d steps of %d samples, %g s left", o.Steps, o.Global, o.Left)
 	}
-	if b, err := r.overview(o.Version); b != nil || err != nil {
+	if b, err := r.overview(o.Version, ""); b != nil || err != nil {
 		t.Errorf("nothing has changed, and it is told again: %s, %v", b, err)
+	}
+	var again overview
+	if b, err := r.overview("", o.Told); err != nil || json.Unmarshal(b, &again) != nil || again.Story != nil || o.Story == nil {
+		t.Errorf("the story is told again: %s, %v", b, err)
 	}
 	c, err := r.curves(asked{})
 	if err != nil || len(c.Train.First) != 20 || c.Held.Keys["l1"].Mean[0] != 0.25 || c.Held.Keys["sets.a.loss"].Mean[0] != 1 {
@@ -316,7 +320,7 @@ func TestReaderOfNonsense(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, run.MetricsFile), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.overview(""); err == nil {
+	if _, err := r.overview("", ""); err == nil {
 		t.Error("a folder in the place of metrics.jsonl is no error")
 	}
 }

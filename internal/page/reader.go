@@ -164,14 +164,16 @@ type overview struct {
 	Phases  map[string]number `json:"phases"`  // of them
 
 	Checkpoints []stored `json:"checkpoints"`
+	Told        string   `json:"told"` // version of the story and the tables
 	Story       *story   `json:"story"`
 	Tables      []table  `json:"tables"`
 	Problem     string   `json:"problem,omitempty"`
 }
 
 // overview reads on and says where the run stands, unless that is what an earlier
-// answer of this version said: then it is nil.
-func (r *reader) overview(version string) (json.RawMessage, error) {
+// answer of this version said: then it is nil. The story, which may be long, is left
+// out where told is what that answer had.
+func (r *reader) overview(version, told string) (json.RawMessage, error) {
 	root, err := r.spot.open()
 	if err != nil {
 		return nil, err
@@ -186,7 +188,7 @@ func (r *reader) overview(version string) (json.RawMessage, error) {
 	g := glance(root, r.kinds, r.now())
 	o := &overview{ID: r.spot.id, Path: r.spot.path(), State: g.State, Said: g.Said, Written: g.Written, Now: r.now().UnixMilli(), Step: g.Step, Steps: g.Steps,
 		Refused: r.refused, Bad: r.bad, Job: g.job, JobFile: g.jobFile, Model: g.Model, Data: g.Data, Global: g.global, Seconds: r.curve.elapsed,
-		Story: r.story, Tables: r.story.tables, Last: map[string]number{}, Phases: map[string]number{}}
+		Told: fmt.Sprintf("%d.%d.%d", r.epoch, len(r.story.Sessions), r.events.off), Story: r.story, Tables: r.story.tables, Last: map[string]number{}, Phases: map[string]number{}}
 	if pairs, _, ok := r.flat.line(r.last); ok {
 		for _, p := range pairs {
 			o.Last[p.key] = number(p.value)
@@ -210,6 +212,9 @@ func (r *reader) overview(version string) (json.RawMessage, error) {
 	o.Version = fmt.Sprintf("%d.%d.%d.%d.%d.%s.%.3f.%d", r.epoch, r.metrics.off, r.events.off, r.evals.off, len(o.Checkpoints), o.State, share, r.checks.done.Load())
 	if o.Version == version {
 		return nil, nil
+	}
+	if o.Told == told {
+		o.Story, o.Tables = nil, nil
 	}
 	return json.Marshal(o) // here: what it holds changes with the next reading
 }
@@ -318,6 +323,7 @@ type glimpse struct {
 	Last    map[string]number `json:"last"`
 	Held    map[string]number `json:"held"` // newest line of eval.jsonl
 
+	as           string // files as they were
 	job, jobFile string
 	parsed       *job.Job // nil where it is of another release
 	global       int

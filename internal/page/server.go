@@ -26,6 +26,7 @@ import (
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
+	"github.com/vlaring/vlaring/pkg/run"
 )
 
 // DefaultListen is where the page is unless it is told otherwise. Where the port is
@@ -44,6 +45,7 @@ type Options struct {
 	Dirs   []string // run directories, or folders of them
 	Coming bool     // Dirs may not be there yet
 	Listen string   // host:port
+	Flag   string   // that Listen was given by; empty: --listen
 	Kinds  job.Kinds
 	Scans  *data.ScanDir // keeps what was found in data, for samples; may be nil
 }
@@ -55,13 +57,14 @@ type Page struct {
 	key  string // that others must show; empty: only this machine can ask
 	look *looker
 
-	mu      sync.Mutex
-	spots   []spot
-	notes   []string
-	sought  time.Time
-	readers map[string]*reader
-	order   []string // of readers, by when they were last asked for
-	verify  chan struct{}
+	mu       sync.Mutex
+	spots    []spot
+	notes    []string
+	sought   time.Time
+	glimpses map[spot]glimpse
+	readers  map[string]*reader
+	order    []string // of readers, by when they were last asked for
+	verify   chan struct{}
 }
 
 //go:embed assets
@@ -74,14 +77,17 @@ func New(o Options) (*Page, error) {
 			return nil, err
 		}
 	}
-	host, port, err := usage.Listen("--listen", o.Listen)
+	if o.Flag == "" {
+		o.Flag = "--listen"
+	}
+	host, port, err := usage.Listen(o.Flag, o.Listen)
 	if err != nil {
 		return nil, err
 	}
 	if host == "" {
 		host = netaddr.All()
 	}
-	p := &Page{o: o, readers: map[string]*reader{}, verify: make(chan struct{}, 1), look: newLooker(o.Kinds, o.Scans)}
+	p := &Page{o: o, readers: map[string]*reader{}, glimpses: map[spot]glimpse{}, verify: make(chan struct{}, 1), look: newLooker(o.Kinds, o.Scans)}
 	p.l, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil && o.Listen == DefaultListen {
 		p.l, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -237,7 +243,7 @@ func (p *Page) Handler() http.Handler {
 	m.Handle("GET /", http.FileServerFS(files))
 	m.HandleFunc("GET /api/runs", func(w http.ResponseWriter, q *http.Request) { answer(w, q, p.runs(), nil) })
 	m.HandleFunc("GET /api/run", p.ofRun(func(r *reader, w http.ResponseWriter, q *http.Request) {
-		b, err := r.overview(q.FormValue("version"))
+		b, err := r.overview(q.FormValue("version"), q.FormValue("told"))
 		if b == nil && err == nil {
 			w.WriteHeader(http.StatusNoContent)
 			return
@@ -364,7 +370,7 @@ func (p *Page) runs() listing {
 	spots, notes := p.seek()
 	l := listing{Runs: []glimpse{}, Folders: p.o.Dirs, Notes: notes, Coming: p.o.Coming, Now: time.Now().UnixMilli()}
 	for _, s := range spots {
-		g, err := glanceAt(s, p.o.Kinds)
+		g, err := p.glance(s)
 		if err != nil {
 			if !errors.Is(err, os.ErrNotExist) {
 				l.Notes = append(l.Notes, fmt.Sprintf("%s: %v", s.id, err))
@@ -377,11 +383,32 @@ func (p *Page) runs() listing {
 	return l
 }
 
-func glanceAt(s spot, kinds job.Kinds) (glimpse, error) {
+// glance looks at a run, unless nothing of it has changed since: there may be many.
+func (p *Page) glance(s spot) (glimpse, error) {
 	root, err := s.open()
 	if err != nil {
 		return glimpse{}, err
 	}
 	defer root.Close()
-	return glance(root, kinds, time.Now()), nil
+	var as strings.Builder
+	for _, name := range []string{run.MetricsFile, run.EvalFile, run.EventsFile, run.OriginFile, run.JobCopy} {
+		if i, err := root.Stat(name); err == nil {
+			fmt.Fprint(&as, i.Size(), " ", i.ModTime().UnixNano(), ";")
+		}
+	}
+	p.mu.Lock()
+	g, had := p.glimpses[s]
+	p.mu.Unlock()
+	if had && g.as == as.String() && g.State != run.StateRunning {
+		return g, nil
+	}
+	g = glance(root, p.o.Kinds, time.Now())
+	g.as = as.String()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.glimpses) > 2*maxRuns {
+		clear(p.glimpses)
+	}
+	p.glimpses[s] = g
+	return g, nil
 }

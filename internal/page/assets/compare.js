@@ -74,7 +74,8 @@ export function compareView(ids) {
       let more = false, live = false;
       await Promise.all(of.map(async (r) => {
         try {
-          const a = await ask('run', { run: r.id, version: r.o?.version }, signal);
+          const a = await ask('run', { run: r.id, version: r.o?.version, told: r.o?.told }, signal);
+          if (a && !a.story) { a.story = r.o.story; a.tables = r.o.tables; }
           if (a) r.o = a;
           if (a || r.curves.read < 1) await r.curves.update(signal);
           more ||= r.curves.read < 1;

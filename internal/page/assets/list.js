@@ -5,7 +5,6 @@ import { h, put, ask, num, group, pill, ago, changed } from './dom.js';
 export function listView(open) {
   const picked = new Set();
   const note = h('div'), body = h('tbody'), filter = h('input', { type: 'search', 'aria-label': 'filter runs by name', placeholder: 'filter', oninput: () => draw() });
-  filter.style.cssText = '';
   const compare = h('button', { class: 'main', disabled: true, onclick: () => { location.hash = `#/compare/${[...picked].map(encodeURIComponent).join('|')}`; } }, 'Compare');
   const count = h('span', { class: 'quiet' });
   const el = h('div', null, h('h1', null, 'Runs'), h('p', { class: 'sub' }), note,
@@ -45,7 +44,7 @@ export function listView(open) {
         put(note, (l.notes || []).map((t) => h('p', { class: 'hint' }, t)),
           l.runs.length ? null : h('p', { class: 'hint' }, l.coming ? 'The run has not begun yet: the data is being looked at.' : 'No run is here. A run directory holds metrics.jsonl and run.json, as coordinator train writes them to runs/NAME.'));
       }
-      if (changed(body, l.runs) || true) { const had = document.activeElement?.getAttribute('aria-label'), link = document.activeElement?.getAttribute('href'); draw(); const again = had && body.querySelector(`[aria-label="${CSS.escape(had)}"]`) || link && body.querySelector(`[href="${CSS.escape(link)}"]`); again?.focus(); }
+      if (changed(body, [l.runs, Math.floor(l.now / 10000)])) { const had = document.activeElement?.getAttribute('aria-label'), link = document.activeElement?.getAttribute('href'); draw(); const again = had && body.querySelector(`[aria-label="${CSS.escape(had)}"]`) || link && body.querySelector(`[href="${CSS.escape(link)}"]`); again?.focus(); }
       return l.coming && !l.runs.length ? 1000 : l.runs.some((g) => g.state === 'running') ? 3000 : 10_000;
     },
   };

@@ -24,7 +24,7 @@ async function look() {
     if (mine.signal.aborted) return;
     fails++;
     standing.classList.add('bad');
-    standing.textContent = e.status ? e.message : 'no answer from the coordinator: it has ended, or the connection is cut';
+    standing.textContent = e.status ? e.message : 'no answer: the coordinator has ended, or the connection is cut (coordinator ui RUN-DIR shows the run on)';
     wait = Math.min(20_000, 1500 * 2 ** Math.min(fails, 4));
     if (e.status === 404 && view) view.gone?.(e.message);
   }

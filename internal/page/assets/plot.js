@@ -191,7 +191,7 @@ export class Plot {
       where ??= q.x[i];
       words.push(h('span', { class: 'key' }, many || this.o.stacked ? keyOf(q.color, q.name, this.o.stacked) : null, h('b', null, this.o.format(v) + (this.o.unit || ''))));
       if (at !== null && !this.o.stacked) parts.push(s('circle', { cx: X(q.x[i]), cy: Y(v), r: 3.5, fill: q.color, stroke: 'var(--card)', 'stroke-width': 1.5 }));
-      below = q.low && q.low[i] !== null && q.low[i] < q.high[i] && !many ? `${this.o.format(q.low[i])} to ${this.o.format(q.high[i])}` : below;
+      below = q.low && q.low[i] !== null && this.o.format(q.low[i]) !== this.o.format(q.high[i]) && !many ? `${this.o.format(q.low[i])} to ${this.o.format(q.high[i])}` : below;
     }
     if (at !== null && where !== null) parts.unshift(s('line', { x1: X(where), x2: X(where), y1: M.top, y2: M.top + H, stroke: 'var(--quiet)', 'stroke-dasharray': '2 3' }));
     put(this.over, parts);

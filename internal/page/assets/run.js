@@ -36,7 +36,7 @@ export function lineOf(series, key, state, name, c) {
 }
 
 /** ends are those of the training's axis, on which measurements lie too. */
-export const ends = (t, by) => { const x = xs(t, by); return x.length ? [x[0], x.at(-1)] : null; };
+export const ends = (t, by) => { const x = xs(t, by); return !x.length ? null : by === 'time' ? [x[0], x.at(-1)] : [t.first[0], t.last.at(-1)]; };
 
 export function runView(id) {
   const state = { smooth: 0.6, by: 'step', zoom: null };
@@ -166,7 +166,8 @@ export function runView(id) {
   return {
     el, title: id, standing: '',
     async update(signal) {
-      const a = await ask('run', { run: id, version: o?.version }, signal);
+      const a = await ask('run', { run: id, version: o?.version, told: o?.told }, signal);
+      if (a && !a.story) { a.story = o.story; a.tables = o.tables; }
       if (a || curves.read < 1) await curves.update(signal);
       if (a) { o = a; drawAll(); }
       draw();

@@ -78,7 +78,7 @@ export class Samples {
       x.dims.map((d, i) => [d.name, num(x.true[0][i]), num(x.predicted[0][i]), num(err(i)), d.unit, bar(i)])));
     put(this.words, x.words ? h('b', null, `“${x.words}” `) : null, h('span', { class: 'quiet' }, `sample ${group(x.sample)} of ${group(x.of)} (${x.split}), ${x.origin}`), ' ', keyOf(TRUE, 'true', true), ' ', keyOf(SAID, 'predicted', true));
     put(this.body, this.words, h('div', { class: 'two' }, h('div', null, this.pics,
-      h('p', { class: 'quiet small' }, [x.plane && x.pictures.length ? 'Arrows: the way of the actions over the table, x up and y to the left as a robot’s base has them, from the middle; directions, not the camera’s projection. ' : '', x.pictures.some((p) => p.map) ? 'Warm patches: what of the picture the result is made of (attention rollout). ' : '', x.attention || ''].join(''))), this.nums));
+      h('p', { class: 'quiet small' }, [x.plane && x.pictures.length ? 'Arrows: the way of the actions over the table, x up and y to the left as a robot’s base has them, from the middle; directions, not the camera’s projection. ' : '', x.pictures.some((p) => p.map) ? 'Warm patches: what of the picture the result is made of (attention rollout). ' : '', x.attention ? `${x.attention[0].toUpperCase()}${x.attention.slice(1)}.` : ''].join(''))), this.nums));
     const many = x.true.length > 1;
     put(this.plots, many ? x.dims.slice(0, 16).map((d, i) => {
       const p = new Plot({ title: `${d.name}${d.unit ? ` (${d.unit})` : ''}`, height: 140 });

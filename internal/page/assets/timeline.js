@@ -111,7 +111,7 @@ export class Timeline {
     put(this.box, s('svg', { viewBox: `0 0 ${w} ${height}`, height, role: 'img', 'aria-label': `Time line of ${ids.length} workers, ${lost} losses, ${back} returns, ${st.generations.length} generations. The table below has all of it.` }, parts));
     put(this.legend, h('span', null, day(from)), keyOf('var(--c0)', 'in the ring', true), keyOf('var(--other)', 'loading', true), h('span', { class: 'key bad' }, `✕ lost (${lost})`), h('span', { class: 'key good' }, `┃ back (${back})`),
       Object.entries(SIGN).filter(([k]) => st.marks.some((m) => m.kind === k)).map(([, [sign, c, name]]) => h('span', { class: 'key' }, h('span', { style: { color: c } }, sign), name)),
-      h('span', null, `job: ${[...new Set(st.phases.map((p) => p.name))].join(', ')}`), rows.length < ids.length && this.view === '0' ? h('span', null, `${rows.length} of ${ids.length} workers are drawn`) : null);
+      h('span', null, 'job:'), [...new Set(st.phases.map((p) => p.name))].map((n) => keyOf(PHASE[n] || 'var(--quiet)', n, true)), rows.length < ids.length && this.view === '0' ? h('span', null, `${rows.length} of ${ids.length} workers are drawn`) : null);
     const open = this.more.querySelector('details')?.open;
     put(this.more, h('details', { open }, h('summary', null, 'Table of joins and losses'),
       table('Members, the newest first', [{ name: 'worker' }, { name: 'host' }, { name: 'process', n: true }, { name: 'joined' }, { name: 'at step', n: true }, { name: 'left' }, { name: 'ranks' }, { name: 'why', wide: true }],
