@@ -38,21 +38,21 @@ normalised so (the manifest has mean and standard deviation). Values that are
 not finite are refused. Outputs: actions F32 [N,A], normalised as in training,
 or logits F32 [N,T,V] where the model names tokens. With --exit-doubt or
 --exit-budget samples run one at a time, each as deep as it needs, and the
-output also has layers I64 [N].`,
+output file also has layers I64 [N].`,
 		Example: "  coordinator predict --checkpoint runs/bridge --image photo.png --instruction \"pick up the red cube\"\n" +
 			"  coordinator predict --checkpoint runs/arm --image front=a.png --image wrist=b.png --state 0.1,0.25,0 --instruction \"open the drawer\" --json",
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if len(images)+len(state) > 0 || instruction != "" {
-				if in != "" || out != "" || depth != (eval.Depth{}) {
-					return usagef("--image, --state and --instruction are one observation, without --inputs, --out and exits")
+				if in != "" || out != "" {
+					return usagef("--image, --state and --instruction are one observation, without --inputs and --out")
 				}
 				t, err := loadWeights(c, dir, weights, set)
 				if err != nil {
 					return err
 				}
 				defer t.Close()
-				a, err := t.Ask(images, state, instruction, threads)
+				a, err := t.Ask(images, state, instruction, threads, depth)
 				if err != nil {
 					return err
 				}
@@ -106,10 +106,15 @@ output also has layers I64 [N].`,
 	fl.StringVar(&set, "data-set", "", "of a mixture: the set whose statistics count")
 	fl.StringVar(&in, "inputs", "", "safetensors file with the inputs")
 	fl.StringVar(&out, "out", "", "safetensors file to write")
-	fl.Float64Var(&depth.Threshold, "exit-doubt", 0, "leave a model with model.exits where its doubt is at most this (eval --exits shows what that costs)")
-	fl.DurationVar(&depth.Budget, "exit-budget", 0, "leave it before a layer that would end after this long, e.g. 5ms")
+	depthFlags(c, &depth)
 	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	return c
+}
+
+// depthFlags are for commands that run a model with exits as deep as is needed.
+func depthFlags(c *cobra.Command, d *eval.Depth) {
+	c.Flags().Float64Var(&d.Threshold, "exit-doubt", 0, "leave a model with model.exits where its doubt is at most this (eval --exits shows what that costs)")
+	c.Flags().DurationVar(&d.Budget, "exit-budget", 0, "leave it before a layer that would end after this long, e.g. 5ms")
 }
 
 // sameFile says that both paths name one file that is there.

@@ -17,22 +17,22 @@ import (
 
 // Limits on a message's structure; its size is Options.Message.
 const (
-	maxDepth = 4
+	maxDepth = 6 // vla-eval's arrays have their shape in the sixth
 	maxKeys  = 256
 	maxList  = 1 << 16 // numbers of a list that is no array
 )
 
 // The keys by which numpy's arrays and scalars travel, of openpi-client's
-// msgpack_numpy: binary there, text elsewhere.
+// msgpack_numpy, binary, and of vla-eval, text; and vla-eval's for pictures.
 const (
 	arrayKey  = "__ndarray__"
 	scalarKey = "__npgeneric__"
+	imageKey  = "__image__"
 )
 
-// decodeObservation reads a message: a map whose values are texts, picture files
-// as bytes, numbers, lists of numbers, arrays, or maps of these, whose keys are
-// joined by a slash.
-func decodeObservation(b []byte) (trained.Observation, error) {
+// decodeMessage reads a message: a map whose values are texts, picture files as
+// bytes, numbers, lists of numbers, arrays, or maps of these.
+func decodeMessage(b []byte) (fields, error) {
 	r := bytes.NewReader(b)
 	v, err := decode(msgpack.NewDecoder(r), 0)
 	switch {
@@ -45,10 +45,9 @@ func decodeObservation(b []byte) (trained.Observation, error) {
 	}
 	m, ok := v.(fields)
 	if !ok {
-		return nil, fmt.Errorf("the message is a %s; want a map of an observation", kindOf(v))
+		return nil, fmt.Errorf("the message is a %s; want a map", kindOf(v))
 	}
-	o := trained.Observation{}
-	return o, m.observe(o, "")
+	return m, nil
 }
 
 // fields are a map's, in its order.
@@ -156,26 +155,47 @@ func decodeMap(d *msgpack.Decoder, depth int) (any, error) {
 	return m, err
 }
 
-// observe adds the map's values to o, their keys behind prefix.
-func (m fields) observe(o trained.Observation, prefix string) error {
+// without is the map less a key, and whether that was there and true.
+func (m fields) without(key string) (fields, bool) {
+	i := slices.IndexFunc(m, func(f field) bool { return f.key == key })
+	if i < 0 {
+		return m, false
+	}
+	g, err := given(m[i].value)
+	return slices.Concat(m[:i], m[i+1:]), err == nil && len(g.Floats) == 1 && g.Floats[0] != 0
+}
+
+// observe adds the map's values to o. The keys of maps within it are joined by
+// slashes, behind prefix; called says what a value of such a name is to be called,
+// empty: it is left out.
+func (m fields) observe(o trained.Observation, prefix string, called func(name string) string) error {
 	for _, f := range m {
 		name := prefix + f.key
-		if in, ok := f.value.(fields); ok && in.find(arrayKey) == nil && in.find(scalarKey) == nil {
-			if err := in.observe(o, name+"/"); err != nil {
+		if in, ok := f.value.(fields); ok && !in.packed() {
+			if err := in.observe(o, name+"/", called); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, twice := o[name]; twice {
-			return fmt.Errorf("%.80q is there twice", name)
+		as := called(name)
+		if as == "" {
+			continue
+		}
+		if _, twice := o[as]; twice {
+			return fmt.Errorf("%.80q is there twice", as)
 		}
 		g, err := given(f.value)
 		if err != nil {
 			return fmt.Errorf("%.80q: %w", name, err)
 		}
-		o[name] = g
+		o[as] = g
 	}
 	return nil
+}
+
+// packed says that the map is one value: an array, a scalar or a picture.
+func (m fields) packed() bool {
+	return m.find(arrayKey) != nil || m.find(scalarKey) != nil || m.find(imageKey) != nil
 }
 
 // given is one value as an observation has it.
@@ -198,12 +218,31 @@ func given(v any) (g trained.Given, err error) {
 		}
 		return g, nil
 	case fields:
-		if v.find(arrayKey) != nil {
+		switch {
+		case v.find(imageKey) != nil:
+			return v.image()
+		case v.find(arrayKey) != nil:
 			return v.array()
 		}
 		return given(v.find("data"))
 	}
 	return g, fmt.Errorf("is %s; want a text, numbers or an array", kindOf(v))
+}
+
+// image reads one of vla-eval's pictures: a file, or an array.
+func (m fields) image() (g trained.Given, err error) {
+	switch form, _ := m.find("format").(string); form {
+	case "raw":
+		return m.array()
+	case "png", "jpeg":
+		data, ok := m.find("data").([]byte)
+		if !ok || len(data) == 0 {
+			return g, errors.New("a picture wants data (bytes)")
+		}
+		return trained.Given{File: data}, nil
+	default:
+		return g, fmt.Errorf("a picture of format %.20q; want png, jpeg or raw", form)
+	}
 }
 
 // array reads a numpy array.
@@ -222,7 +261,7 @@ func (m fields) array() (g trained.Given, err error) {
 	}
 	size, read := reading(dtype)
 	if read == nil {
-		return g, fmt.Errorf("an array of dtype %.20q; want uint8, or integers or floats of 8 to 64 bits, little-endian", dtype)
+		return g, fmt.Errorf("an array of dtype %.20q; want integers of 8 to 64 bits or floats of 16 to 64, little-endian", dtype)
 	}
 	n := 1
 	for _, x := range list {
@@ -266,6 +305,8 @@ func reading(dtype string) (size int, read func(b []byte) float64) {
 		return 8, func(b []byte) float64 { return float64(le.Uint64(b)) }
 	case "<i8":
 		return 8, func(b []byte) float64 { return float64(int64(le.Uint64(b))) }
+	case "<f2":
+		return 2, func(b []byte) float64 { return half(le.Uint16(b)) }
 	case "<f4":
 		return 4, func(b []byte) float64 { return float64(math.Float32frombits(le.Uint32(b))) }
 	case "<f8":
@@ -274,15 +315,39 @@ func reading(dtype string) (size int, read func(b []byte) float64) {
 	return 0, nil
 }
 
-// encodeArray writes float32 values as openpi-client reads an array.
-func encodeArray(e *msgpack.Encoder, x []float32, shape []int) error {
+// half is a float of 16 bits: sign, 5 of exponent, 10 of fraction.
+func half(b uint16) float64 {
+	exponent, fraction := int(b>>10&31), float64(b&1023)
+	x := math.Ldexp(fraction, -24) // subnormal, or zero
+	switch {
+	case exponent == 31 && fraction != 0:
+		return math.NaN()
+	case exponent == 31:
+		x = math.Inf(1)
+	case exponent > 0:
+		x = math.Ldexp(1024+fraction, exponent-25)
+	}
+	if b>>15 == 1 {
+		return -x
+	}
+	return x
+}
+
+// binaryKeys and textKeys write the keys of an array, as openpi-client and as
+// vla-eval read them.
+func binaryKeys(e *msgpack.Encoder, key string) error { return e.EncodeBytes([]byte(key)) }
+
+func textKeys(e *msgpack.Encoder, key string) error { return e.EncodeString(key) }
+
+// encodeArray writes float32 values as numpy's array of that shape.
+func encodeArray(e *msgpack.Encoder, key func(*msgpack.Encoder, string) error, x []float32, shape []int) error {
 	data := make([]byte, 0, 4*len(x))
 	for _, v := range x {
 		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
 	}
 	return errors.Join(e.EncodeMapLen(4),
-		e.EncodeBytes([]byte(arrayKey)), e.EncodeBool(true),
-		e.EncodeBytes([]byte("data")), e.EncodeBytes(data),
-		e.EncodeBytes([]byte("dtype")), e.EncodeString("<f4"),
-		e.EncodeBytes([]byte("shape")), e.Encode(shape))
+		key(e, arrayKey), e.EncodeBool(true),
+		key(e, "data"), e.EncodeBytes(data),
+		key(e, "dtype"), e.EncodeString("<f4"),
+		key(e, "shape"), e.Encode(shape))
 }

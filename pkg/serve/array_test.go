@@ -26,6 +26,12 @@ func fixture(t testing.TB, name string) []byte {
 	return b
 }
 
+// decodeObservation reads a message as openpi's side does.
+func decodeObservation(b []byte) (trained.Observation, error) {
+	h, err := new(openpiSession).hear(b)
+	return h.ask, err
+}
+
 // TestObservationsOfTheClient guards that each form in which openpi's client packs a
 // value is read to the very numbers.
 func TestObservationsOfTheClient(t *testing.T) {
@@ -51,6 +57,7 @@ func TestObservationsOfTheClient(t *testing.T) {
 		"numbers": {"i1": numbers(-1, 2), "i2": numbers(-300), "i4": {Floats: []float64{1, -70000}, Shape: []int{2, 1}}, "i8": numbers(1 << 40), "u2": numbers(65535),
 			"bool": numbers(1, 0), "scalar": numbers(0.25), "whole": numbers(-7), "float": numbers(1.5), "int": numbers(200), "empty": {Floats: []float64{}, Shape: []int{0, 3}}},
 		"file":    {"image": {File: []byte("\x89PNG...")}, "flag": numbers(1)},
+		"half":    {"a": numbers(1.5)},
 		"strided": {"a": {Bytes: []byte{6, 3, 0, 15, 12, 9}, Shape: []int{2, 3}}},
 	} {
 		got, err := decodeObservation(fixture(t, name))
@@ -61,11 +68,10 @@ func TestObservationsOfTheClient(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"half":       `"a": an array of dtype "<f2"`,
-		"big_endian": `"a": an array of dtype ">f4"; want uint8, or integers or floats of 8 to 64 bits, little-endian`,
+		"big_endian": `"a": an array of dtype ">f4"; want integers of 8 to 64 bits or floats of 16 to 64, little-endian`,
 		"text_array": `"a": an array of dtype "<U1"`,
 		"nothing":    `"a": is nil; want a text, numbers or an array`,
-		"list":       "the message is a list; want a map of an observation",
+		"list":       "the message is a list; want a map",
 	} {
 		if _, err := decodeObservation(fixture(t, name)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
@@ -76,7 +82,7 @@ func TestObservationsOfTheClient(t *testing.T) {
 // TestAnswerIsTheClients guards that an answer is, byte for byte, what openpi's
 // packer makes of it.
 func TestAnswerIsTheClients(t *testing.T) {
-	got, err := encodeReply(reply{trained.Chunk{0.5, -1, 2, 0.1}, []int{2, 2}, []string{"prompt: training had no cup"}, 1500 * time.Microsecond, 2250 * time.Microsecond})
+	got, err := encodeReply(trained.Chunk{0.5, -1, 2, 0.1}, []int{2, 2}, told{nil, []string{"prompt: training had no cup"}, 1500 * time.Microsecond, 2250 * time.Microsecond})
 	if want := fixture(t, "answer"); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%v\n%q\nwant\n%q", err, got, want)
 	}
@@ -111,7 +117,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		"cut":              {whole[:len(whole)-3], "the message ends early"},
 		"more behind":      {append(bytes.Clone(whole), 1), "1 bytes behind its end"},
 		"many keys":        {pack(many), "a map of 257 keys; want at most 256"},
-		"deep":             {pack(deep), "nested deeper than 4"},
+		"deep":             {pack(deep), "nested deeper than 6"},
 		"a list's promise": {[]byte{0x81, 0xa1, 'a', 0xdd, 0xff, 0xff, 0xff, 0xff}, "a list of"},
 		"a map's promise":  {[]byte{0xdf, 0xff, 0xff, 0xff, 0xff}, "a map of"},
 		"bytes' promise":   {[]byte{0x81, 0xa1, 'a', 0xc6, 0xff, 0xff, 0xff, 0xff}, "the message ends early"},

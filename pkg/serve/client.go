@@ -17,7 +17,8 @@ type client struct {
 	s        *Server
 	addr     string
 	conn     *websocket.Conn
-	previous time.Duration // see reply
+	session  session
+	previous time.Duration // see told
 	last     time.Time     // of the last question's beginning
 }
 
@@ -29,7 +30,12 @@ func (c *client) talk(conn *websocket.Conn) {
 	defer conn.CloseNow()
 	conn.SetReadLimit(c.s.o.Message)
 	c.s.o.Log("%s: connected", c.addr)
-	err := c.write(websocket.MessageBinary, c.s.greeting)
+	var err error
+	if c.session, err = c.s.speaks.begin(c.s); err != nil {
+		conn.Close(websocket.StatusInternalError, "see the server's log")
+	} else if hello := c.session.greeting(); hello != nil {
+		err = c.write(websocket.MessageBinary, hello)
+	}
 	for err == nil {
 		if !c.s.busy(c, false) {
 			conn.Close(websocket.StatusGoingAway, goingAway)
@@ -46,19 +52,16 @@ func (c *client) talk(conn *websocket.Conn) {
 		}
 		began := time.Now()
 		var message []byte
-		if message, err = c.respond(kind, b, began); err == nil {
+		if message, err = c.respond(kind, b, began); err != nil {
+			err = c.fail(err)
+		} else if message != nil {
 			err = c.write(websocket.MessageBinary, message)
-			c.previous = time.Since(began)
 		}
+		c.previous = time.Since(began)
 	}
-	var told *fault
 	switch code := websocket.CloseStatus(err); {
-	case errors.As(err, &told):
-		c.s.count.failed.Add(1)
-		c.s.o.Log("%s: %v", c.addr, told)
-		if c.write(websocket.MessageText, []byte(told.Error())) == nil {
-			conn.Close(websocket.StatusInternalError, "the error is in the message before")
-		}
+	case errors.Is(err, errTold):
+		conn.Close(websocket.StatusInternalError, "the error is in the message before")
 	case code == websocket.StatusNormalClosure || code == websocket.StatusGoingAway || code == websocket.StatusNoStatusRcvd || errors.Is(err, io.EOF):
 		c.s.o.Log("%s: left", c.addr)
 	default:
@@ -66,29 +69,45 @@ func (c *client) talk(conn *websocket.Conn) {
 	}
 }
 
-// fault is an error that the client is told, before its connection ends.
-type fault struct{ error }
+// errTold ends a connection whose client has been told why.
+var errTold = errors.New("the client has been told")
 
-func (f *fault) Unwrap() error { return f.error }
+// fail tells the client what went wrong with its message. Its error is that the
+// connection ends.
+func (c *client) fail(wrong error) error {
+	c.s.count.failed.Add(1)
+	c.s.o.Log("%s: %v", c.addr, wrong)
+	kind, message, open := c.session.fail(wrong)
+	if err := c.write(kind, message); err != nil {
+		return err
+	}
+	if !open {
+		return errTold
+	}
+	return nil
+}
 
-// respond answers one message.
+// respond answers one message; nil: it wants no answer.
 func (c *client) respond(kind websocket.MessageType, b []byte, began time.Time) ([]byte, error) {
 	if kind != websocket.MessageBinary {
-		return nil, &fault{errors.New("a text message; an observation is a binary message of msgpack")}
+		return nil, errors.New("a text message; want a binary one, of msgpack")
 	}
-	o, err := decodeObservation(b)
-	if err != nil {
-		return nil, &fault{err}
+	h, err := c.session.hear(b)
+	if h.news != "" {
+		c.s.o.Log("%s: %s", c.addr, h.news)
 	}
-	q, notes, err := c.s.policy.Read(o)
+	if err != nil || h.ask == nil {
+		return h.back, err
+	}
+	q, notes, err := c.s.policy.Read(h.ask)
 	if err != nil {
-		return nil, &fault{err}
+		return nil, err
 	}
 	chunk, err := c.ask(q)
 	if err != nil {
-		return nil, &fault{err}
+		return nil, err
 	}
-	return encodeReply(reply{chunk, c.s.shape, notes, time.Since(began), c.previous})
+	return c.session.tell(told{chunk, notes, time.Since(began), c.previous})
 }
 
 // ask waits for an answer.

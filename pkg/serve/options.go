@@ -19,6 +19,12 @@ type Options struct {
 	Key    string // that clients show; empty: none is asked for
 	TLS    Files  // of the server's certificate
 
+	Protocol string   // one of Protocols; default openpi
+	Execute  int      // actions of a chunk that are done before the next question; 0: all
+	Ensemble bool     // actions are joined from all chunks that reach their step
+	Rename   []string // FROM=TO: what a client calls FROM is the card's TO
+	Spec     string   // conventions that vla-eval compares: position=delta_xyz,…
+
 	Clients  int           // at once; default 64
 	Together int           // questions that the model answers at once; default 16, at most trained.MaxTogether
 	Message  int64         // bytes of an observation; default 32 MiB
@@ -35,7 +41,7 @@ type Options struct {
 type Files struct{ CA, Cert, Key string }
 
 func (o Options) withDefaults() Options {
-	o.Listen = cmp.Or(o.Listen, "127.0.0.1:8000")
+	o.Listen, o.Protocol = cmp.Or(o.Listen, "127.0.0.1:8000"), cmp.Or(o.Protocol, protocols[0].name)
 	o.Clients, o.Together, o.Message = cmp.Or(o.Clients, 64), cmp.Or(o.Together, 16), cmp.Or(o.Message, 32<<20)
 	o.Wait, o.Idle = cmp.Or(o.Wait, 30*time.Second), cmp.Or(o.Idle, time.Hour)
 	o.Transfer, o.Drain = cmp.Or(o.Transfer, 30*time.Second), cmp.Or(o.Drain, 10*time.Second)

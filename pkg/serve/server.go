@@ -26,15 +26,17 @@ type Policy interface {
 
 // Server is a policy that clients are connected to. It is run once.
 type Server struct {
-	policy   Policy
-	o        Options
-	tls      *tls.Config
-	greeting []byte
-	shape    []int // of an answer
-	asks     chan ask
-	count    counters
-	life     context.Context // ends when clients are no longer waited for
-	die      context.CancelFunc
+	policy Policy
+	o      Options
+	tls    *tls.Config
+	speaks protocol
+	card   trained.Card
+	names  names
+	plan   plan // of a client that has just come
+	asks   chan ask
+	count  counters
+	life   context.Context // ends when clients are no longer waited for
+	die    context.CancelFunc
 
 	mu       sync.Mutex
 	clients  map[*client]bool // whether its question is under way
@@ -49,14 +51,20 @@ func New(p Policy, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	card := p.Card()
-	greeting, err := encodeCard(card)
-	if err != nil {
+	s := &Server{policy: p, o: o, tls: config, card: p.Card(), asks: make(chan ask, o.Clients), clients: map[*client]bool{}}
+	if s.speaks, err = protocolOf(o.Protocol); err != nil {
 		return nil, err
 	}
-	values := card.Actions.Shape[len(card.Actions.Shape)-1]
-	s := &Server{policy: p, o: o, tls: config, greeting: greeting, shape: []int{card.Chunk, values},
-		asks: make(chan ask, o.Clients), clients: map[*client]bool{}}
+	if err := s.speaks.check(o, s.card); err != nil {
+		return nil, err
+	}
+	if s.names, err = namesFor(s.card, o.Rename); err != nil {
+		return nil, err
+	}
+	values := s.card.Actions.Shape[len(s.card.Actions.Shape)-1]
+	if s.plan, err = planned(o.Execute, o.Ensemble, s.card.Chunk, values); err != nil {
+		return nil, err
+	}
 	s.life, s.die = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -123,17 +131,22 @@ func (s *Server) drain(h *http.Server) {
 
 const goingAway = "the server ends"
 
-// handler answers HTTP: websockets on every path, as openpi's server does, but
-// for those of health and metrics.
+// handler answers HTTP: websockets on every path, as openpi's and vla-eval's servers
+// do, but for those of health, which each of them has its own of, and metrics.
 func (s *Server) handler() http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if s.isDraining() {
-			http.Error(w, goingAway, http.StatusServiceUnavailable)
-			return
+	health := func(kind, text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			if s.isDraining() {
+				http.Error(w, goingAway, http.StatusServiceUnavailable)
+				return
+			}
+			w.Header().Set("Content-Type", kind)
+			fmt.Fprintln(w, text)
 		}
-		fmt.Fprintln(w, "OK")
-	})
+	}
+	m.HandleFunc("GET /healthz", health("text/plain; charset=utf-8", "OK"))
+	m.HandleFunc("GET /health", health("application/json", `{"status": "ok"}`))
 	m.HandleFunc("GET /metrics", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		n := len(s.clients)
@@ -154,17 +167,26 @@ func (s *Server) isDraining() bool {
 // guarded asks for the key where there is one. Pages of a browser are no clients.
 func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		given := []byte(r.Header.Get("Authorization"))
 		switch {
-		case s.o.Key != "" && subtle.ConstantTimeCompare(given, []byte("Api-Key "+s.o.Key)) != 1:
+		case s.o.Key != "" && !s.shown(r):
 			s.count.refused.Add(1)
-			http.Error(w, "the key is missing or wrong: Authorization: Api-Key KEY", http.StatusUnauthorized)
+			http.Error(w, "the key is missing or wrong: Authorization: Api-Key KEY, or ws://any:KEY@host", http.StatusUnauthorized)
 		case r.Header.Get("Origin") != "":
 			http.Error(w, "a web page may not ask this server", http.StatusForbidden)
 		default:
 			next(w, r)
 		}
 	}
+}
+
+// shown says whether the request has the key: as openpi's client sends it, or as the
+// password of a URL, the only way that vla-eval's has.
+func (s *Server) shown(r *http.Request) bool {
+	given := r.Header.Get("Authorization")
+	if _, password, ok := r.BasicAuth(); ok {
+		given = "Api-Key " + password
+	}
+	return subtle.ConstantTimeCompare([]byte(given), []byte("Api-Key "+s.o.Key)) == 1
 }
 
 // connect makes a client of a request.

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -144,11 +145,14 @@ func (r *robot) answer() (actions []float32, told string) {
 		return nil, string(b)
 	}
 	i := strings.Index(string(b), "\xc4\x04data\xc4") // bytes of less than 256, as encodeArray writes them
-	data := b[i+8 : i+8+int(b[i+7])]
-	for ; len(data) > 0; data = data[4:] {
-		actions = append(actions, math.Float32frombits(binary.LittleEndian.Uint32(data)))
+	return floats(b[i+8 : i+8+int(b[i+7])]), ""
+}
+
+func floats(b []byte) (x []float32) {
+	for ; len(b) > 0; b = b[4:] {
+		x = append(x, math.Float32frombits(binary.LittleEndian.Uint32(b)))
 	}
-	return actions, ""
+	return x
 }
 
 func state(x float64) map[string]any { return map[string]any{"observation.state": []float64{x}} }
@@ -208,6 +212,56 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
+// TestExecuteAndEnsemble guards what of its chunks openpi's client is answered, that
+// the greeting says so, and that reset begins an ensemble anew.
+func TestExecuteAndEnsemble(t *testing.T) {
+	_, url, _ := running(t, &arm{}, Options{Execute: 3})
+	ask := func(r *robot, x float64, more ...string) []float32 {
+		t.Helper()
+		o := map[string]any{"observation.images.image": "x", "observation.images.wrist": "x", "prompt": "open", "observation.state": []float64{x, 0, 0}}
+		for _, key := range more {
+			o[key] = true
+		}
+		r.send(o)
+		got, told := r.answer()
+		if told != "" {
+			t.Error(told)
+		}
+		return got
+	}
+	r := connect(t, url, nil)
+	if r.card["execute"] != int8(3) || r.card["ensemble"] != nil || r.card["chunk"] != int8(4) || r.card["job"] != "arm" {
+		t.Errorf("%v", r.card)
+	}
+	for i, want := range [][]float32{{0, 7, 1, 7, 2, 7}, {100, 7, 101, 7, 102, 7}} {
+		if got := ask(r, 7); !slices.Equal(got, want) {
+			t.Errorf("answer %d: %v, want %v", i, got, want)
+		}
+	}
+	_, url, _ = running(t, &arm{}, Options{Ensemble: true})
+	r = connect(t, url, nil)
+	if r.card["execute"] != int8(1) || r.card["ensemble"] != true {
+		t.Errorf("%v", r.card)
+	}
+	w := math.Exp(-0.01)
+	for i, want := range [][]float32{{0, 7}, {float32((1 + 100*w) / (1 + w)), 7}, {float32((2 + 101*w + 200*w*w) / (1 + w + w*w)), 7}} {
+		if got := ask(r, 7); len(got) != 2 || math.Abs(float64(got[0]-want[0])) > 1e-4 || got[1] != 7 { // float32 of up to 200
+			t.Errorf("answer %d: %v, want %v", i, got, want)
+		}
+	}
+	if got := ask(r, 8, "reset"); !slices.Equal(got, []float32{300, 8}) {
+		t.Errorf("behind a reset: %v", got)
+	}
+	if got := ask(connect(t, url, nil), 9); !slices.Equal(got, []float32{400, 9}) {
+		t.Errorf("another client: %v", got)
+	}
+	for want, o := range map[string]Options{"--spec is what vla-eval's": {Spec: "x=raw:1"}, "--protocol ros: want openpi or vla-eval": {Protocol: "ros"}, "--execute 5: an answer": {Execute: 5}} {
+		if _, err := New(&arm{}, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 // TestClientsThatDoNotKeepUp guards that whoever stalls in the middle of a message or
 // reads no answer is ended by its deadline, and holds up nobody.
 func TestClientsThatDoNotKeepUp(t *testing.T) {
@@ -254,7 +308,7 @@ func TestErrorsAreTold(t *testing.T) {
 		message []byte
 		want    string
 	}{
-		"a text":          {websocket.MessageText, []byte("hello"), "a text message; an observation is a binary message of msgpack"},
+		"a text":          {websocket.MessageText, []byte("hello"), "a text message; want a binary one, of msgpack"},
 		"no msgpack":      {websocket.MessageBinary, []byte{0xc1}, "msgpack"},
 		"missing":         {websocket.MessageBinary, fixture(t, "file"), "observation.state is missing"},
 		"a missing value": {websocket.MessageBinary, fixture(t, "nothing"), `"a": is nil`},
@@ -391,6 +445,9 @@ func TestDoors(t *testing.T) {
 		want              string
 	}{
 		{"/healthz", "", "", 200, "OK\n"},
+		{"/health", "", "", 200, `{"status": "ok"}`},
+		{"/metrics", "Basic YW55OnNlY3JldA==", "", 200, "questions_total 1"}, // any:secret
+		{"/metrics", "Basic YW55OnNlY3JlcA==", "", 401, "the key is missing or wrong"},
 		{"/metrics", "Api-Key secret", "", 200, "vlaring_serve_questions_total 1\n"},
 		{"/metrics", "Api-Key wrong", "", 401, "the key is missing or wrong"},
 		{"/", "", "", 401, "the key is missing or wrong"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/pkg/eval"
 )
 
 // Observe makes an observation of what is typed: pictures are FILE or NAME=FILE,
@@ -75,13 +76,16 @@ type Answer struct {
 	Notes      []string    `json:"notes,omitempty"`
 }
 
-// Ask answers what is typed; see Card.Observe.
-func (c *Checkpoint) Ask(pictures, numbers []string, instruction string, threads int) (a Answer, err error) {
+// Ask answers what is typed; see Card.Observe and Policy.SetDepth.
+func (c *Checkpoint) Ask(pictures, numbers []string, instruction string, threads int, depth eval.Depth) (a Answer, err error) {
 	p, err := c.Policy(threads)
 	if err != nil {
 		return a, err
 	}
 	defer p.Close()
+	if err := p.SetDepth(depth); err != nil {
+		return a, err
+	}
 	o, err := p.card.Observe(pictures, numbers, instruction)
 	if err != nil {
 		return a, err

@@ -24,6 +24,7 @@ type Given struct {
 	Floats []float64 // numbers, row-major
 	Shape  []int     // of Bytes or Floats. A picture is [H, W, C] or [C, H, W], of C 1 or 3; its Floats go from 0 to 1
 	Sure   bool      // Floats are of the very quantity that training's were: they may lie anywhere
+	Times  []Given   // or one of these for each time of a feature that has several, the oldest first
 }
 
 // misfit is an observation that is not what the policy was trained on. Its text
@@ -150,6 +151,10 @@ func (p places) of(c Card) (names []string) {
 	return names
 }
 
+// Features are the names of those parts of the observation that name may mean: one,
+// none, or several of which it is the end.
+func (c Card) Features(name string) []string { return c.find(name).of(c) }
+
 // find is the features that name may mean: the one that is called so, or those of
 // which one name is the end of the other.
 func (c Card) find(name string) (at places) {
@@ -244,6 +249,24 @@ func narrow(x []float64) []float32 {
 // frames cuts g into its times, each of the so many axes that a feature of one
 // time has.
 func (g Given) frames(x CardFeature, axes int) ([]Given, error) {
+	if g.Times != nil {
+		if len(g.Times) > x.Frames || len(g.Times) < 1 {
+			return nil, fmt.Errorf("is given at %d times; the policy sees %d", len(g.Times), x.Frames)
+		}
+		x.Frames = 1
+		var all []Given
+		for _, one := range g.Times {
+			if one.Times != nil {
+				return nil, fmt.Errorf("is given at times within times")
+			}
+			f, err := one.frames(x, axes)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, f...)
+		}
+		return all, nil
+	}
 	if g.Text != "" {
 		return nil, fmt.Errorf("is a text; want %s", x)
 	}

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -25,6 +28,8 @@ type Policy struct {
 	collators sync.Pool // of *data.Collator, which has scratch space
 	runtime   *tensor.Runtime
 	programs  map[int]*asking // by their batch's size
+	stager    *eval.Stager    // nil: every question goes through the whole model
+	depth     eval.Depth
 }
 
 // asking is a program and its batch.
@@ -66,8 +71,26 @@ func (c *Checkpoint) Policy(threads int) (*Policy, error) {
 	return p, nil
 }
 
+// SetDepth has each question answered as deep as it needs, alone: by a model with
+// exits. A budget of time makes answers depend on the machine. The zero Depth is the
+// whole model.
+func (p *Policy) SetDepth(d eval.Depth) (err error) {
+	if !(d.Threshold >= 0) || d.Budget < 0 {
+		return usage.Errorf("--exit-doubt %v, --exit-budget %v: want numbers above 0, or 0 for the whole model", d.Threshold, d.Budget)
+	}
+	if p.depth = d; d != (eval.Depth{}) && p.stager == nil {
+		if p.stager, err = eval.NewStager(p.runtime, p.c.Model, p.c.Meta.Spec); err != nil {
+			return usage.Errorf("--exit-doubt and --exit-budget: %w", err)
+		}
+	}
+	return nil
+}
+
 // Close gives the memory of everything but the checkpoint back.
 func (p *Policy) Close() {
+	if p.stager != nil {
+		p.stager.Close()
+	}
 	for _, a := range p.programs {
 		a.prog.Close()
 	}
@@ -107,6 +130,35 @@ func (p *Policy) Answer(qs []*Question) ([]Chunk, error) {
 	if len(qs) < 1 || len(qs) > MaxTogether {
 		return nil, fmt.Errorf("%d questions at once; want 1 to %d", len(qs), MaxTogether)
 	}
+	out, err := p.outputs(qs)
+	if err != nil {
+		return nil, err
+	}
+	chunks := make([]Chunk, len(qs))
+	for i := range chunks {
+		chunks[i] = slices.Clone(out[i])
+		if s := p.c.Meta.StatsOf(models.Actions); s != nil {
+			for x := chunks[i]; len(x) > 0; x = x[s.Dim():] {
+				s.Denormalize(x[:s.Dim()], x)
+			}
+			s.Absolute(chunks[i], chunks[i], qs[i].now)
+		}
+	}
+	return chunks, nil
+}
+
+// outputs are what the model says to each question, valid until the next.
+func (p *Policy) outputs(qs []*Question) ([][]float32, error) {
+	out := make([][]float32, len(qs))
+	if p.depth != (eval.Depth{}) {
+		for i, q := range qs {
+			if err := p.stager.Run(q.batch, p.depth, func(_ int, x []float32, _ float64, _ time.Duration) { out[i] = x }); err != nil {
+				return nil, err
+			}
+			out[i] = slices.Clone(out[i]) // the next writes there
+		}
+		return out, nil
+	}
 	size := 1 // programs are few: of the powers of two
 	for size < len(qs) {
 		size *= 2
@@ -123,19 +175,11 @@ func (p *Policy) Answer(qs []*Question) ([]Chunk, error) {
 	}
 	a.prog.SetStep(p.c.Job.Seed, 0, false)
 	a.prog.ForwardStage(0) // there is no loss to know
-	out := a.prog.Output().Data
-	row := len(out) / size
-	chunks := make([]Chunk, len(qs))
-	for i := range chunks {
-		chunks[i] = slices.Clone(out[i*row : (i+1)*row])
-		if s := p.c.Meta.StatsOf(models.Actions); s != nil {
-			for x := chunks[i]; len(x) > 0; x = x[s.Dim():] {
-				s.Denormalize(x[:s.Dim()], x)
-			}
-			s.Absolute(chunks[i], chunks[i], qs[i].now)
-		}
+	all := a.prog.Output().Data
+	for i := range out {
+		out[i] = all[i*len(all)/size:][:len(all)/size]
 	}
-	return chunks, nil
+	return out, nil
 }
 
 // place copies a batch of one to row i.

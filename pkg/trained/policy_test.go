@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -155,6 +157,123 @@ func TestFlowPolicyRepeats(t *testing.T) {
 	}
 	if !slices.Equal(together[0], together[2]) || !slices.Equal(together[0], together[4]) || slices.Equal(together[0], together[1]) {
 		t.Errorf("%v", together)
+	}
+}
+
+// TestPolicyLeavesEarly guards that a policy with exits answers each question with the
+// output at which its depth has enough, in physical units, alone and among others.
+func TestPolicyLeavesEarly(t *testing.T) {
+	c := untrained(t, strings.Replace(smallTable, "n_layers: 2", "n_layers: 6, exits: [1, 2]", 1))
+	p, err := c.Policy(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var qs []*Question
+	for i := range 3 {
+		s, err := c.Set.Train().Sample(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, _, err := p.Read(observed(c, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		qs = append(qs, q)
+	}
+	answers := func(d eval.Depth) []Chunk {
+		t.Helper()
+		if err := p.SetDepth(d); err != nil {
+			t.Fatal(err)
+		}
+		all, err := p.Answer(qs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, q := range qs {
+			if one, err := p.Answer([]*Question{q}); err != nil || !slices.Equal(one[0], all[i]) {
+				t.Errorf("depth %+v, question %d: %v alone, %v among others (%v)", d, i, one, all[i], err)
+			}
+		}
+		return all
+	}
+	whole, deep, shallow, hurried := answers(eval.Depth{}), answers(eval.Depth{Threshold: 1e-12}), answers(eval.Depth{Threshold: 1e9}), answers(eval.Depth{Budget: 1})
+	rt := tensor.NewRuntime(1)
+	defer rt.Close()
+	s, err := eval.NewStager(rt, c.Model, c.Meta.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, q := range qs {
+		var stages []Chunk
+		if err := s.Run(q.batch, eval.Depth{}, func(_ int, out []float32, _ float64, _ time.Duration) {
+			x := slices.Clone(out)
+			c.Meta.Actions.Denormalize(x, x)
+			stages = append(stages, x)
+		}); err != nil || len(stages) != 3 {
+			t.Fatal(len(stages), err)
+		}
+		if !slices.Equal(whole[i], stages[2]) || !slices.Equal(deep[i], stages[2]) {
+			t.Errorf("question %d: %v and %v, want %v", i, whole[i], deep[i], stages[2])
+		}
+		if !slices.Equal(shallow[i], stages[1]) || !slices.Equal(hurried[i], stages[0]) { // the first exit has nothing to compare with
+			t.Errorf("question %d: %v and %v, want %v and %v", i, shallow[i], hurried[i], stages[1], stages[0])
+		}
+		if slices.Equal(stages[0], stages[1]) || slices.Equal(stages[1], stages[2]) {
+			t.Error("the exits say the same: the test sees no difference")
+		}
+	}
+	for want, d := range map[string]eval.Depth{"want numbers above 0": {Threshold: math.NaN()}, "--exit-budget -1ns": {Budget: -1}} {
+		if err := p.SetDepth(d); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	plain, err := untrained(t, smallTable).Policy(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if err := plain.SetDepth(eval.Depth{Budget: 1}); err == nil || !strings.Contains(err.Error(), "the model has no exits: train one with model.exits") {
+		t.Error(err)
+	}
+}
+
+// TestTimes guards that a feature of several times may be given as one value for each,
+// picture files too.
+func TestTimes(t *testing.T) {
+	r := robotReader(t)
+	state := func(x ...float64) Given { return Given{Floats: x, Shape: []int{2}} }
+	file := Given{File: []byte("a PNG")}
+	frame := film(1, 2, 2)
+	frame.Shape = frame.Shape[1:]
+	good := func() Observation {
+		return Observation{"corner": {Times: []Given{file, frame}}, "wrist": {Times: []Given{frame, file}}, "state": {Times: []Given{state(1, 2), state(3, 2.5)}}, "task": {Text: "open the door"}}
+	}
+	s, _, err := r.read(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(s.Values[0].Encoded) != "a PNG" || s.Values[2].RGB == nil || s.Values[1].RGB == nil || string(s.Values[3].Encoded) != "a PNG" || fmt.Sprint(s.Values[4].Floats, s.Values[5].Floats) != "[1 2 3 2.5] [1 1]" {
+		t.Errorf("%+v", s.Values[:6])
+	}
+	for want, g := range map[string]Given{
+		"observation.state: is given at 3 times; the policy sees 2":       {Times: []Given{state(1, 2), state(1, 2), state(1, 2)}},
+		"observation.state: is given at times within times":               {Times: []Given{{Times: []Given{state(1, 2)}}}},
+		"observation.state: has the shape [1 2]; want [2]":                {Times: []Given{state(1, 2), {Floats: []float64{1, 2}, Shape: []int{1, 2}}}},
+		"observation.state has 1 frames, others have 2":                   {Times: []Given{state(1, 2)}},
+		"observation.state: is a text; want observation.state (2 numbers": {Times: []Given{{Text: "x"}, state(1, 2)}},
+	} {
+		o := good()
+		o["state"] = g
+		if _, _, err := r.read(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+	o := good()
+	o["corner"] = Given{Times: []Given{frame, state(1, 2)}}
+	if _, _, err := r.read(o); err == nil || !strings.Contains(err.Error(), "observation.images.corner: has the shape [2]; want [height, width, 3]") {
+		t.Error(err)
 	}
 }
 
