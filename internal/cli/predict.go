@@ -2,14 +2,11 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/eval"
-	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 func newPredict() *cobra.Command {
@@ -69,31 +66,11 @@ output file also has layers I64 [N].`,
 				return err
 			}
 			defer t.Close()
-			if sameFile(in, out) {
-				return usagef("--out %s is the file of --inputs, which it would replace: give another", out)
-			}
-			b, err := t.ReadInputs(c.Context(), c.ErrOrStderr(), in)
-			if err != nil {
-				return err
-			}
-			rt := tensor.NewRuntime(max(threads, 1))
-			defer rt.Close()
-			if depth != (eval.Depth{}) {
-				tensors, said, err := t.PredictTo(rt, b, depth)
-				if err != nil {
-					return err
-				}
-				if err := safetensors.WriteFile(out, tensors, nil); err != nil {
-					return err
-				}
+			said, err := t.PredictFile(c.Context(), c.ErrOrStderr(), in, out, threads, depth)
+			if said != "" {
 				fmt.Fprintln(c.OutOrStdout(), said)
-				return nil
 			}
-			tensors, err := t.Predict(rt, b)
-			if err != nil {
-				return err
-			}
-			return safetensors.WriteFile(out, tensors, nil)
+			return err
 		},
 	}
 	fl := c.Flags()
@@ -115,14 +92,4 @@ output file also has layers I64 [N].`,
 func depthFlags(c *cobra.Command, d *eval.Depth) {
 	c.Flags().Float64Var(&d.Threshold, "exit-doubt", 0, "leave a model with model.exits where its doubt is at most this (eval --exits shows what that costs)")
 	c.Flags().DurationVar(&d.Budget, "exit-budget", 0, "leave it before a layer that would end after this long, e.g. 5ms")
-}
-
-// sameFile says that both paths name one file that is there.
-func sameFile(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
 }

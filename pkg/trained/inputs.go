@@ -56,7 +56,7 @@ func (c *Checkpoint) Input(ctx context.Context, warn io.Writer, args []string) (
 			if len(args) > 1 {
 				return nil, usage.Errorf("--input %s holds everything: give no other --input beside it", a)
 			}
-			return c.ReadInputs(ctx, warn, a)
+			return c.readInputs(ctx, warn, a)
 		case ext == ".png" || ext == ".jpg" || ext == ".jpeg":
 			if photo != "" {
 				return nil, usage.Errorf("--input %s: %s is a picture already", a, photo)
@@ -139,9 +139,9 @@ func (c *Checkpoint) tokens(text string) ([]int32, error) {
 	return tok.Encode(text), nil
 }
 
-// ReadInputs makes one batch of all of a file's samples, and writes to warn what
+// readInputs makes one batch of all of a file's samples, and writes to warn what
 // is odd about them. Targets, which the file need not have, stay zero.
-func (c *Checkpoint) ReadInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
+func (c *Checkpoint) readInputs(ctx context.Context, warn io.Writer, path string) (*models.Batch, error) {
 	if err := c.oneSet(); err != nil {
 		return nil, err
 	}

@@ -3,9 +3,12 @@ package trained
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/models"
@@ -33,9 +36,43 @@ func (c *Checkpoint) Predict(rt *tensor.Runtime, b *models.Batch) ([]safetensors
 	return []safetensors.Tensor{{Name: name, Shape: slices.Clone(out.Shape), Data: slices.Clone(out.Data)}}, nil // the program's memory goes
 }
 
-// PredictTo runs the samples of b one at a time as deep as depth wants: the
+// PredictFile runs the model on the inputs of a file and writes its outputs to
+// another: as deep as depth wants, of which said then tells.
+func (c *Checkpoint) PredictFile(ctx context.Context, errs io.Writer, in, out string, threads int, depth eval.Depth) (said string, err error) {
+	if sameFile(in, out) {
+		return "", usage.Errorf("--out %s is the file of --inputs, which it would replace: give another", out)
+	}
+	b, err := c.readInputs(ctx, errs, in)
+	if err != nil {
+		return "", err
+	}
+	rt := tensor.NewRuntime(max(threads, 1))
+	defer rt.Close()
+	var tensors []safetensors.Tensor
+	if depth == (eval.Depth{}) {
+		tensors, err = c.Predict(rt, b)
+	} else {
+		tensors, said, err = c.predictTo(rt, b, depth)
+	}
+	if err != nil {
+		return "", err
+	}
+	return said, safetensors.WriteFile(out, tensors, nil)
+}
+
+// sameFile says that both paths name one file that is there.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// predictTo runs the samples of b one at a time as deep as depth wants: the
 // outputs, the layers that each took, and both in words.
-func (c *Checkpoint) PredictTo(rt *tensor.Runtime, b *models.Batch, depth eval.Depth) (outputs []safetensors.Tensor, said string, err error) {
+func (c *Checkpoint) predictTo(rt *tensor.Runtime, b *models.Batch, depth eval.Depth) (outputs []safetensors.Tensor, said string, err error) {
 	s, err := eval.NewStager(rt, c.Model, b.Spec)
 	if err != nil {
 		return nil, "", err
