@@ -7,21 +7,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/trained"
 )
 
 func newPredict() *cobra.Command {
-	var dir, in, out, instruction, weights, set string
-	var images, state []string
+	var dir, weights, set string
+	var ask trained.Asking
 	var asJSON bool
-	var depth eval.Depth
-	var threads int
 	c := &cobra.Command{
-		Use:   "predict --checkpoint DIR (--image FILE --instruction TEXT … | --inputs IN.safetensors --out OUT.safetensors)",
+		Use:   "predict --checkpoint DIR (--image FILE --instruction TEXT … | --episode N | --inputs IN.safetensors --out OUT.safetensors)",
 		Short: "Run a checkpoint on one observation, or on inputs from a file",
 		Long: `Answer one observation with actions in the data's units, as serve does: pictures
 by --image [NAME=]FILE (PNG, JPEG), numbers by --state [NAME=]0.1,0.2,…, and
 --instruction. Names are those of the data, or their ends (front for
-observation.images.front).
+observation.images.front). With --episode and --frame the observation is a frame of
+the data, and beside each action stands what was done there.
 
 Or run a checkpoint's model, without dropout, on the inputs of a .safetensors file
 and write its outputs to another. Inputs, by the model's kind:
@@ -37,54 +38,54 @@ or logits F32 [N,T,V] where the model names tokens. With --exit-doubt or
 --exit-budget samples run one at a time, each as deep as it needs, and the
 output file also has layers I64 [N].`,
 		Example: "  coordinator predict --checkpoint runs/bridge --image photo.png --instruction \"pick up the red cube\"\n" +
-			"  coordinator predict --checkpoint runs/arm --image front=a.png --image wrist=b.png --state 0.1,0.25,0 --instruction \"open the drawer\" --json",
+			"  coordinator predict --checkpoint runs/arm --image front=a.png --image wrist=b.png --state 0.1,0.25,0 --instruction \"open the drawer\" --json\n" +
+			"  coordinator predict --checkpoint runs/arm --episode 3 --frame 40",
 		Args: exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if len(images)+len(state) > 0 || instruction != "" {
-				if in != "" || out != "" {
-					return usagef("--image, --state and --instruction are one observation, without --inputs and --out")
-				}
-				t, err := loadWeights(c, dir, weights, set)
-				if err != nil {
-					return err
-				}
-				defer t.Close()
-				a, err := t.Ask(images, state, instruction, threads, depth)
-				if err != nil {
-					return err
-				}
-				for _, n := range a.Notes {
-					fmt.Fprintln(c.ErrOrStderr(), "warning: "+n)
-				}
-				return answer(c, asJSON, a, words(a.Text))
-			}
-			if in == "" || out == "" {
-				return usagef("give an observation by --image, --state, --instruction, or both --inputs and --out")
+			ask.OfData = c.Flags().Changed("episode")
+			if err := ask.Check(); err != nil {
+				return err
 			}
 			t, err := loadWeights(c, dir, weights, set)
 			if err != nil {
 				return err
 			}
 			defer t.Close()
-			said, err := t.PredictFile(c.Context(), c.ErrOrStderr(), in, out, threads, depth)
-			if said != "" {
-				fmt.Fprintln(c.OutOrStdout(), said)
+			if ask.In != "" {
+				said, err := t.PredictFile(c.Context(), c.ErrOrStderr(), ask)
+				fmt.Fprint(c.OutOrStdout(), said)
+				return err
 			}
-			return err
+			if ask.OfData {
+				if err := t.OpenToMeasure(run.BaseDir(t.Dir), ask.Data, "all", scanDir()); err != nil {
+					return err
+				}
+			}
+			a, err := t.Ask(ask)
+			if err != nil {
+				return err
+			}
+			for _, n := range a.Notes {
+				fmt.Fprintln(c.ErrOrStderr(), "warning: "+n)
+			}
+			return answer(c, asJSON, a, words(a.Text))
 		},
 	}
 	fl := c.Flags()
 	fl.StringVar(&dir, "checkpoint", "", "checkpoint directory, or run directory")
-	fl.StringArrayVar(&images, "image", nil, "picture of the observation, [NAME=]FILE; may be given several times")
-	fl.StringArrayVar(&state, "state", nil, "numbers of the observation, [NAME=]0.1,0.2,…; may be given several times")
-	fl.StringVar(&instruction, "instruction", "", "what the robot is to do")
+	fl.StringArrayVar(&ask.Pictures, "image", nil, "picture of the observation, [NAME=]FILE; may be given several times")
+	fl.StringArrayVar(&ask.Numbers, "state", nil, "numbers of the observation, [NAME=]0.1,0.2,…; may be given several times")
+	fl.StringVar(&ask.Instruction, "instruction", "", "what the robot is to do")
+	fl.StringVar(&ask.Data, "data", "", "where the data of --episode is on this machine, or other data of the same features")
+	fl.Int64Var(&ask.Episode, "episode", 0, "ask about a frame of the data: its episode, as the data numbers it")
+	fl.IntVar(&ask.Frame, "frame", 0, "of --episode, from 0")
 	fl.BoolVar(&asJSON, "json", false, "print the answer to an observation as one JSON object")
 	weightsFlag(c, &weights)
 	fl.StringVar(&set, "data-set", "", "of a mixture: the set whose statistics count")
-	fl.StringVar(&in, "inputs", "", "safetensors file with the inputs")
-	fl.StringVar(&out, "out", "", "safetensors file to write")
-	depthFlags(c, &depth)
-	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
+	fl.StringVar(&ask.In, "inputs", "", "safetensors file with the inputs")
+	fl.StringVar(&ask.Out, "out", "", "safetensors file to write")
+	depthFlags(c, &ask.Depth)
+	fl.IntVar(&ask.Threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
 	return c
 }
 

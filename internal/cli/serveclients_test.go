@@ -148,6 +148,53 @@ func TestServeDepthAndStudents(t *testing.T) {
 	}
 }
 
+// TestPredictFrame guards that a frame of the data, by its episode's number and its
+// own, is answered with what predict says to the same pictures, state and words, beside
+// what was done there.
+func TestPredictFrame(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	run, folder := filepath.Join(dir, "run"), pictureFolder(t, 12) // episodes of 3 frames; frame i does [i%5, i%3]
+	job := filepath.Join(dir, "job.yaml")
+	writeTo(t, job, []byte("name: frames\nmodel: {kind: vla, image_size: 16, patch_size: 8, d_model: 16, n_heads: 2, n_layers: 2}\n"+
+		"data: {kind: folder, path: "+folder+", chunk: 2, holdout: {episodes: [3]}}\nbatch: {global: 3, micro: 3}\ntrain: {steps: 2}\ncluster: {workers: 1}\n"))
+	if code, _, text := call(t, bin.coordinator, "train", job, "--run-dir", run); code != exitDone {
+		t.Fatal(text)
+	}
+	ask := func(args ...string) (actions, done [][]float32, text string) {
+		t.Helper()
+		code, out, text := call(t, bin.coordinator, append([]string{"predict", "--json", "--checkpoint", run}, args...)...)
+		var a struct{ Actions, Done [][]float32 }
+		if err := json.Unmarshal([]byte(out), &a); code != exitDone || err != nil {
+			t.Fatalf("%v: %d %v\n%s", args, code, err, text)
+		}
+		return a.Actions, a.Done, text
+	}
+	for i, want := range map[int][][]float32{3: {{3, 0}, {4, 1}}, 5: {{0, 2}}, 10: {{0, 1}, {1, 2}}} { // the last frame of an episode has no next
+		got, done, text := ask("--episode", strconv.Itoa(i/3), "--frame", strconv.Itoa(i%3))
+		typed, _, _ := ask("--image", filepath.Join(folder, strconv.Itoa(i)+".png"), "--instruction", "go to "+strconv.Itoa(i%4))
+		if !slices.EqualFunc(got, typed, slices.Equal[[]float32]) || !slices.EqualFunc(done, want, slices.Equal[[]float32]) {
+			t.Errorf("frame %d: %v, typed %v; done %v, want %v", i, got, typed, done, want)
+		}
+		if trained := strings.Contains(text, "is of the training split"); trained != (i < 9) {
+			t.Errorf("frame %d: %s", i, text)
+		}
+	}
+	if code, out, _ := call(t, bin.coordinator, "predict", "--checkpoint", run, "--episode", "1", "--data", folder); code != exitDone || strings.Count(out, "done") != 2 || strings.Count(out, "\n") != 5 {
+		t.Errorf("%d\n%s", code, out)
+	}
+	for want, args := range map[string][]string{
+		"the data has no episode 9: they go from 0 to 3":        {"--episode", "9"},
+		"episode 1 has no frame 3: it has 3, from 0":            {"--episode", "1", "--frame", "3"},
+		"--episode is an observation of the data, without":      {"--episode", "1", "--instruction", "go"},
+		"--data and --frame go with --episode, which says what": {"--frame", "1", "--instruction", "go"},
+	} {
+		if code, _, text := call(t, bin.coordinator, append([]string{"predict", "--checkpoint", run}, args...)...); code != exitUsage || !strings.Contains(text, want) {
+			t.Errorf("%v: %d %s", args, code, text)
+		}
+	}
+}
+
 // realClient is what tools/serving_client.py prints.
 type realClient struct {
 	Server    map[string]any

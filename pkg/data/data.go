@@ -139,6 +139,8 @@ type Dataset interface {
 	// Glimpses are up to n samples of the training split to look at, of different
 	// episodes.
 	Glimpses(n int) []Glimpse
+	// Frame is a sample by its place: frame of episode, as the data numbers them.
+	Frame(episode int64, frame int) (s Sample, heldOut bool, err error)
 	// Index is what a run keeps of the samples; ErrNoIndex where there is none.
 	Index(ctx context.Context) (*Index, error)
 	// Scans are what workers that see the same files need not read again, by

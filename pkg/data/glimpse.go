@@ -1,5 +1,12 @@
 package data
 
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
 // Glimpse is a sample to look at.
 type Glimpse struct {
 	Index   int    // in Train
@@ -45,20 +52,55 @@ func (d *Set) glimpse(i, set int) Glimpse {
 		own, g.Set = d.parts[set], d.meta.Sets[set].Name
 		_, g.ID = d.partOf(g.ID)
 	}
-	e := own.about.episode(g.ID)
-	g.Episode = int64(e)
-	for id := g.ID - 1; id >= 0 && own.about.episode(id) == e; id-- {
-		g.Frame++
+	frame := 0
+	for id := g.ID - 1; id >= 0 && own.about.episode(id) == own.about.episode(g.ID); id-- {
+		frame++
 	}
-	if own.about.place == nil {
-		return g
+	g.Episode, g.Frame = own.about.named(g.ID, frame)
+	return g
+}
+
+// named is where sample id lies as the data numbers it: in words of its own, or as the
+// frame-th of the episode that it is in.
+func (a about) named(id, frame int) (int64, int) {
+	episode := int64(a.episode(id))
+	if a.place == nil {
+		return episode, frame
 	}
-	f := own.about.place(g.ID)
+	f := a.place(id)
 	if f.Episode != nil {
-		g.Episode = *f.Episode
+		episode = *f.Episode
 	}
 	if f.Frame != nil {
-		g.Frame = *f.Frame
+		frame = *f.Frame
 	}
-	return g
+	return episode, frame
+}
+
+// Frame is frame of episode, as the data numbers them, of the training split or, where
+// it is heldOut, the other. A mixture has none.
+func (d *Set) Frame(episode int64, frame int) (s Sample, heldOut bool, err error) {
+	if d.parts != nil {
+		return s, false, errors.New("a mixture has several episodes of a number: name one of its sets")
+	}
+	low, high, frames := int64(math.MaxInt64), int64(math.MinInt64), 0
+	for id, last, place := 0, -1, 0; id < d.about.n; id, place = id+1, place+1 {
+		if e := d.about.episode(id); e != last {
+			last, place = e, 0
+		}
+		e, f := d.about.named(id, place)
+		low, high = min(low, e), max(high, e)
+		if e != episode {
+			continue
+		}
+		if f == frame {
+			s, err = d.train.get(id)
+			return s, slices.Contains(d.about.heldOut, d.about.episode(id)), err
+		}
+		frames++
+	}
+	if frames == 0 {
+		return s, false, fmt.Errorf("the data has no episode %d: they go from %d to %d", episode, low, high)
+	}
+	return s, false, fmt.Errorf("episode %d has no frame %d: it has %d, from 0", episode, frame, frames)
 }

@@ -109,19 +109,25 @@ func (p *Policy) Read(o Observation) (q *Question, notes []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	s.Origin = "the observation"
+	q, err = p.sample(s)
+	return q, notes, err
+}
+
+// sample is what a sample of the data shows.
+func (p *Policy) sample(s data.Sample) (q *Question, err error) {
 	col, _ := p.collators.Get().(*data.Collator)
 	if col == nil {
 		if col, err = data.NewCollator(p.c.Meta); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	defer p.collators.Put(col)
-	s.Origin = "the observation"
 	b := models.NewBatch(1, p.c.Meta.Spec)
 	if err := col.Collate([]data.Sample{s}, b); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return &Question{b, p.c.Meta.Now(&s)}, notes, nil
+	return &Question{b, p.c.Meta.Now(&s)}, nil
 }
 
 // Answer runs the model on 1 to MaxTogether questions. It is not safe for

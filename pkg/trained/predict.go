@@ -37,27 +37,27 @@ func (c *Checkpoint) Predict(rt *tensor.Runtime, b *models.Batch) ([]safetensors
 }
 
 // PredictFile runs the model on the inputs of a file and writes its outputs to
-// another: as deep as depth wants, of which said then tells.
-func (c *Checkpoint) PredictFile(ctx context.Context, errs io.Writer, in, out string, threads int, depth eval.Depth) (said string, err error) {
-	if sameFile(in, out) {
-		return "", usage.Errorf("--out %s is the file of --inputs, which it would replace: give another", out)
+// another: as deep as a.Depth wants, of which said then is a line.
+func (c *Checkpoint) PredictFile(ctx context.Context, warn io.Writer, a Asking) (said string, err error) {
+	if sameFile(a.In, a.Out) {
+		return "", usage.Errorf("--out %s is the file of --inputs, which it would replace: give another", a.Out)
 	}
-	b, err := c.readInputs(ctx, errs, in)
+	b, err := c.readInputs(ctx, warn, a.In)
 	if err != nil {
 		return "", err
 	}
-	rt := tensor.NewRuntime(max(threads, 1))
+	rt := tensor.NewRuntime(max(a.Threads, 1))
 	defer rt.Close()
 	var tensors []safetensors.Tensor
-	if depth == (eval.Depth{}) {
+	if a.Depth == (eval.Depth{}) {
 		tensors, err = c.Predict(rt, b)
-	} else {
-		tensors, said, err = c.predictTo(rt, b, depth)
+	} else if tensors, said, err = c.predictTo(rt, b, a.Depth); err == nil {
+		said += "\n"
 	}
 	if err != nil {
 		return "", err
 	}
-	return said, safetensors.WriteFile(out, tensors, nil)
+	return said, safetensors.WriteFile(a.Out, tensors, nil)
 }
 
 // sameFile says that both paths name one file that is there.
