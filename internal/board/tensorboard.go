@@ -194,7 +194,7 @@ func stepNumbers(m run.Metrics) (out []number) {
 	t := m.Time
 	return append(out, number{"train/learning_rate", m.LR}, number{tagEveryStep, m.SamplesSec}, number{"speed/workers", float64(m.World)},
 		number{"time/data", t.Data}, number{"time/forward", t.Forward}, number{"time/backward", t.Backward},
-		number{"time/ring_exposed", t.Ring}, number{"time/optimizer", t.Optimizer}, number{"time/step", t.Step})
+		number{"time/ring_exposed", t.Ring}, number{"time/optimizer", t.Optimizer}, number{"time/hash", t.Hash}, number{"time/step", t.Step})
 }
 
 // measuredNumbers are the figures of a measurement.

@@ -38,7 +38,7 @@ func about(t *testing.T, dir string, step uint64) run.About {
 // records are those of steps from to to, with a measurement every fifth.
 func records(from, to uint64) (r run.Records) {
 	for s := from; s <= to; s++ {
-		m := run.Metrics{Step: s, Loss: 1 / float64(s), GradNorm: float64(s), LR: 0.5, SamplesSec: 100, World: 2, Time: cluster.Times{Data: 1, Forward: 2, Backward: 3, Ring: 4, Optimizer: 5, Step: 6},
+		m := run.Metrics{Step: s, Loss: 1 / float64(s), GradNorm: float64(s), LR: 0.5, SamplesSec: 100, World: 2, Time: cluster.Times{Data: 1, Forward: 2, Backward: 3, Ring: 4, Optimizer: 5, Step: 6, Hash: 7},
 			At: time.Unix(1_700_000_000+int64(s), 0), Sets: map[string]cluster.SetLoss{"a": {Loss: 3, Targets: 1}, "b": {}}}
 		if s == 3 {
 			m.Loss, m.GradNorm, m.Sets, m.Refused = 0, 0, nil, "it is not finite"
@@ -64,7 +64,7 @@ func wantNumbers(r run.Records) (out []string) {
 			add(m.Step, "train/grad_norm", m.GradNorm)
 			add(m.Step, "train/sets/a/loss", 3)
 		}
-		for i, part := range []string{"data", "forward", "backward", "ring_exposed", "optimizer", "step"} {
+		for i, part := range []string{"data", "forward", "backward", "ring_exposed", "optimizer", "step", "hash"} {
 			add(m.Step, "time/"+part, float64(i+1))
 		}
 		add(m.Step, "train/learning_rate", 0.5)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/audit"
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -20,6 +21,7 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitResume = 3
+	exitDiffer = 4
 )
 
 const exitHelp = `
@@ -28,6 +30,7 @@ Exit codes:
   1  failed; the message says why
   2  wrong usage, or a mistake in the job file
   3  left before the last step: stopped, or released; a checkpoint to resume from is stored
+  4  audit: the record does not hold
 A crash of the program itself ends by SIGABRT (134), never with 2.`
 
 func usagef(f string, args ...any) error { return usage.Errorf(f, args...) }
@@ -37,6 +40,7 @@ func exitCode(err error) int {
 	var misuse usage.Error
 	var bad *job.Error
 	var resume run.ResumableError
+	var differs *audit.Difference
 	switch {
 	case err == nil:
 		return exitDone
@@ -44,6 +48,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &resume):
 		return exitResume
+	case errors.As(err, &differs):
+		return exitDiffer
 	}
 	return exitFailed
 }

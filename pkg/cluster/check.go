@@ -92,7 +92,7 @@ func (m *machine) checkReport(e *Report) error {
 		return fmt.Errorf("loss %v", e.Loss)
 	}
 	t := e.Times
-	for _, s := range []float64{t.Data, t.Forward, t.Backward, t.Ring, t.Optimizer, t.Step} {
+	for _, s := range []float64{t.Data, t.Forward, t.Backward, t.Ring, t.Optimizer, t.Hash, t.Step} {
 		if !(s >= 0 && s <= maxSeconds) {
 			return fmt.Errorf("a time of %v s", s)
 		}

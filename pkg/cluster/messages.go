@@ -186,6 +186,7 @@ type Times struct {
 	Backward  float64 `json:"backward"`
 	Ring      float64 `json:"ring"` // waiting for the ring after backward ended: what overlap did not hide
 	Optimizer float64 `json:"optimizer"`
+	Hash      float64 `json:"hash"` // summing the weights after the update
 	// Step is the whole, by the worker's own clock: since the commit before, or
 	// since it began this generation's first step.
 	Step float64 `json:"step"`
@@ -206,6 +207,7 @@ type Report struct {
 	GradNorm   float64   `json:"grad_norm"`         // before clipping
 	LR         float64   `json:"lr"`                //
 	Refused    string    `json:"refused,omitempty"` // why no update was made: a loss or gradient that is not finite, no target
+	Weights    string    `json:"weights,omitempty"` // checksum of the weights after the update
 	Micro      int       `json:"micro"`             // micro-batches that this worker computed
 	Digest     string    `json:"digest,omitempty"`  // of its state, at steps where all compare theirs
 	Times      Times     `json:"times"`

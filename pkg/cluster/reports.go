@@ -55,12 +55,13 @@ type ballot struct {
 	refused bool   // the update was
 	norm    uint64 // bits of the gradient's, unless it was refused
 	state   string // its digest, where all say it
+	weights string // their checksum
 }
 
 // ballotOf is a report's. A digest longer than ours is somebody's nonsense, of which
 // only the beginning is shown.
 func ballotOf(r *Report) ballot {
-	b := ballot{refused: r.Refused != "", state: r.Digest[:min(len(r.Digest), 24)]}
+	b := ballot{refused: r.Refused != "", state: r.Digest[:min(len(r.Digest), 24)], weights: r.Weights[:min(len(r.Weights), 8)]}
 	if !b.refused {
 		b.norm = math.Float64bits(r.GradNorm)
 	}
@@ -71,6 +72,9 @@ func (b ballot) String() string {
 	s := fmt.Sprintf("gradient norm %v", math.Float64frombits(b.norm))
 	if b.refused {
 		s = "no update"
+	}
+	if b.weights != "" {
+		s += ", weights " + b.weights
 	}
 	if b.state != "" {
 		s += " and state " + b.state

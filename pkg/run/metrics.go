@@ -20,6 +20,7 @@ type Metrics struct {
 	Generation uint64                     `json:"generation"`
 	Sets       map[string]cluster.SetLoss `json:"sets,omitempty"` // of a mixture of data, by name
 
+	Weights string        `json:"weights,omitempty"` // checksum of the weights after the update, the same for all who compute the job
 	Targets int           `json:"targets"`           // that the loss is the mean over: tokens, or action values
 	Refused string        `json:"refused,omitempty"` // why no update was made; then there is no loss
 	Time    cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
@@ -32,11 +33,12 @@ type Metrics struct {
 // figure is the job's and not the cluster's; any one report has it.
 func combine(reports []*cluster.Report, samples int) Metrics {
 	r0 := reports[0]
-	m := Metrics{Step: r0.Step, Loss: r0.Loss, Targets: r0.Targets, GradNorm: r0.GradNorm, LR: r0.LR, World: r0.World, Generation: r0.Generation, Refused: r0.Refused}
+	m := Metrics{Step: r0.Step, Loss: r0.Loss, Targets: r0.Targets, GradNorm: r0.GradNorm, LR: r0.LR, World: r0.World, Generation: r0.Generation, Refused: r0.Refused, Weights: r0.Weights}
 	for _, r := range reports {
 		t := &m.Time
 		t.Data, t.Forward, t.Backward = max(t.Data, r.Times.Data), max(t.Forward, r.Times.Forward), max(t.Backward, r.Times.Backward)
 		t.Ring, t.Optimizer, t.Step = max(t.Ring, r.Times.Ring), max(t.Optimizer, r.Times.Optimizer), max(t.Step, r.Times.Step)
+		t.Hash = max(t.Hash, r.Times.Hash)
 	}
 	m.SamplesSec = float64(samples) / max(m.Time.Step, 1e-9) // clocks are coarse
 	return m

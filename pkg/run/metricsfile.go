@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/regular"
@@ -113,5 +114,18 @@ func scanMetrics(f io.ReadSeeker, step uint64, goesOn bool, line func(line []byt
 			h.add(m.Step, m.Refused)
 			line(b, &m)
 		}
+	}
+}
+
+// ReadMetrics reads the whole lines of a run directory's metrics.jsonl, in their order.
+func ReadMetrics(dir string) (steps []Metrics, err error) {
+	path := filepath.Join(dir, MetricsFile)
+	for at := int64(0); ; {
+		more, to, err := readSteps(path, at, linesAtOnce)
+		steps = append(steps, more...)
+		if err != nil || to == at || len(more) < linesAtOnce {
+			return steps, err
+		}
+		at = to
 	}
 }

@@ -101,6 +101,10 @@ func testFilesTellTheirState(t *testing.T, kind string) {
 	if got, err := digest(); err != nil || got != r.Digest() {
 		t.Errorf("the files' digest is %s (%v), the state's %s", got, err, r.Digest())
 	}
+	// The weights' own checksum is what the digest has of them, by any number of threads.
+	if want, got := strings.Split(r.Digest(), "-")[1][:8], r.WeightsSum(); got != want {
+		t.Errorf("the weights' checksum is %s, in the digest %s", got, want)
+	}
 	for i, p := range whole {
 		p.Data[len(p.Data)-7] ^= 0x40
 		if got, err := digest(); err == nil && got == r.Digest() {

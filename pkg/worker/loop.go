@@ -104,6 +104,9 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		}
 		bounds = g.Micro
 		w.moments.committed()
+		summing := time.Now()
+		weights := t.WeightsSum()
+		res.Times.Hash = time.Since(summing).Seconds()
 		step := t.CommittedStep()
 		stop := res.Flags&allreduce.FlagStop != 0
 		w.flags.And(^uint32(allreduce.FlagCheckpoint)) // the others end the loop; this one has had its effect
@@ -112,7 +115,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		now := time.Now()
 		res.Times.Step, committed = now.Sub(committed).Seconds(), now
 		r := cluster.Report{Step: step, Loss: res.Loss, Targets: res.Targets, Sets: res.Sets, GradNorm: res.GradNorm,
-			LR: res.LR, Refused: res.Refused, Micro: res.Computed,
+			LR: res.LR, Refused: res.Refused, Micro: res.Computed, Weights: weights,
 			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
 		if due || check > 0 && step%check == 0 {
 			r.Digest = t.Digest()
