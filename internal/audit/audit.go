@@ -67,8 +67,9 @@ type Report struct {
 	Weights    string      `json:"weights"`                // after the last step, as recomputed
 	SHA256     string      `json:"model_sha256,omitempty"` // of the last step's checkpoint, where there is one: also as recomputed
 	Holds      bool        `json:"holds"`
-	Difference *Difference `json:"difference,omitempty"` // the first one
-	NoWeights  int         `json:"no_weights,omitempty"` // steps of a release that recorded no checksum of the weights
+	Difference *Difference `json:"difference,omitempty"`  // the first one
+	Passed     []string    `json:"passed_over,omitempty"` // checkpoints that do not verify, and why
+	NoWeights  int         `json:"no_weights,omitempty"`  // steps of a release that recorded no checksum of the weights
 }
 
 // Difference is where a record does not hold.
@@ -97,7 +98,11 @@ func (r *Report) Text() string {
 	if r.Checkpoint != "" {
 		from = r.Checkpoint
 	}
-	s := fmt.Sprintf("%s, steps %d to %d, computed again from %s (%.1f s)\n", r.Job, r.First, r.Last, from, r.Seconds)
+	s := ""
+	for _, p := range r.Passed {
+		s += "passed over " + p + "\n"
+	}
+	s += fmt.Sprintf("%s, steps %d to %d, computed again from %s (%.1f s)\n", r.Job, r.First, r.Last, from, r.Seconds)
 	if d := r.Difference; d != nil {
 		return s + fmt.Sprintf("DIFFERS from step %d on: %s\n  recorded    %s\n  recomputed  %s\n", d.Step, d.What, d.Recorded, d.Recomputed)
 	}
@@ -124,7 +129,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Run: o.Dir, Job: b.job.Name, Checkpoint: b.dir, First: b.start + 1, Last: o.Step}
+	r := &Report{Run: o.Dir, Job: b.job.Name, Checkpoint: b.dir, First: b.start + 1, Last: o.Step, Passed: b.passed}
 	began := time.Now()
 	if err := b.recompute(ctx, &o, r); err != nil {
 		return nil, err
@@ -141,6 +146,7 @@ type begun struct {
 	start    uint64     // committed steps
 	dir      string     // the checkpoint; empty: none
 	recorded map[uint64]run.Metrics
+	passed   []string
 	sha256   string // of the weights of the checkpoint of the last step; empty: there is none
 }
 
@@ -171,14 +177,13 @@ func find(o *Options) (*begun, error) {
 	}
 	slices.SortFunc(entries, func(x, y checkpoint.Entry) int { return int(x.Step) - int(y.Step) })
 	var after *checkpoint.Manifest // of the oldest checkpoint that was made with the steps in question
-	var odd error
 	for _, e := range entries {
 		man, err := checkpoint.ReadManifest(e.Dir)
 		switch {
 		case err != nil:
 		case e.Step < o.From:
 			if verr := checkpoint.Verify(e.Dir).Err(); verr != nil {
-				odd = verr
+				b.passed = append(b.passed, verr.Error())
 				continue
 			}
 			b.start, b.dir, b.meta = e.Step, e.Dir, new(data.Meta)
@@ -191,9 +196,6 @@ func find(o *Options) (*begun, error) {
 				b.sha256 = man.File(train.ModelFile).SHA256
 			}
 		}
-	}
-	if b.dir == "" && odd != nil {
-		return nil, fmt.Errorf("the checkpoints before step %d do not verify: %w", o.From, odd)
 	}
 	if b.job, err = jobOf(o, after); err != nil {
 		return nil, err

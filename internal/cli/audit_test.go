@@ -76,6 +76,7 @@ func TestAudit(t *testing.T) {
 	if err := os.WriteFile(model, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	check(0, "its bytes changed", "--step", "6")
 	check(0, "from the job's first weights", "--step", "6") // what does not verify is not gone on from
 	os.Remove(filepath.Join(dir, "run.json"))
 	check(1, "is no run directory", "--step", "6")

@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,8 +89,8 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return fmt.Errorf("the coordinator's status: %w", err)
 	}
-	printStatus(c.OutOrStdout(), &s)
-	return nil
+	_, err = fmt.Fprint(c.OutOrStdout(), s.Text())
+	return err
 }
 
 // ended answers for the run of a directory that has come to its end, which
@@ -132,45 +130,6 @@ func died(dir string, err error) error {
 	}
 	lock.Unlock()
 	return fmt.Errorf("the coordinator of the run in %s has died, and its workers may live on: start it again with the command that it was started with (%w)", dir, err)
-}
-
-func printStatus(out io.Writer, s *run.Status) {
-	loss := fmt.Sprintf("loss %.5f", s.Loss)
-	if s.Refused != "" {
-		loss = "no update"
-	}
-	loss = fmt.Sprintf("%s, %.1f samples/s", loss, s.SamplesSec)
-	if s.SamplesSec == 0 { // nothing was reported to this coordinator
-		loss = "no loss yet"
-	}
-	stored := "no checkpoint yet"
-	if s.Stored > 0 {
-		stored = fmt.Sprintf("checkpoint at step %d", s.Stored)
-	}
-	fmt.Fprintf(out, "%s: %s, step %d of %d, %s, %s, generation %d, eta %s\n",
-		s.Job, s.Phase, s.Step, s.Steps, loss, stored, s.Generation, s.ETA)
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "RANK\tWORKER\tHOST\tPID\tTHREADS\tCPU\tSTEP\tPHASE")
-	for _, m := range s.Workers {
-		rank, phase := strconv.Itoa(m.Rank), m.Phase
-		if m.Rank < 0 {
-			rank = "-"
-		}
-		if m.Spare {
-			phase += ", spare"
-		}
-		if m.Slowdown > 1.5 {
-			phase += fmt.Sprintf(", %.1f× slower", m.Slowdown)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", rank, m.Worker, m.Host, m.PID, m.Threads, m.CPU, m.Step, phase)
-	}
-	w.Flush()
-	if s.Omitted > 0 {
-		fmt.Fprintf(out, "… and %d more\n", s.Omitted)
-	}
-	if s.Note != "" {
-		fmt.Fprintln(out, s.Note)
-	}
 }
 
 // runDirArg is argument i, if it is there.

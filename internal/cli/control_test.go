@@ -72,7 +72,7 @@ func TestStatusText(t *testing.T) {
 		"j: running, step 4 of 9, no update, 8.0 samples/s, checkpoint at step 3, generation 2, eta 5s\n",
 	} {
 		var out strings.Builder
-		printStatus(&out, &s)
+		out.WriteString(s.Text())
 		if line, _, _ := strings.Cut(out.String(), "RANK"); line != want {
 			t.Errorf("%q, want %q", line, want)
 		}

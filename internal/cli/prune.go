@@ -1,14 +1,11 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -73,7 +70,12 @@ func prune(c *cobra.Command, dir string, f *pruneFlags) error {
 		return err
 	}
 	plan.DryRun = f.dryRun
-	if err := printPruning(c, plan, f.asJSON); err != nil || f.dryRun {
+	if f.asJSON {
+		err = printJSON(c.OutOrStdout(), plan)
+	} else {
+		_, err = fmt.Fprint(c.OutOrStdout(), plan.Text())
+	}
+	if err != nil || f.dryRun {
 		return err
 	}
 	return plan.Prune(dir, func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })
@@ -114,31 +116,4 @@ func (f *pruneFlags) policy(c *cobra.Command, p checkpoint.Policy) (checkpoint.P
 		return p, usagef("the run keeps all its checkpoints (checkpoint.keep 0): give --keep too")
 	}
 	return p, nil
-}
-
-func printPruning(c *cobra.Command, p *run.Pruning, asJSON bool) error {
-	out := c.OutOrStdout()
-	if asJSON {
-		return json.NewEncoder(out).Encode(p)
-	}
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "STEP\tSIZE\t\tREASON")
-	removed := 0
-	for _, e := range p.Checkpoints {
-		word := "keep"
-		if !e.Keep {
-			word = "remove"
-			removed++
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", e.Step, plain.Bytes(e.Size), word, e.Reason)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	verb := "removing"
-	if p.DryRun {
-		verb = "would remove"
-	}
-	_, err := fmt.Fprintf(out, "%s %d of %d checkpoints, %s\n", verb, removed, len(p.Checkpoints), plain.Bytes(p.Freed))
-	return err
 }

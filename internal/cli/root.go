@@ -33,7 +33,7 @@ func NewCoordinator() *cobra.Command {
 	}
 	c.AddCommand(newTrain(), newEval(), newPredict(), newServe(), newStatus(), newStop(), newScale(), newChaos(), newChaosGuard(), newCheckpoint(), newPresets(), newWorker("worker", true),
 		newShow(), newAttention(), newBench(), newCompare(), newData(), newUI(), newRollout())
-	c.AddCommand(newAudit())
+	c.AddCommand(newAudit(), newRuns())
 	return c
 }
 

@@ -123,3 +123,19 @@ func flat(j *job.Job) flatJob {
 	walk("", root.Content[0])
 	return f
 }
+
+// Change is a key of two jobs with the values that each has; empty: none.
+type Change struct {
+	Key string `json:"key"`
+	A   string `json:"a"`
+	B   string `json:"b"`
+}
+
+// Changes are the keys that differ between two jobs, in the order of the job file.
+func Changes(a, b *job.Job) []Change {
+	l := []Change{}
+	for _, c := range changes(a, b) {
+		l = append(l, Change{c.key, c.was, c.is})
+	}
+	return l
+}

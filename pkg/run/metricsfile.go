@@ -129,3 +129,18 @@ func ReadMetrics(dir string) (steps []Metrics, err error) {
 		at = to
 	}
 }
+
+// LastMetrics reads the last lines of it, at most so many.
+func LastMetrics(dir string, most int) ([]Metrics, error) {
+	path := filepath.Join(dir, MetricsFile)
+	i, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	const aLine = 4 << 10 // is shorter; the first one that is read is cut off and is none
+	steps, _, err := readSteps(path, max(0, i.Size()-int64(most)*aLine), most*aLine)
+	return steps[max(0, len(steps)-most):], err
+}

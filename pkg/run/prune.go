@@ -1,9 +1,13 @@
 package run
 
 import (
+	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
+	"text/tabwriter"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 )
 
@@ -71,4 +75,27 @@ func (plan *Pruning) Prune(dir string, cleaned func(line string)) error {
 		}
 	}
 	return nil
+}
+
+// Text is the plan for people.
+func (p *Pruning) Text() string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "STEP\tSIZE\t\tREASON")
+	removed := 0
+	for _, e := range p.Checkpoints {
+		word := "keep"
+		if !e.Keep {
+			word = "remove"
+			removed++
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", e.Step, plain.Bytes(e.Size), word, e.Reason)
+	}
+	w.Flush()
+	verb := "removing"
+	if p.DryRun {
+		verb = "would remove"
+	}
+	fmt.Fprintf(&out, "%s %d of %d checkpoints, %s\n", verb, removed, len(p.Checkpoints), plain.Bytes(p.Freed))
+	return out.String()
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -38,6 +40,48 @@ type WorkerStatus struct {
 	Phase    string  `json:"phase"`
 	Spare    bool    `json:"spare,omitempty"`
 	Slowdown float64 `json:"slowdown,omitempty"` // its time a micro-batch over the others' median
+}
+
+// Text is the status for people.
+func (s *Status) Text() string {
+	var out strings.Builder
+	loss := fmt.Sprintf("loss %.5f", s.Loss)
+	if s.Refused != "" {
+		loss = "no update"
+	}
+	loss = fmt.Sprintf("%s, %.1f samples/s", loss, s.SamplesSec)
+	if s.SamplesSec == 0 { // nothing was reported to this coordinator
+		loss = "no loss yet"
+	}
+	stored := "no checkpoint yet"
+	if s.Stored > 0 {
+		stored = fmt.Sprintf("checkpoint at step %d", s.Stored)
+	}
+	fmt.Fprintf(&out, "%s: %s, step %d of %d, %s, %s, generation %d, eta %s\n",
+		s.Job, s.Phase, s.Step, s.Steps, loss, stored, s.Generation, s.ETA)
+	w := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "RANK\tWORKER\tHOST\tPID\tTHREADS\tCPU\tSTEP\tPHASE")
+	for _, m := range s.Workers {
+		rank, phase := strconv.Itoa(m.Rank), m.Phase
+		if m.Rank < 0 {
+			rank = "-"
+		}
+		if m.Spare {
+			phase += ", spare"
+		}
+		if m.Slowdown > 1.5 {
+			phase += fmt.Sprintf(", %.1f× slower", m.Slowdown)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%d\t%s\n", rank, m.Worker, m.Host, m.PID, m.Threads, m.CPU, m.Step, phase)
+	}
+	w.Flush()
+	if s.Omitted > 0 {
+		fmt.Fprintf(&out, "… and %d more\n", s.Omitted)
+	}
+	if s.Note != "" {
+		fmt.Fprintln(&out, s.Note)
+	}
+	return out.String()
 }
 
 // status runs on the coordinator's goroutine.
