@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlaring/vlaring/internal/runs"
+	"github.com/vlaring/vlaring/internal/runlist"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -24,20 +24,20 @@ func newRuns() *cobra.Command {
 	var out string
 	ls := &cobra.Command{Use: "ls [DIR]", Short: "List the runs in a directory: state, step, losses, best measure, speed", Args: upTo(1, "DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
-			list, err := runs.List(cmp.Or(runDirArg(args, 0), "runs"), train.Kinds(), time.Now())
+			list, err := runlist.List(cmp.Or(runDirArg(args, 0), "runs"), train.Kinds(), time.Now())
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), append([]runs.Summary{}, list...))
+				return printJSON(c.OutOrStdout(), append([]runlist.Summary{}, list...))
 			}
-			_, err = fmt.Fprint(c.OutOrStdout(), runs.Table(list))
+			_, err = fmt.Fprint(c.OutOrStdout(), runlist.Table(list))
 			return err
 		}}
 	ls.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
 	diff := &cobra.Command{Use: "diff A B", Short: "Compare two runs: keys of their jobs, bits, curves, final measures", Args: exactArgs("A", "B"),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, err := runs.Compare(args[0], args[1], train.Kinds(), time.Now())
+			d, err := runlist.Compare(args[0], args[1], train.Kinds(), time.Now())
 			if err != nil {
 				return err
 			}

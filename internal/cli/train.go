@@ -35,6 +35,7 @@ type trainFlags struct {
 	routes   string
 	handover bool
 	board    bool
+	track    []string
 	ui       string
 }
 
@@ -80,6 +81,7 @@ output that nobody reads any more (| head) do the same.
 	fl.BoolVar(&f.board, "tensorboard", false, "also write TensorBoard event files, to tensorboard/ in the run directory")
 	fl.StringVar(&f.ui, "ui", "", "show the run in a browser, at host:port of this machine (--ui alone: "+page.DefaultListen+")")
 	fl.Lookup("ui").NoOptDefVal = page.DefaultListen
+	fl.StringArrayVar(&f.track, "track", nil, "also send the records to a tracker: trackio:URL or mlflow:URL (repeatable)")
 	f.conn.register(c)
 	logFlags(c, &f.log)
 	return c
@@ -123,10 +125,14 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if err != nil {
 		return err
 	}
+	sinks, err := f.sinks()
+	if err != nil {
+		return err
+	}
 	show := &view.Screens{Job: j.Name, Steps: uint64(j.Train.Steps), JSON: f.asJSON, Log: f.log}
 	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
 		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(), Scans: scanDir(),
-		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show, Sinks: f.sinks()})
+		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show, Sinks: sinks})
 
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
@@ -172,11 +178,18 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 }
 
 // sinks are where the run's records go beside its files.
-func (f *trainFlags) sinks() (l []run.Sink) {
+func (f *trainFlags) sinks() (l []run.Sink, err error) {
 	if f.board {
 		l = append(l, board.TensorBoard())
 	}
-	return l
+	for _, word := range f.track {
+		s, err := board.Tracker(word)
+		if err != nil {
+			return nil, err
+		}
+		l = append(l, s)
+	}
+	return l, nil
 }
 
 // worker is the command of a local worker: this program's own, with the logs and

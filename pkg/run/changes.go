@@ -139,3 +139,13 @@ func Changes(a, b *job.Job) []Change {
 	}
 	return l
 }
+
+// Keys are the keys of a resolved job that have a value, each with it, in the order of
+// the job file.
+func Keys(j *job.Job) (out [][2]string) {
+	f := flat(j)
+	for _, k := range f.keys {
+		out = append(out, [2]string{k, f.vals[k]})
+	}
+	return out
+}

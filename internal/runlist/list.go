@@ -1,11 +1,11 @@
-// Package runs looks at runs side by side, from what their directories hold: a list
+// Package runlist looks at runs side by side, from what their directories hold: a list
 // of them, and how two differ in their jobs, curves, measures and bits.
 //
-//	list, err := runs.List("runs", train.Kinds(), time.Now())
-//	fmt.Print(runs.Table(list))
-//	d, err := runs.Compare("runs/a", "runs/b", train.Kinds(), time.Now())
+//	list, err := runlist.List("runs", train.Kinds(), time.Now())
+//	fmt.Print(runlist.Table(list))
+//	d, err := runlist.Compare("runs/a", "runs/b", train.Kinds(), time.Now())
 //	fmt.Print(d.Text())
-package runs
+package runlist
 
 import (
 	"cmp"
