@@ -93,7 +93,7 @@ var may = map[string][]string{
 		"pkg/worker",
 	},
 	"internal/tensorboard":   {"internal/atomicfile", "internal/octets", "internal/regular"},
-	"internal/runlist":          {"internal/picture", "internal/plain", "internal/regular", "internal/usage", "pkg/checkpoint", "pkg/job", "pkg/run"},
+	"internal/runlist":       {"internal/picture", "internal/plain", "internal/regular", "internal/usage", "pkg/checkpoint", "pkg/job", "pkg/run"},
 	"internal/audit":         {"internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/allreduce", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
 	"internal/board":         {"internal/atomicfile", "internal/attention", "internal/regular", "internal/tensorboard", "internal/usage", "pkg/data", "pkg/run", "pkg/tensor", "pkg/trained"},
 	"internal/page":          {"internal/attention", "internal/netaddr", "internal/plain", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/tensor", "pkg/trained"},

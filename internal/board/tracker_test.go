@@ -23,7 +23,7 @@ type tracker struct {
 	t      *testing.T
 	mu     sync.Mutex
 	logs   map[string]trackioLog
-	runs   []map[string]string      // tags, of MLflow's runs
+	runs   []map[string]string       // tags, of MLflow's runs
 	points map[string][]mlflowMetric // by run
 	params map[string]string
 	status string
@@ -136,6 +136,37 @@ func (s *tracker) numbers() (out []string) {
 	return out
 }
 
+// track has a run of 320 steps, which is killed and resumed from earlier steps, sent to a tracker.
+func track(t *testing.T, word string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, c := range []struct{ resume, to uint64 }{{0, 150}, {70, 120}, {70, 70}, {100, 320}} {
+		sink, err := Tracker(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := func(what string, f func() error) {
+			t.Helper()
+			for try := 0; ; try++ {
+				err := f()
+				if err == nil {
+					return
+				}
+				if try == 20 {
+					t.Fatalf("%s: %v", what, err)
+				}
+			}
+		}
+		var has run.Has
+		again("open", func() (err error) { has, err = sink.Open(t.Context(), about(t, dir, c.resume)); return err })
+		r := records(has.Step+1, c.to)
+		half := len(r.Steps) / 2
+		again("put", func() error { return sink.Put(t.Context(), run.Records{Steps: r.Steps[:half]}) })
+		again("put", func() error { return sink.Put(t.Context(), run.Records{Steps: r.Steps[half:], Measured: r.Measured}) })
+		again("close", func() error { return sink.Close(t.Context(), c.to == 320) })
+	}
+}
+
 // A server that loses answers, a run that is killed, resumed from an earlier step and goes
 // on: each figure is there once, in one run.
 func TestTrackersHaveEachNumberOnce(t *testing.T) {
@@ -144,32 +175,7 @@ func TestTrackersHaveEachNumberOnce(t *testing.T) {
 			s := &tracker{t: t, logs: map[string]trackioLog{}, points: map[string][]mlflowMetric{}, params: map[string]string{}, lose: 7}
 			server := httptest.NewServer(s)
 			defer server.Close()
-			dir := t.TempDir()
-			for _, c := range []struct{ resume, to uint64 }{{0, 150}, {70, 120}, {70, 70}, {100, 320}} {
-				sink, err := Tracker(kind + ":" + server.URL + "/")
-				if err != nil {
-					t.Fatal(err)
-				}
-				again := func(what string, f func() error) {
-					t.Helper()
-					for try := 0; ; try++ {
-						err := f()
-						if err == nil {
-							return
-						}
-						if try == 20 {
-							t.Fatalf("%s: %v", what, err)
-						}
-					}
-				}
-				var has run.Has
-				again("open", func() (err error) { has, err = sink.Open(t.Context(), about(t, dir, c.resume)); return err })
-				r := records(has.Step+1, c.to)
-				half := len(r.Steps) / 2
-				again("put", func() error { return sink.Put(t.Context(), run.Records{Steps: r.Steps[:half]}) })
-				again("put", func() error { return sink.Put(t.Context(), run.Records{Steps: r.Steps[half:], Measured: r.Measured}) })
-				again("close", func() error { return sink.Close(t.Context(), c.to == 320) })
-			}
+			track(t, kind+":"+server.URL+"/")
 			want := wantNumbers(records(1, 320))
 			if kind == "mlflow" {
 				for i, w := range want {

@@ -3,7 +3,6 @@ package board
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/vlaring/vlaring/pkg/run"
 )
@@ -18,13 +17,12 @@ type trackio struct {
 
 // trackioLog is one entry of a run.
 type trackioLog struct {
-	Project   string             `json:"project"`
-	Run       string             `json:"run"`
-	Metrics   map[string]float64 `json:"metrics"`
-	Step      uint64             `json:"step"`
-	Timestamp string             `json:"timestamp,omitempty"`
-	Config    map[string]any     `json:"config,omitempty"`
-	LogID     string             `json:"log_id"`
+	Project string             `json:"project"`
+	Run     string             `json:"run"`
+	Metrics map[string]float64 `json:"metrics"`
+	Step    uint64             `json:"step"`
+	Config  map[string]any     `json:"config,omitempty"`
+	LogID   string             `json:"log_id"`
 }
 
 func (t *trackio) Open(ctx context.Context, a run.About) (run.Has, error) {
@@ -43,21 +41,18 @@ func (t *trackio) Open(ctx context.Context, a run.About) (run.Has, error) {
 
 func (t *trackio) Put(ctx context.Context, r run.Records) error {
 	var logs []trackioLog
-	add := func(kind string, step uint64, at time.Time, numbers []number) {
+	add := func(kind string, step uint64, numbers []number) {
 		l := trackioLog{Project: t.project, Run: t.run, Metrics: map[string]float64{}, Step: step, LogID: fmt.Sprintf("%s/%s/%d", t.run, kind, step)}
 		for _, n := range finiteOnly(numbers) {
 			l.Metrics[n.name] = n.value
 		}
-		if !at.IsZero() {
-			l.Timestamp = at.UTC().Format("2006-01-02T15:04:05.000000+00:00")
-		}
 		logs = append(logs, l)
 	}
 	for _, m := range r.Steps {
-		add("step", m.Step, m.At, stepNumbers(m))
+		add("step", m.Step, stepNumbers(m))
 	}
 	for _, m := range r.Measured {
-		add("measured", m.Step, m.At, measuredNumbers(m))
+		add("measured", m.Step, measuredNumbers(m))
 	}
 	const atOnce = 500
 	for len(logs) > 0 {

@@ -36,6 +36,7 @@ type trainFlags struct {
 	handover bool
 	board    bool
 	track    []string
+	trace    string
 	ui       string
 }
 
@@ -81,6 +82,7 @@ output that nobody reads any more (| head) do the same.
 	fl.BoolVar(&f.board, "tensorboard", false, "also write TensorBoard event files, to tensorboard/ in the run directory")
 	fl.StringVar(&f.ui, "ui", "", "show the run in a browser, at host:port of this machine (--ui alone: "+page.DefaultListen+")")
 	fl.Lookup("ui").NoOptDefVal = page.DefaultListen
+	fl.StringVar(&f.trace, "trace", "", "also write what each rank does when to this file, as Chrome trace events (for ui.perfetto.dev)")
 	fl.StringArrayVar(&f.track, "track", nil, "also send the records to a tracker: trackio:URL or mlflow:URL (repeatable)")
 	f.conn.register(c)
 	logFlags(c, &f.log)
@@ -132,7 +134,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	show := &view.Screens{Job: j.Name, Steps: uint64(j.Train.Steps), JSON: f.asJSON, Log: f.log}
 	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
 		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(), Scans: scanDir(),
-		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show, Sinks: sinks})
+		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show, Sinks: sinks, Trace: f.trace})
 
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)

@@ -77,6 +77,14 @@ func (m *machine) checkReport(e *Report) error {
 	if e.Micro < 0 || e.Micro > m.cfg.Micro {
 		return fmt.Errorf("%d micro-batches of %d", e.Micro, m.cfg.Micro)
 	}
+	if len(e.Spans) > MaxSpans {
+		return fmt.Errorf("%d spans", len(e.Spans))
+	}
+	for _, s := range e.Spans {
+		if s.Took < 0 || s.Took > maxSeconds*1e6 || s.Begin < 0 || s.Begin > math.MaxInt64/2 || len(s.Name) > 32 {
+			return fmt.Errorf("a span %.40q of %d µs from %d on", s.Name, s.Took, s.Begin)
+		}
+	}
 	if len(e.Sets) > maxSets {
 		return fmt.Errorf("losses of %d sets", len(e.Sets))
 	}

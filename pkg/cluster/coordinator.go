@@ -28,6 +28,7 @@ type Hooks struct {
 	// The reports are by rank, of those that came, at least one. They are the
 	// owner's to keep and not to change.
 	StepDone func([]*Report)
+	Arrived  func(*Report) // is told of each report as it comes, of any generation and unchecked, on the bus's goroutine; nil: of none
 
 	// Noted is the newest step of StepDone whose record is safe on a disk: workers
 	// keep their reports of later ones. Nil: each is safe at once.
@@ -455,6 +456,9 @@ func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
 			reply(Encode(&c.me))
 		}
 	case fromWorker:
+		if r, ok := msg.(*Report); ok && c.hooks.Arrived != nil {
+			c.hooks.Arrived(r)
+		}
 		c.Tell(msg)
 	}
 }

@@ -64,6 +64,7 @@ type Welcome struct {
 	StartStep uint64          `json:"start_step"`        // steps that State stands for
 	State     []Blob          `json:"state,omitempty"`   // files to fetch from the coordinator; none: initialise from the seed
 	Encrypt   bool            `json:"encrypt,omitempty"` // direct connections are to be, as those to NATS are
+	Trace     bool            `json:"trace,omitempty"`   // reports are to have Spans
 
 	// Description is where Job and Data are, where they are too large for this
 	// message: both as one JSON object, to be fetched from the coordinator.
@@ -211,9 +212,20 @@ type Report struct {
 	Micro      int       `json:"micro"`             // micro-batches that this worker computed
 	Digest     string    `json:"digest,omitempty"`  // of its state, at steps where all compare theirs
 	Times      Times     `json:"times"`
-	RingBytes  uint64    `json:"ring_bytes"` // sent in this generation
-	Faults     uint64    `json:"faults"`     // ring frames lost, doubled, corrupt or stale in this generation
+	RingBytes  uint64    `json:"ring_bytes"`      // sent in this generation
+	Spans      []Span    `json:"spans,omitempty"` // what was done when, where the run is traced
+	Faults     uint64    `json:"faults"`          // ring frames lost, doubled, corrupt or stale in this generation
 }
+
+// Span is a part of a step, by the worker's own clock.
+type Span struct {
+	Name  string `json:"n"`
+	Begin int64  `json:"b"` // µs since 1970
+	Took  int64  `json:"t"` // µs
+}
+
+// MaxSpans bounds those of a report: a step of more parts tells its first ones.
+const MaxSpans = 512
 
 // SetLoss is the loss of the samples of one set of a mixture in a step.
 type SetLoss struct {

@@ -55,6 +55,7 @@
 //	saver        saver.go, assemble.go    checkpoints: parts become one, old ones go
 //	offers       offers.go                the state that workers without peers begin with
 //	evaluator    evaluator.go             measurements of stored checkpoints
+//	tracer       trace.go                 a timeline of all ranks, where one is wanted
 //	sinks        sink.go                  where else records go: each follows the files on a goroutine of its own
 //	supervisor   supervisor.go            local workers; its decisions are places (places.go), its processes process.go
 //

@@ -25,6 +25,7 @@ type Options struct {
 	Check      string                // the command that checks all of the data
 	Scans      *data.ScanDir         // keeps what was found in the data's files; nil: the run directory does
 	UI         UI
+	Trace      string // file that a trace of what all ranks do goes to; empty: none
 	Sinks      []Sink // that the run's records go to beside its files
 }
 

@@ -30,6 +30,7 @@ type recorder struct {
 	file  *os.File
 	lines *lines
 	desk  *clerk        // writes lines
+	trace *tracer       // nil: none
 	sinks sinks         // that are told of them
 	noted atomic.Uint64 // newest step whose line the disk has
 	last  Metrics       // of the newest step; of the coordinator's goroutine
@@ -58,6 +59,9 @@ func openRecorder(dir string, j *job.Job, step uint64, goesOn bool) (r *recorder
 // stepDone takes a committed step's reports, by rank.
 func (r *recorder) stepDone(reports []*cluster.Report) {
 	m := combine(reports, r.job.Batch.Global)
+	if r.trace != nil {
+		r.trace.step(reports)
+	}
 	if mix, ok := r.job.Data.Options.(data.Mixture); ok && len(reports[0].Sets) == len(mix.Sets) {
 		m.Sets = map[string]cluster.SetLoss{}
 		for i, s := range mix.Sets {

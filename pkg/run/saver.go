@@ -32,6 +32,7 @@ type saver struct {
 	mean    func(step uint64) *checkpoint.Training
 	eval    *evaluator
 	offers  *offers
+	trace   *tracer // nil: none
 
 	fetching  fetching
 	retaining sync.Mutex // one round of retention at a time
@@ -41,6 +42,7 @@ type saver struct {
 // makes them one on the disk.
 func (s *saver) save(ctx context.Context, step uint64, parts []*cluster.Offer) error {
 	began := time.Now()
+	defer s.trace.span("checkpoint", map[string]any{"step": step})()
 	ctx, end := s.fetching.begin(ctx, parts)
 	defer end()
 	err := s.dir.lock.Check()

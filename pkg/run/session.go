@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -41,6 +43,7 @@ type session struct {
 	host     string      // this machine, for members
 	sinks    sinks       // that are told what is recorded
 	finished bool        // the run has all of its steps
+	trace    *tracer     // nil: none
 
 	aside  *clerk               // tells children
 	roll   atomic.Pointer[roll] // not told to children yet
@@ -88,11 +91,15 @@ func openSession(ctx context.Context, b *beginning) (_ *session, err error) {
 		s.sinks = append(s.sinks, newFollower(sink, about, s.voice))
 	}
 	s.rec.sinks = s.sinks
+	if s.trace, err = openTrace(b.opt.Trace, s.log); err != nil {
+		return nil, err
+	}
+	s.rec.trace = s.trace
 	b.show(s.voice)
 
 	s.offers = &offers{files: map[string]*os.File{}}
 	eval := &evaluator{job: b.job, dir: b.dir, heldout: b.data.set.Heldout(), voice: s.voice, sinks: s.sinks}
-	s.save = &saver{job: b.job, dir: b.dir, meta: b.data.meta, layout: b.layout, version: b.opt.Version, voice: s.voice, mean: s.rec.mean, eval: eval, offers: s.offers}
+	s.save = &saver{job: b.job, dir: b.dir, meta: b.data.meta, layout: b.layout, version: b.opt.Version, voice: s.voice, mean: s.rec.mean, eval: eval, offers: s.offers, trace: s.trace}
 	eval.retain = s.save.retain
 	if err = eval.open(ctx, b.start); err != nil {
 		return nil, err
@@ -114,6 +121,9 @@ func (s *session) close(ctx context.Context) {
 	s.aside.close(ctx)
 	s.rec.close(ctx)
 	s.sinks.close(ctx, s.finished)
+	if err := s.trace.close(ctx); err != nil {
+		s.log.Warn("the trace", zap.Error(err))
+	}
 	if s.journal != nil {
 		s.journal.close(ctx)
 	}
@@ -137,7 +147,12 @@ func (s *session) lead(ctx context.Context, hear *stops, leader *atomic.Pointer[
 		}
 	}()
 	var coord *cluster.Coordinator
+	var arrived func(*cluster.Report)
+	if s.trace != nil {
+		arrived = s.trace.arrived
+	}
 	coord = cluster.NewCoordinator(s.link.conn.Bus(), s.job.Name, s.host, os.Getpid(), cluster.Hooks{
+		Arrived:  arrived,
 		Lead:     func() error { return s.takeLead(coord, first) },
 		Welcome:  s.welcome,
 		StepDone: s.rec.stepDone,
@@ -248,7 +263,7 @@ func (s *session) stock(blobs bulk.Blobs, first *firstState) error {
 // welcome is the job, for an accepted worker.
 func (s *session) welcome(*cluster.Join) *cluster.Welcome {
 	w := s.greeting
-	w.BaseDir, w.Encrypt = s.dir.baseDir, s.link.encrypt
+	w.BaseDir, w.Encrypt, w.Trace = s.dir.baseDir, s.link.encrypt, s.trace != nil
 	w.StartStep, w.State = s.offers.current()
 	return &w
 }

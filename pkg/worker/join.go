@@ -65,6 +65,7 @@ func (w *Worker) rejoin(ctx context.Context, me cluster.Join) {
 			return
 		}
 		w.knobs.Store(j)
+		w.spans.trace(welcome.Trace)
 		w.say(cluster.Retimed{Heartbeat: time.Duration(j.Cluster.Heartbeat), Patience: time.Duration(j.Cluster.OrphanTimeout)})
 	}
 }

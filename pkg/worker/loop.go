@@ -104,6 +104,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		}
 		bounds = g.Micro
 		w.moments.committed()
+		w.spans.begin("hash")
 		summing := time.Now()
 		weights := t.WeightsSum()
 		res.Times.Hash = time.Since(summing).Seconds()
@@ -118,10 +119,13 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 			LR: res.LR, Refused: res.Refused, Micro: res.Computed, Weights: weights,
 			Times: res.Times, RingBytes: stats.BytesSent, Faults: stats.Faults()}
 		if due || check > 0 && step%check == 0 {
+			w.spans.begin("digest")
 			r.Digest = t.Digest()
 		}
+		r.Spans = w.spans.take()
 		w.say(cluster.Committed{Report: r}) // whatever ends, the node must hear of it
 		if due {
+			w.spans.begin("part of a checkpoint")
 			s := "checkpoint"
 			w.words.Store(&s)
 			w.makeOffer(ctx, step, g.Generation, g.Rank, len(g.Members))

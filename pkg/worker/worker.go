@@ -64,6 +64,7 @@ type Worker struct {
 	silence atomic.Int64                 // of the coordinator, in nanoseconds
 	words   atomic.Pointer[string]
 	reports atomic.Pointer[[]*cluster.Report]
+	spans   spans  // of the step in progress
 	moments shared // what this worker knows of the others' moments
 
 	ring    atomic.Pointer[ringRoad] // made by Do, looked at by Look
@@ -278,9 +279,13 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	if opt.Distill, err = w.teacher(ctx); err != nil {
 		return err
 	}
+	w.spans.trace(welcome.Trace)
 	order := train.Order(w.job, w.source.meta)
 	opt.Samples = func(step uint64, m int) ([]int, bool) { return w.source.numbers(order.Slice(step, m, nil)) }
-	if w.trainer, err = train.NewTrainer(w.rt, model, opt, func(_ uint64, words string) { w.words.Store(&words) }); err != nil {
+	if w.trainer, err = train.NewTrainer(w.rt, model, opt, func(_ uint64, words string) {
+		w.words.Store(&words)
+		w.spans.begin(words)
+	}); err != nil {
 		return err
 	}
 	shape := w.trainer.Shape()

@@ -1,0 +1,165 @@
+package run
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/vlaring/vlaring/pkg/cluster"
+)
+
+// maxTrace bounds a trace's file: beyond it no viewer is of use.
+const maxTrace = 256 << 20
+
+// tracer writes what each rank does, part by part, as Chrome's trace events: an array of
+// JSON objects, whose end may be missing. A member is a process of it, the coordinator
+// too; ours are its checkpoints.
+//
+// Clocks: a report is sent when its last part has ended, by the worker's clock, and comes
+// after that by ours. The least difference over all reports of a worker is how far its
+// clock is behind ours, up to the shortest time that a message has taken.
+type tracer struct {
+	log  *zap.Logger
+	desk *clerk // writes
+
+	mu     sync.Mutex
+	behind map[string]time.Duration // of a worker's clock
+	ids    map[string]int           // of members, in the file
+
+	file *os.File // of the desk's goroutine, with what follows
+	out  *bufio.Writer
+	size int64
+	full bool
+}
+
+// traceEvent is one of Chrome's.
+type traceEvent struct {
+	Name  string         `json:"name"`
+	Phase string         `json:"ph"` // X: a span; M: what a process or a thread is called; i: a moment
+	At    int64          `json:"ts"` // µs
+	Took  int64          `json:"dur,omitempty"`
+	PID   int            `json:"pid"`
+	TID   int            `json:"tid"`
+	Scope string         `json:"s,omitempty"`
+	Args  map[string]any `json:"args,omitempty"`
+}
+
+// openTrace begins a trace in a file, whatever it held; nil, which traces nothing, where
+// path is empty.
+func openTrace(path string, log *zap.Logger) (*tracer, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("--trace: %w", err)
+	}
+	t := &tracer{log: log, desk: newClerk(), behind: map[string]time.Duration{}, ids: map[string]int{}, file: f, out: bufio.NewWriter(f)}
+	if _, err := t.out.WriteString("[\n"); err != nil {
+		return nil, err
+	}
+	t.member(cluster.CoordinatorName, "coordinator")
+	return t, nil
+}
+
+// arrived takes the time at which a report has come. It may be called from any goroutine.
+func (t *tracer) arrived(r *cluster.Report) {
+	if n := len(r.Spans); n > 0 {
+		last := r.Spans[n-1]
+		behind := time.Since(time.UnixMicro(last.Begin + last.Took))
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if was, ok := t.behind[r.Worker]; !ok || behind < was {
+			t.behind[r.Worker] = behind
+		}
+	}
+}
+
+// member is the number of a member in the file, which is told of new ones.
+func (t *tracer) member(id, name string) int {
+	t.mu.Lock()
+	n, ok := t.ids[id]
+	if !ok {
+		n = len(t.ids)
+		t.ids[id] = n
+	}
+	t.mu.Unlock()
+	if !ok {
+		t.write(traceEvent{Name: "process_name", Phase: "M", PID: n, Args: map[string]any{"name": name}},
+			traceEvent{Name: "process_sort_index", Phase: "M", PID: n, Args: map[string]any{"sort_index": n}})
+	}
+	return n
+}
+
+// step takes the reports of a step.
+func (t *tracer) step(reports []*cluster.Report) {
+	for _, r := range reports {
+		if len(r.Spans) == 0 {
+			continue
+		}
+		pid := t.member(r.Worker, "worker "+r.Worker)
+		t.mu.Lock()
+		behind := t.behind[r.Worker].Microseconds()
+		t.mu.Unlock()
+		first, last := r.Spans[0], r.Spans[len(r.Spans)-1]
+		l := []traceEvent{{Name: fmt.Sprintf("step %d", r.Step), Phase: "X", At: first.Begin + behind, Took: last.Begin + last.Took - first.Begin, PID: pid,
+			Args: map[string]any{"step": r.Step, "rank": r.Rank, "world": r.World, "generation": r.Generation, "micro_batches": r.Micro, "ring_bytes": r.RingBytes}}}
+		for _, s := range r.Spans {
+			l = append(l, traceEvent{Name: s.Name, Phase: "X", At: s.Begin + behind, Took: s.Took, PID: pid})
+		}
+		t.write(l...)
+	}
+}
+
+// span is something that the coordinator does, until end.
+func (t *tracer) span(name string, args map[string]any) (end func()) {
+	if t == nil {
+		return func() {}
+	}
+	began := time.Now()
+	return func() {
+		t.write(traceEvent{Name: name, Phase: "X", At: began.UnixMicro(), Took: time.Since(began).Microseconds(), Args: args})
+	}
+}
+
+// write appends events, beside whoever calls.
+func (t *tracer) write(l ...traceEvent) { t.desk.do(func() { t.append(l) }) }
+
+func (t *tracer) append(l []traceEvent) {
+	if t.full {
+		return
+	}
+	for _, e := range l {
+		b, err := json.Marshal(e)
+		if err == nil {
+			_, err = t.out.Write(append(b, ",\n"...))
+		}
+		if t.size += int64(len(b)) + 2; err != nil || t.size > maxTrace {
+			t.full = true
+			t.log.Warn("the trace ends here; training goes on", zap.Int64("bytes", t.size), zap.Error(cmp.Or(err, errFullTrace)))
+			return
+		}
+	}
+}
+
+var errFullTrace = errors.New("it is as long as a viewer can take")
+
+// close writes what is left, and the end of the array.
+func (t *tracer) close(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	if !t.desk.close(ctx) {
+		return errors.New("the disk hangs: the trace lacks its end")
+	}
+	_, err := t.out.WriteString(`{"name":"end","ph":"i","ts":` + fmt.Sprint(time.Now().UnixMicro()) + `,"pid":0,"tid":0,"s":"g"}` + "\n]\n")
+	return errors.Join(err, t.out.Flush(), t.file.Close())
+}
