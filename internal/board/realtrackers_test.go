@@ -120,7 +120,7 @@ func realMLflow(t *testing.T, python string) {
 		}
 	}
 	track(t, "mlflow:http://"+host)
-	s, err := Tracker("mlflow:http://" + host)
+	s, err := newTracker("mlflow:http://" + host)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,10 +39,10 @@ type board struct {
 	log *tensorboard.Log
 }
 
-// TensorBoard writes event files into the run directory: a number of each step and
+// newTensorBoard writes event files into the run directory: a number of each step and
 // measurement, the job's text, and of measured checkpoints the weights' distributions
 // and where the model looks on the first held-out sample.
-func TensorBoard() run.Sink { return &board{} }
+func newTensorBoard() run.Sink { return &board{} }
 
 var _ run.Looker = (*board)(nil)
 

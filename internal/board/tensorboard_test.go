@@ -138,7 +138,7 @@ func numbersIn(t *testing.T, dir string) (out []string) {
 func TestTensorBoardHasEachNumberOnce(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ resume, to, measured uint64 }{{0, 14, 10}, {7, 12, 10}, {7, 7, 5}, {7, 20, 20}} {
-		s := TensorBoard()
+		s := newTensorBoard()
 		has, err := s.Open(t.Context(), about(t, dir, c.resume))
 		if err != nil {
 			t.Fatal(err)

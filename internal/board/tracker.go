@@ -25,9 +25,24 @@ import (
 	"github.com/vlaring/vlaring/pkg/run"
 )
 
-// Tracker makes a sink of what --track gives: trackio:URL or mlflow:URL. An error is a
+// Sinks are TensorBoard, where it is wanted, and the trackers of what each --track gives.
+func Sinks(tensorBoard bool, track []string) (l []run.Sink, err error) {
+	if tensorBoard {
+		l = append(l, newTensorBoard())
+	}
+	for _, word := range track {
+		s, err := newTracker(word)
+		if err != nil {
+			return nil, err
+		}
+		l = append(l, s)
+	}
+	return l, nil
+}
+
+// newTracker makes a sink of what --track gives: trackio:URL or mlflow:URL. An error is a
 // usage.Error.
-func Tracker(word string) (run.Sink, error) {
+func newTracker(word string) (run.Sink, error) {
 	kind, at, _ := strings.Cut(word, ":")
 	u, err := url.Parse(at)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || (kind != "trackio" && kind != "mlflow") {

@@ -141,7 +141,7 @@ func track(t *testing.T, word string) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, c := range []struct{ resume, to uint64 }{{0, 150}, {70, 120}, {70, 70}, {100, 320}} {
-		sink, err := Tracker(word)
+		sink, err := newTracker(word)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,11 +219,11 @@ func TestIdentityIsOfTheComputation(t *testing.T) {
 
 func TestTrackWords(t *testing.T) {
 	for _, word := range []string{"", "trackio", "trackio:", "wandb:http://x", "mlflow:/x", "http://x", "trackio:ftp://x"} {
-		if _, err := Tracker(word); !errors.As(err, new(usage.Error)) || !strings.Contains(err.Error(), "trackio:http://") {
+		if _, err := newTracker(word); !errors.As(err, new(usage.Error)) || !strings.Contains(err.Error(), "trackio:http://") {
 			t.Errorf("%q: %v", word, err)
 		}
 	}
-	s, err := Tracker("mlflow:http://me:secret@host:5000")
+	s, err := newTracker("mlflow:http://me:secret@host:5000")
 	if err != nil || strings.Contains(s.String(), "secret") {
 		t.Errorf("%v (%v)", s, err)
 	}

@@ -1,7 +1,10 @@
 package chaos
 
 import (
+	"fmt"
 	"sort"
+	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/run"
@@ -19,6 +22,27 @@ type Report struct {
 	Kinds    []Kind   `json:"kinds"`
 	Problems []string `json:"problems,omitempty"`
 	all      []Fault  // in order
+}
+
+// Text is the report for people.
+func (r *Report) Text() string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "fault\ttimes\twithout a commit, median\tmost\t")
+	for _, k := range r.Kinds {
+		fmt.Fprintf(w, "%s\t%d\t%.2f s\t%.2f s\t\n", k.Kind, k.Count, k.Median, k.Most)
+	}
+	w.Flush()
+	fmt.Fprintf(&out, "a step takes %.2f s (median)\n", r.StepTime)
+	for _, p := range r.Problems {
+		fmt.Fprintln(&out, "PROBLEM", p)
+	}
+	verdict := "the same bits as undisturbed"
+	if !r.Equal {
+		verdict = "NOT the undisturbed run's weights"
+	}
+	fmt.Fprintf(&out, "%d faults in %d runs: %s\n", r.Faults, r.Runs, verdict)
+	return out.String()
 }
 
 // Kind sums up the faults of one kind: seconds without a commit, from the

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -32,15 +31,10 @@ named), 1 it cannot be checked; the message says what would help.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				err = printJSON(c.OutOrStdout(), r)
-			} else {
-				_, err = fmt.Fprint(c.OutOrStdout(), r.Text())
+			if err := answer(c, asJSON, r, words(r.Text)); err != nil {
+				return err
 			}
-			if err == nil {
-				err = r.Err()
-			}
-			return err
+			return r.Err()
 		},
 	}
 	fl := c.Flags()

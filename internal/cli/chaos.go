@@ -2,12 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,7 +62,7 @@ error or SIGKILL, no process of it is left.
 				return err
 			}
 			if !asJSON {
-				printChaos(c.OutOrStdout(), r)
+				fmt.Fprint(c.OutOrStdout(), r.Text())
 			} else if e := printJSON(c.OutOrStdout(), r); err == nil {
 				err = e
 			}
@@ -83,24 +81,6 @@ error or SIGKILL, no process of it is left.
 	fl.StringArrayVar(&set, "set", nil, "override a value of the job file: key=value")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object at the end")
 	return c
-}
-
-func printChaos(out io.Writer, r *chaos.Report) {
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "fault\ttimes\twithout a commit, median\tmost\t")
-	for _, k := range r.Kinds {
-		fmt.Fprintf(w, "%s\t%d\t%.2f s\t%.2f s\t\n", k.Kind, k.Count, k.Median, k.Most)
-	}
-	w.Flush()
-	fmt.Fprintf(out, "a step takes %.2f s (median)\n", r.StepTime)
-	for _, p := range r.Problems {
-		fmt.Fprintln(out, "PROBLEM", p)
-	}
-	verdict := "the same bits as undisturbed"
-	if !r.Equal {
-		verdict = "NOT the undisturbed run's weights"
-	}
-	fmt.Fprintf(out, "%d faults in %d runs: %s\n", r.Faults, r.Runs, verdict)
 }
 
 // chaosCommands are those of this program that train the job of path.

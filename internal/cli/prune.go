@@ -70,12 +70,7 @@ func prune(c *cobra.Command, dir string, f *pruneFlags) error {
 		return err
 	}
 	plan.DryRun = f.dryRun
-	if f.asJSON {
-		err = printJSON(c.OutOrStdout(), plan)
-	} else {
-		_, err = fmt.Fprint(c.OutOrStdout(), plan.Text())
-	}
-	if err != nil || f.dryRun {
+	if err := answer(c, f.asJSON, plan, words(plan.Text)); err != nil || f.dryRun {
 		return err
 	}
 	return plan.Prune(dir, func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,11 +27,7 @@ func newRuns() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), append([]runlist.Summary{}, list...))
-			}
-			_, err = fmt.Fprint(c.OutOrStdout(), runlist.Table(list))
-			return err
+			return answer(c, asJSON, list, words(func() string { return runlist.Table(list) }))
 		}}
 	ls.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
 	diff := &cobra.Command{Use: "diff A B", Short: "Compare two runs: keys of their jobs, bits, curves, final measures", Args: exactArgs("A", "B"),
@@ -46,11 +41,7 @@ func newRuns() *cobra.Command {
 					return err
 				}
 			}
-			if diffJSON {
-				return printJSON(c.OutOrStdout(), d)
-			}
-			_, err = fmt.Fprint(c.OutOrStdout(), d.Text())
-			return err
+			return answer(c, diffJSON, d, words(d.Text))
 		}}
 	diff.Flags().BoolVar(&diffJSON, "json", false, "print one JSON object, with the curves")
 	diff.Flags().StringVar(&out, "out", "", "PNG file to draw the curves in")

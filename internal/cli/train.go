@@ -127,7 +127,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if err != nil {
 		return err
 	}
-	sinks, err := f.sinks()
+	sinks, err := board.Sinks(f.board, f.track)
 	if err != nil {
 		return err
 	}
@@ -177,21 +177,6 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 		err = context.Cause(ctx)
 	}
 	return placed(err, path, f.set)
-}
-
-// sinks are where the run's records go beside its files.
-func (f *trainFlags) sinks() (l []run.Sink, err error) {
-	if f.board {
-		l = append(l, board.TensorBoard())
-	}
-	for _, word := range f.track {
-		s, err := board.Tracker(word)
-		if err != nil {
-			return nil, err
-		}
-		l = append(l, s)
-	}
-	return l, nil
 }
 
 // worker is the command of a local worker: this program's own, with the logs and

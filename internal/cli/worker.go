@@ -3,15 +3,12 @@ package cli
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/signal"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -99,7 +96,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		host = "unknown"
 	}
 	if f.id == "" {
-		f.id = uniqueID(host)
+		f.id = cluster.UniqueID(host, os.Getpid())
 	}
 	if err := cluster.ValidID(f.id); err != nil {
 		return usage.Wrap(err)
@@ -182,19 +179,6 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return run.ResumableError{Text: "released: " + end.Reason}
 	}
 	return fmt.Errorf("the job failed: %s", end.Reason)
-}
-
-// uniqueID names a worker after its host, so that logs can be read, and at random.
-func uniqueID(host string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' {
-			return r
-		}
-		return '-'
-	}, host)
-	var b [4]byte
-	rand.Read(b[:])
-	return fmt.Sprintf("%.40s-%d-%s", clean, os.Getpid(), hex.EncodeToString(b[:]))
 }
 
 // goThreads is how many threads run Go code at once in a worker: one more than

@@ -59,6 +59,7 @@ const lastSteps = 20
 // List summarises the runs in dir: dir itself, or the directories below it, two deep.
 func List(dir string, kinds job.Kinds, now time.Time) (list []Summary, err error) {
 	found := []string{}
+	list = []Summary{} // in JSON none is no null
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			if path == dir {

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/vlaring/vlaring/internal/limits"
 )
@@ -49,4 +51,17 @@ func ValidID(id string) error {
 func JobHash(yaml []byte) string {
 	h := sha256.Sum256(yaml)
 	return hex.EncodeToString(h[:8])
+}
+
+// UniqueID names a worker after its host, so that logs can be read, and at random.
+func UniqueID(host string, pid int) string {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, host)
+	var b [4]byte
+	rand.Read(b[:])
+	return fmt.Sprintf("%.40s-%d-%s", clean, pid, hex.EncodeToString(b[:]))
 }
