@@ -160,6 +160,22 @@ func (b *browser) sees(what, js string) {
 	}
 }
 
+// drag moves the pressed mouse over an element, from one part of its width to another.
+func (b *browser) drag(selector string, from, to float64) {
+	b.t.Helper()
+	var box struct{ X, Y, W, H float64 }
+	at := b.eval("document.querySelector('" + selector + "').scrollIntoView({block: 'center'}); (({x, y, width, height}) => JSON.stringify({X: x, Y: y, W: width, H: height}))(document.querySelector('" + selector + "').getBoundingClientRect())")
+	if err := json.Unmarshal([]byte(at), &box); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, e := range []struct {
+		kind string
+		at   float64
+	}{{"mouseMoved", from}, {"mousePressed", from}, {"mouseMoved", (from + to) / 2}, {"mouseMoved", to}, {"mouseReleased", to}} {
+		b.do("Input.dispatchMouseEvent", map[string]any{"type": e.kind, "x": box.X + e.at*box.W, "y": box.Y + box.H/2, "button": "left", "buttons": 1, "clickCount": 1})
+	}
+}
+
 // size gives the page a width and a colour scheme.
 func (b *browser) size(width, height int, scheme string) {
 	b.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600})

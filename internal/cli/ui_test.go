@@ -106,6 +106,12 @@ func TestPageInABrowser(t *testing.T) {
 	b.sees("a key reads a value, and it is said", `document.querySelector('#curves .readout span').textContent === 'step 2' && /^step 2, /.test(document.getElementById('said').textContent)`)
 	b.eval(`document.querySelector('#curves details').open = true`)
 	b.sees("a curve is a table, too", `document.querySelectorAll('#curves details tbody tr').length > 5`)
+	b.drag(`#curves svg`, 0.5, 0.8)
+	b.sees("a part that was chosen with the mouse is all that is shown", `[...document.querySelectorAll('#curves button')].find((x) => x.textContent === 'all steps' && !x.hidden)`)
+	b.eval(`[...document.querySelectorAll('#curves button')].find((x) => x.textContent === 'all steps').click()`)
+	b.sees("all is shown again", `[...document.querySelectorAll('#curves button')].every((x) => x.textContent !== 'all steps' || x.hidden)`)
+	b.eval(`document.querySelector('#curves select').value = 'time'; document.querySelector('#curves select').dispatchEvent(new Event('change'))`)
+	b.sees("curves lie against time", `/^time /.test(document.querySelector('#curves .readout').textContent)`)
 	for name, js := range map[string]string{
 		"every control has a name":       `[...document.querySelectorAll('button, select, input, a')].every((e) => (e.getAttribute('aria-label') || e.textContent || e.closest('label')?.textContent || '').trim())`,
 		"every picture has a name":       `[...document.querySelectorAll('img, svg[role=img]')].every((e) => e.getAttribute('alt') || e.getAttribute('aria-label'))`,
@@ -120,7 +126,7 @@ func TestPageInABrowser(t *testing.T) {
 			t.Errorf("%s: no; mistakes: %s", name, b.eval(`mistakes.join('; ')`))
 		}
 	}
-	b.eval(`scrollTo(0, 0)`)
+	b.eval(`document.querySelector('#curves details').open = false; document.activeElement.blur(); scrollTo(0, 0)`)
 	b.shoot("desktop")
 	b.size(1400, 1000, "dark")
 	b.shoot("dark")

@@ -154,6 +154,7 @@ func (s *story) add(b []byte) {
 	case "start":
 		if e.Version != "" { // the journal's own: a coordinator begins
 			s.endAll(s.Newest, "the coordinator ended")
+			clear(s.seen) // who registers with the next one has not been away
 			s.Sessions = trim(append(s.Sessions, session{at, e.Step, plain.Line(e.Version, 100)}), maxStays, &s.LeftOut)
 		} else {
 			s.Parameters = e.Parameters

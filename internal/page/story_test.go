@@ -50,7 +50,7 @@ func TestStory(t *testing.T) {
 	}
 	tell(s, 41, `"event":"member","change":"joined","worker":"w0","host":"vm","pid":10,"rank":-1,"step":300`)
 	tell(s, 50, `"event":"end","outcome":"done","step":500`)
-	if w := s.Stays[3]; w.To == 0 || w.Lost || w.Why != "the run ended: done" {
+	if w := s.Stays[3]; w.To == 0 || w.Lost || w.Again || w.Why != "the run ended: done" {
 		t.Errorf("at the end: %+v", w)
 	}
 }

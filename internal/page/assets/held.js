@@ -20,7 +20,7 @@ function one(title, rep) {
 /** heldTables fills box with the tables of the newest measurement, or of the one that is chosen. */
 export function heldTables(box, o, held) {
   const steps = o.tables.map((t) => t.step);
-  const parts = [];
+  const parts = [], opened = box.querySelector('details')?.open;
   if (steps.length) {
     const body = h('div', { class: 'two' });
     const show = (step) => {
@@ -46,7 +46,7 @@ export function heldTables(box, o, held) {
   if (names.length) {
     const rows = held.last.map((step, i) => [group(step), ...names.slice(0, 12).map((k) => num(held.keys[k].mean[i]))]).reverse().slice(0, 60);
     const all = h('div', { class: 'card' }, table('Every measurement (eval.jsonl), the newest first', [{ name: 'step' }, ...names.slice(0, 12).map((k) => ({ name: k.replace(/^sets\./, ''), n: true }))], rows));
-    parts.push(steps.length ? h('details', null, h('summary', null, 'All measurements'), all) : all);
+    parts.push(steps.length ? h('details', { open: opened }, h('summary', null, 'All measurements'), all) : all);
     if (!steps.length) parts.push(h('p', { class: 'quiet small' }, 'Errors by dimension are in events.jsonl of runs of newer releases; coordinator eval --checkpoint measures them for any.'));
   }
   put(box, parts.length ? parts : h('div', { class: 'card' }, h('p', { class: 'empty' }, 'Nothing was measured on a held-out split yet: train.eval_every measures checkpoints beside training.')));

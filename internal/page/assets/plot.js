@@ -124,7 +124,7 @@ export class Plot {
       const y = Y(v);
       parts.push(s('line', { x1: M.left, x2: w - M.right, y1: y, y2: y, stroke: 'var(--grid)' }), s('text', { x: M.left - 6, y: y + 4, 'text-anchor': 'end' }, tick(v, this.o.format)));
     }
-    for (const v of ticks(x0, x1, Math.max(3, W / 80))) {
+    for (const v of ticks(x0, x1, Math.max(4, W / 80))) {
       if (this.xname !== 'time' && !Number.isInteger(v)) continue;
       parts.push(s('line', { x1: X(v), x2: X(v), y1: M.top, y2: M.top + H, stroke: 'var(--grid)' }), s('text', { x: Math.min(X(v), w - 18), y: height - 6, 'text-anchor': 'middle' }, this.xText(v)));
     }

@@ -55,7 +55,10 @@ export class Timeline {
     const X = (t) => LEFT + at(Math.min(to, Math.max(from, t)));
     const shown = st.stays.filter((x) => (x.to || to) >= from);
     const ids = [...new Set(st.stays.map((x) => x.worker))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-    const rows = ids.filter((id) => shown.some((x) => x.worker === id)).slice(0, MOST);
+    const there = ids.filter((id) => shown.some((x) => x.worker === id));
+    const changes = (id) => shown.filter((x) => x.worker === id).length + 2 * shown.filter((x) => x.worker === id && x.lost).length;
+    const busy = new Set(there.length > MOST ? [...there].sort((x, y) => changes(y) - changes(x)).slice(0, MOST) : there);
+    const rows = there.filter((id) => busy.has(id)); // of very many, those to whom most has happened
     const top = 44, height = top + rows.length * ROW + 40;
     const parts = [], y = (id) => top + rows.indexOf(id) * ROW;
     const tip = (el, text) => { el.append(s('title', null, text)); return el; };
@@ -111,11 +114,14 @@ export class Timeline {
     put(this.box, s('svg', { viewBox: `0 0 ${w} ${height}`, height, role: 'img', 'aria-label': `Time line of ${ids.length} workers, ${lost} losses, ${back} returns, ${st.generations.length} generations. The table below has all of it.` }, parts));
     put(this.legend, h('span', null, day(from)), keyOf('var(--c0)', 'in the ring', true), keyOf('var(--other)', 'loading', true), h('span', { class: 'key bad' }, `✕ lost (${lost})`), h('span', { class: 'key good' }, `┃ back (${back})`),
       Object.entries(SIGN).filter(([k]) => st.marks.some((m) => m.kind === k)).map(([, [sign, c, name]]) => h('span', { class: 'key' }, h('span', { style: { color: c } }, sign), name)),
-      h('span', null, 'job:'), [...new Set(st.phases.map((p) => p.name))].map((n) => keyOf(PHASE[n] || 'var(--quiet)', n, true)), rows.length < ids.length && this.view === '0' ? h('span', null, `${rows.length} of ${ids.length} workers are drawn`) : null);
-    const open = this.more.querySelector('details')?.open;
+      h('span', null, 'job:'), [...new Set(st.phases.map((p) => p.name))].map((n) => keyOf(PHASE[n] || 'var(--quiet)', n, true)), rows.length < ids.length && this.view === '0' ? h('span', null, `drawn: the ${rows.length} of ${ids.length} workers with the most changes`) : null);
+    const [open, openStalls] = [0, 1].map((i) => this.more.querySelectorAll('details')[i]?.open);
+    const slow = st.marks.filter((m) => m.kind === 'stall' || m.kind === 'straggler');
     put(this.more, h('details', { open }, h('summary', null, 'Table of joins and losses'),
       table('Members, the newest first', [{ name: 'worker' }, { name: 'host' }, { name: 'process', n: true }, { name: 'joined' }, { name: 'at step', n: true }, { name: 'left' }, { name: 'ranks' }, { name: 'why', wide: true }],
         [...st.stays].reverse().slice(0, 200).map((x) => [x.worker, x.host, String(x.pid), day(x.from).slice(0, 10) === day(to).slice(0, 10) ? clock(x.from) : day(x.from), group(x.step), x.to ? clock(x.to) : 'is there',
-          [...new Set(x.places.map((p) => (p.rank < 0 ? '' : p.rank + (p.spare ? ' spare' : ''))).filter((p) => p !== ''))].join(', ') || 'none', (x.again ? 'back. ' : '') + (x.why || '')]))));
+          [...new Set(x.places.map((p) => (p.rank < 0 ? '' : p.rank + (p.spare ? ' spare' : ''))).filter((p) => p !== ''))].join(', ') || 'none', (x.again ? 'back. ' : '') + (x.why || '')]))),
+    slow.length ? h('details', { open: openStalls }, h('summary', null, `Stalls of the ring and slow workers (${slow.length})`),
+      table('Stalls and stragglers, the newest first', [{ name: 'time' }, { name: 'step', n: true }, { name: 'what', wide: true }], [...slow].reverse().slice(0, 200).map((m) => [clock(m.at), group(m.step), m.text]))) : null);
   }
 }
