@@ -33,14 +33,16 @@ several, and - for standard input. docs/data.md says what samples hold.
 HDF5 files of robomimic and LIBERO go through tools/hdf5_shards.py, which needs
 Python and h5py.
 
-OUT gets its name when all of it is written. Nothing is left of a conversion
-that ends early.
+OUT gets its name when all of it is written. Stopped or killed, the same command
+goes on behind the last table, or 2,000 samples of a folder, that is whole, to the
+same result; until then these stand in .OUT.converting. A shard that was not begun
+may be repaired before.
 
 Exit codes:
   0  done
-  1  a shard cannot be read, or its samples are not alike; nothing is written
+  1  a shard cannot be read, or its samples are not alike
   2  wrong usage
-  3  stopped by Ctrl-C; nothing is written`,
+  3  stopped by Ctrl-C; what is done is kept`,
 		Example: "  coordinator data convert 'shards/push-{000..015}.tar' /data/push --fps 10\n  python tools/hdf5_shards.py demo.hdf5 | coordinator data convert - /data/demo",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -65,13 +67,16 @@ Exit codes:
 			v.End()
 			switch {
 			case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-				return run.ResumableError{Text: "stopped by Ctrl-C; nothing is written"}
+				return run.ResumableError{Text: "stopped by Ctrl-C" + kept(err)}
 			case err != nil:
-				return err
+				return fmt.Errorf("%w%s", err, kept(err))
 			case asJSON:
 				return json.NewEncoder(c.OutOrStdout()).Encode(r)
 			}
 			out := c.OutOrStdout()
+			if r.Before > 0 {
+				fmt.Fprintf(out, "%s frames were done before\n", view.Grouped(int64(r.Before)))
+			}
 			fmt.Fprintf(out, "%s: %d frames, %d episodes, %d tasks, as data.kind %s\n", o.Out, r.Frames, r.Episodes, r.Tasks, r.Form)
 			for _, f := range r.Features {
 				fmt.Fprintf(out, "  %s\n", f)
@@ -86,5 +91,15 @@ Exit codes:
 	c.Flags().Float64Var(&o.FPS, "fps", 0, "frames a second (default: as the samples say)")
 	c.Flags().StringVar(&o.Robot, "robot", "", "what the data set calls the robot")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the report as one JSON object")
+	c.Flags().BoolVar(&o.Afresh, "afresh", false, "begin anew, whatever an earlier conversion to OUT has done")
 	return c
+}
+
+// kept says what a conversion that ended with err has done.
+func kept(err error) string {
+	var un *convert.Unfinished
+	if !errors.As(err, &un) {
+		return "; nothing is written"
+	}
+	return fmt.Sprintf("; %s frames are done and kept, and the same command goes on behind them", view.Grouped(int64(un.Frames)))
 }

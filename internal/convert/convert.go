@@ -1,10 +1,13 @@
 package convert
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"maps"
@@ -12,8 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/vlaring/vlaring/internal/atomicfile"
 )
 
 // The forms that are written.
@@ -32,6 +33,9 @@ type Options struct {
 	Robot    string                              // what info.json calls the robot; may be empty
 	Stdin    io.Reader                           // of "-"
 	Progress func(frames int, done, total int64) // bytes of the shards; total 0: not known. May be nil
+	Afresh   bool                                // what an earlier conversion has done does not count
+
+	partBytes, partSamples int // after which a part of the set is whole; 0: as usual; of the bytes -1: each episode
 }
 
 // Report says what a conversion has made.
@@ -42,16 +46,31 @@ type Report struct {
 	Tasks    int            `json:"tasks"`
 	Features []string       `json:"features"`         // with their shapes
 	Passed   map[string]int `json:"passed,omitempty"` // what was not read, and in how many samples
+	Before   int            `json:"before,omitempty"` // frames that an earlier conversion had done
 }
 
-// sink is a form that is written.
+// sink is a form that is written. Before each part of it that is whole and on the disk
+// it calls Options' keep with what it needs to go on behind that part.
 type sink interface {
+	start(f frame) error // f is the first frame of all
+	resume(parts [][]byte) error
 	add(f frame) error
 	finish() error
-	abandon() // after an error, in place of finish
+	abandon()            // after an error, in place of finish
+	own(rel string) bool // a file of what was resumed
 }
 
-// Run converts. After an error, ctx's too, there is nothing at Out.
+// Unfinished is an error after which the same conversion goes on behind what is done.
+type Unfinished struct {
+	Frames int // that are done
+	Err    error
+}
+
+func (e *Unfinished) Error() string { return e.Err.Error() }
+func (e *Unfinished) Unwrap() error { return e.Err }
+
+// Run converts. After an error, ctx's too, there is nothing at Out; of an *Unfinished
+// one the same call goes on behind what is done.
 func Run(ctx context.Context, o Options) (r Report, err error) {
 	if o.Shards, err = expand(o.Shards); err != nil {
 		return r, err
@@ -77,21 +96,29 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	if err := os.MkdirAll(filepath.Dir(out), 0o777); err != nil {
 		return r, err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(out), "."+filepath.Base(out)+"-*")
+	j, err := openJournal(out, o.Afresh)
 	if err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(dir) // after the renaming there is none
-	c := &conversion{o: o, dir: dir, report: Report{Passed: map[string]int{}}}
-	var done int64
-	tell := func(n int64) {
-		if done = n; o.Progress != nil {
-			o.Progress(c.report.Frames, done, total)
+	defer func() { err = errors.Join(err, j.close()) }()
+	c := &conversion{o: o, journal: j, stream: sha256.New(), report: Report{Passed: map[string]int{}}, tasks: map[string]bool{}, seen: map[string]bool{}}
+	c.recipe = fmt.Sprintf("1 form %s, %v frames a second, robot %q", cmp.Or(o.Form, Auto), o.FPS, o.Robot)
+	if p := j.done(); p != nil {
+		if err := p.check(c.recipe, o.Shards, out); err != nil {
+			return r, err
 		}
 	}
-	err = shards(ctx, o.Shards, o.Stdin, tell, c.sample)
+	tell := func(n int64) {
+		if o.Progress != nil {
+			o.Progress(c.report.Frames, n, total)
+		}
+	}
+	err = shards(ctx, o.Shards, o.Stdin, c.skips, tell, c.sample)
 	if err == nil && c.sink == nil {
 		err = fmt.Errorf("%s: there are no samples", strings.Join(o.Shards, ", "))
+	}
+	if err == nil && c.left > 0 {
+		err = fmt.Errorf("%s: %d samples that were converted are not there any more; --afresh begins anew", strings.Join(o.Shards, ", "), c.left)
 	}
 	if err == nil {
 		err = c.sink.finish()
@@ -100,39 +127,61 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		if c.sink != nil {
 			c.sink.abandon()
 		}
+		if p := j.done(); p != nil {
+			err = &Unfinished{p.Frames, err}
+		}
 		return r, err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return r, err
-	}
-	if err := os.Rename(dir, out); err != nil {
-		return r, err
-	}
-	return c.done(), atomicfile.SyncDir(filepath.Dir(out))
+	return c.done(), j.publish(out)
 }
 
 // conversion is a run of Run.
 type conversion struct {
-	o      Options
-	dir    string
-	sink   sink
-	first  frame
-	report Report
-	tasks  map[string]bool
-	seen   map[string]bool // episodes
+	o       Options
+	recipe  string
+	journal *journal
+	sink    sink
+	first   frame
+	report  Report
+	tasks   map[string]bool
+	seen    map[string]bool // episodes
+
+	newTasks, newSeen []string // since the last part
+
+	now    sample    // which is converted
+	joined bool      // the samples are behind what is done
+	left   int       // samples of the shard that the last part ends in, which are done and have yet to pass
+	stream hash.Hash // of the samples of standard input
 }
 
-// sample converts one sample.
+// skips says whether all of a shard is done, so that none of it need be read. The first
+// sample of all tells what the set is like, and is read always.
+func (c *conversion) skips(shard int) bool {
+	p := c.journal.done()
+	return p != nil && c.sink != nil && c.o.Shards[shard] != "-" && shard < len(p.Shards)-1
+}
+
+// sample converts one sample, or passes over one that is done.
 func (c *conversion) sample(s sample) error {
-	f, err := s.decode(func(what string) { c.report.Passed[what]++ })
+	passed := map[string]int{}
+	f, err := s.decode(func(what string) { passed[what]++ })
 	if err != nil {
 		return err
 	}
 	if len(f.pictures) == 0 && len(f.numbers) == 0 {
-		return s.errorf("it has no picture and no numbers that are read: %s", strings.Join(slices.Sorted(maps.Keys(c.report.Passed)), ", "))
+		return s.errorf("it has no picture and no numbers that are read: %s", strings.Join(slices.Sorted(maps.Keys(passed)), ", "))
 	}
+	c.now = s
 	if c.sink == nil {
-		c.begin(f)
+		if err := c.begin(f); err != nil {
+			return s.errorf("%w", err)
+		}
+	}
+	if c.o.Shards[s.at] == "-" {
+		defer ofStream(c.stream, s)
+	}
+	if done, err := c.isDone(s); done || err != nil {
+		return err
 	}
 	if c.o.Form == LeRobot && f.episode == "" {
 		return s.errorf(`it does not say which episode it is of: put the samples of each into a folder of the archive, or write "episode" into their JSON`)
@@ -144,21 +193,91 @@ func (c *conversion) sample(s sample) error {
 		return s.errorf("%w", err)
 	}
 	c.report.Frames++
-	c.tasks[f.task], c.seen[f.episode] = true, true
+	for what, n := range passed {
+		c.report.Passed[what] += n
+	}
+	if !c.tasks[f.task] {
+		c.tasks[f.task], c.newTasks = true, append(c.newTasks, f.task)
+	}
+	if !c.seen[f.episode] {
+		c.seen[f.episode], c.newSeen = true, append(c.newSeen, f.episode)
+	}
 	return nil
 }
 
-// begin chooses the form by the first frame.
-func (c *conversion) begin(f frame) {
-	c.first, c.tasks, c.seen = f, map[string]bool{}, map[string]bool{}
+// isDone says whether a sample is in the parts that are done. What comes of standard
+// input must be what came before.
+func (c *conversion) isDone(s sample) (bool, error) {
+	p := c.journal.done()
+	if p == nil || c.report.Before == 0 {
+		return false, nil
+	}
+	last := len(p.Shards) - 1
+	if !c.joined && (s.at < last || s.at == last && s.number < p.Done) {
+		if s.at == last {
+			c.left = p.Done - s.number - 1
+		}
+		return true, nil
+	}
+	if !c.joined {
+		if c.joined = true; !bytes.Equal(c.stream.Sum(nil), p.Hash) {
+			return false, fmt.Errorf("standard input does not begin with the samples that %s holds; --afresh begins anew", c.journal.dir)
+		}
+	}
+	return false, nil
+}
+
+// keep notes that all before the sample of now is on the disk.
+func (c *conversion) keep(sink any) error {
+	p := journalPart{Recipe: c.recipe, From: max(0, len(c.journal.all.Shards)-1), Done: c.now.number, Frames: c.report.Frames, Passed: maps.Clone(c.report.Passed), Tasks: c.newTasks, Seen: c.newSeen}
+	c.newTasks, c.newSeen = nil, nil
+	for _, name := range c.o.Shards[p.From : c.now.at+1] {
+		m, err := markOf(name)
+		if err != nil {
+			return err
+		}
+		p.Shards = append(p.Shards, m)
+	}
+	p.Hash = c.stream.Sum(nil)
+	var err error
+	if p.Sink, err = encoded(sink); err != nil {
+		return err
+	}
+	return c.journal.keep(p)
+}
+
+// begin chooses the form by the first frame, and goes on behind the parts that there
+// are.
+func (c *conversion) begin(f frame) error {
+	c.first = f
 	if c.o.Form = cmp.Or(c.o.Form, Auto); c.o.Form == Auto {
 		if c.o.Form = Folder; f.episode != "" {
 			c.o.Form = LeRobot
 		}
 	}
-	if c.sink = newFolder(c.dir); c.o.Form == LeRobot {
-		c.sink = newLeRobot(c.dir, c.o)
+	if c.sink = newFolder(c.journal.set(), c.o, c.keep); c.o.Form == LeRobot {
+		c.sink = newLeRobot(c.journal.set(), c.o, c.keep)
 	}
+	if err := c.sink.start(f); err != nil {
+		return err
+	}
+	if p := c.journal.done(); p != nil {
+		c.report.Frames, c.report.Before, c.report.Passed = p.Frames, p.Frames, maps.Clone(p.Passed)
+		if c.report.Passed == nil {
+			c.report.Passed = map[string]int{}
+		}
+		for _, t := range p.Tasks {
+			c.tasks[t] = true
+		}
+		for _, e := range p.Seen {
+			c.seen[e] = true
+		}
+		c.left = p.Done
+	}
+	if err := c.sink.resume(c.journal.sinks); err != nil {
+		return err
+	}
+	return c.journal.prune(c.sink.own)
 }
 
 // alike refuses a frame that has not the first one's features and shapes.

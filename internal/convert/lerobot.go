@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -92,6 +93,12 @@ type lerobot struct {
 	dir   string
 	fps   float64
 	robot string
+	most  int64 // bytes of a table
+	keep  func(any) error
+	kept  map[string]int // rows of the statistics' columns that the parts have
+	parts int            // tables that were resumed
+
+	tasksKept, episodesKept int // of what follows, by the parts
 
 	first    *frame // tells the features
 	tasks    []string
@@ -117,6 +124,94 @@ type episode struct {
 	last     *int64 // number of the last frame, where the source has one
 }
 
+// lerobotPart is what a table that is whole adds.
+type lerobotPart struct {
+	Tasks    []string // new ones
+	Episodes []episodePart
+	Stats    map[string]statisticsPart
+}
+
+type episodePart struct {
+	Called   string
+	Tasks    []string
+	From, To int64
+	File     int
+}
+
+// statisticsPart is what a part adds to the columns, and the counts so far.
+type statisticsPart struct {
+	Columns [][]float64
+	Counts  *[3][256]uint64
+	Looked  int
+}
+
+// part is what the tables have that no part has had.
+func (l *lerobot) part(tasks, episodes int) lerobotPart {
+	p := lerobotPart{Tasks: l.tasks[tasks:], Stats: map[string]statisticsPart{}}
+	for _, e := range l.episodes[episodes:] {
+		p.Episodes = append(p.Episodes, episodePart{e.called, e.tasks, e.from, e.to, e.file})
+	}
+	for name, s := range l.stats {
+		p.Stats[name] = statisticsPart{tails(s.columns, l.kept[name]), s.counts, s.looked}
+		if len(s.columns) > 0 {
+			l.kept[name] = len(s.columns[0])
+		}
+	}
+	return p
+}
+
+// resume goes on behind the tables of the parts.
+func (l *lerobot) resume(parts [][]byte) error {
+	for _, b := range parts {
+		var p lerobotPart
+		if err := decoded(b, &p); err != nil {
+			return err
+		}
+		for _, t := range p.Tasks {
+			l.taskAt[t], l.tasks = int64(len(l.tasks)), append(l.tasks, t)
+		}
+		for _, e := range p.Episodes {
+			l.seen[e.Called], l.frames = len(l.episodes), e.To
+			l.episodes = append(l.episodes, episode{called: e.Called, tasks: e.Tasks, from: e.From, to: e.To, file: e.File})
+		}
+		for name, part := range p.Stats {
+			s := l.stat(name)
+			if s.columns == nil {
+				s.columns = make([][]float64, len(part.Columns))
+			}
+			for i, c := range part.Columns {
+				s.columns[i] = append(s.columns[i], c...)
+			}
+			if len(s.columns) > 0 {
+				l.kept[name] = len(s.columns[0])
+			}
+			s.counts, s.looked = part.Counts, part.Looked
+		}
+		if _, err := os.Stat(filepath.Join(l.dir, dataFile(l.parts))); err != nil {
+			return fmt.Errorf("%w: a table that was written; --afresh begins anew", err)
+		}
+		l.parts++
+	}
+	l.files = l.parts
+	l.tasksKept, l.episodesKept = len(l.tasks), len(l.episodes)
+	return nil
+}
+
+// own is sink's: the tables of the parts.
+func (l *lerobot) own(rel string) bool {
+	for n := range l.parts {
+		if rel == dataFile(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// dataFile is table n of the data.
+func dataFile(n int) string {
+	return fmt.Sprintf("data/chunk-%03d/file-%03d.parquet", n/chunkFiles, n%chunkFiles)
+}
+
 // counted counts what is written.
 type counted struct {
 	w io.Writer
@@ -129,21 +224,25 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func newLeRobot(dir string, o Options) *lerobot {
-	return &lerobot{dir: dir, fps: o.FPS, robot: o.Robot, taskAt: map[string]int64{}, seen: map[string]int{}, stats: map[string]*statistics{}}
+func newLeRobot(dir string, o Options, keep func(any) error) *lerobot {
+	most := int64(cmp.Or(o.partBytes, maxDataFile))
+	return &lerobot{dir: dir, fps: o.FPS, robot: o.Robot, most: most, keep: keep, kept: map[string]int{}, taskAt: map[string]int64{}, seen: map[string]int{}, stats: map[string]*statistics{}}
+}
+
+// start is sink's.
+func (l *lerobot) start(f frame) error {
+	if l.fps == 0 {
+		l.fps = f.fps
+	}
+	if l.fps <= 0 || l.fps != l.fps || l.fps > 10000 {
+		return fmt.Errorf("how many frames a second the data has is not known: give it by --fps")
+	}
+	l.first = &f
+	return nil
 }
 
 // add appends a frame. Those of an episode stand together.
 func (l *lerobot) add(f frame) error {
-	if l.first == nil {
-		if l.fps == 0 {
-			l.fps = f.fps
-		}
-		if l.fps <= 0 || l.fps != l.fps || l.fps > 10000 {
-			return fmt.Errorf("how many frames a second the data has is not known: give it by --fps")
-		}
-		l.first = &f
-	}
 	if l.current == nil || l.current.called != f.episode {
 		if err := l.begin(f); err != nil {
 			return err
@@ -211,11 +310,21 @@ func (l *lerobot) begin(f frame) error {
 		return fmt.Errorf("episode %s comes again, and was written as episode %d: the frames of an episode must stand together, so sort the shards by episode and frame", f.episode, i)
 	}
 	l.seen[f.episode] = len(l.episodes)
-	if l.table == nil || l.out.n >= maxDataFile {
+	if l.table == nil || l.out.n >= l.most {
 		if err := l.close(); err != nil {
 			return err
 		}
-		path := filepath.Join(l.dir, fmt.Sprintf("data/chunk-%03d/file-%03d.parquet", l.files/chunkFiles, l.files%chunkFiles))
+		if l.table != nil { // it is whole
+			l.file = nil
+			if err := syncUp(filepath.Dir(filepath.Join(l.dir, dataFile(l.files-1))), l.dir); err != nil {
+				return err
+			}
+			if err := l.keep(l.part(l.tasksKept, l.episodesKept)); err != nil {
+				return err
+			}
+			l.tasksKept, l.episodesKept = len(l.tasks), len(l.episodes)
+		}
+		path := filepath.Join(l.dir, filepath.FromSlash(dataFile(l.files)))
 		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 			return err
 		}

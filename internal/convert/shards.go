@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"regexp"
 	"strconv"
@@ -24,9 +25,11 @@ const (
 
 // sample is the members of one key that stand together.
 type sample struct {
-	shard string
-	key   string
-	parts []part
+	shard  string
+	at     int // of the shard, in the list
+	number int // in the shard, from 0
+	key    string
+	parts  []part
 }
 
 // part is one member of a sample.
@@ -81,12 +84,32 @@ func split(name string) (key, ext string, ok bool) {
 // meta are members that describe a shard and are no sample's.
 var meta = regexp.MustCompile(`^__[^/]*__($|/)`)
 
-// shards yields the samples of a list of shards, in order. "-" is stdin. done is
-// told how many bytes of the shards are read.
-func shards(ctx context.Context, names []string, stdin io.Reader, done func(int64), yield func(sample) error) error {
+// errEnough ends the reading of a shard without an error.
+var errEnough = errors.New("the rest of the shard is not needed")
+
+// shards yields the samples of a list of shards, in order, but those of shards that it
+// skips. "-" is stdin. done is told how many bytes of the shards are read.
+func shards(ctx context.Context, names []string, stdin io.Reader, skips func(int) bool, done func(int64), yield func(sample) error) error {
 	var before int64
-	for _, name := range names {
-		n, err := shard(ctx, name, stdin, func(n int64) { done(before + n) }, yield)
+	for at, name := range names {
+		number := 0
+		n, err := int64(0), error(nil)
+		if !skips(at) {
+			n, err = shard(ctx, name, stdin, func(n int64) { done(before + n) }, func(s sample) error {
+				s.at, s.number = at, number
+				number++
+				if err := yield(s); err != nil || !skips(at) {
+					return err
+				}
+				return errEnough
+			})
+		}
+		if errors.Is(err, errEnough) || skips(at) {
+			var info os.FileInfo
+			if info, err = os.Stat(name); err == nil {
+				n = info.Size()
+			}
+		}
 		if err != nil {
 			return err
 		}
