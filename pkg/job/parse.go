@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -97,6 +98,13 @@ func (k Kinds) Parse(name string, data []byte, set []string) (*Job, error) {
 	j.derive(d.given)
 
 	problems := d.problems
+	for _, key := range slices.Sorted(maps.Keys(d.at)) { // by an option: what a file gives for all is for sets to come, too
+		if at := d.at[key]; strings.HasPrefix(at.Source, "--set "+key+"=") && strings.HasPrefix(key, "data.") {
+			if at.Text = j.unreached(key, d.given); at.Text != "" {
+				problems = append(problems, at)
+			}
+		}
+	}
 	unread, faulty := map[string]bool{}, map[string]bool{}
 	for _, p := range problems {
 		unread[p.Key], faulty[p.Key] = true, true
@@ -185,8 +193,7 @@ func (d *decoder) text(v reflect.Value, key, text string) {
 		v.SetString(text)
 		return
 	}
-	if !strings.HasPrefix(text, "{") && d.bare(v, text) {
-		d.at[key] = d.place(nil, key)
+	if d.at[key] = d.place(nil, key); !strings.HasPrefix(text, "{") && d.bare(v, text, key) {
 		return
 	}
 	var doc yaml.Node

@@ -36,17 +36,30 @@ func (j *Job) with(s Set) *Job {
 
 // ResolveSet is Options.Resolve for the set that stands at key, such as
 // data.sets[0]. What the data section gives of the keys of all, and how much is
-// held out, holds for the set where it says nothing else.
+// held out, holds for the set where it says nothing else: key by key, also of those
+// in a section, such as normalize.clip.
 func (j *Job) ResolveSet(s Set, key string, all Options, given func(key string) bool) Set {
 	if s.Options == nil { // of an unknown kind
 		return s
 	}
 	shared := map[string]bool{}
 	for _, f := range keysWithValues(all) {
-		if f.v.Type() != reflect.TypeFor[[]Set]() && given("data."+f.key) && !given(join(key, f.key)) {
-			if o, ok := set(s.Options, f); ok {
-				s.Options, shared[f.key] = o, true
+		if f.v.Type() == reflect.TypeFor[[]Set]() {
+			continue
+		}
+		own, ok := named(keysWithValues(s.Options), f.key)
+		if !ok || own.v.Type() != f.v.Type() {
+			continue
+		}
+		changed := false
+		for _, p := range parts(f.v, own.v) {
+			if p.says(given, "data."+f.key, p.all) && !p.says(given, join(key, f.key), p.own) {
+				p.own.Set(p.all)
+				changed, shared[join(f.key, p.key)] = true, true
 			}
+		}
+		if changed {
+			s.Options, shared[f.key] = set(s.Options, own), true
 		}
 	}
 	if !given(key + ".holdout") {
@@ -77,17 +90,102 @@ func keysWithValues(o Options) []field {
 	return list
 }
 
-// set returns the options with the value of a key that another kind has too; false
-// where they have no such key.
-func set(o Options, f field) (Options, bool) {
+// set returns the options with the value of a key that they have.
+func set(o Options, f field) Options {
 	c := copyOf(o)
 	list, _ := fields(c)
-	own, ok := named(list, f.key)
-	if !ok || own.v.Type() != f.v.Type() {
-		return o, false
-	}
+	own, _ := named(list, f.key)
 	own.v.Set(f.v)
-	return c.Interface().(Options), true
+	return c.Interface().(Options)
+}
+
+// part is a value that the data section and a set both have: of a key, or of one in
+// its section.
+type part struct {
+	key      string // in the section; empty: the whole
+	bare     bool   // a bare word in the section's place means it
+	all, own reflect.Value
+}
+
+// parts are those of a key. A section is one whole where its own word, true, may stand
+// in its place, and else the keys in it.
+func parts(all, own reflect.Value) (out []part) {
+	_, whole := all.Interface().(standard)
+	if all.Kind() != reflect.Struct || whole {
+		return []part{{all: all, own: own}}
+	}
+	inner, _ := fields(all)
+	ours, _ := fields(own)
+	bare := bareOf(all.Type())
+	for i, f := range inner {
+		out = append(out, part{f.key, bare >= 0 && f.key == bareKey(all.Type()), f.v, ours[i].v})
+	}
+	return out
+}
+
+// says reports whether the section or the key at key gives the part, whose value there
+// is v.
+func (p part) says(given func(string) bool, key string, v reflect.Value) bool {
+	switch {
+	case p.key == "" && v.Kind() == reflect.Struct: // given as true, or by a key in it
+		inner, _ := fields(v)
+		return given(key) || slices.ContainsFunc(inner, func(f field) bool { return given(join(key, f.key)) })
+	case p.key == "":
+		return given(key)
+	}
+	return given(join(key, p.key))
+}
+
+// unreached says of a key of the data section, which somebody gave as an option, why no
+// set has it; empty where one has, or where it is no key of sets.
+func (j *Job) unreached(key string, given func(string) bool) string {
+	name, inner, _ := strings.Cut(strings.TrimPrefix(key, "data."), ".")
+	f, ok := named(keysWithValues(j.Data.Options), name)
+	if !ok || f.v.Type() == reflect.TypeFor[[]Set]() {
+		return ""
+	}
+	var sets []Set
+	for _, x := range keysWithValues(j.Data.Options) {
+		if l, ok := x.v.Interface().([]Set); ok {
+			sets = l
+		}
+	}
+	if sets == nil {
+		return ""
+	}
+	var has, instead []string
+	for i, s := range sets {
+		if s.Options == nil {
+			return ""
+		}
+		own, ok := named(keysWithValues(s.Options), name)
+		if !ok || own.v.Type() != f.v.Type() {
+			continue
+		}
+		at := fmt.Sprintf("data.sets[%d].%s", i, name)
+		for _, p := range parts(f.v, own.v) {
+			if inner != "" && p.key != "" && p.key != inner || inner == "" && p.key != "" && !p.bare {
+				continue
+			}
+			if has = append(has, s.Name); !p.says(given, at, p.own) {
+				return ""
+			}
+			if inner != "" {
+				at = join(at, inner)
+			}
+			instead = append(instead, "--set "+at+"=…")
+		}
+	}
+	switch {
+	case len(has) > 0:
+		return "does not reach a set: each has its own; want " + Or(instead)
+	case slices.ContainsFunc(j.kinds.Data, func(k Kind) bool {
+		_, other := named(k.options(), name)
+		return other && k.Name != j.Data.Kind
+	}):
+		return "reaches no set: none is of a kind that has such a key"
+	}
+	return ""
 }
 
 // Set checks the set at key, such as data.sets[0], as its kind checks a data
@@ -115,11 +213,26 @@ func (c *Checker) Set(key string, s Set) {
 	}
 }
 
-// setNode writes a set; base is what a reader finds where nothing is said.
-func (k Kinds) setNode(s reflect.Value) *yaml.Node {
-	kind := s.FieldByName("Kind").String()
-	d := k.Default("", kind).Data
-	return k.section(s, reflect.ValueOf(Set{Kind: kind, Holdout: d.Holdout, Options: d.Options}))
+// sets writes sets of a data section, whose keys are all. A reader finds what is said
+// there, and a set's kind says, where the set says nothing.
+func (k Kinds) sets(sets []Set, all []field) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+	for _, s := range sets {
+		d := k.Default("", s.Kind).Data
+		base := Set{Kind: s.Kind, Holdout: d.Holdout, Options: d.Options}
+		for _, f := range all {
+			if own, ok := named(keysWithValues(base.Options), f.key); ok && own.v.Type() == f.v.Type() {
+				for _, p := range parts(f.v, own.v) {
+					if !empty(p.all) {
+						p.own.Set(p.all)
+					}
+				}
+				base.Options = set(base.Options, own)
+			}
+		}
+		n.Content = append(n.Content, k.section(reflect.ValueOf(s), reflect.ValueOf(base)))
+	}
+	return n
 }
 
 // element is a key of an option that may name an element of a list: sets[0] is 0 of

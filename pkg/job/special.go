@@ -42,8 +42,9 @@ func shortOf(v reflect.Value) (word string, ok bool) {
 	return v.Field(k).String(), true
 }
 
-// bare reads text into v if v is a section that may be a bare word.
-func (d *decoder) bare(v reflect.Value, text string) bool {
+// bare reads text into v, which stands at key, if v is a section that may be a bare
+// word.
+func (d *decoder) bare(v reflect.Value, text, key string) bool {
 	if v.Type() == reflect.TypeFor[Loss]() {
 		v.Set(reflect.ValueOf(Loss{text, find(d.kinds.Losses, text).Options}))
 		return true
@@ -52,8 +53,15 @@ func (d *decoder) bare(v reflect.Value, text string) bool {
 	if k >= 0 {
 		v.SetZero()
 		v.Field(k).SetString(text)
+		d.at[join(key, bareKey(v.Type()))] = d.at[key]
 	}
 	return k >= 0
+}
+
+// bareKey is the key of the field that bareOf finds in a section of type t.
+func bareKey(t reflect.Type) string {
+	key, _, _ := strings.Cut(t.Field(bareOf(t)).Tag.Get("yaml"), ",")
+	return key
 }
 
 // standard is a section that true, and a section without keys, fill with what it
@@ -82,7 +90,7 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 	case t == reflect.TypeFor[Loss]():
 		switch {
 		case isText(n):
-			d.bare(v, n.Value)
+			d.bare(v, n.Value, key)
 		case n.Kind != yaml.MappingNode:
 			d.bad(n, key, "want text, found %s%s", found(n), quoteHint(n))
 		default:
@@ -98,7 +106,7 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 	case bareOf(t) >= 0:
 		switch {
 		case isText(n):
-			d.bare(v, n.Value)
+			d.bare(v, n.Value, key)
 		case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
 			v.SetZero()
 		case n.Kind != yaml.MappingNode:

@@ -37,7 +37,13 @@ func (k Kinds) section(v, base reflect.Value) *yaml.Node {
 		if f.omitEmpty && empty(f.v) && empty(b) {
 			continue
 		}
-		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: f.key}, k.node(f, b))
+		var val *yaml.Node
+		if sets, ok := f.v.Interface().([]Set); ok {
+			val = k.sets(sets, list)
+		} else {
+			val = k.node(f, b)
+		}
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: f.key}, val)
 	}
 	return n
 }
@@ -54,18 +60,11 @@ func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 		base := Model{Kind: x.Kind, Options: find(k.Models, x.Kind).Options}
 		return k.section(f.v.Elem(), reflect.ValueOf(base))
 	}
-	if text, ok := shortOf(f.v); ok {
+	if text, ok := shortOf(f.v); ok && !more(base) {
 		return word(text)
 	}
 	if f.v.Kind() == reflect.Struct {
 		return k.section(f.v, base)
-	}
-	if f.v.Type() == reflect.TypeFor[[]Set]() {
-		list := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
-		for i := range f.v.Len() {
-			list.Content = append(list.Content, k.setNode(f.v.Index(i)))
-		}
-		return list
 	}
 	val := new(yaml.Node)
 	if err := val.Encode(f.v.Interface()); err != nil {
@@ -75,6 +74,13 @@ func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 		val.Style = yaml.FlowStyle
 	}
 	return val
+}
+
+// more says whether a section has more than the word that may stand in its place: a
+// word alone would leave the rest to a reader who finds it elsewhere.
+func more(base reflect.Value) bool {
+	_, short := shortOf(base)
+	return bareOf(base.Type()) >= 0 && !short
 }
 
 func empty(v reflect.Value) bool {
