@@ -28,102 +28,14 @@ STEPS = 4  # of Euler's method
 BINS = 5
 
 
-def philox(counter, key):
-    """Philox4x32-10 (Salmon et al., SC 2011) of four words under two."""
-    c, k, mask = list(counter), list(key), 0xFFFFFFFF
-    for _ in range(10):
-        p, q = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
-        c = [(q >> 32) ^ c[1] ^ k[0], q & mask, (p >> 32) ^ c[3] ^ k[1], p & mask]
-        k = [(k[0] + 0x9E3779B9) & mask, (k[1] + 0xBB67AE85) & mask]
-    return c
-
-
 def words(site, sample, n, train):
     """n words of a sample, or some more: of this step in training, of no step in evaluation."""
-    step = STEP if train else 0
-    site |= 0 if train else 1 << 23
-    out = []
-    for block in range((n + 3) // 4):
-        out += philox([block, sample, step, 11 << 24 | site], [SEED, 0])
-    return out
+    return ref.words(SEED, STEP if train else None, site, sample, n)
 
 
 def normal(site, sample, n, train):
-    """n draws from N(0, 1) by Box and Muller."""
-    w, out = words(site, sample, n, train), []
-    for a, b in zip(w[::2], w[1::2]):
-        r, t = math.sqrt(-2 * math.log((a + 0.5) / 2**32)), 2 * math.pi * b / 2**32
-        out += [r * math.cos(t), r * math.sin(t)]
-    return out[:n]
-
-
-def time_embedding(time, d):
-    """openpi's create_sinusoidal_pos_embedding with periods from 4e-3 to 4."""
-    period = 4e-3 * (4.0 / 4e-3) ** torch.linspace(0, 1, d // 2, dtype=torch.float64)
-    angle = time[:, None] / period * 2 * math.pi
-    return torch.cat([angle.sin(), angle.cos()], dim=1).float()
-
-
-class Fusion(nn.Module):
-    def __init__(self, d, heads, layers, chunk, state, history):
-        super().__init__()
-        self.vision_proj, self.state_proj, self.language_proj = nn.Linear(d, d), nn.Linear(state, d), nn.Linear(d, d)
-        self.modal_type_embedding = nn.Embedding(3, d)  # vision, language, state
-        self.queries = nn.Embedding(chunk, d)
-        layer = nn.TransformerDecoderLayer(d, heads, 4 * d, dropout=0.0, activation="relu", batch_first=True, norm_first=False)
-        self.decoder = nn.TransformerDecoder(layer, layers)
-        for p in self.decoder.parameters():  # PyTorch's are copies of one layer
-            if p.dim() > 1:
-                nn.init.xavier_uniform_(p)
-
-    def memory(self, vision, state, language, times):
-        types = self.modal_type_embedding.weight
-        return torch.cat([self.vision_proj(vision) + types[0], self.state_proj(state) + types[2] + times,
-                          self.language_proj(language) + types[1]], dim=1)
-
-
-class Policy(nn.Module):
-    """A vla with model.fusion cross up to its decoder; action_head is the loss's."""
-
-    def __init__(self, vocab, img, patch, d, heads, layers, chunk, state, cameras, history, pad):
-        super().__init__()
-        n = layers // 2
-        self.pad, self.cameras, self.history = pad, cameras, history
-        self.vision_encoder = ref.VisionTransformer(img, patch, 3, d, heads, 4 * d, n)
-        self.camera_embedding = nn.Embedding(cameras, d)
-        if history > 1:
-            self.time_embedding = nn.Embedding(history, d)
-        self.language_encoder = ref.TransformerEncoder(vocab, d, heads, 4 * d, n, 100)
-        self.cross_modal_fusion = Fusion(d, heads, n, chunk, state, history)
-        self.action_head = nn.ModuleDict()
-
-    def observe(self, i):
-        """The memory [B, T, D] and what of it is visible [B, T]."""
-        views, keys = [], []
-        batch = len(i["state"])
-        past = i.get("past_valid", torch.ones(batch, 1))
-        for time in range(self.history):
-            for camera in range(self.cameras):
-                name = "images" + (f"_{camera}" if camera else "")
-                if time < self.history - 1:
-                    name += f"_past_{self.history - 1 - time}"
-                x = self.vision_encoder.sequence(i[name]) + self.camera_embedding.weight[camera]
-                if self.history > 1:
-                    x = x + self.time_embedding.weight[time]
-                views.append(x)
-                keys.append((past[:, time : time + 1] != 0).expand(-1, x.shape[1]))
-        words = i["instruction_tokens"] != self.pad
-        language, _ = self.language_encoder(i["instruction_tokens"], words)
-        state = i["state"].reshape(batch, self.history, -1)
-        times = self.time_embedding.weight if self.history > 1 else 0
-        memory = self.cross_modal_fusion.memory(torch.cat(views, dim=1), state, language, times)
-        return memory, torch.cat(keys + [past != 0, words], dim=1)
-
-    def decode(self, memory, visible, begin=None):
-        x = self.cross_modal_fusion.queries.weight.expand(len(memory), -1, -1)
-        if begin is not None:
-            x = x + begin
-        return self.cross_modal_fusion.decoder(x, memory, memory_key_padding_mask=~visible)
+    """n draws from N(0, 1)."""
+    return ref.normal(SEED, STEP if train else None, site, sample, n)
 
 
 def counted(error, valid):
@@ -162,18 +74,14 @@ def bins(model, i, seen):
 
 
 def flow_head(model, d, actions):
-    model.action_head = nn.ModuleDict({"action_in_proj": nn.Linear(actions, d), "action_time_mlp_in": nn.Linear(2 * d, d),
-                                       "action_time_mlp_out": nn.Linear(d, d), "action_out_proj": nn.Linear(d, actions)})
+    model.action_head = ref.flow_head(d, actions)
 
 
 def flow(model, i, seen):
-    a, h = i["actions"], model.action_head
+    a = i["actions"]
 
     def velocity(x, time):
-        e = time_embedding(time, seen[0].shape[-1])[:, None].expand(-1, x.shape[1], -1)
-        x = torch.cat([h["action_in_proj"](x), e], dim=-1)
-        x = h["action_time_mlp_out"](F.silu(h["action_time_mlp_in"](x)))
-        return h["action_out_proj"](model.decode(*seen, x))
+        return ref.velocity(model, seen, x, time)
 
     def noise(site, train):
         return torch.tensor([normal(site, int(s), a[0].numel(), train) for s in i["ids"]]).reshape(a.shape)
@@ -198,7 +106,7 @@ CASES = {"l1": (tokens_head, l1, 2), "mse": (tokens_head, mse, 1), "bins": (bins
 def make(name, vocab=9, img=8, patch=4, d=8, heads=2, layers=4, chunk=3, actions=2, state=3, cameras=2, batch=2, tokens=4):
     torch.manual_seed(len(name))
     head, run, history = CASES[name]
-    model = Policy(vocab, img, patch, d, heads, layers, chunk, state, cameras, history, 0)
+    model = ref.CrossPolicy(vocab, img, patch, d, heads, layers, chunk, state, cameras, history, 0)
     head(model, d, actions)
     with torch.no_grad():
         for p in model.parameters():  # zero biases and unit scales would hide that two are swapped

@@ -73,7 +73,21 @@ def model_config(manifest):
         raise Failure("manifest.json says nothing of the model: no model, and no model section in config")
     if not c.get("vocab_size"):  # left open in the job: the data's
         c["vocab_size"] = manifest.get("data", {}).get("vocab_size", 0)
-    return reference_model.with_defaults(c)
+    return reference_model.with_defaults({**c, **loss_of(manifest["config"])})
+
+
+def loss_of(config):
+    """The loss of a resolved job file, with what its kind has: {"loss": "bins", "bins": 64}."""
+    out, inside = {}, False
+    for line in config.splitlines():
+        key, _, value = line.strip().partition(":")
+        if not line.startswith(" "):
+            inside = key == "loss"
+            if inside and value.strip():
+                out["loss"] = value.strip()
+        elif inside:
+            out["loss" if key == "kind" else key] = scalar(value.strip())
+    return out
 
 
 def reference_classes(path):
@@ -144,6 +158,15 @@ def random_inputs(c, manifest, samples, seed, padding):
 
     spec = manifest.get("data", {}).get("spec", {})
     kind, inputs = c["kind"], {}
+    if c["fusion"] == "cross":
+        for f in spec["features"]:
+            if f["role"] == "input" and f["type"] != "token":
+                inputs[f["name"]] = floats(*f["shape"])
+        if "past_valid" in inputs:  # the first of several times is missing where it can be
+            past = torch.ones(samples, c["sees"]["History"])
+            past[::2, 0] = 0
+            inputs["past_valid"] = past
+        kind = "encoder"  # and the words
     if kind in ("vla", "vit"):
         inputs["images"] = floats(c["channels"], c["image_size"], c["image_size"])
     if kind in ("vla", "encoder", "lstm"):
@@ -161,6 +184,24 @@ def random_inputs(c, manifest, samples, seed, padding):
         inputs["vision_features"] = floats(vision[0] or 4, c["vision_dim"])
         inputs["language_features"] = floats(language[0] or 6, c["language_dim"])
     return inputs
+
+
+def normalised(stats, x):
+    """What the model sees of numbers x [..., D], by the statistics that the manifest keeps; see docs/formats.md."""
+    if not stats or stats["mode"] == "none":
+        return x
+    lo, hi = {"mean_std": ("mean", "std"), "min_max": ("min", "max"), "quantile": ("q01", "q99"),
+              "quantile10": ("q10", "q90")}[stats["mode"]]
+    a, b = (torch.tensor(stats[name], dtype=torch.float64) for name in (lo, hi))
+    epsilon, clip = stats.get("epsilon", 0), stats.get("clip", 0)
+    x = x.double()
+    y = (x - a) / (b + epsilon) if lo == "mean" else 2 * (x - a) / (b - a + epsilon) - 1
+    y = y.clamp(-clip, clip) if clip else y
+    varies = torch.tensor(stats["min"]) < torch.tensor(stats["max"])
+    y = torch.where(varies, y, torch.zeros_like(y))
+    kept = torch.zeros(len(a), dtype=torch.bool)
+    kept[stats.get("mask", [])] = True
+    return torch.where(kept, x, y).float()
 
 
 def load_weights(checkpoint, weights):
@@ -217,8 +258,16 @@ def compare(args):
 
     inputs = random_inputs(c, manifest, args.samples, args.seed, padding=not args.reference)
     model.eval()
+    given = dict(inputs)
+    if "state" in given:
+        given["state"] = normalised(manifest["data"].get("stats", {}).get("state"), given["state"])
+    if c["fusion"] == "cross" and c["loss"] == "flow":  # what coordinator predict begins with
+        shape = (max(1, c["sees"].get("Chunk") or 0), c["action_dim"])
+        given["noise"] = torch.tensor([reference_model.normal(manifest["seed"], None, reference_model.ANSWER, i,
+                                                              shape[0] * shape[1]) for i in range(args.samples)]
+                                      ).reshape(args.samples, *shape)
     with torch.no_grad():
-        want = model(**inputs)
+        want = model(**given)
     with tempfile.TemporaryDirectory() as folder:
         name, got = predict(args.coordinator, checkpoint, inputs, weights, folder)
     if got.shape != want.shape:

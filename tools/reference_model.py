@@ -5,7 +5,9 @@
     model.load_state_dict(safetensors.torch.load_file("model.safetensors"), strict=True)
     actions = model.eval()(images=…, instruction_tokens=…)
 
-The keys of the configuration are those of a job file's model section. Shapes:
+The keys of the configuration are those of a job file's model section, as config.json of an export has them, with
+loss, and bins and steps of it. A model with fusion cross takes the features of samples by name, and a flow its noise.
+Shapes:
 B batch, T tokens, D d_model, H heads, V vocabulary, A action_dim, N patches,
 C channels, S image side. Masks are True where something is visible; padding
 (tokens equal to pad_token) is left out of attention and of the mean.
@@ -208,6 +210,168 @@ class CrossModalTransformer(nn.Module):
         return self.action_head(mean)
 
 
+class CrossFusion(nn.Module):
+    """The memory of model.fusion cross, and PyTorch's own decoder over it, a token for each action of a chunk."""
+
+    def __init__(self, d, heads, layers, chunk, state, d_ff=None, dropout=0.0):
+        super().__init__()
+        self.vision_proj = nn.Linear(d, d)
+        if state:
+            self.state_proj = nn.Linear(state, d)
+        self.language_proj = nn.Linear(d, d)
+        self.modal_type_embedding = nn.Embedding(3 if state else 2, d)  # vision, language, state
+        self.queries = nn.Embedding(chunk, d)
+        layer = nn.TransformerDecoderLayer(d, heads, d_ff or 4 * d, dropout=dropout, activation="relu", batch_first=True,
+                                           norm_first=False)
+        self.decoder = nn.TransformerDecoder(layer, layers)
+        for p in self.decoder.parameters():  # PyTorch's are copies of one layer
+            if p.dim() > 1:
+                nn.init.xavier_uniform_(p)
+
+    def memory(self, vision, state, language, times):
+        """vision [B, N, D], state [B, h, S] or None, language [B, T, D] → [B, N+h+T, D]."""
+        types = self.modal_type_embedding.weight
+        parts = [self.vision_proj(vision) + types[0], self.language_proj(language) + types[1]]
+        if state is not None:
+            parts.insert(1, self.state_proj(state) + types[2] + times)
+        return torch.cat(parts, dim=1)
+
+
+class CrossPolicy(nn.Module):
+    """A vla with model.fusion cross up to its decoder; action_head is the loss's."""
+
+    def __init__(self, vocab, img, patch, d, heads, layers, chunk, state, cameras, history, pad, channels=3, d_ff=None,
+                 max_len=100, vision="vit", dropout=0.0):
+        super().__init__()
+        n = layers // 2
+        self.pad, self.cameras, self.history, self.state = pad, cameras, history, state
+        d_ff = d_ff or 4 * d
+        if vision == "cnn":
+            self.vision_encoder = ConvEncoder(img, patch, channels, d, n, True, dropout)
+        else:
+            self.vision_encoder = VisionTransformer(img, patch, channels, d, heads, d_ff, n, dropout)
+        if cameras > 1:
+            self.camera_embedding = nn.Embedding(cameras, d)
+        if history > 1:
+            self.time_embedding = nn.Embedding(history, d)
+        self.language_encoder = TransformerEncoder(vocab, d, heads, d_ff, n, max_len, dropout)
+        self.cross_modal_fusion = CrossFusion(d, heads, n, chunk, state, d_ff, dropout)
+        self.action_head = nn.ModuleDict()
+
+    def observe(self, i):
+        """The memory [B, T, D] and what of it is visible [B, T]."""
+        views, keys = [], []
+        tokens = i["instruction_tokens"]
+        batch = len(tokens)
+        past = i.get("past_valid", torch.ones(batch, self.history))
+        for time in range(self.history):
+            for camera in range(self.cameras):
+                name = "images" + (f"_{camera}" if camera else "")
+                if time < self.history - 1:
+                    name += f"_past_{self.history - 1 - time}"
+                x = self.vision_encoder.sequence(i[name])
+                if self.cameras > 1:
+                    x = x + self.camera_embedding.weight[camera]
+                if self.history > 1:
+                    x = x + self.time_embedding.weight[time]
+                views.append(x)
+                keys.append((past[:, time : time + 1] != 0).expand(-1, x.shape[1]))
+        words = visible(tokens, self.pad)
+        language, _ = self.language_encoder(tokens, words)
+        state = None
+        if self.state:
+            state = i["state"].reshape(batch, self.history, -1)
+            keys.append(past != 0)
+        times = self.time_embedding.weight if self.history > 1 else 0
+        memory = self.cross_modal_fusion.memory(torch.cat(views, dim=1), state, language, times)
+        return memory, torch.cat(keys + [torch.ones_like(tokens, dtype=torch.bool) if words is None else words], dim=1)
+
+    def decode(self, memory, visible, begin=None):
+        x = self.cross_modal_fusion.queries.weight.expand(len(memory), -1, -1)
+        if begin is not None:
+            x = x + begin
+        return self.cross_modal_fusion.decoder(x, memory, memory_key_padding_mask=~visible)
+
+
+def philox(counter, key):
+    """Philox4x32-10 (Salmon et al., SC 2011) of four words under two."""
+    c, k, mask = list(counter), list(key), 0xFFFFFFFF
+    for _ in range(10):
+        p, q = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [(q >> 32) ^ c[1] ^ k[0], q & mask, (p >> 32) ^ c[3] ^ k[1], p & mask]
+        k = [(k[0] + 0x9E3779B9) & mask, (k[1] + 0xBB67AE85) & mask]
+    return c
+
+
+def words(seed, step, site, sample, n):
+    """n words of a sample for a head, or some more: of a step in training; of None in evaluation."""
+    site |= 1 << 23 if step is None else 0
+    out = []
+    for block in range((n + 3) // 4):
+        out += philox([block, sample & 0xFFFFFFFF, step or 0, 11 << 24 | site], [seed & 0xFFFFFFFF, seed >> 32])
+    return out
+
+
+def normal(seed, step, site, sample, n):
+    """n draws from N(0, 1) by Box and Muller."""
+    w, out = words(seed, step, site, sample, n), []
+    for a, b in zip(w[::2], w[1::2]):
+        r, t = math.sqrt(-2 * math.log((a + 0.5) / 2**32)), 2 * math.pi * b / 2**32
+        out += [r * math.cos(t), r * math.sin(t)]
+    return out[:n]
+
+
+ANSWER = 2  # the site of the noise that a flow's answer is made of
+
+
+def time_embedding(time, d):
+    """openpi's create_sinusoidal_pos_embedding with periods from 4e-3 to 4."""
+    period = 4e-3 * (4.0 / 4e-3) ** torch.linspace(0, 1, d // 2, dtype=torch.float64)
+    angle = time[:, None] / period * 2 * math.pi
+    return torch.cat([angle.sin(), angle.cos()], dim=1).float()
+
+
+def flow_head(d, actions):
+    """The layers of a flow: of noisy actions to tokens, and of tokens to a velocity."""
+    return nn.ModuleDict({"action_in_proj": nn.Linear(actions, d), "action_time_mlp_in": nn.Linear(2 * d, d),
+                          "action_time_mlp_out": nn.Linear(d, d), "action_out_proj": nn.Linear(d, actions)})
+
+
+def velocity(model, seen, x, time):
+    """x [B, L, A] and time [B] → [B, L, A]."""
+    h = model.action_head
+    e = time_embedding(time, seen[0].shape[-1])[:, None].expand(-1, x.shape[1], -1)
+    x = torch.cat([h["action_in_proj"](x), e], dim=-1)
+    x = h["action_time_mlp_out"](nn.functional.silu(h["action_time_mlp_in"](x)))
+    return h["action_out_proj"](model.decode(*seen, x))
+
+
+class CrossVLA(CrossPolicy):
+    """A vla with model.fusion cross and the head of a loss: features by name → actions [B, A] or [B, L, A]."""
+
+    def __init__(self, loss, actions, chunk, d, bins=0, steps=10, **sizes):
+        super().__init__(chunk=chunk, d=d, **sizes)
+        self.loss, self.chunk, self.actions, self.bins, self.steps = loss, chunk, actions, bins, steps
+        if loss == "flow":
+            self.action_head = flow_head(d, actions)
+        else:
+            self.action_head = nn.Linear(d, actions * (bins if loss == "bins" else 1))
+
+    def forward(self, noise=None, **inputs):
+        """noise [B, L, A] is what a flow begins with."""
+        seen = self.observe(inputs)
+        if self.loss == "flow":
+            x = noise
+            for k in range(self.steps):
+                time = torch.full((len(x),), 1 - k / self.steps, dtype=torch.float64)
+                x = x - velocity(self, seen, x, time) / self.steps
+        else:
+            x = self.action_head(self.decode(*seen))
+        if self.loss == "bins":
+            x = (x.reshape(len(x), self.chunk, self.actions, self.bins).argmax(-1) * 2 + 1) / self.bins - 1
+        return x if self.chunk > 1 else x[:, 0]
+
+
 def visible(tokens, pad_token):
     """[B, T] True where a token is not padding; None where nothing is padding."""
     return None if pad_token < 0 else tokens != pad_token
@@ -274,7 +438,7 @@ class CopyModel(nn.Module):
 def with_defaults(config):
     """The configuration with every key that a job file may leave out."""
     c = {"max_len": 5000, "dropout": 0.0, "pad_token": -1, "channels": 3, "action_dim": 7, "vision": "vit",
-         "vision_tokens": "cls"}
+         "vision_tokens": "cls", "fusion": "concat", "loss": "mse", "sees": {}, "state_dim": 0, "bins": 256, "steps": 10}
     c.update({k: v for k, v in config.items() if v is not None})
     c["d_ff"] = c.get("d_ff") or 4 * c["d_model"]
     return c
@@ -285,6 +449,15 @@ def build(config):
     c = with_defaults(config)
     d, block = c["d_model"], (c["d_model"], c.get("n_heads"), c["d_ff"])
     kind = c["kind"]
+    if kind == "vla" and c["fusion"] == "cross":
+        sees = {k: max(1, c["sees"].get(k) or 0) for k in ("Cameras", "History", "Chunk")}
+        return CrossVLA(c["loss"], c["action_dim"], sees["Chunk"], d, c["bins"], c["steps"], vocab=c["vocab_size"],
+                        img=c["image_size"], patch=c["patch_size"], heads=c["n_heads"], layers=c["n_layers"],
+                        state=c["state_dim"], cameras=sees["Cameras"], history=sees["History"], pad=c["pad_token"],
+                        channels=c["channels"], d_ff=c["d_ff"], max_len=c["max_len"], vision=c["vision"],
+                        dropout=c["dropout"])
+    if kind == "vla" and any((c["sees"].get(k) or 1) > 1 for k in ("Cameras", "History", "Chunk")) or c["sees"].get("State"):
+        raise ValueError("several cameras, history, chunks and state: this file has them for model.fusion cross alone")
     if kind == "vla":
         return VLATransformer(c["vocab_size"], c["image_size"], c["patch_size"], c["channels"], *block, c["n_layers"],
                               c["max_len"], c["action_dim"], c["pad_token"], c["dropout"], c["vision"], c["vision_tokens"])

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -139,4 +141,52 @@ func TestExport(t *testing.T) {
 		t.Errorf("onto files that exist: exit code %d\n%s", code, stderr)
 	}
 	export("--out", filepath.Join(out, "model"), "--force")
+}
+
+// An export of a policy says which part of a picture the model sees and what its loss
+// makes of its tokens, and PyTorch computes the same from it: with LEROBOT_PYTHON, a
+// Python that has torch, tools/load_in_pytorch.py compares every head.
+func TestExportOfAPolicy(t *testing.T) {
+	t.Parallel()
+	python := os.Getenv("LEROBOT_PYTHON")
+	if python == "" {
+		t.Log("NOT TESTED: policies in PyTorch: LEROBOT_PYTHON names no Python that has torch")
+	}
+	job := filepath.Join(t.TempDir(), "job.yaml")
+	text := `{name: policy, seed: 7, model: {kind: vla, image_size: 16, patch_size: 8, d_model: 16, n_heads: 2, n_layers: 2, dropout: 0, fusion: cross},
+ data: {kind: tabletop, scene: simple, episodes: 8, cameras: [front, side], state: [gripper], history: 2, chunk: 3, augment: {crop: 0.8}, normalize: {mode: quantile, clip: 1}},
+ batch: {global: 4, micro: 4}, train: {steps: 1}, cluster: {workers: 1}}`
+	if err := os.WriteFile(job, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for loss, want := range map[string]string{"l1": `{"kind":"l1"}`, "bins": `{"kind":"bins","options":{"bins":256}}`, "flow": `{"kind":"flow","options":{"steps":10}}`} {
+		dir, out := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "out")
+		trainDone(t, job, "--run-dir", dir, "--set", "loss="+loss)
+		if code, _, stderr := call(t, bin.coordinator, "checkpoint", "export", dir, "--out", out); code != 0 {
+			t.Fatal(stderr)
+		}
+		b, err := os.ReadFile(filepath.Join(out, "config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var config struct {
+			Loss   json.RawMessage `json:"loss"`
+			Images struct{ Crop float64 }
+		}
+		if err := json.Unmarshal(b, &config); err != nil {
+			t.Fatal(err)
+		}
+		var loose bytes.Buffer
+		if err := json.Compact(&loose, config.Loss); err != nil || loose.String() != want || config.Images.Crop != 0.8 {
+			t.Errorf("%s: %s, crop %v, %v", loss, loose.String(), config.Images.Crop, err)
+		}
+		if python == "" {
+			continue
+		}
+		script := filepath.Join("..", "..", "tools", "load_in_pytorch.py")
+		said, err := exec.Command(python, script, dir, "--coordinator", bin.coordinator, "--tolerance", "1e-5").CombinedOutput()
+		if err != nil || !strings.Contains(string(said), "within 1e-05") {
+			t.Errorf("%s: %v\n%s", loss, err, said)
+		}
+	}
 }

@@ -12,7 +12,7 @@ import (
 // action is the centre of the likeliest. Values are to be normalised to that
 // range; what lies outside is in the first or the last.
 type bins struct {
-	Bins int `yaml:"bins"`
+	Bins int `yaml:"bins" json:"bins"`
 }
 
 func (o bins) Resolve(*job.Job, func(string) bool) job.Options { return o }

@@ -19,7 +19,7 @@ import (
 //
 //	x [B,L,A] ─ action_in_proj ─ ++ time [D] ─ action_time_mlp_in ─ SiLU ─ action_time_mlp_out ─ decoder ─ action_out_proj
 type flow struct {
-	Steps int `yaml:"steps"` // of Euler's method, for an answer
+	Steps int `yaml:"steps" json:"steps"` // of Euler's method, for an answer
 }
 
 func (o flow) Resolve(*job.Job, func(string) bool) job.Options { return o }

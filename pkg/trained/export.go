@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
@@ -45,6 +46,7 @@ type Config struct {
 	Version    int                    `json:"version"`
 	DType      string                 `json:"torch_dtype"` // as PyTorch names it
 	Model      json.RawMessage        `json:"model"`
+	Loss       exportedLoss           `json:"loss"`
 	Inputs     any                    `json:"inputs"`
 	Vocabulary []string               `json:"vocabulary"`
 	Images     *imageScale            `json:"images,omitempty"`
@@ -57,6 +59,13 @@ type Config struct {
 type imageScale struct {
 	Mean [3]float32 `json:"mean"`
 	Std  [3]float32 `json:"std"`
+	Crop float64    `json:"crop,omitempty"` // share of the area of a picture, in its middle, that the model sees; 0: all of it
+}
+
+// exportedLoss says what the tokens or the numbers that come out are.
+type exportedLoss struct {
+	Kind    string `json:"kind"`
+	Options any    `json:"options,omitempty"` // of kinds that have any
 }
 
 type exportedFrom struct {
@@ -237,11 +246,17 @@ func (e *exporter) config() ([]byte, error) {
 	t := e.of
 	x := Config{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions, Stats: t.Meta.Stats, Sets: t.Meta.Sets,
 		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256, Weights: e.exported()}}
+	if x.Loss.Kind = t.Job.Loss.Kind; reflect.TypeOf(t.Job.Loss.Options).NumField() > 0 {
+		x.Loss.Options = t.Job.Loss.Options
+	}
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}
 	}
 	if t.Meta.Spec.Has(models.Images) {
-		x.Images = &imageScale{t.Meta.ImageMean, t.Meta.ImageStd}
+		x.Images = &imageScale{Mean: t.Meta.ImageMean, Std: t.Meta.ImageStd}
+		if a := t.Meta.Augment; a != nil && a.Crop < 1 {
+			x.Images.Crop = a.Crop
+		}
 	}
 	if x.Model == nil { // a checkpoint that a worker rescued
 		if x.Model, err = json.Marshal(train.ModelConfig(t.Job, t.Meta)); err != nil {
