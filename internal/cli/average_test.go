@@ -56,3 +56,56 @@ func TestAverage(t *testing.T) {
 		t.Errorf("exit code %d of a run that is to go on without its average\n%s", code, stderr)
 	}
 }
+
+// A run that loses all of its workers goes back to its newest checkpoint, and one that is
+// resumed behind its back from an older one goes on there: weights and their average end
+// with the bits of a run in which nothing happened.
+func TestAverageGoesBack(t *testing.T) {
+	t.Parallel()
+	const job = "testdata/small.yaml"
+	dir := t.TempDir()
+	files := func(run string) (sums [2]string) {
+		t.Helper()
+		m, err := checkpoint.ReadManifest(filepath.Join(run, "checkpoints", "step-00000030"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return [2]string{m.File(checkpoint.ModelFile).SHA256, m.File(checkpoint.OptimizerFile).SHA256}
+	}
+	args := func(run string, more ...string) []string {
+		return append([]string{"--run-dir", run, "--set", "optimizer.ema=true", "--set", "train.steps=30", "--set", "checkpoint.every=10"}, more...)
+	}
+	one, back := filepath.Join(dir, "one"), filepath.Join(dir, "back")
+	trainDone(t, job, args(one, "--workers", "1")...)
+	want := files(one)
+
+	p := start(t, nil, bin.coordinator, append([]string{"train", job, "--json"}, args(back, "--workers", "2")...)...)
+	var pids []int
+	for len(pids) < 2 {
+		pids = append(pids, int(p.event("joined")["pid"].(float64)))
+	}
+	for p.event("step")["step"].(float64) < 12 { // after the optimizer's step of one that is stored
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, _ := p.wait(); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, p.errText())
+	}
+	if got := files(back); got != want {
+		t.Errorf("after the loss of all workers weights and optimizer are %v, want %v", got, want)
+	}
+
+	all := filepath.Join(back, "checkpoints")
+	for _, step := range []string{"20", "30"} {
+		if err := os.RemoveAll(filepath.Join(all, "step-000000"+step)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trainDone(t, job, args(back, "--resume", "--workers", "3")...)
+	if got := files(back); got != want {
+		t.Errorf("from an older checkpoint weights and optimizer are %v, want %v", got, want)
+	}
+}

@@ -128,7 +128,7 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 	for _, v := range fields.vectors {
 		o.calls(v.name, strings.Join(v.of, "+"))
 	}
-	s := &lerobotScan{o: o, set: set, fields: fields, videos: map[string]*videoFrames{}, table: &table{}, read: map[string]bool{}, listed: map[int64]bool{}}
+	s := &lerobotScan{o: o, set: set, fields: fields, videos: map[string]*videoFrames{}, table: &table{}, read: map[string]bool{}, listed: map[int64]bool{}, faulty: map[int64]bool{}}
 	for _, camera := range fields.cameras {
 		if set.Info.Features[camera].Video() {
 			if s.videos[camera], err = k.open(o, set, camera, episodes); err != nil {
@@ -181,6 +181,7 @@ type lerobotScan struct {
 	texts  textIndex
 	read   map[string]bool // tables
 	listed map[int64]bool  // episodes of table
+	faulty map[int64]bool  // episodes of which a frame cannot be used
 	paths  []string        // of them, in the order of reading
 	file   []int32         // of each sample, among paths
 	row    []int32         // of each sample, in its table
@@ -219,6 +220,7 @@ func (s *lerobotScan) all(episodes []lerobot.Episode, fp Fingerprint) error {
 	if total > maxSamples {
 		return fmt.Errorf("the data has more than %d frames", maxSamples)
 	}
+	unread := map[string]bool{}
 	for _, e := range episodes {
 		if s.read[e.Path] {
 			continue
@@ -232,14 +234,24 @@ func (s *lerobotScan) all(episodes []lerobot.Episode, fp Fingerprint) error {
 			err = fmt.Errorf("episode %d: its table is missing: %w; bring it, or choose other episodes by data.split", e.Index, err)
 		}
 		if err != nil {
+			if !strings.HasPrefix(err.Error(), "episode") {
+				err = fmt.Errorf("episodes from %d on: %w", e.Index, err)
+			}
+			unread[e.Path] = true
 			if err = s.o.pass(Fault{Kind: "file", File: filepath.Join(s.set.Dir, e.Path)}, err); err != nil {
 				return err
 			}
 		}
 	}
 	for _, e := range episodes {
-		if n := left[e.Index]; n != 0 && !s.o.lenient() {
-			return fmt.Errorf("%s has %d frames of episode %d, the list of episodes says %d; get both from one place", filepath.Join(s.set.Dir, e.Path), e.Length-n, e.Index, e.Length)
+		n := left[e.Index]
+		if n == 0 || unread[e.Path] || s.faulty[e.Index] || !s.shown(e.Index) { // that it lacks some was told with the reason
+			continue
+		}
+		path := filepath.Join(s.set.Dir, e.Path)
+		err := fmt.Errorf("%s has %d frames of episode %d, the list of episodes says %d; get both from one place", path, e.Length-n, e.Index, e.Length)
+		if err = s.o.pass(Fault{Kind: "record", File: path, Episode: ptr(e.Index)}, err); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -264,6 +276,7 @@ func (s *lerobotScan) one(rel string, left map[int64]int, fp Fingerprint) error 
 		}
 		if err := s.frame(c, r, at, left); err != nil {
 			err = fmt.Errorf("%s: episode %d, frame %d: %w", path, e, c.frame[r], err)
+			s.faulty[e] = true
 			if err = s.o.pass(Fault{Kind: "record", File: path, Episode: ptr(e), Frame: ptr(int(c.frame[r]))}, err); err != nil {
 				return err
 			}

@@ -75,7 +75,8 @@ func TestLeRobotCheck(t *testing.T) {
 		"a frame that is not":  {func(r *lerobotRow) { r.Frame = 7 }, "episode 1, frame 7: it follows frame 0; want ascending frame_index without gaps", "record - 1 7"},
 		"a larger picture":     {func(r *lerobotRow) { r.Front = picture(9) }, "", "picture 3 1 1"},
 		"no picture":           {func(r *lerobotRow) { r.Front.Bytes = []byte("none") }, "", "picture 3 1 1"},
-		"an episode that ends": {func(r *lerobotRow) { r.Episode = 0 }, "episode 0, frame 1: the episode has more frames than the list of episodes says", "record - 0 1"},
+		"an episode that ends": {func(r *lerobotRow) { r.Episode = 0 }, "episode 0, frame 1: the episode has more frames than the list of episodes says", "record - 0 1, record - 1 -"},
+		"a frame too few":      {func(r *lerobotRow) { r.Episode = 9 }, "all.parquet has 1 frames of episode 1, the list of episodes says 2; get both from one place", "record - 1 -"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -246,8 +246,9 @@ func (e *exporter) config() ([]byte, error) {
 	t := e.of
 	x := Config{Format: exportFormat, Version: exportVersion, DType: e.torch, Model: e.m.Model, Inputs: t.Meta.Spec, Vocabulary: t.Meta.Vocab, Actions: t.Meta.Actions, Stats: t.Meta.Stats, Sets: t.Meta.Sets,
 		Checkpoint: exportedFrom{Job: e.m.Job, Step: e.m.Step, Seed: e.m.Seed, Software: e.m.Software, SHA256: e.m.File(train.ModelFile).SHA256, Weights: e.exported()}}
-	if x.Loss.Kind = t.Job.Loss.Kind; reflect.TypeOf(t.Job.Loss.Options).NumField() > 0 {
-		x.Loss.Options = t.Job.Loss.Options
+	x.Loss.Kind = t.Job.Loss.Kind
+	if o := reflect.ValueOf(t.Job.Loss.Options); o.Kind() == reflect.Struct && o.NumField() > 0 {
+		x.Loss.Options = o.Interface()
 	}
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -137,6 +138,10 @@ func readInfo(dir string) (*Info, error) {
 	if err := json.Unmarshal(bytes.TrimPrefix(b, []byte("\ufeff")), in); err != nil {
 		if what := sniff.Instead(b, sniff.Text); what != "" {
 			return nil, fmt.Errorf("%s: %s", path, what)
+		}
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) {
+			return nil, fmt.Errorf("%s: the key %.200q holds a JSON %s, where LeRobot writes something else", path, kind.Field, kind.Value)
 		}
 		return nil, fmt.Errorf("%s: %v", path, err)
 	}
