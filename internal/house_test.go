@@ -54,7 +54,7 @@ var may = map[string][]string{
 	"pkg/serve":            {"internal/regular", "internal/usage", "pkg/trained"},
 	"internal/film":        {"internal/atomicfile"},
 	"internal/rollout":     {"internal/film", "internal/plain", "internal/usage", "pkg/data", "pkg/models", "pkg/trained"},
-	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
+	"pkg/run":              {"internal/atomicfile", "internal/limits", "internal/machine", "internal/netaddr", "internal/plain", "internal/regular", "internal/rollout", "internal/safetensors", "internal/usage", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/transport", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
 	"internal/compare":     {"pkg/eval", "pkg/tensor", "pkg/models", "pkg/data", "pkg/allreduce", "pkg/train", "pkg/job", "internal/safetensors", "internal/picture"},
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
 	"internal/bench":       {"internal/bench/measure", "internal/picture", "internal/plain", "internal/safetensors", "internal/usage", "pkg/data", "pkg/tensor", "pkg/models", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/transport", "pkg/run", "pkg/train"},

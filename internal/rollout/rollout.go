@@ -45,7 +45,7 @@ type Report struct {
 	Rate
 	Tasks  []TaskRate `json:"tasks"`
 	Trace  string     `json:"trace"` // SHA-256 of all states that all trials came through
-	Trials []Outcome  `json:"trials"`
+	Trials []Outcome  `json:"trials,omitempty"`
 }
 
 // Rate is a share of successes, with its 95 % interval by Wilson.

@@ -100,13 +100,13 @@ func (v *video) close() error {
 
 // write makes a film of tiles that play at the same time.
 func (v *video) write(path string, tiles []tile) error {
-	columns := 1
-	for columns*columns < len(tiles) {
-		columns++
+	columns := min(len(tiles), 3)
+	if len(tiles) == 4 {
+		columns = 2
 	}
 	lines, last := 1, 0
 	for _, t := range tiles {
-		lines = max(lines, len(v.small.Lines(t.Instruction, t.width())))
+		lines = max(lines, len(v.small.Lines(t.Instruction, t.room())))
 		last = max(last, t.trial.Moments()-1)
 	}
 	size := image.Pt(tiles[0].width()+gap, tiles[0].side+2*border+(lines+1)*v.small.Height()+gap)
@@ -146,6 +146,9 @@ type tile struct {
 
 func (t tile) width() int { return len(t.views)*t.side + 2*border }
 
+// room is that of a line of text.
+func (t tile) room() int { return t.width() - 2*border }
+
 // draw is the tile at a moment: the pictures in a frame, the instruction in so many
 // lines, and what has become of it.
 //
@@ -175,7 +178,7 @@ func (t tile) draw(pen *film.Pen, lines, moment int) *image.RGBA {
 		}
 	}
 	y := t.side + 2*border
-	for _, line := range pen.Lines(t.Instruction, t.width()) {
+	for _, line := range pen.Lines(t.Instruction, t.room()) {
 		pen.Write(m, image.Pt(border, y), ink, line)
 		y += pen.Height()
 	}

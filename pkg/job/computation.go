@@ -11,7 +11,7 @@ func (j *Job) Computation() *Job {
 	c := *j
 	c.Checkpoint = Checkpoint{}
 	c.Cluster = Cluster{BucketBytes: j.Cluster.BucketBytes, ChunkBytes: j.Cluster.ChunkBytes, Topology: j.Cluster.Topology, Road: j.Cluster.Road, Reduce: j.Cluster.Reduce, Wire: j.Cluster.Wire, Optimizer: j.Cluster.Optimizer}
-	c.Train.EvalEvery = 0
+	c.Train.EvalEvery, c.Train.RolloutEvery, c.Train.RolloutEpisodes = 0, 0, 0
 	if c.Schedule.Kind == c.Schedule.implied() { // so is a job of before there were kinds: workers know it by these bytes
 		c.Schedule.Kind = ""
 	}

@@ -95,6 +95,7 @@ func (j *Job) derive(given func(key string) bool) {
 			j.Batch.Micro--
 		}
 	}
+	j.deriveRollouts(given)
 	if b := &j.Checkpoint.Best; !given("checkpoint.best.metric") && b.Count > 0 {
 		b.Metric = "loss"
 	} else if !given("checkpoint.best.count") && b.Metric != "" {

@@ -105,9 +105,13 @@ type Schedule struct {
 }
 
 type Train struct {
-	Steps     int      `yaml:"steps"`
-	EvalEvery int      `yaml:"eval_every,omitempty"` // measure the checkpoints of every so many steps on the held-out split; 0: the last only
-	Freeze    []string `yaml:"freeze,omitempty"`     // patterns of parameters that keep their first values
+	Steps     int `yaml:"steps"`
+	EvalEvery int `yaml:"eval_every,omitempty"` // measure the checkpoints of every so many steps on the held-out split; 0: the last only
+
+	RolloutEvery    int `yaml:"rollout_every,omitempty"`    // roll the checkpoints of every so many steps, and the last, out in the world of their data; 0: none
+	RolloutEpisodes int `yaml:"rollout_episodes,omitempty"` // so many episodes each
+
+	Freeze []string `yaml:"freeze,omitempty"` // patterns of parameters that keep their first values
 
 	CheckEvery int    `yaml:"check_every"` // steps between comparisons of all workers' states; 0: at checkpoints only
 	NonFinite  string `yaml:"non_finite"`  // a step whose loss or gradient is not finite: stop | skip

@@ -194,7 +194,8 @@ const (
 
 // Metrics lists what checkpoints can be kept by, by the names of
 // checkpoint.best.metric: the loss in training and on the held-out split, what
-// the kinds of loss measure there, and all that with the averaged weights.
+// the kinds of loss measure there, and all that with the averaged weights; and the
+// success of rollouts.
 func (k Kinds) Metrics() []Metric {
 	all := []Metric{{Name: "loss"}, {Name: Held + "loss"}}
 	for _, l := range k.Losses {
@@ -208,6 +209,9 @@ func (k Kinds) Metrics() []Metric {
 	for _, m := range all[1:] {
 		m.Name = Held + Averaged + strings.TrimPrefix(m.Name, Held)
 		all = append(all, m)
+	}
+	for _, name := range []string{Success, Averaged + Success} {
+		all = append(all, Metric{Name: name, Share: true, HigherIsBetter: true})
 	}
 	return all
 }

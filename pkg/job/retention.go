@@ -23,7 +23,10 @@ func (j *Job) checkCheckpoint(c *Checker) {
 		}
 	}
 	multiple("checkpoint.keep_every", k.KeepEvery)
-	multiple("train.eval_every", j.Train.EvalEvery)
+	if multiple("train.rollout_every", j.Train.RolloutEvery); j.Train.EvalEvery != j.Train.RolloutEvery { // which it follows from
+		multiple("train.eval_every", j.Train.EvalEvery)
+	}
+	j.checkRollouts(c)
 	if j.Train.EvalEvery > 0 && !j.holdsOut() {
 		c.Bad("train.eval_every data.holdout", "there is no held-out split to measure on; set data.holdout.fraction, .episodes, .split or .path")
 	}
@@ -46,6 +49,7 @@ func (j *Job) checkCheckpoint(c *Checker) {
 		return
 	}
 	c.Unused("checkpoint.best.metric model.kind", j.Loss.Options == nil || j.Model.Options == nil || j.kinds.measured(b.Metric, j.Loss.Kind), "model.kind "+j.Model.Kind)
+	j.checkSuccess(c, b.Metric)
 	if strings.HasPrefix(b.Metric, Held+Averaged) && !j.Optimizer.EMA.Active() {
 		c.Bad("checkpoint.best.metric optimizer.ema", "%s is measured with the averaged weights, and there are none; set optimizer.ema: true", b.Metric)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/internal/rollout"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
 )
@@ -150,7 +151,7 @@ func heldoutOf(reps []eval.Report, seconds float64) Heldout {
 }
 
 // heldoutText is a line for people, of the reports that it was made of.
-func heldoutText(reps []eval.Report, seconds float64) string {
+func heldoutText(reps []eval.Report, rolled []rollout.Report, seconds float64) string {
 	s := fmt.Sprintf("held-out, step %d: ", reps[0].Step)
 	for i, rep := range reps {
 		if i > 0 {
@@ -161,14 +162,21 @@ func heldoutText(reps []eval.Report, seconds float64) string {
 			s += ", " + m.Text(m.Value)
 		}
 	}
-	return s + fmt.Sprintf(" (%d samples, %.1f s)", reps[0].Samples, seconds)
+	s += fmt.Sprintf(" (%d samples, %.1f s)", reps[0].Samples, seconds)
+	if rolled != nil {
+		s += "\n" + rolledText(rolled)
+	}
+	return s
 }
 
 // evalFields are the reports for scripts.
-func evalFields(reps []eval.Report) map[string]any {
+func evalFields(reps []eval.Report, rolled []rollout.Report) map[string]any {
 	f := map[string]any{"step": reps[0].Step, "report": reps[0]}
 	if len(reps) > 1 {
 		f[job.Average] = reps[1]
+	}
+	if rolled != nil {
+		f["rollouts"] = rolled
 	}
 	return f
 }

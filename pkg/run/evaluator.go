@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/rollout"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -137,9 +138,13 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 		reps, err = m.EvaluateAll(ctx, e.heldout, heldoutSplit, 1)
 	}
 	if err == nil {
+		rolled := e.roll(ctx, m, 1)
+		if ctx.Err() != nil {
+			return
+		}
 		var h Heldout
-		h, err = e.record(reps, time.Since(began).Seconds())
-		e.voice.Event("eval", heldoutText(reps, h.Seconds), evalFields(reps))
+		h, err = e.record(reps, rolled, time.Since(began).Seconds())
+		e.voice.Event("eval", heldoutText(reps, rolled, h.Seconds), evalFields(reps, rolled))
 		e.sinks.look(m, e.heldout, e.voice)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -149,8 +154,9 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 
 // record adds a line. The file is written anew with all of them, so what a full
 // disk has not taken, or torn, comes whole with the next one.
-func (e *evaluator) record(reps []eval.Report, seconds float64) (Heldout, error) {
+func (e *evaluator) record(reps []eval.Report, rolled []rollout.Report, seconds float64) (Heldout, error) {
 	h := heldoutOf(reps, seconds)
+	h.Metrics = append(h.Metrics, rolledMetrics(rolled)...)
 	h.At = time.Now().UTC().Truncate(time.Millisecond)
 	if _, err := json.Marshal(h); err != nil {
 		return h, err
@@ -199,7 +205,8 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.record(reps, time.Since(began).Seconds()); err != nil { // the job is done all the same
+	rolled := e.roll(ctx, m, threads)
+	if _, err := e.record(reps, rolled, time.Since(began).Seconds()); err != nil { // the job is done all the same
 		e.voice.log.Warn(EvalFile+" lacks this measurement", zap.Error(err))
 	}
 	e.sinks.look(m, e.heldout, e.voice)
@@ -207,7 +214,8 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 	for _, rep := range reps {
 		text += rep.Text()
 	}
-	e.voice.Event("eval", strings.TrimSuffix(text, "\n"), evalFields(reps))
+	text += rolledText(rolled)
+	e.voice.Event("eval", strings.TrimSuffix(text, "\n"), evalFields(reps, rolled))
 	e.retain()
 	return nil
 }

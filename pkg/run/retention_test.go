@@ -27,10 +27,10 @@ func TestTornEvalLineIsRepaired(t *testing.T) {
 	if err := e.open(t.Context(), 4); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.record([]eval.Report{{Step: 6, Samples: 4, Loss: 0.5, Metrics: []eval.Measure{{Metric: job.Metric{Name: "l1"}, Value: 0.25}}}}, 1); err != nil {
+	if _, err := e.record([]eval.Report{{Step: 6, Samples: 4, Loss: 0.5, Metrics: []eval.Measure{{Metric: job.Metric{Name: "l1"}, Value: 0.25}}}}, nil, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.record([]eval.Report{{Step: 8, Samples: 4, Loss: math.NaN()}}, 1); err == nil {
+	if _, err := e.record([]eval.Report{{Step: 8, Samples: 4, Loss: math.NaN()}}, nil, 1); err == nil {
 		t.Error("a loss that is no number is recorded")
 	}
 	e.finish(true)
