@@ -144,7 +144,7 @@ type tile struct {
 	side  int
 }
 
-func (t tile) width() int { return len(t.views)*t.side + 2*border }
+func (t tile) width() int { return len(t.views)*(t.side+border) + border }
 
 // room is that of a line of text.
 func (t tile) room() int { return t.width() - 2*border }
@@ -173,7 +173,7 @@ func (t tile) draw(pen *film.Pen, lines, moment int) *image.RGBA {
 		for y := range t.side {
 			for x := range t.side {
 				from := 3 * (y*t.side + x)
-				m.SetRGBA(border+i*t.side+x, border+y, color.RGBA{seen[from], seen[from+1], seen[from+2], 255})
+				m.SetRGBA(border+i*(t.side+border)+x, border+y, color.RGBA{seen[from], seen[from+1], seen[from+2], 255})
 			}
 		}
 	}

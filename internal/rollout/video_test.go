@@ -54,7 +54,7 @@ func TestVideo(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := png.Decode(bytes.NewReader(b))
-	if err != nil || m.Bounds().Dx() != 2*aloneSide+2*border+2*gap || !bytes.Contains(b, []byte("acTL")) {
+	if err != nil || m.Bounds().Dx() != 2*aloneSide+3*border+2*gap || !bytes.Contains(b, []byte("acTL")) {
 		t.Error(err, m.Bounds())
 	}
 	for _, bad := range []string{filepath.Join(dir, "a.mp4"), path + "/x", files[0] + "/", dir + "/two.gif/"} {

@@ -34,7 +34,11 @@ func (j *Job) checkRollouts(c *Checker) {
 	}
 	c.Within("train.rollout_episodes", t.RolloutEpisodes, 1, 100_000)
 	if _, ok := j.Data.Options.(Simulated); !ok && j.Data.Options != nil {
-		c.Bad("train.rollout_every data.kind", "rolls checkpoints out in the world of their data, and that of data.kind %s is not here: leave it out, and measure success where the data is from: coordinator serve, and tools/rollout (docs/serving.md)", j.Data.Kind)
+		instead := "where the data is from: coordinator serve, and tools/rollout (docs/serving.md)"
+		if len(setsOf(j.Data.Options)) > 0 {
+			instead = "a set at a time: coordinator rollout --data-set NAME"
+		}
+		c.Bad("train.rollout_every data.kind", "rolls checkpoints out in the world of their data, and that of data.kind %s is not here: leave it out, and measure success %s", j.Data.Kind, instead)
 		return
 	}
 	if t.EvalEvery > 0 && t.RolloutEvery%t.EvalEvery != 0 {

@@ -26,6 +26,7 @@ func TestRolloutKeys(t *testing.T) {
 		{table + "train: {rollout_every: 100}\ncheckpoint: {best: {metric: ema_success}}", "checkpoint.best.metric: ema_success is measured with the averaged weights, and there are none; set optimizer.ema: true", 0, 0},
 		{"name: a\ndata: {kind: rlds, path: x}\ntrain: {rollout_every: 100}", "j.yaml:3:24: train.rollout_every: rolls checkpoints out in the world of their data, and that of data.kind rlds is not here: " +
 			"leave it out, and measure success where the data is from: coordinator serve, and tools/rollout (docs/serving.md)", 0, 0},
+		{"name: a\ndata: {kind: mixture, sets: [{name: x, kind: tabletop}, {name: y, kind: tabletop}]}\ntrain: {rollout_every: 100}", "and that of data.kind mixture is not here: leave it out, and measure success a set at a time: coordinator rollout --data-set NAME", 0, 0},
 	} {
 		j, err := kinds.Parse("j.yaml", []byte(c.text), nil)
 		if c.want != "" {
