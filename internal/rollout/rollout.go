@@ -82,7 +82,7 @@ func rateOf(successes, n int) Rate {
 	}
 	const z = 1.959963984540054 // of the normal distribution, 2.5 % lie beyond it
 	p, m := float64(successes)/float64(n), float64(n)
-	middle, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
+	middle, half := p+z*z/(2*m), float64(z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m)))
 	r := Rate{n, successes, p, (middle - half) / (1 + z*z/m), (middle + half) / (1 + z*z/m)}
 	if successes == 0 {
 		r.Low = 0 // but for rounding

@@ -37,7 +37,7 @@ func (r Report) Text() string {
 	steps, wins := 0.0, 0
 	for _, t := range r.Tasks {
 		row(t.Task, t.Rate, t.MeanSteps)
-		steps, wins = steps+t.MeanSteps*float64(t.Successes), wins+t.Successes
+		steps, wins = steps+float64(t.MeanSteps*float64(t.Successes)), wins+t.Successes
 	}
 	row("all", r.Rate, steps/float64(max(wins, 1)))
 	w.Flush()
