@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ type client struct {
 	addr     string
 	conn     *websocket.Conn
 	session  session
+	message  bytes.Buffer  // the last
 	previous time.Duration // see told
 	last     time.Time     // of the last question's beginning
 }
@@ -140,7 +142,11 @@ func (c *client) ask(q *trained.Question) (trained.Chunk, error) {
 	}
 }
 
-// next reads a message: it may be long in coming, but not in passing.
+// keptMessage bounds the memory that a client keeps for its next message.
+const keptMessage = 1 << 20
+
+// next reads a message: it may be long in coming, but not in passing. It is valid until
+// the next, and nothing that is decoded from it shares its memory.
 func (c *client) next() (websocket.MessageType, []byte, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -153,8 +159,12 @@ func (c *client) next() (websocket.MessageType, []byte, error) {
 	limit.Stop()
 	late := time.AfterFunc(c.s.o.Transfer, func() { cancel(fmt.Errorf("a message took longer than %v", c.s.o.Transfer)) })
 	defer late.Stop()
-	b, err := io.ReadAll(r)
-	return kind, b, because(ctx, err)
+	if c.message.Cap() > keptMessage {
+		c.message = bytes.Buffer{}
+	}
+	c.message.Reset()
+	_, err = c.message.ReadFrom(r)
+	return kind, c.message.Bytes(), because(ctx, err)
 }
 
 // because is why ctx was ended, where that is what err comes from.

@@ -536,3 +536,47 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkQuestion is what a question with two pictures of 96×96 costs beside the
+// policy: client, websocket, msgpack, and the way there and back between goroutines.
+func BenchmarkQuestion(b *testing.B) {
+	for _, protocol := range Protocols() {
+		b.Run(protocol, func(b *testing.B) {
+			s, err := New(&arm{}, Options{Listen: "127.0.0.1:0", Protocol: protocol, Ensemble: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(b.Context())
+			at, ended := make(chan string, 1), make(chan error, 1)
+			go func() { ended <- s.Run(ctx, func(url string) { at <- url }) }()
+			conn, _, err := websocket.Dial(b.Context(), <-at, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			picture := map[string]any{"__ndarray__": true, "data": make([]byte, 96*96*3), "dtype": "|u1", "shape": []int{96, 96, 3}}
+			var o any = map[string]any{"observation.images.image": picture, "observation.images.wrist": picture, "observation.state": []float64{1, 2, 3}, "prompt": "open"}
+			if protocol == "openpi" {
+				_, _, err = conn.Read(b.Context()) // the card
+			} else {
+				o = map[string]any{"type": "observation", "payload": o, "seq": 1, "timestamp": 0.5}
+			}
+			message, wrong := msgpack.Marshal(o)
+			if err != nil || wrong != nil {
+				b.Fatal(err, wrong)
+			}
+			for b.Loop() {
+				if err := conn.Write(b.Context(), websocket.MessageBinary, message); err != nil {
+					b.Fatal(err)
+				}
+				if _, answer, err := conn.Read(b.Context()); err != nil || !strings.Contains(string(answer), "actions") {
+					b.Fatalf("%q %v", answer, err)
+				}
+			}
+			conn.Close(websocket.StatusNormalClosure, "")
+			cancel()
+			if err := <-ended; err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"image/jpeg"
 	"image/png"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -476,4 +478,54 @@ func TestNames(t *testing.T) {
 			t.Errorf("%v: %v, want %s", list, err, want)
 		}
 	}
+}
+
+// FuzzVLAEval guards that no message brings a session down, that each gets what the
+// protocol owes it, and that what was decoded shares no memory with its message.
+func FuzzVLAEval(f *testing.F) {
+	files, _ := filepath.Glob("testdata/vla-eval/*.msgpack")
+	if len(files) < 10 {
+		f.Fatal(files)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	s, err := New(&arm{frames: 2}, Options{Protocol: "vla-eval", Ensemble: true, Execute: 2, Rename: []string{"agentview=image"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		b = bytes.Clone(b) // the fuzzer's own does not change
+		c, err := s.speaks.begin(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			h, err := c.hear(b)
+			before := fmt.Sprint(h.ask)
+			for i := range b {
+				b[i] ^= 0xff
+			}
+			if after := fmt.Sprint(h.ask); after != before {
+				t.Errorf("%s became %s", before, after)
+			}
+			for i := range b {
+				b[i] ^= 0xff
+			}
+			switch {
+			case err != nil:
+				if kind, m, open := c.fail(err); kind != websocket.MessageBinary || !open || len(m) == 0 {
+					t.Errorf("an error is told as %v %q", kind, m)
+				}
+			case h.ask != nil:
+				if m, err := c.tell(told{chunk: make(trained.Chunk, 8)}); err != nil || !bytes.Contains(m, []byte("actions")) {
+					t.Errorf("%q %v", m, err)
+				}
+			}
+		}
+	})
 }

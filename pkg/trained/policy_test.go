@@ -17,7 +17,7 @@ import (
 )
 
 // untrained is a checkpoint with its data, whose model has its first weights.
-func untrained(t *testing.T, job string) *Checkpoint {
+func untrained(t testing.TB, job string) *Checkpoint {
 	t.Helper()
 	j, err := train.Kinds().Parse("job.yaml", []byte(job), nil)
 	if err != nil {
