@@ -27,6 +27,6 @@ func (c *counters) text(clients int) string {
 		line("counter", "questions_total", "Observations that were answered.", c.questions.Load()) +
 		line("counter", "batches_total", "Runs of the model, of one or several questions.", c.batches.Load()) +
 		line("counter", "model_seconds_total", "Seconds that the model ran.", time.Duration(c.nanoseconds.Load()).Seconds()) +
-		line("counter", "errors_total", "Clients that were told an error.", c.failed.Load()) +
+		line("counter", "errors_total", "Errors that clients were told.", c.failed.Load()) +
 		line("counter", "refused_total", "Requests without the key, or above the limit of clients.", c.refused.Load())
 }

@@ -17,7 +17,7 @@ import (
 // chunk of actions. An error is a text, with which the connection ends.
 var openpi = protocol{
 	name: "openpi",
-	check: func(o Options, _ trained.Card) error {
+	check: func(o Options, _ names) error {
 		if o.Spec != "" {
 			return usage.Errorf("--spec is what vla-eval's clients compare; give it with --protocol vla-eval")
 		}

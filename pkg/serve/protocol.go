@@ -15,8 +15,8 @@ import (
 // line in protocols.
 type protocol struct {
 	name  string
-	check func(o Options, card trained.Card) error // refuses options that the protocol cannot keep
-	begin func(s *Server) (session, error)         // a new connection's side
+	check func(o Options, n names) error   // refuses options that the protocol cannot keep
+	begin func(s *Server) (session, error) // a new connection's side
 }
 
 // protocols are all there are, the default first.

@@ -55,10 +55,10 @@ func New(p Policy, o Options) (*Server, error) {
 	if s.speaks, err = protocolOf(o.Protocol); err != nil {
 		return nil, err
 	}
-	if err := s.speaks.check(o, s.card); err != nil {
+	if s.names, err = namesFor(s.card, o.Rename); err != nil {
 		return nil, err
 	}
-	if s.names, err = namesFor(s.card, o.Rename); err != nil {
+	if err := s.speaks.check(o, s.names); err != nil {
 		return nil, err
 	}
 	values := s.card.Actions.Shape[len(s.card.Actions.Shape)-1]

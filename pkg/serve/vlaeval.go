@@ -27,7 +27,7 @@ import (
 //	server   hello                 action       action
 var vlaEval = protocol{
 	name:  "vla-eval",
-	check: func(o Options, card trained.Card) error { _, _, err := specsOf(o.Spec, names{card: card}); return err },
+	check: func(o Options, n names) error { _, _, err := specsOf(o.Spec, n); return err },
 	begin: func(s *Server) (session, error) {
 		c := &vlaSession{names: s.names, plan: s.plan}
 		for _, x := range s.card.Observation {

@@ -451,6 +451,18 @@ func TestSpecs(t *testing.T) {
 	if _, err := New(&twin{}, Options{Protocol: "vla-eval", Spec: "state=raw"}); err != nil {
 		t.Error(err)
 	}
+	joints := (&arm{}).Card()
+	joints.Observation[2].Name = "observation.joints"
+	for list, want := range map[string]string{"": "the policy sees no state", "states=joints": "", "state=joints": ""} { // a client's name makes it the state
+		n, err := namesFor(joints, strings.Fields(list))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, seen, err := specsOf("state=joint_positions", n)
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) || want == "" && (err != nil || seen["state"].(dimSpec).Format != "joint_positions") {
+			t.Errorf("%q: %v %v", list, seen, err)
+		}
+	}
 }
 
 // TestNames guards what clients' names are taken for.

@@ -78,7 +78,7 @@ func specsOf(text string, n names) (actions, observation map[string]any, err err
 			observation["language"] = dimSpec{Name: "language", Format: "language"}
 		default:
 			name, format := n.shown(x.Name), "raw"
-			if name == "states" || len(n.card.Features("state")) == 1 && n.card.Features("state")[0] == x.Name {
+			if name == "states" || name == "state" || len(n.card.Features("state")) == 1 && n.card.Features("state")[0] == x.Name {
 				name, format = "state", state
 			}
 			if dims := vlaFormats[format]; dims > 0 && dims != len(x.Dimensions) && len(x.Dimensions) > 0 {
