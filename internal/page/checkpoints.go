@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -16,7 +17,7 @@ import (
 type stored struct {
 	Step     uint64 `json:"step"`
 	Bytes    int64  `json:"bytes"`
-	Created  int64  `json:"created"` // ms
+	Created  int64  `json:"created"` // ms; 0: it does not say
 	State    string `json:"state"`
 	Problem  string `json:"problem,omitempty"`
 	Latest   bool   `json:"latest,omitempty"`
@@ -49,7 +50,7 @@ func (r *reader) listCheckpoints(root *os.Root, j *job.Job) ([]stored, error) {
 	if i, err := root.Stat("checkpoints"); err != nil || !i.IsDir() {
 		return list, nil
 	}
-	entries, err := checkpoint.List(filepath.Join(r.spot.path(), "checkpoints"))
+	entries, err := r.entries(root)
 	if err != nil {
 		return list, err
 	}
@@ -63,8 +64,11 @@ func (r *reader) listCheckpoints(root *os.Root, j *job.Job) ([]stored, error) {
 	r.checks.mu.Lock()
 	defer r.checks.mu.Unlock()
 	for _, e := range entries {
-		s := stored{Step: e.Step, Bytes: e.Size, Created: e.Created.UnixMilli(), State: e.State.String(), Problem: e.Problem, Latest: e.Latest, Checking: r.checks.now[e.Step],
+		s := stored{Step: e.Step, Bytes: e.Size, State: e.State.String(), Problem: e.Problem, Latest: e.Latest, Checking: r.checks.now[e.Step],
 			Checked: r.checks.of[checked{e.Step, e.Size, e.Created.UnixNano()}]}
+		if !e.Created.IsZero() {
+			s.Created = e.Created.UnixMilli()
+		}
 		if e.Training != nil {
 			s.Loss = number(e.Training.Loss)
 		}
@@ -74,6 +78,24 @@ func (r *reader) listCheckpoints(root *os.Root, j *job.Job) ([]stored, error) {
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// entriesKept is how long a list of checkpoints counts while its folder is the same:
+// what goes wrong within one of them does not show there.
+const entriesKept = time.Minute
+
+// entries are the run's checkpoints. Their manifests are read again where one was
+// stored or removed, which changes the folder: there may be very many.
+func (r *reader) entries(root *os.Root) ([]checkpoint.Entry, error) {
+	i, err := root.Stat("checkpoints")
+	if err != nil {
+		return nil, err
+	}
+	if now := r.now(); i.ModTime() != r.listed.changed || now.Sub(r.listed.at) > entriesKept || now.Sub(i.ModTime()) < 2*time.Second { // clocks of file systems are coarse
+		r.listed.entries, r.listed.err = checkpoint.List(filepath.Join(r.spot.path(), "checkpoints"))
+		r.listed.changed, r.listed.at = i.ModTime(), now
+	}
+	return r.listed.entries, r.listed.err
 }
 
 // bestStep is the step of the best of entries by metric; 0: it is of none.

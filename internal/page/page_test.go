@@ -357,3 +357,36 @@ func BenchmarkMillionSteps(b *testing.B) {
 		}
 	}
 }
+
+// Checkpoints are listed again where one has come or gone, and not with each look.
+func TestCheckpointsAreListedWhenTheyChange(t *testing.T) {
+	dir := t.TempDir()
+	theRun(t, dir, 3)
+	write(t, dir, "checkpoints/step-00000001/manifest.json", "{")
+	earlier := time.Now().Add(-time.Hour) // than what a coarse clock may hide
+	if err := os.Chtimes(filepath.Join(dir, "checkpoints"), earlier, earlier); err != nil {
+		t.Fatal(err)
+	}
+	r := newReader(spot{"x", dir, "."}, train.Kinds())
+	later := time.Now().Add(10 * time.Second)
+	r.now = func() time.Time { return later }
+	had := look(t, r).Checkpoints
+	if len(had) != 1 || had[0].Created != 0 {
+		t.Fatalf("%+v, want one checkpoint of no date", had)
+	}
+	first := had[0].Problem
+	if err := os.Remove(filepath.Join(dir, "checkpoints/step-00000001/manifest.json")); err != nil { // within one: seen after a minute
+		t.Fatal(err)
+	}
+	if is := look(t, r).Checkpoints[0].Problem; is != first {
+		t.Errorf("it is read again with each look: %s", is)
+	}
+	write(t, dir, "checkpoints/step-00000002/manifest.json", "{")
+	if err := os.Chtimes(filepath.Join(dir, "checkpoints"), later, later.Add(-5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	o := look(t, r)
+	if len(o.Checkpoints) != 2 || o.Checkpoints[0].Problem == first {
+		t.Errorf("%+v; the first was %s before", o.Checkpoints, first)
+	}
+}

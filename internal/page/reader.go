@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
 )
@@ -43,6 +44,11 @@ type reader struct {
 	refused []refusal
 	bad     int // lines that are none
 	checks  checks
+	listed  struct { // checkpoints, as of a moment
+		entries     []checkpoint.Entry
+		err         error
+		changed, at time.Time
+	}
 }
 
 // refusal is a step that made no update.

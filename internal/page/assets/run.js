@@ -136,7 +136,7 @@ export function runView(id) {
         : h('button', { onclick: async (e) => { e.target.disabled = true; await ask('verify', { run: id, step: c.step }).catch(() => {}); } }, 'verify'));
     const had = document.activeElement?.closest?.('#stored tr')?.dataset.step;
     put(store, table('Stored checkpoints, the newest first', [{ name: 'step', n: true }, { name: 'size', n: true }, { name: 'training loss', n: true }, { name: 'stored' }, { name: 'state' }, { name: '' }, { name: 'verified' }],
-      [...o.checkpoints].reverse().map((c) => [group(c.step), bytes(c.bytes), num(c.loss), day(c.created), c.problem ? h('span', { class: 'bad' }, c.problem) : c.state,
+      [...o.checkpoints].reverse().map((c) => [group(c.step), bytes(c.bytes), num(c.loss), c.created ? day(c.created) : '–', c.problem ? h('span', { class: 'bad' }, c.problem) : c.state,
         [c.latest ? h('span', { class: 'pill' }, 'latest') : null, ' ', c.best ? h('span', { class: 'pill ok' }, `best ${c.metric || ''}`) : null], check(c)])));
     [...store.querySelectorAll('tbody tr')].forEach((tr, i) => { tr.dataset.step = [...o.checkpoints].reverse()[i].step; });
     if (had) store.querySelector(`tr[data-step="${had}"] button`)?.focus();
