@@ -26,6 +26,9 @@ import (
 	"github.com/vlaring/vlaring/pkg/worker"
 )
 
+// traceOfTest is where wholeRunOf has its run traced; empty: nowhere.
+var traceOfTest string
+
 // unseen is a UI that nobody looks at.
 type unseen struct{ quiet }
 
@@ -73,7 +76,7 @@ func wholeRunOf(t *testing.T, kinds job.Kinds, kind transport.Kind, workers int,
 	defer cancel()
 	dir := t.TempDir()
 	url := make(chan [2]string, 1) // and token
-	r := New(Options{Job: j, BaseDir: dir, Dir: dir, Threads: 1, UI: unseen{}, Version: "test",
+	r := New(Options{Job: j, BaseDir: dir, Dir: dir, Threads: 1, UI: unseen{}, Version: "test", Trace: traceOfTest,
 		Server: Server{Transport: kind, Credentials: func(func(string)) (transport.Credentials, error) { return transport.Credentials{}, nil }}})
 	var wg sync.WaitGroup
 	defer wg.Wait()

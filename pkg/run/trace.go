@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,20 +27,33 @@ const maxTrace = 256 << 20
 //
 // Clocks: a report is sent when its last part has ended, by the worker's clock, and comes
 // after that by ours. The least difference over all reports of a worker is how far its
-// clock is behind ours, up to the shortest time that a message has taken.
+// clock is behind ours, up to the shortest time that a message has taken. A worker's first
+// steps wait until a few of its reports have come; from then on its line is moved only for
+// what is seen to be off by a millisecond or more.
 type tracer struct {
 	log  *zap.Logger
 	desk *clerk // writes
 
 	mu     sync.Mutex
-	behind map[string]time.Duration // of a worker's clock
-	ids    map[string]int           // of members, in the file
+	behind map[string]*lag
+	ids    map[string]int // of members, in the file
 
 	file *os.File // of the desk's goroutine, with what follows
 	out  *bufio.Writer
 	size int64
 	full bool
 }
+
+// lag is how far a worker's clock is behind ours.
+type lag struct {
+	least time.Duration     // that was seen
+	used  time.Duration     // for its line
+	seen  int               // reports
+	wait  []*cluster.Report // until enough have been seen; in order
+}
+
+// lagReports are enough of a worker's reports to begin its line.
+const lagReports = 8
 
 // traceEvent is one of Chrome's.
 type traceEvent struct {
@@ -62,7 +77,7 @@ func openTrace(path string, log *zap.Logger) (*tracer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--trace: %w", err)
 	}
-	t := &tracer{log: log, desk: newClerk(), behind: map[string]time.Duration{}, ids: map[string]int{}, file: f, out: bufio.NewWriter(f)}
+	t := &tracer{log: log, desk: newClerk(), behind: map[string]*lag{}, ids: map[string]int{}, file: f, out: bufio.NewWriter(f)}
 	if _, err := t.out.WriteString("[\n"); err != nil {
 		return nil, err
 	}
@@ -77,9 +92,13 @@ func (t *tracer) arrived(r *cluster.Report) {
 		behind := time.Since(time.UnixMicro(last.Begin + last.Took))
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if was, ok := t.behind[r.Worker]; !ok || behind < was {
-			t.behind[r.Worker] = behind
+		l := t.behind[r.Worker]
+		if l == nil {
+			l = &lag{least: behind}
+			t.behind[r.Worker] = l
 		}
+		l.seen++
+		l.least = min(l.least, behind)
 	}
 }
 
@@ -105,9 +124,28 @@ func (t *tracer) step(reports []*cluster.Report) {
 		if len(r.Spans) == 0 {
 			continue
 		}
+		t.mu.Lock()
+		var ready []*cluster.Report
+		if l := t.behind[r.Worker]; l != nil { // it has arrived
+			if l.wait = append(l.wait, r); l.seen >= lagReports {
+				ready, l.wait = l.wait, nil
+			}
+		}
+		t.mu.Unlock()
+		t.draw(ready)
+	}
+}
+
+// draw writes the steps of a worker.
+func (t *tracer) draw(reports []*cluster.Report) {
+	for _, r := range reports {
 		pid := t.member(r.Worker, "worker "+r.Worker)
 		t.mu.Lock()
-		behind := t.behind[r.Worker].Microseconds()
+		lag := t.behind[r.Worker]
+		if lag.used == 0 || lag.used-lag.least >= time.Millisecond {
+			lag.used = lag.least
+		}
+		behind := lag.used.Microseconds()
 		t.mu.Unlock()
 		first, last := r.Spans[0], r.Spans[len(r.Spans)-1]
 		l := []traceEvent{{Name: fmt.Sprintf("step %d", r.Step), Phase: "X", At: first.Begin + behind, Took: last.Begin + last.Took - first.Begin, PID: pid,
@@ -156,6 +194,16 @@ var errFullTrace = errors.New("it is as long as a viewer can take")
 func (t *tracer) close(ctx context.Context) error {
 	if t == nil {
 		return nil
+	}
+	t.mu.Lock()
+	var waiting [][]*cluster.Report
+	for _, id := range slices.Sorted(maps.Keys(t.behind)) {
+		waiting = append(waiting, t.behind[id].wait)
+		t.behind[id].wait = nil
+	}
+	t.mu.Unlock()
+	for _, l := range waiting {
+		t.draw(l)
 	}
 	if !t.desk.close(ctx) {
 		return errors.New("the disk hangs: the trace lacks its end")
