@@ -53,7 +53,6 @@ type Options struct {
 	Kinds   job.Kinds
 	Threads int
 	Scans   *data.ScanDir
-	Done    func(step uint64) // is told of each step that has been computed; may be nil
 }
 
 // Report is what came out.
@@ -294,9 +293,6 @@ func (b *begun) recompute(ctx context.Context, o *Options, r *Report) error {
 		if r.Difference = differ(was, &res, r.Weights); r.Difference != nil {
 			r.Last = step
 			return nil
-		}
-		if o.Done != nil {
-			o.Done(step)
 		}
 	}
 	if b.sha256 == "" {
