@@ -81,7 +81,7 @@ func (m *machine) checkReport(e *Report) error {
 		return fmt.Errorf("%d spans", len(e.Spans))
 	}
 	for _, s := range e.Spans {
-		if s.Took < 0 || s.Took > maxSeconds*1e6 || s.Begin < 0 || s.Begin > math.MaxInt64/2 || len(s.Name) > 32 {
+		if s.Took < 0 || s.Took > maxSeconds*1e6 || s.Begin < 0 || s.Begin > math.MaxInt64/2 || len(s.Name) > 64 || s.Line < 0 || s.Line > 7 {
 			return fmt.Errorf("a span %.40q of %d µs from %d on", s.Name, s.Took, s.Begin)
 		}
 	}

@@ -221,7 +221,8 @@ type Report struct {
 type Span struct {
 	Name  string `json:"n"`
 	Begin int64  `json:"b"` // µs since 1970
-	Took  int64  `json:"t"` // µs
+	Took  int64  `json:"t"` // µs; 0: a moment, on a line that is not the first
+	Line  int    `json:"l,omitempty"`
 }
 
 // MaxSpans bounds those of a report: a step of more parts tells its first ones.

@@ -113,6 +113,7 @@ func (t *tracer) member(id, name string) int {
 	t.mu.Unlock()
 	if !ok {
 		t.write(traceEvent{Name: "process_name", Phase: "M", PID: n, Args: map[string]any{"name": name}},
+			traceEvent{Name: "thread_name", Phase: "M", PID: n, Args: map[string]any{"name": "steps"}}, traceEvent{Name: "thread_name", Phase: "M", PID: n, TID: 1, Args: map[string]any{"name": "gradients"}},
 			traceEvent{Name: "process_sort_index", Phase: "M", PID: n, Args: map[string]any{"sort_index": n}})
 	}
 	return n
@@ -151,7 +152,11 @@ func (t *tracer) draw(reports []*cluster.Report) {
 		l := []traceEvent{{Name: fmt.Sprintf("step %d", r.Step), Phase: "X", At: first.Begin + behind, Took: last.Begin + last.Took - first.Begin, PID: pid,
 			Args: map[string]any{"step": r.Step, "rank": r.Rank, "world": r.World, "generation": r.Generation, "micro_batches": r.Micro, "ring_bytes": r.RingBytes}}}
 		for _, s := range r.Spans {
-			l = append(l, traceEvent{Name: s.Name, Phase: "X", At: s.Begin + behind, Took: s.Took, PID: pid})
+			e := traceEvent{Name: s.Name, Phase: "X", At: s.Begin + behind, Took: s.Took, PID: pid, TID: s.Line}
+			if s.Line > 0 && s.Took == 0 {
+				e.Phase, e.Scope = "i", "t"
+			}
+			l = append(l, e)
 		}
 		t.write(l...)
 	}

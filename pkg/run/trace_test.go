@@ -104,10 +104,20 @@ func TestWholeRunIsTraced(t *testing.T) {
 	if plain := wholeRun(t, transport.NewMemory(), 1); plain != traced {
 		t.Errorf("the weights are %x, without a trace %x", traced, plain)
 	}
-	steps, parts := map[string]int{}, map[string]int{}
+	steps, parts, moments, reductions := map[string]int{}, map[string]int{}, 0, 0
 	last := map[int]int64{}
 	for _, e := range readTrace(t, path) {
+		if e.Phase == "i" && strings.HasPrefix(e.Name, "bucket ") {
+			moments++
+		}
 		if e.Phase != "X" {
+			continue
+		}
+		if strings.HasPrefix(e.Name, "reduction, ") {
+			reductions++
+			if e.TID != 1 || e.Name != "reduction, shm" && e.Name != "reduction, nats" { // where memory cannot be shared
+				t.Errorf("%+v", e)
+			}
 			continue
 		}
 		if strings.HasPrefix(e.Name, "step ") {
@@ -121,6 +131,9 @@ func TestWholeRunIsTraced(t *testing.T) {
 			}
 			last[e.PID] = e.At + e.Took
 		}
+	}
+	if reductions != 2*4 || moments < 2*4 {
+		t.Errorf("%d reductions, and %d buckets were handed over", reductions, moments)
 	}
 	if len(steps) != 2*4 {
 		t.Errorf("%d steps: %v", len(steps), steps)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,8 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent
 }
 
 func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
-	t, g, ring := w.trainer, a.Group, w.ring.Load()
+	t, g := w.trainer, a.Group
+	ring := w.spans.timedBy(w.ring.Load(), cmp.Or(train.RoadOf(w.job).Way().Network, "nats"))
 	in, err := w.source.batches(a)
 	if err != nil {
 		return err

@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
@@ -48,3 +51,81 @@ func (s *spans) take() []cluster.Span {
 	s.done = nil
 	return l
 }
+
+// timed is a Reducer whose reductions are traced, on a line of their own: each from its
+// beginning, in the middle of backward, to its end, and in it the moments at which
+// backward has handed a bucket over.
+type timed struct {
+	allreduce.Reducer
+	spans *spans
+	road  string
+}
+
+// reductions is the line of them.
+const reductions = 1
+
+// timedBy is r, traced where the run is. network is the road between hosts.
+func (s *spans) timedBy(r allreduce.Reducer, network string) allreduce.Reducer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.on {
+		return r
+	}
+	if road, ok := r.(*ringRoad); ok {
+		r = road.Reducer
+	}
+	t := timed{r, s, network}
+	switch r.(type) {
+	case *allreduce.Solo:
+		t.road = "no road, alone"
+	case *allreduce.HostRing:
+		t.road = "shm"
+	case *allreduce.TeamRing:
+		t.road = "shm and " + network
+	}
+	return t
+}
+
+func (r timed) Begin(step uint64, buckets []allreduce.Range, micro [][]float32, out []float32, flags func() allreduce.Flags) allreduce.Reduction {
+	began := time.Now()
+	return &timedOp{Reduction: r.Reducer.Begin(step, buckets, micro, out, flags), of: r, began: began, ready: make([]bool, len(buckets))}
+}
+
+// timedOp is a reduction of it.
+type timedOp struct {
+	allreduce.Reduction
+	of    timed
+	began time.Time
+
+	mu    sync.Mutex
+	ready []bool
+}
+
+func (o *timedOp) Ready(bucket int) {
+	o.Reduction.Ready(bucket)
+	o.mu.Lock()
+	first := !o.ready[bucket]
+	o.ready[bucket] = true
+	o.mu.Unlock()
+	if first {
+		o.of.spans.add(cluster.Span{Name: fmt.Sprintf("bucket %d", bucket), Begin: time.Now().UnixMicro(), Line: reductions})
+	}
+}
+
+func (o *timedOp) Wait(ctx context.Context) (allreduce.Flags, error) {
+	flags, err := o.Reduction.Wait(ctx)
+	o.of.spans.add(cluster.Span{Name: "reduction, " + o.of.road, Begin: o.began.UnixMicro(), Took: time.Since(o.began).Microseconds(), Line: reductions})
+	return flags, err
+}
+
+// add tells a part of a line of its own.
+func (s *spans) add(x cluster.Span) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.on && len(s.done) < cluster.MaxSpans-maxOwn {
+		s.done = append(s.done, x)
+	}
+}
+
+// maxOwn of a report's spans are kept for the worker's own line.
+const maxOwn = cluster.MaxSpans / 4
