@@ -86,7 +86,8 @@ func (s *spans) timedBy(r allreduce.Reducer, network string) allreduce.Reducer {
 	return t
 }
 
-func (r timed) Begin(step uint64, buckets []allreduce.Range, micro [][]float32, out []float32, flags func() allreduce.Flags) allreduce.Reduction {
+func (r timed) Begin(step uint64, buckets []allreduce.Range, micro [][]float32, out []float32,
+	flags func() allreduce.Flags) allreduce.Reduction {
 	began := time.Now()
 	return &timedOp{Reduction: r.Reducer.Begin(step, buckets, micro, out, flags), of: r, began: began, ready: make([]bool, len(buckets))}
 }
@@ -114,7 +115,8 @@ func (o *timedOp) Ready(bucket int) {
 
 func (o *timedOp) Wait(ctx context.Context) (allreduce.Flags, error) {
 	flags, err := o.Reduction.Wait(ctx)
-	o.of.spans.add(cluster.Span{Name: "reduction, " + o.of.road, Begin: o.began.UnixMicro(), Took: time.Since(o.began).Microseconds(), Line: reductions})
+	o.of.spans.add(cluster.Span{Name: "reduction, " + o.of.road, Begin: o.began.UnixMicro(),
+		Took: time.Since(o.began).Microseconds(), Line: reductions})
 	return flags, err
 }
 
