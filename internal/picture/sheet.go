@@ -274,10 +274,7 @@ func (s *Sheet) Image() (image.Image, error) {
 		p.write(sheetMargin, float64(y), wide, 9, orange, false, l)
 		y += lineHeight
 	}
-	out, ok := canvas.Image().(stddraw.Image)
-	if !ok {
-		return nil, fmt.Errorf("a canvas of %T cannot be drawn on", canvas.Image())
-	}
+	out := canvas.Image()
 	for i := range s.Cards {
 		s.Cards[i].draw(p, out, y, w, left, stacked)
 		y += s.Cards[i].height(stacked) + cardGap

@@ -93,11 +93,12 @@ func TestSetsInherit(t *testing.T) {
 		}
 	}
 	// Other keys of all: the chunk, words, pictures.
-	j, err := kinds.Parse("job.yaml", file("  max_tokens: 9\n", "", ", max_tokens: 0"), []string{"data.chunk=4", "data.augment.crop=0.8", "data.cameras=[l]", "data.state=[s]"})
+	_, err := kinds.Parse("job.yaml", file("  max_tokens: 9\n", "", ", max_tokens: 0"), []string{"data.chunk=4", "data.augment.crop=0.8", "data.cameras=[l]", "data.state=[s]"})
 	if err == nil || !strings.Contains(err.Error(), "data.sets[0].cameras[0]") { // tabletop has other cameras
 		t.Error(err)
 	}
-	if j, err = kinds.Parse("job.yaml", file("  max_tokens: 9\n", "", ", max_tokens: 0"), []string{"data.chunk=4", "data.augment.crop=0.8"}); err != nil {
+	j, err := kinds.Parse("job.yaml", file("  max_tokens: 9\n", "", ", max_tokens: 0"), []string{"data.chunk=4", "data.augment.crop=0.8"})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if j, err = kinds.Parse("again.yaml", j.YAML(), nil); err != nil {
