@@ -81,7 +81,7 @@ class TorchPolicy:
         import torch
         from safetensors.torch import load_file
 
-        import golden_policy
+        import load_in_pytorch
         import reference_model as ref
 
         torch.set_num_threads(1)
@@ -99,15 +99,13 @@ class TorchPolicy:
             return block.norm2(x + block.feed_forward(x)), None
 
         ref.TransformerBlock.forward = forward
-        model = golden_policy.Policy(c["vocab_size"], c["image_size"], c["patch_size"], c["d_model"], c["n_heads"], c["n_layers"], sees["Chunk"], c["state_dim"],
-                                     sees["Cameras"], 1, c["pad_token"])
-        golden_policy.tokens_head(model, c["d_model"], c["action_dim"])
+        model = ref.build(load_in_pytorch.model_config(manifest))
         model.load_state_dict(load_file(os.path.join(checkpoint, "model.safetensors")), strict=True)
         model.eval()
         self.parameters = sum(p.numel() for p in model.parameters())
 
         def run(i):
-            return model.action_head(model.decode(*model.observe(i)))
+            return model(**i)
 
         self.run = torch.compile(run) if mode == "compile" else run
         self.torch = torch
