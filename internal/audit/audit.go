@@ -118,11 +118,14 @@ func (r *Report) Text() string {
 // Run checks steps of a run. An error says why they cannot be checked, and what would
 // help; that they differ stands in the Report.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	if o.Step == 0 {
+		return nil, usage.Errorf("--step K is missing: the step to check, from 1 to the newest in metrics.jsonl")
+	}
 	if o.From == 0 {
 		o.From = o.Step
 	}
-	if o.Step == 0 || o.From > o.Step {
-		return nil, usage.Errorf("--step %d and --from-step %d: steps are counted from 1, and the last one comes last", o.Step, o.From)
+	if o.From > o.Step {
+		return nil, usage.Errorf("--from-step %d comes after --step %d: give the first step, then the last", o.From, o.Step)
 	}
 	b, err := find(&o)
 	if err != nil {
@@ -374,7 +377,7 @@ func (b *begun) teacher(o *Options, meta data.Meta) (*models.Distillation, error
 	}
 	path := filepath.Join(o.Dir, worker.TeacherFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		dir, err := trained.Find(job.Abs(b.base, d.Teacher))
+		dir, _, err := trained.Find(job.Abs(b.base, d.Teacher)) // its bytes are compared below
 		if err != nil {
 			return nil, fmt.Errorf("the run's teacher is not here: %w", err)
 		}

@@ -49,7 +49,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			if bySample {
 				m, err = openTrained(dir, path)
 			} else {
-				m, err = loadTrained(dir)
+				m, err = openCheckpoint(dir, nil)
 			}
 			if err != nil {
 				return err

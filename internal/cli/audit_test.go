@@ -35,8 +35,8 @@ func TestAudit(t *testing.T) {
 		t.Errorf("%+v (%v)", r, err)
 	}
 	check(1, "newest is 12", "--step", "13")
-	check(2, "counted from 1", "--step", "0")
-	check(2, "the last one comes last", "--step", "3", "--from-step", "4")
+	check(2, "--step K is missing", "--step", "0")
+	check(2, "--from-step 4 comes after --step 3", "--step", "3", "--from-step", "4")
 
 	path := filepath.Join(dir, "metrics.jsonl")
 	good, err := os.ReadFile(path)

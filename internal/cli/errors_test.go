@@ -325,6 +325,10 @@ func TestFlippedByte(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stderr, "model.safetensors") {
 		t.Errorf("eval: exit code %d\n%s", code, stderr)
 	}
+	code, _, stderr = call(t, bin.coordinator, "eval", "--checkpoint", dir) // an older one answers, and that is said
+	if code != 0 || !strings.Contains(stderr, "passed over checkpoint "+filepath.Dir(file)) {
+		t.Errorf("eval of the run: exit code %d\n%s", code, stderr)
+	}
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--resume", "--workers", "1")
 	if r := p.event("resume"); r["step"].(float64) != 10 {
 		t.Errorf("resumed from step %v, want 10", r["step"])

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 
@@ -126,7 +127,11 @@ func checkpointDir(dir string) (string, error) {
 	if dir == "" {
 		return "", usagef("--checkpoint DIR is missing: a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest")
 	}
-	return trained.Find(dir)
+	dir, passed, err := trained.Find(dir)
+	for _, p := range passed {
+		fmt.Fprintln(os.Stderr, p)
+	}
+	return dir, err
 }
 
 // openCheckpoint opens a checkpoint's model, verified, and then its data, if with
@@ -149,10 +154,7 @@ func openCheckpoint(dir string, with func(c *trained.Checkpoint, base string) er
 	return opened{c}, nil
 }
 
-// loadTrained opens a checkpoint's model, without its data.
-func loadTrained(dir string) (opened, error) { return openCheckpoint(dir, nil) }
-
-// loadWeights is loadTrained with the weights that are asked for, and says which; of a
+// loadWeights opens a checkpoint's model, without its data, with the weights that are asked for, and says which; of a
 // mixture with the statistics of the set called set, where it is named.
 func loadWeights(c *cobra.Command, dir, weights, set string) (opened, error) {
 	m, err := openCheckpoint(dir, func(c *trained.Checkpoint, _ string) error { return c.OfSet(set) })

@@ -278,6 +278,8 @@ type Passed struct {
 	Reason string
 }
 
+func (p Passed) String() string { return fmt.Sprintf("passed over checkpoint %s: %s", p.Dir, p.Reason) }
+
 // LatestGood returns the newest checkpoint in dir that verifies to the last
 // byte, and what it passed over on the way. The checkpoints themselves decide;
 // the file latest is only compared. If there is none, the error is ErrNone;

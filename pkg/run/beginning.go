@@ -104,7 +104,7 @@ func (b *beginning) resumeFrom() error {
 		return err
 	}
 	found, why, err := b.dir.newestGood(was, func(p checkpoint.Passed) {
-		b.opt.UI.Line(fmt.Sprintf("passed over checkpoint %s: %s", p.Dir, p.Reason))
+		b.opt.UI.Line(p.String())
 	})
 	if found == nil || err != nil {
 		return err

@@ -27,6 +27,9 @@ func (b *beginning) findTeacher() error {
 		return fmt.Errorf("distill.teacher: %w", err)
 	}
 	defer t.Close() // its weights are the workers' to load
+	for _, p := range t.Passed {
+		b.opt.UI.Line("distill.teacher: " + p.String())
+	}
 	if err := t.Use(d.Weights); err != nil {
 		return fmt.Errorf("distill.weights: %w", err)
 	}

@@ -39,6 +39,9 @@ type Checkpoint struct {
 	Job   *job.Job
 	Model *models.Model // nil after parse
 
+	// Passed are newer checkpoints of the run that do not verify, and why.
+	Passed []checkpoint.Passed
+
 	// Weights are those in the model, job.Raw or job.Average.
 	Weights string
 
@@ -60,19 +63,20 @@ func (c *Checkpoint) Close() {
 }
 
 // Find is the directory of the checkpoint that dir means: dir itself, or
-// the newest that verifies of a run directory or its checkpoints.
-func Find(dir string) (string, error) {
+// the newest that verifies of a run directory or its checkpoints, with those that it
+// passed over.
+func Find(dir string) (string, []checkpoint.Passed, error) {
 	if _, err := checkpoint.ReadManifest(dir); err == nil {
-		return dir, nil
+		return dir, nil, nil
 	} else if strings.HasPrefix(filepath.Base(dir), "step-") {
-		return "", err
+		return "", nil, err
 	}
 	for _, d := range []string{filepath.Join(dir, "checkpoints"), dir} {
 		if found, err := checkpoint.LatestGood(d); err == nil {
-			return found.Dir, nil
+			return found.Dir, found.Passed, nil
 		}
 	}
-	return "", None(dir)
+	return "", nil, None(dir)
 }
 
 // None says why dir has none to open, and what to give or do instead.
@@ -103,7 +107,7 @@ func None(dir string) error {
 // data, with the averaged weights where it has them: Use takes others. kinds is what
 // its job may name.
 func Open(dir string, kinds job.Kinds) (*Checkpoint, error) {
-	dir, err := Find(dir)
+	dir, passed, err := Find(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +129,7 @@ func Open(dir string, kinds job.Kinds) (*Checkpoint, error) {
 		c.Close()
 		return nil, err
 	}
+	c.Passed = passed
 	return c, nil
 }
 

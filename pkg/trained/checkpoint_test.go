@@ -26,7 +26,7 @@ func TestNoCheckpoint(t *testing.T) {
 		run:                           "the run in " + run + " has stored no checkpoint yet\ncoordinator status " + run + " says how far it is",
 		bad:                           bad + " holds no checkpoint that verifies\nwhat is wrong with the newest: coordinator checkpoint verify " + filepath.Join(bad, "checkpoints", "step-00000010"),
 	} {
-		if _, err := Find(path); err == nil || err.Error() != want {
+		if _, _, err := Find(path); err == nil || err.Error() != want {
 			t.Errorf("%v\nwant %s", err, want)
 		}
 	}
