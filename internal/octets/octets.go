@@ -4,8 +4,6 @@ package octets
 
 import (
 	"encoding/binary"
-	"hash"
-	"hash/crc32"
 	"math"
 	"unsafe"
 )
@@ -83,46 +81,4 @@ func putAtPortable(x []float32, at int, p []byte) {
 		k, shift := (at+i)/4, 8*((at+i)%4)
 		x[k] = math.Float32frombits(math.Float32bits(x[k])&^(0xff<<shift) | uint32(b)<<shift)
 	}
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// Sum is the CRC-32C of b.
-func Sum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
-
-// AddSum is the CRC-32C of what has the CRC-32C sum, with b behind it.
-func AddSum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
-
-// NewSum is a CRC-32C that is written to.
-func NewSum() hash.Hash32 { return crc32.New(castagnoli) }
-
-// JoinSums is the CRC-32C of what has the sum a, with n bytes of the sum b behind it.
-// A sum is the remainder of a polynomial over bits, so bytes behind it multiply it by a
-// power of x, and the sums of both halves add up.
-func JoinSums(a, b uint32, n int64) uint32 {
-	// power is x^(8·2^i), reflected as sums are, for i = 0, 1, …: by squaring.
-	power := uint32(1) << 23 // x^8
-	for ; n > 0; n >>= 1 {
-		if n&1 != 0 {
-			a = mulModCastagnoli(a, power)
-		}
-		power = mulModCastagnoli(power, power)
-	}
-	return a ^ b
-}
-
-// mulModCastagnoli is the product of two polynomials modulo Castagnoli's, the highest
-// power in the lowest bit.
-func mulModCastagnoli(a, b uint32) (p uint32) {
-	for bit := uint32(1) << 31; bit != 0; bit >>= 1 {
-		if a&bit != 0 {
-			p ^= b
-		}
-		if b&1 != 0 {
-			b = b>>1 ^ crc32.Castagnoli
-		} else {
-			b >>= 1
-		}
-	}
-	return p
 }

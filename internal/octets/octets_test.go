@@ -58,27 +58,3 @@ func TestFloats(t *testing.T) {
 		}()
 	}
 }
-
-func TestSum(t *testing.T) {
-	nine := []byte("123456789")
-	h := NewSum()
-	h.Write(nine)
-	if a, b, c := Sum(nine), AddSum(Sum(nine[:4]), nine[4:]), h.Sum32(); a != 0xe3069283 || b != a || c != a { // the check value of CRC-32C
-		t.Errorf("%08x, %08x, %08x", a, b, c)
-	}
-}
-
-func TestJoinSums(t *testing.T) {
-	b := make([]byte, 5000)
-	for i := range b {
-		b[i] = byte(i*i>>3 + i)
-	}
-	for _, cut := range []int{0, 1, 2, 7, 64, 1000, 4095, 4096, 4999, 5000} {
-		if got, want := JoinSums(Sum(b[:cut]), Sum(b[cut:]), int64(len(b)-cut)), Sum(b); got != want {
-			t.Errorf("joined at %d: %08x, want %08x", cut, got, want)
-		}
-	}
-	if got, want := JoinSums(Sum(b), Sum(make([]byte, 1<<26)), 1<<26), AddSum(Sum(b), make([]byte, 1<<26)); got != want {
-		t.Errorf("with much behind: %08x, want %08x", got, want)
-	}
-}

@@ -40,6 +40,14 @@ func (r *Runtime) runFlat(dst, src []float32, s float32, f func(dst, src []float
 	r.flat = flatTask{}
 }
 
+// eachTask is a function of a number.
+type eachTask func(i int)
+
+func (f eachTask) Tile(i int, _ *kernel.Workspace) { f(i) }
+
+// Each calls f for 0 to n-1, in any order and at the same time: f may call no method of r.
+func (r *Runtime) Each(n int, f func(i int)) { r.Run(eachTask(f), n) }
+
 // lerpTask is Lerp on parts of slabs.
 type lerpTask struct {
 	dst, x, y []float32

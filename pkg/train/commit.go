@@ -168,7 +168,7 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 	defer t.mu.Unlock()
 	t.void = true // should it panic
 	for _, r := range t.whole {
-		t.optimize(r, t.params.Values()[r.Lo:r.Hi], g[r.Lo:r.Hi], t.cutSlots(r), rate, scale)
+		t.updateWhole(r, g, rate, scale)
 	}
 	t.void = false
 	t.forget()

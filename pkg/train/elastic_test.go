@@ -107,6 +107,7 @@ func (s *squad) rank(name string) *rank {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	r.sums = sumsOf(r.params.Values(), 200) // many pieces, and parameters across their bounds
 	feed, err := data.NewLocalFeed(s.set.Train(), order)
 	if err != nil {
 		s.t.Fatal(err)
@@ -148,8 +149,19 @@ func (r *rank) begin(lo, hi int) {
 	r.done = make(chan func() (Result, error), 1)
 	go func() {
 		res, err := r.Step(r.ctx, r.ring, lo, hi, r, nil)
+		if err == nil {
+			err = r.sumsHold()
+		}
 		r.done <- func() (Result, error) { return res, err }
 	}()
+}
+
+// sumsHold says whether the sum that updates have left is that of the weights.
+func (r *rank) sumsHold() error {
+	if got, want := r.WeightsSum(), fmt.Sprintf("%08x", checksum(r.params.Values())); got != want {
+		return fmt.Errorf("the weights' checksum is %s, want %s", got, want)
+	}
+	return nil
 }
 
 func (r *rank) end() (Result, error) {

@@ -95,8 +95,8 @@ func planUpdates(ps *tensor.Params, o job.Optimizer) ([]update, error) {
 
 // optimize does the optimizer's step after t.step on a range of the slab, as far
 // as it is trained: w, g and slots are weights, gradient and the optimizer's slots
-// of it. rate is the schedule's.
-func (t *Trainer) optimize(r allreduce.Range, w, g []float32, slots [][]float32, rate float64, scale float32) {
+// of it. rate is the schedule's. It says whether anything of the range is trained.
+func (t *Trainer) optimize(r allreduce.Range, w, g []float32, slots [][]float32, rate float64, scale float32) (wrote bool) {
 	plan := t.opt.updates
 	if plan == nil {
 		plan = []update{{0, t.params.Len(), setting{rate: 1, decay: t.opt.WeightDecay}}}
@@ -112,7 +112,9 @@ func (t *Trainer) optimize(r allreduce.Range, w, g []float32, slots [][]float32,
 		}
 		t.opt.Optimizer.Step(t.rt, Update{Weights: w[lo:hi], Grad: g[lo:hi], Slots: t.runs, Step: t.step + 1, Scale: scale,
 			LR: float64(rate * u.rate), WeightDecay: u.decay})
+		wrote = true
 	}
+	return wrote
 }
 
 // cutSlots is a range of each slot, in memory that the next call takes again.

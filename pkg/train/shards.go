@@ -306,6 +306,7 @@ func (t *Trainer) gather(ctx context.Context, ring allreduce.Reducer, res *Resul
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.void = true // should it panic
+	t.sums.drop()
 	values := t.params.Values()
 	for _, p := range s.plan {
 		inPieces(p.Hi-p.Lo, func(lo, hi int) { copy(values[p.Lo+lo:p.Lo+hi], all[p.Lo+lo:p.Lo+hi]) })

@@ -215,30 +215,6 @@ func (t *Trainer) digest() string {
 	return stateDigest(t.step, sums)
 }
 
-// WeightsSum names the weights: their checksum in the digits that Digest has of them. Each step of
-// a run is recorded with it. It reads the weights alone, once, with the trainer's
-// threads; called between steps, on the goroutine that takes them.
-func (t *Trainer) WeightsSum() string {
-	slab := t.params.Values()
-	parts := min(t.rt.Threads(), 1+len(slab)/leastSummed)
-	sums := make([]uint32, parts)
-	size := (len(slab) + parts - 1) / parts
-	part := func(i int) []float32 { return slab[i*size : min((i+1)*size, len(slab))] }
-	var others sync.WaitGroup
-	for i := 1; i < parts; i++ {
-		others.Go(func() { sums[i] = checksum(part(i)) })
-	}
-	sum := checksum(part(0))
-	others.Wait()
-	for i := 1; i < parts; i++ {
-		sum = octets.JoinSums(sum, sums[i], 4*int64(len(part(i))))
-	}
-	return fmt.Sprintf("%08x", sum)
-}
-
-// leastSummed is how many floats are worth a thread of their own.
-const leastSummed = 1 << 18
-
 // inPieces does something to n elements or bytes in pieces. The assembly that
 // copies, clears and sums memory cannot be interrupted: over a whole slab, whose
 // pages may have to be made first, it holds up the garbage collector, that holds
@@ -278,6 +254,7 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget() // gradients are of the state that goes
+	t.sums.drop()
 	t.void = true
 	if err := weights.Load(t.params, model); err != nil {
 		return err
@@ -325,6 +302,7 @@ func (t *Trainer) RestoreWeights(step uint64, model *safetensors.File, digest st
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget()
+	t.sums.drop()
 	t.void = true
 	if err := weights.Load(t.params, model); err != nil {
 		return err
@@ -346,6 +324,7 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget()
+	t.sums.drop()
 	t.step = 0
 	for _, slab := range t.slots {
 		if t.shards != nil { // zeros that take no memory, for the ranges that are never this rank's

@@ -70,6 +70,7 @@ type Trainer struct {
 	slots  [][]float32 // of the optimizer, each laid out like the weights
 	runs   [][]float32 // scratch of optimize, and
 	cuts   [][]float32 // of cutSlots
+	sums   *sums       // of the weights
 	total  []float32   // gradients and tail, where the ring has no memory for them; nil until then
 	phase  func(step uint64, phase string)
 
@@ -117,6 +118,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 		t.slots = append(t.slots, tensor.Floats(ps.Len()))
 	}
 	t.beginSlots()
+	t.sums = sumsOf(ps.Values(), summed)
 	// Every loss has a flat gradient of its own, and each of those its buckets: one
 	// numbering for all of them, in the order in which backward writes.
 	for i, l := range prog.Losses() {
