@@ -67,11 +67,13 @@ var may = map[string][]string{
 		"internal/chaos",
 		"internal/compare",
 		"internal/convert",
+		"internal/health",
 		"internal/inspect",
 		"internal/limits",
 		"internal/netaddr",
 		"internal/page",
 		"internal/plain",
+		"internal/process",
 		"internal/regular",
 		"internal/rollout",
 		"internal/runlist",
@@ -102,19 +104,22 @@ var may = map[string][]string{
 	"internal/chaos":         {"internal/machine", "internal/netaddr", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
 
-	"cmd/coordinator": {"internal/cli"},
-	"cmd/worker":      {"internal/cli"},
-	"internal":        {},
+	"internal/process": {},
+	"internal/health":  {"internal/netaddr", "internal/usage", "pkg/cluster", "pkg/run", "pkg/worker"},
+	"cmd/coordinator":  {"internal/cli", "internal/process"},
+	"cmd/worker":       {"internal/cli", "internal/process"},
+	"internal":         {},
 }
 
 // owners lists libraries that only the named packages may import.
 var owners = map[string][]string{
 	"github.com/nats-io/":     {"pkg/natsbus"},
+	"github.com/prometheus/":  {"internal/health"},
 	"github.com/parquet-go/":  {"internal/convert", "pkg/data"},
 	"github.com/coder/":       {"pkg/serve"},
 	"github.com/vmihailenco/": {"pkg/serve"},
 	"github.com/spf13/":       {"internal/cli"},
-	"go.uber.org/zap":         {"internal/view", "internal/cli", "pkg/run", "pkg/worker"},
+	"go.uber.org/zap":         {"internal/health", "internal/view", "internal/cli", "pkg/run", "pkg/worker"},
 	"gonum.org/v1/plot":       {"internal/picture"},
 }
 

@@ -6,9 +6,10 @@ import (
 	"os"
 
 	"github.com/vlaring/vlaring/internal/cli"
+	"github.com/vlaring/vlaring/internal/process"
 )
 
 func main() {
-	cli.RelaxTimers()
+	process.RelaxTimers()
 	os.Exit(cli.Main(context.Background(), cli.NewWorker(), os.Args[1:], os.Stdout, os.Stderr))
 }

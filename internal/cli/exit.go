@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/audit"
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/process"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -22,6 +24,7 @@ const (
 	exitUsage  = 2
 	exitResume = 3
 	exitDiffer = 4
+	exitCrash  = 134 // of Go's own, on Unix, as containers count it: 128 and SIGABRT. Its default, 2, is a mistake in the command here, which is not tried again
 )
 
 const exitHelp = `
@@ -56,10 +59,11 @@ func exitCode(err error) int {
 
 // Main runs cmd and returns the process's exit code. Errors go to stderr once.
 func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) (code int) {
-	crashByAbort()
+	process.CrashByAbort()
 	defer func() {
 		if p := recover(); p != nil {
-			code = crashed(stderr, cmd.Name(), p)
+			fmt.Fprintf(stderr, "%s: a fault in this program, which should be reported: %v\n%s", cmd.Name(), p, debug.Stack())
+			code = exitFailed
 		}
 	}()
 	cmd.SetArgs(args)

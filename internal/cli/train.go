@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/board"
+	"github.com/vlaring/vlaring/internal/health"
 	"github.com/vlaring/vlaring/internal/page"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -24,6 +25,7 @@ import (
 type trainFlags struct {
 	log      view.Log
 	conn     connFlags
+	health   healthFlags
 	workers  int
 	threads  int
 	runDir   string
@@ -85,6 +87,7 @@ output that nobody reads any more (| head) do the same.
 	fl.StringVar(&f.trace, "trace", "", "also write what each rank does when to this file, as Chrome trace events (for ui.perfetto.dev)")
 	fl.StringArrayVar(&f.track, "track", nil, "also send the records to a tracker: trackio:URL or mlflow:URL (repeatable)")
 	f.conn.register(c)
+	f.health.register(c)
 	logFlags(c, &f.log)
 	return c
 }
@@ -132,9 +135,10 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 		return err
 	}
 	show := &view.Screens{Job: j.Name, Steps: uint64(j.Train.Steps), JSON: f.asJSON, Log: f.log}
+	watched := health.NewRun(f.health.options("coordinator", j.Name), j.Train.Steps, j.Batch.Global)
 	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
 		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(), Scans: scanDir(),
-		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: show, Sinks: sinks, Trace: f.trace})
+		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: watched.UI(show), Sinks: watched.Sinks(sinks), Trace: f.trace})
 
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
@@ -156,6 +160,11 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 		return err
 	}
 	defer endPage()
+	endHealth, err := watched.Serve(r.Pulse, show.Line)
+	if err != nil {
+		return err
+	}
+	defer endHealth()
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/health"
 	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/internal/view"
@@ -30,6 +31,8 @@ type workerFlags struct {
 	log      view.Log
 	conn     connFlags
 	mesh     meshFlags
+	health   healthFlags
+	hang     time.Duration
 	job      string
 	id       string
 	threads  int
@@ -62,7 +65,9 @@ the coordinator sends the samples.
 	fl.StringVar(&f.rescue, "rescue-dir", "rescue", "where the state is kept as a checkpoint, in a directory by the worker's id, if no coordinator comes back for cluster.orphan_timeout")
 	fl.StringVar(&f.direct, "direct-listen", "", "host:port where other hosts' workers connect, where cluster.road is direct (default: the address that leads to the server, a free port)")
 	fl.DurationVar(&f.patience, "join-timeout", time.Minute, "how long to look for the server and the coordinator")
+	fl.DurationVar(&f.hang, "hang-timeout", hangs, "with --health: /healthz fails once the same part of a step has gone on here for so long, without another worker being waited for; 0: never")
 	f.conn.register(c)
+	f.health.register(c)
 	f.mesh.register(c)
 	logFlags(c, &f.log)
 	return c
@@ -117,6 +122,12 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	if err != nil {
 		return err
 	}
+	var watched health.Worker
+	endHealth, err := watched.Serve(f.health.options("worker", f.job), f.hang, func(text string) { log.Info(text) })
+	if err != nil {
+		return err
+	}
+	defer endHealth()
 
 	// left is the error of one that was told to leave by a signal, whatever it was busy with.
 	left := func(err error) error {
@@ -165,6 +176,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
 		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Scans: scanDir(), Log: log})
+	watched.Watch(w.Standing)
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		return left(err)

@@ -79,6 +79,7 @@ type Coordinator struct {
 	done   chan struct{} // closed when events are not taken any more
 	me     Lead
 	waits  atomic.Bool // see WaitsForDisk
+	pulse  pulse
 
 	// Of receive alone: malformed messages since the last one that was logged, and
 	// until when the next ones are only counted.
@@ -144,6 +145,7 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	probes := newProber(c, cfg.Deadline)
 	defer probes.stop()
 	now := time.Now()
+	defer c.pulse.looked.Store(0) // what is left, such as a disk that is slow, takes as long as it does
 	s := service{c: c, m: newMachine(cfg, now), clock: newClock(now, 2*tickPeriod(cfg.Deadline)), hands: hands, probes: probes}
 	return s.run(ctx, cfg)
 }
@@ -170,6 +172,7 @@ func (s *service) run(ctx context.Context, cfg Config) (Finish, error) {
 	// before the time that has passed: queued is the number of those events.
 	queued, due := 0, false
 	for {
+		c.pulse.looked.Store(time.Now().UnixNano())
 		var ev Event
 		if due && queued == 0 {
 			due, ev = false, tick{}
@@ -209,6 +212,9 @@ func (s *service) run(ctx context.Context, cfg Config) (Finish, error) {
 		if msg, ok := ev.(fromWorker); ok {
 			id, _ := msg.from()
 			s.probes.heard(id)
+			if _, is := ev.(*Stall); is {
+				c.pulse.stalls.Add(1)
+			}
 		}
 		for _, a := range m.HandleAt(s.clock, time.Now(), ev) {
 			s.carryOut(ctx, a, ev, reply)

@@ -39,6 +39,14 @@ func New(o Options) *Run {
 // ends a wait for a disk.
 func (r *Run) Stop(reason string) { r.stops.ask(reason) }
 
+// Pulse says how the coordinator does; it may be asked at any time.
+func (r *Run) Pulse() cluster.Pulse {
+	if c := r.leader.Load(); c != nil {
+		return c.Pulse()
+	}
+	return cluster.Pulse{}
+}
+
 // WaitsForDisk says whether the last state waits for a disk that does not take it.
 func (r *Run) WaitsForDisk() bool {
 	c := r.leader.Load()

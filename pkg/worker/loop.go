@@ -47,6 +47,7 @@ const ringDeadline = 30 * time.Minute
 // with the step that the ring's flags name, with the generation, or at fault.
 func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent {
 	err := w.loop(ctx, a)
+	w.watch.began.Store(0)
 	t := w.trainer
 	if err == nil {
 		return cluster.LoopEnded{Digest: t.Digest()}
@@ -99,6 +100,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 	bounds := a.First
 	raised := func() allreduce.Flags { return allreduce.Flags(w.flags.Load()) }
 	committed := time.Now() // or begun
+	faults := uint64(0)     // of this ring, that have been counted
 	for t.CommittedStep() < steps {
 		res, err := t.Step(ctx, ring, bounds[g.Rank], bounds[g.Rank+1], in, raised)
 		if err != nil {
@@ -125,11 +127,13 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 			r.Digest = t.Digest()
 		}
 		r.Spans = w.spans.take()
+		w.watch.committed(step, res.Computed, w.ring.Load(), 4*t.Shape().Gradient)
+		w.watch.faults.Add(r.Faults - faults)
+		faults = r.Faults
 		w.say(cluster.Committed{Report: r}) // whatever ends, the node must hear of it
 		if due {
 			w.spans.begin("part of a checkpoint")
-			s := "checkpoint"
-			w.words.Store(&s)
+			w.doing("checkpoint")
 			w.makeOffer(ctx, step, g.Generation, g.Rank, len(g.Members))
 		}
 		if stop || res.Flags&allreduce.FlagReform != 0 {
@@ -152,6 +156,7 @@ func (w *Worker) stall() *cluster.Stall {
 		return nil
 	}
 	w.stalled = now
+	w.watch.stalls.Add(1)
 	return &cluster.Stall{Step: f.Step + 1, Bucket: f.Bucket, Pass: f.Pass.String(),
 		Chunk: f.Chunk, Peer: f.Peer, Seconds: now.Sub(since).Seconds()}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,6 +26,7 @@ type roads struct {
 	moved   bool                     // the trainer's micro-gradients live in it
 	between allreduce.HostNetwork    // net, where the job's road has one of its own; nil: the job's is all there is
 	fold    func(dst, src []float32) // of a world of one, by all threads
+	sent    *atomic.Uint64           // over between, what fell back included
 	log     *zap.Logger
 }
 
@@ -84,7 +86,7 @@ func (r *roads) openBetween(road train.Road, l net.Listener, member string, encr
 	if err != nil {
 		return err
 	}
-	r.net, r.between = n, n
+	r.net, r.between = counting{n, r.sent}, n
 	return nil
 }
 

@@ -63,6 +63,7 @@ type Worker struct {
 	refused atomic.Bool                  // by a coordinator that has changed the job
 	silence atomic.Int64                 // of the coordinator, in nanoseconds
 	words   atomic.Pointer[string]
+	watch   watched
 	reports atomic.Pointer[[]*cluster.Report]
 	spans   spans  // of the step in progress
 	moments shared // what this worker knows of the others' moments
@@ -96,7 +97,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	if direct, me.Stream = listen(w.DirectListen, w.Log); direct != nil {
 		defer direct.Close()
 	}
-	w.roads = roads{net: w.Net, offer: me.Memory, log: w.Log}
+	w.roads = roads{net: counting{w.Net, &w.watch.overNATS}, offer: me.Memory, sent: &w.watch.everywhere, log: w.Log}
 	agent, welcome, err := cluster.JoinJob(joinCtx, w.Bus, w.Job, me)
 	if err != nil {
 		return cluster.End{}, err
@@ -132,6 +133,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	w.say = driver.Say
 	running, cancel := context.WithCancel(ctx)
 	exit := driver.Run(running, welcome)
+	w.watch.looked.Store(0) // what is left, such as keeping the state, takes as long as it does
 	defer func() { // before the runtime that it uses
 		cancel()
 		w.behind.Wait()
@@ -225,6 +227,7 @@ func (w *Worker) Look() (words string, ev cluster.NodeEvent) {
 func (w *Worker) Know(reports []*cluster.Report, silence time.Duration) {
 	w.reports.Store(&reports)
 	w.silence.Store(int64(silence))
+	w.watch.looked.Store(time.Now().UnixNano())
 }
 
 func (w *Worker) leaveRing() {
@@ -283,7 +286,7 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	order := train.Order(w.job, w.source.meta)
 	opt.Samples = func(step uint64, m int) ([]int, bool) { return w.source.numbers(order.Slice(step, m, nil)) }
 	if w.trainer, err = train.NewTrainer(w.rt, model, opt, func(_ uint64, words string) {
-		w.words.Store(&words)
+		w.doing(words)
 		w.spans.begin(words)
 	}); err != nil {
 		return err
@@ -295,5 +298,6 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	if train.RoadOf(w.job).Way().Shares {
 		w.roads.open(w.trainer)
 	}
+	w.watch.loaded.Store(true)
 	return w.serveState()
 }

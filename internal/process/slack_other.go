@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cli
+package process
 
 // RelaxTimers does nothing where threads have no slack.
 func RelaxTimers() {}
