@@ -70,6 +70,7 @@ var may = map[string][]string{
 		"internal/health",
 		"internal/inspect",
 		"internal/limits",
+		"internal/machine",
 		"internal/netaddr",
 		"internal/page",
 		"internal/plain",

@@ -2,11 +2,11 @@ package cli
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/attention"
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -94,7 +94,7 @@ DIR calls them attention.png and attention-picture.png.`,
 	fl.StringVar(&path, "data", "", "where the data is here, for --sample (default: as in the job)")
 	fl.StringVar(&out, "out", "", "PNG file to write, or a directory")
 	fl.BoolVar(&all, "all", false, "list every position of long sequences too")
-	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
+	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object, with all weights")
 	return c
 }

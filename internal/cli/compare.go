@@ -3,11 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/compare"
+	"github.com/vlaring/vlaring/internal/machine"
 )
 
 func newCompare() *cobra.Command {
@@ -61,7 +61,7 @@ func newComparison(name, short, long string, run func(context.Context, compare.O
 		},
 	}
 	fl := c.Flags()
-	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
+	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
 	fl.BoolVar(&quick, "quick", false, "tiny sizes that only show that it runs")
 	fl.StringVar(&out, "out", "", "directory for a PNG a claim")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os/signal"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/inspect"
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/data"
 )
 
@@ -155,7 +155,7 @@ Exit codes:
 func (f *dataFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.Set, "set", nil, "override a key of the job file, e.g. --set data.path=DIR (repeatable)")
-	fl.IntVar(&f.Threads, "threads", runtime.GOMAXPROCS(0), "threads that decode")
+	fl.IntVar(&f.Threads, "threads", machine.Threads(), "threads that decode")
 }
 
 func (f *dataFlags) scripts(c *cobra.Command) {

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -98,7 +98,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	fl.StringVar(&set, "data-set", "", "of a mixture: the set whose statistics count, measured alone")
 	fl.StringVar(&split, "split", "", "heldout, train or all (default: heldout; all of other data)")
 	weightsFlag(c, &weights)
-	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
+	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	fl.BoolVar(&exits, "exits", false, "measure the exits of a model with model.exits: error against latency")
 	fl.IntVar(&samples, "samples", 0, "with --exits: the first so many samples alone, since they run one at a time; 0: all")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/audit"
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/process"
 	"github.com/vlaring/vlaring/internal/usage"
@@ -60,6 +61,7 @@ func exitCode(err error) int {
 // Main runs cmd and returns the process's exit code. Errors go to stderr once.
 func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) (code int) {
 	process.CrashByAbort()
+	machine.BoundHeap(0)
 	defer func() {
 		if p := recover(); p != nil {
 			fmt.Fprintf(stderr, "%s: a fault in this program, which should be reported: %v\n%s", cmd.Name(), p, debug.Stack())

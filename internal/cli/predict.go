@@ -2,10 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/trained"
@@ -85,7 +85,7 @@ output file also has layers I64 [N].`,
 	fl.StringVar(&ask.In, "inputs", "", "safetensors file with the inputs")
 	fl.StringVar(&ask.Out, "out", "", "safetensors file to write")
 	depthFlags(c, &ask.Depth)
-	fl.IntVar(&ask.Threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
+	fl.IntVar(&ask.Threads, "threads", machine.Threads(), "compute threads")
 	return c
 }
 

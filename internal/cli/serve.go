@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/eval"
 	"github.com/vlaring/vlaring/pkg/serve"
@@ -100,7 +100,7 @@ addresses alone. A key can also be in the environment's ` + keyEnv + `.`,
 	fl.Int64Var(&mib, "max-message", 32, "MiB of an observation, at most")
 	fl.Float64Var(&o.Rate, "rate", 0, "questions a second of a client; who asks more often waits; 0: no limit")
 	depthFlags(c, &depth)
-	fl.IntVar(&threads, "threads", runtime.GOMAXPROCS(0), "compute threads")
+	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
 	logFlags(c, &l)
 	return c
 }

@@ -8,13 +8,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/board"
 	"github.com/vlaring/vlaring/internal/health"
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/page"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -117,7 +117,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	}
 	threads := f.threads
 	if threads == 0 {
-		threads = max(1, runtime.GOMAXPROCS(0)/max(1, local))
+		threads = max(1, machine.Threads()/max(1, local))
 	}
 	if f.runDir == "" {
 		f.runDir = filepath.Join("runs", j.Name)

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/health"
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/internal/view"
@@ -87,10 +88,10 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return usage.Wrap(err)
 	}
 	if f.threads < 0 || f.threads > 1024 {
-		return usagef("--threads %d: want 1 to 1024, or 0 for all cores", f.threads)
+		return usagef("--threads %d: want 1 to 1024, or 0 for all cores that it may use", f.threads)
 	}
 	if f.threads == 0 {
-		f.threads = runtime.GOMAXPROCS(0)
+		f.threads = machine.Threads()
 	}
 	runtime.GOMAXPROCS(goThreads(runtime.GOMAXPROCS(0), f.threads))
 	if err := tensor.CPUError(); err != nil {

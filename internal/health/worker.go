@@ -12,7 +12,7 @@ import (
 )
 
 // unheard is for how long a coordinator may say nothing and its worker still takes part.
-const unheard = 30 * time.Second
+const unheard = 10 * time.Second
 
 // Worker shows how a worker does, from before it has found its job.
 type Worker struct {

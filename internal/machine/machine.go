@@ -16,8 +16,9 @@ type files func(path string) (string, bool)
 
 // Limit is an amount of memory that a process cannot go beyond.
 type Limit struct {
-	Bytes int64
-	Of    string // what sets it, in words
+	Bytes     int64
+	Of        string // what sets it, in words
+	container bool   // a control group does
 }
 
 func (l Limit) String() string { return fmt.Sprintf("%s has %s of memory", l.Of, Bytes(l.Bytes)) }
@@ -63,17 +64,17 @@ func Bytes(n int64) string {
 }
 
 func memory(f files) (l Limit, ok bool) {
-	l = Limit{math.MaxInt64, ""}
+	l = Limit{Bytes: math.MaxInt64}
 	swapTotal := int64(0)
 	if text, found := f("/proc/meminfo"); found {
 		total, ok1 := field(text, "MemTotal:")
 		swap, _ := field(text, "SwapTotal:")
 		swapTotal = swap << 10
 		if ok1 {
-			l, ok = Limit{total<<10 + swapTotal, "this machine"}, true
+			l, ok = Limit{Bytes: total<<10 + swapTotal, Of: "this machine"}, true
 		}
 	}
-	for _, g := range groups(f) {
+	for _, g := range groups(f, "memory") {
 		limit, swap := "memory.max", "memory.swap.max"
 		if g.v1 {
 			limit, swap = "memory.limit_in_bytes", ""
@@ -88,7 +89,7 @@ func memory(f files) (l Limit, ok bool) {
 				}
 			}
 			if found && n < l.Bytes {
-				l, ok = Limit{n, "this control group (container)"}, true
+				l, ok = Limit{n, "this control group (container)", true}, true
 			}
 			if dir == "/" || dir == "." {
 				break
@@ -99,7 +100,7 @@ func memory(f files) (l Limit, ok bool) {
 }
 
 func kills(f files) (n int64, ok bool) {
-	for _, g := range groups(f) {
+	for _, g := range groups(f, "memory") {
 		name := "memory.events"
 		if g.v1 {
 			name = "memory.oom_control"
@@ -124,8 +125,8 @@ type group struct {
 	v1         bool
 }
 
-// groups are the memory controllers of this process.
-func groups(f files) (l []group) {
+// groups are the control groups of this process in which a controller may be.
+func groups(f files, controller string) (l []group) {
 	text, _ := f("/proc/self/cgroup")
 	for _, line := range strings.Split(text, "\n") {
 		part := strings.SplitN(line, ":", 3)
@@ -135,8 +136,8 @@ func groups(f files) (l []group) {
 		switch {
 		case part[0] == "0" && part[1] == "":
 			l = append(l, group{"/sys/fs/cgroup", part[2], false})
-		case strings.Contains(","+part[1]+",", ",memory,"):
-			l = append(l, group{"/sys/fs/cgroup/memory", part[2], true})
+		case strings.Contains(","+part[1]+",", ","+controller+","):
+			l = append(l, group{"/sys/fs/cgroup/" + controller, part[2], true})
 		}
 	}
 	return l

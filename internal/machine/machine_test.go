@@ -77,3 +77,65 @@ func TestOpenFiles(t *testing.T) {
 		}
 	}
 }
+
+// Whole cores of what is allowed compute, one at least, in either version of control
+// groups, and whatever the groups above allow.
+func TestThreads(t *testing.T) {
+	v2 := func(own, above string) map[string]string {
+		return map[string]string{"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/b/cpu.max": own, "/sys/fs/cgroup/a/cpu.max": above}
+	}
+	v1 := func(quota string) map[string]string {
+		return map[string]string{"/proc/self/cgroup": "3:cpu,cpuacct:/x\n0::/\n", "/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": quota, "/sys/fs/cgroup/cpu/x/cpu.cfs_period_us": "100000\n"}
+	}
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  int
+	}{
+		"no files":           {nil, 8},
+		"no bound":           {v2("max 100000\n", "max 100000\n"), 8},
+		"half a core":        {v2("50000 100000\n", ""), 1},
+		"one and a half":     {v2("150000 100000\n", ""), 1},
+		"two":                {v2("100000 50000\n", ""), 2},
+		"two and a bit":      {v2("210000 100000\n", ""), 2},
+		"bound from above":   {v2("max 100000\n", "300000 100000\n"), 3},
+		"more than there is": {v2("9900000 100000\n", ""), 8},
+		"in a namespace":     {map[string]string{"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4},
+		"damaged":            {v2("50000\n", "x y\n"), 8},
+		"no period":          {v2("50000 0\n", ""), 8},
+		"v1":                 {v1("250000\n"), 2},
+		"v1, half":           {v1("50000\n"), 1},
+		"v1, no bound":       {v1("-1\n"), 8},
+	} {
+		if n := threads(8, false, kernel(c.files)); n != c.want {
+			t.Errorf("%s: %d threads, want %d", name, n, c.want)
+		}
+	}
+	if n := threads(8, true, kernel(v2("50000 100000\n", ""))); n != 8 {
+		t.Errorf("where GOMAXPROCS says 8: %d", n)
+	}
+	if n := Threads(); n < 1 || n > runtime.GOMAXPROCS(0) {
+		t.Errorf("here: %d of %d", n, runtime.GOMAXPROCS(0))
+	}
+}
+
+// The collector is told what a container's memory leaves beside what it does not see.
+func TestHeap(t *testing.T) {
+	in := map[string]string{"/proc/meminfo": "MemTotal: 8388608 kB\n", "/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "1000000000\n", "/sys/fs/cgroup/memory.swap.max": "0\n"}
+	for name, c := range map[string]struct {
+		files  map[string]string
+		beside int64
+		chosen bool
+		want   int64
+		ok     bool
+	}{
+		"container":             {in, 0, false, 900000000, true},
+		"with tensors":          {in, 300000000, false, 600000000, true},
+		"with more than it has": {in, 5000000000, false, leastHeap, true},
+		"GOMEMLIMIT":            {in, 0, true, 0, false},
+		"machine":               {map[string]string{"/proc/meminfo": meminfo}, 0, false, 0, false},
+	} {
+		if n, ok := heap(c.beside, c.chosen, kernel(c.files)); n != c.want || ok != c.ok {
+			t.Errorf("%s: %d, %v; want %d, %v", name, n, ok, c.want, c.ok)
+		}
+	}
+}

@@ -134,7 +134,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	running, cancel := context.WithCancel(ctx)
 	exit := driver.Run(running, welcome)
 	w.watch.looked.Store(0) // what is left, such as keeping the state, takes as long as it does
-	defer func() { // before the runtime that it uses
+	defer func() {          // before the runtime that it uses
 		cancel()
 		w.behind.Wait()
 		w.leaveRing()
@@ -270,6 +270,7 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	if err != nil {
 		return err
 	}
+	machine.BoundHeap(need.Worker)
 	if here, ok := machine.Memory(); ok {
 		if err := need.Workers(1, here); err != nil {
 			return err
