@@ -56,8 +56,9 @@ func (w *Worker) fetching(words string) {
 func (w *Worker) Standing() Standing {
 	v := &w.watch
 	now := time.Now()
-	s := Standing{Loaded: v.loaded.Load(), Step: v.step.Load(), Silence: time.Duration(w.silence.Load()), Steps: v.steps.Load(), Micro: v.micro.Load(),
-		Stalls: v.stalls.Load(), Faults: v.faults.Load(), Sent: Sent{Shared: v.shared.Load(), NATS: v.overNATS.Load()}}
+	s := Standing{Loaded: v.loaded.Load(), Step: v.step.Load(), Silence: time.Duration(w.silence.Load()),
+		Steps: v.steps.Load(), Micro: v.micro.Load(), Stalls: v.stalls.Load(), Faults: v.faults.Load(),
+		Sent: Sent{Shared: v.shared.Load(), NATS: v.overNATS.Load()}}
 	if all := v.everywhere.Load(); all > s.Sent.NATS {
 		s.Sent.Direct = all - s.Sent.NATS
 	}
