@@ -331,7 +331,13 @@ func (c *Core) next(p Pass) (plan, Move, bool) {
 func (c *Core) moved(p Pass, now time.Time) {
 	at := &c.at[p]
 	at.move, at.moves, at.since = at.move+1, at.moves+1, now
+	if !c.gather && at.move == len(c.plans[at.bucket].moves[p]) {
+		c.opt.mark(c.step, at.bucket, marks[p])
+	}
 }
+
+// marks are what the end of a bucket's pass is.
+var marks = [passes]Mark{Reduce: Folded, Broadcast: Total}
 
 func (c *Core) reduceOne(now time.Time) bool {
 	p, m, ok := c.next(Reduce)

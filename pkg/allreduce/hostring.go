@@ -285,8 +285,14 @@ func (o *hostOp) advance() (more bool, err error) {
 					return false, err
 				}
 			}
+			if o.shards == nil {
+				o.ring.opt.mark(o.step, o.at, Together)
+			}
 			o.fold(o.at)
 			o.moves()
+			if o.shards == nil {
+				o.ring.opt.mark(o.step, o.at, Folded)
+			}
 		}
 		if !o.told {
 			o.told = true

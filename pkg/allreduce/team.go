@@ -372,6 +372,9 @@ func (o *teamOp) reduce() (Flags, error) {
 				lane.Abort()
 				return 0, err
 			}
+			if o.shards == nil {
+				r.opt.mark(o.step, b, Together)
+			}
 			lane.Ready(b)
 		}
 		f, err := lane.Wait(o.ctx)

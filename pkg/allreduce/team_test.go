@@ -94,6 +94,7 @@ func TestTeamRing(t *testing.T) {
 				if h.opt = (Options{ChunkBytes: 256, WindowBytes: 1024}); h.buckets == nil {
 					h.buckets = buckets
 				}
+				marks := newMarkBook(&h.opt)
 				net := NewMemNetwork(Faults{})
 				reducers, slabs := h.reducers(t, net)
 				for step := range uint64(4) {
@@ -102,8 +103,48 @@ func TestTeamRing(t *testing.T) {
 				for _, r := range reducers {
 					r.Close()
 				}
+				marks.check(t, h, 4)
 			})
 		})
+	}
+}
+
+// markBook counts the marks of a world.
+type markBook struct {
+	mu sync.Mutex
+	n  map[[3]int]int // by step, bucket and mark
+}
+
+func newMarkBook(o *Options) *markBook {
+	b := &markBook{n: map[[3]int]int{}}
+	o.Marked = func(step uint64, bucket int, m Mark) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.n[[3]int{int(step), bucket, int(m)}]++
+	}
+	return b
+}
+
+// check wants of each bucket that each lane which has something of it folds it once, and
+// on all hosts but the last gets its total once; and nothing of what is gathered.
+func (b *markBook) check(t *testing.T, h hostsWorld, steps int) {
+	t.Helper()
+	hosts, lanes := len(h.hosts)-1, len(h.bounds)
+	for i := range hosts {
+		lanes = min(lanes, h.hosts[i+1]-h.hosts[i])
+	}
+	for at := range b.n {
+		if at[0] >= steps || at[1] >= len(h.buckets) {
+			t.Errorf("a mark of step %d, bucket %d: %v", at[0], at[1], b.n)
+		}
+	}
+	for step := range steps {
+		for i, r := range h.buckets {
+			n := func(m Mark) int { return b.n[[3]int{step, i, int(m)}] }
+			if r.Lo < r.Hi && (n(Folded) < hosts || n(Folded) > lanes*hosts) || n(Total)*hosts != n(Folded)*(hosts-1) && hosts > 1 || n(Together) > lanes*hosts || n(Together) < n(Folded) && lanes > 1 {
+				t.Errorf("step %d, bucket %d of %v: %d lanes of %d saw it written, %d folded it, %d were told its total", step, i, r, n(Together), lanes*hosts, n(Folded), n(Total))
+			}
+		}
 	}
 }
 

@@ -225,6 +225,9 @@ type Span struct {
 	Line  int    `json:"l,omitempty"`
 }
 
+// OverlapLine is the line whose spans may overlap; those of others follow one another.
+const OverlapLine = 2
+
 // MaxSpans bounds those of a report: a step of more parts tells its first ones.
 const MaxSpans = 512
 

@@ -29,7 +29,7 @@ const maxTrace = 256 << 20
 // after that by ours. The least difference over all reports of a worker is how far its
 // clock is behind ours, up to the shortest time that a message has taken. A worker's first
 // steps wait until a few of its reports have come; from then on its line is moved only for
-// what is seen to be off by a millisecond or more.
+// what is seen to be off by a millisecond or more, and says so.
 type tracer struct {
 	log  *zap.Logger
 	desk *clerk // writes
@@ -48,23 +48,31 @@ type tracer struct {
 type lag struct {
 	least time.Duration     // that was seen
 	used  time.Duration     // for its line
+	end   int64             // of its line, as far as it is drawn, by our clock
 	seen  int               // reports
 	wait  []*cluster.Report // until enough have been seen; in order
 }
 
 // lagReports are enough of a worker's reports to begin its line.
-const lagReports = 8
+const lagReports = 32
 
 // traceEvent is one of Chrome's.
 type traceEvent struct {
 	Name  string         `json:"name"`
-	Phase string         `json:"ph"` // X: a span; M: what a process or a thread is called; i: a moment
-	At    int64          `json:"ts"` // µs
-	Took  int64          `json:"dur,omitempty"`
+	Phase string         `json:"ph"` // X: a span; b, e: the ends of one that may overlap with others; M: what a process or a thread is called; i: a moment
+	Cat   string         `json:"cat,omitempty"`
+	ID    *localID       `json:"id2,omitempty"` // of b and e that belong together
+	At    int64          `json:"ts"`            // µs
+	Took  int64          `json:"dur"`           // µs
 	PID   int            `json:"pid"`
 	TID   int            `json:"tid"`
 	Scope string         `json:"s,omitempty"`
 	Args  map[string]any `json:"args,omitempty"`
+}
+
+// localID is a number within a process.
+type localID struct {
+	Local string `json:"local"`
 }
 
 // openTrace begins a trace in a file, whatever it held; nil, which traces nothing, where
@@ -143,23 +151,50 @@ func (t *tracer) draw(reports []*cluster.Report) {
 		pid := t.member(r.Worker, "worker "+r.Worker)
 		t.mu.Lock()
 		lag := t.behind[r.Worker]
-		if lag.used == 0 || lag.used-lag.least >= time.Millisecond {
+		var l []traceEvent
+		if off := lag.used - lag.least; lag.end == 0 || off >= time.Millisecond {
+			if lag.end > 0 {
+				l = append(l, traceEvent{Name: fmt.Sprintf("clock: from here on %.1f ms earlier", off.Seconds()*1e3), Phase: "i", Scope: "p", At: lag.end, PID: pid})
+			}
 			lag.used = lag.least
 		}
-		behind := lag.used.Microseconds()
+		behind, drawn := lag.used.Microseconds(), lag.end
 		t.mu.Unlock()
 		first, last := r.Spans[0], r.Spans[len(r.Spans)-1]
-		l := []traceEvent{{Name: fmt.Sprintf("step %d", r.Step), Phase: "X", At: first.Begin + behind, Took: last.Begin + last.Took - first.Begin, PID: pid,
-			Args: map[string]any{"step": r.Step, "rank": r.Rank, "world": r.World, "generation": r.Generation, "micro_batches": r.Micro, "ring_bytes": r.RingBytes}}}
-		for _, s := range r.Spans {
+		l = append(l, traceEvent{Name: fmt.Sprintf("step %d", r.Step), Phase: "X", At: first.Begin + behind, Took: last.Begin + last.Took - first.Begin, PID: pid,
+			Args: map[string]any{"step": r.Step, "rank": r.Rank, "world": r.World, "generation": r.Generation, "micro_batches": r.Micro, "ring_bytes": r.RingBytes}})
+		for i, s := range r.Spans {
 			e := traceEvent{Name: s.Name, Phase: "X", At: s.Begin + behind, Took: s.Took, PID: pid, TID: s.Line}
-			if s.Line > 0 && s.Took == 0 {
+			switch {
+			case s.Line == cluster.OverlapLine:
+				e.Phase, e.Cat, e.ID, e.TID, e.Took = "b", "buckets", &localID{fmt.Sprintf("%d.%d", r.Step, i)}, 0, 0
+				l = append(l, e)
+				e.Phase, e.At = "e", e.At+s.Took
+			case s.Line > 0 && s.Took == 0:
 				e.Phase, e.Scope = "i", "t"
 			}
 			l = append(l, e)
 		}
-		t.write(l...)
+		t.mu.Lock()
+		lag.end = max(drawn, last.Begin+last.Took+behind)
+		t.mu.Unlock()
+		t.write(after(l, drawn)...)
 	}
+}
+
+// after is events from a moment on: where a line was moved back in time, what would lie
+// over what is drawn already is cut off, for a viewer drops spans that overlap.
+func after(l []traceEvent, end int64) (kept []traceEvent) {
+	for _, e := range l {
+		if e.Phase == "X" && e.At < end {
+			if e.Took -= end - e.At; e.Took < 0 {
+				continue
+			}
+			e.At = end
+		}
+		kept = append(kept, e)
+	}
+	return kept
 }
 
 // span is something that the coordinator does, until end.
@@ -181,6 +216,7 @@ func (t *tracer) append(l []traceEvent) {
 		return
 	}
 	for _, e := range l {
+		e.PID, e.TID = numbered(e.PID, e.TID)
 		b, err := json.Marshal(e)
 		if err == nil {
 			_, err = t.out.Write(append(b, ",\n"...))
@@ -191,6 +227,14 @@ func (t *tracer) append(l []traceEvent) {
 			return
 		}
 	}
+}
+
+// numbered are the numbers that a viewer is told of a line of a member. To Perfetto a
+// thread's number is the machine's, not the process's, and 0 is no process: two lines of
+// one number would be one, and half of each would be dropped.
+func numbered(member, line int) (pid, tid int) {
+	const lines = 8 // of a member, at most: cluster's check of a span
+	return member + 1, (member+1)*lines + line
 }
 
 var errFullTrace = errors.New("it is as long as a viewer can take")
@@ -213,6 +257,7 @@ func (t *tracer) close(ctx context.Context) error {
 	if !t.desk.close(ctx) {
 		return errors.New("the disk hangs: the trace lacks its end")
 	}
-	_, err := t.out.WriteString(`{"name":"end","ph":"i","ts":` + fmt.Sprint(time.Now().UnixMicro()) + `,"pid":0,"tid":0,"s":"g"}` + "\n]\n")
+	pid, tid := numbered(0, 0)
+	_, err := fmt.Fprintf(t.out, `{"name":"end","ph":"i","ts":%d,"pid":%d,"tid":%d,"s":"g"}`+"\n]\n", time.Now().UnixMicro(), pid, tid)
 	return errors.Join(err, t.out.Flush(), t.file.Close())
 }

@@ -174,6 +174,10 @@ func (w *Worker) ringOptions() allreduce.Options {
 	if k.Wire == "bf16" {
 		coding = allreduce.BFloat16
 	}
-	return allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes,
+	o := allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes,
 		Deadline: ringDeadline, Fold: tensor.Fold, Add: tensor.Add, Threads: w.Threads}
+	if w.spans.wanted() {
+		o.Marked = w.spans.marked
+	}
+	return o
 }
