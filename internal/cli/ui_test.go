@@ -60,14 +60,14 @@ func TestPageInABrowser(t *testing.T) {
 	b.eval("window.early = " + step)
 	b.sees("steps go on", step+" > window.early")
 	b.sees("the loss is a curve", `document.querySelector('#curves svg path[stroke]')?.getAttribute('d').length > 20`)
-	b.sees("both workers are in the ring", `document.querySelectorAll('#workers tbody tr').length === 2`)
+	b.sees("both workers are in the ring", `document.querySelectorAll('#workers .joins tbody tr').length === 2`)
 	b.shoot("running")
 
 	pid := int(second["pid"].(float64))
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	rows := `[...document.querySelectorAll('#workers tbody tr')].map((r) => r.textContent)`
+	rows := `[...document.querySelectorAll('#workers .joins tbody tr')].map((r) => r.textContent)`
 	b.sees("a worker was lost, and why", rows+`.some((r) => r.includes('lost worker') && r.includes('killed'))`)
 	b.sees("it is back", rows+`.some((r) => r.includes('back') && r.includes('is there'))`)
 	b.sees("both are signs on the time line", `document.querySelector('#workers .lost') && document.querySelector('#workers svg').getAttribute('aria-label').includes('1 losses, 1 returns')`)
@@ -92,10 +92,11 @@ func TestPageInABrowser(t *testing.T) {
 	b.do("Page.navigate", map[string]any{"url": later.stdout.Text() + "#/run/seen"})
 	b.sees("the run has stopped", `document.querySelector('h1 .pill.stopped')`)
 	b.sees("who took part", rows+`.length === 3 && `+rows+`.every((r) => !r.includes('is there'))`)
+	b.sees("what each worker has waited for the ring", `document.querySelectorAll('#workers svg .wait').length > 1 && document.querySelectorAll('#workers .waits tbody tr').length === 2`)
 	b.eval(`document.querySelector('#stored button').click()`)
 	b.sees("every byte of a checkpoint was read", `document.querySelector('#stored').textContent.includes('every byte read, good')`)
 	b.eval(`document.querySelector('#samples').scrollIntoView()`)
-	b.sees("a sample has a picture with both ways, attention, and numbers", `document.querySelector('#samples img')?.naturalWidth > 0 && document.querySelectorAll('#samples .pic svg path').length >= 8 && document.querySelectorAll('#samples .pic svg rect').length > 3 && document.querySelectorAll('#samples tbody tr').length === 7`)
+	b.sees("a sample has a picture with both ways, attention, and numbers", `document.querySelector('#samples img')?.naturalWidth > 0 && document.querySelectorAll('#samples .pic svg .way path').length >= 8 && document.querySelector('#samples .pictures + p').textContent.includes('as this camera sees it') && document.querySelectorAll('#samples .pic svg rect').length > 3 && document.querySelectorAll('#samples tbody tr').length === 7`)
 
 	b.eval(`document.querySelector('#curves svg').focus()`)
 	for _, key := range []string{"Home", "ArrowRight"} {

@@ -148,6 +148,11 @@ type seen struct {
 	H    int      `json:"h"`
 	Side int      `json:"side,omitempty"` // patches a side
 	Map  []number `json:"map,omitempty"`  // [side·side], of their sum
+
+	// Where the gripper comes to by the true and by the predicted actions, seen by this
+	// camera, in shares of width and height; none where nobody knows where the camera stands.
+	True      [][2]float64 `json:"true,omitempty"`
+	Predicted [][2]float64 `json:"predicted,omitempty"`
 }
 
 var errEnded = errors.New("the page ends")
@@ -336,7 +341,7 @@ func (l *looker) ask(i int) (x shown, err error) {
 		x.StateDims, x.State = dimensions(state), rows(now, len(now))[0]
 	}
 	x.Plane = planeOf(stats)
-	return x, l.pictures(&x, b)
+	return x, l.pictures(&x, b, &s)
 }
 
 func dimensions(s *data.Stats) (out []dimension) {
@@ -403,9 +408,29 @@ func planeOf(s *data.Stats) *plane {
 
 var patchName = regexp.MustCompile(`^\d+,\d+$`)
 
-// pictures adds what the model sees, and where it looks.
-func (l *looker) pictures(x *shown, b *models.Batch) error {
+// ways are those of a picture of x, a sample whose present it shows.
+func (x *shown) ways(p *seen, sight *data.Sight, camera int, id uint64) {
+	actions := func(rows [][]number) (l [][]float32) {
+		for i, row := range rows {
+			if i < len(x.Valid) && !x.Valid[i] {
+				break
+			}
+			a := make([]float32, len(row))
+			for d := range a {
+				a[d] = float32(row[d])
+			}
+			l = append(l, a)
+		}
+		return l
+	}
+	from := sight.Gripper(id)
+	p.True, p.Predicted = sight.Way(camera, from, actions(x.True)), sight.Way(camera, from, actions(x.Predicted))
+}
+
+// pictures adds what the model sees of s, and where it looks.
+func (l *looker) pictures(x *shown, b *models.Batch, s *data.Sample) error {
 	c := l.open
+	sight := data.SightOf(c.Job.Data.Options, c.Job.Seed)
 	maps := map[string][]number{} // by view
 	rep, err := attention.Look(l.rt, attention.Subject{Checkpoint: c.Dir, Step: c.Step, Model: c.Model, Meta: c.Meta}, b, b.Spec)
 	if err != nil {
@@ -423,7 +448,8 @@ func (l *looker) pictures(x *shown, b *models.Batch) error {
 		}
 	}
 	for _, f := range b.Spec.Inputs() {
-		if _, _, ok := models.ViewOf(f.Name); !ok || len(f.Shape) != 3 || f.Shape[1]*f.Shape[2] > maxPicture {
+		camera, past, ok := models.ViewOf(f.Name)
+		if !ok || len(f.Shape) != 3 || f.Shape[1]*f.Shape[2] > maxPicture {
 			continue
 		}
 		var buf bytes.Buffer
@@ -433,6 +459,9 @@ func (l *looker) pictures(x *shown, b *models.Batch) error {
 		p := seen{Name: plain.Line(f.Called(), 100), PNG: base64.StdEncoding.EncodeToString(buf.Bytes()), H: f.Shape[1], W: f.Shape[2], Map: maps[f.Name]}
 		if p.Map != nil {
 			p.Side = int(math.Sqrt(float64(len(p.Map))) + 0.5)
+		}
+		if sight != nil && past == 0 {
+			x.ways(&p, sight, camera, s.ID)
 		}
 		x.Pictures = append(x.Pictures, p)
 	}

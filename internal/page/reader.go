@@ -179,18 +179,32 @@ type overview struct {
 // overview reads on and says where the run stands, unless that is what an earlier
 // answer of this version said: then it is nil. The story, which may be long, is left
 // out where told is what that answer had.
-func (r *reader) overview(version, told string) (json.RawMessage, error) {
+func (r *reader) overview(version, told string) (out json.RawMessage, err error) {
+	err = r.upToDate(func(root *os.Root, share float64) error {
+		out, err = r.look(root, share, version, told)
+		return err
+	})
+	return out, err
+}
+
+// upToDate has f look at the run as its files are now, of which share is read.
+func (r *reader) upToDate(f func(root *os.Root, share float64) error) error {
 	root, err := r.spot.open()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer root.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	share, err := r.catchUp(root)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	return f(root, share)
+}
+
+// look is overview's, of what is read.
+func (r *reader) look(root *os.Root, share float64, version, told string) (json.RawMessage, error) {
 	g := glance(root, r.kinds, r.now())
 	o := &overview{ID: r.spot.id, Path: r.spot.path(), State: g.State, Said: g.Said, Written: g.Written, Now: r.now().UnixMilli(), Step: g.Step, Steps: g.Steps,
 		Refused: r.refused, Bad: r.bad, Job: g.job, JobFile: g.jobFile, Model: g.Model, Data: g.Data, Global: g.global, Seconds: r.curve.elapsed,
@@ -212,6 +226,7 @@ func (r *reader) overview(version, told string) (json.RawMessage, error) {
 	if o.Tables == nil {
 		o.Tables = []table{}
 	}
+	var err error
 	if o.Checkpoints, err = r.listCheckpoints(root, g.parsed); err != nil {
 		o.Problem = err.Error()
 	}
@@ -258,28 +273,20 @@ type asked struct {
 	from, to uint64 // a part, as exactly as can be; to 0: all
 }
 
-func (r *reader) curves(q asked) (*curves, error) {
-	root, err := r.spot.open()
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	share, err := r.catchUp(root)
-	if err != nil {
-		return nil, err
-	}
-	c := &curves{Epoch: r.epoch, Read: share, Held: r.held.series(0, nil), Newest: r.curve.newest}
-	if q.to > 0 {
-		c.Train, c.Exact, err = r.part(root, q.from, q.to)
-		return c, err
-	}
-	if q.epoch == r.epoch && q.width == r.curve.width {
-		c.Since = q.since
-	}
-	c.Train = r.curve.series(c.Since, nil)
-	return c, nil
+func (r *reader) curves(q asked) (c *curves, err error) {
+	err = r.upToDate(func(root *os.Root, share float64) error {
+		c = &curves{Epoch: r.epoch, Read: share, Held: r.held.series(0, nil), Newest: r.curve.newest}
+		if q.to > 0 {
+			c.Train, c.Exact, err = r.part(root, q.from, q.to)
+			return err
+		}
+		if q.epoch == r.epoch && q.width == r.curve.width {
+			c.Since = q.since
+		}
+		c.Train = r.curve.series(c.Since, nil)
+		return nil
+	})
+	return c, err
 }
 
 // part reads steps from to to again, where that is not too much.

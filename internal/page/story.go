@@ -15,6 +15,7 @@ import (
 const (
 	maxStays  = 4000
 	maxMarks  = 2000
+	maxWaits  = 4000
 	maxNotes  = 400
 	maxGens   = 2000
 	maxPhases = 4000
@@ -29,6 +30,7 @@ type story struct {
 	Gens     []generation `json:"generations"`
 	Phases   []phase      `json:"phases"`
 	Marks    []mark       `json:"marks"`
+	Waits    []wait       `json:"waits"`
 	Notes    []said       `json:"notes"`
 	Newest   int64        `json:"newest"`             // moment of the newest line
 	LeftOut  int          `json:"left_out,omitempty"` // of the lists, the oldest
@@ -90,6 +92,20 @@ type mark struct {
 	Kind string `json:"kind"`
 	Step uint64 `json:"step"`
 	Text string `json:"text"`
+
+	// Of a stall who waits, for how long and for whom, and of a straggler who it is; empty: it
+	// is said of several.
+	Worker  string  `json:"worker,omitempty"`
+	Peer    string  `json:"peer,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"`
+}
+
+// wait is what each worker has waited for the ring up to a moment, of the time of its
+// steps, in seconds.
+type wait struct {
+	At   int64                 `json:"at"`
+	From int64                 `json:"from"`
+	Ring map[string][2]float64 `json:"ring"`
 }
 
 type said struct {
@@ -107,7 +123,7 @@ type table struct {
 }
 
 func newStory() *story {
-	return &story{Sessions: []session{}, Stays: []*stay{}, Gens: []generation{}, Phases: []phase{}, Marks: []mark{}, Notes: []said{}, here: map[string]*stay{}, seen: map[string]bool{}, why: map[string]said{}}
+	return &story{Sessions: []session{}, Stays: []*stay{}, Gens: []generation{}, Phases: []phase{}, Marks: []mark{}, Waits: []wait{}, Notes: []said{}, here: map[string]*stay{}, seen: map[string]bool{}, why: map[string]said{}}
 }
 
 // line is what of a line of events.jsonl matters here.
@@ -131,10 +147,14 @@ type line struct {
 	Parameters float64         `json:"parameters"`
 	Report     json.RawMessage `json:"report"`
 	EMA        json.RawMessage `json:"ema"`
+
+	Seconds float64               `json:"seconds"`
+	Ring    map[string][2]float64 `json:"ring"`
 }
 
 var (
 	generationText = regexp.MustCompile(`^generation (\d+): (\d+) workers? from step (\d+)`)
+	stallText      = regexp.MustCompile(`^stall: worker ([^ ,;:()]+).* has waited ([0-9.]+) s .*, for worker ([^ ,;:()]+)`)
 	workerNamed    = regexp.MustCompile(`worker ([^ ,;:()]+)`)
 )
 
@@ -161,6 +181,14 @@ func (s *story) add(b []byte) {
 		}
 	case "member":
 		s.member(at, &e)
+	case "waits":
+		if len(e.Ring) > 0 {
+			of := make(map[string][2]float64, len(e.Ring))
+			for id, x := range e.Ring {
+				of[plain.Line(id, 100)] = x
+			}
+			s.Waits = trim(append(s.Waits, wait{at, at - int64(e.Seconds*1e3), of}), maxWaits, &s.LeftOut)
+		}
 	case "phase":
 		s.Phases = trim(append(s.Phases, phase{at, plain.Line(e.Phase, 40), e.Step}), maxPhases, &s.LeftOut)
 	case "saved":
@@ -190,7 +218,7 @@ func (s *story) add(b []byte) {
 func (s *story) say(n said) { s.Notes = trim(append(s.Notes, n), maxNotes, &s.LeftOut) }
 
 func (s *story) mark(at int64, kind string, step uint64, text string) {
-	s.Marks = trim(append(s.Marks, mark{at, kind, step, text}), maxMarks, &s.LeftOut)
+	s.Marks = trim(append(s.Marks, mark{At: at, Kind: kind, Step: step, Text: text}), maxMarks, &s.LeftOut)
 }
 
 func (s *story) note(at int64, e *line) {
@@ -210,6 +238,13 @@ func (s *story) note(at int64, e *line) {
 	for _, kind := range []string{"stall", "straggler"} {
 		if strings.HasPrefix(e.Text, kind+":") {
 			s.mark(at, kind, e.Step, e.Text)
+			m := &s.Marks[len(s.Marks)-1]
+			if x := stallText.FindStringSubmatch(e.Text); x != nil {
+				m.Worker, m.Peer = x[1], x[3]
+				m.Seconds, _ = strconv.ParseFloat(x[2], 64)
+			} else if x := workerNamed.FindStringSubmatch(e.Text); x != nil && kind == "straggler" {
+				m.Worker = x[1]
+			}
 			return
 		}
 	}

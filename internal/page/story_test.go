@@ -28,6 +28,7 @@ func TestStory(t *testing.T) {
 	tell(s, 9, `"event":"member","change":"gone","worker":"w1","step":279`)
 	tell(s, 10, `"event":"member","change":"joined","worker":"w1","host":"vm","pid":12,"rank":-1,"step":280`)
 	tell(s, 12, `"event":"note","level":"info","step":300,"text":"stall: worker w1 has waited 3.0 s"`)
+	tell(s, 12, `"event":"waits","seconds":5.5,"ring":{"w0":[1.5,5.2],"w1":[0,5.2]},"step":300`)
 	tell(s, 13, `"event":"saved","step":306,"stored":300`)
 	tell(s, 14, `"event":"eval","step":300,"report":{"step":300,"actions":{}}`)
 	tell(s, 15, `"event":"eval","step":300,"report":{"step":300,"actions":{"l1":1}}`)
@@ -43,6 +44,9 @@ func TestStory(t *testing.T) {
 	}
 	if len(s.Gens) != 1 || s.Gens[0].Workers != 2 || len(s.tables) != 1 || !strings.Contains(string(s.tables[0].Report), "l1") || len(s.Marks) != 4 || s.Marks[0].Kind != "stall" {
 		t.Errorf("generations %v, tables %v, marks %v", s.Gens, s.tables, s.Marks)
+	}
+	if len(s.Waits) != 1 || s.Waits[0].Ring["w0"] != [2]float64{1.5, 5.2} || s.Waits[0].At-s.Waits[0].From != 5500 {
+		t.Errorf("waits: %+v", s.Waits)
 	}
 	tell(s, 40, `"event":"start","pid":2,"step":300,"version":"v"`) // the coordinator had died
 	if w := s.Stays[0]; w.To != s.Marks[3].At || w.Lost || len(s.here) != 0 {
@@ -76,5 +80,29 @@ func TestStoryIsBounded(t *testing.T) {
 	}
 	if _, err := json.Marshal(s); err != nil {
 		t.Error(err)
+	}
+}
+
+// Stalls and stragglers are said of workers, in the words of the coordinator's log.
+func TestWhoWaits(t *testing.T) {
+	for text, want := range map[string]mark{
+		"stall: worker w1 (rank 1) has waited 3.2 s in step 7, bucket 2, reduce chunk 0, for worker w0 (rank 0)": {Kind: "stall", Worker: "w1", Peer: "w0", Seconds: 3.2},
+		"stall: worker a-7 has waited 12.0 s in step 7, bucket 2, broadcast chunk 1, for worker b.c":             {Kind: "stall", Worker: "a-7", Peer: "b.c", Seconds: 12},
+		"stall: 9 workers wait, the longest 4.0 s; not waiting, and waited for: worker w3":                       {Kind: "stall"},
+		"straggler: worker w2 (rank 2) takes 2.5 times as long a micro-batch as the others; policy: keep":        {Kind: "straggler", Worker: "w2"},
+	} {
+		s := newStory()
+		b, _ := json.Marshal(text)
+		tell(s, 5, `"event":"note","level":"info","step":7,"text":`+string(b))
+		if len(s.Marks) != 1 {
+			t.Fatalf("%q: %+v", text, s.Marks)
+		}
+		got := s.Marks[0]
+		if got.Text != text {
+			t.Errorf("%q", got.Text)
+		}
+		if got.At, got.Step, got.Text = 0, 0, ""; got != want {
+			t.Errorf("%q: %+v, want %+v", text, got, want)
+		}
 	}
 }

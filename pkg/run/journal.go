@@ -47,6 +47,7 @@ type journal struct {
 	mu    sync.Mutex
 	phase cluster.Phase
 	roll  map[string]standing // members, as the last line has them
+	waits waits
 }
 
 // standing is what of a member is written down when it changes.
@@ -122,6 +123,12 @@ func (j *journal) Script(kind string, fields map[string]any) {
 
 func (j *journal) Step(m Metrics) {
 	j.step.Store(m.Step)
+	j.mu.Lock()
+	line := j.waits.add(j.now(), m.Ring)
+	j.mu.Unlock()
+	if line != nil {
+		j.write("waits", line)
+	}
 	j.Screen.Step(m)
 }
 
@@ -195,6 +202,12 @@ func (j *journal) Log() (*zap.Logger, error) {
 
 // close waits for the lines that are on their way, for as long as ctx lasts.
 func (j *journal) close(ctx context.Context) {
+	j.mu.Lock()
+	line := j.waits.take(j.now())
+	j.mu.Unlock()
+	if line != nil {
+		j.write("waits", line)
+	}
 	if j.desk.close(ctx) && j.file != nil {
 		j.file.Close()
 	}

@@ -24,7 +24,14 @@ type Metrics struct {
 	Targets int           `json:"targets"`           // that the loss is the mean over: tokens, or action values
 	Refused string        `json:"refused,omitempty"` // why no update was made; then there is no loss
 	Time    cluster.Times `json:"time"`              // seconds, of the slowest rank in each part
+	Ring    []RingWait    `json:"-"`                 // by rank; events.jsonl has their sums
 	At      time.Time     `json:"at,omitzero"`       // when the coordinator knew of it; lines of older releases do not say
+}
+
+// RingWait is what a worker has waited for the ring in a step, of the time of it, in seconds.
+type RingWait struct {
+	Worker     string
+	Wait, Step float64
 }
 
 // combine makes a step's metrics of the reports of it, which had so many
@@ -39,6 +46,7 @@ func combine(reports []*cluster.Report, samples int) Metrics {
 		t.Data, t.Forward, t.Backward = max(t.Data, r.Times.Data), max(t.Forward, r.Times.Forward), max(t.Backward, r.Times.Backward)
 		t.Ring, t.Optimizer, t.Step = max(t.Ring, r.Times.Ring), max(t.Optimizer, r.Times.Optimizer), max(t.Step, r.Times.Step)
 		t.Hash = max(t.Hash, r.Times.Hash)
+		m.Ring = append(m.Ring, RingWait{r.Worker, r.Times.Ring, r.Times.Step})
 	}
 	m.SamplesSec = float64(samples) / max(m.Time.Step, 1e-9) // clocks are coarse
 	return m

@@ -78,7 +78,7 @@ export class Samples {
       x.dims.map((d, i) => [d.name, num(x.true[0][i]), num(x.predicted[0][i]), num(err(i)), d.unit, bar(i)])));
     put(this.words, x.words ? h('b', null, `“${x.words}” `) : null, h('span', { class: 'quiet' }, `sample ${group(x.sample)} of ${group(x.of)} (${x.split}), ${x.origin}`), ' ', keyOf(TRUE, 'true', true), ' ', keyOf(SAID, 'predicted', true));
     put(this.body, this.words, h('div', { class: 'two' }, h('div', null, this.pics,
-      h('p', { class: 'quiet small' }, [x.plane && x.pictures.length ? 'Arrows: the way of the actions over the table, x up and y to the left as a robot’s base has them, from the middle; directions, not the camera’s projection. ' : '', x.pictures.some((p) => p.map) ? 'Warm patches: what of the picture the result is made of (attention rollout). ' : '', x.attention ? `${x.attention[0].toUpperCase()}${x.attention.slice(1)}.` : ''].join(''))), this.nums));
+      h('p', { class: 'quiet small' }, [x.pictures.some((p) => p.true) ? 'Arrows: where the gripper goes by the actions, as this camera sees it; the dot is where it is. ' : x.plane && x.pictures.length ? 'Arrows: the way of the actions over the table, x up and y to the left as a robot’s base has them, from the middle; directions, not the camera’s projection. ' : '', x.pictures.some((p) => p.map) ? 'Warm patches: what of the picture the result is made of (attention rollout). ' : '', x.attention ? `${x.attention[0].toUpperCase()}${x.attention.slice(1)}.` : ''].join(''))), this.nums));
     const many = x.true.length > 1;
     put(this.plots, many ? x.dims.slice(0, 16).map((d, i) => {
       const p = new Plot({ title: `${d.name}${d.unit ? ` (${d.unit})` : ''}`, height: 140 });
@@ -94,7 +94,12 @@ export class Samples {
       const max = Math.max(...p.map), min = Math.min(...p.map), side = p.side;
       over.push(s('g', null, p.map.map((v, i) => s('rect', { x: (i % side) * p.w / side, y: Math.floor(i / side) * p.h / side, width: p.w / side + 0.05, height: p.h / side + 0.05, fill: '#ff5a1f', opacity: (0.62 * (v - min) / (max - min || 1)).toFixed(3) }))));
     }
-    if (this.way && x.plane) {
+    const ways = p.true?.length > 1 && p.predicted?.length > 1;
+    if (this.way && ways) {
+      const unit = p.w / 100, put2 = (l) => l.map(([a, b]) => [a * p.w, b * p.h]), from = put2(p.true)[0];
+      over.push(s('circle', { class: 'from', cx: from[0], cy: from[1], r: unit * 1.4, fill: '#fff', stroke: '#0008', 'stroke-width': unit * 0.5 }));
+      for (const [l, c, name] of [[p.true, '#19d18b', 'true'], [p.predicted, '#ff9d2e', 'predicted']]) over.push(s('g', { class: `way ${name}` }, arrow(put2(l), '#000a', unit * 2.6), arrow(put2(l), c, unit * 1.5)));
+    } else if (this.way && x.plane) {
       const g = x.plane, unit = p.w / 100, way = (rows) => {
         let a = 0, b = 0;
         const steps = g.from_x === 0 && g.from_y === 0;
@@ -107,7 +112,7 @@ export class Samples {
       over.push(s('circle', { cx: p.w / 2, cy: p.h / 2, r: unit * 1.4, fill: '#fff', stroke: '#0008', 'stroke-width': unit * 0.5 }));
       for (const [l, c] of [[lists[0], '#19d18b'], [lists[1], '#ff9d2e']]) over.push(...arrow(put2(l), '#000a', unit * 2.6), ...arrow(put2(l), c, unit * 1.5));
     }
-    const what = `camera ${p.name}${p.map ? ', with attention' : ''}${x.plane ? ', with the true and the predicted way' : ''}; the table has the numbers`;
+    const what = `camera ${p.name}${p.map ? ', with attention' : ''}${ways || x.plane ? ', with the true and the predicted way' : ''}; the table has the numbers`;
     return h('figure', null, h('div', { class: 'pic' }, h('img', { src: `data:image/png;base64,${p.png}`, width: p.w, height: p.h, alt: what }), s('svg', { viewBox: `0 0 ${p.w} ${p.h}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, over)), h('figcaption', null, p.name));
   }
 

@@ -88,6 +88,19 @@ export class Timeline {
         const c = X(p.at), d = i + 1 < x.places.length ? X(x.places[i + 1].at) : b;
         parts.push(tip(s('rect', { class: 'bar', x: c, y: yy + 3, width: Math.max(1.5, d - c), height: 16, fill: p.rank < 0 ? 'var(--other)' : 'var(--c0)', opacity: p.spare ? 0.4 : p.rank < 0 ? 0.7 : 0.85 }), `${words}. ${p.rank < 0 ? 'loading' : `rank ${p.rank}`}${p.spare ? ', spare' : ''}`));
       });
+      const here = (t) => t >= x.from && t <= (x.to || to);
+      for (const v of st.waits ?? []) { // below the bar: how much of the time it has waited for the ring
+        const r = v.ring[x.worker];
+        const a = Math.max(v.from, x.from), b = Math.min(v.at, x.to || to);
+        if (!r || r[1] <= 0 || b < from || b < a) continue;
+        const c = X(a), part = Math.min(1, r[0] / r[1]);
+        parts.push(tip(s('rect', { class: 'wait', x: c, y: yy + 19 - 10 * part, width: Math.max(1, X(b) - c), height: 10 * part, fill: 'var(--ring)' }), `${x.worker} waited ${(part * 100).toFixed(0)} % of its steps’ time for the ring, ${clock(v.from)} to ${clock(v.at)}`));
+      }
+      for (const m of st.marks) {
+        if (m.at < from || !here(m.at)) continue;
+        if (m.kind === 'stall' && m.worker === x.worker) parts.push(tip(s('rect', { class: 'stalled', x: X(m.at - m.seconds * 1000), y: yy + 3, width: Math.max(2, X(m.at) - X(m.at - m.seconds * 1000)), height: 16, fill: 'var(--bad)', opacity: 0.55 }), `${clock(m.at)}, step ${group(m.step)}: ${m.text}`));
+        if (m.kind === 'stall' && m.peer === x.worker || m.kind === 'straggler' && m.worker === x.worker) parts.push(tip(s('text', { class: 'blamed', x: X(m.at), y: yy + 16, 'text-anchor': 'middle', style: { fill: SIGN[m.kind][1], 'font-weight': 'bold' } }, SIGN[m.kind][0]), `${clock(m.at)}, step ${group(m.step)}: ${m.text}`));
+      }
       if (x.again) parts.push(tip(s('path', { d: `M${a + 1} ${yy + 2}v18`, stroke: 'var(--good)', 'stroke-width': 3 }), `${x.worker} is back at ${clock(x.from)}, as process ${x.pid}`));
       if (x.lost) parts.push(tip(s('g', null, s('circle', { class: 'halo', cx: b, cy: yy + 11, r: 8 }), s('path', { class: 'lost', d: `M${b - 4} ${yy + 7}l8 8m0 -8l-8 8` })), `${clock(x.to)}: ${x.why}`));
     }
@@ -112,16 +125,22 @@ export class Timeline {
     }
     const lost = st.stays.filter((x) => x.lost).length, back = st.stays.filter((x) => x.again).length;
     put(this.box, s('svg', { viewBox: `0 0 ${w} ${height}`, height, role: 'img', 'aria-label': `Time line of ${ids.length} workers, ${lost} losses, ${back} returns, ${st.generations.length} generations. The table below has all of it.` }, parts));
-    put(this.legend, h('span', null, day(from)), keyOf('var(--c0)', 'in the ring', true), keyOf('var(--other)', 'loading', true), h('span', { class: 'key bad' }, `✕ lost (${lost})`), h('span', { class: 'key good' }, `┃ back (${back})`),
+    put(this.legend, h('span', null, day(from)), keyOf('var(--c0)', 'in the ring', true), keyOf('var(--other)', 'loading', true), st.waits?.length ? keyOf('var(--ring)', 'share of its time that it waited for the ring', true) : null, st.marks.some((m) => m.seconds) ? keyOf('var(--bad)', 'stall', true) : null, h('span', { class: 'key bad' }, `✕ lost (${lost})`), h('span', { class: 'key good' }, `┃ back (${back})`),
       Object.entries(SIGN).filter(([k]) => st.marks.some((m) => m.kind === k)).map(([, [sign, c, name]]) => h('span', { class: 'key' }, h('span', { style: { color: c } }, sign), name)),
       h('span', null, 'job:'), [...new Set(st.phases.map((p) => p.name))].map((n) => keyOf(PHASE[n] || 'var(--quiet)', n, true)), rows.length < ids.length && this.view === '0' ? h('span', null, `drawn: the ${rows.length} of ${ids.length} workers with the most changes`) : null);
-    const [open, openStalls] = [0, 1].map((i) => this.more.querySelectorAll('details')[i]?.open);
+    const was = (name) => this.more.querySelector(`details.${name}`)?.open;
+    const [open, openWaits, openStalls] = ['joins', 'waits', 'stalls'].map(was);
+    const waited = new Map();
+    for (const v of st.waits ?? []) for (const [id, r] of Object.entries(v.ring)) { const sum = waited.get(id) ?? [0, 0, 0]; waited.set(id, [sum[0] + r[0], sum[1] + r[1], Math.max(sum[2], r[1] > 0 ? r[0] / r[1] : 0)]); }
     const slow = st.marks.filter((m) => m.kind === 'stall' || m.kind === 'straggler');
-    put(this.more, h('details', { open }, h('summary', null, 'Table of joins and losses'),
+    put(this.more, h('details', { class: 'joins', open }, h('summary', null, 'Table of joins and losses'),
       table('Members, the newest first', [{ name: 'worker' }, { name: 'host' }, { name: 'process', n: true }, { name: 'joined' }, { name: 'at step', n: true }, { name: 'left' }, { name: 'ranks' }, { name: 'why', wide: true }],
         [...st.stays].reverse().slice(0, 200).map((x) => [x.worker, x.host, String(x.pid), day(x.from).slice(0, 10) === day(to).slice(0, 10) ? clock(x.from) : day(x.from), group(x.step), x.to ? clock(x.to) : 'is there',
           [...new Set(x.places.map((p) => (p.rank < 0 ? '' : p.rank + (p.spare ? ' spare' : ''))).filter((p) => p !== ''))].join(', ') || 'none', (x.again ? 'back. ' : '') + (x.why || '')]))),
-    slow.length ? h('details', { open: openStalls }, h('summary', null, `Stalls of the ring and slow workers (${slow.length})`),
+    waited.size ? h('details', { class: 'waits', open: openWaits }, h('summary', null, 'Ring waits by worker'),
+      table('What each worker has waited for the ring after its backward', [{ name: 'worker' }, { name: 'waited', n: true }, { name: 'of its steps', n: true }, { name: 'share', n: true }, { name: 'at most', n: true }],
+        ids.filter((id) => waited.has(id)).slice(0, 200).map((id) => { const [a, b, c] = waited.get(id); return [id, span(a), span(b), `${(b ? a / b * 100 : 0).toFixed(0)} %`, `${(c * 100).toFixed(0)} %`]; }))) : null,
+    slow.length ? h('details', { class: 'stalls', open: openStalls }, h('summary', null, `Stalls of the ring and slow workers (${slow.length})`),
       table('Stalls and stragglers, the newest first', [{ name: 'time' }, { name: 'step', n: true }, { name: 'what', wide: true }], [...slow].reverse().slice(0, 200).map((m) => [clock(m.at), group(m.step), m.text]))) : null);
   }
 }

@@ -296,3 +296,15 @@ func (f *Frame) backdrop(eye, d vec, x int, shadows []shadow) rgb {
 	}
 	return c
 }
+
+// Project says where a point is in the camera's picture, in shares of its width from the
+// left and of its height from the top, which a point that is not in it has below 0 or
+// above 1; false: it is not before the camera.
+func (c *Camera) Project(x, y, z float64) (right, down float64, before bool) {
+	to := vec{x, y, z}.sub(c.eye)
+	far := to.dot(c.forward)
+	if far <= 0 {
+		return 0, 0, false
+	}
+	return (1 + to.dot(c.right)/(far*tangent)) / 2, (1 - to.dot(c.up)/(far*tangent)) / 2, true
+}
