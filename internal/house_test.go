@@ -32,7 +32,7 @@ var may = map[string][]string{
 	"internal/sniff":       {"internal/octets"},
 	"internal/safetensors": {"internal/octets", "internal/regular", "internal/sniff"},
 	"internal/picture":     {},
-	"internal/convert":     {"internal/atomicfile", "internal/regular", "internal/sniff", "pkg/checkpoint"},
+	"internal/convert":     {"internal/atomicfile", "internal/regular", "internal/sniff", "internal/usage", "pkg/checkpoint"},
 	"pkg/job":              {"internal/limits", "internal/regular", "internal/sniff"},
 	"internal/kernel":      {"internal/philox"},
 	"pkg/tensor":           {"internal/kernel", "internal/philox"},

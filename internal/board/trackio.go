@@ -35,7 +35,10 @@ func (t *trackio) Open(ctx context.Context, a run.About) (run.Has, error) {
 		return run.Has{}, err
 	}
 	t.project, t.run = a.Job.Name, runName(a, is)
-	t.config = map[string]any{"job": string(a.Job.YAML()), "parameters": a.Parameters, "vlaring": a.Version, "run_dir": a.Dir}
+	t.config = map[string]any{"job": string(a.Job.YAML()), "vlaring": a.Version, "run_dir": a.Dir}
+	if a.Parameters > 0 { // of a run that is sent when it is over they are not known
+		t.config["parameters"] = a.Parameters
+	}
 	return run.Has{}, nil // the server knows what it has by name
 }
 

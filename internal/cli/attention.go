@@ -58,7 +58,6 @@ DIR calls them attention.png and attention-picture.png.`,
 			if err := m.Use(weights); err != nil {
 				return err
 			}
-			sayWeights(c.ErrOrStderr(), m.Said())
 			var b *models.Batch
 			if bySample {
 				b, err = m.Sample(sample)
@@ -74,6 +73,7 @@ DIR calls them attention.png and attention-picture.png.`,
 			if err != nil {
 				return err
 			}
+			sayWeights(c.ErrOrStderr(), m.Said())
 			if out != "" {
 				if err := rep.Draw(out); err != nil {
 					return err

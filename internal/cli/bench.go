@@ -12,17 +12,13 @@ import (
 )
 
 func newBench() *cobra.Command {
-	c := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "bench",
 		Short: "Measure what this machine does",
 		Long: `Measure what this machine does. Every figure is printed with its ceiling, the rate
 of fused multiply-adds or of memory, measured in the same run, and their ratio:
 other load and the clock move both alike. VLARING_CPU chooses the kernels.`,
-		Args: subcommand,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(newBenchGemm(), newBenchOps(), newBenchStep(), newBenchRing(), newBenchWorkers(), newBenchModel(), newBenchAttention())
-	return c
+	}, newBenchGemm(), newBenchOps(), newBenchStep(), newBenchRing(), newBenchWorkers(), newBenchModel(), newBenchAttention())
 }
 
 // benchFlags registers what is common to the benchmarks of the engine.

@@ -22,19 +22,8 @@ import (
 )
 
 func newCheckpoint() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "checkpoint",
-		Short: "List, show, verify, prune and export checkpoints",
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q: want ls, show, verify, prune or export", args[0])
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
-	}
-	c.AddCommand(newCheckpointLs(), newCheckpointShow(), newCheckpointVerify(), newCheckpointPrune(), newCheckpointExport())
-	return c
+	return group(&cobra.Command{Use: "checkpoint", Short: "List, show, verify, prune and export checkpoints"},
+		newCheckpointLs(), newCheckpointShow(), newCheckpointVerify(), newCheckpointPrune(), newCheckpointExport())
 }
 
 func newCheckpointLs() *cobra.Command {

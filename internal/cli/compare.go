@@ -11,13 +11,7 @@ import (
 )
 
 func newCompare() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "compare",
-		Short: "Measure what is claimed of architectures: RNN and CNN against transformers",
-		Args:  subcommand,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(
+	return group(&cobra.Command{Use: "compare", Short: "Measure what is claimed of architectures: RNN and CNN against transformers"},
 		newComparison("rnn", "Compare an LSTM with a transformer: processing, long-range dependency, training speed, memory", `Train and time an LSTM and a transformer of the same width and nearly the same
 number of parameters, and confirm or correct four claims: parallel speed-up
 against the number of tokens; accuracy of recalling a token over a growing
@@ -27,7 +21,6 @@ confirm or correct three claims: inductive bias, by shapes moved from where
 they stood in training; receptive field, by the footprint of the gradient;
 data hunger, by the held-out error on the tabletop against the number of
 training episodes. A few minutes on two cores.`, compare.CNN))
-	return c
 }
 
 func newComparison(name, short, long string, run func(context.Context, compare.Options) (*compare.Report, error)) *cobra.Command {

@@ -30,13 +30,8 @@ func (f *dataFlags) run(look func(context.Context, inspect.Options) error) func(
 }
 
 func newData() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "data",
-		Short: "Look at a data set, convert one, or import its videos",
-		RunE:  func(c *cobra.Command, args []string) error { return c.Help() },
-	}
-	c.AddCommand(newDataCheck(), newDataInfo(), newDataStats(), newDataImport(), newDataConvert())
-	return c
+	return group(&cobra.Command{Use: "data", Short: "Look at a data set, convert one, or import its videos"},
+		newDataCheck(), newDataInfo(), newDataStats(), newDataImport(), newDataConvert())
 }
 
 func newDataCheck() *cobra.Command {

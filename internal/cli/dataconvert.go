@@ -44,7 +44,12 @@ Exit codes:
   2  wrong usage
   3  stopped by Ctrl-C; what is done is kept`,
 		Example: "  coordinator data convert 'shards/push-{000..015}.tar' /data/push --fps 10\n  python tools/hdf5_shards.py demo.hdf5 | coordinator data convert - /data/demo",
-		Args:    cobra.MinimumNArgs(2),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("%s wants shards and a folder to make, and got %d argument(s)\nusage: %s", c.CommandPath(), len(args), c.UseLine())
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			last := len(args) - 1
 			o.Shards, o.Out, o.Stdin = args[:last], args[last], c.InOrStdin()

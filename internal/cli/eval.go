@@ -112,7 +112,7 @@ func weightsFlag(c *cobra.Command, weights *string) {
 	c.Flags().StringVar(weights, "weights", "", "ema or raw: the averaged weights, or those that were trained (default: ema where the checkpoint has it)")
 }
 
-// sayWeights says which of a checkpoint's weights were used, where there is a choice.
+// sayWeights says which of a checkpoint's weights a result is of, where there is a choice: with the result, since beside an error it is noise.
 func sayWeights(out io.Writer, said string) {
 	if said != "" {
 		fmt.Fprintln(out, said)
@@ -154,9 +154,9 @@ func openCheckpoint(dir string, with func(c *trained.Checkpoint, base string) er
 	return opened{c}, nil
 }
 
-// loadWeights opens a checkpoint's model, without its data, with the weights that are asked for, and says which; of a
-// mixture with the statistics of the set called set, where it is named.
-func loadWeights(c *cobra.Command, dir, weights, set string) (opened, error) {
+// loadWeights opens a checkpoint's model, without its data, with the weights that are asked for; of a mixture with the
+// statistics of the set called set, where it is named.
+func loadWeights(dir, weights, set string) (opened, error) {
 	m, err := openCheckpoint(dir, func(c *trained.Checkpoint, _ string) error { return c.OfSet(set) })
 	if err != nil {
 		return m, err
@@ -165,7 +165,6 @@ func loadWeights(c *cobra.Command, dir, weights, set string) (opened, error) {
 		m.Close()
 		return m, err
 	}
-	sayWeights(c.ErrOrStderr(), m.Said())
 	return m, nil
 }
 

@@ -46,13 +46,16 @@ output file also has layers I64 [N].`,
 			if err := ask.Check(); err != nil {
 				return err
 			}
-			t, err := loadWeights(c, dir, weights, set)
+			t, err := loadWeights(dir, weights, set)
 			if err != nil {
 				return err
 			}
 			defer t.Close()
 			if ask.In != "" {
 				said, err := t.PredictFile(c.Context(), c.ErrOrStderr(), ask)
+				if err == nil {
+					sayWeights(c.ErrOrStderr(), t.Said())
+				}
 				fmt.Fprint(c.OutOrStdout(), said)
 				return err
 			}
@@ -65,6 +68,7 @@ output file also has layers I64 [N].`,
 			if err != nil {
 				return err
 			}
+			sayWeights(c.ErrOrStderr(), t.Said())
 			for _, n := range a.Notes {
 				fmt.Fprintln(c.ErrOrStderr(), "warning: "+n)
 			}

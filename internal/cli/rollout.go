@@ -33,7 +33,7 @@ mean of the actions) are the floor.`,
 		Example: "  coordinator rollout --checkpoint runs/tabletop --episodes 9 --out acts.gif\n  coordinator rollout --checkpoint runs/tabletop --policy expert --json",
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			m, err := loadWeights(c, dir, weights, set)
+			m, err := loadWeights(dir, weights, set)
 			if err != nil {
 				return err
 			}
@@ -52,6 +52,7 @@ mean of the actions) are the floor.`,
 			if err != nil {
 				return err
 			}
+			sayWeights(c.ErrOrStderr(), m.Said())
 			return answer(c, asJSON, r, words(r.Text))
 		},
 	}

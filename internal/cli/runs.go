@@ -6,21 +6,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/board"
 	"github.com/vlaring/vlaring/internal/runlist"
+	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
 func newRuns() *cobra.Command {
-	c := &cobra.Command{Use: "runs", Short: "List runs, and compare two",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q: want ls or diff", args[0])
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	var asJSON, diffJSON bool
+	var asJSON, diffJSON, sendJSON, tensorBoard bool
 	var out string
+	var track []string
 	ls := &cobra.Command{Use: "ls [DIR]", Short: "List the runs in a directory: state, step, losses, best measure, speed", Args: upTo(1, "DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			list, err := runlist.List(cmp.Or(runDirArg(args, 0), "runs"), train.Kinds(), time.Now())
@@ -45,6 +40,23 @@ func newRuns() *cobra.Command {
 		}}
 	diff.Flags().BoolVar(&diffJSON, "json", false, "print one JSON object, with the curves")
 	diff.Flags().StringVar(&out, "out", "", "PNG file to draw the curves in")
-	c.AddCommand(ls, diff)
-	return c
+	send := &cobra.Command{Use: "send RUN", Short: "Send what a run has recorded to trackers, or to TensorBoard's files: nothing is there twice", Args: exactArgs("RUN"),
+		RunE: func(c *cobra.Command, args []string) error {
+			to, err := board.Sinks(tensorBoard, track)
+			if err == nil && len(to) == 0 {
+				err = usagef("where to? give --track trackio:URL, --track mlflow:URL or --tensorboard")
+			}
+			if err != nil {
+				return err
+			}
+			sent, err := run.Send(c.Context(), args[0], train.Kinds(), Version(), to)
+			if err != nil {
+				return err
+			}
+			return answer(c, sendJSON, sent, words(func() string { return run.SentText(sent) }))
+		}}
+	send.Flags().StringArrayVar(&track, "track", nil, "a tracker: trackio:URL or mlflow:URL (repeatable)")
+	send.Flags().BoolVar(&tensorBoard, "tensorboard", false, "write TensorBoard's event files into the run directory, without pictures")
+	send.Flags().BoolVar(&sendJSON, "json", false, "print one JSON array")
+	return group(&cobra.Command{Use: "runs", Short: "List runs, compare two, send one to a tracker"}, ls, diff, send)
 }

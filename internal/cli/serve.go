@@ -59,7 +59,7 @@ addresses alone. A key can also be in the environment's ` + keyEnv + `.`,
 					return err
 				}
 			}
-			m, err := loadWeights(c, dir, weights, set)
+			m, err := loadWeights(dir, weights, set)
 			if err != nil {
 				return err
 			}
@@ -76,6 +76,7 @@ addresses alone. A key can also be in the environment's ` + keyEnv + `.`,
 			if err != nil {
 				return err
 			}
+			sayWeights(c.ErrOrStderr(), m.Said())
 			ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 			defer cancel()
 			return s.Run(ctx, func(url string) { fmt.Fprintf(c.OutOrStdout(), "%s\n%s\n", p.Card(), url) })

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,22 +13,24 @@ import (
 )
 
 func newShow() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "show",
-		Short: "Show the parts of a transformer that have no weights: masks, positional encoding",
-		Args:  subcommand,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(newShowMasks(), newShowPositional())
-	return c
+	return group(&cobra.Command{Use: "show", Short: "Show the parts of a transformer that have no weights: masks, positional encoding"}, newShowMasks(), newShowPositional())
 }
 
-// subcommand refuses what is no subcommand of c.
-func subcommand(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("unknown command %q\nsee '%s --help'", args[0], c.CommandPath())
+// group is a command of commands.
+func group(c *cobra.Command, of ...*cobra.Command) *cobra.Command {
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			names := []string{}
+			for _, sub := range of {
+				names = append(names, sub.Name())
+			}
+			return usagef("unknown command %q: want %s\nsee '%s --help'", args[0], strings.Join(names, ", "), c.CommandPath())
+		}
+		return nil
 	}
-	return nil
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	c.AddCommand(of...)
+	return c
 }
 
 func within(flag string, v, least, most int) error { return usage.Within(flag, v, least, most) }

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/vlaring/vlaring/internal/usage"
 )
 
 // The forms that are written.
@@ -87,8 +89,13 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 			continue
 		}
 		info, err := os.Stat(s)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return r, usage.Errorf("there is no %s: give tar archives (WebDataset shards), or - for standard input", s)
+		case err != nil:
 			return r, err
+		case info.IsDir():
+			return r, usage.Errorf("%s is a folder: give the tar archives in it, such as '%s'", s, filepath.Join(s, "*.tar"))
 		}
 		total += info.Size()
 	}

@@ -91,8 +91,9 @@ type follower struct {
 
 	opened chan struct{} // closed once the sink is
 	has    Has
-	at     int64 // of metrics.jsonl, up to where it has been read
-	silent bool  // that it does not work has been said
+	at     int64         // of metrics.jsonl, up to where it has been read
+	silent bool          // that it does not work has been said
+	put    func(Records) // is told of what the sink has taken; nil: nobody
 }
 
 func newFollower(s Sink, about About, v voice) *follower {
@@ -230,6 +231,9 @@ func (f *follower) pass(ctx context.Context) (more bool, err error) {
 	if len(r.Steps)+len(r.Measured) > 0 {
 		if err := f.sink.Put(ctx, r); err != nil {
 			return false, err
+		}
+		if f.put != nil {
+			f.put(r)
 		}
 	}
 	f.at = at
