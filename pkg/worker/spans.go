@@ -174,7 +174,8 @@ func (o *timedOp) marked(bucket int, m allreduce.Mark) {
 	o.since[bucket] = now
 	o.mu.Unlock()
 	if !from.IsZero() {
-		o.of.spans.add(cluster.Span{Name: fmt.Sprintf("bucket %d, %s, %s", bucket, what, road), Begin: from.UnixMicro(), Took: took(from, now), Line: buckets})
+		name := fmt.Sprintf("bucket %d, %s, %s", bucket, what, road)
+		o.of.spans.add(cluster.Span{Name: name, Begin: from.UnixMicro(), Took: took(from, now), Line: buckets})
 	}
 }
 
