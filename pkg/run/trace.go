@@ -50,11 +50,15 @@ type lag struct {
 	used  time.Duration     // for its line
 	end   int64             // of its line, as far as it is drawn, by our clock
 	seen  int               // reports
+	first time.Time         // when the first one came
 	wait  []*cluster.Report // until enough have been seen; in order
 }
 
 // lagReports are enough of a worker's reports to begin its line.
 const lagReports = 32
+
+// lagWait is for how long they are waited for.
+const lagWait = 20 * time.Second
 
 // traceEvent is one of Chrome's.
 type traceEvent struct {
@@ -102,7 +106,7 @@ func (t *tracer) arrived(r *cluster.Report) {
 		defer t.mu.Unlock()
 		l := t.behind[r.Worker]
 		if l == nil {
-			l = &lag{least: behind}
+			l = &lag{least: behind, first: time.Now()}
 			t.behind[r.Worker] = l
 		}
 		l.seen++
@@ -136,7 +140,7 @@ func (t *tracer) step(reports []*cluster.Report) {
 		t.mu.Lock()
 		var ready []*cluster.Report
 		if l := t.behind[r.Worker]; l != nil { // it has arrived
-			if l.wait = append(l.wait, r); l.seen >= lagReports {
+			if l.wait = append(l.wait, r); l.seen >= lagReports || time.Since(l.first) > lagWait {
 				ready, l.wait = l.wait, nil
 			}
 		}
