@@ -2,8 +2,10 @@ package trained
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -146,6 +148,9 @@ func (c *Checkpoint) readInputs(ctx context.Context, warn io.Writer, path string
 		return nil, err
 	}
 	b, findings, err := data.ReadInputs(ctx, path, c.Model.Options().Wants(), c.Job.Data.Options, c.Meta)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usage.Errorf("the inputs: there is no %s; want a safetensors file with the tensors that the model takes (docs/formats.md)", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the inputs: %w", err)
 	}
