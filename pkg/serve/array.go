@@ -34,7 +34,7 @@ const (
 // bytes, numbers, lists of numbers, arrays, or maps of these.
 func decodeMessage(b []byte) (fields, error) {
 	r := bytes.NewReader(b)
-	v, err := decode(msgpack.NewDecoder(r), 0)
+	v, err := (&decoder{msgpack.NewDecoder(r), r}).value(0)
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, errors.New("the message ends early")
@@ -81,8 +81,28 @@ func kindOf(v any) string {
 	return "map"
 }
 
-// decode reads one value.
-func decode(d *msgpack.Decoder, depth int) (any, error) {
+// decoder reads a message, of which left is what has not been read.
+type decoder struct {
+	*msgpack.Decoder
+	left *bytes.Reader
+}
+
+// octets reads a text or a byte string. How long it is the message only says: memory is
+// made for what is there.
+func (d *decoder) octets() ([]byte, error) {
+	n, err := d.DecodeBytesLen()
+	if err != nil {
+		return nil, err
+	}
+	if n > d.left.Len() {
+		return nil, io.ErrUnexpectedEOF
+	}
+	b := make([]byte, n)
+	return b, d.ReadFull(b)
+}
+
+// value reads one.
+func (d *decoder) value(depth int) (any, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("maps and lists are nested deeper than %d", maxDepth)
 	}
@@ -100,9 +120,10 @@ func decode(d *msgpack.Decoder, depth int) (any, error) {
 		}
 		return 0.0, err
 	case msgpcode.IsString(c):
-		return d.DecodeString()
+		b, err := d.octets()
+		return string(b), err
 	case msgpcode.IsBin(c):
-		return d.DecodeBytes()
+		return d.octets()
 	case msgpcode.IsFixedArray(c) || c == msgpcode.Array16 || c == msgpcode.Array32:
 		n, err := d.DecodeArrayLen()
 		if err == nil && n > maxList {
@@ -111,12 +132,12 @@ func decode(d *msgpack.Decoder, depth int) (any, error) {
 		list := []any{} // grows with what is there
 		for i := 0; i < n && err == nil; i++ {
 			var v any
-			v, err = decode(d, depth+1)
+			v, err = d.value(depth + 1)
 			list = append(list, v)
 		}
 		return list, err
 	case msgpcode.IsFixedMap(c) || c == msgpcode.Map16 || c == msgpcode.Map32:
-		return decodeMap(d, depth)
+		return d.fields(depth)
 	case msgpcode.IsExt(c):
 		return nil, errors.New("an extension type; want maps, texts, bytes and numbers")
 	case c == msgpcode.Uint64:
@@ -126,7 +147,8 @@ func decode(d *msgpack.Decoder, depth int) (any, error) {
 	return d.DecodeFloat64() // integers too
 }
 
-func decodeMap(d *msgpack.Decoder, depth int) (any, error) {
+// fields reads a map.
+func (d *decoder) fields(depth int) (any, error) {
 	n, err := d.DecodeMapLen()
 	if err == nil && n > maxKeys {
 		err = fmt.Errorf("a map of %d keys; want at most %d", n, maxKeys)
@@ -134,7 +156,7 @@ func decodeMap(d *msgpack.Decoder, depth int) (any, error) {
 	m := fields{}
 	for i := 0; i < n && err == nil; i++ {
 		var key, value any
-		if key, err = decode(d, maxDepth); err != nil { // no maps, no lists
+		if key, err = d.value(maxDepth); err != nil { // no maps, no lists
 			break
 		}
 		f := field{}
@@ -146,7 +168,7 @@ func decodeMap(d *msgpack.Decoder, depth int) (any, error) {
 		default:
 			return nil, fmt.Errorf("a key is a %s; want a text", kindOf(key))
 		}
-		if value, err = decode(d, depth+1); err != nil {
+		if value, err = d.value(depth + 1); err != nil {
 			return nil, fmt.Errorf("%.80q: %w", f.key, err)
 		}
 		f.value = value

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -163,4 +164,26 @@ func FuzzObservation(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A message of a few bytes that says it has gigabytes costs no more than it has.
+func TestPretendedLengths(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"byte string": {0x81, 0xa1, 'a', 0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2},
+		"text":        {0x81, 0xa1, 'a', 0xdb, 0xff, 0xff, 0xff, 0xff, 'x'},
+		"key":         {0x81, 0xdb, 0xa4, 0x74, 0x79, 0x70, 'x'},
+		"by itself":   {0xc6, 0xa4, 0x74, 0x79, 0x70},
+		"short one":   {0x81, 0xa1, 'a', 0xc4, 3, 1, 2},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		m, err := decodeMessage(b)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "ends early") {
+			t.Errorf("%s: %v, %v", name, m, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%s: %d bytes of memory for a message of %d", name, n, len(b))
+		}
+	}
 }
