@@ -213,13 +213,14 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 			}
 		}
 	}
+	lexicon := t.Meta.Lexicon()
 	for _, id := range words {
 		label := strconv.Itoa(int(id))
 		switch {
 		case int(id) == pad:
 			label = "pad"
-		case int(id) < len(t.Meta.Vocab):
-			label = t.Meta.Vocab[id]
+		case int(id) < len(lexicon):
+			label = lexicon[id]
 		}
 		add(label, int(id) != pad)
 	}

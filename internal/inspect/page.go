@@ -127,6 +127,7 @@ func (e *eye) card(from data.Source, g data.Glimpse) (c picture.Card) {
 // words are the tokens that the model sees, as words where it has any.
 func (e *eye) words(x *data.Sample) string {
 	var lines []string
+	lexicon := e.meta.Lexicon()
 	for k, f := range e.meta.Spec {
 		if f.Type != models.Token {
 			continue
@@ -135,10 +136,10 @@ func (e *eye) words(x *data.Sample) string {
 		for _, t := range x.Values[k].Ints {
 			switch {
 			case t == models.NoLabel:
-			case e.meta.Vocab == nil:
+			case lexicon == nil:
 				in = append(in, strconv.Itoa(int(t)))
-			case int(t) > 0 && int(t) < len(e.meta.Vocab):
-				in = append(in, e.meta.Vocab[t])
+			case t != e.meta.Padding() && int(t) < len(lexicon):
+				in = append(in, lexicon[t])
 			}
 		}
 		if len(in) > pageTokens {

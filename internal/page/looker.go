@@ -313,7 +313,7 @@ func (l *looker) ask(i int) (x shown, err error) {
 	if err := col.Collate([]data.Sample{s}, b); err != nil {
 		return x, err
 	}
-	x = shown{Step: c.Step, Weights: c.Weights, Sample: i, Of: l.src.Len(), Split: l.split, Origin: plain.Line(s.Origin, 300), Words: wordsOf(b, meta.Vocab)}
+	x = shown{Step: c.Step, Weights: c.Weights, Sample: i, Of: l.src.Len(), Split: l.split, Origin: plain.Line(s.Origin, 300), Words: wordsOf(b, &meta)}
 	stats, at := meta.StatsOf(models.Actions), meta.Spec.Index(models.Actions)
 	if stats == nil || at < 0 || stats.Dim() == 0 {
 		return x, errors.New("the data has no statistics of actions")
@@ -373,12 +373,13 @@ func rows(v []float32, n int) (out [][]number) {
 }
 
 // wordsOf is a sample's instruction.
-func wordsOf(b *models.Batch, vocab []string) string {
+func wordsOf(b *models.Batch, meta *data.Meta) string {
+	vocab, pad := meta.Lexicon(), meta.Padding()
 	var words []string
 	for _, id := range b.Ints(models.Instruction) {
 		switch {
-		case id == 0 && len(vocab) > 0: // padding
-		case int(id) < len(vocab) && id > 0:
+		case id == pad && len(vocab) > 0:
+		case int(id) < len(vocab):
 			words = append(words, vocab[id])
 		default:
 			words = append(words, fmt.Sprint(id))

@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tokenizer"
 )
 
 // Meta is everything about a data set that training fixes once and a
@@ -14,10 +15,11 @@ type Meta struct {
 	Kind        string            `json:"kind"`
 	Fingerprint string            `json:"fingerprint"` // SHA-256 of the content (files) or of the recipe (synthetic)
 	Spec        models.Spec       `json:"spec"`
-	Train       int               `json:"train"`           // samples in the training split
-	Heldout     int               `json:"heldout"`         // samples in the held-out split
-	Vocab       []string          `json:"vocab,omitempty"` // token id → word; 0 is padding, 1 unknown; nil where tokens are given as numbers
-	VocabSize   int               `json:"vocab_size"`      // tokens are in [0, VocabSize)
+	Train       int               `json:"train"`               // samples in the training split
+	Heldout     int               `json:"heldout"`             // samples in the held-out split
+	Vocab       []string          `json:"vocab,omitempty"`     // token id → word; 0 is padding, 1 unknown; nil where tokens are given as numbers
+	VocabSize   int               `json:"vocab_size"`          // tokens are in [0, VocabSize)
+	Tokenizer   *tokenizer.Kept   `json:"tokenizer,omitempty"` // that makes the tokens; nil: Vocab does, or they are given as numbers
 	Actions     *Stats            `json:"actions,omitempty"`
 	Stats       map[string]*Stats `json:"stats,omitempty"` // of other features that are normalised, by name; see StatsOf
 	ImageMean   [3]float32        `json:"image_mean"`

@@ -31,7 +31,7 @@
 // A kind of data is one file and a line of Kinds: tabletop.go, copytask.go,
 // recall.go, tensors.go, rlds.go, folder.go. Its options are a struct of its keys
 // in the job's data section, which embeds those keys that several kinds have
-// (TextKeys, FileKeys, ActionKeys); they check themselves, for a job file and for
+// (WordKeys, FileKeys, ActionKeys); they check themselves, for a job file and for
 // Open alike, say which features they give, and open the data:
 //
 //	o.HeldOut    which episodes are held out

@@ -4,11 +4,14 @@ import "unicode"
 
 // findWords tells of samples whose instruction has no word, and of words that
 // are whole sentences since their script puts no spaces between words.
-func (o *Opening) findWords(t *table) {
+func (o *Opening) findWords(t *table, tok *Tokenizer) {
 	empty, unspaced := make([]bool, len(t.texts)), make([]string, len(t.texts))
 	for i, s := range t.texts {
 		words := Words(s)
-		empty[i], unspaced[i] = len(words) == 0, longUnspaced(words)
+		empty[i] = len(words) == 0
+		if !tok.Pretrained() {
+			unspaced[i] = longUnspaced(words)
+		}
 	}
 	none, whole, example := 0, 0, ""
 	for _, i := range t.text {

@@ -40,7 +40,7 @@ const (
 // Folder is the options of folder data.
 type Folder struct {
 	FrameKeys   `yaml:",inline"`
-	TextKeys    `yaml:",inline"`
+	WordKeys    `yaml:",inline"`
 	FileKeys    `yaml:",inline"`
 	ActionKeys  `yaml:",inline"`
 	AugmentKeys `yaml:",inline"`
@@ -71,7 +71,7 @@ func (k Folder) Check(c *job.Checker) {
 			c.Bad(fmt.Sprintf("data.state[%d] data.state", i), "%s is no key of numbers; want those of a line that are the state, such as state", key)
 		}
 	}
-	k.TextKeys.check(c)
+	k.WordKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
 	k.AugmentKeys.check(c)

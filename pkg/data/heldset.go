@@ -134,12 +134,16 @@ func join(train, held *Set, fingerprint string) *Set {
 		return s, err
 	}
 	d := &Set{meta: train.meta, close: func() error { return errors.Join(train.Close(), held.Close()) }}
-	d.speak = func(tok *Tokenizer) {
+	d.speak = func(tok *Tokenizer) error {
 		for _, s := range []*Set{train, held} {
-			if s.speak != nil {
-				s.speak(tok)
+			if s.speak == nil {
+				continue
+			}
+			if err := s.speak(tok); err != nil {
+				return err
 			}
 		}
+		return nil
 	}
 	d.about = about{path: a.path, camera: a.camera, n: a.n + b.n, episodes: a.episodes + b.episodes, held: b.episodes, apart: true}
 	for e := range b.episodes {

@@ -52,15 +52,28 @@ func sequenceFeatures() []string { return []string{models.Instruction, models.La
 // Keys that several kinds have: a kind embeds those that it has a use for, with
 // the tag yaml:",inline".
 
-// TextKeys are the keys of instructions.
+// TextKeys are the keys of instructions that are token numbers.
 type TextKeys struct {
 	MaxTokens int `yaml:"max_tokens,omitempty"` // tokens after padding or cutting; 0: the longest of the training split
 }
 
-func (w TextKeys) words() TextKeys { return w }
+func (w TextKeys) words() WordKeys { return WordKeys{MaxTokens: w.MaxTokens} }
 
-func (w TextKeys) check(c *job.Checker) {
+func (w TextKeys) check(c *job.Checker) { w.words().check(c) }
+
+// WordKeys are the keys of instructions in words.
+type WordKeys struct {
+	MaxTokens int    `yaml:"max_tokens,omitempty"` // as TextKeys'
+	Tokenizer string `yaml:"tokenizer,omitempty"`  // tokenizer.json, vocab.txt, or their folder; empty: a vocabulary of the training split's words
+}
+
+func (w WordKeys) words() WordKeys { return w }
+
+func (w WordKeys) check(c *job.Checker) {
 	c.Within("data.max_tokens", w.MaxTokens, 0, limits.Vocabulary)
+	if !WantsOf(c.Job.Model.Options).Has(models.Instruction) {
+		c.Unused("data.tokenizer", w.Tokenizer == "", "model.kind "+c.Job.Model.Kind)
+	}
 }
 
 // FileKeys are the keys of data that lies at data.path.

@@ -36,7 +36,7 @@ type LeRobot struct {
 	Action      []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: action
 	FrameKeys   `yaml:",inline"`
 	VideoKeys   `yaml:",inline"`
-	TextKeys    `yaml:",inline"`
+	WordKeys    `yaml:",inline"`
 	FileKeys    `yaml:",inline"`
 	ActionKeys  `yaml:",inline"`
 	AugmentKeys `yaml:",inline"`
@@ -64,7 +64,7 @@ func (k LeRobot) Resolve(j *job.Job, given func(string) bool) job.Options {
 func (k LeRobot) Check(c *job.Checker) {
 	k.FrameKeys.check(c, k.Camera)
 	k.VideoKeys.check(c)
-	k.TextKeys.check(c)
+	k.WordKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
 	k.AugmentKeys.check(c)

@@ -158,7 +158,11 @@ func compareToLoader(t *testing.T, path string, video bool, in *bufio.Reader) {
 		if _, err := io.ReadFull(in, task); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := fmt.Sprint(s.Values[spec.Index(models.Instruction)].Ints), fmt.Sprint(tok.Encode(string(task))); got != want {
+		ids, err := tok.Encode(string(task))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := fmt.Sprint(s.Values[spec.Index(models.Instruction)].Ints), fmt.Sprint(ids); got != want {
 			t.Fatalf("%s: tokens %s, want %s of %q", s.Origin, got, want, task)
 		}
 		for _, n := range head.Numbers {

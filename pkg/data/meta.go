@@ -49,6 +49,15 @@ func (m *Meta) Check() error {
 	if len(m.Vocab) > m.VocabSize {
 		return bad("the vocabulary has %d words, vocab_size is %d", len(m.Vocab), m.VocabSize)
 	}
+	if t := m.Tokenizer; t != nil {
+		tok, err := t.Open()
+		switch {
+		case err != nil:
+			return bad("%v", err)
+		case len(m.Vocab) > 0 || m.VocabSize < tok.Size():
+			return bad("its tokenizer has %d tokens, and beside it there are %d words and a vocab_size of %d", tok.Size(), len(m.Vocab), m.VocabSize)
+		}
+	}
 	if err := m.checkChange(); err != nil {
 		return bad("%v", err)
 	}

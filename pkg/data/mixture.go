@@ -29,7 +29,7 @@ import (
 type Mixture struct {
 	Sets        []job.Set `yaml:"sets"`
 	Balance     string    `yaml:"balance"` // of what a set's share is made, see balances
-	TextKeys    `yaml:",inline"`
+	WordKeys    `yaml:",inline"`
 	ActionKeys  `yaml:",inline"`
 	FrameKeys   `yaml:",inline"`
 	AugmentKeys `yaml:",inline"`
@@ -321,6 +321,9 @@ func (m *mixture) spec() (models.Spec, error) {
 	spec := first.Spec.Clone()
 	for i, d := range m.parts[1:] {
 		a, b := m.k.Sets[0].Name, m.k.Sets[i+1].Name
+		if a, b := d.meta.Tokenizer, first.Tokenizer; (a == nil) != (b == nil) || a != nil && a.SHA256 != b.SHA256 {
+			return nil, fmt.Errorf("sets %s and %s have different tokenizers; a mixture has one vocabulary: give all the same (%s.tokenizer)", m.k.Sets[0].Name, m.k.Sets[i+1].Name, setKey(i+1))
+		}
 		if (d.meta.Vocab == nil) != (first.Vocab == nil) {
 			return nil, fmt.Errorf("sets %s and %s: one has instructions in words, the other in token numbers; a mixture has one vocabulary", a, b)
 		}
@@ -331,7 +334,7 @@ func (m *mixture) spec() (models.Spec, error) {
 			}
 			switch {
 			case slices.Equal(f.Shape, g.Shape):
-			case f.Name == models.Instruction && first.Vocab != nil: // padded to the longest
+			case f.Name == models.Instruction && (first.Vocab != nil || first.Tokenizer != nil): // padded to the longest
 				f.Shape = []int{max(f.Shape[0], g.Shape[0])}
 			case f.Name == models.Actions:
 				return nil, fmt.Errorf("set %s has actions of %v values, set %s of %v: a model has one form of them; choose features with as many (data.sets[%d].action, where its kind has that key)", b, dims(g.Shape), a, dims(f.Shape), i+1)
@@ -352,40 +355,47 @@ func dims(shape []int) string {
 // words settles the vocabulary of all sets, and has each speak it.
 func (m *mixture) words(meta *Meta) error {
 	first := m.parts[0].meta
-	if first.Vocab == nil {
+	switch {
+	case first.Tokenizer != nil:
+		meta.Tokenizer, meta.VocabSize = first.Tokenizer, first.VocabSize
+	case first.Vocab == nil:
 		for _, d := range m.parts {
 			meta.VocabSize = max(meta.VocabSize, d.meta.VocabSize)
 		}
 		return nil
-	}
-	m.o.MaxTokens = meta.Spec.Len(models.Instruction, 0)
-	err := m.o.Words(meta, func() []string {
-		var all []string
-		for _, d := range m.parts {
-			all = append(all, d.meta.Vocab[min(2, len(d.meta.Vocab)):]...)
+	default:
+		m.o.MaxTokens = meta.Spec.Len(models.Instruction, 0)
+		err := m.o.Words(meta, texts{words: func() ([]string, int) {
+			var all []string
+			for _, d := range m.parts {
+				all = append(all, d.meta.Vocab[min(2, len(d.meta.Vocab)):]...)
+			}
+			slices.Sort(all)
+			return append([]string{"<pad>", "<unk>"}, slices.Compact(all)...), m.o.MaxTokens
+		}})
+		if err != nil {
+			return err
 		}
-		slices.Sort(all)
-		return append([]string{"<pad>", "<unk>"}, slices.Compact(all)...)
-	}, func() int { return m.o.MaxTokens })
-	if err != nil || meta.Spec.Len(models.Instruction, 0) == 0 {
-		return err
 	}
-	tok, err := NewTokenizer(meta.Vocab, meta.Spec.Len(models.Instruction, 0))
-	if err != nil {
+	tok, err := meta.Tokens()
+	if err != nil || tok == nil {
 		return err
 	}
 	for _, d := range m.parts {
-		d.speaks(tok, *meta)
+		if err := d.speaks(tok, *meta); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // speaks makes a set of a mixture use the vocabulary of all.
-func (d *Set) speaks(tok *Tokenizer, all Meta) {
+func (d *Set) speaks(tok *Tokenizer, all Meta) error {
 	d.meta.Vocab, d.meta.VocabSize = all.Vocab, all.VocabSize
 	d.meta.Spec = d.meta.Spec.Clone()
 	d.meta.Spec.Find(models.Instruction).Shape = []int{all.Spec.Len(models.Instruction, 0)}
-	if d.speak != nil {
-		d.speak(tok)
+	if d.speak == nil {
+		return nil
 	}
+	return d.speak(tok)
 }

@@ -103,7 +103,7 @@ type Opening struct {
 	Holdout job.Holdout
 	Wants   models.Spec // of the model, in the order of the given Meta's where there is one
 
-	TextKeys // the keys that several kinds have; zero where the kind has them not
+	WordKeys // the keys that several kinds have; zero where the kind has them not
 	ActionKeys
 	FrameKeys
 	AugmentKeys
@@ -142,8 +142,8 @@ func (o *Opening) file() (string, error) {
 
 // take copies the keys that several kinds have.
 func (o *Opening) take(k Options) {
-	if x, ok := k.(interface{ words() TextKeys }); ok {
-		o.TextKeys = x.words()
+	if x, ok := k.(interface{ words() WordKeys }); ok {
+		o.WordKeys = x.words()
 	}
 	if x, ok := k.(interface{ scaling() ActionKeys }); ok {
 		o.ActionKeys = x.scaling()
@@ -241,7 +241,7 @@ func (o *Opening) Meta(fingerprint string) (Meta, error) {
 	m := Meta{Kind: o.Kind, Fingerprint: fingerprint, Spec: o.Wants.Clone(), Rate: o.rate}
 	for i := range m.Spec {
 		f := &m.Spec[i]
-		f.Source, f.Max, f.Vocab, f.Axes = o.called[f.Name], 0, 0, ""
+		f.Source, f.Max, f.Vocab, f.Pad, f.Axes = o.called[f.Name], 0, 0, 0, ""
 		if f.Type != models.Image {
 			continue
 		}
@@ -273,36 +273,6 @@ func settled(m Meta) error {
 		}
 	}
 	return nil
-}
-
-// Words settles tokens and vocabulary. vocab and longest (tokens of the longest
-// instruction) are of the training split, and asked for only where they count.
-func (o *Opening) Words(m *Meta, vocab func() []string, longest func() int) error {
-	f := m.Spec.Find(models.Instruction)
-	if f == nil {
-		return nil
-	}
-	n := o.MaxTokens
-	if g := o.given; g != nil {
-		if n = g.Spec.Len(models.Instruction, 0); n < 1 || len(g.Vocab) == 0 {
-			return fmt.Errorf("the model takes instructions, but %s has no vocabulary", o.owner())
-		}
-		m.Vocab, m.VocabSize = g.Vocab, g.VocabSize
-	} else {
-		m.Vocab = vocab()
-		m.VocabSize = len(m.Vocab)
-		if n == 0 {
-			n = max(longest(), 1)
-		}
-	}
-	f.Shape = []int{n}
-	if size := o.vocabSize(); size > 0 {
-		if len(m.Vocab) > size {
-			return keyError("model.vocab_size", "the instructions' vocabulary has %d words (with padding and unknown), model.vocab_size is %d: raise it, or leave it out to take the data's", len(m.Vocab), size)
-		}
-		m.VocabSize = size
-	}
-	return o.limitTokens(n)
 }
 
 func (o *Opening) limitTokens(n int) error {

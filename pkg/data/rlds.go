@@ -42,7 +42,7 @@ type RLDS struct {
 	Camera      string   `yaml:"camera,omitempty"` // image feature, e.g. image_0
 	Action      []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: steps/action
 	FrameKeys   `yaml:",inline"`
-	TextKeys    `yaml:",inline"`
+	WordKeys    `yaml:",inline"`
 	FileKeys    `yaml:",inline"`
 	ActionKeys  `yaml:",inline"`
 	AugmentKeys `yaml:",inline"`
@@ -73,7 +73,7 @@ func (k RLDS) Check(c *job.Checker) {
 		c.Bad("data.split", "is missing; want a split of the data set, such as train")
 	}
 	k.FrameKeys.check(c, k.Camera)
-	k.TextKeys.check(c)
+	k.WordKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
 	k.AugmentKeys.check(c)

@@ -193,7 +193,7 @@ type Set struct {
 	change         *Change
 	scans          []*Scan
 	close          func() error
-	speak          func(*Tokenizer) // makes samples' instructions tokens of another vocabulary; nil: they have none
+	speak          func(*Tokenizer) error // makes samples' instructions tokens of another vocabulary; nil: they have none
 
 	parts  []*Set // of a mixture, in its order
 	bySize bool   // their shares go by their samples too

@@ -104,7 +104,7 @@ func TestWordsAndTokenizer(t *testing.T) {
 		"":                       {1, 0, 0, 0},
 		"<pad>":                  {1, 0, 0, 0},
 	} {
-		if got := tok.Encode(in); !reflect.DeepEqual(got, want) {
+		if got, err := tok.Encode(in); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("Encode(%q) = %v, want %v", in, got, want)
 		}
 	}

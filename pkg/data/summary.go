@@ -65,7 +65,8 @@ type Instructions struct {
 	Vocabulary int      `json:"vocabulary"` // words, with padding and unknown
 	Unknown    []string `json:"unknown"`    // words of the held-out split that the vocabulary lacks; at most 20
 	UnknownAll int      `json:"unknown_all"`
-	UnknownIn  int      `json:"unknown_in"` // held-out samples that have one
+	UnknownIn  int      `json:"unknown_in"`          // held-out samples that have one
+	Tokenizer  string   `json:"tokenizer,omitempty"` // the file of a pretrained one, whose tokens Longest and Unknown count; empty: words
 }
 
 // Numbers are a feature of numbers beside the actions.
@@ -119,7 +120,9 @@ func (d *Set) Survey(ctx context.Context, s Survey) (Summary, error) {
 		case f.Type == models.Image:
 			sum.camera(d, f, facts[k], s.AnySize)
 		case f.Name == models.Instruction && a.table != nil:
-			sum.instructions(d)
+			if e := sum.instructions(d); e != nil && err == nil {
+				err = e
+			}
 		case stats == nil:
 		case f.Name == models.Actions:
 			sum.Normalize, sum.Actions = stats.How(), stats.dimensions()
@@ -219,9 +222,16 @@ func narrower(q float64) string {
 }
 
 // instructions sums up the words and tells what the model cannot see of them.
-func (s *Summary) instructions(d *Set) {
+func (s *Summary) instructions(d *Set) error {
 	t, m := d.about.table, d.meta
-	in := &Instructions{Tokens: m.Spec.Len(models.Instruction, 0), Vocabulary: len(m.Vocab), Unknown: []string{}}
+	tok, err := m.Tokens()
+	if err != nil || tok == nil {
+		return err
+	}
+	in := &Instructions{Tokens: m.Spec.Len(models.Instruction, 0), Vocabulary: len(m.Lexicon()), Unknown: []string{}}
+	if m.Tokenizer != nil {
+		in.Tokenizer = m.Tokenizer.Name
+	}
 	s.Instructions = in
 	used := make([]int, len(t.texts)) // samples
 	for _, i := range d.all() {
@@ -231,16 +241,19 @@ func (s *Summary) instructions(d *Set) {
 	for i := range d.heldout.n {
 		held[t.text[d.heldout.index[i]]]++
 	}
-	known := map[string]bool{}
-	for _, w := range m.Vocab {
-		known[w] = true
-	}
 	unknown, seen := map[string]bool{}, map[string]int{}
 	for k, text := range t.texts {
 		if used[k] == 0 {
 			continue
 		}
-		words := Words(text)
+		parts, err := tok.Words(text)
+		if err != nil {
+			return err
+		}
+		var words []string
+		for _, w := range parts {
+			words = append(words, w.Text)
+		}
 		in.Different++
 		in.Longest = max(in.Longest, len(words))
 		if len(words) == 0 {
@@ -258,9 +271,9 @@ func (s *Summary) instructions(d *Set) {
 			seen[row] = 1
 		}
 		lacks := false
-		for _, w := range words {
-			if held[k] > 0 && !known[w] {
-				unknown[w], lacks = true, true
+		for _, w := range parts {
+			if held[k] > 0 && !w.Known {
+				unknown[w.Text], lacks = true, true
 			}
 		}
 		if lacks {
@@ -276,12 +289,24 @@ func (s *Summary) instructions(d *Set) {
 			merged = fmt.Sprintf(", and %d of %d instructions become equal to others", in.Merged, in.Different)
 		}
 		s.find("cut_instructions", "", fmt.Sprintf("set data.max_tokens to %d to keep them whole", in.Longest),
-			"%d of %d samples have an instruction of more than %d words, which is cut%s", in.Cut, s.Samples, in.Tokens, merged)
+			"%d of %d samples have an instruction of more than %d %ss, which is cut%s", in.Cut, s.Samples, in.Tokens, in.unit(), merged)
 	}
-	if in.UnknownIn > 0 {
+	switch {
+	case in.UnknownIn > 0 && tok.Pretrained():
+		s.find("unknown_words", "held-out split", "the model sees one token for all of that", "%d of %d samples have parts that the tokenizer has no token for (%s)", in.UnknownIn, s.Heldout, strings.Join(in.Unknown, ", "))
+	case in.UnknownIn > 0:
 		s.find("unknown_words", "held-out split", "the model has never seen them", "%d of %d samples have words that the training split lacks: %s",
 			in.UnknownIn, s.Heldout, some(in.Unknown, in.UnknownAll, 5))
 	}
+	return nil
+}
+
+// unit is what the tokens are.
+func (in *Instructions) unit() string {
+	if in.Tokenizer != "" {
+		return "token"
+	}
+	return "word"
 }
 
 // some lists the first of a number of words.
@@ -315,7 +340,7 @@ func (s Summary) Text(short bool) string {
 		fmt.Fprintf(&b, "                %s\n", c.text(s.Samples))
 	}
 	if in := s.Instructions; in != nil {
-		fmt.Fprintf(&b, "  instructions  %d different, the longest of %s; the model sees %d; vocabulary of %d", in.Different, counted(in.Longest, "word"), in.Tokens, in.Vocabulary)
+		fmt.Fprintf(&b, "  instructions  %d different, the longest of %s; the model sees %d; vocabulary of %d", in.Different, counted(in.Longest, in.unit()), in.Tokens, in.Vocabulary)
 		for _, x := range []struct {
 			n    int
 			what string

@@ -22,6 +22,7 @@ type table struct {
 	short    func(i, frame int) string                 // the same in a few words
 	camera   string                                    // what the data calls it
 	words    func() (vocabulary []string, longest int) // that instructions can have; nil: as the training split has them
+	all      func() []string                           // see texts; with words
 	close    func() error
 
 	counting sync.Once
@@ -209,19 +210,25 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			used[t.text[i]] = true
 		}
 	}
-	if t.words == nil {
-		t.words = func() (vocabulary []string, longest int) {
-			var train []string
+	of := texts{words: t.words, all: t.all}
+	if of.words == nil {
+		of.all = func() (train []string) {
 			for i, s := range t.texts {
 				if used[i] {
-					train, longest = append(train, s), max(longest, len(Words(s)))
+					train = append(train, s)
 				}
+			}
+			return train
+		}
+		of.words = func() (vocabulary []string, longest int) {
+			train := of.all()
+			for _, s := range train {
+				longest = max(longest, len(Words(s)))
 			}
 			return buildVocab(train), longest
 		}
 	}
-	err = o.Words(&meta, func() []string { v, _ := t.words(); return v }, func() int { _, n := t.words(); return n })
-	if err != nil {
+	if err := o.Words(&meta, of); err != nil {
 		return nil, err
 	}
 	if o.History > 1 || o.Chunk > 1 {
@@ -264,14 +271,14 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 	}
 	o.findPictures()
 	var tokens [][]int32 // of each text
-	if n := meta.Spec.Len(models.Instruction, 0); n > 0 {
-		o.findWords(t)
-		tok, err := NewTokenizer(meta.Vocab, n)
-		if err != nil {
+	tok, err := meta.Tokens()
+	if err != nil {
+		return nil, err
+	}
+	if tok != nil {
+		o.findWords(t, tok)
+		if tokens, err = tok.encode(t.texts); err != nil {
 			return nil, err
-		}
-		for _, s := range t.texts {
-			tokens = append(tokens, tok.Encode(s))
 		}
 	}
 	get := func(i int) (Sample, error) {
@@ -298,10 +305,9 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 		return nil, err
 	}
 	d.about.table, d.about.place, d.about.camera = t, t.place, t.camera
-	d.speak = func(tok *Tokenizer) {
-		for i, s := range t.texts {
-			tokens[i] = tok.Encode(s)
-		}
+	d.speak = func(tok *Tokenizer) (err error) {
+		tokens, err = tok.encode(t.texts)
+		return err
 	}
 	return d, nil
 }

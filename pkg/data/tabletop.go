@@ -3,6 +3,7 @@ package data
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vlaring/vlaring/pkg/data/internal/tabletop"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -30,7 +31,7 @@ type Tabletop struct {
 	Scene       string `yaml:"scene,omitempty"`    // simple | cluttered
 	Episodes    int    `yaml:"episodes,omitempty"` // in an epoch
 	FrameKeys   `yaml:",inline"`
-	TextKeys    `yaml:",inline"`
+	WordKeys    `yaml:",inline"`
 	ActionKeys  `yaml:",inline"`
 	AugmentKeys `yaml:",inline"`
 }
@@ -64,7 +65,7 @@ func (k Tabletop) Check(c *job.Checker) {
 	for i, name := range k.State {
 		c.OneOf(fmt.Sprintf("data.state[%d]", i), name, []string{"gripper"})
 	}
-	k.TextKeys.check(c)
+	k.WordKeys.check(c)
 	c.Unused("data.relative", len(k.Relative) == 0, "data.kind tabletop")
 	const own = "data.kind tabletop, which has names and units of its own"
 	c.Unused("data.action_names", len(k.ActionNames) == 0, own)
@@ -93,10 +94,7 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = o.Words(&meta,
-		func() []string { return append([]string{"<pad>", "<unk>"}, scene.Words()...) },
-		func() int { return scene.MaxWords() })
-	if err != nil {
+	if err := o.Words(&meta, tabletopTexts(scene)); err != nil {
 		return nil, err
 	}
 	n := episodes * tabletop.Frames
@@ -121,11 +119,9 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	var tok *Tokenizer
-	if n := meta.Spec.Len(models.Instruction, 0); n > 0 {
-		if tok, err = NewTokenizer(meta.Vocab, n); err != nil {
-			return nil, err
-		}
+	tok, err := meta.Tokens()
+	if err != nil {
+		return nil, err
 	}
 	var camera *tabletop.Camera
 	if size > 0 {
@@ -144,7 +140,10 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 				v.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}
 				f.Render(camera, v.RGB)
 			case models.Instruction:
-				v.Ints = tok.Encode(f.Text)
+				var err error
+				if v.Ints, err = tok.Encode(f.Text); err != nil {
+					return Sample{}, err
+				}
 			case models.Actions:
 				v.Floats = x.action[:]
 				copyFloats(v.Floats, f.Expert())
@@ -154,9 +153,25 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	}
 	d, err := NewSet(meta, Samples{N: n, Episodes: episodes, Held: out, Episode: episode, Get: get})
 	if err == nil {
-		d.speak = func(t *Tokenizer) { tok = t }
+		d.speak = func(t *Tokenizer) error { tok = t; return nil }
 	}
 	return d, err
+}
+
+// tabletopTexts are the instructions of a scene: no instruction has more tokens than
+// as many words as the longest has, all of them the word with the most.
+func tabletopTexts(scene tabletop.Scene) texts {
+	return texts{
+		words: func() ([]string, int) {
+			return slices.Concat([]string{"<pad>", "<unk>"}, scene.Words()), scene.MaxWords()
+		},
+		all: func() (all []string) {
+			for _, w := range scene.Words() {
+				all = append(all, strings.TrimSuffix(strings.Repeat(w+" ", scene.MaxWords()), " "))
+			}
+			return all
+		},
+	}
 }
 
 // scene is that of the options.

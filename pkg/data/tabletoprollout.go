@@ -2,7 +2,6 @@ package data
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/vlaring/vlaring/pkg/data/internal/tabletop"
@@ -75,8 +74,7 @@ func (k Tabletop) rollouts(o *Opening) (*Set, error) {
 			return m, nil
 		}
 	}
-	t.words = func() ([]string, int) {
-		return slices.Concat([]string{"<pad>", "<unk>"}, scene.Words()), scene.MaxWords()
-	}
+	of := tabletopTexts(scene)
+	t.words, t.all = of.words, of.all
 	return o.dataset(fp.Sum(), t)
 }

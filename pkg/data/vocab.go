@@ -7,6 +7,8 @@ import (
 	"unicode"
 
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/vlaring/vlaring/pkg/tokenizer"
 )
 
 // Token ids that every vocabulary of this package begins with.
@@ -65,9 +67,12 @@ func buildVocab(instructions []string) []string {
 	return append([]string{"<pad>", "<unk>"}, words...)
 }
 
-// Tokenizer turns instructions into token ids of a fixed length.
+// Tokenizer turns instructions into token ids of a fixed length: those of the words
+// that training had, or those of a pretrained tokenizer.
 type Tokenizer struct {
 	id     map[string]int32
+	file   *tokenizer.Tokenizer // nil: words are looked up in id
+	pad    int32
 	tokens int
 }
 
@@ -77,7 +82,7 @@ func NewTokenizer(vocab []string, tokens int) (*Tokenizer, error) {
 	if len(vocab) < 2 {
 		return nil, fmt.Errorf("a vocabulary of %d entries lacks padding (0) and unknown (1)", len(vocab))
 	}
-	t := &Tokenizer{id: make(map[string]int32, len(vocab)), tokens: tokens}
+	t := &Tokenizer{id: make(map[string]int32, len(vocab)), tokens: tokens, pad: padToken}
 	for i, w := range vocab {
 		if i < 2 {
 			continue
@@ -90,11 +95,64 @@ func NewTokenizer(vocab []string, tokens int) (*Tokenizer, error) {
 	return t, nil
 }
 
+// Word is a token of an instruction.
+type Word struct {
+	Text  string
+	Known bool // to the vocabulary
+}
+
+// Words are all tokens of an instruction, however many the rows have.
+func (t *Tokenizer) Words(instruction string) (words []Word, err error) {
+	if t.file == nil {
+		for _, w := range Words(instruction) {
+			_, ok := t.id[w]
+			words = append(words, Word{w, ok})
+		}
+		return words, nil
+	}
+	ids, err := t.file.EncodeAtMost(instruction, 0)
+	if err != nil || len(ids) <= t.file.Added() {
+		return nil, err
+	}
+	for _, id := range ids {
+		words = append(words, Word{t.file.Token(int(id)), int(id) != t.file.Unknown()})
+	}
+	return words, nil
+}
+
+// Pretrained says that the tokens are those of a pretrained tokenizer, and not the
+// words that training had.
+func (t *Tokenizer) Pretrained() bool { return t.file != nil }
+
+// Unit is what Words are, in the plural.
+func (t *Tokenizer) Unit() string {
+	if t.file != nil {
+		return "tokens"
+	}
+	return "words"
+}
+
 // Encode returns T token ids: the instruction's words, cut or padded with 0 to
 // T. A word outside the vocabulary is 1, and an instruction without any word is
-// a single 1, so that no row is padding alone.
-func (t *Tokenizer) Encode(instruction string) []int32 {
+// a single 1, so that no row is padding alone. A pretrained tokenizer has numbers of
+// its own for padding and for what it does not know; what it puts behind a text
+// stays where the text is cut.
+func (t *Tokenizer) Encode(instruction string) ([]int32, error) {
 	out := make([]int32, t.tokens)
+	for i := range out {
+		out[i] = t.pad
+	}
+	if t.file != nil {
+		ids, err := t.file.EncodeAtMost(instruction, t.tokens)
+		if err != nil {
+			return nil, err
+		}
+		copy(out, ids)
+		if len(ids) == 0 {
+			out[0] = int32(max(t.file.Unknown(), 0))
+		}
+		return out, nil
+	}
 	words := Words(instruction)
 	for i := 0; i < len(words) && i < t.tokens; i++ {
 		out[i] = unknownToken
@@ -105,5 +163,16 @@ func (t *Tokenizer) Encode(instruction string) []int32 {
 	if len(words) == 0 && t.tokens > 0 {
 		out[0] = unknownToken
 	}
-	return out
+	return out, nil
+}
+
+// encode returns the tokens of all texts.
+func (t *Tokenizer) encode(texts []string) (out [][]int32, err error) {
+	out = make([][]int32, len(texts))
+	for i, s := range texts {
+		if out[i], err = t.Encode(s); err != nil {
+			return nil, fmt.Errorf("the instruction %.60q: %w", s, err)
+		}
+	}
+	return out, nil
 }

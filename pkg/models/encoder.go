@@ -30,7 +30,7 @@ func (c Config) labelled() Spec { return Spec{c.tokens(Instruction), c.tokens(La
 // tokens is a feature of tokens within the limits of c.
 func (c Config) tokens(name string) Feature {
 	f := Known(name, 0)
-	f.Max, f.Vocab = c.withDefaults().MaxLen, c.VocabSize
+	f.Max, f.Vocab, f.Pad = c.withDefaults().MaxLen, c.VocabSize, c.PadToken
 	return f
 }
 

@@ -69,6 +69,9 @@ func (b *beginning) checkTeacher() error {
 	if a, b := was.Spec.Of(models.Image), is.Spec.Of(models.Image); !a.Equal(b) || was.ImageMean != is.ImageMean || was.ImageStd != is.ImageStd {
 		return bad("pictures", fmt.Sprintf("%v against %v; both see the same micro-batch, so give both one model.image_size", a, b))
 	}
+	if a, b := was.Tokenizer, is.Tokenizer; (a == nil) != (b == nil) || a != nil && a.SHA256 != b.SHA256 {
+		return bad("tokenizers", "train it with the same data.tokenizer")
+	}
 	if !slices.Equal(was.Vocab, is.Vocab) {
 		return bad("words", fmt.Sprintf("%d against %d; train it on the same data", len(was.Vocab), len(is.Vocab)))
 	}

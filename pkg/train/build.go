@@ -87,7 +87,11 @@ func ScheduleOf(j *job.Job) LRSchedule {
 // have read other data, are not taken over. Settings that change no bit are not in
 // it (see job.Computation): a coordinator may come back with other ones.
 func JobHash(j *job.Job, meta data.Meta) string {
-	return cluster.JobHash(append(j.Computation().YAML(), "# data: "+meta.Fingerprint+"\n"...))
+	text := append(j.Computation().YAML(), "# data: "+meta.Fingerprint+"\n"...)
+	if t := meta.Tokenizer; t != nil { // what a fingerprint says nothing of
+		text = append(text, "# tokenizer: "+t.SHA256+"\n"...)
+	}
+	return cluster.JobHash(text)
 }
 
 // Order is the job's data order.

@@ -20,6 +20,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tokenizer"
 	"github.com/vlaring/vlaring/pkg/train"
 )
 
@@ -48,7 +49,8 @@ type Config struct {
 	Model      json.RawMessage        `json:"model"`
 	Loss       exportedLoss           `json:"loss"`
 	Inputs     any                    `json:"inputs"`
-	Vocabulary []string               `json:"vocabulary"`
+	Vocabulary []string               `json:"vocabulary"`          // empty where a tokenizer makes the tokens
+	Tokenizer  *exportedTokenizer     `json:"tokenizer,omitempty"` // which lies beside it as tokenizer.json, or in the file's metadata
 	Images     *imageScale            `json:"images,omitempty"`
 	Actions    *data.Stats            `json:"actions,omitempty"`
 	Stats      map[string]*data.Stats `json:"stats,omitempty"` // of other features, by name
@@ -60,6 +62,13 @@ type imageScale struct {
 	Mean [3]float32 `json:"mean"`
 	Std  [3]float32 `json:"std"`
 	Crop float64    `json:"crop,omitempty"` // share of the area of a picture, in its middle, that the model sees; 0: all of it
+}
+
+// exportedTokenizer names the tokenizer of the instructions.
+type exportedTokenizer struct {
+	SHA256 string `json:"sha256"` // of tokenizer.json
+	Pad    int32  `json:"pad"`    // the token that fills rows
+	Tokens int    `json:"tokens"` // of a row
 }
 
 // exportedLoss says what the tokens or the numbers that come out are.
@@ -188,9 +197,20 @@ func (e *exporter) run() ([]File, error) {
 		return nil, err
 	}
 	meta := map[string]string{"format": "pt"}
+	var words []byte // the tokenizer, as it was read
+	if kept := e.of.Meta.Tokenizer; kept != nil {
+		tok, err := kept.Open()
+		if err != nil {
+			return nil, err
+		}
+		words = tok.JSON()
+	}
 	single := e.single()
 	path := e.Out
 	if single {
+		if words != nil {
+			meta["tokenizer"] = string(words)
+		}
 		var flat bytes.Buffer
 		if err := json.Compact(&flat, config); err != nil {
 			return nil, err
@@ -220,6 +240,9 @@ func (e *exporter) run() ([]File, error) {
 	}
 	if !single {
 		parts = append(parts, exportPart{filepath.Join(e.Out, configFile), bytes.NewBuffer(config)})
+		if words != nil {
+			parts = append(parts, exportPart{filepath.Join(e.Out, tokenizer.JSONFile), bytes.NewBuffer(words)})
+		}
 	}
 	for _, p := range parts { // all, before any is written
 		if _, err := os.Lstat(p.path); !e.Force && !errors.Is(err, os.ErrNotExist) {
@@ -252,6 +275,9 @@ func (e *exporter) config() ([]byte, error) {
 	}
 	if x.Vocabulary == nil {
 		x.Vocabulary = []string{}
+	}
+	if k := t.Meta.Tokenizer; k != nil {
+		x.Tokenizer = &exportedTokenizer{k.SHA256, k.Pad, t.Meta.Spec.Len(models.Instruction, 0)}
 	}
 	if t.Meta.Spec.Has(models.Images) {
 		x.Images = &imageScale{Mean: t.Meta.ImageMean, Std: t.Meta.ImageStd}

@@ -124,21 +124,25 @@ func (c *Checkpoint) tokens(text string) ([]int32, error) {
 	if err == nil && len(ids) > 0 {
 		return ids, nil // Program.Load checks them against the vocabulary
 	}
-	if len(c.Meta.Vocab) == 0 {
+	most := c.Meta.Spec.Len(models.Instruction, 0)
+	tok, wrong := c.Meta.Tokens()
+	if wrong != nil {
+		return nil, wrong
+	}
+	if tok == nil {
 		if err == nil {
 			err = fmt.Errorf("it is empty")
 		}
 		return nil, usage.Errorf("--input %q: %w (the checkpoint has no vocabulary of words)", text, err)
 	}
-	most := c.Meta.Spec.Len(models.Instruction, 0)
-	if n := len(data.Words(text)); n > most {
-		return nil, usage.Errorf("--input %q: %d words; the model was trained on at most %d", text, n, most)
-	}
-	tok, err := data.NewTokenizer(c.Meta.Vocab, most)
+	words, err := tok.Words(text)
 	if err != nil {
-		return nil, err
+		return nil, usage.Errorf("--input: %w", err)
 	}
-	return tok.Encode(text), nil
+	if n := len(words); n > most {
+		return nil, usage.Errorf("--input %q: %d %s; the model was trained on at most %d", text, n, tok.Unit(), most)
+	}
+	return tok.Encode(text)
 }
 
 // readInputs makes one batch of all of a file's samples, and writes to warn what

@@ -44,11 +44,9 @@ type reader struct {
 
 func newReader(card Card, meta data.Meta) (*reader, error) {
 	r := &reader{card: card, meta: meta}
-	if n := meta.Spec.Len(models.Instruction, 0); n > 0 && len(meta.Vocab) > 0 {
-		var err error
-		if r.tok, err = data.NewTokenizer(meta.Vocab, n); err != nil {
-			return nil, err
-		}
+	var err error
+	if r.tok, err = meta.Tokens(); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -389,21 +387,29 @@ func tokensOf(text string, vocab []string, tok *data.Tokenizer, most int) (ids [
 		}
 		return ids, "", nil
 	}
-	words := data.Words(text)
+	words, err := tok.Words(text)
+	if err != nil {
+		return nil, "", err
+	}
 	if len(words) > most {
-		return nil, "", fmt.Errorf("%q has %d words; the model was trained on at most %d", text, len(words), most)
+		return nil, "", fmt.Errorf("%.200q has %d %s; the model was trained on at most %d", text, len(words), tok.Unit(), most)
 	}
 	var odd []string
 	for _, w := range words {
-		if !slices.Contains(vocab, w) {
-			odd = append(odd, w)
+		if !w.Known {
+			odd = append(odd, w.Text)
 		}
 	}
 	switch {
+	case tok.Pretrained() && len(words) == 0:
+		return nil, "", fmt.Errorf("%q has no token", text)
+	case tok.Pretrained() && len(odd) > 0:
+		note = "the tokenizer has no token for a part of it"
 	case len(odd) == len(words):
 		return nil, "", fmt.Errorf("%q has no word that training had; it had %s", text, strings.Join(wordsOf(vocab), ", "))
 	case len(odd) > 0:
 		note = "training had no " + strings.Join(odd, ", ")
 	}
-	return tok.Encode(text), note, nil
+	ids, err = tok.Encode(text)
+	return ids, note, err
 }
