@@ -7,7 +7,7 @@ import "unicode"
 func (o *Opening) findWords(t *table, tok *Tokenizer) {
 	empty, unspaced := make([]bool, len(t.texts)), make([]string, len(t.texts))
 	for i, s := range t.texts {
-		words := Words(s)
+		words := splitWords(s)
 		empty[i] = len(words) == 0
 		if !tok.Pretrained() {
 			unspaced[i] = longUnspaced(words)

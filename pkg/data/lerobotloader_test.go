@@ -136,7 +136,7 @@ func compareToLoader(t *testing.T, path string, video bool, in *bufio.Reader) {
 		t.Fatalf("%d frames, LeRobot has %d", d.Train().Len(), head.Frames)
 	}
 	spec := d.Meta().Spec
-	tok, err := NewTokenizer(d.Meta().Vocab, spec.Len(models.Instruction, 0))
+	tok, err := newTokenizer(d.Meta().Vocab, spec.Len(models.Instruction, 0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -164,7 +164,7 @@ func (m *Meta) Tokens() (*Tokenizer, error) {
 		}
 		return &Tokenizer{file: tok, tokens: n, pad: m.Tokenizer.Pad}, nil
 	case len(m.Vocab) > 0:
-		return NewTokenizer(m.Vocab, n)
+		return newTokenizer(m.Vocab, n)
 	}
 	return nil, nil
 }

@@ -83,8 +83,8 @@ func TestWordsAndTokenizer(t *testing.T) {
 		"拿起红色方块":                            {"拿起红色方块"},
 		"🤖":                                 nil,
 	} {
-		if got := Words(in); !reflect.DeepEqual(got, want) {
-			t.Errorf("Words(%q) = %q, want %q", in, got, want)
+		if got := splitWords(in); !reflect.DeepEqual(got, want) {
+			t.Errorf("splitWords(%q) = %q, want %q", in, got, want)
 		}
 	}
 	v := buildVocab([]string{"push the cube", "lift The ball"})
@@ -94,7 +94,7 @@ func TestWordsAndTokenizer(t *testing.T) {
 	if !reflect.DeepEqual(v, buildVocab([]string{"lift the ball", "push the cube"})) {
 		t.Error("the vocabulary depends on the instructions' order")
 	}
-	tok, err := NewTokenizer(v, 4)
+	tok, err := newTokenizer(v, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,10 +108,10 @@ func TestWordsAndTokenizer(t *testing.T) {
 			t.Errorf("Encode(%q) = %v, want %v", in, got, want)
 		}
 	}
-	if _, err := NewTokenizer([]string{"<pad>"}, 3); err == nil {
+	if _, err := newTokenizer([]string{"<pad>"}, 3); err == nil {
 		t.Error("a vocabulary without unknown was accepted")
 	}
-	if _, err := NewTokenizer([]string{"<pad>", "<unk>", "a", "a"}, 3); err == nil {
+	if _, err := newTokenizer([]string{"<pad>", "<unk>", "a", "a"}, 3); err == nil {
 		t.Error("a vocabulary with a double word was accepted")
 	}
 }

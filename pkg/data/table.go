@@ -223,7 +223,7 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 		of.words = func() (vocabulary []string, longest int) {
 			train := of.all()
 			for _, s := range train {
-				longest = max(longest, len(Words(s)))
+				longest = max(longest, len(splitWords(s)))
 			}
 			return buildVocab(train), longest
 		}

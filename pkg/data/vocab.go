@@ -21,11 +21,11 @@ const (
 // one: single quotation marks, the modifier letter, the acute accent, full width.
 const apostrophes = "\u2018\u2019\u201b\u02bc\u00b4\uff07"
 
-// Words splits an instruction into its tokens: lower-cased runs of letters,
+// splitWords splits an instruction into its tokens: lower-cased runs of letters,
 // digits and apostrophes between letters. Everything else separates. What looks
 // the same is the same: words are in Unicode's composed form (NFC), whichever
 // form the text has, and typographic apostrophes are plain ones.
-func Words(instruction string) []string {
+func splitWords(instruction string) []string {
 	r := []rune(norm.NFC.String(strings.ToLower(instruction)))
 	for i, c := range r {
 		if strings.ContainsRune(apostrophes, c) {
@@ -56,7 +56,7 @@ func buildVocab(instructions []string) []string {
 	seen := map[string]bool{}
 	var words []string
 	for _, s := range instructions {
-		for _, w := range Words(s) {
+		for _, w := range splitWords(s) {
 			if !seen[w] {
 				seen[w] = true
 				words = append(words, w)
@@ -76,9 +76,9 @@ type Tokenizer struct {
 	tokens int
 }
 
-// NewTokenizer makes a tokenizer from a vocabulary, as buildVocab returns, for
+// newTokenizer makes a tokenizer from a vocabulary, as buildVocab returns, for
 // rows of T tokens.
-func NewTokenizer(vocab []string, tokens int) (*Tokenizer, error) {
+func newTokenizer(vocab []string, tokens int) (*Tokenizer, error) {
 	if len(vocab) < 2 {
 		return nil, fmt.Errorf("a vocabulary of %d entries lacks padding (0) and unknown (1)", len(vocab))
 	}
@@ -104,7 +104,7 @@ type Word struct {
 // Words are all tokens of an instruction, however many the rows have.
 func (t *Tokenizer) Words(instruction string) (words []Word, err error) {
 	if t.file == nil {
-		for _, w := range Words(instruction) {
+		for _, w := range splitWords(instruction) {
 			_, ok := t.id[w]
 			words = append(words, Word{w, ok})
 		}
@@ -153,7 +153,7 @@ func (t *Tokenizer) Encode(instruction string) ([]int32, error) {
 		}
 		return out, nil
 	}
-	words := Words(instruction)
+	words := splitWords(instruction)
 	for i := 0; i < len(words) && i < t.tokens; i++ {
 		out[i] = unknownToken
 		if id, ok := t.id[words[i]]; ok {

@@ -17,7 +17,7 @@ const base = `{"version":"1.0","truncation":null,"padding":null,"added_tokens":[
 // What a file asks for and this package does not do, or contradicts itself in, is
 // refused, and the message says where.
 func TestBadFiles(t *testing.T) {
-	if _, err := Parse("t.json", []byte(base)); err != nil {
+	if _, err := parse("t.json", []byte(base)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ old, new, says string }{
@@ -48,7 +48,7 @@ func TestBadFiles(t *testing.T) {
 		if text == base {
 			t.Fatalf("%s does not stand in the base", c.old)
 		}
-		_, err := Parse("t.json", []byte(text))
+		_, err := parse("t.json", []byte(text))
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s:\n got %v\nwant %s", c.new, err, c.says)
 		}
@@ -69,7 +69,7 @@ func TestBadUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tok.Encode(strings.Repeat("a", MaxText+1)); err == nil || !strings.Contains(err.Error(), "at most 65536") {
+	if _, err := tok.Encode(strings.Repeat("a", maxText+1)); err == nil || !strings.Contains(err.Error(), "at most 65536") {
 		t.Error(err)
 	}
 	if _, err := tok.EncodeAtMost("a", 2); err == nil || !strings.Contains(err.Error(), "want at least 3") {
@@ -201,7 +201,7 @@ func TestPatterns(t *testing.T) {
 
 // Nothing that is read makes the package fall over, and what it reads gives numbers
 // that it knows.
-func FuzzParse(f *testing.F) {
+func FuzzFile(f *testing.F) {
 	for _, name := range []string{"bert", "clip", "llama2", "t5", "unigram_bytes", "words", "added"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
@@ -211,7 +211,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte(base), "ab a\u0301")
 	f.Fuzz(func(t *testing.T, b []byte, text string) {
-		tok, err := Parse("f", b)
+		tok, err := parse("f", b)
 		if err != nil {
 			return
 		}

@@ -15,6 +15,6 @@
 //
 // Nothing here reads a network, and nothing depends on a map's order or on the
 // machine: scores of Unigram are added in float64, one after the other. What a
-// file and a text may take is bounded (MaxFile, MaxText), and so is the work of a
+// file and a text may take is bounded (maxFile, maxText), and so is the work of a
 // pattern: matches are found in time that grows with pattern times text.
 package tokenizer

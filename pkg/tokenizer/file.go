@@ -15,8 +15,8 @@ import (
 	"github.com/vlaring/vlaring/internal/regular"
 )
 
-// MaxFile is the most bytes of a file that Read and Parse take.
-const MaxFile = 1 << 26
+// maxFile is the most bytes of a file that Read takes.
+const maxFile = 1 << 26
 
 // The files of a tokenizer in a folder, and what says how vocab.txt is to be used.
 const (
@@ -44,29 +44,29 @@ func Read(path string) (*Tokenizer, error) {
 		}
 		return nil, fmt.Errorf("%s holds no tokenizer: want %s or %s in it: %w", path, JSONFile, vocabFile, fs.ErrNotExist)
 	}
-	b, err := regular.Read(path, MaxFile)
+	b, err := regular.Read(path, maxFile)
 	if err != nil {
 		return nil, err
 	}
 	if filepath.Ext(path) != ".txt" {
-		return Parse(path, b)
+		return parse(path, b)
 	}
 	var config []byte
 	beside := filepath.Join(filepath.Dir(path), configFile)
-	if config, err = regular.Read(beside, MaxFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if config, err = regular.Read(beside, maxFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	made, err := fromVocab(b, config)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return Parse(path, made)
+	return parse(path, made)
 }
 
-// Parse reads a tokenizer.json, which messages call name.
-func Parse(name string, b []byte) (*Tokenizer, error) {
-	if len(b) > MaxFile {
-		return nil, fmt.Errorf("%s: %d bytes; a tokenizer may have %d", name, len(b), MaxFile)
+// parse reads a tokenizer.json, which messages call name.
+func parse(name string, b []byte) (*Tokenizer, error) {
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%s: %d bytes; a tokenizer may have %d", name, len(b), maxFile)
 	}
 	t := &Tokenizer{name: name, source: bytes.Clone(b), raw: matcher{}, normal: matcher{}, pad: -1}
 	if err := t.read(b); err != nil {
@@ -276,8 +276,8 @@ func unknownKind(at, kind, known string) error {
 // fromVocab makes the tokenizer.json of a vocab.txt: a token a line, whose number is
 // the line's from 0, for WordPiece as BERT has it.
 func fromVocab(b, config []byte) ([]byte, error) {
-	if len(b) > MaxFile {
-		return nil, fmt.Errorf("%d bytes; a vocabulary may have %d", len(b), MaxFile)
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%d bytes; a vocabulary may have %d", len(b), maxFile)
 	}
 	vocab := map[string]int32{}
 	upper := false

@@ -55,14 +55,14 @@ func (k *Kept) open() (*Tokenizer, error) {
 	if err != nil {
 		return fail(err)
 	}
-	b, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	b, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
 		return fail(err)
 	}
 	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != k.SHA256 {
 		return fail(fmt.Errorf("its SHA-256 is %x, and %s is written beside it", sum, k.SHA256))
 	}
-	t, err := Parse(k.Name, b)
+	t, err := parse(k.Name, b)
 	if err == nil && (k.Pad < 0 || int(k.Pad) >= t.Size()) {
 		return fail(fmt.Errorf("it pads with %d, and has the tokens 0 to %d", k.Pad, t.Size()-1))
 	}

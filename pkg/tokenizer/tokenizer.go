@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxText is the most bytes of a text that Encode takes.
-const MaxText = 1 << 16
+// maxText is the most bytes of a text that Encode takes.
+const maxText = 1 << 16
 
 // Tokenizer is one that was read. It is safe for concurrent use.
 type Tokenizer struct {
@@ -73,8 +73,8 @@ func (t *Tokenizer) Encode(text string) ([]int32, error) {
 // EncodeAtMost is Encode of at most so many numbers: the text's are cut so that
 // those which the post-processor adds find room. 0 is no limit.
 func (t *Tokenizer) EncodeAtMost(text string, most int) ([]int32, error) {
-	if len(text) > MaxText {
-		return nil, fmt.Errorf("a text of %d bytes; a tokenizer takes at most %d", len(text), MaxText)
+	if len(text) > maxText {
+		return nil, fmt.Errorf("a text of %d bytes; a tokenizer takes at most %d", len(text), maxText)
 	}
 	var ids []int32
 	var err error
