@@ -37,7 +37,8 @@ type StepChoice struct {
 	Batch     int    // samples of a micro-batch; 0: the model's own
 	Tokens    int    // instruction tokens, of a model
 	Dropout   float64
-	Recompute bool // activations are computed anew in backward
+	Recompute bool   // activations are computed anew in backward
+	Precision string // float32 or bf16; of a job, empty is its own
 }
 
 func (f *StepChoice) check() error {
@@ -47,12 +48,18 @@ func (f *StepChoice) check() error {
 	if !(f.Dropout >= 0 && f.Dropout < 1) {
 		return usage.Errorf("--dropout %v: want 0 to below 1", f.Dropout)
 	}
+	if f.Precision != "" && f.Precision != "float32" && f.Precision != "bf16" {
+		return usage.Errorf("--precision %q: want float32 or bf16", f.Precision)
+	}
 	return usage.Within("tokens", f.Tokens, 1, 5000)
 }
 
 // args are the flags that choose the same step in another process.
 func (f *StepChoice) args() []string {
 	a := []string{"--batch", strconv.Itoa(f.Batch), "--tokens", strconv.Itoa(f.Tokens), "--dropout", strconv.FormatFloat(f.Dropout, 'g', -1, 64), "--recompute=" + strconv.FormatBool(f.Recompute)}
+	if f.Precision != "" {
+		a = append(a, "--precision", f.Precision)
+	}
 	if f.Job != "" {
 		return append(a, f.Job)
 	}
@@ -91,6 +98,7 @@ func (f *StepChoice) open() (*benched, error) {
 	if err != nil {
 		return nil, err
 	}
+	model.SetBF16(f.Precision == "bf16")
 	model.Init(1)
 	batch := f.Batch
 	if batch == 0 {
@@ -122,6 +130,9 @@ func (f *StepChoice) openJob() (*benched, error) {
 	m, o, err := train.Build(j, meta)
 	if err != nil {
 		return nil, err
+	}
+	if f.Precision != "" {
+		m.SetBF16(f.Precision == "bf16")
 	}
 	m.Init(j.Seed)
 	o.Recompute = o.Recompute || f.Recompute

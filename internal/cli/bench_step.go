@@ -89,6 +89,7 @@ at once on a thread each, and one on N threads.`,
 	fl.IntVar(&f.Batch, "batch", 0, "samples of a micro-batch (default 8, of the small model 32, of a job batch.micro)")
 	fl.IntVar(&f.Tokens, "tokens", 8, "instruction tokens, of a model")
 	fl.Float64Var(&f.Dropout, "dropout", 0.1, "dropout, of a model")
+	fl.StringVar(&f.Precision, "precision", "", "float32 (default) or bf16; of a job, its own")
 	fl.BoolVar(&f.Recompute, "recompute", false, "compute activations anew in backward")
 	fl.IntVar(&scaling, "scaling", 0, "compare N threads with N processes of one thread")
 	fl.Lookup("scaling").NoOptDefVal = "2"

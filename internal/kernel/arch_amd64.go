@@ -11,12 +11,15 @@ func archLevels() []Level {
 		have = append(have, AVX2)
 		if cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ {
 			have = append(have, AVX512)
+			if cpu.X86.HasAMXTile && cpu.X86.HasAMXBF16 && cpu.X86.HasAVX512BF16 && tilesAllowed() {
+				have = append(have, AMX)
+			}
 		}
 	}
 	return have
 }
 
-func archUse(l Level) { vec, row = vectorOf(l), rowsOf(l) }
+func archUse(l Level) { vec, row, til = vectorOf(l), rowsOf(l), tilesOf(l) }
 
 // vec is the code of the level in use, nil for plain Go. Like active it is written by init and Select alone.
 var vec *vectorOps
@@ -25,7 +28,7 @@ func vectorOf(l Level) *vectorOps {
 	switch l {
 	case AVX2:
 		return &avx2Ops
-	case AVX512:
+	case AVX512, AMX:
 		return &avx512Ops
 	}
 	return nil
@@ -44,3 +47,30 @@ var avx2Ops = vectorOps{
 	transpose: transposeAVX2, untranspose: untransposeAVX2, copy: copyLanesAVX2, panels: copyPanelsAVX2, strips: copyStripsAVX2, peak: peakAVX2,
 	narrow: narrowAVX2, widen: widenAVX2,
 }
+
+// til is the same for products of bfloat16.
+var til *tileOps
+
+func tilesOf(l Level) *tileOps {
+	switch l {
+	case AVX2:
+		return &avx2Tiles
+	case AVX512:
+		return &avx512Tiles
+	case AMX:
+		return &amxTiles
+	}
+	return nil
+}
+
+var amxTiles = tileOps{
+	amx: [2][2]func(*bfArgs){{gemmAMX1x1, gemmAMX1x2}, {gemmAMX2x1, gemmAMX2x2}}, peak: peakAMX,
+	laneRows: packRowsAMX, stepRows: packRowsTurnedAMX, lanePairs: packPairsAMX, stepPairs: packPairsTurnedAMX,
+}
+
+var avx512Tiles = tileOps{
+	tile: gemmBF16AVX512, rows: 8, lanes: 16, widen: widenTilesAVX512,
+	laneRows: packRowsAVX512, stepRows: packRowsTurnedAVX512, lanePairs: packPairsAVX512, stepPairs: packPairsTurnedAVX512,
+}
+
+var avx2Tiles = tileOps{tile: gemmBF16AVX2, rows: 4, lanes: 8, widen: widenTilesAVX2}

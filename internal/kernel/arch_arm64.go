@@ -22,3 +22,8 @@ var neonOps = vectorOps{
 	full: gemmNEONFullTiles, mask: gemmNEONMaskTiles, half: gemmNEONHalfTiles,
 	transpose: transposeNEON, untranspose: untransposeNEON, copy: copyLanesNEON, panels: copyPanelsNEON, strips: copyStripsNEON, peak: peakNEON,
 }
+
+// til is nil: products of bfloat16 are plain Go.
+var til *tileOps
+
+func tilesOf(Level) *tileOps { return nil }

@@ -9,3 +9,8 @@ func archUse(Level) {}
 var vec *vectorOps
 
 func vectorOf(Level) *vectorOps { return nil }
+
+// til is nil: products of bfloat16 are plain Go.
+var til *tileOps
+
+func tilesOf(Level) *tileOps { return nil }

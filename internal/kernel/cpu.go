@@ -15,9 +15,10 @@ const (
 	NEON                 // arm64 Advanced SIMD
 	AVX2                 // amd64 AVX2 with FMA
 	AVX512               // amd64 AVX-512 F, VL, BW, DQ
+	AMX                  // AVX-512, and tiles for products of bfloat16
 )
 
-// EnvCPU names the environment variable that forces a level: generic, neon, avx2 or avx512. Empty or auto means the best.
+// EnvCPU names the environment variable that forces a level: generic, neon, avx2, avx512 or amx. Empty or auto means the best.
 const EnvCPU = "VLARING_CPU"
 
 // String returns the name that EnvCPU and Select understand.
@@ -31,6 +32,8 @@ func (l Level) String() string {
 		return "avx2"
 	case AVX512:
 		return "avx512"
+	case AMX:
+		return "amx"
 	}
 	return fmt.Sprintf("Level(%d)", int(l))
 }
@@ -90,7 +93,7 @@ func Select(name string) error {
 	}
 	use(best)
 	known := false
-	for l := Generic; l <= AVX512; l++ {
+	for l := Generic; l <= AMX; l++ {
 		known = known || l.String() == want
 	}
 	return &LevelError{Name: name, Known: known, Available: have}

@@ -34,6 +34,7 @@ type Gemm struct {
 	Acc        bool      // chains begin at the old C; excludes Bias
 	Bias       []float32 // [N]: chains begin at the bias; nil: at 0
 	ReLU       bool      // negative results become 0; NaN stays NaN
+	BF16       bool      // operands are rounded to bfloat16, and chains run in blocks: see tiles.go
 
 	// Then, if not nil, is called for tiles of C when they are final, in the thread that ran them, while they are still in its cache: for
 	// what else is to be done to each element, such as GELU, a residual or dropout. Every element is in one tile. It must not
@@ -46,6 +47,10 @@ type Gemm struct {
 func (g *Gemm) Run(m0, m1, n0, n1 int, ws *Workspace) {
 	g.check(m0, m1, n0, n1)
 	if m0 == m1 || n0 == n1 {
+		return
+	}
+	if g.BF16 && g.K > 0 {
+		g.runTiles(m0, m1, n0, n1, ws)
 		return
 	}
 	if vec != nil && g.K > 0 {

@@ -105,3 +105,29 @@ func BenchmarkPeak(b *testing.B) {
 	}
 	b.ReportMetric(best/1e9, "GFLOP/s")
 }
+
+// BenchmarkTiles is BenchmarkGemm of products of bfloat16, packing included, without the peak.
+func BenchmarkTiles(b *testing.B) {
+	ws := NewWorkspace()
+	for _, s := range gemmShapes {
+		b.Run(fmt.Sprintf("%s/%s/%dx%dx%d", s.name, s.orient, s.m, s.n, s.k), func(b *testing.B) {
+			g := benchGemm(s.m, s.n, s.k, s.orient)
+			g.BF16 = true
+			flops := 2 * float64(s.m) * float64(s.n) * float64(s.k)
+			inner := max(1, int(3e8/flops))
+			var rates []float64
+			g.Run(0, s.m, 0, s.n, ws)
+			for b.Loop() {
+				t := time.Now()
+				for range inner {
+					g.Run(0, s.m, 0, s.n, ws)
+				}
+				rates = append(rates, flops*float64(inner)/time.Since(t).Seconds())
+			}
+			slices.Sort(rates)
+			b.ReportMetric(rates[len(rates)*3/4]/1e9, "GFLOP/s")
+			b.ReportMetric(rates[len(rates)-1]/1e9, "best")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

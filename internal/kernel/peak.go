@@ -28,3 +28,22 @@ func PeakFlops(rounds int) float64 {
 	}
 	return best
 }
+
+// PeakTiles is PeakFlops of products of bfloat16 where the level in use has tiles: what TDPBF16PS reaches on registers. 0 where it has none.
+func PeakTiles(rounds int) float64 {
+	if til == nil || til.peak == nil {
+		return 0
+	}
+	c := tileConfig{palette: 1}
+	for i := range 8 {
+		c.rows[i], c.colBytes[i] = tileLanes, 64
+	}
+	best := 0.0
+	for range rounds {
+		const n, per = 1 << 13, 4 * 2 * tileLanes * tileLanes * tileSteps
+		start := time.Now()
+		til.peak(n, &c.palette)
+		best = max(best, float64(n)*per/time.Since(start).Seconds())
+	}
+	return best
+}

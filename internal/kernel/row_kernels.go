@@ -8,6 +8,7 @@ type rowKernels struct {
 	addProduct                func(dst, x, y *float32, n int)
 	lerp                      func(dst, x, y *float32, n int, s float32)
 	reluBack                  func(dst, x, y *float32, n int, s float32)
+	relu                      func(x *float32, n int)
 	exp, tanh, gelu, geluBack func(dst, x *float32, n int)
 	sum, max, finite          func(x *float32, n int) float32
 	dot                       func(x, y *float32, n int) float32

@@ -6,7 +6,7 @@ func rowsOf(l Level) *rowKernels {
 	switch l {
 	case AVX2:
 		return &avx2Rows
-	case AVX512:
+	case AVX512, AMX:
 		return &avx512Rows
 	}
 	return nil
@@ -20,6 +20,7 @@ var avx512Rows = rowKernels{
 	addProduct:     addProductAVX512,
 	lerp:           lerpAVX512,
 	reluBack:       reluBackAVX512,
+	relu:           reluAVX512,
 	exp:            expAVX512,
 	tanh:           tanhAVX512,
 	gelu:           geluAVX512,
@@ -52,6 +53,7 @@ var avx2Rows = rowKernels{
 	addProduct:     addProductAVX2,
 	lerp:           lerpAVX2,
 	reluBack:       reluBackAVX2,
+	relu:           reluAVX2,
 	exp:            expAVX2,
 	tanh:           tanhAVX2,
 	gelu:           geluAVX2,

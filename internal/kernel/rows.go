@@ -334,6 +334,19 @@ func Lerp(dst, x, y []float32, s float32) {
 	}
 }
 
+// ReLU replaces what is below 0 in x by 0. NaN and -0 stay.
+func ReLU(x []float32) {
+	if row != nil && len(x) > 0 {
+		row.relu(&x[0], len(x))
+		return
+	}
+	for i, v := range x {
+		if v < 0 {
+			x[i] = 0
+		}
+	}
+}
+
 // ReLUBackward multiplies dy by s where the output y is positive, and zeroes it
 // elsewhere. s is 1, or the scale of the dropout that y went through: what that
 // one dropped is 0 in y.

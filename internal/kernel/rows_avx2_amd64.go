@@ -39,6 +39,11 @@ func lerpAVX2(dst *float32, x *float32, y *float32, n int, s float32)
 //go:noescape
 func reluBackAVX2(dst *float32, x *float32, y *float32, n int, s float32)
 
+// reluAVX2 replaces what is below 0 in x by 0; NaN and -0 stay.
+//
+//go:noescape
+func reluAVX2(x *float32, n int)
+
 // sumAVX2 returns the sixteen-lane sum of x.
 //
 //go:noescape

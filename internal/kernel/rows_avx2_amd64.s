@@ -758,6 +758,102 @@ reluBack_done:
 	VZEROUPPER
 	RET
 
+// func reluAVX2(x *float32, n int)
+// Requires: AVX
+TEXT ·reluAVX2(SB), NOSPLIT, $0-16
+	MOVQ    x+0(FP), DI
+	MOVQ    n+8(FP), R12
+	VXORPS  Y14, Y14, Y14
+	XORQ    R13, R13
+	SUBQ    $0x00000040, R12
+	JLT     relu_few
+	PCALIGN $0x20
+
+relu_loop:
+	VMOVUPS (DI)(R13*1), Y1
+	VMAXPS  Y1, Y14, Y1
+	VMOVUPS Y1, (DI)(R13*1)
+	VMOVUPS 32(DI)(R13*1), Y2
+	VMAXPS  Y2, Y14, Y2
+	VMOVUPS Y2, 32(DI)(R13*1)
+	VMOVUPS 64(DI)(R13*1), Y3
+	VMAXPS  Y3, Y14, Y3
+	VMOVUPS Y3, 64(DI)(R13*1)
+	VMOVUPS 96(DI)(R13*1), Y4
+	VMAXPS  Y4, Y14, Y4
+	VMOVUPS Y4, 96(DI)(R13*1)
+	VMOVUPS 128(DI)(R13*1), Y5
+	VMAXPS  Y5, Y14, Y5
+	VMOVUPS Y5, 128(DI)(R13*1)
+	VMOVUPS 160(DI)(R13*1), Y6
+	VMAXPS  Y6, Y14, Y6
+	VMOVUPS Y6, 160(DI)(R13*1)
+	VMOVUPS 192(DI)(R13*1), Y7
+	VMAXPS  Y7, Y14, Y7
+	VMOVUPS Y7, 192(DI)(R13*1)
+	VMOVUPS 224(DI)(R13*1), Y8
+	VMAXPS  Y8, Y14, Y8
+	VMOVUPS Y8, 224(DI)(R13*1)
+	ADDQ    $0x00000100, R13
+	SUBQ    $0x00000040, R12
+	JGE     relu_loop
+
+relu_few:
+	ADDQ    $0x00000040, R12
+	SUBQ    $0x10, R12
+	JLT     relu_rest
+	PCALIGN $0x20
+
+relu_one:
+	VMOVUPS (DI)(R13*1), Y1
+	VMAXPS  Y1, Y14, Y1
+	VMOVUPS Y1, (DI)(R13*1)
+	VMOVUPS 32(DI)(R13*1), Y2
+	VMAXPS  Y2, Y14, Y2
+	VMOVUPS Y2, 32(DI)(R13*1)
+	ADDQ    $0x00000040, R13
+	SUBQ    $0x10, R12
+	JGE     relu_one
+
+relu_rest:
+	ADDQ       $0x10, R12
+	JZ         relu_done
+	CMPQ       R12, $0x08
+	JLT        relu_half
+	VMOVUPS    (DI)(R13*1), Y1
+	VMAXPS     Y1, Y14, Y1
+	VMOVUPS    Y1, (DI)(R13*1)
+	ADDQ       $0x20, R13
+	SUBQ       $0x08, R12
+	JZ         relu_done
+	LEAQ       maskTable<>+0(SB), AX
+	SHLQ       $0x02, R12
+	SUBQ       R12, AX
+	ADDQ       $0x20, AX
+	MOVQ       AX, R12
+	VMOVUPS    (R12), Y2
+	VMASKMOVPS (DI)(R13*1), Y2, Y2
+	VMAXPS     Y2, Y14, Y2
+	VMOVUPS    (R12), Y15
+	VMASKMOVPS Y2, Y15, (DI)(R13*1)
+	JMP        relu_done
+
+relu_half:
+	LEAQ       maskTable<>+0(SB), AX
+	SHLQ       $0x02, R12
+	SUBQ       R12, AX
+	ADDQ       $0x20, AX
+	MOVQ       AX, R12
+	VMOVUPS    (R12), Y1
+	VMASKMOVPS (DI)(R13*1), Y1, Y1
+	VMAXPS     Y1, Y14, Y1
+	VMOVUPS    (R12), Y15
+	VMASKMOVPS Y1, Y15, (DI)(R13*1)
+
+relu_done:
+	VZEROUPPER
+	RET
+
 // func sumAVX2(x *float32, n int) (r0 float32)
 // Requires: AVX
 TEXT ·sumAVX2(SB), NOSPLIT, $0-20

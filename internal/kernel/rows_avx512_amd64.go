@@ -39,6 +39,11 @@ func lerpAVX512(dst *float32, x *float32, y *float32, n int, s float32)
 //go:noescape
 func reluBackAVX512(dst *float32, x *float32, y *float32, n int, s float32)
 
+// reluAVX512 replaces what is below 0 in x by 0; NaN and -0 stay.
+//
+//go:noescape
+func reluAVX512(x *float32, n int)
+
 // sumAVX512 returns the sixteen-lane sum of x.
 //
 //go:noescape

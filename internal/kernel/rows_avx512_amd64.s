@@ -433,6 +433,64 @@ reluBack_done:
 	VZEROUPPER
 	RET
 
+// func reluAVX512(x *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·reluAVX512(SB), NOSPLIT, $0-16
+	MOVQ    x+0(FP), DI
+	MOVQ    n+8(FP), R12
+	VPXORD  Z14, Z14, Z14
+	XORQ    R13, R13
+	SUBQ    $0x00000040, R12
+	JLT     relu_few
+	PCALIGN $0x20
+
+relu_loop:
+	VMOVUPS (DI)(R13*1), Z1
+	VMAXPS  Z1, Z14, Z1
+	VMOVUPS Z1, (DI)(R13*1)
+	VMOVUPS 64(DI)(R13*1), Z2
+	VMAXPS  Z2, Z14, Z2
+	VMOVUPS Z2, 64(DI)(R13*1)
+	VMOVUPS 128(DI)(R13*1), Z3
+	VMAXPS  Z3, Z14, Z3
+	VMOVUPS Z3, 128(DI)(R13*1)
+	VMOVUPS 192(DI)(R13*1), Z4
+	VMAXPS  Z4, Z14, Z4
+	VMOVUPS Z4, 192(DI)(R13*1)
+	ADDQ    $0x00000100, R13
+	SUBQ    $0x00000040, R12
+	JGE     relu_loop
+
+relu_few:
+	ADDQ    $0x00000040, R12
+	SUBQ    $0x10, R12
+	JLT     relu_rest
+	PCALIGN $0x20
+
+relu_one:
+	VMOVUPS (DI)(R13*1), Z1
+	VMAXPS  Z1, Z14, Z1
+	VMOVUPS Z1, (DI)(R13*1)
+	ADDQ    $0x00000040, R13
+	SUBQ    $0x10, R12
+	JGE     relu_one
+
+relu_rest:
+	ADDQ      $0x10, R12
+	JZ        relu_done
+	MOVQ      R12, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (DI)(R13*1), K1, Z1
+	VMAXPS    Z1, Z14, Z1
+	VMOVUPS   Z1, K1, (DI)(R13*1)
+
+relu_done:
+	VZEROUPPER
+	RET
+
 // func sumAVX512(x *float32, n int) (r0 float32)
 // Requires: AVX, AVX512F
 TEXT ·sumAVX512(SB), NOSPLIT, $0-20

@@ -22,6 +22,11 @@ type Workspace struct {
 	tile         tileArgs // lives here, not on the stack, because a call through a table makes its argument escape
 	pack         packArgs
 	turned       Gemm
+
+	tilesA, tilesB []uint16 // packed operands of a product of bfloat16
+	wide           []float32
+	bf             bfArgs
+	bfPack         bfPack
 }
 
 // NewWorkspace returns an empty workspace.
@@ -37,3 +42,16 @@ func grow(buf *[]float32, n int) []float32 {
 	}
 	return (*buf)[:n]
 }
+
+func growWords(buf *[]uint16, n int) []uint16 {
+	if len(*buf) < n {
+		f := AlignedFloats((n/2 + 1023) &^ 1023)
+		*buf = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(f))), 2*len(f))
+	}
+	return (*buf)[:n]
+}
+
+// tileFloats is where emulations have rows of A.
+func (ws *Workspace) tileFloats(n int) []float32 { return grow(&ws.wide, n) }
+
+func ptrOf(p *float32) unsafe.Pointer { return unsafe.Pointer(p) }

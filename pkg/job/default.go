@@ -14,6 +14,7 @@ var (
 	divergences = []string{"resync", "rewind"}
 	topologies  = []string{"broker", "mesh"}
 	wires       = []string{"float32", "bf16"}
+	precisions  = []string{"float32", "bf16"}
 	reductions  = []string{"exact", "fast"}
 	moments     = []string{"replicated", "sharded"}
 	schedules   = []string{"constant", "cosine", "linear"}
@@ -69,6 +70,9 @@ func (k Kinds) start(of choice) Job {
 
 // derive fills what is not given from what is.
 func (j *Job) derive(given func(key string) bool) {
+	if j.Precision == precisions[0] { // the same job as one that does not say it
+		j.Precision = ""
+	}
 	if m, ok := j.Model.Options.(ModelOptions); ok && !given("loss") && !given("loss.kind") {
 		if fit := j.kinds.fitting(m.Answers()); len(fit) > 0 {
 			j.Loss = Loss{fit[0].Name, fit[0].Options}

@@ -4,6 +4,7 @@ package job
 type Job struct {
 	Name       string     `yaml:"name"`
 	Seed       uint64     `yaml:"seed"`
+	Precision  string     `yaml:"precision,omitempty"` // of the operands of matrix products: "", which is float32, or bf16
 	Model      Model      `yaml:"model"`
 	Data       Data       `yaml:"data"`
 	Batch      Batch      `yaml:"batch"`
@@ -18,6 +19,9 @@ type Job struct {
 
 	kinds Kinds // that it was read with
 }
+
+// BF16 says whether matrix products round their operands to bfloat16.
+func (j *Job) BF16() bool { return j.Precision == "bf16" }
 
 // Model describes the network: its kind and the keys of that kind. A preset
 // fills those that the file leaves out.

@@ -111,6 +111,9 @@ func (j *Job) checkHoldout(c *Checker) {
 }
 
 func (j *Job) checkOptimizer(c *Checker) {
+	if j.Precision != "" {
+		c.OneOf("precision", j.Precision, precisions)
+	}
 	o, s := j.Optimizer, j.Schedule
 	c.kind("optimizer.kind", o.Kind, j.kinds.Optimizers, o.Options)
 	if !(o.LR > 0) {

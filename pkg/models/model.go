@@ -15,6 +15,8 @@ type Model struct {
 	net    Network
 	layers Layers // of the head, behind the network's decoder; nil: there is none
 
+	bf16 bool // see SetBF16
+
 	hintDim int
 	hint    linearHead // distill_projection [hintDim, D], [hintDim]; only with a hint
 }
@@ -30,6 +32,11 @@ func New(o Options, head Head) (*Model, error) {
 	m.Params().Seal()
 	return m, nil
 }
+
+// SetBF16 makes the matrix products of programs that are recorded from now on
+// round their operands to bfloat16: see tensor.Tape.BF16. It belongs to what is
+// computed, so a model has it for training, measuring and serving alike.
+func (m *Model) SetBF16(on bool) { m.bf16 = on }
 
 // Size is what a model takes by count.
 type Size struct {
@@ -216,6 +223,9 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	t := tensor.NewTape(rt, m.Params())
 	if opt.Forward {
 		t.ForwardOnly()
+	}
+	if m.bf16 {
+		t.BF16()
 	}
 	p := &Program{model: m, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
 	p.in.past = new([]pastKeys)

@@ -109,6 +109,7 @@ func (a *attention) blocks(i int, f func(b queries)) {
 func (b queries) run(g kernel.Gemm, ws *kernel.Workspace) {
 	p := &b.a.gemms[b.i]
 	*p = g
+	p.BF16 = b.a.t.bf16
 	p.Run(0, g.M, 0, g.N, ws)
 }
 

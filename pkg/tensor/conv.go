@@ -82,7 +82,7 @@ func (o *conv2D) reserve(*Tape) []reserved {
 	return r
 }
 
-func (o *conv2D) bind(*Tape) {
+func (o *conv2D) bind(t *Tape) {
 	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.kh*o.kw
 	win := o.kh * o.kw
 	o.arrange = rowTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) {
@@ -162,9 +162,9 @@ func (o *conv2D) bind(*Tape) {
 	o.act = rowTask{n: rows, f: func(lo, hi int, _ *kernel.Workspace) {
 		kernel.ReLUBackward(o.y.Grad[lo*d:hi*d], o.y.Data[lo*d:hi*d], 1)
 	}}
-	o.fwd.g = kernel.Gemm{M: rows, N: d, K: k, A: o.cols, ARow: k, ACol: 1, B: o.wp, BRow: 1, BCol: k, C: o.y.Data, CRow: d, Bias: o.b.Value, ReLU: o.o.Act == ReLU}
-	o.dw.g = kernel.Gemm{M: d, N: k, K: rows, A: o.y.Grad, ARow: 1, ACol: d, B: o.cols, BRow: k, BCol: 1, C: o.dwp, CRow: k}
-	o.dx.g = kernel.Gemm{M: rows, N: k, K: d, A: o.y.Grad, ARow: d, ACol: 1, B: o.wp, BRow: k, BCol: 1, C: o.dcols, CRow: k}
+	o.fwd.g = kernel.Gemm{M: rows, N: d, K: k, A: o.cols, ARow: k, ACol: 1, B: o.wp, BRow: 1, BCol: k, C: o.y.Data, CRow: d, Bias: o.b.Value, ReLU: o.o.Act == ReLU, BF16: t.bf16}
+	o.dw.g = kernel.Gemm{M: d, N: k, K: rows, A: o.y.Grad, ARow: 1, ACol: d, B: o.cols, BRow: k, BCol: 1, C: o.dwp, CRow: k, BF16: t.bf16}
+	o.dx.g = kernel.Gemm{M: rows, N: k, K: d, A: o.y.Grad, ARow: d, ACol: 1, B: o.wp, BRow: k, BCol: 1, C: o.dcols, CRow: k, BF16: t.bf16}
 	o.db = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(o.b.Grad, o.y.Grad, rows, d, lo, hi, o.accB) }}
 }
 

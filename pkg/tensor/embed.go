@@ -114,7 +114,7 @@ func (o *patchEmbed) reserve(*Tape) []reserved {
 	return r
 }
 
-func (o *patchEmbed) bind(*Tape) {
+func (o *patchEmbed) bind(t *Tape) {
 	rows, d, k := o.y.Rows(), o.w.Shape[0], o.c*o.p*o.p
 	// each calls f for every run of P pixels of patch row r: its place in the image and in the row
 	each := func(r int, f func(img, col int)) {
@@ -136,9 +136,9 @@ func (o *patchEmbed) bind(*Tape) {
 			each(r, func(img, col int) { give(o.img.Grad[img:img+o.p], o.dcols[col:col+o.p], o.accX) })
 		}
 	}}
-	o.fwd.g = kernel.Gemm{M: rows, N: d, K: k, A: o.cols, ARow: k, ACol: 1, B: o.w.Value, BRow: 1, BCol: k, C: o.y.Data, CRow: d, Bias: o.b.Value}
-	o.dw.g = kernel.Gemm{M: d, N: k, K: rows, A: o.y.Grad, ARow: 1, ACol: d, B: o.cols, BRow: k, BCol: 1, CRow: k}
-	o.dx.g = kernel.Gemm{M: rows, N: k, K: d, A: o.y.Grad, ARow: d, ACol: 1, B: o.w.Value, BRow: k, BCol: 1, C: o.dcols, CRow: k}
+	o.fwd.g = kernel.Gemm{M: rows, N: d, K: k, A: o.cols, ARow: k, ACol: 1, B: o.w.Value, BRow: 1, BCol: k, C: o.y.Data, CRow: d, Bias: o.b.Value, BF16: t.bf16}
+	o.dw.g = kernel.Gemm{M: d, N: k, K: rows, A: o.y.Grad, ARow: 1, ACol: d, B: o.cols, BRow: k, BCol: 1, CRow: k, BF16: t.bf16}
+	o.dx.g = kernel.Gemm{M: rows, N: k, K: d, A: o.y.Grad, ARow: d, ACol: 1, B: o.w.Value, BRow: k, BCol: 1, C: o.dcols, CRow: k, BF16: t.bf16}
 	o.db = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(o.b.Grad, o.y.Grad, rows, d, lo, hi, o.accB) }}
 }
 

@@ -93,7 +93,7 @@ func (l *linear) bind(t *Tape) {
 	n, in, out := l.x.Rows(), l.x.Cols(), l.y.Cols()
 	l.perSample = n / l.x.Shape[0]
 	x, y, dy, w := l.x.Data, l.y.Data, l.y.Grad, l.w.Value[l.first*in:]
-	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU}
+	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU, BF16: t.bf16}
 	if l.pre != nil {
 		act := kernel.GELU
 		if l.act == SiLU {
@@ -117,8 +117,8 @@ func (l *linear) bind(t *Tape) {
 	if l.b != nil {
 		l.fwd.g.Bias = l.b.Value[l.first:]
 	}
-	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: w, BRow: in, BCol: 1, C: l.x.Grad, CRow: in}
-	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BRow: in, BCol: 1, CRow: in}
+	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: w, BRow: in, BCol: 1, C: l.x.Grad, CRow: in, BF16: t.bf16}
+	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BRow: in, BCol: 1, CRow: in, BF16: t.bf16}
 	scale := func() float32 {
 		if l.p > 0 && t.train {
 			return l.drop.Scale

@@ -60,13 +60,13 @@ func (o *lstm) reserve(*Tape) []reserved {
 		{dst: &o.dh, n: o.b * o.h, kept: true, back: true}, {dst: &o.dc, n: o.b * o.h, kept: true, back: true}}
 }
 
-func (o *lstm) bind(*Tape) {
+func (o *lstm) bind(t *Tape) {
 	b, n, h, in := o.b, o.n, o.h, o.x.Cols()
-	o.input.g = kernel.Gemm{M: b * n, N: 4 * h, K: in, A: o.x.Data, ARow: in, ACol: 1, B: o.wih.Value, BRow: 1, BCol: in, C: o.gates, CRow: 4 * h, Bias: o.bias}
+	o.input.g = kernel.Gemm{M: b * n, N: 4 * h, K: in, A: o.x.Data, ARow: in, ACol: 1, B: o.wih.Value, BRow: 1, BCol: in, C: o.gates, CRow: 4 * h, Bias: o.bias, BF16: t.bf16}
 	o.step = kernel.Gemm{M: b, N: 4 * h, K: h, ARow: n * h, ACol: 1, B: o.whh.Value, BRow: 1, BCol: h, CRow: n * 4 * h, Acc: true}
 	o.stepDH = kernel.Gemm{M: b, N: h, K: 4 * h, ARow: n * 4 * h, ACol: 1, B: o.whh.Value, BRow: h, BCol: 1, C: o.dh, CRow: h}
-	o.dx.g = kernel.Gemm{M: b * n, N: in, K: 4 * h, A: o.dgates, ARow: 4 * h, ACol: 1, B: o.wih.Value, BRow: in, BCol: 1, C: o.x.Grad, CRow: in}
-	o.dwih.g = kernel.Gemm{M: 4 * h, N: in, K: b * n, A: o.dgates, ARow: 1, ACol: 4 * h, B: o.x.Data, BRow: in, BCol: 1, CRow: in}
+	o.dx.g = kernel.Gemm{M: b * n, N: in, K: 4 * h, A: o.dgates, ARow: 4 * h, ACol: 1, B: o.wih.Value, BRow: in, BCol: 1, C: o.x.Grad, CRow: in, BF16: t.bf16}
+	o.dwih.g = kernel.Gemm{M: 4 * h, N: in, K: b * n, A: o.dgates, ARow: 1, ACol: 4 * h, B: o.x.Data, BRow: in, BCol: 1, CRow: in, BF16: t.bf16}
 	o.dwhh.g = kernel.Gemm{M: 4 * h, N: h, K: b * n, A: o.dgates, ARow: 1, ACol: 4 * h, B: o.before, BRow: h, BCol: 1, CRow: h}
 	o.fwd = columnTask{n: h, f: o.forwardUnits}
 	o.back = columnTask{n: h, f: o.backwardUnits}

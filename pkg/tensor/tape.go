@@ -85,6 +85,7 @@ type Tape struct {
 
 	apart    bool // tests: no two pieces of memory share addresses
 	forward  bool // there is no Backward: see ForwardOnly
+	bf16     bool // products round their operands: see BF16
 	segments []segment
 	opened   int // first operation of the segment being recorded, -1: none
 	memory   []*region
@@ -145,6 +146,16 @@ func (t *Tape) ConcatBytes(a, b *Bytes) *Bytes {
 func (t *Tape) ForwardOnly() {
 	need(len(t.ops) == 0 && len(t.vars) == 0, "ForwardOnly", "it before all else", sprint(len(t.ops), " operations"))
 	t.forward = true
+}
+
+// BF16 says, before anything is recorded, that matrix products round their
+// operands to bfloat16 and sum in blocks of 32: those of linear layers, of
+// attention, of patches and convolutions, and of an LSTM with its input. All
+// else, and what a product adds to, stays float32. Other bits than without it,
+// and the same ones on every CPU; see docs/numerics.md.
+func (t *Tape) BF16() {
+	need(len(t.ops) == 0 && len(t.vars) == 0, "BF16", "it before all else", sprint(len(t.ops), " operations"))
+	t.bf16 = true
 }
 
 // Keep makes the data of v last until the next Forward, for others to read. It

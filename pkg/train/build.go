@@ -52,6 +52,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	if err != nil {
 		return nil, Options{}, err
 	}
+	model.SetBF16(j.BF16())
 	if err := model.Accepts(meta.Spec); err != nil {
 		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
 	}

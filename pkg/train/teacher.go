@@ -23,6 +23,7 @@ func Distill(j *job.Job, meta data.Meta, f *safetensors.File) (*models.Distillat
 	if err != nil {
 		return nil, fmt.Errorf("distill: the teacher: %w", err)
 	}
+	teacher.SetBF16(j.BF16())
 	// Whole, or not at all: a teacher with fresh weights would teach noise.
 	if _, err := weights.Import(teacher, job.Init{Map: hints}, 0, f); err != nil {
 		return nil, fmt.Errorf("distill: the teacher: %w", err)

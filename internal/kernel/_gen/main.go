@@ -33,15 +33,19 @@ type gen struct {
 	decls bytes.Buffer
 	masks operand.Mem            // AVX2 mask table, once declared
 	words map[uint32]operand.Mem // constants, once declared
+	pairs operand.Mem            // pairTable, once declared
 }
 
 var files = map[string]func(*gen){
-	"gemm_avx512": func(g *gen) { gemm(g, avx512) },
-	"gemm_avx2":   func(g *gen) { gemm(g, avx2) },
-	"bf16_avx512": func(g *gen) { bf16(g, avx512) },
-	"bf16_avx2":   func(g *gen) { bf16(g, avx2) },
-	"rows_avx512": func(g *gen) { rows(g, avx512) },
-	"rows_avx2":   func(g *gen) { rows(g, avx2) },
+	"gemm_avx512":  func(g *gen) { gemm(g, avx512) },
+	"gemm_avx2":    func(g *gen) { gemm(g, avx2) },
+	"bf16_avx512":  func(g *gen) { bf16(g, avx512) },
+	"bf16_avx2":    func(g *gen) { bf16(g, avx2) },
+	"tiles_amx":    func(g *gen) { amx(g); bfPackers(g, true) },
+	"tiles_avx512": func(g *gen) { bfTile(g, avx512); bfWiden(g, avx512); bfPackers(g, false) },
+	"tiles_avx2":   func(g *gen) { bfTile(g, avx2); bfWiden(g, avx2) },
+	"rows_avx512":  func(g *gen) { rows(g, avx512) },
+	"rows_avx2":    func(g *gen) { rows(g, avx2) },
 }
 
 func main() {

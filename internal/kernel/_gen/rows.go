@@ -94,6 +94,22 @@ func elementwise(g *gen, v isa) {
 		v.store(g, r(u), mk, ix(dst, off), tmp)
 	})
 	g.end()
+	relu(g, v)
+}
+
+// relu writes the kernel of ReLU.
+func relu(g *gen, v isa) {
+	x := ptrs[0]
+	zero := v.vec(14)
+	g.function(v, "relu", "replaces what is below 0 in x by 0; NaN and -0 stay.", nil, nil, argX, argN)
+	v.zero(g, zero)
+	v.each(g, "relu", 4, func(u, _, off int, mk *mask) {
+		r := v.vec(1 + u)
+		v.load(g, ix(x, off), mk, r)
+		g.VMAXPS(r, zero, r) // the second source, r, where they are equal or one is NaN
+		v.store(g, r, mk, ix(x, off), v.vec(15))
+	})
+	g.end()
 }
 
 // positive sets d = d·s where y > 0, and 0 elsewhere. y is destroyed on AVX2; K3 on AVX-512.

@@ -1,0 +1,547 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// flushing is an MXCSR without traps that reads denormals as zeros and flushes them.
+const flushing = 0x9FC0
+
+// bfRowsOf is how many rows the emulation of a tile does at a time: two chains each stay in registers.
+func (v isa) bfRows() int {
+	if v.wide() {
+		return 8
+	}
+	return 4
+}
+
+// bfTile writes the product of bfloat16 without AMX: bfRows rows of A, widened, by one vector of columns of B's tiles.
+//
+//	C[i][j] = 0 | bias[j] | C[i][j]
+//	for each block of 32 of k:
+//	  t0 = t1 = 0
+//	  for each pair (k, k+1): t0 = fma(A[i][k], B[k][j], t0); t1 = fma(A[i][k+1], B[k+1][j], t1)
+//	  C[i][j] += t0 + t1
+func bfTile(g *gen, v isa) {
+	name := "gemmBF16" + v.name
+	g.begin(name, name+" multiplies a strip of rows with a tile's columns; see bfArgs.", param{"t", "*bfArgs"})
+	rows := v.bfRows()
+	even := func(i int) reg.Register { return v.vec(i) }
+	odd := func(i int) reg.Register { return v.vec(rows + i) }
+	pair, be, bo, tmp, upper := v.vec(2*rows), v.vec(2*rows+1), v.vec(2*rows+2), v.vec(2*rows+3), v.vec(2*rows+4)
+	t := reg.RDI
+	g.arg("t", t)
+	state := g.AllocLocal(8)
+	g.STMXCSR(state)
+	g.MOVL(operand.U32(flushing), state.Offset(4))
+	g.LDMXCSR(state.Offset(4))
+	g.MOVQ(at(t, bCols), reg.R15)
+	mk := v.makeMask(g, 1, reg.R15)
+	c, cRow, n, p, mode := reg.R11, reg.R10, reg.R9, reg.RDX, reg.R13
+	g.MOVQ(at(t, bC), c)
+	g.MOVQ(at(t, bCRow), cRow)
+
+	// The beginning of the chains goes to memory: every block takes it from there.
+	g.MOVQ(at(t, bMode), mode)
+	g.TESTQ(operand.U32(2), mode)
+	g.JNZ(operand.LabelRef("ready"))
+	v.zero(g, pair)
+	g.TESTQ(operand.U32(1), mode)
+	g.JZ(operand.LabelRef("begin"))
+	g.MOVQ(at(t, bBias), p)
+	v.load(g, at(p, 0), mk, pair)
+	g.Label("begin")
+	g.MOVQ(at(t, bRows), n)
+	g.MOVQ(c, p)
+	g.Label("row")
+	v.store(g, pair, mk, at(p, 0), tmp)
+	g.ADDQ(cRow, p)
+	g.DECQ(n)
+	g.JNZ(operand.LabelRef("row"))
+	g.Label("ready")
+
+	g.MOVQ(operand.U32(0xffff0000), reg.RAX)
+	if v.wide() {
+		g.VPBROADCASTD(reg.EAX, upper)
+	} else {
+		g.MOVL(reg.EAX, state.Offset(4))
+		g.VPBROADCASTD(state.Offset(4), upper)
+	}
+	bases := []reg.Register{reg.RAX, reg.RBX, reg.RSI}[:(rows+2)/3]
+	aRow, b, blocks, steps := reg.R8, reg.R12, reg.R14, reg.RCX
+	g.MOVQ(at(t, bA), bases[0])
+	g.MOVQ(at(t, bARow), aRow)
+	for i := 1; i < len(bases); i++ {
+		g.LEAQ(atIdx(bases[i-1], 0, aRow, 2), bases[i])
+		g.ADDQ(aRow, bases[i])
+	}
+	a := func(i, off int) operand.Mem {
+		if i%3 == 0 {
+			return at(bases[i/3], off)
+		}
+		return atIdx(bases[i/3], off, aRow, uint8(i%3))
+	}
+	g.MOVQ(at(t, bB), b)
+	g.MOVQ(at(t, bBlocks), blocks)
+	g.Label("block")
+	for i := range rows {
+		v.zero(g, even(i))
+		v.zero(g, odd(i))
+	}
+	const unroll = 4
+	g.MOVQ(operand.U32(16/unroll), steps)
+	g.align(32)
+	g.Label("pairs")
+	for u := range unroll {
+		g.VMOVUPS(at(b, 64*u), pair)
+		g.VPSLLD(operand.Imm(16), pair, be)
+		if v.wide() {
+			g.VPANDD(pair, upper, bo)
+		} else {
+			g.VPAND(pair, upper, bo)
+		}
+		for i := range rows {
+			for h, x := range []reg.Register{be, bo} {
+				acc := []reg.Register{even(i), odd(i)}[h]
+				if v.wide() {
+					g.VFMADD231PS_BCST(a(i, 8*u+4*h), x, acc)
+				} else {
+					g.VBROADCASTSS(a(i, 8*u+4*h), tmp)
+					g.VFMADD231PS(tmp, x, acc)
+				}
+			}
+		}
+	}
+	g.ADDQ(imm(64*unroll), b)
+	for _, base := range bases {
+		g.ADDQ(imm(8*unroll), base)
+	}
+	g.DECQ(steps)
+	g.JNZ(operand.LabelRef("pairs"))
+	g.MOVQ(at(t, bRows), n)
+	g.MOVQ(c, p)
+	for i := range rows {
+		g.VADDPS(odd(i), even(i), even(i))
+		v.load(g, at(p, 0), mk, pair)
+		g.VADDPS(even(i), pair, pair)
+		v.store(g, pair, mk, at(p, 0), tmp)
+		if i+1 < rows {
+			g.DECQ(n)
+			g.JZ(operand.LabelRef("stored"))
+			g.ADDQ(cRow, p)
+		}
+	}
+	g.Label("stored")
+	g.DECQ(blocks)
+	g.JNZ(operand.LabelRef("block"))
+	g.LDMXCSR(state)
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// bfWiden writes what lays a strip of A's tiles out as rows of float32.
+//
+//	for each block: for r in 16: dst[r·stride + 32·block …] = tile[r]
+func bfWiden(g *gen, v isa) {
+	name := "widenTiles" + v.name
+	g.begin(name, name+" turns a strip of tiles into rows of float32, stride bytes apart.", param{"dst", "*float32"}, param{"stride", "int"}, param{"src", "*uint16"}, param{"blocks", "int"})
+	dst, stride, src, blocks, to, n := reg.RDI, reg.RSI, reg.RDX, reg.RCX, reg.R8, reg.R9
+	g.arg("dst", dst)
+	g.arg("stride", stride)
+	g.arg("src", src)
+	g.arg("blocks", blocks)
+	g.Label("block")
+	g.MOVQ(dst, to)
+	g.MOVQ(operand.U32(16), n)
+	g.align(32)
+	g.Label("row")
+	for off := 0; off < 128; off += v.bytes() {
+		x := v.vec(off / v.bytes())
+		g.VPMOVZXWD(at(src, off/2), x)
+		g.VPSLLD(operand.Imm(16), x, x)
+		g.VMOVUPS(x, at(to, off))
+	}
+	g.ADDQ(operand.Imm(64), src)
+	g.ADDQ(stride, to)
+	g.DECQ(n)
+	g.JNZ(operand.LabelRef("row"))
+	g.ADDQ(operand.U32(128), dst)
+	g.DECQ(blocks)
+	g.JNZ(operand.LabelRef("block"))
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// Offsets in kernel.bfPack.
+const (
+	qSrc, qStride, qLanes, qSteps, qDst, qGroups, qHop = 0, 8, 16, 24, 32, 40, 48
+)
+
+// bfPackers writes the packing kernels of bfloat16's tiles, with the conversion that CPUs with AMX have, or in integers.
+func bfPackers(g *gen, native bool) {
+	suffix := "AVX512"
+	if native {
+		suffix = "AMX"
+	}
+	bfPackRows(g, "packRows"+suffix, native)
+	bfPackRowsTurned(g, "packRowsTurned"+suffix, native)
+	bfPackPairs(g, "packPairs"+suffix, native)
+	bfPackPairsTurned(g, "packPairsTurned"+suffix, native)
+}
+
+// evex512 is an EVEX instruction on three Z registers of 0F38, without a mask.
+func (g *gen) evex512(pp, w, op byte, d, v, m byte) {
+	g.raw(0x62, (^d>>3&1)<<7|(^m>>4&1)<<6|(^m>>3&1)<<5|(^d>>4&1)<<4|2, w<<7|(^v&15)<<3|4|pp, 0x40|(^v>>4&1)<<3, op, 0xC0|d&7<<3|m&7)
+}
+
+// bfConstants loads what the conversions need to Z26–Z31.
+func bfConstants(g *gen, native bool) {
+	broadcast := func(x uint32, z reg.Register) {
+		g.MOVL(operand.U32(x), reg.EAX)
+		g.VPBROADCASTD(reg.EAX, z)
+	}
+	if native {
+		g.VMOVDQU32(g.pairTable(), reg.Z31)
+		return
+	}
+	broadcast(1, reg.Z31)
+	broadcast(0x7fff, reg.Z30)
+	broadcast(0x400000, reg.Z29)
+	broadcast(0x7f800000, reg.Z28)
+	broadcast(0x80000000, reg.Z27)
+	broadcast(0xffff0000, reg.Z26)
+}
+
+// pairTable declares in this file, once, where the words of pairs come from: word 2i from the first half, 2i+1 from the second.
+func (g *gen) pairTable() operand.Mem {
+	if g.pairs.Symbol.Name == "" {
+		words := make([]uint32, 16)
+		for i := range words {
+			words[i] = uint32(i) | uint32(16+i)<<16
+		}
+		g.pairs = g.lanesOf("pairs", words)
+	}
+	return g.pairs
+}
+
+// bfRound rounds the float32 in u to bfloat16 in the upper half of each; the lower half is rubbish. Denormals become zeros.
+func bfRound(g *gen, u, t reg.Register) {
+	g.VPSRLD(operand.Imm(16), u, t)
+	g.VPANDD(reg.Z31, t, t)
+	g.VPADDD(reg.Z30, t, t)
+	g.VPADDD(u, t, t)
+	g.VCMPPS(operand.Imm(3), u, u, reg.K2) // unordered
+	g.VPTESTNMD(reg.Z28, u, reg.K3)
+	g.VPORD(reg.Z29, u, reg.K2, t)
+	g.VPANDD(reg.Z27, u, reg.K3, t)
+}
+
+func zIndex(r reg.Register) byte { return byte(r.(reg.VecPhysical).PhysicalIndex()) }
+
+// bfRun rounds 16 + 16 neighbours in lo and hi to 32 words of lo.
+func bfRun(g *gen, native bool, lo, hi reg.Register) {
+	if native {
+		g.evex512(ppF2, 0, 0x72, zIndex(lo), zIndex(hi), zIndex(lo))
+		return
+	}
+	t, s := reg.Z24, reg.Z25
+	bfRound(g, lo, t)
+	bfRound(g, hi, s)
+	g.VPSRLD(operand.Imm(16), t, t)
+	g.VPSRLD(operand.Imm(16), s, s)
+	g.VPMOVDW(t, reg.Y24)
+	g.VPMOVDW(s, reg.Y25)
+	g.VINSERTI64X4(operand.Imm(1), reg.Y25, t, lo)
+}
+
+// bfPair rounds 16 values of step k in lo and of k+1 in hi to pairs in lo.
+func bfPair(g *gen, native bool, lo, hi reg.Register) {
+	if native {
+		g.evex512(ppF2, 0, 0x72, zIndex(lo), zIndex(hi), zIndex(lo))
+		g.VPERMW(lo, reg.Z31, lo)
+		return
+	}
+	t, s := reg.Z24, reg.Z25
+	bfRound(g, lo, t)
+	bfRound(g, hi, s)
+	g.VPSRLD(operand.Imm(16), t, t)
+	g.VPANDD(reg.Z26, s, s)
+	g.VPORD(s, t, lo)
+}
+
+// bfTail makes the masks of a run of 32 of which n, in a register, exist: K1 for the first sixteen, K4 for the others.
+func bfTail(g *gen, n reg.GPPhysical) {
+	g.MOVQ(n, reg.RCX)
+	g.MOVL(operand.U32(1), reg.EAX)
+	g.SHLQ(reg.CL, reg.RAX)
+	g.DECQ(reg.RAX)
+	g.KMOVW(reg.EAX, reg.K1)
+	g.SHRQ(operand.Imm(16), reg.RAX)
+	g.KMOVW(reg.EAX, reg.K4)
+}
+
+// bfPackRows: lanes lie stride apart, steps are neighbours, and a tile's row is a lane.
+//
+//	for l in lanes: for each block: dst[block·1 KiB + l·64 …] = bf16(src[l·stride + 32·block …])
+func bfPackRows(g *gen, name string, native bool) {
+	g.begin(name, name+" packs lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.", param{"p", "*bfPack"})
+	p, src, stride, lanes, steps, dst, from, to, n := reg.RDI, reg.RSI, reg.R8, reg.R9, reg.R10, reg.RDX, reg.R11, reg.R12, reg.R13
+	g.arg("p", p)
+	bfConstants(g, native)
+	g.MOVQ(at(p, qSrc), src)
+	g.MOVQ(at(p, qStride), stride)
+	g.MOVQ(at(p, qLanes), lanes)
+	g.MOVQ(at(p, qSteps), steps)
+	g.MOVQ(at(p, qDst), dst)
+	g.MOVQ(steps, n)
+	g.ANDQ(operand.Imm(31), n)
+	bfTail(g, n)
+	g.Label("lane")
+	g.MOVQ(src, from)
+	g.MOVQ(dst, to)
+	g.MOVQ(steps, n)
+	g.SUBQ(operand.Imm(32), n)
+	g.JLT(operand.LabelRef("rest"))
+	g.align(32)
+	g.Label("loop")
+	g.VMOVUPS(at(from, 0), reg.Z0)
+	g.VMOVUPS(at(from, 64), reg.Z1)
+	bfRun(g, native, reg.Z0, reg.Z1)
+	g.VMOVDQU32(reg.Z0, at(to, 0))
+	g.ADDQ(operand.U32(128), from)
+	g.ADDQ(operand.U32(1024), to)
+	g.SUBQ(operand.Imm(32), n)
+	g.JGE(operand.LabelRef("loop"))
+	g.Label("rest")
+	g.ADDQ(operand.Imm(32), n)
+	g.JZ(operand.LabelRef("next"))
+	g.VMOVUPS_Z(at(from, 0), reg.K1, reg.Z0)
+	g.VMOVUPS_Z(at(from, 64), reg.K4, reg.Z1)
+	bfRun(g, native, reg.Z0, reg.Z1)
+	g.VMOVDQU32(reg.Z0, at(to, 0))
+	g.Label("next")
+	g.ADDQ(stride, src)
+	g.ADDQ(operand.Imm(64), dst)
+	g.DECQ(lanes)
+	g.JNZ(operand.LabelRef("lane"))
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// bfPackRowsTurned: lanes lie stride apart, steps are neighbours, and a tile's row is a pair of steps of 16 lanes.
+func bfPackRowsTurned(g *gen, name string, native bool) {
+	g.begin(name, name+" packs lanes whose steps are neighbours, a pair of steps in a row of a tile; see bfPack.", param{"p", "*bfPack"})
+	p, stride, s3, lanes, steps, dst := reg.RDI, reg.R8, reg.R9, reg.R10, reg.R11, reg.RDX
+	ptr := []reg.Register{reg.RBX, reg.RSI, reg.R12, reg.R15}
+	g.arg("p", p)
+	bfConstants(g, native)
+	g.MOVQ(at(p, qStride), stride)
+	g.MOVQ(at(p, qLanes), lanes)
+	g.MOVQ(at(p, qSteps), steps)
+	g.MOVQ(at(p, qDst), dst)
+	g.MOVQ(at(p, qSrc), ptr[0])
+	g.LEAQ(atIdx(stride, 0, stride, 2), s3)
+	for i := 1; i < len(ptr); i++ {
+		g.LEAQ(atIdx(ptr[i-1], 0, stride, 4), ptr[i])
+	}
+	row := func(r, off int) operand.Mem {
+		switch r % 4 {
+		case 0:
+			return at(ptr[r/4], off)
+		case 3:
+			return atIdx(ptr[r/4], off, s3, 1)
+		}
+		return atIdx(ptr[r/4], off, stride, uint8(r%4))
+	}
+	g.MOVQ(steps, reg.R13)
+	g.ANDQ(operand.Imm(31), reg.R13)
+	bfTail(g, reg.R13)
+	block := func(label string, tail bool) {
+		for r := 1; r < 16; r++ {
+			avx512.zero(g, avx512.vec(r))
+		}
+		for r := range 16 {
+			if r > 0 {
+				g.CMPQ(lanes, operand.Imm(uint64(r)))
+				g.JLE(operand.LabelRef(label + "_loaded"))
+			}
+			x := avx512.vec(r)
+			if tail {
+				g.VMOVUPS_Z(row(r, 0), reg.K1, x)
+				g.VMOVUPS_Z(row(r, 64), reg.K4, reg.Z23)
+			} else {
+				g.VMOVUPS(row(r, 0), x)
+				g.VMOVUPS(row(r, 64), reg.Z23)
+			}
+			bfRun(g, native, x, reg.Z23)
+		}
+		g.Label(label + "_loaded")
+		for i, o := range transpose16(g, avx512) {
+			g.VMOVDQU32(o, at(dst, 64*i))
+		}
+	}
+	g.SUBQ(operand.Imm(32), steps)
+	g.JLT(operand.LabelRef("rest"))
+	g.Label("loop")
+	block("full", false)
+	if !native {
+		bfConstants(g, native) // the transposition took their registers
+	}
+	for _, r := range ptr {
+		g.ADDQ(operand.U32(128), r)
+	}
+	g.ADDQ(operand.U32(1024), dst)
+	g.SUBQ(operand.Imm(32), steps)
+	g.JGE(operand.LabelRef("loop"))
+	g.Label("rest")
+	g.ADDQ(operand.Imm(32), steps)
+	g.JZ(operand.LabelRef("done"))
+	block("tail", true)
+	g.Label("done")
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// bfPackPairs: lanes are neighbours, steps lie stride apart, and a tile's row is a pair of steps of 16 lanes. Whole rows are read in order.
+//
+//	for each pair of steps: for q in groups: dst[q·hop + pair·64 …] = pairs of src[step·stride + 16·q …] and the next step's
+func bfPackPairs(g *gen, name string, native bool) {
+	g.begin(name, name+" packs lanes that are neighbours, a pair of steps in a row of a tile; see bfPack.", param{"p", "*bfPack"})
+	p, src, stride, steps, dst, groups, hop := reg.RDI, reg.RSI, reg.R8, reg.R11, reg.RDX, reg.R9, reg.R10
+	from, other, to, n := reg.RBX, reg.R13, reg.R12, reg.R14
+	g.arg("p", p)
+	bfConstants(g, native)
+	g.MOVQ(at(p, qLanes), reg.R15) // of the last group
+	bfTail(g, reg.R15)
+	g.MOVQ(at(p, qSrc), src)
+	g.MOVQ(at(p, qStride), stride)
+	g.MOVQ(at(p, qSteps), steps)
+	g.MOVQ(at(p, qDst), dst)
+	g.MOVQ(at(p, qGroups), groups)
+	g.MOVQ(at(p, qHop), hop)
+	one := func(label string, single, last bool) {
+		load := func(m operand.Mem, x reg.Register) {
+			if last {
+				g.VMOVUPS_Z(m, reg.K1, x)
+			} else {
+				g.VMOVUPS(m, x)
+			}
+		}
+		load(at(from, 0), reg.Z0)
+		if single {
+			avx512.zero(g, reg.Z1)
+		} else {
+			load(at(other, 0), reg.Z1)
+		}
+		bfPair(g, native, reg.Z0, reg.Z1)
+		g.VMOVDQU32(reg.Z0, at(to, 0))
+	}
+	pass := func(label string, single bool) {
+		g.MOVQ(src, from)
+		g.LEAQ(atIdx(src, 0, stride, 1), other)
+		g.MOVQ(dst, to)
+		g.MOVQ(groups, n)
+		g.DECQ(n)
+		g.JZ(operand.LabelRef(label + "_last"))
+		g.align(32)
+		g.Label(label)
+		one(label, single, false)
+		g.ADDQ(operand.Imm(64), from)
+		g.ADDQ(operand.Imm(64), other)
+		g.ADDQ(hop, to)
+		g.DECQ(n)
+		g.JNZ(operand.LabelRef(label))
+		g.Label(label + "_last")
+		one(label, single, true)
+	}
+	g.SUBQ(operand.Imm(2), steps)
+	g.JLT(operand.LabelRef("rest"))
+	g.Label("loop")
+	pass("pair", false)
+	g.LEAQ(atIdx(src, 0, stride, 2), src)
+	g.ADDQ(operand.Imm(64), dst)
+	g.SUBQ(operand.Imm(2), steps)
+	g.JGE(operand.LabelRef("loop"))
+	g.Label("rest")
+	g.ADDQ(operand.Imm(2), steps)
+	g.JZ(operand.LabelRef("done"))
+	pass("single", true)
+	g.Label("done")
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// bfPackPairsTurned: lanes are neighbours, steps lie stride apart, and a tile's row is a lane.
+func bfPackPairsTurned(g *gen, name string, native bool) {
+	g.begin(name, name+" packs lanes that are neighbours, a lane in a row of a tile; see bfPack.", param{"p", "*bfPack"})
+	p, src, stride, steps, dst, groups, hop := reg.RDI, reg.RSI, reg.R8, reg.R11, reg.RDX, reg.R9, reg.R10
+	from, to, n, at0 := reg.RBX, reg.R12, reg.R14, reg.R13
+	g.arg("p", p)
+	bfConstants(g, native)
+	g.MOVQ(at(p, qLanes), reg.R15)
+	bfTail(g, reg.R15)
+	g.MOVQ(at(p, qSrc), src)
+	g.MOVQ(at(p, qStride), stride)
+	g.MOVQ(at(p, qSteps), steps)
+	g.MOVQ(at(p, qDst), dst)
+	g.MOVQ(at(p, qGroups), groups)
+	g.MOVQ(at(p, qHop), hop)
+	tile := func(label string, last bool) {
+		load := func(m operand.Mem, x reg.Register) {
+			if last {
+				g.VMOVUPS_Z(m, reg.K1, x)
+			} else {
+				g.VMOVUPS(m, x)
+			}
+		}
+		for r := range 16 {
+			avx512.zero(g, avx512.vec(r))
+		}
+		g.MOVQ(from, at0)
+		for r := range 16 { // pairs
+			x := avx512.vec(r)
+			if r > 0 {
+				g.CMPQ(steps, operand.Imm(uint64(2*r)))
+				g.JLE(operand.LabelRef(label + "_loaded"))
+			}
+			load(at(at0, 0), x)
+			avx512.zero(g, reg.Z23)
+			g.CMPQ(steps, operand.Imm(uint64(2*r+1)))
+			g.JLE(operand.LabelRef(fmt.Sprintf("%s_single%d", label, r)))
+			load(atIdx(at0, 0, stride, 1), reg.Z23)
+			g.Label(fmt.Sprintf("%s_single%d", label, r))
+			bfPair(g, native, x, reg.Z23)
+			g.LEAQ(atIdx(at0, 0, stride, 2), at0)
+		}
+		g.Label(label + "_loaded")
+		for i, o := range transpose16(g, avx512) {
+			g.VMOVDQU32(o, at(to, 64*i))
+		}
+		bfConstants(g, native)
+	}
+	g.Label("block")
+	g.MOVQ(src, from)
+	g.MOVQ(dst, to)
+	g.MOVQ(groups, n)
+	g.DECQ(n)
+	g.JZ(operand.LabelRef("last"))
+	g.Label("group")
+	tile("full", false)
+	g.ADDQ(operand.Imm(64), from)
+	g.ADDQ(hop, to)
+	g.DECQ(n)
+	g.JNZ(operand.LabelRef("group"))
+	g.Label("last")
+	tile("part", true)
+	g.MOVQ(stride, reg.RAX)
+	g.SHLQ(operand.Imm(5), reg.RAX)
+	g.ADDQ(reg.RAX, src)
+	g.ADDQ(operand.U32(1024), dst)
+	g.SUBQ(operand.Imm(32), steps)
+	g.JGT(operand.LabelRef("block"))
+	g.VZEROUPPER()
+	g.RET()
+}

@@ -1,0 +1,133 @@
+package kernel
+
+// How a Gemm of bfloat16 is cut.
+//
+//	B is packed whole                                    K × columns, read from L3 where it is large
+//	chunk of rows of A, packed                           in L2
+//	  group of columns                                   whose part of C stays in L2 until it is final
+//	    panel of 32 columns: the micro-kernel over all strips of the chunk
+const (
+	chunkBytes = 1 << 20
+	groupBytes = 1 << 18
+	tileDepth  = 8192 // steps of k in a pass; C carries the chains on
+)
+
+func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
+	for k0 := 0; k0 < g.K; k0 += tileDepth {
+		g.tilePass(m0, m1, n0, n1, k0, min(k0+tileDepth, g.K), ws)
+	}
+	ws.bf, ws.bfPack = bfArgs{}, bfPack{} // a workspace outlives its operands, which may be unmapped memory soon
+}
+
+func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
+	k := k1 - k0
+	strip := stripWords(k)
+	b := growWords(&ws.tilesB, (n1-n0+tileLanes-1)/tileLanes*strip)
+	packTiles(b, g.B[k0*g.BRow+n0*g.BCol:], g.BCol, g.BRow, n1-n0, k, true, ws)
+
+	chunk := max(1, chunkBytes/(2*tileBytes*blocksOf(k))) * 2 * tileLanes
+	chunk = evenBlock(m1-m0, chunk, 2*tileLanes)
+	a := growWords(&ws.tilesA, (min(chunk, m1-m0)+tileLanes-1)/tileLanes*strip)
+	group := max(4, groupBytes/(chunk*tileLanes*4)) * tileLanes &^ (2*tileLanes - 1)
+	mode := g.mode(k0, k1)
+	for i0 := m0; i0 < m1; i0 += chunk {
+		i1 := min(i0+chunk, m1)
+		packTiles(a, g.A[i0*g.ARow+k0*g.ACol:], g.ARow, g.ACol, i1-i0, k, false, ws)
+		for j0 := n0; j0 < n1; j0 += group {
+			j1 := min(j0+group, n1)
+			g.tileGroup(a, b[(j0-n0)/tileLanes*strip:], i0, i1, j0, j1, k, mode&^modeReLU, ws)
+			if k1 < g.K {
+				continue
+			}
+			if g.ReLU {
+				for i := i0; i < i1; i++ {
+					ReLU(g.C[i*g.CRow+j0 : i*g.CRow+j1])
+				}
+			}
+			if g.Then != nil {
+				g.Then(i0, i1, j0, j1)
+			}
+		}
+	}
+}
+
+// tileGroup multiplies packed rows [i0,i1) with packed columns [j0,j1).
+func (g *Gemm) tileGroup(a, b []uint16, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
+	strip, blocks := stripWords(k), blocksOf(k)
+	t := &ws.bf
+	t.blocks, t.mode, t.cRow = uintptr(blocks), mode, uintptr(g.CRow)*4
+	bias := func(j int) {
+		if mode == modeBias {
+			t.bias = &g.Bias[j]
+		}
+	}
+	switch {
+	case til == nil:
+		for i := i0; i < i1; i += tileLanes {
+			for j := j0; j < j1; j += tileLanes {
+				var at []float32
+				if mode == modeBias {
+					at = g.Bias[j:]
+				}
+				plainTile(g.C[i*g.CRow+j:], g.CRow, at, a[(i-i0)/tileLanes*strip:], b[(j-j0)/tileLanes*strip:], min(tileLanes, i1-i), min(tileLanes, j1-j), blocks, mode)
+			}
+		}
+	case til.amx[0][0] != nil:
+		t.aStrip = uintptr(strip) * 2
+		for j := j0; j < j1; j += 2 * tileLanes {
+			cols := min(2*tileLanes, j1-j)
+			t.b = &b[(j-j0)/tileLanes*strip]
+			bias(j)
+			full := (i1 - i0) / (2 * tileLanes) // pairs of whole strips
+			if full > 0 {
+				t.a, t.c, t.strips = &a[0], &g.C[i0*g.CRow+j], uintptr(full)
+				t.run(2*tileLanes, cols)
+			}
+			if rest := (i1 - i0) - full*2*tileLanes; rest > 0 {
+				i := i1 - rest
+				t.a, t.c, t.strips = &a[(i-i0)/tileLanes*strip], &g.C[i*g.CRow+j], 1
+				t.run(rest, cols)
+			}
+		}
+	default:
+		wide := ws.tileFloats(tileLanes * blocks * tileSteps)
+		t.aRow = uintptr(blocks) * tileSteps * 4
+		for i := i0; i < i1; i += tileLanes {
+			til.widen(&wide[0], int(t.aRow), &a[(i-i0)/tileLanes*strip], blocks)
+			for j := j0; j < j1; j += til.lanes {
+				t.cols = uintptr(min(til.lanes, j1-j))
+				t.b = &b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2]
+				bias(j)
+				for r := 0; r < tileLanes && i+r < i1; r += til.rows {
+					t.a, t.c, t.rows = (*uint16)(ptrOf(&wide[r*blocks*tileSteps])), &g.C[(i+r)*g.CRow+j], uintptr(min(til.rows, i1-i-r))
+					til.tile(t)
+				}
+			}
+		}
+	}
+}
+
+// run does a panel of rows × cols on tiles of AMX.
+func (t *bfArgs) run(rows, cols int) {
+	cut := func(n int) (first, second int) { return min(n, tileLanes), max(0, n-tileLanes) }
+	r0, r1 := cut(rows)
+	c0, c1 := cut(cols)
+	c := &t.tiles
+	c.palette = 1
+	c.rows = [16]uint8{uint8(r0), uint8(r0), uint8(r1), uint8(r1), uint8(r0), uint8(r1), 16, 16}
+	c.colBytes = [16]uint16{uint16(4 * c0), uint16(4 * c1), uint16(4 * c0), uint16(4 * c1), 64, 64, uint16(4 * c0), uint16(4 * c1)}
+	if r1 == 0 {
+		c.rows[2], c.rows[3], c.rows[5], c.colBytes[2], c.colBytes[3], c.colBytes[5] = 0, 0, 0, 0, 0, 0
+	}
+	if c1 == 0 {
+		c.rows[1], c.rows[3], c.rows[7] = 0, 0, 0
+	}
+	i, j := 0, 0
+	if r1 > 0 {
+		i = 1
+	}
+	if c1 > 0 {
+		j = 1
+	}
+	til.amx[i][j](t)
+}

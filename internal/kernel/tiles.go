@@ -1,0 +1,201 @@
+package kernel
+
+import (
+	"math"
+)
+
+// Products of bfloat16. Both operands are rounded to bfloat16 (to nearest, ties to even; a denormal counts as zero) and laid out in tiles of
+// 16 lanes by 32 steps of k, a kibibyte each. Lanes are rows of A or columns of B; what is beyond the last step is zero.
+//
+//	A's tile   row of 64 bytes = lane, 32 steps            (a row of A)
+//	B's tile   row of 64 bytes = pair of steps, 16 lanes   (two words a lane)
+//	strip      the tiles of 16 lanes, step by step; strips follow one another
+//
+// Each element of C is, in blocks of 32 of k and with denormals read as zeros and flushed to zeros (tininess after rounding, as x86 has it),
+//
+//	t0, t1 := 0, 0
+//	for k even in block { t0 = fma(A[i,k], B[k,j], t0); t1 = fma(A[i,k+1], B[k+1,j], t1) }
+//	c = c + (t0 + t1)
+//
+// which is what TDPBF16PS computes. NaN payloads are the one exception.
+const (
+	tileLanes = 16
+	tileSteps = 32
+	tileWords = tileLanes * tileSteps
+	tileBytes = 2 * tileWords
+)
+
+// bfArgs is one call of a micro-kernel of bfloat16. Strides are in bytes. The assembly reads it by offset.
+type bfArgs struct {
+	a       *uint16 // tiles of the first strip; for the emulations rows of float32
+	b       *uint16 // tiles of the first column strip; the second one follows it
+	c, bias *float32
+	aStrip  uintptr // from strip to strip
+	cRow    uintptr
+	blocks  uintptr // of 32 steps
+	strips  uintptr // calls' worth of strips, one below the other
+	mode    uintptr // modeZero, modeBias or modeLoad
+	rows    uintptr // of an emulation: that exist
+	cols    uintptr // of an emulation: that exist
+	aRow    uintptr // of an emulation
+	tiles   tileConfig
+}
+
+// tileConfig is what LDTILECFG reads.
+type tileConfig struct {
+	palette, start uint8
+	_              [14]uint8
+	colBytes       [16]uint16
+	rows           [16]uint8
+}
+
+// bfPack is one call of a packing kernel of tiles. Strides are in bytes. The assembly reads it by offset.
+type bfPack struct {
+	src    *float32
+	stride uintptr // between lanes whose steps are neighbours, or between steps whose lanes are
+	lanes  uintptr // that exist; where lanes are neighbours, of the last group
+	steps  uintptr // of k that exist
+	dst    *uint16
+	groups uintptr // of 16 neighbouring lanes
+	hop    uintptr // from the tiles of one group to those of the next
+}
+
+// tileOps is the code of one level for products of bfloat16.
+type tileOps struct {
+	amx   [2][2]func(*bfArgs) // [strips of rows - 1][strips of columns - 1]; nil: emulated
+	tile  func(*bfArgs)       // emulation: rows × lanes
+	rows  int                 // of an emulated tile
+	lanes int
+	peak  func(rounds int, config *uint8)
+	widen func(dst *float32, stride int, src *uint16, blocks int)
+
+	// The packers: steps are neighbours, or lanes; a tile's row is a lane, or a pair of steps. nil: plain Go.
+	laneRows, stepRows, lanePairs, stepPairs func(*bfPack)
+}
+
+// blocksOf is how many blocks k steps are.
+func blocksOf(k int) int { return (k + tileSteps - 1) / tileSteps }
+
+// stripWords is how many words a strip of k steps takes.
+func stripWords(k int) int { return blocksOf(k) * tileWords }
+
+// packTiles lays lanes × k elements out in strips: element (l, s) is src[l·lane + s·step]. pairs says that a tile's row is a pair of steps (B),
+// not a lane (A). dst holds stripWords(k) for each 16 lanes begun.
+func packTiles(dst []uint16, src []float32, lane, step, lanes, k int, pairs bool, ws *Workspace) {
+	hop := stripWords(k)
+	if til == nil || til.laneRows == nil || lane != 1 && step != 1 {
+		for l := 0; l < lanes; l += tileLanes {
+			packTilesPlain(dst[l/tileLanes*hop:], src[l*lane:], lane, step, min(tileLanes, lanes-l), k, pairs)
+		}
+		return
+	}
+	p := &ws.bfPack
+	p.steps = uintptr(k)
+	if step == 1 { // and K = 1
+		p.stride = uintptr(lane) * 4
+		f := til.laneRows
+		if pairs {
+			f = til.stepRows
+		}
+		for l := 0; l < lanes; l += tileLanes {
+			p.src, p.dst, p.lanes = &src[l*lane], &dst[l/tileLanes*hop], uintptr(min(tileLanes, lanes-l))
+			f(p)
+		}
+		return
+	}
+	p.src, p.dst, p.stride = &src[0], &dst[0], uintptr(step)*4
+	p.groups, p.hop = uintptr((lanes+tileLanes-1)/tileLanes), uintptr(hop)*2
+	p.lanes = uintptr((lanes-1)%tileLanes + 1)
+	if pairs {
+		if k%tileSteps != 0 { // the packer writes pairs that exist
+			for l := 0; l < lanes; l += tileLanes {
+				clear(dst[l/tileLanes*hop+hop-tileWords:][:tileWords])
+			}
+		}
+		til.lanePairs(p)
+	} else {
+		til.stepPairs(p)
+	}
+}
+
+// packTilesPlain packs one strip in plain Go.
+func packTilesPlain(dst []uint16, src []float32, lane, step, lanes, k int, pairs bool) {
+	for s := range blocksOf(k) * tileSteps {
+		tile := dst[s/tileSteps*tileWords:][:tileWords]
+		at := s % tileSteps
+		for l := range tileLanes {
+			w := uint16(0)
+			if l < lanes && s < k {
+				w = roundBF16(src[l*lane+s*step])
+			}
+			if pairs {
+				tile[at/2*2*tileLanes+2*l+at&1] = w
+			} else {
+				tile[l*tileSteps+at] = w
+			}
+		}
+	}
+}
+
+// roundBF16 rounds to bfloat16 for a product: as narrowBF16, but denormals become zeros.
+func roundBF16(x float32) uint16 {
+	if u := math.Float32bits(x); u&0x7f800000 == 0 {
+		return uint16(u>>16) & 0x8000
+	}
+	return narrowBF16(x)
+}
+
+// least is the smallest magnitude that is not flushed: what rounds, with 24 bits and any exponent, to the smallest normal float32.
+var least = math.Ldexp(1-0x1p-25, -126)
+
+// fmaFlushed is x·y + t of bfloat16 x and y and a float32 t that is not denormal, rounded once and flushed.
+func fmaFlushed(x, y float64, t float32) float32 {
+	p := x * y
+	s := p + float64(t)
+	if halfway(s) {
+		s = sumToOdd(p, t)
+	}
+	if math.Abs(s) < least {
+		return float32(math.Copysign(0, s))
+	}
+	return float32(s)
+}
+
+// addFlushed is x + y with denormals read as zeros and flushed.
+func addFlushed(x, y float32) float32 { return flushed(flushed(x) + flushed(y)) }
+
+// flushed replaces a denormal by a zero of its sign.
+func flushed(x float32) float32 {
+	if u := math.Float32bits(x); u&0x7f800000 == 0 {
+		return math.Float32frombits(u & 0x80000000)
+	}
+	return x
+}
+
+// wide is a bfloat16 that is not denormal, exactly; a denormal is a zero.
+func wide(w uint16) float64 { return float64(flushed(math.Float32frombits(uint32(w) << 16))) }
+
+// plainTile computes rows × cols of C from the tiles of one strip of A and one of B.
+func plainTile(c []float32, cRow int, bias []float32, a, b []uint16, rows, cols, blocks int, mode uintptr) {
+	for i := range rows {
+		for j := range cols {
+			v := float32(0)
+			switch mode {
+			case modeBias:
+				v = bias[j]
+			case modeLoad:
+				v = c[i*cRow+j]
+			}
+			for n := range blocks {
+				x, y := a[n*tileWords+i*tileSteps:][:tileSteps], b[n*tileWords+2*j:]
+				t0, t1 := float32(0), float32(0)
+				for k := 0; k < tileSteps; k += 2 {
+					t0 = fmaFlushed(wide(x[k]), wide(y[k*tileLanes]), t0)
+					t1 = fmaFlushed(wide(x[k+1]), wide(y[k*tileLanes+1]), t1)
+				}
+				v = addFlushed(v, addFlushed(t0, t1))
+			}
+			c[i*cRow+j] = v
+		}
+	}
+}
