@@ -65,12 +65,14 @@ func tilesOf(l Level) *tileOps {
 
 var amxTiles = tileOps{
 	amx: [2][2]func(*bfArgs){{gemmAMX1x1, gemmAMX1x2}, {gemmAMX2x1, gemmAMX2x2}}, peak: peakAMX,
-	laneRows: packRowsAMX, stepRows: packRowsTurnedAMX, lanePairs: packPairsAMX, stepPairs: packPairsTurnedAMX,
+	floats: &tilePackers{packRowsAMX, packRowsTurnedAMX, packPairsAMX, packPairsTurnedAMX}, words: &wordPackers,
 }
 
 var avx512Tiles = tileOps{
 	tile: gemmBF16AVX512, rows: 8, lanes: 16, widen: widenTilesAVX512,
-	laneRows: packRowsAVX512, stepRows: packRowsTurnedAVX512, lanePairs: packPairsAVX512, stepPairs: packPairsTurnedAVX512,
+	floats: &tilePackers{packRowsAVX512, packRowsTurnedAVX512, packPairsAVX512, packPairsTurnedAVX512}, words: &wordPackers,
 }
+
+var wordPackers = tilePackers{packRowsWords, packRowsTurnedWords, packPairsWords, packPairsTurnedWords}
 
 var avx2Tiles = tileOps{tile: gemmBF16AVX2, rows: 4, lanes: 8, widen: widenTilesAVX2}

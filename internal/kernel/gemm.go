@@ -34,7 +34,11 @@ type Gemm struct {
 	Acc        bool      // chains begin at the old C; excludes Bias
 	Bias       []float32 // [N]: chains begin at the bias; nil: at 0
 	ReLU       bool      // negative results become 0; NaN stays NaN
-	BF16       bool      // operands are rounded to bfloat16, and chains run in blocks: see tiles.go
+
+	// BF16 makes it a product of bfloat16: operands are rounded, and chains run in blocks. See tiles.go. Only then AWords or BWords may stand
+	// for A or B: what is rounded already.
+	BF16           bool
+	AWords, BWords []uint16
 
 	// Then, if not nil, is called for tiles of C when they are final, in the thread that ran them, while they are still in its cache: for
 	// what else is to be done to each element, such as GELU, a residual or dropout. Every element is in one tile. It must not
@@ -82,11 +86,14 @@ func (g *Gemm) check(m0, m1, n0, n1 int) {
 	if g.K == 0 {
 		return
 	}
-	if n := (g.M-1)*g.ARow + (g.K-1)*g.ACol + 1; len(g.A) < n {
-		panic(&ShapeError{Op: "gemm", Want: sprintf("A of %d elements (%d×%d, strides %d,%d)", n, g.M, g.K, g.ARow, g.ACol), Got: sprintf("%d", len(g.A))})
+	if !g.BF16 && (g.AWords != nil || g.BWords != nil) {
+		panic(&ShapeError{Op: "gemm", Want: "BF16 where operands are bfloat16", Got: "float32"})
 	}
-	if n := (g.K-1)*g.BRow + (g.N-1)*g.BCol + 1; len(g.B) < n {
-		panic(&ShapeError{Op: "gemm", Want: sprintf("B of %d elements (%d×%d, strides %d,%d)", n, g.K, g.N, g.BRow, g.BCol), Got: sprintf("%d", len(g.B))})
+	if n, have := (g.M-1)*g.ARow+(g.K-1)*g.ACol+1, max(len(g.A), len(g.AWords)); have < n {
+		panic(&ShapeError{Op: "gemm", Want: sprintf("A of %d elements (%d×%d, strides %d,%d)", n, g.M, g.K, g.ARow, g.ACol), Got: sprintf("%d", have)})
+	}
+	if n, have := (g.K-1)*g.BRow+(g.N-1)*g.BCol+1, max(len(g.B), len(g.BWords)); have < n {
+		panic(&ShapeError{Op: "gemm", Want: sprintf("B of %d elements (%d×%d, strides %d,%d)", n, g.K, g.N, g.BRow, g.BCol), Got: sprintf("%d", have)})
 	}
 }
 

@@ -23,7 +23,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 	k := k1 - k0
 	strip := stripWords(k)
 	b := growWords(&ws.tilesB, (n1-n0+tileLanes-1)/tileLanes*strip)
-	packTiles(b, g.B[k0*g.BRow+n0*g.BCol:], g.BCol, g.BRow, n1-n0, k, true, ws)
+	packTiles(b, operand{g.B, g.BWords, g.BCol, g.BRow}.from(k0*g.BRow+n0*g.BCol), n1-n0, k, true, ws)
 
 	chunk := max(1, chunkBytes/(2*tileBytes*blocksOf(k))) * 2 * tileLanes
 	chunk = evenBlock(m1-m0, chunk, 2*tileLanes)
@@ -32,7 +32,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 	mode := g.mode(k0, k1)
 	for i0 := m0; i0 < m1; i0 += chunk {
 		i1 := min(i0+chunk, m1)
-		packTiles(a, g.A[i0*g.ARow+k0*g.ACol:], g.ARow, g.ACol, i1-i0, k, false, ws)
+		packTiles(a, operand{g.A, g.AWords, g.ARow, g.ACol}.from(i0*g.ARow+k0*g.ACol), i1-i0, k, false, ws)
 		for j0 := n0; j0 < n1; j0 += group {
 			j1 := min(j0+group, n1)
 			g.tileGroup(a, b[(j0-n0)/tileLanes*strip:], i0, i1, j0, j1, k, mode&^modeReLU, ws)

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"unsafe"
 )
 
 // Products of bfloat16. Both operands are rounded to bfloat16 (to nearest, ties to even; a denormal counts as zero) and laid out in tiles of
@@ -51,10 +52,10 @@ type tileConfig struct {
 
 // bfPack is one call of a packing kernel of tiles. Strides are in bytes. The assembly reads it by offset.
 type bfPack struct {
-	src    *float32
-	stride uintptr // between lanes whose steps are neighbours, or between steps whose lanes are
-	lanes  uintptr // that exist; where lanes are neighbours, of the last group
-	steps  uintptr // of k that exist
+	src    unsafe.Pointer // float32 or bfloat16
+	stride uintptr        // between lanes whose steps are neighbours, or between steps whose lanes are
+	lanes  uintptr        // that exist; where lanes are neighbours, of the last group
+	steps  uintptr        // of k that exist
 	dst    *uint16
 	groups uintptr // of 16 neighbouring lanes
 	hop    uintptr // from the tiles of one group to those of the next
@@ -69,8 +70,12 @@ type tileOps struct {
 	peak  func(rounds int, config *uint8)
 	widen func(dst *float32, stride int, src *uint16, blocks int)
 
-	// The packers: steps are neighbours, or lanes; a tile's row is a lane, or a pair of steps. nil: plain Go.
-	laneRows, stepRows, lanePairs, stepPairs func(*bfPack)
+	floats, words *tilePackers // by what the operand is; nil: plain Go
+}
+
+// tilePackers lay operands out whose steps are neighbours, or whose lanes are; a tile's row is a lane, or a pair of steps.
+type tilePackers struct {
+	stepsLane, stepsPair, lanesPair, lanesLane func(*bfPack)
 }
 
 // blocksOf is how many blocks k steps are.
@@ -79,54 +84,88 @@ func blocksOf(k int) int { return (k + tileSteps - 1) / tileSteps }
 // stripWords is how many words a strip of k steps takes.
 func stripWords(k int) int { return blocksOf(k) * tileWords }
 
-// packTiles lays lanes × k elements out in strips: element (l, s) is src[l·lane + s·step]. pairs says that a tile's row is a pair of steps (B),
-// not a lane (A). dst holds stripWords(k) for each 16 lanes begun.
-func packTiles(dst []uint16, src []float32, lane, step, lanes, k int, pairs bool, ws *Workspace) {
+// operand is a matrix that a product of bfloat16 reads: element (lane l, step s) is x[l·lane + s·step], of whichever slice there is.
+type operand struct {
+	x          []float32
+	words      []uint16
+	lane, step int
+}
+
+func (o operand) from(i int) operand {
+	if o.words != nil {
+		o.words = o.words[i:]
+	} else {
+		o.x = o.x[i:]
+	}
+	return o
+}
+
+// word is element i of an operand, for a product.
+func (o operand) word(i int) uint16 {
+	if o.words != nil {
+		return o.words[i]
+	}
+	return roundBF16(o.x[i])
+}
+
+// packTiles lays lanes × k elements out in strips. pairs says that a tile's row is a pair of steps (B), not a lane (A). dst holds
+// stripWords(k) for each 16 lanes begun.
+func packTiles(dst []uint16, o operand, lanes, k int, pairs bool, ws *Workspace) {
 	hop := stripWords(k)
-	if til == nil || til.laneRows == nil || lane != 1 && step != 1 {
+	var packers *tilePackers
+	if til != nil {
+		if packers = til.floats; o.words != nil {
+			packers = til.words
+		}
+	}
+	if packers == nil || o.lane != 1 && o.step != 1 {
 		for l := 0; l < lanes; l += tileLanes {
-			packTilesPlain(dst[l/tileLanes*hop:], src[l*lane:], lane, step, min(tileLanes, lanes-l), k, pairs)
+			packTilesPlain(dst[l/tileLanes*hop:], o.from(l*o.lane), min(tileLanes, lanes-l), k, pairs)
 		}
 		return
 	}
-	p := &ws.bfPack
+	p, size := &ws.bfPack, 4
+	at := func(i int) unsafe.Pointer { return unsafe.Pointer(&o.x[i]) }
+	if o.words != nil {
+		size, at = 2, func(i int) unsafe.Pointer { return unsafe.Pointer(&o.words[i]) }
+	}
 	p.steps = uintptr(k)
-	if step == 1 { // and K = 1
-		p.stride = uintptr(lane) * 4
-		f := til.laneRows
+	if o.step == 1 { // and K = 1
+		p.stride = uintptr(o.lane * size)
+		f := packers.stepsLane
 		if pairs {
-			f = til.stepRows
+			f = packers.stepsPair
 		}
 		for l := 0; l < lanes; l += tileLanes {
-			p.src, p.dst, p.lanes = &src[l*lane], &dst[l/tileLanes*hop], uintptr(min(tileLanes, lanes-l))
+			p.src, p.dst, p.lanes = at(l*o.lane), &dst[l/tileLanes*hop], uintptr(min(tileLanes, lanes-l))
 			f(p)
 		}
 		return
 	}
-	p.src, p.dst, p.stride = &src[0], &dst[0], uintptr(step)*4
+	p.src, p.dst, p.stride = at(0), &dst[0], uintptr(o.step*size)
 	p.groups, p.hop = uintptr((lanes+tileLanes-1)/tileLanes), uintptr(hop)*2
 	p.lanes = uintptr((lanes-1)%tileLanes + 1)
-	if pairs {
-		if k%tileSteps != 0 { // the packer writes pairs that exist
-			for l := 0; l < lanes; l += tileLanes {
-				clear(dst[l/tileLanes*hop+hop-tileWords:][:tileWords])
-			}
-		}
-		til.lanePairs(p)
-	} else {
-		til.stepPairs(p)
+	if !pairs {
+		packers.lanesLane(p)
+		return
 	}
+	if k%tileSteps != 0 { // the packer writes pairs that exist
+		for l := 0; l < lanes; l += tileLanes {
+			clear(dst[l/tileLanes*hop+hop-tileWords:][:tileWords])
+		}
+	}
+	packers.lanesPair(p)
 }
 
 // packTilesPlain packs one strip in plain Go.
-func packTilesPlain(dst []uint16, src []float32, lane, step, lanes, k int, pairs bool) {
+func packTilesPlain(dst []uint16, o operand, lanes, k int, pairs bool) {
 	for s := range blocksOf(k) * tileSteps {
 		tile := dst[s/tileSteps*tileWords:][:tileWords]
 		at := s % tileSteps
 		for l := range tileLanes {
 			w := uint16(0)
 			if l < lanes && s < k {
-				w = roundBF16(src[l*lane+s*step])
+				w = o.word(l*o.lane + s*o.step)
 			}
 			if pairs {
 				tile[at/2*2*tileLanes+2*l+at&1] = w

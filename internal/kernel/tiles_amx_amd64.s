@@ -1368,8 +1368,8 @@ pair:
 	BYTE      $0xc0
 	VPERMW    Z0, Z31, Z0
 	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, R13
+	ADDQ      $0x00000040, BX
+	ADDQ      $0x00000040, R13
 	ADDQ      R10, R12
 	DECQ      R14
 	JNZ       pair
@@ -1412,8 +1412,8 @@ single:
 	BYTE      $0xc0
 	VPERMW    Z0, Z31, Z0
 	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, R13
+	ADDQ      $0x00000040, BX
+	ADDQ      $0x00000040, R13
 	ADDQ      R10, R12
 	DECQ      R14
 	JNZ       single
@@ -1832,7 +1832,7 @@ full_loaded:
 	VMOVDQU32  Z14, 896(R12)
 	VMOVDQU32  Z15, 960(R12)
 	VMOVDQU32  pairs<>+0(SB), Z31
-	ADDQ       $0x40, BX
+	ADDQ       $0x00000040, BX
 	ADDQ       R10, R12
 	DECQ       R14
 	JNZ        group

@@ -33,3 +33,23 @@ func packPairsAVX512(p *bfPack)
 //
 //go:noescape
 func packPairsTurnedAVX512(p *bfPack)
+
+// packRowsWords packs lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
+//
+//go:noescape
+func packRowsWords(p *bfPack)
+
+// packRowsTurnedWords packs lanes whose steps are neighbours, a pair of steps in a row of a tile; see bfPack.
+//
+//go:noescape
+func packRowsTurnedWords(p *bfPack)
+
+// packPairsWords packs lanes that are neighbours, a pair of steps in a row of a tile; see bfPack.
+//
+//go:noescape
+func packPairsWords(p *bfPack)
+
+// packPairsTurnedWords packs lanes that are neighbours, a lane in a row of a tile; see bfPack.
+//
+//go:noescape
+func packPairsTurnedWords(p *bfPack)

@@ -1472,8 +1472,8 @@ pair:
 	VPANDD    Z26, Z25, Z25
 	VPORD     Z25, Z24, Z0
 	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, R13
+	ADDQ      $0x00000040, BX
+	ADDQ      $0x00000040, R13
 	ADDQ      R10, R12
 	DECQ      R14
 	JNZ       pair
@@ -1540,8 +1540,8 @@ single:
 	VPANDD    Z26, Z25, Z25
 	VPORD     Z25, Z24, Z0
 	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, R13
+	ADDQ      $0x00000040, BX
+	ADDQ      $0x00000040, R13
 	ADDQ      R10, R12
 	DECQ      R14
 	JNZ       single
@@ -2186,7 +2186,7 @@ full_loaded:
 	VPBROADCASTD AX, Z27
 	MOVL         $0xffff0000, AX
 	VPBROADCASTD AX, Z26
-	ADDQ         $0x40, BX
+	ADDQ         $0x00000040, BX
 	ADDQ         R10, R12
 	DECQ         R14
 	JNZ          group
@@ -2771,5 +2771,1081 @@ part_loaded:
 	ADDQ         $0x00000400, DX
 	SUBQ         $0x20, R11
 	JGT          block
+	VZEROUPPER
+	RET
+
+// func packRowsWords(p *bfPack)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·packRowsWords(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), DI
+	MOVQ  (DI), SI
+	MOVQ  8(DI), R8
+	MOVQ  16(DI), R9
+	MOVQ  24(DI), R10
+	MOVQ  32(DI), DX
+	MOVQ  R10, R13
+	ANDQ  $0x1f, R13
+	MOVQ  R13, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVD AX, K1
+
+lane:
+	MOVQ    SI, R11
+	MOVQ    DX, R12
+	MOVQ    R10, R13
+	SUBQ    $0x20, R13
+	JLT     rest
+	PCALIGN $0x20
+
+loop:
+	VMOVDQU16 (R11), Z0
+	VMOVDQU32 Z0, (R12)
+	ADDQ      $0x00000040, R11
+	ADDQ      $0x00000400, R12
+	SUBQ      $0x20, R13
+	JGE       loop
+
+rest:
+	ADDQ        $0x20, R13
+	JZ          next
+	VMOVDQU16.Z (R11), K1, Z0
+	VMOVDQU32   Z0, (R12)
+
+next:
+	ADDQ R8, SI
+	ADDQ $0x40, DX
+	DECQ R9
+	JNZ  lane
+	VZEROUPPER
+	RET
+
+// func packRowsTurnedWords(p *bfPack)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·packRowsTurnedWords(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), DI
+	MOVQ  8(DI), R8
+	MOVQ  16(DI), R10
+	MOVQ  24(DI), R11
+	MOVQ  32(DI), DX
+	MOVQ  (DI), BX
+	LEAQ  (R8)(R8*2), R9
+	LEAQ  (BX)(R8*4), SI
+	LEAQ  (SI)(R8*4), R12
+	LEAQ  (R12)(R8*4), R15
+	MOVQ  R11, R13
+	ANDQ  $0x1f, R13
+	MOVQ  R13, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVD AX, K1
+	SUBQ  $0x20, R11
+	JLT   rest
+
+loop:
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	VMOVDQU16 (BX), Z0
+	CMPQ      R10, $0x01
+	JLE       full_loaded
+	VMOVDQU16 (BX)(R8*1), Z1
+	CMPQ      R10, $0x02
+	JLE       full_loaded
+	VMOVDQU16 (BX)(R8*2), Z2
+	CMPQ      R10, $0x03
+	JLE       full_loaded
+	VMOVDQU16 (BX)(R9*1), Z3
+	CMPQ      R10, $0x04
+	JLE       full_loaded
+	VMOVDQU16 (SI), Z4
+	CMPQ      R10, $0x05
+	JLE       full_loaded
+	VMOVDQU16 (SI)(R8*1), Z5
+	CMPQ      R10, $0x06
+	JLE       full_loaded
+	VMOVDQU16 (SI)(R8*2), Z6
+	CMPQ      R10, $0x07
+	JLE       full_loaded
+	VMOVDQU16 (SI)(R9*1), Z7
+	CMPQ      R10, $0x08
+	JLE       full_loaded
+	VMOVDQU16 (R12), Z8
+	CMPQ      R10, $0x09
+	JLE       full_loaded
+	VMOVDQU16 (R12)(R8*1), Z9
+	CMPQ      R10, $0x0a
+	JLE       full_loaded
+	VMOVDQU16 (R12)(R8*2), Z10
+	CMPQ      R10, $0x0b
+	JLE       full_loaded
+	VMOVDQU16 (R12)(R9*1), Z11
+	CMPQ      R10, $0x0c
+	JLE       full_loaded
+	VMOVDQU16 (R15), Z12
+	CMPQ      R10, $0x0d
+	JLE       full_loaded
+	VMOVDQU16 (R15)(R8*1), Z13
+	CMPQ      R10, $0x0e
+	JLE       full_loaded
+	VMOVDQU16 (R15)(R8*2), Z14
+	CMPQ      R10, $0x0f
+	JLE       full_loaded
+	VMOVDQU16 (R15)(R9*1), Z15
+
+full_loaded:
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z17
+	VSHUFF32X4 $0x88, Z12, Z8, Z18
+	VSHUFF32X4 $0xdd, Z12, Z8, Z19
+	VSHUFF32X4 $0x88, Z5, Z1, Z20
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z22
+	VSHUFF32X4 $0xdd, Z13, Z9, Z23
+	VSHUFF32X4 $0x88, Z6, Z2, Z24
+	VSHUFF32X4 $0xdd, Z6, Z2, Z25
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z27
+	VSHUFF32X4 $0x88, Z7, Z3, Z28
+	VSHUFF32X4 $0xdd, Z7, Z3, Z29
+	VSHUFF32X4 $0x88, Z15, Z11, Z30
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z18, Z16, Z0
+	VSHUFF32X4 $0xdd, Z18, Z16, Z8
+	VSHUFF32X4 $0x88, Z19, Z17, Z4
+	VSHUFF32X4 $0xdd, Z19, Z17, Z12
+	VSHUFF32X4 $0x88, Z22, Z20, Z1
+	VSHUFF32X4 $0xdd, Z22, Z20, Z9
+	VSHUFF32X4 $0x88, Z23, Z21, Z5
+	VSHUFF32X4 $0xdd, Z23, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z24, Z2
+	VSHUFF32X4 $0xdd, Z26, Z24, Z10
+	VSHUFF32X4 $0x88, Z27, Z25, Z6
+	VSHUFF32X4 $0xdd, Z27, Z25, Z14
+	VSHUFF32X4 $0x88, Z30, Z28, Z3
+	VSHUFF32X4 $0xdd, Z30, Z28, Z11
+	VSHUFF32X4 $0x88, Z31, Z29, Z7
+	VSHUFF32X4 $0xdd, Z31, Z29, Z15
+	VMOVDQU32  Z0, (DX)
+	VMOVDQU32  Z1, 64(DX)
+	VMOVDQU32  Z2, 128(DX)
+	VMOVDQU32  Z3, 192(DX)
+	VMOVDQU32  Z4, 256(DX)
+	VMOVDQU32  Z5, 320(DX)
+	VMOVDQU32  Z6, 384(DX)
+	VMOVDQU32  Z7, 448(DX)
+	VMOVDQU32  Z8, 512(DX)
+	VMOVDQU32  Z9, 576(DX)
+	VMOVDQU32  Z10, 640(DX)
+	VMOVDQU32  Z11, 704(DX)
+	VMOVDQU32  Z12, 768(DX)
+	VMOVDQU32  Z13, 832(DX)
+	VMOVDQU32  Z14, 896(DX)
+	VMOVDQU32  Z15, 960(DX)
+	ADDQ       $0x00000040, BX
+	ADDQ       $0x00000040, SI
+	ADDQ       $0x00000040, R12
+	ADDQ       $0x00000040, R15
+	ADDQ       $0x00000400, DX
+	SUBQ       $0x20, R11
+	JGE        loop
+
+rest:
+	ADDQ        $0x20, R11
+	JZ          done
+	VPXORD      Z1, Z1, Z1
+	VPXORD      Z2, Z2, Z2
+	VPXORD      Z3, Z3, Z3
+	VPXORD      Z4, Z4, Z4
+	VPXORD      Z5, Z5, Z5
+	VPXORD      Z6, Z6, Z6
+	VPXORD      Z7, Z7, Z7
+	VPXORD      Z8, Z8, Z8
+	VPXORD      Z9, Z9, Z9
+	VPXORD      Z10, Z10, Z10
+	VPXORD      Z11, Z11, Z11
+	VPXORD      Z12, Z12, Z12
+	VPXORD      Z13, Z13, Z13
+	VPXORD      Z14, Z14, Z14
+	VPXORD      Z15, Z15, Z15
+	VMOVDQU16.Z (BX), K1, Z0
+	CMPQ        R10, $0x01
+	JLE         tail_loaded
+	VMOVDQU16.Z (BX)(R8*1), K1, Z1
+	CMPQ        R10, $0x02
+	JLE         tail_loaded
+	VMOVDQU16.Z (BX)(R8*2), K1, Z2
+	CMPQ        R10, $0x03
+	JLE         tail_loaded
+	VMOVDQU16.Z (BX)(R9*1), K1, Z3
+	CMPQ        R10, $0x04
+	JLE         tail_loaded
+	VMOVDQU16.Z (SI), K1, Z4
+	CMPQ        R10, $0x05
+	JLE         tail_loaded
+	VMOVDQU16.Z (SI)(R8*1), K1, Z5
+	CMPQ        R10, $0x06
+	JLE         tail_loaded
+	VMOVDQU16.Z (SI)(R8*2), K1, Z6
+	CMPQ        R10, $0x07
+	JLE         tail_loaded
+	VMOVDQU16.Z (SI)(R9*1), K1, Z7
+	CMPQ        R10, $0x08
+	JLE         tail_loaded
+	VMOVDQU16.Z (R12), K1, Z8
+	CMPQ        R10, $0x09
+	JLE         tail_loaded
+	VMOVDQU16.Z (R12)(R8*1), K1, Z9
+	CMPQ        R10, $0x0a
+	JLE         tail_loaded
+	VMOVDQU16.Z (R12)(R8*2), K1, Z10
+	CMPQ        R10, $0x0b
+	JLE         tail_loaded
+	VMOVDQU16.Z (R12)(R9*1), K1, Z11
+	CMPQ        R10, $0x0c
+	JLE         tail_loaded
+	VMOVDQU16.Z (R15), K1, Z12
+	CMPQ        R10, $0x0d
+	JLE         tail_loaded
+	VMOVDQU16.Z (R15)(R8*1), K1, Z13
+	CMPQ        R10, $0x0e
+	JLE         tail_loaded
+	VMOVDQU16.Z (R15)(R8*2), K1, Z14
+	CMPQ        R10, $0x0f
+	JLE         tail_loaded
+	VMOVDQU16.Z (R15)(R9*1), K1, Z15
+
+tail_loaded:
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z17
+	VSHUFF32X4 $0x88, Z12, Z8, Z18
+	VSHUFF32X4 $0xdd, Z12, Z8, Z19
+	VSHUFF32X4 $0x88, Z5, Z1, Z20
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z22
+	VSHUFF32X4 $0xdd, Z13, Z9, Z23
+	VSHUFF32X4 $0x88, Z6, Z2, Z24
+	VSHUFF32X4 $0xdd, Z6, Z2, Z25
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z27
+	VSHUFF32X4 $0x88, Z7, Z3, Z28
+	VSHUFF32X4 $0xdd, Z7, Z3, Z29
+	VSHUFF32X4 $0x88, Z15, Z11, Z30
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z18, Z16, Z0
+	VSHUFF32X4 $0xdd, Z18, Z16, Z8
+	VSHUFF32X4 $0x88, Z19, Z17, Z4
+	VSHUFF32X4 $0xdd, Z19, Z17, Z12
+	VSHUFF32X4 $0x88, Z22, Z20, Z1
+	VSHUFF32X4 $0xdd, Z22, Z20, Z9
+	VSHUFF32X4 $0x88, Z23, Z21, Z5
+	VSHUFF32X4 $0xdd, Z23, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z24, Z2
+	VSHUFF32X4 $0xdd, Z26, Z24, Z10
+	VSHUFF32X4 $0x88, Z27, Z25, Z6
+	VSHUFF32X4 $0xdd, Z27, Z25, Z14
+	VSHUFF32X4 $0x88, Z30, Z28, Z3
+	VSHUFF32X4 $0xdd, Z30, Z28, Z11
+	VSHUFF32X4 $0x88, Z31, Z29, Z7
+	VSHUFF32X4 $0xdd, Z31, Z29, Z15
+	VMOVDQU32  Z0, (DX)
+	VMOVDQU32  Z1, 64(DX)
+	VMOVDQU32  Z2, 128(DX)
+	VMOVDQU32  Z3, 192(DX)
+	VMOVDQU32  Z4, 256(DX)
+	VMOVDQU32  Z5, 320(DX)
+	VMOVDQU32  Z6, 384(DX)
+	VMOVDQU32  Z7, 448(DX)
+	VMOVDQU32  Z8, 512(DX)
+	VMOVDQU32  Z9, 576(DX)
+	VMOVDQU32  Z10, 640(DX)
+	VMOVDQU32  Z11, 704(DX)
+	VMOVDQU32  Z12, 768(DX)
+	VMOVDQU32  Z13, 832(DX)
+	VMOVDQU32  Z14, 896(DX)
+	VMOVDQU32  Z15, 960(DX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func packPairsWords(p *bfPack)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·packPairsWords(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), DI
+	MOVQ  16(DI), R15
+	MOVQ  R15, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVD AX, K1
+	MOVQ  (DI), SI
+	MOVQ  8(DI), R8
+	MOVQ  24(DI), R11
+	MOVQ  32(DI), DX
+	MOVQ  40(DI), R9
+	MOVQ  48(DI), R10
+	SUBQ  $0x02, R11
+	JLT   rest
+
+loop:
+	MOVQ    SI, BX
+	LEAQ    (SI)(R8*1), R13
+	MOVQ    DX, R12
+	MOVQ    R9, R14
+	DECQ    R14
+	JZ      pair_last
+	PCALIGN $0x20
+
+pair:
+	VPMOVZXWD (BX), Z0
+	VPMOVZXWD (R13), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VPORD     Z1, Z0, Z0
+	VMOVDQU32 Z0, (R12)
+	ADDQ      $0x00000020, BX
+	ADDQ      $0x00000020, R13
+	ADDQ      R10, R12
+	DECQ      R14
+	JNZ       pair
+
+pair_last:
+	VPMOVZXWD.Z (BX), K1, Z0
+	VPMOVZXWD.Z (R13), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VPORD       Z1, Z0, Z0
+	VMOVDQU32   Z0, (R12)
+	LEAQ        (SI)(R8*2), SI
+	ADDQ        $0x40, DX
+	SUBQ        $0x02, R11
+	JGE         loop
+
+rest:
+	ADDQ    $0x02, R11
+	JZ      done
+	MOVQ    SI, BX
+	LEAQ    (SI)(R8*1), R13
+	MOVQ    DX, R12
+	MOVQ    R9, R14
+	DECQ    R14
+	JZ      single_last
+	PCALIGN $0x20
+
+single:
+	VPMOVZXWD (BX), Z0
+	VPXORD    Z1, Z1, Z1
+	VPSLLD    $0x10, Z1, Z1
+	VPORD     Z1, Z0, Z0
+	VMOVDQU32 Z0, (R12)
+	ADDQ      $0x00000020, BX
+	ADDQ      $0x00000020, R13
+	ADDQ      R10, R12
+	DECQ      R14
+	JNZ       single
+
+single_last:
+	VPMOVZXWD.Z (BX), K1, Z0
+	VPXORD      Z1, Z1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	VPORD       Z1, Z0, Z0
+	VMOVDQU32   Z0, (R12)
+
+done:
+	VZEROUPPER
+	RET
+
+// func packPairsTurnedWords(p *bfPack)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·packPairsTurnedWords(SB), NOSPLIT, $0-8
+	MOVQ  p+0(FP), DI
+	MOVQ  16(DI), R15
+	MOVQ  R15, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVD AX, K1
+	MOVQ  (DI), SI
+	MOVQ  8(DI), R8
+	MOVQ  24(DI), R11
+	MOVQ  32(DI), DX
+	MOVQ  40(DI), R9
+	MOVQ  48(DI), R10
+
+block:
+	MOVQ SI, BX
+	MOVQ DX, R12
+	MOVQ R9, R14
+	DECQ R14
+	JZ   last
+
+group:
+	VPXORD    Z0, Z0, Z0
+	VPXORD    Z1, Z1, Z1
+	VPXORD    Z2, Z2, Z2
+	VPXORD    Z3, Z3, Z3
+	VPXORD    Z4, Z4, Z4
+	VPXORD    Z5, Z5, Z5
+	VPXORD    Z6, Z6, Z6
+	VPXORD    Z7, Z7, Z7
+	VPXORD    Z8, Z8, Z8
+	VPXORD    Z9, Z9, Z9
+	VPXORD    Z10, Z10, Z10
+	VPXORD    Z11, Z11, Z11
+	VPXORD    Z12, Z12, Z12
+	VPXORD    Z13, Z13, Z13
+	VPXORD    Z14, Z14, Z14
+	VPXORD    Z15, Z15, Z15
+	MOVQ      BX, R13
+	VPMOVZXWD (R13), Z0
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x01
+	JLE       full_single0
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single0:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z0, Z0
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x02
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z1
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x03
+	JLE       full_single1
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single1:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z1, Z1
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x04
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z2
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x05
+	JLE       full_single2
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single2:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z2, Z2
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x06
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z3
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x07
+	JLE       full_single3
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single3:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z3, Z3
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x08
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z4
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x09
+	JLE       full_single4
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single4:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z4, Z4
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x0a
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z5
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x0b
+	JLE       full_single5
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single5:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z5, Z5
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x0c
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z6
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x0d
+	JLE       full_single6
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single6:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z6, Z6
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x0e
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z7
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x0f
+	JLE       full_single7
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single7:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z7, Z7
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x10
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z8
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x11
+	JLE       full_single8
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single8:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z8, Z8
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x12
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z9
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x13
+	JLE       full_single9
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single9:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z9, Z9
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x14
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z10
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x15
+	JLE       full_single10
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single10:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z10, Z10
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x16
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z11
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x17
+	JLE       full_single11
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single11:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z11, Z11
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x18
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z12
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x19
+	JLE       full_single12
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single12:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z12, Z12
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x1a
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z13
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x1b
+	JLE       full_single13
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single13:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z13, Z13
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x1c
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z14
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x1d
+	JLE       full_single14
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single14:
+	VPSLLD    $0x10, Z23, Z23
+	VPORD     Z23, Z14, Z14
+	LEAQ      (R13)(R8*2), R13
+	CMPQ      R11, $0x1e
+	JLE       full_loaded
+	VPMOVZXWD (R13), Z15
+	VPXORD    Z23, Z23, Z23
+	CMPQ      R11, $0x1f
+	JLE       full_single15
+	VPMOVZXWD (R13)(R8*1), Z23
+
+full_single15:
+	VPSLLD $0x10, Z23, Z23
+	VPORD  Z23, Z15, Z15
+	LEAQ   (R13)(R8*2), R13
+
+full_loaded:
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z17
+	VSHUFF32X4 $0x88, Z12, Z8, Z18
+	VSHUFF32X4 $0xdd, Z12, Z8, Z19
+	VSHUFF32X4 $0x88, Z5, Z1, Z20
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z22
+	VSHUFF32X4 $0xdd, Z13, Z9, Z23
+	VSHUFF32X4 $0x88, Z6, Z2, Z24
+	VSHUFF32X4 $0xdd, Z6, Z2, Z25
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z27
+	VSHUFF32X4 $0x88, Z7, Z3, Z28
+	VSHUFF32X4 $0xdd, Z7, Z3, Z29
+	VSHUFF32X4 $0x88, Z15, Z11, Z30
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z18, Z16, Z0
+	VSHUFF32X4 $0xdd, Z18, Z16, Z8
+	VSHUFF32X4 $0x88, Z19, Z17, Z4
+	VSHUFF32X4 $0xdd, Z19, Z17, Z12
+	VSHUFF32X4 $0x88, Z22, Z20, Z1
+	VSHUFF32X4 $0xdd, Z22, Z20, Z9
+	VSHUFF32X4 $0x88, Z23, Z21, Z5
+	VSHUFF32X4 $0xdd, Z23, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z24, Z2
+	VSHUFF32X4 $0xdd, Z26, Z24, Z10
+	VSHUFF32X4 $0x88, Z27, Z25, Z6
+	VSHUFF32X4 $0xdd, Z27, Z25, Z14
+	VSHUFF32X4 $0x88, Z30, Z28, Z3
+	VSHUFF32X4 $0xdd, Z30, Z28, Z11
+	VSHUFF32X4 $0x88, Z31, Z29, Z7
+	VSHUFF32X4 $0xdd, Z31, Z29, Z15
+	VMOVDQU32  Z0, (R12)
+	VMOVDQU32  Z1, 64(R12)
+	VMOVDQU32  Z2, 128(R12)
+	VMOVDQU32  Z3, 192(R12)
+	VMOVDQU32  Z4, 256(R12)
+	VMOVDQU32  Z5, 320(R12)
+	VMOVDQU32  Z6, 384(R12)
+	VMOVDQU32  Z7, 448(R12)
+	VMOVDQU32  Z8, 512(R12)
+	VMOVDQU32  Z9, 576(R12)
+	VMOVDQU32  Z10, 640(R12)
+	VMOVDQU32  Z11, 704(R12)
+	VMOVDQU32  Z12, 768(R12)
+	VMOVDQU32  Z13, 832(R12)
+	VMOVDQU32  Z14, 896(R12)
+	VMOVDQU32  Z15, 960(R12)
+	ADDQ       $0x00000020, BX
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        group
+
+last:
+	VPXORD      Z0, Z0, Z0
+	VPXORD      Z1, Z1, Z1
+	VPXORD      Z2, Z2, Z2
+	VPXORD      Z3, Z3, Z3
+	VPXORD      Z4, Z4, Z4
+	VPXORD      Z5, Z5, Z5
+	VPXORD      Z6, Z6, Z6
+	VPXORD      Z7, Z7, Z7
+	VPXORD      Z8, Z8, Z8
+	VPXORD      Z9, Z9, Z9
+	VPXORD      Z10, Z10, Z10
+	VPXORD      Z11, Z11, Z11
+	VPXORD      Z12, Z12, Z12
+	VPXORD      Z13, Z13, Z13
+	VPXORD      Z14, Z14, Z14
+	VPXORD      Z15, Z15, Z15
+	MOVQ        BX, R13
+	VPMOVZXWD.Z (R13), K1, Z0
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x01
+	JLE         part_single0
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single0:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z0, Z0
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x02
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z1
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x03
+	JLE         part_single1
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single1:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z1, Z1
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x04
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z2
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x05
+	JLE         part_single2
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single2:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z2, Z2
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x06
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z3
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x07
+	JLE         part_single3
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single3:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z3, Z3
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x08
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z4
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x09
+	JLE         part_single4
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single4:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z4, Z4
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x0a
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z5
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x0b
+	JLE         part_single5
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single5:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z5, Z5
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x0c
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z6
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x0d
+	JLE         part_single6
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single6:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z6, Z6
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x0e
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z7
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x0f
+	JLE         part_single7
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single7:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z7, Z7
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x10
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z8
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x11
+	JLE         part_single8
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single8:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z8, Z8
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x12
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z9
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x13
+	JLE         part_single9
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single9:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z9, Z9
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x14
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z10
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x15
+	JLE         part_single10
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single10:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z10, Z10
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x16
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z11
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x17
+	JLE         part_single11
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single11:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z11, Z11
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x18
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z12
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x19
+	JLE         part_single12
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single12:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z12, Z12
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x1a
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z13
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x1b
+	JLE         part_single13
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single13:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z13, Z13
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x1c
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z14
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x1d
+	JLE         part_single14
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single14:
+	VPSLLD      $0x10, Z23, Z23
+	VPORD       Z23, Z14, Z14
+	LEAQ        (R13)(R8*2), R13
+	CMPQ        R11, $0x1e
+	JLE         part_loaded
+	VPMOVZXWD.Z (R13), K1, Z15
+	VPXORD      Z23, Z23, Z23
+	CMPQ        R11, $0x1f
+	JLE         part_single15
+	VPMOVZXWD.Z (R13)(R8*1), K1, Z23
+
+part_single15:
+	VPSLLD $0x10, Z23, Z23
+	VPORD  Z23, Z15, Z15
+	LEAQ   (R13)(R8*2), R13
+
+part_loaded:
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z17
+	VUNPCKLPS  Z3, Z2, Z18
+	VUNPCKHPS  Z3, Z2, Z19
+	VUNPCKLPS  Z5, Z4, Z20
+	VUNPCKHPS  Z5, Z4, Z21
+	VUNPCKLPS  Z7, Z6, Z22
+	VUNPCKHPS  Z7, Z6, Z23
+	VUNPCKLPS  Z9, Z8, Z24
+	VUNPCKHPS  Z9, Z8, Z25
+	VUNPCKLPS  Z11, Z10, Z26
+	VUNPCKHPS  Z11, Z10, Z27
+	VUNPCKLPS  Z13, Z12, Z28
+	VUNPCKHPS  Z13, Z12, Z29
+	VUNPCKLPS  Z15, Z14, Z30
+	VUNPCKHPS  Z15, Z14, Z31
+	VUNPCKLPD  Z18, Z16, Z0
+	VUNPCKHPD  Z18, Z16, Z1
+	VUNPCKLPD  Z19, Z17, Z2
+	VUNPCKHPD  Z19, Z17, Z3
+	VUNPCKLPD  Z22, Z20, Z4
+	VUNPCKHPD  Z22, Z20, Z5
+	VUNPCKLPD  Z23, Z21, Z6
+	VUNPCKHPD  Z23, Z21, Z7
+	VUNPCKLPD  Z26, Z24, Z8
+	VUNPCKHPD  Z26, Z24, Z9
+	VUNPCKLPD  Z27, Z25, Z10
+	VUNPCKHPD  Z27, Z25, Z11
+	VUNPCKLPD  Z30, Z28, Z12
+	VUNPCKHPD  Z30, Z28, Z13
+	VUNPCKLPD  Z31, Z29, Z14
+	VUNPCKHPD  Z31, Z29, Z15
+	VSHUFF32X4 $0x88, Z4, Z0, Z16
+	VSHUFF32X4 $0xdd, Z4, Z0, Z17
+	VSHUFF32X4 $0x88, Z12, Z8, Z18
+	VSHUFF32X4 $0xdd, Z12, Z8, Z19
+	VSHUFF32X4 $0x88, Z5, Z1, Z20
+	VSHUFF32X4 $0xdd, Z5, Z1, Z21
+	VSHUFF32X4 $0x88, Z13, Z9, Z22
+	VSHUFF32X4 $0xdd, Z13, Z9, Z23
+	VSHUFF32X4 $0x88, Z6, Z2, Z24
+	VSHUFF32X4 $0xdd, Z6, Z2, Z25
+	VSHUFF32X4 $0x88, Z14, Z10, Z26
+	VSHUFF32X4 $0xdd, Z14, Z10, Z27
+	VSHUFF32X4 $0x88, Z7, Z3, Z28
+	VSHUFF32X4 $0xdd, Z7, Z3, Z29
+	VSHUFF32X4 $0x88, Z15, Z11, Z30
+	VSHUFF32X4 $0xdd, Z15, Z11, Z31
+	VSHUFF32X4 $0x88, Z18, Z16, Z0
+	VSHUFF32X4 $0xdd, Z18, Z16, Z8
+	VSHUFF32X4 $0x88, Z19, Z17, Z4
+	VSHUFF32X4 $0xdd, Z19, Z17, Z12
+	VSHUFF32X4 $0x88, Z22, Z20, Z1
+	VSHUFF32X4 $0xdd, Z22, Z20, Z9
+	VSHUFF32X4 $0x88, Z23, Z21, Z5
+	VSHUFF32X4 $0xdd, Z23, Z21, Z13
+	VSHUFF32X4 $0x88, Z26, Z24, Z2
+	VSHUFF32X4 $0xdd, Z26, Z24, Z10
+	VSHUFF32X4 $0x88, Z27, Z25, Z6
+	VSHUFF32X4 $0xdd, Z27, Z25, Z14
+	VSHUFF32X4 $0x88, Z30, Z28, Z3
+	VSHUFF32X4 $0xdd, Z30, Z28, Z11
+	VSHUFF32X4 $0x88, Z31, Z29, Z7
+	VSHUFF32X4 $0xdd, Z31, Z29, Z15
+	VMOVDQU32  Z0, (R12)
+	VMOVDQU32  Z1, 64(R12)
+	VMOVDQU32  Z2, 128(R12)
+	VMOVDQU32  Z3, 192(R12)
+	VMOVDQU32  Z4, 256(R12)
+	VMOVDQU32  Z5, 320(R12)
+	VMOVDQU32  Z6, 384(R12)
+	VMOVDQU32  Z7, 448(R12)
+	VMOVDQU32  Z8, 512(R12)
+	VMOVDQU32  Z9, 576(R12)
+	VMOVDQU32  Z10, 640(R12)
+	VMOVDQU32  Z11, 704(R12)
+	VMOVDQU32  Z12, 768(R12)
+	VMOVDQU32  Z13, 832(R12)
+	VMOVDQU32  Z14, 896(R12)
+	VMOVDQU32  Z15, 960(R12)
+	MOVQ       R8, AX
+	SHLQ       $0x05, AX
+	ADDQ       AX, SI
+	ADDQ       $0x00000400, DX
+	SUBQ       $0x20, R11
+	JGT        block
 	VZEROUPPER
 	RET

@@ -180,16 +180,29 @@ const (
 	qSrc, qStride, qLanes, qSteps, qDst, qGroups, qHop = 0, 8, 16, 24, 32, 40, 48
 )
 
-// bfPackers writes the packing kernels of bfloat16's tiles, with the conversion that CPUs with AMX have, or in integers.
-func bfPackers(g *gen, native bool) {
-	suffix := "AVX512"
-	if native {
-		suffix = "AMX"
+// source is what a packing kernel reads.
+type source int
+
+const (
+	rounded source = iota // float32, rounded in integers
+	native                // float32, rounded by the instruction that CPUs with AMX have
+	words                 // bfloat16
+)
+
+func (s source) size() int {
+	if s == words {
+		return 2
 	}
-	bfPackRows(g, "packRows"+suffix, native)
-	bfPackRowsTurned(g, "packRowsTurned"+suffix, native)
-	bfPackPairs(g, "packPairs"+suffix, native)
-	bfPackPairsTurned(g, "packPairsTurned"+suffix, native)
+	return 4
+}
+
+// bfPackers writes the packing kernels of bfloat16's tiles.
+func bfPackers(g *gen, s source) {
+	suffix := []string{"AVX512", "AMX", "Words"}[s]
+	bfPackRows(g, "packRows"+suffix, s)
+	bfPackRowsTurned(g, "packRowsTurned"+suffix, s)
+	bfPackPairs(g, "packPairs"+suffix, s)
+	bfPackPairsTurned(g, "packPairsTurned"+suffix, s)
 }
 
 // evex512 is an EVEX instruction on three Z registers of 0F38, without a mask.
@@ -198,13 +211,16 @@ func (g *gen) evex512(pp, w, op byte, d, v, m byte) {
 }
 
 // bfConstants loads what the conversions need to Z26–Z31.
-func bfConstants(g *gen, native bool) {
+func bfConstants(g *gen, s source) {
 	broadcast := func(x uint32, z reg.Register) {
 		g.MOVL(operand.U32(x), reg.EAX)
 		g.VPBROADCASTD(reg.EAX, z)
 	}
-	if native {
+	switch s {
+	case native:
 		g.VMOVDQU32(g.pairTable(), reg.Z31)
+		return
+	case words:
 		return
 	}
 	broadcast(1, reg.Z31)
@@ -241,43 +257,83 @@ func bfRound(g *gen, u, t reg.Register) {
 
 func zIndex(r reg.Register) byte { return byte(r.(reg.VecPhysical).PhysicalIndex()) }
 
-// bfRun rounds 16 + 16 neighbours in lo and hi to 32 words of lo.
-func bfRun(g *gen, native bool, lo, hi reg.Register) {
-	if native {
-		g.evex512(ppF2, 0, 0x72, zIndex(lo), zIndex(hi), zIndex(lo))
+// bfRun loads 32 neighbours at m, whole or those that K1 and K4 (or K1 alone, of words) have, and rounds them to the words of x. spare is destroyed.
+func bfRun(g *gen, s source, m operand.Mem, masked bool, x, spare reg.Register) {
+	if s == words {
+		if masked {
+			g.VMOVDQU16_Z(m, reg.K1, x)
+		} else {
+			g.VMOVDQU16(m, x)
+		}
 		return
 	}
-	t, s := reg.Z24, reg.Z25
-	bfRound(g, lo, t)
-	bfRound(g, hi, s)
+	high := m
+	high.Disp += 64
+	if masked {
+		g.VMOVUPS_Z(m, reg.K1, x)
+		g.VMOVUPS_Z(high, reg.K4, spare)
+	} else {
+		g.VMOVUPS(m, x)
+		g.VMOVUPS(high, spare)
+	}
+	if s == native {
+		g.evex512(ppF2, 0, 0x72, zIndex(x), zIndex(spare), zIndex(x))
+		return
+	}
+	t, u := reg.Z24, reg.Z25
+	bfRound(g, x, t)
+	bfRound(g, spare, u)
 	g.VPSRLD(operand.Imm(16), t, t)
-	g.VPSRLD(operand.Imm(16), s, s)
+	g.VPSRLD(operand.Imm(16), u, u)
 	g.VPMOVDW(t, reg.Y24)
-	g.VPMOVDW(s, reg.Y25)
-	g.VINSERTI64X4(operand.Imm(1), reg.Y25, t, lo)
+	g.VPMOVDW(u, reg.Y25)
+	g.VINSERTI64X4(operand.Imm(1), reg.Y25, t, x)
+}
+
+// bfLane loads 16 neighbours at m, whole or those that K1 has.
+func bfLane(g *gen, s source, m operand.Mem, masked bool, x reg.Register) {
+	switch {
+	case s == words && masked:
+		g.VPMOVZXWD_Z(m, reg.K1, x)
+	case s == words:
+		g.VPMOVZXWD(m, x)
+	case masked:
+		g.VMOVUPS_Z(m, reg.K1, x)
+	default:
+		g.VMOVUPS(m, x)
+	}
 }
 
 // bfPair rounds 16 values of step k in lo and of k+1 in hi to pairs in lo.
-func bfPair(g *gen, native bool, lo, hi reg.Register) {
-	if native {
+func bfPair(g *gen, s source, lo, hi reg.Register) {
+	switch s {
+	case native:
 		g.evex512(ppF2, 0, 0x72, zIndex(lo), zIndex(hi), zIndex(lo))
 		g.VPERMW(lo, reg.Z31, lo)
 		return
+	case words:
+		g.VPSLLD(operand.Imm(16), hi, hi)
+		g.VPORD(hi, lo, lo)
+		return
 	}
-	t, s := reg.Z24, reg.Z25
+	t, u := reg.Z24, reg.Z25
 	bfRound(g, lo, t)
-	bfRound(g, hi, s)
+	bfRound(g, hi, u)
 	g.VPSRLD(operand.Imm(16), t, t)
-	g.VPANDD(reg.Z26, s, s)
-	g.VPORD(s, t, lo)
+	g.VPANDD(reg.Z26, u, u)
+	g.VPORD(u, t, lo)
 }
 
-// bfTail makes the masks of a run of 32 of which n, in a register, exist: K1 for the first sixteen, K4 for the others.
-func bfTail(g *gen, n reg.GPPhysical) {
+// bfTail makes the masks of a run of 32 of which n, in a register, exist: K1 for the first sixteen, K4 for the others; of words K1 for all.
+func bfTail(g *gen, s source, n reg.GPPhysical) {
 	g.MOVQ(n, reg.RCX)
 	g.MOVL(operand.U32(1), reg.EAX)
 	g.SHLQ(reg.CL, reg.RAX)
 	g.DECQ(reg.RAX)
+	if s == words {
+		g.KMOVD(reg.EAX, reg.K1)
+		return
+	}
 	g.KMOVW(reg.EAX, reg.K1)
 	g.SHRQ(operand.Imm(16), reg.RAX)
 	g.KMOVW(reg.EAX, reg.K4)
@@ -286,11 +342,11 @@ func bfTail(g *gen, n reg.GPPhysical) {
 // bfPackRows: lanes lie stride apart, steps are neighbours, and a tile's row is a lane.
 //
 //	for l in lanes: for each block: dst[block·1 KiB + l·64 …] = bf16(src[l·stride + 32·block …])
-func bfPackRows(g *gen, name string, native bool) {
+func bfPackRows(g *gen, name string, s source) {
 	g.begin(name, name+" packs lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.", param{"p", "*bfPack"})
 	p, src, stride, lanes, steps, dst, from, to, n := reg.RDI, reg.RSI, reg.R8, reg.R9, reg.R10, reg.RDX, reg.R11, reg.R12, reg.R13
 	g.arg("p", p)
-	bfConstants(g, native)
+	bfConstants(g, s)
 	g.MOVQ(at(p, qSrc), src)
 	g.MOVQ(at(p, qStride), stride)
 	g.MOVQ(at(p, qLanes), lanes)
@@ -298,7 +354,7 @@ func bfPackRows(g *gen, name string, native bool) {
 	g.MOVQ(at(p, qDst), dst)
 	g.MOVQ(steps, n)
 	g.ANDQ(operand.Imm(31), n)
-	bfTail(g, n)
+	bfTail(g, s, n)
 	g.Label("lane")
 	g.MOVQ(src, from)
 	g.MOVQ(dst, to)
@@ -307,20 +363,16 @@ func bfPackRows(g *gen, name string, native bool) {
 	g.JLT(operand.LabelRef("rest"))
 	g.align(32)
 	g.Label("loop")
-	g.VMOVUPS(at(from, 0), reg.Z0)
-	g.VMOVUPS(at(from, 64), reg.Z1)
-	bfRun(g, native, reg.Z0, reg.Z1)
+	bfRun(g, s, at(from, 0), false, reg.Z0, reg.Z1)
 	g.VMOVDQU32(reg.Z0, at(to, 0))
-	g.ADDQ(operand.U32(128), from)
+	g.ADDQ(imm(32*s.size()), from)
 	g.ADDQ(operand.U32(1024), to)
 	g.SUBQ(operand.Imm(32), n)
 	g.JGE(operand.LabelRef("loop"))
 	g.Label("rest")
 	g.ADDQ(operand.Imm(32), n)
 	g.JZ(operand.LabelRef("next"))
-	g.VMOVUPS_Z(at(from, 0), reg.K1, reg.Z0)
-	g.VMOVUPS_Z(at(from, 64), reg.K4, reg.Z1)
-	bfRun(g, native, reg.Z0, reg.Z1)
+	bfRun(g, s, at(from, 0), true, reg.Z0, reg.Z1)
 	g.VMOVDQU32(reg.Z0, at(to, 0))
 	g.Label("next")
 	g.ADDQ(stride, src)
@@ -332,12 +384,12 @@ func bfPackRows(g *gen, name string, native bool) {
 }
 
 // bfPackRowsTurned: lanes lie stride apart, steps are neighbours, and a tile's row is a pair of steps of 16 lanes.
-func bfPackRowsTurned(g *gen, name string, native bool) {
+func bfPackRowsTurned(g *gen, name string, s source) {
 	g.begin(name, name+" packs lanes whose steps are neighbours, a pair of steps in a row of a tile; see bfPack.", param{"p", "*bfPack"})
 	p, stride, s3, lanes, steps, dst := reg.RDI, reg.R8, reg.R9, reg.R10, reg.R11, reg.RDX
 	ptr := []reg.Register{reg.RBX, reg.RSI, reg.R12, reg.R15}
 	g.arg("p", p)
-	bfConstants(g, native)
+	bfConstants(g, s)
 	g.MOVQ(at(p, qStride), stride)
 	g.MOVQ(at(p, qLanes), lanes)
 	g.MOVQ(at(p, qSteps), steps)
@@ -358,7 +410,7 @@ func bfPackRowsTurned(g *gen, name string, native bool) {
 	}
 	g.MOVQ(steps, reg.R13)
 	g.ANDQ(operand.Imm(31), reg.R13)
-	bfTail(g, reg.R13)
+	bfTail(g, s, reg.R13)
 	block := func(label string, tail bool) {
 		for r := 1; r < 16; r++ {
 			avx512.zero(g, avx512.vec(r))
@@ -368,15 +420,7 @@ func bfPackRowsTurned(g *gen, name string, native bool) {
 				g.CMPQ(lanes, operand.Imm(uint64(r)))
 				g.JLE(operand.LabelRef(label + "_loaded"))
 			}
-			x := avx512.vec(r)
-			if tail {
-				g.VMOVUPS_Z(row(r, 0), reg.K1, x)
-				g.VMOVUPS_Z(row(r, 64), reg.K4, reg.Z23)
-			} else {
-				g.VMOVUPS(row(r, 0), x)
-				g.VMOVUPS(row(r, 64), reg.Z23)
-			}
-			bfRun(g, native, x, reg.Z23)
+			bfRun(g, s, row(r, 0), tail, avx512.vec(r), reg.Z23)
 		}
 		g.Label(label + "_loaded")
 		for i, o := range transpose16(g, avx512) {
@@ -387,11 +431,11 @@ func bfPackRowsTurned(g *gen, name string, native bool) {
 	g.JLT(operand.LabelRef("rest"))
 	g.Label("loop")
 	block("full", false)
-	if !native {
-		bfConstants(g, native) // the transposition took their registers
+	if s == rounded {
+		bfConstants(g, s) // the transposition took their registers
 	}
 	for _, r := range ptr {
-		g.ADDQ(operand.U32(128), r)
+		g.ADDQ(imm(32*s.size()), r)
 	}
 	g.ADDQ(operand.U32(1024), dst)
 	g.SUBQ(operand.Imm(32), steps)
@@ -408,14 +452,14 @@ func bfPackRowsTurned(g *gen, name string, native bool) {
 // bfPackPairs: lanes are neighbours, steps lie stride apart, and a tile's row is a pair of steps of 16 lanes. Whole rows are read in order.
 //
 //	for each pair of steps: for q in groups: dst[q·hop + pair·64 …] = pairs of src[step·stride + 16·q …] and the next step's
-func bfPackPairs(g *gen, name string, native bool) {
+func bfPackPairs(g *gen, name string, s source) {
 	g.begin(name, name+" packs lanes that are neighbours, a pair of steps in a row of a tile; see bfPack.", param{"p", "*bfPack"})
 	p, src, stride, steps, dst, groups, hop := reg.RDI, reg.RSI, reg.R8, reg.R11, reg.RDX, reg.R9, reg.R10
 	from, other, to, n := reg.RBX, reg.R13, reg.R12, reg.R14
 	g.arg("p", p)
-	bfConstants(g, native)
+	bfConstants(g, s)
 	g.MOVQ(at(p, qLanes), reg.R15) // of the last group
-	bfTail(g, reg.R15)
+	bfTail(g, s, reg.R15)
 	g.MOVQ(at(p, qSrc), src)
 	g.MOVQ(at(p, qStride), stride)
 	g.MOVQ(at(p, qSteps), steps)
@@ -423,20 +467,14 @@ func bfPackPairs(g *gen, name string, native bool) {
 	g.MOVQ(at(p, qGroups), groups)
 	g.MOVQ(at(p, qHop), hop)
 	one := func(label string, single, last bool) {
-		load := func(m operand.Mem, x reg.Register) {
-			if last {
-				g.VMOVUPS_Z(m, reg.K1, x)
-			} else {
-				g.VMOVUPS(m, x)
-			}
-		}
+		load := func(m operand.Mem, x reg.Register) { bfLane(g, s, m, last, x) }
 		load(at(from, 0), reg.Z0)
 		if single {
 			avx512.zero(g, reg.Z1)
 		} else {
 			load(at(other, 0), reg.Z1)
 		}
-		bfPair(g, native, reg.Z0, reg.Z1)
+		bfPair(g, s, reg.Z0, reg.Z1)
 		g.VMOVDQU32(reg.Z0, at(to, 0))
 	}
 	pass := func(label string, single bool) {
@@ -449,8 +487,8 @@ func bfPackPairs(g *gen, name string, native bool) {
 		g.align(32)
 		g.Label(label)
 		one(label, single, false)
-		g.ADDQ(operand.Imm(64), from)
-		g.ADDQ(operand.Imm(64), other)
+		g.ADDQ(imm(16*s.size()), from)
+		g.ADDQ(imm(16*s.size()), other)
 		g.ADDQ(hop, to)
 		g.DECQ(n)
 		g.JNZ(operand.LabelRef(label))
@@ -475,14 +513,14 @@ func bfPackPairs(g *gen, name string, native bool) {
 }
 
 // bfPackPairsTurned: lanes are neighbours, steps lie stride apart, and a tile's row is a lane.
-func bfPackPairsTurned(g *gen, name string, native bool) {
+func bfPackPairsTurned(g *gen, name string, s source) {
 	g.begin(name, name+" packs lanes that are neighbours, a lane in a row of a tile; see bfPack.", param{"p", "*bfPack"})
 	p, src, stride, steps, dst, groups, hop := reg.RDI, reg.RSI, reg.R8, reg.R11, reg.RDX, reg.R9, reg.R10
 	from, to, n, at0 := reg.RBX, reg.R12, reg.R14, reg.R13
 	g.arg("p", p)
-	bfConstants(g, native)
+	bfConstants(g, s)
 	g.MOVQ(at(p, qLanes), reg.R15)
-	bfTail(g, reg.R15)
+	bfTail(g, s, reg.R15)
 	g.MOVQ(at(p, qSrc), src)
 	g.MOVQ(at(p, qStride), stride)
 	g.MOVQ(at(p, qSteps), steps)
@@ -490,13 +528,7 @@ func bfPackPairsTurned(g *gen, name string, native bool) {
 	g.MOVQ(at(p, qGroups), groups)
 	g.MOVQ(at(p, qHop), hop)
 	tile := func(label string, last bool) {
-		load := func(m operand.Mem, x reg.Register) {
-			if last {
-				g.VMOVUPS_Z(m, reg.K1, x)
-			} else {
-				g.VMOVUPS(m, x)
-			}
-		}
+		load := func(m operand.Mem, x reg.Register) { bfLane(g, s, m, last, x) }
 		for r := range 16 {
 			avx512.zero(g, avx512.vec(r))
 		}
@@ -513,14 +545,14 @@ func bfPackPairsTurned(g *gen, name string, native bool) {
 			g.JLE(operand.LabelRef(fmt.Sprintf("%s_single%d", label, r)))
 			load(atIdx(at0, 0, stride, 1), reg.Z23)
 			g.Label(fmt.Sprintf("%s_single%d", label, r))
-			bfPair(g, native, x, reg.Z23)
+			bfPair(g, s, x, reg.Z23)
 			g.LEAQ(atIdx(at0, 0, stride, 2), at0)
 		}
 		g.Label(label + "_loaded")
 		for i, o := range transpose16(g, avx512) {
 			g.VMOVDQU32(o, at(to, 64*i))
 		}
-		bfConstants(g, native)
+		bfConstants(g, s)
 	}
 	g.Label("block")
 	g.MOVQ(src, from)
@@ -530,7 +562,7 @@ func bfPackPairsTurned(g *gen, name string, native bool) {
 	g.JZ(operand.LabelRef("last"))
 	g.Label("group")
 	tile("full", false)
-	g.ADDQ(operand.Imm(64), from)
+	g.ADDQ(imm(16*s.size()), from)
 	g.ADDQ(hop, to)
 	g.DECQ(n)
 	g.JNZ(operand.LabelRef("group"))
