@@ -10,7 +10,7 @@ type attention struct {
 	q, k, v, y     operand
 	b, n, heads, d int // n keys, d width of a head
 	queries        int // the first so many of q's tokens ask
-	block          int // queries worked on at a time, about
+	block, unit    int // queries worked on at a time, about, and a multiple of what
 	mask           Mask
 	anchors        []int // keys that everyone sees, kept apart
 	scale          float32
@@ -39,6 +39,15 @@ type operand struct {
 // row, and the gradients of keys and values are chains over the queries that go
 // on from block to block.
 const queryBlock = 96
+
+// With products of bfloat16 a block is so many queries: their products are quick,
+// and what is packed for them is packed again for each block. Blocks are cut in
+// units of the steps that a product sums at a time, so that the chains over the
+// queries do not depend on them either.
+const (
+	wideBlock = 256
+	wideUnit  = 32
+)
 
 // Attention returns multi-head self-attention of qkv [B, T, 3D], the packed
 // queries, keys and values of all heads: softmax(q·kᵀ/√(D/heads))·v, [B, T, D].
@@ -93,7 +102,10 @@ func (t *Tape) CrossAttention(q, kv *Var, heads int, keys *Bytes, dropout float3
 // attend records a, whose shapes and masks have been checked.
 func (t *Tape) attend(a *attention) *Var {
 	y := t.newVar([]int{a.b, a.queries, a.heads * a.d}, a.q.v.root().grad || a.k.v.root().grad)
-	a.y, a.block, a.t = operand{y, a.queries, 0}, queryBlock, t
+	a.y, a.block, a.unit, a.t = operand{y, a.queries, 0}, queryBlock, kernel.TileRows, t
+	if t.bf16 {
+		a.block, a.unit = wideBlock, wideUnit
+	}
 	a.anchors = a.mask.anchors(a.n)
 	a.scale = float32(1 / math.Sqrt(float64(a.d)))
 	if a.p > 0 {
@@ -178,28 +190,35 @@ func transposed(n, d int) (floats, ld int) {
 	return d * ld, ld
 }
 
-// transpose makes the transposed rows of keys or values in x.
+// transpose makes the rows of keys or values in x ready to be multiplied with,
+// transposed; a product of bfloat16 lays them out itself.
 func (a *attention) transpose(buf *carver, x headView, ws *kernel.Workspace) (r headRows) {
+	if a.t.bf16 {
+		return a.sideBySide(buf, x)
+	}
 	size, ld := transposed(a.n, a.d)
-	r.x, r.ld = buf.take(size), ld
+	r.x, r.key, r.dim = buf.take(size), 1, ld
 	kernel.Transpose(r.x, ld, x.x, x.stride, a.n, a.d, ws)
 	if len(a.anchors) > 0 {
-		size, r.lda = transposed(len(a.anchors), a.d)
-		r.anchor = buf.take(size)
+		size, lda := transposed(len(a.anchors), a.d)
+		r.anchor, r.keyA, r.dimA = buf.take(size), 1, lda
 		for j := range a.d {
 			for i, k := range a.anchors {
-				r.anchor[j*r.lda+i] = x.x[k*x.stride+j]
+				r.anchor[j*lda+i] = x.x[k*x.stride+j]
 			}
 		}
 	}
 	return r
 }
 
-// sideBySide makes the rows of keys or values in x lie side by side.
+// sideBySide makes the rows of keys or values in x lie side by side, where that helps.
 func (a *attention) sideBySide(buf *carver, x headView) (r headRows) {
-	r.x = x.dense(buf.take(a.n*a.d), a.n, a.d)
+	r.x, r.key, r.dim = x.x, x.stride, 1
+	if !a.t.bf16 {
+		r.x, r.key = x.dense(buf.take(a.n*a.d), a.n, a.d), a.d
+	}
 	if len(a.anchors) > 0 {
-		r.anchor = a.collect(buf.take(len(a.anchors)*a.d), x)
+		r.anchor, r.keyA, r.dimA = a.collect(buf.take(len(a.anchors)*a.d), x), a.d, 1
 	}
 	return r
 }
@@ -221,7 +240,7 @@ func (a *attention) sizes() (turned, beside int) {
 
 func (a *attention) head(i int, ws *kernel.Workspace) {
 	n, room := a.n, a.room()
-	rows := min(a.queries, a.block+kernel.TileRows)
+	rows := min(a.queries, a.block+a.unit)
 	turned, beside := a.sizes()
 	buf := carver{ws.Floats(turned + beside + 2*align(rows*room))}
 	q, out := a.view(a.q, a.q.v.Data, i), a.view(a.y, a.y.v.Data, i)
@@ -256,13 +275,16 @@ func (c *carver) take(n int) []float32 {
 
 func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	n, d, room := a.n, a.d, a.room()
-	rows := min(a.queries, a.block+kernel.TileRows)
+	rows := min(a.queries, a.block+a.unit)
 	turned, beside := a.sizes()
 	buf := carver{ws.Floats(2*turned + beside + 2*align(a.queries*d) + 3*align(rows*room) + 2*align(len(a.anchors)*d))}
 	kv, vv := a.view(a.k, a.k.v.Data, i), a.view(a.v, a.v.v.Data, i)
 	kt, vt, k := a.transpose(&buf, kv, ws), a.transpose(&buf, vv, ws), a.sideBySide(&buf, kv)
-	q := a.view(a.q, a.q.v.Data, i).dense(buf.take(a.queries*d), a.queries, d)
-	do := a.view(a.y, a.y.v.Grad, i).dense(buf.take(a.queries*d), a.queries, d)
+	q, do := a.view(a.q, a.q.v.Data, i), a.view(a.y, a.y.v.Grad, i)
+	if !a.t.bf16 {
+		q = headView{q.dense(buf.take(a.queries*d), a.queries, d), d}
+		do = headView{do.dense(buf.take(a.queries*d), a.queries, d), d}
+	}
 	p, s, dp := buf.take(rows*room), buf.take(rows*room), buf.take(rows*room)
 	toQ, toKV := a.q.v.root().grad, a.k.v.root().grad
 	var dq, dk, dv headView
@@ -283,8 +305,8 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	}
 	a.blocks(i, func(b queries) {
 		m := b.hi - b.lo
-		b.scores(s, room, headView{q, d}, kt, ws)
-		b.times(dp, room, headView{do, d}, vt, ws)
+		b.scores(s, room, q, kt, ws)
+		b.times(dp, room, do, vt, ws)
 		for r := range m {
 			at, end := i*a.queries+b.lo+r, b.end(b.lo+r)
 			row := p[r*room : r*room+b.width()]

@@ -57,7 +57,7 @@ func (a *attention) room() int {
 	if a.mask.Window == 0 {
 		return a.n
 	}
-	run := a.block + kernel.TileRows + 2*a.mask.Window + 1 + lanes
+	run := a.block + a.unit + 2*a.mask.Window + 1 + lanes
 	if a.mask.Global > 0 {
 		run = a.n
 	}
@@ -89,7 +89,7 @@ func (a *attention) blocks(i int, f func(b queries)) {
 	b.all, b.holes = a.keys(i / a.heads)
 	count := (a.queries + a.block - 1) / a.block
 	for k := range count {
-		b.lo, b.hi = cut(k, count, a.queries, kernel.TileRows)
+		b.lo, b.hi = cut(k, count, a.queries, a.unit)
 		if b.lo >= b.hi {
 			continue
 		}
@@ -113,44 +113,44 @@ func (b queries) run(g kernel.Gemm, ws *kernel.Workspace) {
 	p.Run(0, g.M, 0, g.N, ws)
 }
 
-// headRows is what the products of a head read, made once for all its blocks.
+// headRows is what the products of a head read, made once for all its blocks:
+// keys or values, and the anchors of them. Element j of key i is x[i·key + j·dim].
 type headRows struct {
-	x      []float32 // keys or values: all, transposed or side by side
-	ld     int
-	anchor []float32 // the anchors of them, likewise
-	lda    int
+	x, anchor  []float32
+	key, dim   int
+	keyA, dimA int
 }
 
 // times computes a's rows (of the block's queries) times the keys or values in
-// r, which are transposed, to s, rows of room slots.
+// r to s, rows of room slots.
 func (b queries) times(s []float32, room int, q headView, r headRows, ws *kernel.Workspace) {
 	m, d := b.hi-b.lo, b.a.d
 	if b.anchors > 0 {
-		b.run(kernel.Gemm{M: m, N: b.anchors, K: d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: r.anchor, BRow: r.lda, BCol: 1, C: s, CRow: room}, ws)
+		b.run(kernel.Gemm{M: m, N: b.anchors, K: d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: r.anchor, BRow: r.dimA, BCol: r.keyA, C: s, CRow: room}, ws)
 	}
-	b.run(kernel.Gemm{M: m, N: b.keys - b.from, K: d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: r.x[b.from:], BRow: r.ld, BCol: 1, C: s[b.base:], CRow: room}, ws)
+	b.run(kernel.Gemm{M: m, N: b.keys - b.from, K: d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: r.x[b.from*r.key:], BRow: r.dim, BCol: r.key, C: s[b.base:], CRow: room}, ws)
 }
 
-// weigh computes the rows of s times the keys or values in r, side by side, to
-// the block's rows of c.
+// weigh computes the rows of s times the keys or values in r to the block's rows
+// of c.
 func (b queries) weigh(c headView, s []float32, room int, r headRows, acc bool, ws *kernel.Workspace) {
 	m, d := b.hi-b.lo, b.a.d
 	if b.anchors > 0 {
-		b.run(kernel.Gemm{M: m, N: d, K: b.anchors, A: s, ARow: room, ACol: 1, B: r.anchor, BRow: d, BCol: 1, C: c.x[b.lo*c.stride:], CRow: c.stride, Acc: acc}, ws)
+		b.run(kernel.Gemm{M: m, N: d, K: b.anchors, A: s, ARow: room, ACol: 1, B: r.anchor, BRow: r.keyA, BCol: r.dimA, C: c.x[b.lo*c.stride:], CRow: c.stride, Acc: acc}, ws)
 		acc = true
 	}
-	b.run(kernel.Gemm{M: m, N: d, K: b.keys - b.from, A: s[b.base:], ARow: room, ACol: 1, B: r.x[b.from*d:], BRow: d, BCol: 1, C: c.x[b.lo*c.stride:], CRow: c.stride, Acc: acc}, ws)
+	b.run(kernel.Gemm{M: m, N: d, K: b.keys - b.from, A: s[b.base:], ARow: room, ACol: 1, B: r.x[b.from*r.key:], BRow: r.key, BCol: r.dim, C: c.x[b.lo*c.stride:], CRow: c.stride, Acc: acc}, ws)
 }
 
 // gather adds the transposed rows of s times the block's rows of x [_, d] to
 // the gradient of keys or values, c, and of the anchors apart.
-func (b queries) gather(c headView, anchor, s []float32, room int, x []float32, ws *kernel.Workspace) {
+func (b queries) gather(c headView, anchor, s []float32, room int, x headView, ws *kernel.Workspace) {
 	m, d := b.hi-b.lo, b.a.d
 	if b.anchors > 0 {
-		b.run(kernel.Gemm{M: b.anchors, N: d, K: m, A: s, ARow: 1, ACol: room, B: x[b.lo*d:], BRow: d, BCol: 1, C: anchor, CRow: d, Acc: true}, ws)
+		b.run(kernel.Gemm{M: b.anchors, N: d, K: m, A: s, ARow: 1, ACol: room, B: x.x[b.lo*x.stride:], BRow: x.stride, BCol: 1, C: anchor, CRow: d, Acc: true}, ws)
 	}
 	if b.keys > b.from {
-		b.run(kernel.Gemm{M: b.keys - b.from, N: d, K: m, A: s[b.base:], ARow: 1, ACol: room, B: x[b.lo*d:], BRow: d, BCol: 1, C: c.x[b.from*c.stride:], CRow: c.stride, Acc: true}, ws)
+		b.run(kernel.Gemm{M: b.keys - b.from, N: d, K: m, A: s[b.base:], ARow: 1, ACol: room, B: x.x[b.lo*x.stride:], BRow: x.stride, BCol: 1, C: c.x[b.from*c.stride:], CRow: c.stride, Acc: true}, ws)
 	}
 }
 

@@ -2,6 +2,7 @@
 
     python tools/peer/compare.py                     # both models, one thread, matrix products too
     python tools/peer/compare.py --models small --modes eager,compile --rounds 5
+    python tools/peer/compare.py --modes eager,bf16 --dropout 0
 
 Run it with a Python that has torch, from a checkout in which `go build` works (or
 name a built program with --coordinator). Each round runs every contestant once,
@@ -27,7 +28,9 @@ from step import MODELS, median  # noqa: E402
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--models", default="default,small")
-    p.add_argument("--modes", default="eager", help="eager, compile, weights (eager, the reference text's attention)")
+    p.add_argument("--modes", default="eager", help="eager, compile, bf16 (autocast, beside ours with precision bf16), "
+                   "weights (eager, the reference text's attention)")
+    p.add_argument("--dropout", type=float, default=0.1)
     p.add_argument("--matmul", default="1024", help="squares, or none")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--rounds", type=int, default=3)
@@ -42,8 +45,8 @@ def arguments():
         if m not in MODELS:
             p.error(f"--models {m}: want {', '.join(MODELS)}")
     for m in a.modes:
-        if m not in ("eager", "compile", "weights"):
-            p.error(f"--modes {m}: want eager, compile or weights")
+        if m not in ("eager", "compile", "bf16", "weights"):
+            p.error(f"--modes {m}: want eager, compile, bf16 or weights")
     if a.threads < 1 or a.rounds < 1 or a.budget < 0:
         p.error("--threads and --rounds want at least 1, --budget at least 0")
     return a
@@ -69,12 +72,20 @@ def contestants(a, ours):
             "ours": ([ours, "bench", "gemm", "--model", "none", "--sizes", str(n), *mine], keys),
             "PyTorch": ([*peer, "--matmul", str(n)], keys),
         }
+        if "bf16" in a.modes:
+            groups[f"matmul {n}"].update({
+                "ours bf16": ([ours, "bench", "gemm", "--model", "none", "--sizes", str(n), "--precision", "bf16", *mine], keys),
+                "PyTorch bf16": ([*peer, "--matmul", str(n), "--mode", "bf16"], keys),
+            })
     for m in a.models:
         keys = ("samples_per_s", "samples_per_s_of_cpu_time")
-        group = {"ours": ([ours, "bench", "step", "--model", m, *mine], keys)}
+        step = [ours, "bench", "step", "--model", m, "--dropout", str(a.dropout), *mine]
+        group = {"ours": (step, keys)}
+        if "bf16" in a.modes:
+            group["ours bf16"] = ([*step, "--precision", "bf16"], keys)
         for mode in a.modes:
             how = ["--attention", "weights"] if mode == "weights" else ["--mode", mode]
-            group[f"PyTorch {mode}"] = ([*peer, "--model", m, *how], keys)
+            group[f"PyTorch {mode}"] = ([*peer, "--model", m, "--dropout", str(a.dropout), *how], keys)
         groups[f"step {m}"] = group
     return groups
 
@@ -115,9 +126,12 @@ def main():
                     row[k] = median(values)
             if c != "ours":
                 row["version"] = runs[0].get("peer", "")
+                if c == "ours bf16":  # its own float32 over it, the other way round
+                    row["over_float32"] = median([r["wall"] / o["wall"] for o, r in zip(group["ours"], runs)])
+                beside = group["ours bf16" if c == "PyTorch bf16" else "ours"]
                 for k in ("wall", "cpu"):
-                    if all(r[k] for r in runs + group["ours"]):
-                        row["ours_over_it_" + k] = median([o[k] / r[k] for o, r in zip(group["ours"], runs)])
+                    if c.startswith("PyTorch") and all(r[k] for r in runs + beside):
+                        row["ours_over_it_" + k] = median([o[k] / r[k] for o, r in zip(beside, runs)])
             rows.append(row)
     if a.json:
         print(json.dumps(rows))
@@ -131,6 +145,8 @@ def main():
         text += [f"{100 * r[k]:.1f}%".rjust(w) if k in r else "".rjust(w) for k, w in (("share", 8), ("share_cpu", 7))]
         text += [f"{r[k]:.2f}×".rjust(w) if k in r else "".rjust(w)
                  for k, w in (("ours_over_it_wall", 8), ("ours_over_it_cpu", 7))]
+        if "over_float32" in r:
+            text.append(f"  {r['over_float32']:.2f}× ours in float32")
         if "bytes" in r:
             text.append(f"{r['bytes'] / 2**20:.0f} MiB".rjust(12))
             if "imports" in r:

@@ -2,13 +2,15 @@
 
     python tools/peer/step.py --model default --batch 8 --threads 1 --json
     python tools/peer/step.py --model small --mode compile
+    python tools/peer/step.py --model default --mode bf16
     python tools/peer/step.py --matmul 1024
 
 The same network (tools/reference_model.py), the same batch size, dropout, loss,
 clipping and AdamW (fused). PyTorch is given its best: attention without the
 weights that nobody looks at, no padding mask, gradients set to None between
 steps. --attention weights is the reference text's own code, which asks
-for the weights and passes the mask.
+for the weights and passes the mask. --mode bf16 is eager under
+torch.autocast("cpu", dtype=torch.bfloat16); of --matmul it is a product of bfloat16.
 
 samples_per_s is of the median step; samples_per_s_of_cpu_time (one thread) does
 not count what other programs were given meanwhile.
@@ -38,7 +40,7 @@ def arguments():
     p.add_argument("--tokens", type=int, default=8)
     p.add_argument("--dropout", type=float, default=0.1)
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--mode", choices=["eager", "compile"], default="eager")
+    p.add_argument("--mode", choices=["eager", "compile", "bf16"], default="eager")
     p.add_argument("--attention", choices=["fast", "weights"], default="fast")
     p.add_argument("--matmul", type=int, metavar="N", help="time one product N×N×N instead of a step")
     p.add_argument("--budget", type=float, default=10, help="seconds for the steps, at least three")
@@ -112,7 +114,9 @@ def training_step(a, torch):
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss_of(images, tokens, actions).backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.mode == "bf16"):
+            loss = loss_of(images, tokens, actions)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -128,7 +132,8 @@ def main():
     imported = resident("VmRSS")
     if a.matmul:
         n = a.matmul
-        x, y, out = torch.rand(n, n) - 0.5, torch.rand(n, n) - 0.5, torch.empty(n, n)
+        kind = torch.bfloat16 if a.mode == "bf16" else torch.float32
+        x, y, out = (torch.rand(n, n) - 0.5).to(kind), (torch.rand(n, n) - 0.5).to(kind), torch.empty(n, n, dtype=kind)
         inner = max(1, int(1e8 / (2 * n**3)))
 
         def work():
