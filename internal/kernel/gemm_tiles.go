@@ -109,6 +109,15 @@ func (g *Gemm) tileGroup(a, b []uint16, i0, i1, j0, j1, k int, mode uintptr, ws 
 
 // run does a panel of rows × cols on tiles of AMX.
 func (t *bfArgs) run(rows, cols int) {
+	if t.rows != uintptr(rows) || t.cols != uintptr(cols) {
+		t.rows, t.cols = uintptr(rows), uintptr(cols)
+		t.configure(rows, cols)
+	}
+	til.amx[(rows-1)/tileLanes][(cols-1)/tileLanes](t)
+}
+
+// configure shapes the tiles for a panel: 0–3 are of C, 4 and 5 of A, 6 and 7 of B.
+func (t *bfArgs) configure(rows, cols int) {
 	cut := func(n int) (first, second int) { return min(n, tileLanes), max(0, n-tileLanes) }
 	r0, r1 := cut(rows)
 	c0, c1 := cut(cols)
@@ -122,12 +131,4 @@ func (t *bfArgs) run(rows, cols int) {
 	if c1 == 0 {
 		c.rows[1], c.rows[3], c.rows[7] = 0, 0, 0
 	}
-	i, j := 0, 0
-	if r1 > 0 {
-		i = 1
-	}
-	if c1 > 0 {
-		j = 1
-	}
-	til.amx[i][j](t)
 }

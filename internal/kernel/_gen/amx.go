@@ -43,6 +43,11 @@ func (g *gen) tileMem(pp, op byte, tile int, base, index reg.Register) {
 }
 
 func (g *gen) tileLoad(tile int, base, index reg.Register) { g.tileMem(ppF2, 0x4B, tile, base, index) }
+
+// tileStream is tileLoad of what is not needed again soon: it leaves the tiles that are in L1.
+func (g *gen) tileStream(tile int, base, index reg.Register) {
+	g.tileMem(pp66, 0x4B, tile, base, index)
+}
 func (g *gen) tileStore(tile int, base, index reg.Register) {
 	g.tileMem(ppF3, 0x4B, tile, base, index)
 }
@@ -95,11 +100,11 @@ func amxTiles(g *gen, rows, cols int) {
 	t := reg.RDI
 	g.arg("t", t)
 	g.tileConfig(t, bTiles)
-	a, aStrip, b0, b1, c, cRow := reg.RSI, reg.R8, reg.RDX, reg.R9, reg.RCX, reg.R11
-	line, k, strips, none, bias, p, bAt, left := reg.R10, reg.RAX, reg.R12, reg.R13, reg.RBX, reg.R15, reg.R14, reg.RDI
+	aStrip, b0, b1, c, cRow := reg.R8, reg.RDX, reg.R9, reg.RCX, reg.R11
+	line, k, strips, none, bias, p := reg.R10, reg.RAX, reg.R12, reg.R13, reg.RBX, reg.R15
 	mode := reg.RBX // until it is tested
-	_ = p
-	g.MOVQ(at(t, bA), a)
+	a0, a1 := reg.RSI, reg.R15
+	g.MOVQ(at(t, bA), a0)
 	g.MOVQ(at(t, bAStrip), aStrip)
 	g.MOVQ(at(t, bC), c)
 	g.MOVQ(at(t, bCRow), cRow)
@@ -107,7 +112,6 @@ func amxTiles(g *gen, rows, cols int) {
 	g.MOVQ(operand.U32(64), line)
 	g.XORQ(none, none)
 
-	a0, a1 := reg.RSI, reg.R15
 	g.Label("strip")
 	g.MOVQ(at(t, bMode), mode)
 	g.LEAQ(atIdx(c, 0, cRow, 8), p)
@@ -155,7 +159,7 @@ func amxTiles(g *gen, rows, cols int) {
 	}
 	g.align(32)
 	g.Label("block")
-	g.tileLoad(4, a0, line)
+	g.tileStream(4, a0, line)
 	g.tileLoad(6, b0, line)
 	g.tileProduct(0, 4, 6)
 	if cols > 1 {
@@ -163,7 +167,7 @@ func amxTiles(g *gen, rows, cols int) {
 		g.tileProduct(1, 4, 7)
 	}
 	if rows > 1 {
-		g.tileLoad(5, a1, line)
+		g.tileStream(5, a1, line)
 		g.tileProduct(2, 5, 6)
 		if cols > 1 {
 			g.tileProduct(3, 5, 7)
@@ -194,5 +198,4 @@ func amxTiles(g *gen, rows, cols int) {
 	g.JNZ(operand.LabelRef("strip"))
 	g.tileRelease()
 	g.RET()
-	_, _ = bAt, left
 }
