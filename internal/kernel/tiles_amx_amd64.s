@@ -5,6 +5,7 @@
 #include "textflag.h"
 
 // func gemmAMX1x1(t *bfArgs)
+// Requires: MMX+
 TEXT ·gemmAMX1x1(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 	BYTE $0xc4
@@ -19,9 +20,9 @@ TEXT ·gemmAMX1x1(SB), NOSPLIT, $0-8
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
 	MOVQ $0x00000040, R10
-	XORQ R13, R13
 
 strip:
+	XORQ  R13, R13
 	MOVQ  64(DI), BX
 	LEAQ  (CX)(R11*8), R15
 	LEAQ  (R15)(R11*8), R15
@@ -59,9 +60,34 @@ load:
 ready:
 	MOVQ    8(DI), DX
 	MOVQ    48(DI), AX
+	MOVQ    R11, R14
+	SHLQ    $0x04, R14
+	ADDQ    CX, R14
+	MOVQ    $0x00000002, R13
 	PCALIGN $0x20
 
 block:
+	TESTQ      R13, R13
+	JZ         fetched
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	DECQ       R13
+
+fetched:
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x79
@@ -104,6 +130,7 @@ block:
 	RET
 
 // func gemmAMX1x2(t *bfArgs)
+// Requires: MMX+
 TEXT ·gemmAMX1x2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 	BYTE $0xc4
@@ -118,9 +145,9 @@ TEXT ·gemmAMX1x2(SB), NOSPLIT, $0-8
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
 	MOVQ $0x00000040, R10
-	XORQ R13, R13
 
 strip:
+	XORQ  R13, R13
 	MOVQ  64(DI), BX
 	LEAQ  (CX)(R11*8), R15
 	LEAQ  (R15)(R11*8), R15
@@ -182,9 +209,42 @@ ready:
 	MOVQ    AX, R9
 	SHLQ    $0x0a, R9
 	ADDQ    DX, R9
+	MOVQ    R11, R14
+	SHLQ    $0x04, R14
+	ADDQ    CX, R14
+	MOVQ    $0x00000002, R13
 	PCALIGN $0x20
 
 block:
+	TESTQ      R13, R13
+	JZ         fetched
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	DECQ       R13
+
+fetched:
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x79
@@ -248,6 +308,7 @@ block:
 	RET
 
 // func gemmAMX2x1(t *bfArgs)
+// Requires: MMX+
 TEXT ·gemmAMX2x1(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 	BYTE $0xc4
@@ -262,9 +323,9 @@ TEXT ·gemmAMX2x1(SB), NOSPLIT, $0-8
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
 	MOVQ $0x00000040, R10
-	XORQ R13, R13
 
 strip:
+	XORQ  R13, R13
 	MOVQ  64(DI), BX
 	LEAQ  (CX)(R11*8), R15
 	LEAQ  (R15)(R11*8), R15
@@ -322,9 +383,34 @@ ready:
 	MOVQ    8(DI), DX
 	MOVQ    48(DI), AX
 	LEAQ    (SI)(R8*1), R15
+	MOVQ    R11, R14
+	SHLQ    $0x05, R14
+	ADDQ    CX, R14
+	MOVQ    $0x00000004, R13
 	PCALIGN $0x20
 
 block:
+	TESTQ      R13, R13
+	JZ         fetched
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	ADDQ       R11, R14
+	DECQ       R13
+
+fetched:
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x79
@@ -390,6 +476,7 @@ block:
 	RET
 
 // func gemmAMX2x2(t *bfArgs)
+// Requires: MMX+
 TEXT ·gemmAMX2x2(SB), NOSPLIT, $0-8
 	MOVQ t+0(FP), DI
 	BYTE $0xc4
@@ -404,9 +491,9 @@ TEXT ·gemmAMX2x2(SB), NOSPLIT, $0-8
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
 	MOVQ $0x00000040, R10
-	XORQ R13, R13
 
 strip:
+	XORQ  R13, R13
 	MOVQ  64(DI), BX
 	LEAQ  (CX)(R11*8), R15
 	LEAQ  (R15)(R11*8), R15
@@ -508,9 +595,42 @@ ready:
 	SHLQ    $0x0a, R9
 	ADDQ    DX, R9
 	LEAQ    (SI)(R8*1), R15
+	MOVQ    R11, R14
+	SHLQ    $0x05, R14
+	ADDQ    CX, R14
+	MOVQ    $0x00000004, R13
 	PCALIGN $0x20
 
 block:
+	TESTQ      R13, R13
+	JZ         fetched
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	PREFETCHT0 (R14)
+	PREFETCHT0 64(R14)
+	ADDQ       R11, R14
+	DECQ       R13
+
+fetched:
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x79

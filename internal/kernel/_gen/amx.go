@@ -110,9 +110,9 @@ func amxTiles(g *gen, rows, cols int) {
 	g.MOVQ(at(t, bCRow), cRow)
 	g.MOVQ(at(t, bStrips), strips)
 	g.MOVQ(operand.U32(64), line)
-	g.XORQ(none, none)
 
 	g.Label("strip")
+	g.XORQ(none, none)
 	g.MOVQ(at(t, bMode), mode)
 	g.LEAQ(atIdx(c, 0, cRow, 8), p)
 	g.LEAQ(atIdx(p, 0, cRow, 8), p) // 16 rows further down
@@ -157,8 +157,24 @@ func amxTiles(g *gen, rows, cols int) {
 	if rows > 1 {
 		g.LEAQ(atIdx(a0, 0, aStrip, 1), a1)
 	}
+	// The next strip's tiles of C are fetched meanwhile: their lines lie far apart.
+	ahead, fetches := reg.R14, none
+	g.MOVQ(cRow, ahead)
+	g.SHLQ(operand.Imm(uint64(3+rows)), ahead)
+	g.ADDQ(c, ahead)
+	g.MOVQ(operand.U32(uint32(2*rows)), fetches)
 	g.align(32)
 	g.Label("block")
+	g.TESTQ(fetches, fetches)
+	g.JZ(operand.LabelRef("fetched"))
+	for range 8 {
+		for j := range cols {
+			g.PREFETCHT0(at(ahead, 64*j))
+		}
+		g.ADDQ(cRow, ahead)
+	}
+	g.DECQ(fetches)
+	g.Label("fetched")
 	g.tileStream(4, a0, line)
 	g.tileLoad(6, b0, line)
 	g.tileProduct(0, 4, 6)
