@@ -8,6 +8,9 @@ import (
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
+// square names the products that are no layer's.
+const square = "square"
+
 // GemmRow is one product C [M, N] = A [M, K]·B [K, N].
 type GemmRow struct {
 	Name      string  `json:"name"`
@@ -25,7 +28,8 @@ type GemmRow struct {
 
 type GemmReport struct {
 	Machine
-	Rows []GemmRow `json:"rows"`
+	Precision string    `json:"precision"`
+	Rows      []GemmRow `json:"rows"`
 }
 
 // GemmOptions choose the products that Gemm times.
@@ -34,6 +38,8 @@ type GemmOptions struct {
 	Model string // whose linear layers: default, small, or none
 	Batch int    // samples; 0: as bench step takes them
 	Sizes []int  // of squares
+
+	Precision string // float32 or bf16
 }
 
 // Gemm times matrix products beside the peak of fused multiply-adds. What it
@@ -50,9 +56,12 @@ func Gemm(ctx context.Context, f GemmOptions) (*GemmReport, error) {
 			return nil, err
 		}
 	}
+	if f.Precision != "float32" && f.Precision != "bf16" {
+		return nil, usage.Errorf("--precision %q: want float32 or bf16", f.Precision)
+	}
 	var products []measure.Product
 	for _, n := range f.Sizes {
-		products = append(products, measure.Product{Name: "square", Rows: n, In: n, Out: n})
+		products = append(products, measure.Product{Name: square, Rows: n, In: n, Out: n})
 	}
 	if f.Model != "none" {
 		if f.Batch == 0 {
@@ -67,14 +76,20 @@ func Gemm(ctx context.Context, f GemmOptions) (*GemmReport, error) {
 	rt := tensor.NewRuntime(f.Threads)
 	defer rt.Close()
 	b := measure.New(rt)
-	r := GemmReport{Machine: newMachine(f.Threads)}
+	r := GemmReport{Machine: newMachine(f.Threads), Precision: f.Precision}
 	for _, p := range products {
 		for _, o := range measure.Orientations() {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
 			s := p.Shape(o)
-			g := b.Gemm(s, o, f.Budget)
+			of := measure.Float32
+			if f.Precision == "bf16" {
+				if of = measure.Rounded; p.Name == square {
+					of = measure.BF16
+				}
+			}
+			g := b.Gemm(s, o, of, f.Budget)
 			r.Rows = append(r.Rows, GemmRow{Name: p.Name, Product: string(o), M: s.M, N: s.N, K: s.K, Runs: g.Runs, Rate: g.Rate / 1e9, Peak: g.Peak / 1e9,
 				Share: g.Share, ShareBest: g.ShareBest, ShareCPU: g.ShareCPU})
 			r.Peak = max(r.Peak, g.Peak/1e9)

@@ -15,9 +15,13 @@ func newBenchGemm() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "gemm",
 		Short: "Time matrix products: squares, and the models' own in the three orientations of training",
-		Long: `Time matrix products in float32 against the FMA peak, measured before and after
-every run: squares of --sizes, and the linear layers of --model for batches of
---batch samples, each as Y = X·Wᵀ, dX = dY·W and dW = dYᵀ·X.
+		Long: `Time matrix products against the FMA peak, measured before and after every run:
+squares of --sizes, and the linear layers of --model for batches of --batch
+samples, each as Y = X·Wᵀ, dX = dY·W and dW = dYᵀ·X.
+
+With --precision bf16 squares have operands of bfloat16, and layers have float32
+that is rounded and laid out in the time; the peak is that of the CPU's tiles
+(AMX) where it has them.
 
 OF PEAK is the median of the runs' shares; BEST the best of them; BY CPU TIME the
 median that counts what this process was given of the processor: on a quiet
@@ -46,6 +50,7 @@ machine the three agree.`,
 		},
 	}
 	fl := c.Flags()
+	fl.StringVar(&f.Precision, "precision", "float32", "float32 or bf16")
 	fl.StringVar(&f.Model, "model", "default", "whose layers: default, small or none")
 	fl.IntVar(&f.Batch, "batch", 0, "samples of a batch (default 8, of the small model 32)")
 	fl.IntSliceVar(&f.Sizes, "sizes", []int{512, 1024, 2048}, "squares")

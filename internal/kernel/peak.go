@@ -38,11 +38,16 @@ func PeakTiles(rounds int) float64 {
 	for i := range 8 {
 		c.rows[i], c.colBytes[i] = tileLanes, 64
 	}
+	// Numbers like those of training: tiles of zeros take less current, and so run at another clock.
+	var data [4 * tileWords]uint16
+	for i := range data {
+		data[i] = roundBF16(float32(i*7919%1000)/500 - 1)
+	}
 	best := 0.0
 	for range rounds {
-		const n, per = 1 << 13, 4 * 2 * tileLanes * tileLanes * tileSteps
+		const n, per = 1 << 12, 4 * 2 * tileLanes * tileLanes * tileSteps
 		start := time.Now()
-		til.peak(n, &c.palette)
+		til.peak(n, &c.palette, &data[0])
 		best = max(best, float64(n)*per/time.Since(start).Seconds())
 	}
 	return best

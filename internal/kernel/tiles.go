@@ -67,7 +67,7 @@ type tileOps struct {
 	tile  func(*bfArgs)       // emulation: rows × lanes
 	rows  int                 // of an emulated tile
 	lanes int
-	peak  func(rounds int, config *uint8)
+	peak  func(rounds int, config *uint8, data *uint16)
 	widen func(dst *float32, stride int, src *uint16, blocks int)
 
 	floats, words *tilePackers // by what the operand is; nil: plain Go

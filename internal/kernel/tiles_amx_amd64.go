@@ -24,10 +24,10 @@ func gemmAMX2x1(t *bfArgs)
 //go:noescape
 func gemmAMX2x2(t *bfArgs)
 
-// peakAMX runs n rounds of four products on tiles, without memory.
+// peakAMX runs n rounds of four products on tiles, without memory. Its operands are data, 4 KiB.
 //
 //go:noescape
-func peakAMX(n int, config *byte)
+func peakAMX(n int, config *uint8, data *uint16)
 
 // packRowsAMX packs lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
 //

@@ -7,7 +7,7 @@
 //	b := measure.New(rt)
 //	for _, p := range measure.Products("default", 8) {
 //		for _, o := range measure.Orientations() {
-//			g := b.Gemm(p.Shape(o), o, 300*time.Millisecond)
+//			g := b.Gemm(p.Shape(o), o, measure.Float32, 300*time.Millisecond)
 //			fmt.Println(p.Name, o, g.Rate, g.Share)
 //		}
 //	}

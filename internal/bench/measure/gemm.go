@@ -77,11 +77,21 @@ type GemmTime struct {
 	ShareCPU  float64 // median share by CPU time, on one thread; else 0
 }
 
+// Operands is what a product reads.
+type Operands int
+
+const (
+	Float32 Operands = iota // a product of float32
+	Rounded                 // float32, rounded for a product of bfloat16
+	BF16                    // bfloat16, for a product of them
+)
+
 // smallest is the work that the clock can tell, in operations.
 const smallest = 1e8
 
-// Gemm times one product on all threads.
-func (b *Bench) Gemm(s Shape, o Orientation, budget time.Duration) GemmTime {
+// Gemm times one product on all threads. Products of bfloat16 are held against
+// the peak of tiles where the CPU has them.
+func (b *Bench) Gemm(s Shape, o Orientation, of Operands, budget time.Duration) GemmTime {
 	if s.M < 1 || s.N < 1 || s.K < 1 {
 		panic(&tensor.ShapeError{Op: "measure.Gemm", Want: "M, N, K ≥ 1", Got: fmt.Sprint(s)})
 	}
@@ -94,18 +104,30 @@ func (b *Bench) Gemm(s Shape, o Orientation, budget time.Duration) GemmTime {
 	case DW:
 		g.ARow, g.ACol = 1, s.M
 	}
+	peakOf := Peak
+	if of != Float32 {
+		if g.BF16 = true; kernel.PeakTiles(1) > 0 {
+			peakOf = PeakTiles
+		}
+	}
+	if of == BF16 {
+		g.AWords, g.BWords = make([]uint16, len(g.A)), make([]uint16, len(g.B))
+		kernel.NarrowBF16(g.AWords, g.A)
+		kernel.NarrowBF16(g.BWords, g.B)
+		g.A, g.B = nil, nil
+	}
 	flops := 2 * float64(s.M) * float64(s.N) * float64(s.K)
 	inner := max(1, int(smallest/flops))
 	flops *= float64(inner)
 	var r GemmTime
 	var peaks, shares, cpus []float64
-	before := Peak(b.rt, 3)
+	before := peakOf(b.rt, 3)
 	r.Time = times(budget, func() {
 		for range inner {
 			b.rt.MatMul(g)
 		}
 	}, func(wall, cpu float64) {
-		after := Peak(b.rt, 3)
+		after := peakOf(b.rt, 3)
 		peak := max(before, after)
 		before = after
 		peaks, shares = append(peaks, peak), append(shares, flops/wall/peak)

@@ -59,15 +59,20 @@ func run(rt *tensor.Runtime, n int, f func(tile, lo, hi int, ws *kernel.Workspac
 // Peak returns the floating-point operations a second of all threads of rt
 // together, at fused multiply-adds on registers: the best of rounds times a
 // millisecond or so each. No product of matrices is faster.
-func Peak(rt *tensor.Runtime, rounds int) float64 {
+func Peak(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakFlops) }
+
+// PeakTiles is Peak of products of bfloat16 on tiles; 0 where the CPU has none.
+func PeakTiles(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakTiles) }
+
+func peak(rt *tensor.Runtime, rounds int, of func(rounds int) float64) float64 {
 	if rt.Threads() == 1 {
-		return kernel.PeakFlops(rounds)
+		return of(rounds)
 	}
 	done := make([]float64, rt.Threads())
 	start := time.Now()
 	run(rt, rt.Threads(), func(tile, _, _ int, _ *kernel.Workspace) {
 		at := time.Now()
-		rate := kernel.PeakFlops(2 * rounds) // long enough for all threads to have come
+		rate := of(2 * rounds) // long enough for all threads to have come
 		done[tile] = rate * time.Since(at).Seconds()
 	})
 	wall, sum := time.Since(start).Seconds(), 0.0

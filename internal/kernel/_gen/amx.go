@@ -76,17 +76,21 @@ func amx(g *gen) {
 			amxTiles(g, rows, cols)
 		}
 	}
-	g.begin("peakAMX", "peakAMX runs n rounds of four products on tiles, without memory.", param{"n", "int"}, param{"config", "*byte"})
+	g.begin("peakAMX", "peakAMX runs n rounds of four products on tiles, without memory. Its operands are data, 4 KiB.", param{"n", "int"}, param{"config", "*uint8"}, param{"data", "*uint16"})
 	g.arg("n", reg.RAX)
 	g.arg("config", reg.RDI)
+	g.arg("data", reg.RSI)
 	g.tileConfig(reg.RDI, 0)
-	for t := range 8 {
+	g.MOVQ(operand.U32(64), reg.R10)
+	for t := range 4 {
 		g.tileZero(t)
+		g.tileLoad(4+t, reg.RSI, reg.R10)
+		g.ADDQ(operand.U32(1024), reg.RSI)
 	}
 	g.align(32)
 	g.Label("loop")
 	for t := range 4 {
-		g.tileProduct(t, 4, 6)
+		g.tileProduct(t, 4+t/2, 6+t%2)
 	}
 	g.DECQ(reg.RAX)
 	g.JNZ(operand.LabelRef("loop"))
