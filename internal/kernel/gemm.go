@@ -35,6 +35,10 @@ type Gemm struct {
 	Bias       []float32 // [N]: chains begin at the bias; nil: at 0
 	ReLU       bool      // negative results become 0; NaN stays NaN
 
+	// Out, if not nil, is given tiles of C instead of memory at C, which is not used: row i of the tile begins at c[(i-m0)·row]. It may change them.
+	// A product of bfloat16 alone has it, and it excludes Acc.
+	Out func(m0, m1, n0, n1 int, c []float32, row int)
+
 	// BF16 makes it a product of bfloat16: operands are rounded, and chains run in blocks. See tiles.go. Only then AWords or BWords may stand
 	// for A or B: what is rounded already.
 	BF16           bool
@@ -74,10 +78,13 @@ func (g *Gemm) check(m0, m1, n0, n1 int) {
 	if g.M == 0 || g.N == 0 {
 		return
 	}
-	if g.ARow < 0 || g.ACol < 0 || g.BRow < 0 || g.BCol < 0 || g.CRow < g.N && g.M > 1 {
+	if g.ARow < 0 || g.ACol < 0 || g.BRow < 0 || g.BCol < 0 || g.CRow < g.N && g.M > 1 && g.Out == nil {
 		panic(&ShapeError{Op: "gemm", Want: "strides ≥ 0 and CRow ≥ N", Got: sprintf("A %d,%d B %d,%d C %d for N %d", g.ARow, g.ACol, g.BRow, g.BCol, g.CRow, g.N)})
 	}
-	if n := (g.M-1)*g.CRow + g.N; len(g.C) < n {
+	if g.Out != nil && (!g.BF16 || g.Acc || g.Then != nil || g.K == 0) {
+		panic(&ShapeError{Op: "gemm", Want: "BF16, K above 0 and neither Acc nor Then beside Out", Got: sprintf("BF16 %v, Acc %v, K %d", g.BF16, g.Acc, g.K)})
+	}
+	if n := (g.M-1)*g.CRow + g.N; g.Out == nil && len(g.C) < n {
 		panic(&ShapeError{Op: "gemm", Want: sprintf("C of %d elements (%d×%d, stride %d)", n, g.M, g.N, g.CRow), Got: sprintf("%d", len(g.C))})
 	}
 	if g.Bias != nil && (g.Acc || len(g.Bias) < g.N) {

@@ -13,8 +13,12 @@ const (
 )
 
 func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
-	for k0 := 0; k0 < g.K; k0 += tileDepth {
-		g.tilePass(m0, m1, n0, n1, k0, min(k0+tileDepth, g.K), ws)
+	depth := tileDepth
+	if g.Out != nil { // there is nothing to carry the chains on
+		depth = g.K
+	}
+	for k0 := 0; k0 < g.K; k0 += depth {
+		g.tilePass(m0, m1, n0, n1, k0, min(k0+depth, g.K), ws)
 	}
 	ws.bf, ws.bfPack = bfArgs{}, bfPack{} // a workspace outlives its operands, which may be unmapped memory soon
 }
@@ -35,27 +39,38 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 		packTiles(a, operand{g.A, g.AWords, g.ARow, g.ACol}.from(i0*g.ARow+k0*g.ACol), i1-i0, k, false, ws)
 		for j0 := n0; j0 < n1; j0 += group {
 			j1 := min(j0+group, n1)
-			g.tileGroup(a, b[(j0-n0)/tileLanes*strip:], i0, i1, j0, j1, k, mode&^modeReLU, ws)
+			var c []float32
+			row := g.CRow
+			if g.Out != nil {
+				row = min(group, n1-n0)
+				c = grow(&ws.out, (i1-i0)*row)
+			} else {
+				c = g.C[i0*row+j0:]
+			}
+			g.tileGroup(a, b[(j0-n0)/tileLanes*strip:], c, row, i0, i1, j0, j1, k, mode&^modeReLU, ws)
 			if k1 < g.K {
 				continue
 			}
 			if g.ReLU {
-				for i := i0; i < i1; i++ {
-					ReLU(g.C[i*g.CRow+j0 : i*g.CRow+j1])
+				for i := range i1 - i0 {
+					ReLU(c[i*row : i*row+j1-j0])
 				}
 			}
 			if g.Then != nil {
 				g.Then(i0, i1, j0, j1)
 			}
+			if g.Out != nil {
+				g.Out(i0, i1, j0, j1, c, row)
+			}
 		}
 	}
 }
 
-// tileGroup multiplies packed rows [i0,i1) with packed columns [j0,j1).
-func (g *Gemm) tileGroup(a, b []uint16, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
+// tileGroup multiplies packed rows [i0,i1) with packed columns [j0,j1) to c, which begins at C[i0,j0].
+func (g *Gemm) tileGroup(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
 	strip, blocks := stripWords(k), blocksOf(k)
 	t := &ws.bf
-	t.blocks, t.mode, t.cRow = uintptr(blocks), mode, uintptr(g.CRow)*4
+	t.blocks, t.mode, t.cRow = uintptr(blocks), mode, uintptr(row)*4
 	bias := func(j int) {
 		if mode == modeBias {
 			t.bias = &g.Bias[j]
@@ -69,7 +84,7 @@ func (g *Gemm) tileGroup(a, b []uint16, i0, i1, j0, j1, k int, mode uintptr, ws 
 				if mode == modeBias {
 					at = g.Bias[j:]
 				}
-				plainTile(g.C[i*g.CRow+j:], g.CRow, at, a[(i-i0)/tileLanes*strip:], b[(j-j0)/tileLanes*strip:], min(tileLanes, i1-i), min(tileLanes, j1-j), blocks, mode)
+				plainTile(c[(i-i0)*row+j-j0:], row, at, a[(i-i0)/tileLanes*strip:], b[(j-j0)/tileLanes*strip:], min(tileLanes, i1-i), min(tileLanes, j1-j), blocks, mode)
 			}
 		}
 	case til.amx[0][0] != nil:
@@ -80,12 +95,12 @@ func (g *Gemm) tileGroup(a, b []uint16, i0, i1, j0, j1, k int, mode uintptr, ws 
 			bias(j)
 			full := (i1 - i0) / (2 * tileLanes) // pairs of whole strips
 			if full > 0 {
-				t.a, t.c, t.strips = &a[0], &g.C[i0*g.CRow+j], uintptr(full)
+				t.a, t.c, t.strips = &a[0], &c[j-j0], uintptr(full)
 				t.run(2*tileLanes, cols)
 			}
 			if rest := (i1 - i0) - full*2*tileLanes; rest > 0 {
 				i := i1 - rest
-				t.a, t.c, t.strips = &a[(i-i0)/tileLanes*strip], &g.C[i*g.CRow+j], 1
+				t.a, t.c, t.strips = &a[(i-i0)/tileLanes*strip], &c[(i-i0)*row+j-j0], 1
 				t.run(rest, cols)
 			}
 		}
@@ -99,7 +114,7 @@ func (g *Gemm) tileGroup(a, b []uint16, i0, i1, j0, j1, k int, mode uintptr, ws 
 				t.b = &b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2]
 				bias(j)
 				for r := 0; r < tileLanes && i+r < i1; r += til.rows {
-					t.a, t.c, t.rows = (*uint16)(ptrOf(&wide[r*blocks*tileSteps])), &g.C[(i+r)*g.CRow+j], uintptr(min(til.rows, i1-i-r))
+					t.a, t.c, t.rows = (*uint16)(ptrOf(&wide[r*blocks*tileSteps])), &c[(i+r-i0)*row+j-j0], uintptr(min(til.rows, i1-i-r))
 					til.tile(t)
 				}
 			}

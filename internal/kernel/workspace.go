@@ -24,7 +24,7 @@ type Workspace struct {
 	turned       Gemm
 
 	tilesA, tilesB []uint16 // packed operands of a product of bfloat16
-	wide           []float32
+	wide, out      []float32
 	bf             bfArgs
 	bfPack         bfPack
 }

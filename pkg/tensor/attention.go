@@ -141,6 +141,9 @@ func (t *Tape) attentionOf(out *Var, op string) *attention {
 	panic(&ShapeError{Op: op, Want: "the result of Attention", Got: sprint(out.Shape)})
 }
 
+func (a *attention) roundsResult() bool     { return true }
+func (a *attention) readsRounded(*Var) bool { return true }
+
 func (a *attention) kind() string { return "attention" }
 func (a *attention) needs() []*Var {
 	if a.q.v == a.k.v {
@@ -213,7 +216,7 @@ func (a *attention) transpose(buf *carver, x headView, ws *kernel.Workspace) (r 
 
 // sideBySide makes the rows of keys or values in x lie side by side, where that helps.
 func (a *attention) sideBySide(buf *carver, x headView) (r headRows) {
-	r.x, r.key, r.dim = x.x, x.stride, 1
+	r.x, r.words, r.key, r.dim = x.x, x.words, x.stride, 1
 	if !a.t.bf16 {
 		r.x, r.key = x.dense(buf.take(a.n*a.d), a.n, a.d), a.d
 	}
@@ -226,7 +229,11 @@ func (a *attention) sideBySide(buf *carver, x headView) (r headRows) {
 // collect copies the anchors' rows of x to dst.
 func (a *attention) collect(dst []float32, x headView) []float32 {
 	for i, k := range a.anchors {
-		copy(dst[i*a.d:(i+1)*a.d], x.x[k*x.stride:])
+		if row := x.row(k); row.words != nil {
+			kernel.WidenBF16(dst[i*a.d:(i+1)*a.d], row.words[:a.d])
+		} else {
+			copy(dst[i*a.d:(i+1)*a.d], row.x)
+		}
 	}
 	return dst
 }
@@ -242,10 +249,18 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 	n, room := a.n, a.room()
 	rows := min(a.queries, a.block+a.unit)
 	turned, beside := a.sizes()
-	buf := carver{ws.Floats(turned + beside + 2*align(rows*room))}
-	q, out := a.view(a.q, a.q.v.Data, i), a.view(a.y, a.y.v.Data, i)
-	k, v := a.transpose(&buf, a.view(a.k, a.k.v.Data, i), ws), a.sideBySide(&buf, a.view(a.v, a.v.v.Data, i))
+	rounded := 0
+	if a.y.v.rounded {
+		rounded = a.queries * a.d
+	}
+	buf := carver{ws.Floats(turned + beside + 2*align(rows*room) + align(rounded))}
+	q, y := a.data(a.q, i), a.data(a.y, i)
+	k, v := a.transpose(&buf, a.data(a.k, i), ws), a.sideBySide(&buf, a.data(a.v, i))
 	s, p := buf.take(rows*room), buf.take(rows*room)
+	out := y
+	if a.y.v.rounded {
+		out = headView{x: buf.take(rounded), stride: a.d}
+	}
 	a.blocks(i, func(b queries) {
 		b.scores(s, room, q, k, ws)
 		for r := range b.hi - b.lo {
@@ -261,6 +276,9 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 			b.dropWeights(p, p, room)
 		}
 		b.weigh(out, p, room, v, false, ws)
+		for r := b.lo; r < b.hi && a.y.v.rounded; r++ {
+			kernel.NarrowBF16(y.words[r*y.stride:r*y.stride+a.d], out.x[r*a.d:(r+1)*a.d])
+		}
 	})
 }
 
@@ -278,12 +296,12 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	rows := min(a.queries, a.block+a.unit)
 	turned, beside := a.sizes()
 	buf := carver{ws.Floats(2*turned + beside + 2*align(a.queries*d) + 3*align(rows*room) + 2*align(len(a.anchors)*d))}
-	kv, vv := a.view(a.k, a.k.v.Data, i), a.view(a.v, a.v.v.Data, i)
+	kv, vv := a.data(a.k, i), a.data(a.v, i)
 	kt, vt, k := a.transpose(&buf, kv, ws), a.transpose(&buf, vv, ws), a.sideBySide(&buf, kv)
-	q, do := a.view(a.q, a.q.v.Data, i), a.view(a.y, a.y.v.Grad, i)
+	q, do := a.data(a.q, i), a.view(a.y, a.y.v.Grad, i)
 	if !a.t.bf16 {
-		q = headView{q.dense(buf.take(a.queries*d), a.queries, d), d}
-		do = headView{do.dense(buf.take(a.queries*d), a.queries, d), d}
+		q = headView{x: q.dense(buf.take(a.queries*d), a.queries, d), stride: d}
+		do = headView{x: do.dense(buf.take(a.queries*d), a.queries, d), stride: d}
 	}
 	p, s, dp := buf.take(rows*room), buf.take(rows*room), buf.take(rows*room)
 	toQ, toKV := a.q.v.root().grad, a.k.v.root().grad

@@ -7,17 +7,41 @@ import (
 	"github.com/vlaring/vlaring/internal/kernel"
 )
 
-// headView is one (sample, head) of a matrix of tokens: rows stride apart.
+// headView is one (sample, head) of a matrix of tokens: rows stride apart, in
+// floats or in bfloat16.
 type headView struct {
 	x      []float32
+	words  []uint16
 	stride int
 }
 
-// view returns (sample, head) i of an operand in x, its data or gradient.
+// view returns (sample, head) i of an operand in x, its gradient.
 func (a *attention) view(o operand, x []float32, i int) headView {
-	w := o.v.Cols()
-	return headView{x[i/a.heads*o.tokens*w+o.first+i%a.heads*a.d:], w}
+	return headView{x: x, stride: o.v.Cols()}.from(a.first(o, i))
 }
+
+// data returns (sample, head) i of an operand.
+func (a *attention) data(o operand, i int) headView {
+	return headView{o.v.Data, o.v.words, o.v.Cols()}.from(a.first(o, i))
+}
+
+// first is where (sample, head) i of an operand begins.
+func (a *attention) first(o operand, i int) int {
+	return i/a.heads*o.tokens*o.v.Cols() + o.first + i%a.heads*a.d
+}
+
+// from is the view from element i on.
+func (v headView) from(i int) headView {
+	if v.words != nil {
+		v.words = v.words[i:]
+	} else {
+		v.x = v.x[i:]
+	}
+	return v
+}
+
+// row is the view from row r on.
+func (v headView) row(r int) headView { return v.from(r * v.stride) }
 
 // dense copies rows of a head side by side, so that they do not share a few
 // sets of the cache.
@@ -117,18 +141,29 @@ func (b queries) run(g kernel.Gemm, ws *kernel.Workspace) {
 // keys or values, and the anchors of them. Element j of key i is x[i·key + j·dim].
 type headRows struct {
 	x, anchor  []float32
+	words      []uint16 // instead of x
 	key, dim   int
 	keyA, dimA int
+}
+
+// keys is x from key i on, whichever there is.
+func (r headRows) keys(i int) ([]float32, []uint16) {
+	if r.words != nil {
+		return nil, r.words[i*r.key:]
+	}
+	return r.x[i*r.key:], nil
 }
 
 // times computes a's rows (of the block's queries) times the keys or values in
 // r to s, rows of room slots.
 func (b queries) times(s []float32, room int, q headView, r headRows, ws *kernel.Workspace) {
 	m, d := b.hi-b.lo, b.a.d
+	q = q.row(b.lo)
 	if b.anchors > 0 {
-		b.run(kernel.Gemm{M: m, N: b.anchors, K: d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: r.anchor, BRow: r.dimA, BCol: r.keyA, C: s, CRow: room}, ws)
+		b.run(kernel.Gemm{M: m, N: b.anchors, K: d, A: q.x, AWords: q.words, ARow: q.stride, ACol: 1, B: r.anchor, BRow: r.dimA, BCol: r.keyA, C: s, CRow: room}, ws)
 	}
-	b.run(kernel.Gemm{M: m, N: b.keys - b.from, K: d, A: q.x[b.lo*q.stride:], ARow: q.stride, ACol: 1, B: r.x[b.from*r.key:], BRow: r.dim, BCol: r.key, C: s[b.base:], CRow: room}, ws)
+	x, words := r.keys(b.from)
+	b.run(kernel.Gemm{M: m, N: b.keys - b.from, K: d, A: q.x, AWords: q.words, ARow: q.stride, ACol: 1, B: x, BWords: words, BRow: r.dim, BCol: r.key, C: s[b.base:], CRow: room}, ws)
 }
 
 // weigh computes the rows of s times the keys or values in r to the block's rows
@@ -139,18 +174,20 @@ func (b queries) weigh(c headView, s []float32, room int, r headRows, acc bool, 
 		b.run(kernel.Gemm{M: m, N: d, K: b.anchors, A: s, ARow: room, ACol: 1, B: r.anchor, BRow: r.keyA, BCol: r.dimA, C: c.x[b.lo*c.stride:], CRow: c.stride, Acc: acc}, ws)
 		acc = true
 	}
-	b.run(kernel.Gemm{M: m, N: d, K: b.keys - b.from, A: s[b.base:], ARow: room, ACol: 1, B: r.x[b.from*r.key:], BRow: r.key, BCol: r.dim, C: c.x[b.lo*c.stride:], CRow: c.stride, Acc: acc}, ws)
+	x, words := r.keys(b.from)
+	b.run(kernel.Gemm{M: m, N: d, K: b.keys - b.from, A: s[b.base:], ARow: room, ACol: 1, B: x, BWords: words, BRow: r.key, BCol: r.dim, C: c.x[b.lo*c.stride:], CRow: c.stride, Acc: acc}, ws)
 }
 
 // gather adds the transposed rows of s times the block's rows of x [_, d] to
 // the gradient of keys or values, c, and of the anchors apart.
 func (b queries) gather(c headView, anchor, s []float32, room int, x headView, ws *kernel.Workspace) {
 	m, d := b.hi-b.lo, b.a.d
+	x = x.row(b.lo)
 	if b.anchors > 0 {
-		b.run(kernel.Gemm{M: b.anchors, N: d, K: m, A: s, ARow: 1, ACol: room, B: x.x[b.lo*x.stride:], BRow: x.stride, BCol: 1, C: anchor, CRow: d, Acc: true}, ws)
+		b.run(kernel.Gemm{M: b.anchors, N: d, K: m, A: s, ARow: 1, ACol: room, B: x.x, BWords: x.words, BRow: x.stride, BCol: 1, C: anchor, CRow: d, Acc: true}, ws)
 	}
 	if b.keys > b.from {
-		b.run(kernel.Gemm{M: b.keys - b.from, N: d, K: m, A: s[b.base:], ARow: 1, ACol: room, B: x.x[b.lo*x.stride:], BRow: x.stride, BCol: 1, C: c.x[b.from*c.stride:], CRow: c.stride, Acc: true}, ws)
+		b.run(kernel.Gemm{M: b.keys - b.from, N: d, K: m, A: s[b.base:], ARow: 1, ACol: room, B: x.x, BWords: x.words, BRow: x.stride, BCol: 1, C: c.x[b.from*c.stride:], CRow: c.stride, Acc: true}, ws)
 	}
 }
 

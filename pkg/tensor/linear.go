@@ -67,6 +67,9 @@ func (t *Tape) linear(x *Var, w, b *Param, from, to int, act Activation, dropout
 
 func (l *linear) kind() string { return "linear" }
 
+func (l *linear) roundsResult() bool     { return l.act == None || l.act == ReLU }
+func (l *linear) readsRounded(*Var) bool { return true }
+
 func (l *linear) flops() (forward, backward int64) {
 	f := 2 * int64(l.x.Rows()) * int64(l.x.Cols()) * int64(l.y.Cols())
 	if l.x.root().grad {
@@ -93,7 +96,7 @@ func (l *linear) bind(t *Tape) {
 	n, in, out := l.x.Rows(), l.x.Cols(), l.y.Cols()
 	l.perSample = n / l.x.Shape[0]
 	x, y, dy, w := l.x.Data, l.y.Data, l.y.Grad, l.w.Value[l.first*in:]
-	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU, BF16: t.bf16}
+	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, AWords: l.x.words, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU, BF16: t.bf16}
 	if l.pre != nil {
 		act := kernel.GELU
 		if l.act == SiLU {
@@ -106,7 +109,15 @@ func (l *linear) bind(t *Tape) {
 			}
 		}
 	}
-	if l.p > 0 {
+	if words := l.y.words; words != nil {
+		l.fwd.g.Out = func(m0, m1, n0, n1 int, c []float32, row int) {
+			for r := m0; r < m1 && l.p > 0 && t.train; r++ {
+				part := c[(r-m0)*row : (r-m0)*row+n1-n0]
+				l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
+			}
+			roundRows(words, out, m0, m1, n0, n1, c, row)
+		}
+	} else if l.p > 0 {
 		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
 			for r := m0; r < m1 && t.train; r++ {
 				part := y[r*out+n0 : r*out+n1]
@@ -118,7 +129,7 @@ func (l *linear) bind(t *Tape) {
 		l.fwd.g.Bias = l.b.Value[l.first:]
 	}
 	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: w, BRow: in, BCol: 1, C: l.x.Grad, CRow: in, BF16: t.bf16}
-	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BRow: in, BCol: 1, CRow: in, BF16: t.bf16}
+	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BWords: l.x.words, BRow: in, BCol: 1, CRow: in, BF16: t.bf16}
 	scale := func() float32 {
 		if l.p > 0 && t.train {
 			return l.drop.Scale
@@ -134,15 +145,31 @@ func (l *linear) bind(t *Tape) {
 				siluBackward(dy[r*out:(r+1)*out], l.pre[r*out:(r+1)*out], ws.Floats(out))
 			}
 		default:
-			kernel.ReLUBackward(dy[lo*out:hi*out], y[lo*out:hi*out], scale())
+			if l.y.words == nil {
+				kernel.ReLUBackward(dy[lo*out:hi*out], y[lo*out:hi*out], scale())
+				break
+			}
+			wide := ws.Floats(out)
+			for r := lo; r < hi; r++ {
+				kernel.WidenBF16(wide, l.y.words[r*out:(r+1)*out])
+				kernel.ReLUBackward(dy[r*out:(r+1)*out], wide, scale())
+			}
 		}
 	}}
-	l.actBias = columnTask{n: out, f: func(lo, hi int, _ *kernel.Workspace) {
+	l.actBias = columnTask{n: out, f: func(lo, hi int, ws *kernel.Workspace) {
 		db := l.b.Grad[l.first:]
 		if !l.accB {
 			clear(db[lo:hi])
 		}
-		kernel.ReLURows(db[lo:hi], dy[lo:], y[lo:], n, out, scale())
+		if l.y.words == nil {
+			kernel.ReLURows(db[lo:hi], dy[lo:], y[lo:], n, out, scale())
+			return
+		}
+		wide := ws.Floats(hi - lo)
+		for r := range n {
+			kernel.WidenBF16(wide, l.y.words[r*out+lo:r*out+hi])
+			kernel.ReLURows(db[lo:hi], dy[r*out+lo:], wide, 1, out, scale())
+		}
 	}}
 	l.db = columnTask{n: out, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(l.b.Grad[l.first:], dy, n, out, lo, hi, l.accB) }}
 }

@@ -174,6 +174,9 @@ func (t *Tape) dataPieces() (pieces []*piece) {
 			continue
 		}
 		p := &piece{dst: &v.Data, n: v.Size(), lives: [][2]int{{0, forever}}}
+		if v.rounded {
+			p.n = (p.n + 1) / 2
+		}
 		if v.made >= 0 && v.first >= 0 && !(v.result && t.forward) {
 			p.lives = t.lives(events, v.made, func(e event) bool {
 				if e.backward {
@@ -229,6 +232,7 @@ func (t *Tape) gradPieces() (pieces []*piece) {
 func (t *Tape) Seal() {
 	need(!t.sealed, "Tape.Seal", "one call", "another")
 	t.sealed = true
+	t.roundVars()
 	for _, pieces := range [][]*piece{t.dataPieces(), t.gradPieces()} {
 		slab, r := floats(t.arrange(pieces))
 		t.memory = append(t.memory, r)
@@ -238,9 +242,14 @@ func (t *Tape) Seal() {
 		}
 	}
 	for _, v := range t.vars {
+		if v.rounded {
+			v.words, v.Data = wordsOf(v.Data)[:v.Size()], nil
+		}
+	}
+	for _, v := range t.vars {
 		if v.base != nil {
 			r := v.root()
-			v.Data, v.Grad = r.Data, r.Grad
+			v.Data, v.Grad, v.words = r.Data, r.Grad, r.words
 		}
 	}
 	for _, o := range t.ops {
