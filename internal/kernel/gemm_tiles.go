@@ -9,7 +9,9 @@ package kernel
 const (
 	chunkBytes = 1 << 20
 	groupBytes = 1 << 18
-	tileDepth  = 8192 // steps of k in a pass; C carries the chains on
+	// tilesFrom is from how many multiply-adds on tiles are configured for a product: below it, vectors are as quick.
+	tilesFrom = 1 << 17
+	tileDepth = 8192 // steps of k in a pass; C carries the chains on
 )
 
 func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
@@ -87,7 +89,7 @@ func (g *Gemm) tileGroup(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int,
 				plainTile(c[(i-i0)*row+j-j0:], row, at, a[(i-i0)/tileLanes*strip:], b[(j-j0)/tileLanes*strip:], min(tileLanes, i1-i), min(tileLanes, j1-j), blocks, mode)
 			}
 		}
-	case til.amx[0][0] != nil:
+	case til.amx[0][0] != nil && (i1-i0)*(j1-j0)*k >= tilesFrom:
 		t.aStrip = uintptr(strip) * 2
 		for j := j0; j < j1; j += 2 * tileLanes {
 			cols := min(2*tileLanes, j1-j)
