@@ -16,6 +16,7 @@ var fused = map[string]string{
 	"internal/kernel/fma.go":           "it is what is meant",
 	"internal/kernel/gemm_generic.go":  "it is what is meant",
 	"internal/kernel/gemm_grid.go":     "an estimate of time",
+	"internal/kernel/tiles.go":         "products of two bfloat16 are exact in float64",
 	"internal/portable/portable.go":    "products of two float32 are exact in float64",
 	"pkg/models/look.go":               "for people to look at",
 	"pkg/data/findscale.go":            "a finding, not a value",

@@ -1,5 +1,7 @@
 package kernel
 
+import "unsafe"
+
 // How a Gemm of bfloat16 is cut.
 //
 //	B is packed whole                                    K × columns, read from L3 where it is large
@@ -55,7 +57,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 			}
 			if g.ReLU {
 				for i := range i1 - i0 {
-					ReLU(c[i*row : i*row+j1-j0])
+					relu(c[i*row : i*row+j1-j0])
 				}
 			}
 			if g.Then != nil {
@@ -70,55 +72,72 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 
 // tileGroup multiplies packed rows [i0,i1) with packed columns [j0,j1) to c, which begins at C[i0,j0].
 func (g *Gemm) tileGroup(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
-	strip, blocks := stripWords(k), blocksOf(k)
 	t := &ws.bf
-	t.blocks, t.mode, t.cRow = uintptr(blocks), mode, uintptr(row)*4
-	bias := func(j int) {
+	t.blocks, t.mode, t.cRow = uintptr(blocksOf(k)), mode, uintptr(row)*4
+	switch {
+	case til == nil:
+		g.tilesPlain(a, b, c, row, i0, i1, j0, j1, k, mode)
+	case til.amx[0][0] != nil && (i1-i0)*(j1-j0)*k >= tilesFrom:
+		g.tilesOn(a, b, c, row, i0, i1, j0, j1, k, mode, ws)
+	default:
+		g.tilesEmulated(a, b, c, row, i0, i1, j0, j1, k, mode, ws)
+	}
+}
+
+func (g *Gemm) tilesPlain(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr) {
+	strip := stripWords(k)
+	for i := i0; i < i1; i += tileLanes {
+		for j := j0; j < j1; j += tileLanes {
+			var bias []float32
+			if mode == modeBias {
+				bias = g.Bias[j:]
+			}
+			plainTile(c[(i-i0)*row+j-j0:], row, bias, a[(i-i0)/tileLanes*strip:], b[(j-j0)/tileLanes*strip:], min(tileLanes, i1-i), min(tileLanes, j1-j), blocksOf(k), mode)
+		}
+	}
+}
+
+// tilesOn is tileGroup on tiles of AMX: a panel of two strips of columns at a time, by pairs of strips of rows.
+func (g *Gemm) tilesOn(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
+	strip := stripWords(k)
+	t := &ws.bf
+	t.blocks, t.mode, t.cRow = uintptr(blocksOf(k)), mode, uintptr(row)*4
+	t.aStrip = uintptr(strip) * 2
+	full := (i1 - i0) / (2 * tileLanes) // pairs of whole strips
+	for j := j0; j < j1; j += 2 * tileLanes {
+		cols := min(2*tileLanes, j1-j)
+		t.b = &b[(j-j0)/tileLanes*strip]
 		if mode == modeBias {
 			t.bias = &g.Bias[j]
 		}
+		if full > 0 {
+			t.a, t.c, t.strips = &a[0], &c[j-j0], uintptr(full)
+			t.run(2*tileLanes, cols)
+		}
+		if i := full * 2 * tileLanes; i < i1-i0 {
+			t.a, t.c, t.strips = &a[i/tileLanes*strip], &c[i*row+j-j0], 1
+			t.run(i1-i0-i, cols)
+		}
 	}
-	switch {
-	case til == nil:
-		for i := i0; i < i1; i += tileLanes {
-			for j := j0; j < j1; j += tileLanes {
-				var at []float32
-				if mode == modeBias {
-					at = g.Bias[j:]
-				}
-				plainTile(c[(i-i0)*row+j-j0:], row, at, a[(i-i0)/tileLanes*strip:], b[(j-j0)/tileLanes*strip:], min(tileLanes, i1-i), min(tileLanes, j1-j), blocks, mode)
+}
+
+// tilesEmulated is tileGroup on vectors: a strip of rows, widened, at a time.
+func (g *Gemm) tilesEmulated(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
+	strip, steps := stripWords(k), blocksOf(k)*tileSteps
+	t := &ws.bf
+	wide := grow(&ws.wide, tileLanes*steps)
+	t.aRow = uintptr(steps) * 4
+	for i := i0; i < i1; i += tileLanes {
+		til.widen(&wide[0], steps*4, &a[(i-i0)/tileLanes*strip], blocksOf(k))
+		for j := j0; j < j1; j += til.lanes {
+			t.cols = uintptr(min(til.lanes, j1-j))
+			t.b = &b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2]
+			if mode == modeBias {
+				t.bias = &g.Bias[j]
 			}
-		}
-	case til.amx[0][0] != nil && (i1-i0)*(j1-j0)*k >= tilesFrom:
-		t.aStrip = uintptr(strip) * 2
-		for j := j0; j < j1; j += 2 * tileLanes {
-			cols := min(2*tileLanes, j1-j)
-			t.b = &b[(j-j0)/tileLanes*strip]
-			bias(j)
-			full := (i1 - i0) / (2 * tileLanes) // pairs of whole strips
-			if full > 0 {
-				t.a, t.c, t.strips = &a[0], &c[j-j0], uintptr(full)
-				t.run(2*tileLanes, cols)
-			}
-			if rest := (i1 - i0) - full*2*tileLanes; rest > 0 {
-				i := i1 - rest
-				t.a, t.c, t.strips = &a[(i-i0)/tileLanes*strip], &c[(i-i0)*row+j-j0], 1
-				t.run(rest, cols)
-			}
-		}
-	default:
-		wide := ws.tileFloats(tileLanes * blocks * tileSteps)
-		t.aRow = uintptr(blocks) * tileSteps * 4
-		for i := i0; i < i1; i += tileLanes {
-			til.widen(&wide[0], int(t.aRow), &a[(i-i0)/tileLanes*strip], blocks)
-			for j := j0; j < j1; j += til.lanes {
-				t.cols = uintptr(min(til.lanes, j1-j))
-				t.b = &b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2]
-				bias(j)
-				for r := 0; r < tileLanes && i+r < i1; r += til.rows {
-					t.a, t.c, t.rows = (*uint16)(ptrOf(&wide[r*blocks*tileSteps])), &c[(i+r-i0)*row+j-j0], uintptr(min(til.rows, i1-i-r))
-					til.tile(t)
-				}
+			for r := 0; r < tileLanes && i+r < i1; r += til.rows {
+				t.a, t.c, t.rows = (*uint16)(unsafe.Pointer(&wide[r*steps])), &c[(i+r-i0)*row+j-j0], uintptr(min(til.rows, i1-i-r))
+				til.tile(t)
 			}
 		}
 	}
@@ -126,8 +145,8 @@ func (g *Gemm) tileGroup(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int,
 
 // run does a panel of rows × cols on tiles of AMX.
 func (t *bfArgs) run(rows, cols int) {
-	if t.rows != uintptr(rows) || t.cols != uintptr(cols) {
-		t.rows, t.cols = uintptr(rows), uintptr(cols)
+	if t.shaped != [2]int{rows, cols} {
+		t.shaped = [2]int{rows, cols}
 		t.configure(rows, cols)
 	}
 	til.amx[(rows-1)/tileLanes][(cols-1)/tileLanes](t)

@@ -334,8 +334,8 @@ func Lerp(dst, x, y []float32, s float32) {
 	}
 }
 
-// ReLU replaces what is below 0 in x by 0. NaN and -0 stay.
-func ReLU(x []float32) {
+// relu replaces what is below 0 in x by 0. NaN and -0 stay.
+func relu(x []float32) {
 	if row != nil && len(x) > 0 {
 		row.relu(&x[0], len(x))
 		return

@@ -40,6 +40,7 @@ type bfArgs struct {
 	cols    uintptr // of an emulation: that exist
 	aRow    uintptr // of an emulation
 	tiles   tileConfig
+	shaped  [2]int // the rows and columns that tiles is for; the assembly does not read it
 }
 
 // tileConfig is what LDTILECFG reads.

@@ -50,8 +50,3 @@ func growWords(buf *[]uint16, n int) []uint16 {
 	}
 	return (*buf)[:n]
 }
-
-// tileFloats is where emulations have rows of A.
-func (ws *Workspace) tileFloats(n int) []float32 { return grow(&ws.wide, n) }
-
-func ptrOf(p *float32) unsafe.Pointer { return unsafe.Pointer(p) }

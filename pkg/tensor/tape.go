@@ -13,15 +13,15 @@ type Var struct {
 	Data  []float32
 	Grad  []float32 // nil where no gradient is needed
 
-	words []uint16 // instead of Data, where rounded
-	base    *Var // of a Reshape: whose memory this is
-	grad    bool // depends on a parameter, or was marked by NeedGrad
-	rounded bool // is kept as bfloat16: see roundVars
-	result  bool // Data is for others than the tape's operations to read
-	written bool // Grad holds a part of this Backward's gradient
-	made    int  // index of the operation that writes Data; -1: an input
-	first   int  // index of the last operation that reads it, which writes Grad first; -1: none
-	keep    bool // Grad outlives Backward
+	words   []uint16 // instead of Data, where rounded
+	base    *Var     // of a Reshape: whose memory this is
+	grad    bool     // depends on a parameter, or was marked by NeedGrad
+	rounded bool     // is kept as bfloat16: see roundVars
+	result  bool     // Data is for others than the tape's operations to read
+	written bool     // Grad holds a part of this Backward's gradient
+	made    int      // index of the operation that writes Data; -1: an input
+	first   int      // index of the last operation that reads it, which writes Grad first; -1: none
+	keep    bool     // Grad outlives Backward
 }
 
 // Cols is the last dimension.

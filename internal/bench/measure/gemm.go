@@ -107,7 +107,7 @@ func (b *Bench) Gemm(s Shape, o Orientation, of Operands, budget time.Duration) 
 	peakOf := Peak
 	if of != Float32 {
 		if g.BF16 = true; kernel.PeakTiles(1) > 0 {
-			peakOf = PeakTiles
+			peakOf = peakTiles
 		}
 	}
 	if of == BF16 {

@@ -61,8 +61,8 @@ func run(rt *tensor.Runtime, n int, f func(tile, lo, hi int, ws *kernel.Workspac
 // millisecond or so each. No product of matrices is faster.
 func Peak(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakFlops) }
 
-// PeakTiles is Peak of products of bfloat16 on tiles; 0 where the CPU has none.
-func PeakTiles(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakTiles) }
+// peakTiles is Peak of products of bfloat16 on tiles; 0 where the CPU has none.
+func peakTiles(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakTiles) }
 
 func peak(rt *tensor.Runtime, rounds int, of func(rounds int) float64) float64 {
 	if rt.Threads() == 1 {

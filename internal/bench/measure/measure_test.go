@@ -20,7 +20,12 @@ func TestMeasures(t *testing.T) {
 			t.Errorf("%d threads: bandwidth %v", threads, w)
 		}
 		for _, o := range Orientations() {
-			g := b.Gemm(Product{"p", 5, 33, 17}.Shape(o), o, 0)
+			for _, of := range []Operands{Rounded, BF16} {
+				if g := b.Gemm(Product{"p", 5, 33, 17}.Shape(o), o, of, 0); !(g.Rate > 0 && g.Peak > 0) {
+					t.Errorf("%d threads, %s, operands %d: %+v", threads, o, of, g)
+				}
+			}
+			g := b.Gemm(Product{"p", 5, 33, 17}.Shape(o), o, Float32, 0)
 			if !(g.Rate > 0 && g.Peak > 0 && g.Share > 0 && g.ShareBest >= g.Share && g.Best > 0 && g.Median >= g.Best) || g.Runs < 3 {
 				t.Errorf("%d threads, %s: %+v", threads, o, g)
 			}
