@@ -45,10 +45,10 @@ type bfArgs struct {
 
 // tileConfig is what LDTILECFG reads.
 type tileConfig struct {
-	palette, start uint8
-	_              [14]uint8
-	colBytes       [16]uint16
-	rows           [16]uint8
+	palette  uint8
+	_        [15]uint8
+	colBytes [16]uint16
+	rows     [16]uint8
 }
 
 // bfPack is one call of a packing kernel of tiles. Strides are in bytes. The assembly reads it by offset.
