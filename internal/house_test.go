@@ -108,6 +108,7 @@ var may = map[string][]string{
 
 	"internal/process": {},
 	"internal/health":  {"internal/netaddr", "internal/usage", "pkg/cluster", "pkg/run", "pkg/worker"},
+	"tools/release":    {},
 	"cmd/coordinator":  {"internal/cli", "internal/process"},
 	"cmd/worker":       {"internal/cli", "internal/process"},
 	"internal":         {},

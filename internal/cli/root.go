@@ -8,12 +8,26 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// What the linker says of a release: tools/release.
+var version, commit, date string
+
 // Version is the program's version, as the build knows it.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
 		return b.Main.Version
 	}
 	return "(devel)"
+}
+
+// release is the version with what it was built of.
+func release() string {
+	if commit == "" {
+		return Version()
+	}
+	return version + ", commit " + commit[:min(len(commit), 12)] + " of " + date
 }
 
 // NewCoordinator returns the coordinator command.
@@ -22,7 +36,7 @@ func NewCoordinator() *cobra.Command {
 		Use:     "coordinator",
 		Short:   "Train vision-language-action transformers on many processes",
 		Long:    "Train vision-language-action transformers on many processes and machines: the same bits on any of them." + "\n" + exitHelp,
-		Version: Version(),
+		Version: release(),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("unknown command %q\nsee '%s --help'", args[0], c.CommandPath())
@@ -40,6 +54,6 @@ func NewCoordinator() *cobra.Command {
 // NewWorker returns the worker command.
 func NewWorker() *cobra.Command {
 	c := newWorker("worker", false)
-	c.Version = Version()
+	c.Version = release()
 	return c
 }

@@ -1,0 +1,399 @@
+// Package render holds the tests of the manifests that want kustomize and the API's
+// own types: a module of its own, so that the product depends on neither.
+//
+//	cd test/k8s/render && go test ./...            # -update writes testdata/ anew: read the difference
+package render
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	trainer "github.com/kubeflow/trainer/v2/pkg/apis/trainer/v1alpha1"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	"github.com/prometheus/prometheus/promql/parser"
+	apps "k8s.io/api/apps/v1"
+	batch "k8s.io/api/batch/v1"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	policy "k8s.io/api/policy/v1"
+	scheduling "k8s.io/api/scheduling/v1"
+	jobset "sigs.k8s.io/jobset/api/jobset/v1alpha2"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+const top = "../../../k8s/"
+
+// kinds are all that the manifests may have, by apiVersion and kind.
+var kinds = map[string]any{
+	"v1 Namespace":                                         core.Namespace{},
+	"v1 ServiceAccount":                                    core.ServiceAccount{},
+	"v1 ConfigMap":                                         core.ConfigMap{},
+	"v1 Service":                                           core.Service{},
+	"v1 PersistentVolumeClaim":                             core.PersistentVolumeClaim{},
+	"batch/v1 Job":                                         batch.Job{},
+	"apps/v1 StatefulSet":                                  apps.StatefulSet{},
+	"policy/v1 PodDisruptionBudget":                        policy.PodDisruptionBudget{},
+	"networking.k8s.io/v1 NetworkPolicy":                   networking.NetworkPolicy{},
+	"scheduling.k8s.io/v1 PriorityClass":                   scheduling.PriorityClass{},
+	"jobset.x-k8s.io/v1alpha2 JobSet":                      jobset.JobSet{},
+	"cert-manager.io/v1 Issuer":                            certmanager.Issuer{},
+	"cert-manager.io/v1 Certificate":                       certmanager.Certificate{},
+	"monitoring.coreos.com/v1 PodMonitor":                  monitoring.PodMonitor{},
+	"monitoring.coreos.com/v1 PrometheusRule":              monitoring.PrometheusRule{},
+	"trainer.kubeflow.org/v1alpha1 ClusterTrainingRuntime": trainer.ClusterTrainingRuntime{},
+	"trainer.kubeflow.org/v1alpha1 TrainJob":               trainer.TrainJob{},
+}
+
+// object is one that was rendered, as text and as its type.
+type object struct {
+	name  string // Kind/name
+	typed any
+	text  []byte
+}
+
+// decode reads a document strictly: a field that the type has not is an error.
+func decode(t *testing.T, doc []byte) object {
+	t.Helper()
+	var head struct {
+		APIVersion, Kind string
+		Metadata         struct{ Name string }
+	}
+	if err := yaml.Unmarshal(doc, &head); err != nil {
+		t.Fatal(err)
+	}
+	zero, ok := kinds[head.APIVersion+" "+head.Kind]
+	if !ok {
+		t.Fatalf("%s %s is no kind that this test knows", head.APIVersion, head.Kind)
+	}
+	v := reflect.New(reflect.TypeOf(zero))
+	if err := yaml.UnmarshalStrict(doc, v.Interface()); err != nil {
+		t.Errorf("%s/%s: %v", head.Kind, head.Metadata.Name, err)
+	}
+	return object{head.Kind + "/" + head.Metadata.Name, v.Interface(), doc}
+}
+
+// render is what kubectl kustomize prints.
+func render(t *testing.T, dir string) []object {
+	t.Helper()
+	m, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		t.Fatalf("%s: %v", dir, err)
+	}
+	var out []object
+	for _, r := range m.Resources() {
+		text, err := r.AsYAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, decode(t, text))
+	}
+	return out
+}
+
+func find[T any](t *testing.T, objects []object, name string) *T {
+	t.Helper()
+	for _, o := range objects {
+		if v, ok := o.typed.(*T); ok && o.name == name {
+			return v
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return nil
+}
+
+// overlays are all folders that kubectl may apply.
+func overlays(t *testing.T) (l []string) {
+	t.Helper()
+	for _, p := range []string{"base", "jobset", "kubeflow", "overlays/*"} {
+		m, err := filepath.Glob(top + p)
+		if err != nil || len(m) == 0 {
+			t.Fatalf("%s: %v, %v", p, m, err)
+		}
+		l = append(l, m...)
+	}
+	return l
+}
+
+// Every overlay renders, its fields are the API's, and it is what it was.
+func TestGolden(t *testing.T) {
+	golden := map[string]bool{}
+	for _, dir := range overlays(t) {
+		name := strings.ReplaceAll(strings.TrimPrefix(dir, top), "/", "-") + ".yaml"
+		golden[name] = true
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			for _, o := range render(t, dir) {
+				if o.name != "ConfigMap/vlaring-dashboard" {
+					fmt.Fprintf(&b, "---\n%s", o.text)
+				}
+			}
+			same(t, name, b.Bytes())
+		})
+	}
+	there, _ := filepath.Glob("testdata/*.yaml")
+	for _, f := range there {
+		if !golden[filepath.Base(f)] && filepath.Base(f) != "components.yaml" {
+			t.Errorf("%s belongs to no overlay", f)
+		}
+	}
+}
+
+func same(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what it was: go test -update, and read the difference", path)
+	}
+}
+
+// All components go together, over a second job as well.
+func TestComponentsTogether(t *testing.T) {
+	dirs, err := filepath.Glob(top + "components/*")
+	if err != nil || len(dirs) < 7 {
+		t.Fatalf("%v, %v", dirs, err)
+	}
+	tmp, err := os.MkdirTemp(top, ".test") // kustomize wants everything below one root
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(tmp) })
+	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../overlays/second]\nnamePrefix: more-\ncomponents:\n"
+	for _, d := range dirs {
+		text += "  - ../components/" + filepath.Base(d) + "\n"
+	}
+	for _, line := range []string{"", "namePrefix: more-\n"} {
+		if err := os.WriteFile(filepath.Join(tmp, "kustomization.yaml"), []byte(strings.Replace(text, "namePrefix: more-\n", line, 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		objects := render(t, tmp)
+		prefix := strings.TrimSuffix(strings.TrimPrefix(line, "namePrefix: "), "\n")
+		w := find[batch.Job](t, objects, "Job/"+prefix+"second-vlaring-worker")
+		c := find[batch.Job](t, objects, "Job/"+prefix+"second-vlaring-coordinator")
+		svc := find[core.Service](t, objects, "Service/"+prefix+"second-vlaring-coordinator")
+		cert := find[certmanager.Certificate](t, objects, "Certificate/"+prefix+"vlaring-tls")
+		if got := w.Spec.Template.Spec.Containers[0].Args[0]; got != "--mesh=$(COORDINATOR):6222" || env(t, w, "COORDINATOR") != svc.Name {
+			t.Errorf("workers call %s, %s; the Service is %s", got, env(t, w, "COORDINATOR"), svc.Name)
+		}
+		if got := cert.Spec.DNSNames; len(got) != 1 || got[0] != svc.Name {
+			t.Errorf("the certificate is for %v, the Service is %s", got, svc.Name)
+		}
+		if w.Spec.Template.Spec.PriorityClassName == "" || c.Spec.Template.Spec.PriorityClassName == "" {
+			t.Error("no priority")
+		}
+	}
+}
+
+func env(t *testing.T, j *batch.Job, name string) string {
+	t.Helper()
+	for _, e := range j.Spec.Template.Spec.Containers[0].Env {
+		if e.Name == name {
+			return e.Value
+		}
+	}
+	t.Fatalf("%s has no %s", j.Name, name)
+	return ""
+}
+
+// Two jobs of a namespace share nothing that a worker or a policy goes by.
+func TestJobsApart(t *testing.T) {
+	first, second := render(t, top+"base"), render(t, top+"overlays/second")
+	for _, a := range first {
+		for _, b := range second {
+			if a.name == b.name {
+				t.Errorf("both have %s", a.name)
+			}
+		}
+	}
+	for _, o := range second {
+		if o.name == "Namespace/vlaring" {
+			t.Error("deleting the second job would delete the namespace")
+		}
+	}
+	pods := func(objects []object, prefix, role string) map[string]string {
+		return find[batch.Job](t, objects, "Job/"+prefix+"vlaring-"+role).Spec.Template.Labels
+	}
+	selects := func(sel map[string]string, labels map[string]string) bool {
+		for k, v := range sel {
+			if labels[k] != v {
+				return false
+			}
+		}
+		return len(sel) > 0
+	}
+	for _, c := range []struct {
+		own, other     []object
+		prefix, others string
+	}{{first, second, "", "second-"}, {second, first, "second-", ""}} {
+		mine, theirs := pods(c.own, c.prefix, "coordinator"), pods(c.other, c.others, "coordinator")
+		svc := find[core.Service](t, c.own, "Service/"+c.prefix+"vlaring-coordinator")
+		pdb := find[policy.PodDisruptionBudget](t, c.own, "PodDisruptionBudget/"+c.prefix+"vlaring-worker")
+		in := find[networking.NetworkPolicy](t, c.own, "NetworkPolicy/"+c.prefix+"coordinator")
+		out := find[networking.NetworkPolicy](t, c.own, "NetworkPolicy/"+c.prefix+"worker")
+		w := find[batch.Job](t, c.own, "Job/"+c.prefix+"vlaring-worker")
+		workers, strangers := pods(c.own, c.prefix, "worker"), pods(c.other, c.others, "worker")
+		for what, x := range map[string]struct{ sel, own, other map[string]string }{
+			"Service":           {svc.Spec.Selector, mine, theirs},
+			"PDB":               {pdb.Spec.Selector.MatchLabels, workers, strangers},
+			"policy":            {in.Spec.PodSelector.MatchLabels, mine, theirs},
+			"who may call":      {in.Spec.Ingress[0].From[0].PodSelector.MatchLabels, workers, strangers},
+			"whom workers call": {out.Spec.Egress[0].To[0].PodSelector.MatchLabels, mine, theirs},
+			"spread of workers": {w.Spec.Template.Spec.TopologySpreadConstraints[0].LabelSelector.MatchLabels, workers, strangers},
+		} {
+			if !selects(x.sel, x.own) || selects(x.sel, x.other) {
+				t.Errorf("%s%s: %v", c.prefix, what, x.sel)
+			}
+		}
+		if got := env(t, w, "COORDINATOR"); got != svc.Name {
+			t.Errorf("workers call %s, the Service is %s", got, svc.Name)
+		}
+	}
+}
+
+// The Jobs of JobSet and of the runtime are the base's, but for what each form says
+// in its own way.
+func TestForms(t *testing.T) {
+	base := render(t, top+"base")
+	forms := map[string]jobset.JobSetSpec{
+		"jobset":   find[jobset.JobSet](t, render(t, top+"jobset"), "JobSet/vlaring").Spec,
+		"kubeflow": find[trainer.ClusterTrainingRuntime](t, render(t, top+"kubeflow"), "ClusterTrainingRuntime/vlaring").Spec.Template.Spec,
+	}
+	for form, spec := range forms {
+		for i, role := range []string{"coordinator", "worker"} {
+			want := find[batch.Job](t, base, "Job/vlaring-"+role).Spec
+			got := spec.ReplicatedJobs[i].Template.Spec
+			for _, j := range []*batch.JobSpec{&want, &got} {
+				j.CompletionMode, j.Completions, j.Parallelism, j.TTLSecondsAfterFinished, j.ActiveDeadlineSeconds = nil, nil, nil, nil, nil
+				j.Template.Spec.TopologySpreadConstraints, j.Template.Labels = nil, nil
+				j.Template.Spec.ServiceAccountName = ""
+				c := &j.Template.Spec.Containers[0]
+				if role == "worker" {
+					c.Env, c.Name = nil, "worker"
+					for k := range j.PodFailurePolicy.Rules {
+						if on := j.PodFailurePolicy.Rules[k].OnExitCodes; on != nil {
+							on.ContainerName = nil
+						}
+					}
+				}
+			}
+			a, _ := yaml.Marshal(want)
+			b, _ := yaml.Marshal(got)
+			if !bytes.Equal(a, b) {
+				t.Errorf("%s: the %s is not the base's:\n%s", form, role, difference(string(a), string(b)))
+			}
+			if n := len(spec.ReplicatedJobs[i].Name); n > 20 {
+				t.Errorf("%s: %s is longer than 20", form, spec.ReplicatedJobs[i].Name)
+			}
+		}
+	}
+	node := find[trainer.ClusterTrainingRuntime](t, render(t, top+"kubeflow"), "ClusterTrainingRuntime/vlaring").Spec.Template.Spec.ReplicatedJobs[1]
+	if node.Name != "node" || node.Template.Spec.Template.Spec.Containers[0].Name != "node" || node.Template.Labels["trainer.kubeflow.org/trainjob-ancestor-step"] != "trainer" {
+		t.Errorf("the runtime's trainer is %s, %v", node.Name, node.Template.Labels)
+	}
+	b, err := os.ReadFile(top + "kubeflow/trainjob.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode(t, b)
+}
+
+func difference(a, b string) string {
+	var out []string
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for _, l := range x {
+		if !slices.Contains(y, l) {
+			out = append(out, "- "+l)
+		}
+	}
+	for _, l := range y {
+		if !slices.Contains(x, l) {
+			out = append(out, "+ "+l)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// Probes ask by HTTP, at the port that the command is told, and never knock at one
+// that speaks TLS.
+func TestProbes(t *testing.T) {
+	for _, dir := range overlays(t) {
+		for _, o := range render(t, dir) {
+			j, ok := o.typed.(*batch.Job)
+			if !ok {
+				continue
+			}
+			c := j.Spec.Template.Spec.Containers[0]
+			for name, p := range map[string]*core.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
+				if p == nil || p.HTTPGet == nil || p.TCPSocket != nil || p.HTTPGet.Port.StrVal != "health" {
+					t.Errorf("%s %s: the %s probe is %v", dir, o.name, name, p)
+				}
+			}
+			port := slices.IndexFunc(c.Ports, func(p core.ContainerPort) bool { return p.Name == "health" && p.ContainerPort == 8080 })
+			if port < 0 || !slices.Contains(c.Args, "--health=0.0.0.0:8080") {
+				t.Errorf("%s %s: ports %v, args %v", dir, o.name, c.Ports, c.Args)
+			}
+			if l, r := c.Resources.Limits, c.Resources.Requests; l.Cpu().IsZero() || l.Memory().IsZero() || !reflect.DeepEqual(l, r) {
+				t.Errorf("%s %s: requests %v, limits %v", dir, o.name, r, l)
+			}
+		}
+	}
+}
+
+// Alerts and panels are PromQL.
+func TestQueries(t *testing.T) {
+	p := parser.NewParser(parser.Options{})
+	rules := find[monitoring.PrometheusRule](t, render(t, top+"overlays/monitoring"), "PrometheusRule/vlaring")
+	n := 0
+	for _, g := range rules.Spec.Groups {
+		for _, r := range g.Rules {
+			n++
+			if _, err := p.ParseExpr(r.Expr.String()); err != nil {
+				t.Errorf("%s: %v", r.Alert, err)
+			}
+		}
+	}
+	b, err := os.ReadFile(top + "components/monitoring/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := yaml.Unmarshal(b, &d); err != nil {
+		t.Fatal(err)
+	}
+	for _, panel := range d.Panels {
+		for _, q := range panel.Targets {
+			n++
+			if _, err := p.ParseExpr(strings.NewReplacer("$namespace", "n", "$run", "r").Replace(q.Expr)); err != nil {
+				t.Errorf("%s: %v", panel.Title, err)
+			}
+		}
+	}
+	if n < 25 {
+		t.Errorf("%d queries were looked at", n)
+	}
+}
