@@ -178,40 +178,61 @@ func TestComponentsTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(tmp) })
-	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../overlays/second]\nnamePrefix: more-\ncomponents:\n"
+	b, err := os.ReadFile(top + "overlays/second/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(b), "../../base", "../base", 1) + "components:\n"
 	for _, d := range dirs {
 		text += "  - ../components/" + filepath.Base(d) + "\n"
 	}
-	for _, line := range []string{"", "namePrefix: more-\n"} {
-		if err := os.WriteFile(filepath.Join(tmp, "kustomization.yaml"), []byte(strings.Replace(text, "namePrefix: more-\n", line, 1)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		objects := render(t, tmp)
-		prefix := strings.TrimSuffix(strings.TrimPrefix(line, "namePrefix: "), "\n")
-		w := find[batch.Job](t, objects, "Job/"+prefix+"second-vlaring-worker")
-		c := find[batch.Job](t, objects, "Job/"+prefix+"second-vlaring-coordinator")
-		svc := find[core.Service](t, objects, "Service/"+prefix+"second-vlaring-coordinator")
-		cert := find[certmanager.Certificate](t, objects, "Certificate/"+prefix+"vlaring-tls")
-		if got := w.Spec.Template.Spec.Containers[0].Args[0]; got != "--mesh=$(COORDINATOR):6222" || env(t, w, "COORDINATOR") != svc.Name {
-			t.Errorf("workers call %s, %s; the Service is %s", got, env(t, w, "COORDINATOR"), svc.Name)
-		}
-		if got := cert.Spec.DNSNames; len(got) != 1 || got[0] != svc.Name {
-			t.Errorf("the certificate is for %v, the Service is %s", got, svc.Name)
-		}
-		if w.Spec.Template.Spec.PriorityClassName == "" || c.Spec.Template.Spec.PriorityClassName == "" {
-			t.Error("no priority")
+	if err := os.WriteFile(filepath.Join(tmp, "kustomization.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	objects := render(t, tmp)
+	w := find[batch.Job](t, objects, "Job/second-vlaring-worker").Spec.Template.Spec
+	c := find[batch.Job](t, objects, "Job/second-vlaring-coordinator").Spec.Template.Spec
+	svc := find[core.Service](t, objects, "Service/second-vlaring-coordinator")
+	cert := find[certmanager.Certificate](t, objects, "Certificate/second-vlaring-tls").Spec
+	authority := find[certmanager.Certificate](t, objects, "Certificate/second-vlaring-authority").Spec
+	issuer := find[certmanager.Issuer](t, objects, "Issuer/second-vlaring-authority")
+	for what, x := range map[string][2]string{
+		"workers call":                {w.Containers[0].Args[0], "--mesh=$(COORDINATOR):6222"},
+		"which is":                    {env(t, w, "COORDINATOR"), svc.Name},
+		"the certificate is for":      {strings.Join(cert.DNSNames, ","), svc.Name},
+		"it is kept in":               {cert.SecretName, "second-vlaring-tls"},
+		"workers mount":               {secret(w, "tls"), cert.SecretName},
+		"the coordinator mounts":      {secret(c, "tls"), cert.SecretName},
+		"it comes from":               {cert.IssuerRef.Name, issuer.Name},
+		"which signs with":            {issuer.Spec.CA.SecretName, authority.SecretName},
+		"the coordinator's priority":  {c.PriorityClassName, "second-vlaring-coordinator"},
+		"workers' priority":           {w.PriorityClassName, "second-vlaring-worker"},
+		"the coordinator's image":     {c.Containers[0].Image, "ko://github.com/vlaring/vlaring/cmd/coordinator"},
+		"workers keep their state at": {w.Containers[0].VolumeMounts[len(w.Containers[0].VolumeMounts)-1].MountPath, "/tls"},
+	} {
+		if x[0] != x[1] {
+			t.Errorf("%s %s, want %s", what, x[0], x[1])
 		}
 	}
 }
 
-func env(t *testing.T, j *batch.Job, name string) string {
+func secret(p core.PodSpec, volume string) string {
+	for _, v := range p.Volumes {
+		if v.Name == volume {
+			return v.Secret.SecretName
+		}
+	}
+	return "none"
+}
+
+func env(t *testing.T, p core.PodSpec, name string) string {
 	t.Helper()
-	for _, e := range j.Spec.Template.Spec.Containers[0].Env {
+	for _, e := range p.Containers[0].Env {
 		if e.Name == name {
 			return e.Value
 		}
 	}
-	t.Fatalf("%s has no %s", j.Name, name)
+	t.Fatalf("there is no %s in %v", name, p.Containers[0].Env)
 	return ""
 }
 
@@ -264,7 +285,7 @@ func TestJobsApart(t *testing.T) {
 				t.Errorf("%s%s: %v", c.prefix, what, x.sel)
 			}
 		}
-		if got := env(t, w, "COORDINATOR"); got != svc.Name {
+		if got := env(t, w.Spec.Template.Spec, "COORDINATOR"); got != svc.Name {
 			t.Errorf("workers call %s, the Service is %s", got, svc.Name)
 		}
 	}
