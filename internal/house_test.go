@@ -70,6 +70,7 @@ var may = map[string][]string{
 		"internal/convert",
 		"internal/health",
 		"internal/inspect",
+		"internal/kubeflow",
 		"internal/limits",
 		"internal/machine",
 		"internal/netaddr",
@@ -106,12 +107,13 @@ var may = map[string][]string{
 	"internal/chaos":         {"internal/machine", "internal/netaddr", "internal/usage", "pkg/cluster", "pkg/job", "pkg/transport", "pkg/run"},
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
 
-	"internal/process": {},
-	"internal/health":  {"internal/netaddr", "internal/usage", "pkg/cluster", "pkg/run", "pkg/worker"},
-	"tools/release":    {},
-	"cmd/coordinator":  {"internal/cli", "internal/process"},
-	"cmd/worker":       {"internal/cli", "internal/process"},
-	"internal":         {},
+	"internal/process":  {},
+	"internal/health":   {"internal/netaddr", "internal/usage", "pkg/cluster", "pkg/run", "pkg/worker"},
+	"internal/kubeflow": {"pkg/worker"},
+	"tools/release":     {},
+	"cmd/coordinator":   {"internal/cli", "internal/process"},
+	"cmd/worker":        {"internal/cli", "internal/process"},
+	"internal":          {},
 }
 
 // owners lists libraries that only the named packages may import.

@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"encoding/pem"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -101,5 +105,37 @@ func TestHealthFlags(t *testing.T) {
 				t.Errorf("%s %s: exit %d, %s", filepath.Base(command[0]), flags, code, p.errText())
 			}
 		}
+	}
+}
+
+// A worker in a pod of a TrainJob tells its status how far the run is; the end of a run
+// is told before its process ends.
+func TestTrainJobProgress(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var bodies []string
+	s := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		b, _ := io.ReadAll(q.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		bodies = append(bodies, q.Header.Get("Authorization")+" "+string(b))
+	}))
+	defer s.Close()
+	dir := t.TempDir()
+	for name, b := range map[string][]byte{"ca": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), "token": []byte("secret")} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--set", "cluster.workers=1", "--workers", "0", "--json", "--run-dir", filepath.Join(dir, "run"))
+	w := start(t, []string{"KUBEFLOW_TRAINER_SERVER_URL=" + s.URL, "KUBEFLOW_TRAINER_SERVER_CA_CERT=" + filepath.Join(dir, "ca"), "KUBEFLOW_TRAINER_SERVER_TOKEN=" + filepath.Join(dir, "token")},
+		bin.worker, "--nats", c.event("waiting")["url"].(string), "--job", "small", "--token-file", filepath.Join(dir, "run", "token"), "--threads", "1")
+	if code, _ := w.wait(); code != 0 {
+		t.Fatalf("the worker ends with %d: %s", code, w.errText())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n := len(bodies); n == 0 || !strings.HasPrefix(bodies[n-1], `Bearer secret {"trainerStatus":{"progressPercentage":100,"estimatedRemainingSeconds":0,`) {
+		t.Errorf("%d times: %q; standard error: %s", n, bodies, w.errText())
 	}
 }

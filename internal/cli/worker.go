@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/health"
+	"github.com/vlaring/vlaring/internal/kubeflow"
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/netaddr"
 	"github.com/vlaring/vlaring/internal/usage"
@@ -178,6 +179,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
 		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Scans: scanDir(), Log: log})
 	watched.Watch(w.Standing)
+	defer kubeflow.Report(os.Getenv, w.Standing, func(text string) { log.Warn(text) })()
 	end, err := w.Run(ctx, joinCtx)
 	if err != nil {
 		return left(err)

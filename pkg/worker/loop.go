@@ -79,6 +79,8 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent
 
 func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 	t, g := w.trainer, a.Group
+	w.watch.place.Store(int64(g.Rank) + 1)
+	w.watch.planned.Store(uint64(w.job.Train.Steps))
 	ring := w.spans.timedBy(w.ring.Load(), cmp.Or(train.RoadOf(w.job).Way().Network, "nats"))
 	in, err := w.source.batches(a)
 	if err != nil {
@@ -127,7 +129,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 			r.Digest = t.Digest()
 		}
 		r.Spans = w.spans.take()
-		w.watch.committed(step, res.Computed, w.ring.Load(), 4*t.Shape().Gradient)
+		w.watch.committed(step, res, w.ring.Load(), 4*t.Shape().Gradient)
 		w.watch.faults.Add(r.Faults - faults)
 		faults = r.Faults
 		w.say(cluster.Committed{Report: r}) // whatever ends, the node must hear of it

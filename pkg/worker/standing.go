@@ -2,16 +2,21 @@ package worker
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Standing is where a worker stands, for who watches its process from outside.
 type Standing struct {
 	Loaded  bool          // the job is loaded: it can take a place
+	Rank    int           // in the newest generation that it had a place in; -1: none yet
+	Planned uint64        // steps that the job has; 0: not known yet
 	Step    uint64        // committed here
+	Loss    float64       // of the newest step that made an update; NaN: of none
 	Silence time.Duration // of the coordinator
 	Looked  time.Time     // when the driver last looked at its clock; zero before it has joined
 	Busy    time.Duration // for how long the same part of a step goes on here; 0 where none does, or another rank is waited for
@@ -34,7 +39,9 @@ type Sent struct {
 type watched struct {
 	loaded                       atomic.Bool
 	looked, began                atomic.Int64 // in nanoseconds since 1970; began: of the part of a step, 0: none
-	step, steps                  atomic.Uint64
+	step, steps, planned         atomic.Uint64
+	place                        atomic.Int64  // rank + 1
+	loss                         atomic.Uint64 // its bits; 0: none yet
 	micro, stalls, faults        atomic.Uint64
 	shared, overNATS, everywhere atomic.Uint64 // everywhere: over a network of the road's own, with what fell back on NATS
 }
@@ -56,9 +63,13 @@ func (w *Worker) fetching(words string) {
 func (w *Worker) Standing() Standing {
 	v := &w.watch
 	now := time.Now()
-	s := Standing{Loaded: v.loaded.Load(), Step: v.step.Load(), Silence: time.Duration(w.silence.Load()),
+	s := Standing{Loaded: v.loaded.Load(), Rank: int(v.place.Load()) - 1, Planned: v.planned.Load(),
+		Step: v.step.Load(), Loss: math.NaN(), Silence: time.Duration(w.silence.Load()),
 		Steps: v.steps.Load(), Micro: v.micro.Load(), Stalls: v.stalls.Load(), Faults: v.faults.Load(),
 		Sent: Sent{Shared: v.shared.Load(), NATS: v.overNATS.Load()}}
+	if bits := v.loss.Load(); bits != 0 {
+		s.Loss = math.Float64frombits(bits)
+	}
 	if all := v.everywhere.Load(); all > s.Sent.NATS {
 		s.Sent.Direct = all - s.Sent.NATS
 	}
@@ -82,8 +93,12 @@ func (w *Worker) waits() bool {
 }
 
 // committed counts a step of so many micro-batches, whose gradients have so many bytes.
-func (v *watched) committed(step uint64, micro int, ring *ringRoad, bytes int) {
+func (v *watched) committed(step uint64, res train.Result, ring *ringRoad, bytes int) {
+	micro := res.Computed
 	v.step.Store(step)
+	if res.Refused == "" {
+		v.loss.Store(math.Float64bits(res.Loss))
+	}
 	v.steps.Add(1)
 	v.micro.Add(uint64(micro))
 	switch ring.Reducer.(type) {

@@ -37,7 +37,7 @@ else
 fi
 
 root=$tmp/root
-mkdir -p "$root"/{proc,sys,runs,job} "$tmp/runs"
+mkdir -p "$root"/{proc,sys,dev,runs,job} "$tmp/runs" && touch "$root/dev/null"
 if [ -n "${COORDINATOR:-}" ]; then cp "$COORDINATOR" "$root/coordinator"; else (cd "$repo" && CGO_ENABLED=0 go build -o "$root/" ./cmd/coordinator); fi
 cp "$repo/internal/cli/testdata/small.yaml" "$root/job/job.yaml"
 chown 65532:65532 "$tmp/runs"
@@ -53,7 +53,7 @@ contain() {
     exec unshare --pid --fork --kill-child --mount --uts --ipc bash -c '
       set -e
       mount --make-rprivate /
-      mount --bind "$1" "$1" && mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && mount --bind "$2" "$1/runs"
+      mount --bind "$1" "$1" && mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && mount --bind /dev/null "$1/dev/null" && mount --bind "$2" "$1/runs"
       mount -o remount,bind,ro "$1"
       root=$1; shift 2
       exec env -i PATH="$PATH" chroot --userspec=65532:65532 "$root" /coordinator "$@"' - "$root" "$tmp/runs" "$@"
