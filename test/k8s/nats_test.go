@@ -1,0 +1,147 @@
+package k8s
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/vlaring/vlaring/pkg/transport"
+)
+
+// certificate writes tls.crt, tls.key and ca.crt, as cert-manager does: an authority,
+// and a certificate for DNS names alone.
+func certificate(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, kind string, der []byte) {
+		must(os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "vlaring"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	must(err)
+	write("ca.crt", "CERTIFICATE", der)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotAfter: time.Now().Add(time.Hour), DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	der, err = x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+	must(err)
+	write("tls.crt", "CERTIFICATE", der)
+	b, err := x509.MarshalPKCS8PrivateKey(key)
+	must(err)
+	write("tls.key", "PRIVATE KEY", b)
+}
+
+// The configuration of overlays/nats-cluster is a server's: three of them make a
+// cluster over TLS, keep nothing, let members in by the token, and nobody else.
+func TestNATSCluster(t *testing.T) {
+	text, err := os.ReadFile("../../k8s/overlays/nats-cluster/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// Here peers are found by address, and clients ask for the Service's name.
+	certificate(t, dir, "vlaring-nats", "localhost")
+	const token = "3c5f00112233445566778899aabbccddeeff00112233445566778899aabbccdd"
+	t.Setenv("TOKEN", token)
+	var ports [3]int
+	routes := ""
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+		routes += fmt.Sprintf("nats-route://localhost:%d, ", ports[i])
+		l.Close()
+	}
+	var servers []*server.Server
+	for i, port := range ports {
+		t.Setenv("POD_NAME", fmt.Sprintf("vlaring-nats-%d", i))
+		conf := string(text)
+		for old, is := range map[string]string{"/tls/": dir + "/", "/run/nats/": dir + "/", "port: 4222": "port: -1", "http_port: 8222": "http_port: -1", "port: 6222": fmt.Sprintf("port: %d", port)} {
+			if !strings.Contains(conf, old) {
+				t.Fatalf("nats.conf has no %q", old)
+			}
+			conf = strings.ReplaceAll(conf, old, is)
+		}
+		from, to := strings.Index(conf, "routes: ["), strings.Index(conf, "6222]")
+		if from < 0 || to < 0 {
+			t.Fatal("nats.conf has no routes")
+		}
+		conf = conf[:from] + "routes: [" + strings.TrimSuffix(routes, ", ") + conf[to+len("6222"):]
+		path := filepath.Join(dir, fmt.Sprintf("%d.conf", i))
+		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o, err := server.ProcessConfigFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.JetStream || o.Authorization != token || o.TLSConfig == nil || !o.Cluster.NoAdvertise || o.ServerName != fmt.Sprintf("vlaring-nats-%d", i) || o.LameDuckDuration != 30*time.Second {
+			t.Errorf("options: JetStream %v, token %q, TLS %v, name %s", o.JetStream, o.Authorization, o.TLSConfig != nil, o.ServerName)
+		}
+		o.Host, o.Cluster.Host, o.HTTPHost, o.NoLog, o.NoSigs = "127.0.0.1", "127.0.0.1", "127.0.0.1", true, true
+		s, err := server.NewServer(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Start()
+		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+		servers = append(servers, s)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		n := 0
+		for _, s := range servers {
+			if s.ReadyForConnections(time.Second) && s.NumRoutes() > 0 {
+				n++
+			}
+		}
+		if n == len(servers) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the three do not find one another")
+		}
+	}
+	url := fmt.Sprintf("tls://127.0.0.1:%d", servers[1].Addr().(*net.TCPAddr).Port)
+	dial := func(c transport.Credentials) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		m, err := transport.Of(url).Dial(ctx, url, c, transport.Options{Job: "j", Member: "m"})
+		if err == nil {
+			m.Close()
+		}
+		return err
+	}
+	ca := transport.TLSFiles{CA: filepath.Join(dir, "ca.crt"), Name: "vlaring-nats"}
+	if err := dial(transport.Credentials{Token: token, TLS: ca}); err != nil {
+		t.Errorf("a member: %v", err)
+	}
+	if err := dial(transport.Credentials{Token: "another", TLS: ca}); err == nil {
+		t.Error("another token is let in")
+	}
+	ca.Name = "vlaring-coordinator"
+	if err := dial(transport.Credentials{Token: token, TLS: ca}); err == nil {
+		t.Error("a certificate for another name is taken")
+	}
+}
