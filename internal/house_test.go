@@ -29,6 +29,7 @@ var may = map[string][]string{
 	"internal/plain":       {},
 	"internal/regular":     {},
 	"internal/usage":       {"internal/netaddr"},
+	"internal/access":      {"internal/atomicfile", "internal/plain", "internal/regular", "internal/usage", "pkg/transport"},
 	"internal/sniff":       {"internal/octets"},
 	"internal/safetensors": {"internal/octets", "internal/regular", "internal/sniff"},
 	"internal/picture":     {},
@@ -60,6 +61,7 @@ var may = map[string][]string{
 	"internal/attention":   {"internal/picture", "pkg/tensor", "pkg/models", "pkg/data"},
 	"internal/bench":       {"internal/bench/measure", "internal/picture", "internal/plain", "internal/safetensors", "internal/usage", "pkg/data", "pkg/tensor", "pkg/models", "pkg/allreduce", "pkg/allreduce/shm", "pkg/allreduce/stream", "pkg/transport", "pkg/run", "pkg/train"},
 	"internal/cli": { // a line each, because many change it
+		"internal/access",
 		"internal/attention",
 		"internal/audit",
 		"internal/bench",

@@ -242,14 +242,14 @@ func (k *rank) listen() (address string, err error) {
 
 // dial connects this rank with its neighbours in the ring.
 func (k *rank) dial(ctx context.Context, g allreduce.Group, addresses []string) error {
-	peers := map[string]string{}
+	peers := map[string]allreduce.Peer{}
 	for _, r := range []int{g.Rank + 1, g.Rank - 1, g.Rank + len(g.Members) - 1, g.Rank + 1 - len(g.Members)} { // the last rank's total goes to the first
 		if r >= 0 && r < len(g.Members) && r != g.Rank {
-			peers[g.Members[r]] = addresses[r]
+			peers[g.Members[r]] = allreduce.Peer{Address: addresses[r], Secret: []byte(k.spec.Secret)}
 		}
 	}
-	for peer, err := range k.direct.Form(ctx, g.Generation, []byte(k.spec.Secret), peers) {
-		return fmt.Errorf("no direct connection to %s at %s: %w", peer, peers[peer], err)
+	for peer, err := range k.direct.Form(ctx, g.Generation, peers) {
+		return fmt.Errorf("no direct connection to %s at %s: %w", peer, peers[peer].Address, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/access"
 	"github.com/vlaring/vlaring/internal/chaos"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -91,7 +92,7 @@ func chaosCommands(path, name string, set []string, workers, threads int) (k cha
 	}
 	command := func(env []string, args ...string) *exec.Cmd {
 		cmd := exec.Command(self, args...)
-		cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), env...)
+		cmd.Env = append(access.Without(os.Environ(), tokenEnv, childEnv), env...)
 		return cmd
 	}
 	k.Coordinator = func(dir, url, token string) *exec.Cmd {

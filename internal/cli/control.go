@@ -59,7 +59,7 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 		}
 		url, job = a.URL, a.Job
 		if a.Token != "" {
-			creds.Token, creds.Prove = a.Token, true
+			creds.Token, creds.Key = a.Token, nil
 			if creds.TLS.Name == "" && strings.HasPrefix(a.URL, "tls://") {
 				creds.TLS.Name = a.Name
 			}
@@ -69,7 +69,7 @@ func (f *controlFlags) ask(c *cobra.Command, dir string, q cluster.Ask) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), f.timeout)
 	defer cancel()
-	conn, err := transport.Of(url).Dial(ctx, url, creds, transport.Options{Job: job, Member: "ask"})
+	conn, err := transport.Of(url).Dial(ctx, url, creds, transport.Options{Job: job, Member: transport.AskMember})
 	if err != nil {
 		return died(dir, err)
 	}

@@ -111,7 +111,7 @@ func TestPermissionsTakenAwayInARun(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, []string{tokenEnv + "=p"}, bin.coordinator, endless(dir, "--nats", url, "--user", "v", "--workers", "2", "--set", "cluster.road=nats")...)
 	until(t, "steps", func() bool { return lineCount(filepath.Join(dir, "metrics.jsonl")) > 5 })
-	o.Users = userWith("vlaring.small.coordinator", "vlaring.small.worker.>", "vlaring.small.blob.>", "vlaring.small.inbox.>").Users
+	o.Users = userWith("vlaring.small.coordinator", "vlaring.small.from.>", "vlaring.small.look", "vlaring.small.order", "vlaring.small.worker.>", "vlaring.small.blob.>", "vlaring.small.inbox.>").Users
 	if err := s.ReloadOptions(&o); err != nil {
 		t.Fatal(err)
 	}

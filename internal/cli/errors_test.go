@@ -278,7 +278,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, _, stderr := call(t, bin.worker, "--nats", url, "--job", "small", "--token-file", wrong, "--join-timeout", "20s")
-	if code != exitFailed || !strings.Contains(strings.ToLower(stderr), "authorization") {
+	if code != exitFailed || !strings.Contains(stderr, "it is not the broker of this token, and was not shown it") {
 		t.Errorf("a worker with the wrong token: exit code %d\n%s", code, stderr)
 	}
 

@@ -94,15 +94,15 @@ func newHostile(t *testing.T, dir, job string, workers ...string) *hostile {
 	t.Cleanup(func() { conn.Close() })
 	h := &hostile{conn: conn, sent: map[string]int{}}
 	heard := map[string][][]byte{}
-	subjects := []string{"coordinator", "blob.coordinator"}
+	subjects := []string{"coordinator", "blob.coordinator", "look", "order"}
 	for _, w := range workers {
-		subjects = append(subjects, "worker."+w, "ring."+w, "blob."+w)
+		subjects = append(subjects, "worker."+w, "from."+w, "ring."+w+".x", "blob."+w)
 	}
 	enough := make(chan struct{}, len(subjects))
 	for _, s := range subjects {
 		s = "vlaring." + job + "." + s
 		heard[s] = nil
-		stop, err := conn.Bus().Subscribe(s, func(data []byte, _ func([]byte) error) {
+		stop, err := conn.Bus().Subscribe(s, func(_ string, data []byte, _ func([]byte) error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			if heard[s] = append(heard[s], slices.Clone(data)); len(heard[s]) == 3 {

@@ -21,6 +21,9 @@ func (f *meshFlags) register(c *cobra.Command) {
 
 // start starts a worker's broker.
 func (f *meshFlags) start(job string, creds transport.Credentials, event func(string)) (transport.Host, error) {
+	if creds.Key != nil {
+		return nil, usagef("--mesh wants the job's token: each broker of a mesh is trusted with all that the job says, and a key is for one worker alone")
+	}
 	if creds.Token == "" {
 		return nil, usagef("--mesh wants the job's token, by --token-file or the environment's %s, and no other credentials", tokenEnv)
 	}

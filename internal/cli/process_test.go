@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/vlaring/vlaring/internal/access"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -59,7 +60,7 @@ type proc struct {
 func start(t *testing.T, env []string, path string, args ...string) *proc {
 	t.Helper()
 	p := &proc{t: t, cmd: exec.Command(path, args...), done: make(chan struct{})}
-	p.cmd.Env = append(withoutEnv(os.Environ(), tokenEnv), env...)
+	p.cmd.Env = append(access.Without(os.Environ(), tokenEnv), env...)
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +154,7 @@ func undisturbed(t *testing.T, set ...string) string {
 			args = append(args, "--set", s)
 		}
 		c := exec.Command(bin.coordinator, args...)
-		c.Env = withoutEnv(os.Environ(), tokenEnv)
+		c.Env = access.Without(os.Environ(), tokenEnv)
 		var errText bytes.Buffer
 		c.Stderr = &errText
 		out, err := c.Output()

@@ -47,7 +47,7 @@ func NewCoordinator() *cobra.Command {
 	}
 	c.AddCommand(newTrain(), newEval(), newPredict(), newServe(), newStatus(), newStop(), newScale(), newChaos(), newChaosGuard(), newCheckpoint(), newPresets(), newWorker("worker", true),
 		newShow(), newAttention(), newBench(), newCompare(), newData(), newUI(), newRollout())
-	c.AddCommand(newAudit(), newRuns())
+	c.AddCommand(newAudit(), newRuns(), newKeys())
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/access"
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/eval"
@@ -55,7 +56,7 @@ addresses alone. A key can also be in the environment's ` + keyEnv + `.`,
 			}
 			o.Key, o.Log, o.Message = os.Getenv(keyEnv), log.Sugar().Infof, mib<<20
 			if keyFile != "" {
-				if o.Key, err = secretOf("key", "move the robot", keyFile, func(text string) { log.Warn(text) }); err != nil {
+				if o.Key, err = access.Secret("key", "move the robot", keyFile, func(text string) { log.Warn(text) }); err != nil {
 					return err
 				}
 			}

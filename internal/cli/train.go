@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlaring/vlaring/internal/access"
 	"github.com/vlaring/vlaring/internal/board"
 	"github.com/vlaring/vlaring/internal/health"
 	"github.com/vlaring/vlaring/internal/machine"
@@ -214,11 +215,13 @@ func (f *trainFlags) worker() (func(run.Place) *exec.Cmd, error) {
 		secret, parent := k.Token, childOfServer
 		if k.User != "" {
 			secret = k.Password
+		} else if p.Key != "" {
+			secret = p.Key
 		}
-		if p.Own {
-			parent = childOfBroker
+		if p.Address != "" {
+			parent = p.Address
 		}
-		cmd.Env = append(withoutEnv(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"="+parent)
+		cmd.Env = append(access.Without(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"="+parent)
 		return cmd
 	}, nil
 }

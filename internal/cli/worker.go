@@ -102,7 +102,14 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	if err != nil {
 		host = "unknown"
 	}
-	if f.id == "" {
+	var warned []string
+	creds, err := f.conn.credentials(func(text string) { warned = append(warned, text) })
+	if err != nil {
+		return err
+	}
+	if f.id == "" && creds.Key != nil {
+		f.id = creds.Key.ID
+	} else if f.id == "" {
 		f.id = cluster.UniqueID(host, os.Getpid())
 	}
 	if err := cluster.ValidID(f.id); err != nil {
@@ -120,9 +127,8 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	log = log.With(zap.String("worker", f.id))
-	creds, err := f.conn.credentials(func(text string) { log.Warn(text) })
-	if err != nil {
-		return err
+	for _, text := range warned {
+		log.Warn(text)
 	}
 	var watched health.Worker
 	endHealth, err := watched.Serve(f.health.options("worker", f.job), f.hang, func(text string) { log.Info(text) })
@@ -149,10 +155,10 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		}
 		defer broker.Shutdown()
 	}
-	conn, err := transport.Connect(joinCtx, transport.Of(f.conn.url), broker, f.conn.url, creds, transport.Options{Job: f.job, Member: f.id, Event: event, Trouble: func(text string) {
+	conn, err := transport.Connect(joinCtx, transport.Of(f.conn.url), broker, f.conn.url, creds, transport.Options{Job: f.job, Member: f.id, Event: event, Moved: run.Moved(os.Getenv(childEnv)), Trouble: func(text string) {
 		log.Error(text)
 		if b := bus.Load(); b != nil { // who looks at the coordinator's log is to see it
-			(*b).Publish(cluster.CoordinatorSubject(f.job), cluster.Encode(&cluster.Notice{Worker: f.id, Text: text}))
+			(*b).Publish(cluster.FromSubject(f.job, f.id), cluster.Encode(&cluster.Notice{Worker: f.id, Text: text}))
 		}
 	}})
 	if err != nil {

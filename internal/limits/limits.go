@@ -51,6 +51,10 @@ const (
 	// Asking are the connections that commands such as status may have besides.
 	Asking = 64
 
+	// Strangers are the connections to an embedded server that have yet to prove who
+	// they are. The oldest of more are closed.
+	Strangers = 256
+
 	// Broker is how many connections an embedded server takes: those of all
 	// members, of the coordinator and of commands.
 	Broker = (Workers+1)*Connections + Asking

@@ -15,7 +15,7 @@ func TestDocumentedTable(t *testing.T) {
 	}
 	for name, v := range map[string]int{"Workers": Workers, "Mesh": Mesh, "Name": Name, "Samples": Samples, "Vocabulary": Vocabulary, "JobFile": JobFile,
 		"Chunk": Chunk, "Bucket": Bucket, "Window": Window, "Message": Message, "Inline": Inline, "Description": Description, "Sources": Sources,
-		"Address": Address, "Rate": Rate, "Connections": Connections, "Asking": Asking, "Broker": Broker} {
+		"Address": Address, "Rate": Rate, "Connections": Connections, "Asking": Asking, "Strangers": Strangers, "Broker": Broker} {
 		if row := fmt.Sprintf("\n| %s | %d | ", name, v); !strings.Contains(string(b), row) {
 			t.Errorf("docs/formats.md has no row %q", row[1:])
 		}

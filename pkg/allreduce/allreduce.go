@@ -1,6 +1,9 @@
 package allreduce
 
-import "context"
+import (
+	"context"
+	"encoding/binary"
+)
 
 // Network carries frames between members as a datagram service: a frame of 1
 // to MaxFrame bytes arrives at most once, whole, and frames of one sender to
@@ -37,6 +40,25 @@ type Group struct {
 	Rank       int
 	Members    []string // peer name by rank; its length is the world size
 	Micro      []int    // len(Members)+1 bounds: rank r owns micro-batches [Micro[r], Micro[r+1])
+}
+
+// Doorkeeper is a Network that knows who has sent a frame, whatever the frame says:
+// between servers and hosts it does, by what its members prove.
+type Doorkeeper interface {
+	Network
+	// Only has frames of a generation's ring dropped that one member has sent in
+	// another one's name. A ring says so before it is made.
+	Only(g Group)
+}
+
+// Sent says whether a frame can be a member's: it has the rank of that member, or
+// it is of another generation, and nobody will read it.
+func (g *Group) Sent(frame, member []byte) bool {
+	if len(frame) < headerBytes || binary.LittleEndian.Uint64(frame[8:]) != g.Generation {
+		return true
+	}
+	rank := int(binary.LittleEndian.Uint16(frame[46:]))
+	return rank < len(g.Members) && g.Members[rank] == string(member)
 }
 
 // Flags travel along the reduce chain with the step's last chunk, or-ed by each

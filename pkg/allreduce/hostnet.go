@@ -11,10 +11,15 @@ import (
 type HostNetwork interface {
 	Network
 	// Form begins a generation: it gives the peers of the one before up, and reaches
-	// out for these, by name with the addresses at which they listen. The members of
-	// a generation, and nobody else, know its secret. It returns when all have been
-	// tried, or with ctx, and names those that frames go to over the fallback.
-	Form(ctx context.Context, generation uint64, secret []byte, peers map[string]string) (unreached map[string]error)
+	// out for these, by name. It returns when all have been tried, or with ctx, and
+	// names those that frames go to over the fallback.
+	Form(ctx context.Context, generation uint64, peers map[string]Peer) (unreached map[string]error)
+}
+
+// Peer is the other end of a direct connection.
+type Peer struct {
+	Address string // where it listens; empty: nowhere, but it may reach out
+	Secret  []byte // of this generation, which these two know and nobody else
 }
 
 // End is what a member's end of a HostNetwork is made of.

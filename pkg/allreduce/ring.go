@@ -36,6 +36,9 @@ func NewRing(net Network, g Group, opt Options) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d, ok := net.(Doorkeeper); ok {
+		d.Only(g)
+	}
 	r := &Ring{net: net, core: core, world: g, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	go r.run()

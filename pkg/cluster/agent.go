@@ -38,7 +38,7 @@ func JoinJob(ctx context.Context, bus Bus, job string, j Join) (*Agent, *Welcome
 	}
 	a := &Agent{bus: bus, job: job, id: j.Worker, inbox: make(chan NodeEvent, 256), done: make(chan struct{})}
 	var err error
-	a.unsub, err = bus.Subscribe(workerSubject(job, j.Worker), func(data []byte, reply func([]byte) error) {
+	a.unsub, err = bus.Subscribe(workerSubject(job, j.Worker), func(_ string, data []byte, reply func([]byte) error) {
 		if reply != nil { // a prober's question: is anybody here?
 			reply(nil)
 			return
@@ -93,7 +93,7 @@ func (a *Agent) join(ctx context.Context, j Join) (*Welcome, error) {
 func (a *Agent) Join(ctx context.Context, j Join) (*Welcome, error) {
 	try, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	data, err := a.bus.Request(try, CoordinatorSubject(a.job), Encode(&j))
+	data, err := a.bus.Request(try, FromSubject(a.job, a.id), Encode(&j))
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (a *Agent) flush() error {
 
 func (a *Agent) send(data []byte) error {
 	a.told = time.Now()
-	return a.bus.Publish(CoordinatorSubject(a.job), data)
+	return a.bus.Publish(FromSubject(a.job, a.id), data)
 }
 
 // Inbox yields the coordinator's messages in their order. Whoever does not read it
@@ -179,7 +179,7 @@ func noCoordinator(job, name string, err error) error {
 // job's status as JSON. ErrNoResponder is in the error where no coordinator is
 // there. An order is taken, but not carried out yet, when AskJob returns.
 func AskJob(ctx context.Context, bus Bus, job string, q Ask) ([]byte, error) {
-	data, err := bus.Request(ctx, CoordinatorSubject(job), Encode(&q))
+	data, err := bus.Request(ctx, askSubject(job, q.What != "status"), Encode(&q))
 	if errors.Is(err, ErrNoResponder) {
 		return nil, noCoordinator(job, "the name", err)
 	}

@@ -17,7 +17,7 @@ func TestReportsGoTogether(t *testing.T) {
 		bus := NewMemBus()
 		var mu sync.Mutex
 		var came []string
-		unsub, err := bus.Subscribe(CoordinatorSubject("job"), func(data []byte, _ func([]byte) error) {
+		unsub, err := bus.Subscribe(FromSubject("job", "*"), func(_ string, data []byte, _ func([]byte) error) {
 			msg, err := Decode(data)
 			if err != nil {
 				t.Error(err)

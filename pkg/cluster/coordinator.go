@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -64,6 +66,11 @@ type Hooks struct {
 	// process is not to be started again.
 	Dropped func(worker string)
 
+	// Expel has the server close the connections of a worker that was put out for
+	// what it said, and take none of it again, where it can tell it from others. Nil:
+	// it cannot.
+	Expel func(worker string)
+
 	// Status is the answer to Ask{status}; it must be fit for JSON.
 	Status func(Phase, []Member) any
 }
@@ -81,10 +88,13 @@ type Coordinator struct {
 	waits  atomic.Bool // see WaitsForDisk
 	pulse  pulse
 
-	// Of receive alone: malformed messages since the last one that was logged, and
-	// until when the next ones are only counted.
-	dropped  int
-	nextTold time.Time
+	// Malformed messages since the last one that was logged, and until when the next
+	// ones are only counted.
+	droppedMu sync.Mutex
+	dropped   int
+	nextTold  time.Time
+
+	floods floods // of hearWorkers alone
 }
 
 // asking is a request that came over the bus: a Join or an Ask.
@@ -127,17 +137,24 @@ func (c *Coordinator) Run(ctx context.Context, cfg Config) (Finish, error) {
 	if err := c.lead(ctx, cfg.Deadline); err != nil {
 		return Finish{}, err
 	}
-	unsubscribe, err := c.bus.Subscribe(CoordinatorSubject(c.job), c.receive)
-	if err != nil {
-		return Finish{}, err
+	for subject, h := range map[string]Handler{
+		coordinatorSubject(c.job): c.hearCoordinators,
+		FromSubject(c.job, "*"):   c.hearWorkers,
+		askSubject(c.job, false):  c.hearAsk(false),
+		askSubject(c.job, true):   c.hearAsk(true),
+	} {
+		unsubscribe, err := c.bus.Subscribe(subject, h)
+		if err != nil {
+			return Finish{}, err
+		}
+		defer unsubscribe()
 	}
-	defer unsubscribe()
 	if c.hooks.Lead != nil {
 		if err := c.hooks.Lead(); err != nil {
 			return Finish{}, err
 		}
 	}
-	if err := c.bus.Publish(CoordinatorSubject(c.job), Encode(&c.me)); err != nil {
+	if err := c.bus.Publish(coordinatorSubject(c.job), Encode(&c.me)); err != nil {
 		return Finish{}, err
 	}
 	hands := c.newHands(ctx)
@@ -258,6 +275,10 @@ func (s *service) carryOut(ctx context.Context, a action, ev Event, reply func([
 		s.hands.rewind()
 	case unwanted:
 		c.hooks.Dropped(a.Worker)
+	case expel:
+		if c.hooks.Expel != nil {
+			c.hooks.Expel(a.Worker)
+		}
 	case note:
 		if a.Bad && c.hooks.Warn != nil {
 			c.hooks.Warn(a.Text)
@@ -377,7 +398,7 @@ func (c *Coordinator) lead(ctx context.Context, patience time.Duration) error {
 	defer cancel()
 	ask := c.me
 	ask.Asking = true
-	data, err := c.bus.Request(try, CoordinatorSubject(c.job), Encode(&ask))
+	data, err := c.bus.Request(try, coordinatorSubject(c.job), Encode(&ask))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -423,6 +444,8 @@ func (c *Coordinator) ask(m *machine, a *Ask, reply func([]byte) error) Event {
 // malformed tells of a message that makes no sense, and a second later of how many
 // came after it: whoever floods the job with them does not flood its log.
 func (c *Coordinator) malformed(err error) {
+	c.droppedMu.Lock()
+	defer c.droppedMu.Unlock()
 	c.dropped++
 	now := time.Now()
 	if now.Before(c.nextTold) {
@@ -436,35 +459,107 @@ func (c *Coordinator) malformed(err error) {
 	c.Tell(malformed{err})
 }
 
-// receive decodes what comes over the bus and queues it. It runs on the bus's
-// goroutine.
-func (c *Coordinator) receive(data []byte, reply func([]byte) error) {
+// hearCoordinators takes what a coordinator says to others. It runs on the bus's
+// goroutine, as those that follow.
+func (c *Coordinator) hearCoordinators(_ string, data []byte, reply func([]byte) error) {
 	msg, err := Decode(data)
-	if w, ok := msg.(fromWorker); ok {
-		id, _ := w.from()
-		err = ValidID(id)
+	lead, ok := msg.(*Lead)
+	switch {
+	case err != nil || !ok:
+		c.malformed(cmp.Or(err, errors.New("a coordinator says what is not a coordinator's to say")))
+	case lead.Coordinator == c.me.Coordinator:
+	case !lead.Asking:
+		c.Tell(lead)
+	case reply != nil:
+		reply(Encode(&c.me))
+	}
+}
+
+// hearAsk returns what takes questions from outside the job, or its orders.
+func (c *Coordinator) hearAsk(order bool) Handler {
+	return func(_ string, data []byte, reply func([]byte) error) {
+		msg, err := Decode(data)
+		ask, ok := msg.(*Ask)
+		switch {
+		case err != nil || !ok:
+			c.malformed(cmp.Or(err, errors.New("who only asks says what is a member's to say")))
+		case order != (ask.What != "status"):
+			if reply != nil {
+				reply(Encode(&Answered{Error: fmt.Sprintf("%.20q is not to be asked for here", ask.What)}))
+			}
+		case reply != nil:
+			c.Tell(asking{ask, reply})
+		}
+	}
+}
+
+// hearWorkers takes what a worker says, where it alone can speak: a message in
+// another one's name is dropped.
+func (c *Coordinator) hearWorkers(from string, data []byte, reply func([]byte) error) {
+	if ValidID(from) != nil {
+		return
+	}
+	switch many, first := c.floods.came(from, time.Now()); {
+	case first:
+		c.Tell(rogue{from, fmt.Sprintf("it has sent %d messages within %v", many, floodTime)})
+		return
+	case many > 0:
+		return
+	}
+	msg, err := Decode(data)
+	w, ok := msg.(fromWorker)
+	if err == nil && !ok {
+		err = fmt.Errorf("worker %s says what is not a worker's to say: %T", from, msg)
 	}
 	if err != nil {
 		c.malformed(err)
 		return
 	}
+	if as, _ := w.from(); as != from {
+		if _, joins := msg.(*Join); joins {
+			c.malformed(fmt.Errorf("worker %s wants to join as %.64q", from, as))
+			return
+		}
+		c.Tell(rogue{from, fmt.Sprintf("it speaks in the name of worker %.64q", as)})
+		return
+	}
 	switch msg := msg.(type) {
-	case *Join, *Ask:
+	case *Join:
 		if reply != nil {
 			c.Tell(asking{msg, reply})
 		}
-	case *Lead:
-		switch {
-		case msg.Coordinator == c.me.Coordinator:
-		case !msg.Asking:
-			c.Tell(msg)
-		case reply != nil:
-			reply(Encode(&c.me))
-		}
-	case fromWorker:
+	default:
 		if r, ok := msg.(*Report); ok && c.hooks.Arrived != nil {
 			c.hooks.Arrived(r)
 		}
-		c.Tell(msg)
+		c.Tell(w)
 	}
+}
+
+// floods counts what each worker says, so that one that floods the coordinator is
+// told from one that has much to say: after an absence it tells a thousand
+// reports again at once.
+type floods struct {
+	since time.Time
+	count map[string]int
+}
+
+const (
+	floodTime = time.Second
+	// floodMost is how many messages a worker may send in floodTime: with steps of a
+	// tenth of a millisecond it would be as many.
+	floodMost = 10_000
+)
+
+// came counts a message. many is how many there were, where that is too many;
+// first, where this is the first one beyond.
+func (f *floods) came(from string, now time.Time) (many int, first bool) {
+	if f.count == nil || now.Sub(f.since) >= floodTime {
+		f.since, f.count = now, map[string]int{}
+	}
+	f.count[from]++
+	if n := f.count[from]; n > floodMost {
+		return n, n == floodMost+1
+	}
+	return 0, false
 }

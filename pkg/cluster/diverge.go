@@ -53,11 +53,11 @@ func (m *machine) expel() {
 		why := fmt.Sprintf("it has diverged %d times in this run (cluster.max_divergences), and is not taken back: %s",
 			m.trust.strikes[id], cure)
 		w := m.roster.members[id]
-		m.trust.ban(id, why, w)
-		if w != nil {
-			m.act(unwanted{id})
-			m.dismiss(w, why)
+		if w == nil {
+			m.trust.ban(id, why, nil)
+			continue
 		}
+		m.putOut(w, why)
 	}
 }
 

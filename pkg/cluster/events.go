@@ -30,6 +30,9 @@ type (
 	// malformed is a message that could not be read.
 	malformed struct{ Err error }
 
+	// rogue says that a worker does what no sound one does; see Coordinator.hearWorkers.
+	rogue struct{ Worker, Why string }
+
 	// scaleTo sets how many workers the job is to have.
 	scaleTo struct{ Workers int }
 
@@ -91,6 +94,9 @@ type (
 	// unwanted says that a member was let go because it is slow or wrong. Nobody
 	// is to start its process again.
 	unwanted struct{ Worker string }
+
+	// expel says that a member was put out for what it said.
+	expel struct{ Worker string }
 
 	// note is a decision in words, for the log.
 	note struct {

@@ -277,7 +277,7 @@ func (m *machine) assignment(w *Member) *Assign {
 		a.Group.Members = append(a.Group.Members, p.Worker)
 		a.First = append(a.First, p.Hi)
 	}
-	a.Streams, a.Secret = m.streams(w.Rank)
+	a.Streams, a.Secrets = m.streams(w.Rank)
 	if w.behind {
 		a.Sources = someOf(m.start.sources, w.Rank)
 	}

@@ -57,6 +57,26 @@ func (m *machine) dismiss(w *Member, reason string) {
 	m.lose(w, reason)
 }
 
+// expelRogue puts a worker out that does what no sound one does, and takes neither
+// it nor its process back.
+func (m *machine) expelRogue(e rogue) {
+	w := m.roster.members[e.Worker]
+	if w == nil {
+		m.warn("dropped what worker %s says, which is no member: %s", e.Worker, e.Why)
+		m.act(expel{e.Worker})
+		return
+	}
+	m.putOut(w, "it is put out, and not taken back: "+e.Why)
+}
+
+// putOut ends a member's part in the job for good.
+func (m *machine) putOut(w *Member, why string) {
+	m.trust.ban(w.Worker, why, w)
+	m.act(unwanted{w.Worker})
+	m.dismiss(w, why)
+	m.act(expel{w.Worker})
+}
+
 // fault hears that a worker cannot go on. Whose fault it is decides what follows:
 // the job's (it fails), a peer's (a new generation, and a peer that is blamed again
 // and again is lost), its own (it is dismissed, unless others have one too).

@@ -186,6 +186,8 @@ func (m *machine) take(ev Event) {
 		if len(m.roster.members) == 0 {
 			m.finish(Failed, e.Reason)
 		}
+	case rogue:
+		m.expelRogue(e)
 	case scaleTo:
 		m.scale(e.Workers)
 	case WorkerGone:

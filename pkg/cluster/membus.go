@@ -37,6 +37,7 @@ func NewMemBus() *MemBus { return &MemBus{subs: map[string][]*memSub{}} }
 
 // memMsg is one message on its way; reply is nil where none is wanted.
 type memMsg struct {
+	from  string // the last word of its subject
 	data  []byte
 	reply func([]byte) error
 }
@@ -44,7 +45,7 @@ type memMsg struct {
 // memSub is one subscription: a queue, and a goroutine for as long as there is
 // something in it.
 type memSub struct {
-	h       func(data []byte, reply func([]byte) error)
+	h       Handler
 	mu      sync.Mutex
 	queue   []memMsg
 	running bool
@@ -77,7 +78,7 @@ func (s *memSub) drain() {
 		m := s.queue[0]
 		s.queue = s.queue[1:]
 		s.mu.Unlock()
-		s.h(m.data, m.reply)
+		s.h(m.from, m.data, m.reply)
 	}
 }
 
@@ -86,10 +87,15 @@ func (s *memSub) drain() {
 func (b *MemBus) deliver(subject string, data []byte, reply func([]byte) error) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, s := range b.subs[subject] {
-		s.push(memMsg{append([]byte(nil), data...), reply})
+	i := strings.LastIndexByte(subject, '.')
+	n := 0
+	for _, pattern := range []string{subject, subject[:i+1] + "*"} {
+		for _, s := range b.subs[pattern] {
+			s.push(memMsg{subject[i+1:], append([]byte(nil), data...), reply})
+			n++
+		}
 	}
-	return len(b.subs[subject])
+	return n
 }
 
 // Publish implements Bus. Its only error is a subject that cannot be.
@@ -129,8 +135,8 @@ func (b *MemBus) Request(ctx context.Context, subject string, data []byte) ([]by
 }
 
 // Subscribe implements Bus.
-func (b *MemBus) Subscribe(subject string, h func(data []byte, reply func([]byte) error)) (func() error, error) {
-	if err := ValidSubject(subject); err != nil {
+func (b *MemBus) Subscribe(subject string, h Handler) (func() error, error) {
+	if err := ValidSubject(strings.TrimSuffix(subject, ".*")); err != nil {
 		return nil, err
 	}
 	s := &memSub{h: h}

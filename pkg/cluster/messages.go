@@ -16,7 +16,7 @@ import (
 // to each other: these messages, the ring's frames and the blobs. Both sides
 // must speak the same one; a worker of another version is refused by name. It
 // changes when a message does, and docs/formats.md with it.
-const Protocol = 5
+const Protocol = 6
 
 // maxMessage bounds a control message. What grows with the members (an Assign, a
 // Seat) is made so that the most of them fit; what has no such bound, the
@@ -150,7 +150,7 @@ type Assign struct {
 	// Streams are where its neighbours in the ring take direct connections, by
 	// rank. Empty for a rank that is no neighbour, or is reached over NATS.
 	Streams []string `json:"streams,omitempty"`
-	Secret  string   `json:"secret,omitempty"` // for direct connections; only members of the generation are told it
+	Secrets []string `json:"secrets,omitempty"` // of the direct connections with these; only their two ends are told
 }
 
 // Formed says that a worker listens on the ring of a generation.
@@ -463,8 +463,20 @@ func cleanTexts(v reflect.Value) {
 	}
 }
 
-// CoordinatorSubject is where workers send everything.
-func CoordinatorSubject(job string) string { return "vlaring." + job + ".coordinator" }
+// coordinatorSubject is where a coordinator speaks to others that would lead.
+func coordinatorSubject(job string) string { return "vlaring." + job + ".coordinator" }
+
+// FromSubject is where a worker says everything: a server that knows who it is lets
+// it speak there alone.
+func FromSubject(job, worker string) string { return "vlaring." + job + ".from." + worker }
+
+// askSubject is where those outside the job ask, and where they give orders.
+func askSubject(job string, order bool) string {
+	if order {
+		return "vlaring." + job + ".order"
+	}
+	return "vlaring." + job + ".look"
+}
 
 // workerSubject is where one worker listens.
 func workerSubject(job, worker string) string { return "vlaring." + job + ".worker." + worker }

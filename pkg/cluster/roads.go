@@ -188,19 +188,20 @@ func (m *machine) memories(rank int) []string {
 }
 
 // streams are where the neighbours of rank take direct connections, by rank, and
-// empty for all others; and the secret by which members of the generation know each
-// other. Where the road between hosts is NATS there are none.
-func (m *machine) streams(rank int) (l []string, secret string) {
+// empty for all others; and the secrets by which the two ends of each connection
+// know each other. Where the road between hosts is NATS there are none.
+func (m *machine) streams(rank int) (l, secrets []string) {
 	if m.cfg.Road.Network == "" || len(m.roster.places) < 2 {
-		return nil, ""
+		return nil, nil
 	}
-	l = make([]string, len(m.roster.places))
+	l, secrets = make([]string, len(m.roster.places)), make([]string, len(m.roster.places))
 	for _, r := range m.neighbours(rank) {
 		l[r] = m.roster.members[m.roster.places[r].Worker].Stream
+		h := hmac.New(sha256.New, m.cfg.Secret)
+		binary.Write(h, binary.LittleEndian, [3]uint64{m.generation, uint64(min(rank, r)), uint64(max(rank, r))})
+		secrets[r] = hex.EncodeToString(h.Sum(nil))
 	}
-	h := hmac.New(sha256.New, m.cfg.Secret)
-	binary.Write(h, binary.LittleEndian, m.generation)
-	return l, hex.EncodeToString(h.Sum(nil))
+	return l, secrets
 }
 
 // neighbours are the ranks before and after rank in its ring; the first rank comes

@@ -286,7 +286,11 @@ func showMessage(m Message) string {
 			s += fmt.Sprintf(" of %v", m.Sources)
 		}
 		if m.Streams != nil {
-			s += fmt.Sprintf(", streams %q with a secret of %d bytes", m.Streams, len(m.Secret)/2)
+			lengths := make([]int, len(m.Secrets))
+			for i, x := range m.Secrets {
+				lengths[i] = len(x) / 2
+			}
+			s += fmt.Sprintf(", streams %q with secrets of %v bytes", m.Streams, lengths)
 		}
 		if m.Hosts != nil {
 			s += fmt.Sprintf(", hosts %v with memory %q", m.Hosts, m.Memory)

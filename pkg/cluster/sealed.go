@@ -82,6 +82,7 @@ func (*Lead) event() {}
 func (tick) event()        {}
 func (held) event()        {}
 func (malformed) event()   {}
+func (rogue) event()       {}
 func (scaleTo) event()     {}
 func (saved) event()       {}
 func (restored) event()    {}
@@ -95,6 +96,7 @@ func (send) action()     {}
 func (stepDone) action() {}
 func (save) action()     {}
 func (rewind) action()   {}
+func (expel) action()    {}
 func (unwanted) action() {}
 func (note) action()     {}
 func (Finish) action()   {}

@@ -13,7 +13,7 @@ import (
 
 // deafBus takes what is published, and answers every request at once.
 type deafBus struct {
-	handler   atomic.Pointer[func([]byte, func([]byte) error)] // the coordinator's
+	handler   atomic.Pointer[Handler] // the coordinator's
 	published atomic.Int64
 	requests  atomic.Int64
 }
@@ -21,15 +21,17 @@ type deafBus struct {
 func (b *deafBus) Publish(string, []byte) error { b.published.Add(1); return nil }
 
 func (b *deafBus) Request(_ context.Context, subject string, _ []byte) ([]byte, error) {
-	if subject == CoordinatorSubject("job") {
+	if subject == coordinatorSubject("job") {
 		return nil, ErrNoResponder
 	}
 	b.requests.Add(1)
 	return nil, nil
 }
 
-func (b *deafBus) Subscribe(_ string, h func([]byte, func([]byte) error)) (func() error, error) {
-	b.handler.Store(&h)
+func (b *deafBus) Subscribe(subject string, h Handler) (func() error, error) {
+	if subject == FromSubject("job", "*") {
+		b.handler.Store(&h)
+	}
 	return func() error { return nil }, nil
 }
 

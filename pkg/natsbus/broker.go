@@ -22,13 +22,17 @@ import (
 // BrokerOptions say how an embedded NATS server listens. The zero value is for
 // the processes of one machine: loopback, a free port, a random token.
 type BrokerOptions struct {
-	Job    string            // whose subjects alone clients may use; empty: they may use any
-	Token  string            // default: 128 random bits
-	TLS    TLSFiles          // none: plain TCP
-	Host   string            // default: loopback
-	Port   int               // default: a free one
-	Routes *Routes           // to other brokers; nil: none
-	Event  func(text string) // told of the server's warnings and errors; may be nil
+	Job    string   // whose subjects alone clients may use; empty: they may use any
+	Token  string   // default: 128 random bits
+	TLS    TLSFiles // none: plain TCP
+	Host   string   // default: loopback
+	Port   int      // default: a free one
+	Routes *Routes  // to other brokers; nil: none
+
+	// Revoked is a file of keys that do not count any more (Revocation); it need not
+	// be there. Empty: all count.
+	Revoked string
+	Event   func(text string) // told of the server's warnings and errors; may be nil
 }
 
 // Limits of an embedded server. Its clients are the members of one job, three
@@ -36,16 +40,24 @@ type BrokerOptions struct {
 const (
 	brokerMaxPayload    = 2 << 20 // a frame or a chunk of a blob with its header
 	brokerMaxPending    = 128 << 20
-	brokerMaxConns      = limits.Broker
+	brokerMaxConns      = limits.Broker + limits.Strangers + limits.Strangers
 	brokerMaxSubs       = 1024 // of one connection
 	brokerAuthTimeout   = 5 * time.Second
 	brokerWriteDeadline = 10 * time.Second
 	brokerStartTimeout  = 10 * time.Second
+
+	// sweepEvery is how often connections are looked through that say nothing, or
+	// whose key does not count any more.
+	sweepEvery = 50 * time.Millisecond
 )
 
 // Broker is an embedded NATS server. It handles no signals and logs nothing.
 type Broker struct {
 	server *server.Server
+	guard  *guard
+	ended  chan struct{} // closed by Shutdown
+	end    sync.Once
+	wg     sync.WaitGroup
 	url    string
 	routes string // host:port for other brokers
 	token  string
@@ -64,11 +76,11 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	if o.Token == "" {
 		o.Token = randomHex()
 	}
-	config, err := o.TLS.server()
+	config, err := o.TLS.server(o.Event)
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	guard, err := newGuard(o.Token, o.Job)
+	guard, err := newGuard(o)
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
@@ -94,12 +106,20 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		opts.Port = server.RANDOM_PORT
 	}
 	scheme := "nats"
+	opts.TLSTimeout = brokerAuthTimeout.Seconds()
 	if config != nil {
 		scheme = "tls"
-		opts.TLS, opts.TLSConfig, opts.TLSVerify, opts.TLSTimeout = true, config, o.TLS.CA != "", brokerAuthTimeout.Seconds()
+		opts.TLS, opts.TLSConfig, opts.TLSVerify = true, config, o.TLS.CA != ""
+	} else {
+		// Frames need no encryption within the machine: there the ring's connection goes without,
+		// once the one for control has proved whose the server is.
+		opts.TLS, opts.AllowNonTLS = true, true
+		if opts.TLSConfig, err = identityTLS(o.Token); err != nil {
+			return nil, fmt.Errorf("broker: %w", err)
+		}
 	}
 	if o.Routes != nil {
-		if err := o.Routes.apply(opts, o.Token, o.TLS); err != nil {
+		if err := o.Routes.apply(opts, o.Token, o.TLS, o.Event); err != nil {
 			return nil, fmt.Errorf("broker: %w", err)
 		}
 	}
@@ -117,7 +137,7 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 			break
 		}
 	}
-	b := &Broker{server: s, token: o.Token}
+	b := &Broker{server: s, guard: guard, token: o.Token, ended: make(chan struct{})}
 	where := net.JoinHostPort(o.Host, strconv.Itoa(o.Port))
 	if fatal == nil {
 		if addr, ok := s.Addr().(*net.TCPAddr); ok {
@@ -151,7 +171,55 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		}
 		return nil, fmt.Errorf("broker on %s: %w (is the port in use, and the address this machine's?)", where, fatal)
 	}
+	b.wg.Go(b.sweep)
 	return b, nil
+}
+
+// sweep closes connections that say nothing where they are too many, so that
+// they keep no member out, and those whose key does not count any more.
+func (b *Broker) sweep() {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-b.ended:
+			return
+		case <-t.C:
+		}
+		// A list costs as much as there are connections: now and then, and when there are many new ones.
+		if b.server.NumClients()-b.guard.members() <= limits.Strangers && n%20 > 0 {
+			continue
+		}
+		list, err := b.server.Connz(&server.ConnzOptions{Limit: brokerMaxConns + 1})
+		if err != nil {
+			continue
+		}
+		there := make([]uint64, len(list.Conns))
+		for i, c := range list.Conns {
+			there[i] = c.Cid
+		}
+		for _, id := range b.guard.sweep(there, limits.Strangers) {
+			b.server.DisconnectClientByID(id)
+		}
+	}
+}
+
+// Expel closes a worker's connections, and lets nobody in with its key again. Of
+// one that has come with the token it does nothing: that is everybody's.
+func (b *Broker) Expel(worker string) {
+	for _, id := range b.guard.ban(worker) {
+		b.server.DisconnectClientByID(id)
+	}
+}
+
+// WorkerKey is the text of what one worker of this broker's job needs to prove; empty
+// where it is for no job in particular.
+func (b *Broker) WorkerKey(worker string) string {
+	k, err := NewKey(b.token, b.guard.job, RoleWorker, worker, time.Now(), time.Time{})
+	if err != nil {
+		return ""
+	}
+	return k.String()
 }
 
 func randomHex() string {
@@ -183,6 +251,8 @@ func (b *Broker) Token() string { return b.token }
 
 // Shutdown closes all connections and waits until the broker is gone.
 func (b *Broker) Shutdown() {
+	b.end.Do(func() { close(b.ended) })
+	b.wg.Wait()
 	b.server.Shutdown()
 	b.server.WaitForShutdown()
 }
@@ -216,7 +286,11 @@ func (l *brokerLog) Fatalf(format string, v ...any) {
 	}
 }
 func (l *brokerLog) Errorf(format string, v ...any) { l.tell(format, v) }
-func (l *brokerLog) Warnf(format string, v ...any)  { l.tell(format, v) }
-func (l *brokerLog) Noticef(string, ...any)         {}
-func (l *brokerLog) Debugf(string, ...any)          {}
-func (l *brokerLog) Tracef(string, ...any)          {}
+func (l *brokerLog) Warnf(format string, v ...any) {
+	if !strings.Contains(format, "will not be verified") { // by authorities and names: brokers know each other by their key
+		l.tell(format, v)
+	}
+}
+func (l *brokerLog) Noticef(string, ...any) {}
+func (l *brokerLog) Debugf(string, ...any)  {}
+func (l *brokerLog) Tracef(string, ...any)  {}

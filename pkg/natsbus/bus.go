@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -43,17 +44,18 @@ func (b bus) Request(ctx context.Context, subject string, data []byte) ([]byte, 
 	return m.Data, nil
 }
 
-func (b bus) Subscribe(subject string, h func(data []byte, reply func([]byte) error)) (func() error, error) {
-	if err := cluster.ValidSubject(subject); err != nil {
+func (b bus) Subscribe(subject string, h cluster.Handler) (func() error, error) {
+	if err := cluster.ValidSubject(strings.TrimSuffix(subject, ".*")); err != nil {
 		return nil, err
 	}
 	sub, err := subscribe(b.control, subject, func(m *nats.Msg) {
 		b.hears()
+		from := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
 		if m.Reply == "" {
-			h(m.Data, nil)
+			h(from, m.Data, nil)
 			return
 		}
-		h(m.Data, func(data []byte) error { return b.control.Publish(m.Reply, data) })
+		h(from, m.Data, func(data []byte) error { return b.control.Publish(m.Reply, data) })
 	})
 	if err != nil {
 		return nil, err

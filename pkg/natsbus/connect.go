@@ -3,8 +3,11 @@ package natsbus
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,14 +22,16 @@ import (
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
-// Credentials prove to a server who one is. Of Token, User with Password, and
+// Credentials prove to a server who one is. Of Token, Key, User with Password, and
 // CredsFile a server wants one.
 //
-// A broker of this package wants the token proved, not shown. To a server that
-// asks for no proof the token is shown, unless Prove says that it must not be.
+// Without TLS files, a Token and a Key are for a broker of this package, which
+// proves first that it knows the token. The token is not shown to it, and to nobody
+// else but a server that has a certificate of its own and asks for no proof.
 type Credentials struct {
 	Token     string
-	Prove     bool // the server is a broker of this package: what else listens there must not see the token
+	Key       *Key
+	Revoked   string // file of keys that do not count any more, beside that of the token; for a broker
 	User      string
 	Password  string
 	CredsFile string // NATS credentials: a JWT and its key
@@ -40,6 +45,11 @@ type ConnOptions struct {
 	Event  func(text string) // told of lost and regained connections and the like; may be nil
 	Broker *Broker           // connects to this one, in process: URL and credentials are its own
 	Chunk  int               // cluster.chunk_bytes, which the server must let through; 0: not known yet
+
+	// Moved, where it is not nil, is asked before each connection for the URL where the
+	// server is now; empty: where it was. A broker that finds its port taken when it
+	// comes back has another one.
+	Moved func() string
 
 	// Trouble is told, once each, of what keeps the job from going on or at a
 	// crawl until somebody mends it; nil: Event.
@@ -66,9 +76,10 @@ type Conn struct {
 	opt      ConnOptions
 	urls     string // as named, with secrets
 	creds    Credentials
-	config   *tls.Config
-	tlsFirst bool // the server wants TLS before it says anything
-	shows    bool // the token itself: the server asks for no proof
+	config   func() *tls.Config // nil: no TLS, or by the URL and the system's authorities
+	proves   bool               // the server, by the token's key: see identity
+	tlsFirst bool               // the server wants TLS before it says anything
+	shows    bool               // the token itself: the server asks for no proof
 
 	control *nats.Conn
 	heard   atomic.Int64 // when a control message came last, in nanoseconds of this process's clock
@@ -76,6 +87,7 @@ type Conn struct {
 	bulk    *nats.Conn
 	done    chan struct{}
 	closing atomic.Bool
+	met     atomic.Bool     // it was connected once
 	fate    context.Context // ends, with the cause, when the Conn can never do again what it is for
 	doom    context.CancelCauseFunc
 	telling sync.Mutex // of what follows
@@ -93,8 +105,8 @@ type Conn struct {
 // Connect connects to a NATS server. A server that is not there yet is tried
 // until ctx ends; one that refuses the credentials, that TLS does not trust,
 // that forbids the job's subjects or that does not let its messages through,
-// fails at once. url may list several servers, separated by commas.
-func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions) (*Conn, error) {
+// fails at once. urls may list several servers, separated by commas.
+func Connect(ctx context.Context, urls string, creds Credentials, opt ConnOptions) (*Conn, error) {
 	if err := cluster.ValidName("job name", opt.Job); err != nil {
 		return nil, err
 	}
@@ -108,15 +120,30 @@ func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions
 		opt.Trouble = opt.Event
 	}
 	if opt.Broker != nil {
-		url, creds = strings.Replace(opt.Broker.url, "tls://", "nats://", 1), Credentials{Token: opt.Broker.token} // no wire, no TLS
-	} else if err := ValidServers(url); err != nil {
+		urls, creds = strings.Replace(opt.Broker.url, "tls://", "nats://", 1), Credentials{Token: opt.Broker.token} // no wire, no TLS
+	} else if err := ValidServers(urls); err != nil {
 		return nil, err
 	}
-	config, err := creds.TLS.client()
+	if k := creds.Key; k != nil {
+		var err error
+		if opt.Member, err = k.member(opt.Job, opt.Member); err != nil {
+			return nil, err
+		}
+	}
+	config, err := creds.TLS.client(opt.Event)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{began: time.Now(), opt: opt, urls: url, creds: creds, config: config, done: make(chan struct{}), open: map[interface{ Close() error }]struct{}{}}
+	c := &Conn{began: time.Now(), opt: opt, urls: urls, creds: creds, config: config, done: make(chan struct{}), open: map[interface{ Close() error }]struct{}{}}
+	if public := creds.broker(); public != nil && opt.Broker == nil && config == nil && !strings.Contains(urls, "tls://") {
+		c.proves, c.config = true, func() *tls.Config {
+			return known(public, func(err error) {
+				if c.met.Load() { // nats.go tells nobody of such a try later on
+					c.notBack("control", withoutSecrets(urls), err)
+				}
+			})
+		}
+	}
 	c.session, c.lost = context.WithCancel(context.Background())
 	c.fate, c.doom = context.WithCancelCause(context.Background())
 	if c.control, err = c.dial(ctx, "control", nats.ReconnectBufSize(controlBuffer)); err != nil {
@@ -128,6 +155,7 @@ func Connect(ctx context.Context, url string, creds Credentials, opt ConnOptions
 		c.Close()
 		return nil, err
 	}
+	c.met.Store(true)
 	if err = c.fits(); err == nil {
 		err = c.mayUse(ctx)
 	}
@@ -190,9 +218,10 @@ func (c *Conn) otherTLS(err error) bool {
 	return c.tlsFirst
 }
 
-// otherProof says whether the token may be shown where no proof is asked for.
+// otherProof says whether the token may be shown where no proof is asked for: to a
+// server that TLS has made sure of.
 func (c *Conn) otherProof(err error) bool {
-	if c.shows || c.creds.Prove || !errors.Is(err, nats.ErrNkeysNotSupported) {
+	if c.shows || c.proves || c.config == nil && !strings.Contains(c.urls, "tls://") || !errors.Is(err, nats.ErrNkeysNotSupported) {
 		return false
 	}
 	c.shows = true
@@ -221,14 +250,46 @@ func tooLarge(where string, frame int, maxPayload int64) error {
 
 // clientName is how a server lists one of the connections.
 func (c *Conn) clientName(kind string) string {
-	return fmt.Sprintf("vlaring %s/%s %s", c.opt.Job, c.opt.Member, kind)
+	name := fmt.Sprintf("vlaring %s/%s %s", c.opt.Job, c.opt.Member, kind)
+	if c.creds.Key != nil {
+		name += keyIs + c.creds.Key.claims()
+	}
+	return name
+}
+
+// inbox is where replies come in.
+func (c *Conn) inbox() string {
+	if k := c.creds.Key; k != nil && k.asks() || c.opt.Member == AskMember {
+		return askedPrefix(c.opt.Job, c.opt.Member)
+	}
+	return inboxPrefix(c.opt.Job, c.opt.Member)
+}
+
+// Dial is where nats.go gets its connections from.
+func (c *Conn) Dial(network, address string) (net.Conn, error) {
+	if moved := c.moved(); moved != "" {
+		address = moved
+	}
+	return (&net.Dialer{Timeout: dialTimeout}).Dial(network, address)
+}
+
+// moved is the host:port where the server is now; empty: where it was.
+func (c *Conn) moved() string {
+	if c.opt.Moved == nil {
+		return ""
+	}
+	u, err := url.Parse(c.opt.Moved())
+	if err != nil || u.Port() == "" {
+		return ""
+	}
+	return u.Host
 }
 
 func (c *Conn) options(kind, where string) []nats.Option {
-	creds, config := c.creds, c.config
+	creds := c.creds
 	opts := []nats.Option{
 		nats.Name(c.clientName(kind)),
-		nats.CustomInboxPrefix(inboxPrefix(c.opt.Job, c.opt.Member)),
+		nats.CustomInboxPrefix(c.inbox()),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
@@ -268,6 +329,8 @@ func (c *Conn) options(kind, where string) []nats.Option {
 		}),
 	}
 	switch {
+	case creds.Key != nil && c.opt.Broker == nil:
+		opts = append(opts, nats.Nkey(creds.Key.Public(), creds.sign))
 	case creds.Token == "":
 	case c.shows || c.opt.Broker != nil:
 		opts = append(opts, nats.Token(creds.Token))
@@ -284,8 +347,14 @@ func (c *Conn) options(kind, where string) []nats.Option {
 	if creds.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(creds.CredsFile))
 	}
-	if config != nil {
-		opts = append(opts, nats.Secure(config))
+	if c.config != nil {
+		opts = append(opts, nats.Secure(c.config()))
+		if !c.proves {
+			opts = append(opts, c.renewed)
+		}
+	}
+	if c.opt.Moved != nil {
+		opts = append(opts, nats.SetCustomDialer(c))
 	}
 	if c.tlsFirst {
 		opts = append(opts, nats.TLSHandshakeFirst())
@@ -294,6 +363,15 @@ func (c *Conn) options(kind, where string) []nats.Option {
 		opts = append(opts, nats.InProcessServer(c.opt.Broker.server))
 	}
 	return opts
+}
+
+// renewed has each connection look at the TLS files as they are then.
+func (c *Conn) renewed(o *nats.Options) error {
+	o.RootCAsCB = func() (*x509.CertPool, error) { return c.config().RootCAs, nil }
+	if len(c.config().Certificates) > 0 {
+		o.TLSCertCB = func() (tls.Certificate, error) { return c.config().Certificates[0], nil }
+	}
+	return nil
 }
 
 // event reports, but not what Close itself brings about.

@@ -58,7 +58,6 @@ func TestRefusedCredentials(t *testing.T) {
 		creds Credentials
 		want  string
 	}{
-		{Credentials{Token: "wrong-secret"}, "check the token"},
 		{Credentials{}, "none were given"},
 		{Credentials{User: "u", Password: "wrong-secret"}, `user "u"`},
 	} {
@@ -67,7 +66,11 @@ func TestRefusedCredentials(t *testing.T) {
 			t.Errorf("%+v: got %v, want ErrRefused with %q and the URL, without the secret", c.creds, err, c.want)
 		}
 	}
-	_, err := Connect(context.Background(), broker.URL(), Credentials{CredsFile: "/nonexistent/x.creds"}, ConnOptions{Job: "j", Member: "m"})
+	_, err := Connect(context.Background(), broker.URL(), Credentials{Token: "wrong-secret"}, ConnOptions{Job: "j", Member: "m"})
+	if err == nil || !strings.Contains(err.Error(), "it is not the broker of this token, and was not shown it") || !strings.Contains(err.Error(), broker.URL()) || strings.Contains(err.Error(), "wrong-secret") {
+		t.Errorf("another token: %v", err)
+	}
+	_, err = Connect(context.Background(), broker.URL(), Credentials{CredsFile: "/nonexistent/x.creds"}, ConnOptions{Job: "j", Member: "m"})
 	if err == nil || !strings.Contains(err.Error(), "/nonexistent/x.creds") {
 		t.Errorf("missing credentials file: %v", err)
 	}
@@ -112,7 +115,7 @@ func TestEventsOfARestart(t *testing.T) {
 	told := newEvents()
 	c := connectWith(t, broker, ConnOptions{Job: "j", Member: "m", Event: told.tell})
 	got := make(chan string, 9)
-	if _, err := c.Bus().Subscribe("a", func(data []byte, _ func([]byte) error) { got <- string(data) }); err != nil {
+	if _, err := c.Bus().Subscribe("a", func(_ string, data []byte, _ func([]byte) error) { got <- string(data) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Network(); err != nil {
@@ -262,7 +265,7 @@ func TestTLS(t *testing.T) {
 		{"both certificates", mutual, "tls", TLSFiles{CA: ours.ca(), Cert: clientCert, Key: clientKey}, ""},
 		{"client without certificate", mutual, "tls", TLSFiles{CA: ours.ca()}, "wants a certificate of this side: give --tls-cert"},
 		{"client of other authority", mutual, "tls", TLSFiles{CA: ours.ca(), Cert: otherCert, Key: otherKey}, "does not accept the certificate of this side, --tls-cert "},
-		{"TLS to a plain server", plain, "tls", TLSFiles{CA: ours.ca()}, "does not speak TLS"},
+		{"TLS to a plain server", plain, "tls", TLSFiles{CA: ours.ca()}, "use nats:// and no --tls flags"},
 		{"key missing", oneWay, "tls", TLSFiles{CA: ours.ca(), Cert: clientCert}, "want both or none"},
 		{"key of another", oneWay, "tls", TLSFiles{CA: ours.ca(), Cert: clientCert, Key: serverKey}, clientCert},
 		{"authority missing", oneWay, "tls", TLSFiles{CA: clientKey}, "no PEM certificate"},

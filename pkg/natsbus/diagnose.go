@@ -41,12 +41,16 @@ func hopeless(err error, creds Credentials) error {
 		return fmt.Errorf("it does not accept the certificate of this side, --tls-cert %s: give one from the authority that the server trusts for its clients (%w)", creds.TLS.Cert, err)
 	case errors.As(err, &record):
 		return fmt.Errorf("what listens there does not speak TLS: check host and port, or use nats:// and no --tls flags (%w)", err)
+	case (errors.Is(err, nats.ErrSecureConnWanted) || errors.Is(err, nats.ErrNkeysNotSupported)) && creds.broker() != nil && creds.TLS.empty():
+		return fmt.Errorf("it does not prove to be the broker of this token, and was not shown it: another process has its port; of a NATS server of your own use --user, --creds or keys (coordinator keys --server), or TLS (%w)", err)
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return fmt.Errorf("it does not speak TLS: use nats:// and no --tls flags, or give the server a certificate (%w)", err)
 	case errors.Is(err, nats.ErrSecureConnRequired):
 		return fmt.Errorf("it wants TLS: use tls:// and name its authority, --tls-ca FILE (%w)", err)
+	case errors.Is(err, errOtherBroker):
+		return fmt.Errorf("it is not the broker of this token, and was not shown it: another process has its port, or the token is another run's; of a broker with --tls-cert give --tls-ca FILE (%w)", err)
 	case errors.Is(err, nats.ErrNkeysNotSupported):
-		return fmt.Errorf("it is not the broker of this run, and was not shown the token: another process has its port (%w)", err)
+		return fmt.Errorf("it asks for the token itself, which is shown to no server without TLS: use tls:// and --tls-ca FILE, or --user, or keys (coordinator keys --server) (%w)", err)
 	case errors.As(err, &path): // the credentials file
 		return err
 	}
@@ -75,7 +79,10 @@ func untrusted(err error, files TLSFiles, now time.Time) error {
 		unknown x509.UnknownAuthorityError
 		verify  *tls.CertificateVerificationError
 	)
+	own := func(c *x509.Certificate) bool { return c != nil && c.Subject.CommonName == identityName }
 	switch {
+	case errors.As(err, &name) && own(name.Certificate), errors.As(err, &unknown) && own(unknown.Cert):
+		return saying(err, "it is a broker without a certificate of its own, which proves itself by the token: use nats:// and no --tls flags")
 	case errors.As(err, &name):
 		return wrongName(name)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
@@ -180,6 +187,8 @@ func (c Credentials) hint() string {
 		return "check the credentials file " + c.CredsFile
 	case c.User != "":
 		return fmt.Sprintf("check the password of user %q", c.User)
+	case c.Key != nil:
+		return fmt.Sprintf("the key of %s %s may have come to its end or been revoked, or is for another server (coordinator keys makes another one)", c.Key.Role, c.Key.ID)
 	case c.Token != "":
 		return "check the token"
 	}
@@ -189,13 +198,16 @@ func (c Credentials) hint() string {
 // denied is the error of a server that forbids a subject, by its own words:
 //
 //	Permissions Violation for Publish to "vlaring.j.coordinator"
-func denied(job, where string, err error) error {
+func denied(job, where string, key *Key, err error) error {
 	what := "use"
 	switch text := err.Error(); {
 	case strings.Contains(text, "Subscription to "):
 		what = "subscribe to"
 	case strings.Contains(text, "Publish to "):
 		what = "publish on"
+	}
+	if key != nil {
+		return saying(err, "the key of %s %q is not for that: the NATS server at %s does not let it %s %s (docs/operations.md, Permissions)", key.Role, key.ID, where, what, subjectOf(err))
 	}
 	return saying(err, "the NATS server at %s does not let this user %s %s: a user of this job needs to publish and subscribe on %q (docs/operations.md, Permissions)", where, what, subjectOf(err), subjects(job))
 }

@@ -41,7 +41,7 @@ func (c *Conn) denied(where string, err error) {
 		c.event("%v", err)
 		return
 	}
-	c.fail(denied(c.opt.Job, where, err))
+	c.fail(denied(c.opt.Job, where, c.creds.Key, err))
 }
 
 // gone is told that nats.go has given up a connection, which it does where
@@ -117,19 +117,19 @@ func (c *Conn) comes(kind, format string, v ...any) {
 // speaks to others, on subjects that nobody can have.
 func (c *Conn) mayUse(ctx context.Context) error {
 	where := withoutSecrets(c.urls)
-	inbox := inboxPrefix(c.opt.Job, c.opt.Member) + ".check"
+	inbox := c.inbox() + ".check"
 	sub, err := c.control.SubscribeSync(inbox)
 	if err != nil {
 		return fmt.Errorf("NATS server at %s: %w", where, err)
 	}
 	defer sub.Unsubscribe()
-	nobody := []string{inbox}
-	switch c.opt.Member {
-	case cluster.CoordinatorName:
-		nobody = append(nobody, "vlaring."+c.opt.Job+".worker."+cluster.CoordinatorName)
-	case askMember:
+	var nobody []string
+	switch {
+	case c.opt.Member == cluster.CoordinatorName:
+		nobody = []string{"vlaring." + c.opt.Job + ".worker." + cluster.CoordinatorName}
+	case c.inbox() == askedPrefix(c.opt.Job, c.opt.Member):
 	default:
-		nobody = append(nobody, ringSubject(c.opt.Job, cluster.CoordinatorName))
+		nobody = []string{ringSubject(c.opt.Job, cluster.CoordinatorName, c.opt.Member)}
 	}
 	for _, subject := range nobody {
 		if err := c.control.Publish(subject, nil); err != nil {
@@ -146,7 +146,7 @@ func (c *Conn) mayUse(ctx context.Context) error {
 	}
 	if err := c.control.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
 		c.closing.Store(true) // it is said by the error
-		return denied(c.opt.Job, where, err)
+		return denied(c.opt.Job, where, c.creds.Key, err)
 	}
 	return nil
 }

@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// askMember is the member that status, stop and scale connect as: what it has to
-// say is told apart by it, as is what the coordinator has.
-const askMember = "ask"
+// AskMember is the member that status, stop and scale connect as, unless they have
+// a key with a name: what it has to say is told apart by it, as is what the
+// coordinator has.
+const AskMember = "ask"
 
 // subjects are all of a job's: what a user must be allowed to publish and subscribe on.
 func subjects(job string) string { return "vlaring." + job + ".>" }
@@ -19,8 +20,13 @@ func subjects(job string) string { return "vlaring." + job + ".>" }
 // so that no user of another job may listen to them.
 func inboxPrefix(job, member string) string { return "vlaring." + job + ".inbox." + member }
 
-func ringSubject(job, member string) string { return "vlaring." + job + ".ring." + member }
-func blobSubject(job, member string) string { return "vlaring." + job + ".blob." + member }
+// askedPrefix is the same of who takes no part and only asks: a name of its own may
+// be a worker's as well.
+func askedPrefix(job, name string) string { return "vlaring." + job + ".asked." + name }
+
+// ringSubject is where frames for a member come in, from another.
+func ringSubject(job, to, from string) string { return "vlaring." + job + ".ring." + to + "." + from }
+func blobSubject(job, member string) string   { return "vlaring." + job + ".blob." + member }
 
 // ValidServers checks a list of server URLs, separated by commas: nats://host,
 // tls://host, or either with a port. One cluster's servers take the same

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,6 +28,7 @@ type network struct {
 	conn    *Conn
 	subject string // of what comes in
 	prefix  string // of the line of what goes out, up to the peer's name
+	suffix  string // behind it, up to the length
 	frames  chan []byte
 	pool    framePool
 	opened  chan error // the first connection's fate
@@ -34,19 +36,22 @@ type network struct {
 	end     context.CancelFunc
 	wg      sync.WaitGroup
 
-	mu   sync.Mutex
-	link *ringLink     // nil while the server is away
-	back chan struct{} // closed when link is set or the network has ended
-	over error         // it is closed for good
+	only atomic.Pointer[allreduce.Group] // whose frames they may be; nil: anybody's
+
+	mu    sync.Mutex
+	liars map[string]bool // that were told of
+	link  *ringLink       // nil while the server is away
+	back  chan struct{}   // closed when link is set or the network has ended
+	over  error           // it is closed for good
 }
 
-var _ allreduce.Network = (*network)(nil)
+var _ allreduce.Doorkeeper = (*network)(nil)
 
 // Network opens this member's end of the ring's data path. A server that is
 // away is waited for in the background: the ring sends again what is lost.
 func (c *Conn) Network() (allreduce.Network, error) {
-	n := &network{conn: c, subject: ringSubject(c.opt.Job, c.opt.Member), prefix: "PUB " + ringSubject(c.opt.Job, ""),
-		frames: make(chan []byte, 16), opened: make(chan error, 1), back: make(chan struct{})}
+	n := &network{conn: c, subject: ringSubject(c.opt.Job, c.opt.Member, "*"), prefix: "PUB vlaring." + c.opt.Job + ".ring.", suffix: "." + c.opt.Member + " ",
+		frames: make(chan []byte, 16), opened: make(chan error, 1), back: make(chan struct{}), liars: map[string]bool{}}
 	n.ctx, n.end = context.WithCancel(context.Background())
 	if err := c.adopt(n); err != nil {
 		return nil, err
@@ -134,7 +139,12 @@ func (n *network) pause() {
 // server that refuses the credentials twice in a row ends the network, as nats.go
 // has it; whatever else is wrong may be mended.
 func (n *network) connect(first bool, refused map[string]bool) (*ringLink, error) {
-	for _, s := range ringServers(n.conn.urls, n.conn.control.ConnectedUrl(), n.conn.control.Servers()) {
+	servers := ringServers(n.conn.urls, n.conn.control.ConnectedUrl(), n.conn.control.Servers())
+	if moved := n.conn.moved(); moved != "" && len(servers) > 0 {
+		servers = servers[:1]
+		servers[0].host = moved
+	}
+	for _, s := range servers {
 		link, err := n.conn.dialRing(n.ctx, s)
 		if err == nil {
 			return link, nil
@@ -191,6 +201,7 @@ func (n *network) read(l *ringLink) error {
 		return err
 	}
 	told := false
+	var who []byte
 	for {
 		v, args, err := l.in.next()
 		if err != nil {
@@ -199,7 +210,7 @@ func (n *network) read(l *ringLink) error {
 		l.silent.Store(0)
 		switch v {
 		case verbMsg:
-			sid, size, err := parseMsg(args)
+			from, sid, size, err := parseMsg(args)
 			if err != nil {
 				return err
 			}
@@ -213,9 +224,14 @@ func (n *network) read(l *ringLink) error {
 				}
 				continue
 			}
+			who = append(who[:0], from...) // the line goes with what is read next
 			frame := n.pool.get(size)
 			if err := l.in.payload(frame); err != nil {
 				return err
+			}
+			if g := n.only.Load(); g != nil && !g.Sent(frame, who) {
+				n.liar(string(who), frame)
+				continue
 			}
 			select {
 			case n.frames <- frame:
@@ -233,7 +249,7 @@ func (n *network) read(l *ringLink) error {
 			case !errors.Is(err, nats.ErrPermissionViolation):
 				n.conn.event("ring connection: %v", err)
 			case strings.Contains(err.Error(), "Subscription to "): // it would never hear anything
-				n.open(denied(n.conn.opt.Job, where, err))
+				n.open(denied(n.conn.opt.Job, where, n.conn.creds.Key, err))
 				fallthrough
 			default:
 				n.conn.denied(where, err)
@@ -249,6 +265,27 @@ func (n *network) read(l *ringLink) error {
 		}
 	}
 }
+
+// Only implements allreduce.Doorkeeper.
+func (n *network) Only(g allreduce.Group) { n.only.Store(&g) }
+
+// liar drops a frame that somebody has sent in another one's name, and says so
+// once of each.
+func (n *network) liar(who string, frame []byte) {
+	n.pool.put(frame)
+	n.mu.Lock()
+	told := n.liars[who]
+	if !told && len(n.liars) < maxLiars {
+		n.liars[who] = true
+	}
+	n.mu.Unlock()
+	if !told {
+		n.conn.opt.Trouble(fmt.Sprintf("worker %s sends frames of the ring in another one's name: they are dropped", who))
+	}
+}
+
+// maxLiars bounds who is remembered.
+const maxLiars = 1024
 
 var errSilent = errors.New("the server does not answer")
 
@@ -319,7 +356,7 @@ func (n *network) Send(ctx context.Context, peer string, frame []byte) error {
 			if most := link.maxPayload.Load(); most > 0 && int64(len(frame)) > most {
 				return fmt.Errorf("%w (%w)", tooLarge(withoutSecrets(n.conn.urls), len(frame), most), allreduce.ErrUnsendable)
 			}
-			if err := link.publish(n.prefix, peer, frame); err != nil {
+			if err := link.publish(n.prefix, peer, n.suffix, frame); err != nil {
 				return fmt.Errorf("frame to %s: %w", peer, err)
 			}
 			return nil

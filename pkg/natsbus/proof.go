@@ -32,19 +32,27 @@ func derive(token, what string) []byte {
 // routePassword is what brokers of a job show each other.
 func routePassword(token string) string { return hex.EncodeToString(derive(token, "vlaring route")) }
 
+// pair is the key pair of the token or the key.
+func (c Credentials) pair() (nkeys.KeyPair, error) {
+	if c.Key != nil {
+		return c.Key.pair()
+	}
+	return tokenKey(c.Token)
+}
+
 // sign signs a server's nonce.
 func (c Credentials) sign(nonce []byte) ([]byte, error) {
-	k, err := tokenKey(c.Token)
+	k, err := c.pair()
 	if err != nil {
 		return nil, err
 	}
 	return k.Sign(nonce)
 }
 
-// prove returns the public key of the token and the signature of a server's
+// prove returns the public key of the token, or of the key, and the signature of a server's
 // nonce, as they stand in CONNECT.
 func (c Credentials) prove(nonce []byte) (public, signature string, err error) {
-	k, err := tokenKey(c.Token)
+	k, err := c.pair()
 	if err != nil {
 		return "", "", err
 	}

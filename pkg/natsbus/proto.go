@@ -179,7 +179,7 @@ func equalFold(b []byte, upper string) bool {
 
 // parseMsg is what a MSG line says, of which only the subscription and the size
 // matter: a connection has one subscription, to one subject.
-func parseMsg(args []byte) (sid, size int, err error) {
+func parseMsg(args []byte) (from []byte, sid, size int, err error) {
 	var fields [4][]byte
 	n := 0
 	for rest := args; len(rest) > 0; n++ {
@@ -188,20 +188,20 @@ func parseMsg(args []byte) (sid, size int, err error) {
 			i = len(rest)
 		}
 		if n == len(fields) {
-			return 0, 0, fmt.Errorf("%w: MSG with more than 4 words", errProto)
+			return nil, 0, 0, fmt.Errorf("%w: MSG with more than 4 words", errProto)
 		}
 		fields[n] = rest[:i]
 		rest = bytes.TrimLeft(rest[i:], " \t")
 	}
 	if n < 3 {
-		return 0, 0, fmt.Errorf("%w: MSG with %d words", errProto, n)
+		return nil, 0, 0, fmt.Errorf("%w: MSG with %d words", errProto, n)
 	}
 	sid, ok := parseCount(fields[1])
 	size, fine := parseCount(fields[n-1])
 	if !ok || !fine {
-		return 0, 0, fmt.Errorf("%w: MSG of subscription %.16q with %.16q bytes", errProto, fields[1], fields[n-1])
+		return nil, 0, 0, fmt.Errorf("%w: MSG of subscription %.16q with %.16q bytes", errProto, fields[1], fields[n-1])
 	}
-	return sid, size, nil
+	return fields[0][bytes.LastIndexByte(fields[0], '.')+1:], sid, size, nil
 }
 
 // parseCount is a decimal number below 2³¹.

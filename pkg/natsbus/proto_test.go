@@ -37,7 +37,7 @@ func TestProtoReader(t *testing.T) {
 			if v != verbMsg {
 				continue
 			}
-			sid, size, err := parseMsg(args)
+			_, sid, size, err := parseMsg(args)
 			if err != nil || sid != 1 || size != len(want.payload) {
 				t.Fatalf("%s: subscription %d, %d bytes, %v; want 1 and %d", name, sid, size, err, len(want.payload))
 			}
@@ -109,7 +109,7 @@ func readFrames(r *protoReader, most int) (frames [][]byte, err error) {
 		if v != verbMsg {
 			continue
 		}
-		_, size, err := parseMsg(args)
+		_, _, size, err := parseMsg(args)
 		if err != nil {
 			return frames, err
 		}

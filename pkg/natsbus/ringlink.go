@@ -146,6 +146,7 @@ func (c *Conn) dialRing(ctx context.Context, s ringServer) (_ *ringLink, err err
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	l := &ringLink{server: s.host}
+	made := c.control.Stats().Reconnects
 	if c.opt.Broker != nil {
 		l.nc, err = c.opt.Broker.dial(ctx)
 	} else {
@@ -153,6 +154,12 @@ func (c *Conn) dialRing(ctx context.Context, s ringServer) (_ *ringLink, err err
 	}
 	if err != nil {
 		return nil, err
+	}
+	if c.bare(s) {
+		if err := c.listens(ctx, made); err != nil {
+			l.nc.Close()
+			return nil, err
+		}
 	}
 	raw := l.nc
 	defer context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })()
@@ -170,6 +177,21 @@ func (c *Conn) dialRing(ctx context.Context, s ringServer) (_ *ringLink, err err
 	return l, nil
 }
 
+// bare says whether the ring's connection to a server goes without encryption: within
+// the machine the words are read by nobody else.
+func (c *Conn) bare(s ringServer) bool { return c.proves && loopback(s.host) }
+
+// listens makes sure that what has accepted a connection is the broker, which does
+// not prove it there: the connection for control, on which it has, was made before
+// and lives. So the broker has the port, and nobody else has had it meanwhile.
+func (c *Conn) listens(ctx context.Context, made uint64) error {
+	err := c.control.FlushWithContext(ctx)
+	if err == nil && c.control.Stats().Reconnects != made {
+		err = nats.ErrDisconnected
+	}
+	return err
+}
+
 // hostBuffer is the socket's room for what is sent within a host. Left to
 // itself the system makes it so large that a frame has left the cache when the
 // server comes to read it, and must be fetched again: a seventh of the processor
@@ -185,11 +207,11 @@ func sameHost(t *net.TCPConn) bool {
 // greet takes the server's INFO, encrypts where one of both wants that, and
 // shows the credentials. It returns when the server has taken them.
 func (c *Conn) greet(l *ringLink, s ringServer) error {
-	secure := c.opt.Broker == nil && (s.tls || c.config != nil)
+	secure := c.opt.Broker == nil && (s.tls || c.config != nil && !c.bare(s))
 	encrypt := func() error {
 		config := &tls.Config{MinVersion: tls.VersionTLS12}
 		if c.config != nil {
-			config = c.config.Clone()
+			config = c.config()
 		}
 		if config.ServerName == "" {
 			config.ServerName = s.tlsName
@@ -281,7 +303,7 @@ func (c *Conn) hello(s ringServer, info serverInfo, secure bool) ([]byte, error)
 		w.Token = s.user.Username()
 	}
 	switch {
-	case c.creds.Token == "" || s.user != nil:
+	case c.creds.Key == nil && c.creds.Token == "" || s.user != nil:
 	case c.shows || c.opt.Broker != nil:
 		w.Token = c.creds.Token
 	case info.Nonce == "":
@@ -331,9 +353,9 @@ func serverError(args []byte) error {
 }
 
 // publish writes one message. The frame may change when it returns.
-func (l *ringLink) publish(prefix, peer string, frame []byte) error {
+func (l *ringLink) publish(prefix, peer, suffix string, frame []byte) error {
 	l.mu.Lock()
-	b := append(append(append(l.line[:0], prefix...), peer...), ' ')
+	b := append(append(append(l.line[:0], prefix...), peer...), suffix...)
 	b = append(strconv.AppendInt(b, int64(len(frame)), 10), crlf...)
 	var err error
 	if l.tcp != nil && len(frame) > gatherAbove {

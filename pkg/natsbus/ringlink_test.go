@@ -86,7 +86,6 @@ func TestRingShowsCredentials(t *testing.T) {
 	}{
 		{"password", "nats://" + user, Credentials{User: "u", Password: "wrong-secret"}},
 		{"password in the URL", "nats://u:wrong-secret@" + user, Credentials{}},
-		{"token", "nats://" + token, Credentials{Token: "a-secret"}},
 		{"token in the URL", "nats://a-secret@" + token, Credentials{}},
 		{"credentials file", "nats://" + jwtServer, Credentials{CredsFile: creds}},
 	} {
@@ -141,7 +140,7 @@ func jwtServer(t *testing.T) (creds, addr string) {
 func TestTLSFirst(t *testing.T) {
 	a := newAuthority(t)
 	cert, key := a.issue("server")
-	config, err := TLSFiles{Cert: cert, Key: key}.server()
+	config, err := TLSFiles{Cert: cert, Key: key}.server(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,14 +153,27 @@ func TestTLSFirst(t *testing.T) {
 	ringEncrypted(t, conn)
 }
 
-// TestRingRefusedLater: a server that comes back with another token ends the
-// network, as it ends the other connections.
+// TestRingRefusedLater: a server that comes back and takes other credentials ends the
+// network, as it ends the other connections. One that does not prove to be the
+// broker is told of, and the broker is waited for.
 func TestRingRefusedLater(t *testing.T) {
-	broker := startBroker(t, BrokerOptions{})
+	url, first := outsider(t, server.Options{Username: "u", Password: "p"})
 	told := newEvents()
-	n := ringWorks(t, connectWith(t, broker, ConnOptions{Job: "j", Member: "m", Event: told.tell}))
-	broker.Shutdown()
-	startBroker(t, BrokerOptions{Port: port(t, broker), Token: "other"})
+	conn, err := Connect(within(t), url, Credentials{User: "u", Password: "p"}, ConnOptions{Job: "j", Member: "m", Event: told.tell})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	n := ringWorks(t, conn)
+	at := first.Addr().(*net.TCPAddr).Port
+	first.Shutdown()
+	first.WaitForShutdown()
+	second, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: at, NoLog: true, NoSigs: true, Username: "u", Password: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Start()
+	defer second.Shutdown()
 	told.await(t, "closed for good")
 	select {
 	case _, open := <-n.Frames():
@@ -174,6 +186,25 @@ func TestRingRefusedLater(t *testing.T) {
 	if err := n.Send(within(t), "m", []byte{1}); !errors.Is(err, allreduce.ErrUnsendable) || !errors.Is(err, ErrRefused) {
 		t.Errorf("send: %v", err)
 	}
+
+	broker := startBroker(t, BrokerOptions{})
+	told = newEvents()
+	c := connectWith(t, broker, ConnOptions{Job: "j", Member: "m", Trouble: told.tell})
+	n = ringWorks(t, c)
+	broker.Shutdown()
+	other := startBroker(t, BrokerOptions{Port: port(t, broker), Token: "other"})
+	told.await(t, "it is not the broker of this token, and was not shown it")
+	other.Shutdown()
+	again(t, broker)
+	eventually(t, "frames go through the broker that is back", func() bool {
+		n.Send(within(t), "m", []byte{1})
+		select {
+		case <-n.Frames():
+			return true
+		case <-time.After(10 * time.Millisecond):
+			return false
+		}
+	})
 }
 
 func TestRingServers(t *testing.T) {
@@ -201,7 +232,7 @@ func scripted(t *testing.T, told *events) (*network, *ringLink, net.Conn) {
 	t.Helper()
 	ours, theirs := tcpPair(t)
 	c := &Conn{opt: ConnOptions{Job: "j", Member: "m", Event: told.tell}}
-	n := &network{conn: c, subject: "vlaring.j.ring.m", prefix: "PUB vlaring.j.ring.", frames: make(chan []byte, 16), opened: make(chan error, 1)}
+	n := &network{conn: c, subject: "vlaring.j.ring.m.*", prefix: "PUB vlaring.j.ring.", suffix: ".m ", liars: map[string]bool{}, frames: make(chan []byte, 16), opened: make(chan error, 1)}
 	n.ctx, n.end = context.WithCancel(context.Background())
 	t.Cleanup(n.end)
 	l := &ringLink{nc: ours, in: newProtoReader(ours), server: "test"}
@@ -240,7 +271,7 @@ func TestRingHearsTheServer(t *testing.T) {
 			t.Fatalf("the server got %q, %v; want %q", got, err, words)
 		}
 	}
-	expect("SUB vlaring.j.ring.m 1\r\nPING\r\n")
+	expect("SUB vlaring.j.ring.m.* 1\r\nPING\r\n")
 	big := strings.Repeat("b", allreduce.MaxFrame+1)
 	fmt.Fprintf(server, "PONG\r\nPING\r\n+OK\r\nMSG x 1 3\r\nabc\r\nMSG x 2 3\r\nxxx\r\nMSG x 1 0\r\n\r\nMSG x 1 %d\r\n%s\r\nMSG x 1 2\r\nde\r\n", len(big), big)
 	expect("PONG\r\n")
@@ -297,7 +328,7 @@ func TestRingGreets(t *testing.T) {
 			_, l, server := scripted(t, newEvents())
 			conn := &Conn{opt: ConnOptions{Job: "j", Member: "m"}, creds: Credentials{Token: "a-secret"}, shows: !c.prove}
 			if c.tls {
-				conn.config = &tls.Config{}
+				conn.config = func() *tls.Config { return &tls.Config{} }
 			}
 			heard := make(chan string, 1)
 			go func() {
@@ -338,7 +369,7 @@ func TestRingMakesNoGarbage(t *testing.T) {
 	for _, size := range []int{64, 512 << 10} {
 		frame := make([]byte, size)
 		if got := testing.AllocsPerRun(200, func() {
-			if err := l.publish(n.prefix, "peer", frame); err != nil {
+			if err := l.publish(n.prefix, "peer", n.suffix, frame); err != nil {
 				t.Error(err)
 			}
 		}); got >= 1 {
@@ -348,7 +379,7 @@ func TestRingMakesNoGarbage(t *testing.T) {
 	n, l, server = scripted(t, newEvents())
 	done := make(chan error, 1)
 	go func() { done <- n.read(l) }()
-	io.ReadFull(server, make([]byte, len("SUB vlaring.j.ring.m 1\r\nPING\r\n")))
+	io.ReadFull(server, make([]byte, len("SUB vlaring.j.ring.m.* 1\r\nPING\r\n")))
 	for _, size := range []int{64, 512 << 10} {
 		words := []byte(fmt.Sprintf("MSG vlaring.j.ring.m 1 %d\r\n%s\r\n", size, make([]byte, size)))
 		if got := testing.AllocsPerRun(200, func() {

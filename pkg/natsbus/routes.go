@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -35,7 +36,7 @@ const (
 
 // apply sets up the server's side of routes. TLS on routes goes both ways: a
 // broker is client and server to others.
-func (r *Routes) apply(opts *server.Options, token string, files TLSFiles) error {
+func (r *Routes) apply(opts *server.Options, token string, files TLSFiles, event func(string)) error {
 	c := &opts.Cluster
 	c.Name, c.Host, c.Port = routeCluster, r.Host, r.Port
 	c.Username, c.Password = routeUser, routePassword(token)
@@ -66,19 +67,26 @@ func (r *Routes) apply(opts *server.Options, token string, files TLSFiles) error
 	if host := netaddr.Reached(c.Host)[0]; host != c.Host {
 		c.Advertise = host
 	}
+	c.TLSTimeout = brokerAuthTimeout.Seconds()
 	if files.empty() {
-		return nil
+		var err error
+		c.TLSConfig, err = amongBrokers(token)
+		return err
 	}
-	config, err := files.server()
+	config, err := files.server(event)
 	if err != nil {
 		return err
 	}
-	asClient, err := files.client()
+	client, err := files.client(event)
 	if err != nil {
 		return err
 	}
+	asClient := client()
 	config.RootCAs, config.ServerName = asClient.RootCAs, asClient.ServerName
-	c.TLSConfig, c.TLSTimeout = config, brokerAuthTimeout.Seconds()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return &client().Certificates[0], nil // a broker has one
+	}
+	c.TLSConfig = config
 	return nil
 }
 

@@ -115,7 +115,7 @@ func awaitInterest(t *testing.T, brokers []*Broker, members []string) {
 	for _, b := range brokers {
 		for _, m := range members {
 			eventually(t, "all know of "+m, func() bool {
-				return b.server.GlobalAccount().SubscriptionInterest(ringSubject("j", m))
+				return b.server.GlobalAccount().SubscriptionInterest(ringSubject("j", m, "x"))
 			})
 		}
 	}
@@ -142,7 +142,7 @@ func TestMeshOutlivesItsHub(t *testing.T) {
 
 	back := startBroker(t, BrokerOptions{Token: hub.Token(), Routes: &Routes{Port: routePort(t, hub)}})
 	c := connect(t, back, "j", "c")
-	if _, err := c.Bus().Subscribe("vlaring.j.coordinator", func(_ []byte, reply func([]byte) error) { reply([]byte("here")) }); err != nil {
+	if _, err := c.Bus().Subscribe("vlaring.j.coordinator", func(_ string, _ []byte, reply func([]byte) error) { reply([]byte("here")) }); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a reaches who is connected to the broker that came back", func() bool {
@@ -168,7 +168,7 @@ func TestRoutesRefused(t *testing.T) {
 	told := newEvents()
 	hub := startBroker(t, BrokerOptions{Routes: &Routes{}})
 	stranger := startBroker(t, BrokerOptions{Token: "wrong-secret", Routes: &Routes{Join: []string{hub.RouteAddr()}}, Event: told.tell})
-	told.await(t, "Authorization Violation")
+	told.await(t, "it does not prove to be the broker of this token")
 	c, err := Connect(within(t), "", Credentials{}, ConnOptions{Job: "j", Member: "m", Broker: stranger})
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +239,7 @@ func TestSubjectsOfAJob(t *testing.T) {
 	broker := startBroker(t, BrokerOptions{Job: "j"})
 	told := newEvents()
 	c := connectWith(t, broker, ConnOptions{Job: "j", Member: "m", Event: told.tell})
-	if _, err := c.Bus().Subscribe("vlaring.j.coordinator", func(_ []byte, reply func([]byte) error) { reply(nil) }); err != nil {
+	if _, err := c.Bus().Subscribe("vlaring.j.coordinator", func(_ string, _ []byte, reply func([]byte) error) { reply(nil) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Bus().Request(within(t), "vlaring.j.coordinator", nil); err != nil {

@@ -4,6 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"os"
+	"sync"
+	"time"
 
 	"github.com/vlaring/vlaring/internal/regular"
 )
@@ -47,45 +50,104 @@ func (f TLSFiles) load() (own []tls.Certificate, ca *x509.CertPool, err error) {
 	return own, ca, nil
 }
 
-func (f TLSFiles) server() (*tls.Config, error) {
+// fresh holds what the files had when they were last read. A certificate is
+// renewed while a job goes on: the next handshake has the new one. Files that
+// make no sense, as between the change of a certificate and that of its key, leave
+// what was there before.
+type fresh struct {
+	files TLSFiles
+	event func(string) // told, once each, of files that make no sense; may be nil
+
+	mu    sync.Mutex
+	stamp [3]time.Time // modification times of what was read
+	own   []tls.Certificate
+	ca    *x509.CertPool
+	said  string
+}
+
+// open reads the files for the first time.
+func (f TLSFiles) open(event func(string)) (*fresh, error) {
+	h := &fresh{files: f, event: event}
+	var err error
+	h.stamp = f.stamps()
+	h.own, h.ca, err = f.load()
+	return h, err
+}
+
+// stamps are the files' modification times; of a link, of what it leads to.
+func (f TLSFiles) stamps() (t [3]time.Time) {
+	for i, path := range []string{f.CA, f.Cert, f.Key} {
+		if s, err := os.Stat(path); path != "" && err == nil {
+			t[i] = s.ModTime()
+		}
+	}
+	return t
+}
+
+// now is what the files have now.
+func (h *fresh) now() ([]tls.Certificate, *x509.CertPool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if stamp := h.files.stamps(); stamp != h.stamp {
+		if own, ca, err := h.files.load(); err == nil {
+			h.own, h.ca, h.stamp, h.said = own, ca, stamp, ""
+		} else if text := fmt.Sprintf("%v: the files from before are used until that is mended", err); text != h.said {
+			if h.said = text; h.event != nil {
+				h.event(text)
+			}
+		}
+	}
+	return h.own, h.ca
+}
+
+// server is a broker's end; nil without files.
+func (f TLSFiles) server(event func(string)) (*tls.Config, error) {
 	if f.CA == "" && f.Cert == "" && f.Key == "" {
 		return nil, nil
 	}
-	own, ca, err := f.load()
+	h, err := f.open(event)
 	if err != nil {
 		return nil, err
 	}
-	if own == nil {
+	if h.own == nil {
 		return nil, fmt.Errorf("TLS authority %s without a certificate: a broker needs a certificate and its key", f.CA)
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own}
-	if ca != nil {
-		c.ClientCAs, c.ClientAuth = ca, tls.RequireAndVerifyClientCert
+	make := func() *tls.Config {
+		own, ca := h.now()
+		c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own}
+		if ca != nil {
+			c.ClientCAs, c.ClientAuth = ca, tls.RequireAndVerifyClientCert
+		}
+		return c
 	}
+	c := make()
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return make(), nil }
 	return c, nil
 }
 
-func (f TLSFiles) client() (*tls.Config, error) {
+// client is a function that returns a client's end as the files are then; nil
+// without files.
+func (f TLSFiles) client(event func(string)) (func() *tls.Config, error) {
 	if f.empty() {
 		return nil, nil
 	}
-	own, ca, err := f.load()
+	h, err := f.open(event)
 	if err != nil {
 		return nil, err
 	}
-	if ca == nil {
-		if ca, err = x509.SystemCertPool(); err != nil {
-			ca = x509.NewCertPool()
-		}
-		for _, c := range own {
-			leaf, err := x509.ParseCertificate(c.Certificate[0])
-			if err != nil {
-				return nil, fmt.Errorf("TLS certificate %s: %w", f.Cert, err)
+	return func() *tls.Config {
+		own, ca := h.now()
+		if ca == nil {
+			var err error
+			if ca, err = x509.SystemCertPool(); err != nil {
+				ca = x509.NewCertPool()
 			}
-			ca.AddCert(leaf)
+			for _, c := range own {
+				ca.AddCert(c.Leaf)
+			}
 		}
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own, RootCAs: ca, ServerName: f.Name}, nil
+		return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: own, RootCAs: ca, ServerName: f.Name}
+	}, nil
 }
 
 // nameFor is the name to ask for of a server with certificate c that is reached

@@ -1,9 +1,12 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -42,14 +45,17 @@ func (s *session) dial(ctx context.Context) (l *link, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l = &link{encrypt: creds.TLS.Cert != "" || creds.TLS.CA != "" || strings.HasPrefix(server.URL, "tls://"), job: s.job.Name, url: server.URL, creds: creds, tlsName: creds.TLS.Name}
+	l = &link{encrypt: creds.TLS.Cert != "" || creds.TLS.CA != "" || strings.HasPrefix(server.URL, "tls://") || server.Listen != "" && !loopback(server.Listen), job: s.job.Name, url: server.URL, creds: creds, tlsName: creds.TLS.Name}
 	if server.URL == "" {
 		if may, ok := machine.OpenFiles(); ok {
 			if err := roomForConnections(s.job.Cluster, may); err != nil {
 				return nil, err
 			}
 		}
-		o := transport.HostOptions{Job: s.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn}
+		if creds.Key != nil {
+			return nil, usage.Errorf("this is the key of %s %q: the coordinator's own server is given the token that the keys were made from", creds.Key.Role, creds.Key.ID)
+		}
+		o := transport.HostOptions{Job: s.job.Name, Token: creds.Token, TLS: creds.TLS, Event: warn, Revoked: cmp.Or(creds.Revoked, s.dir.at("revoked"))}
 		was, err := ReadAddress(s.dir.path)
 		if err != nil || !s.dir.takeover {
 			was = Address{}
@@ -69,7 +75,13 @@ func (s *session) dial(ctx context.Context) (l *link, err error) {
 		if o.Routes, err = s.routesOf(o, was); err != nil {
 			return nil, err
 		}
-		if l.broker, err = server.Transport.Host(o); err != nil {
+		l.broker, err = server.Transport.Host(o)
+		if err != nil && server.Listen == "" && o.Port > 0 { // its workers of this machine find it elsewhere, too
+			warn(fmt.Sprintf("port %d, where this run's broker was, is not to be had: it takes another one (%v)", o.Port, err))
+			o.Port = 0
+			l.broker, err = server.Transport.Host(o)
+		}
+		if err != nil {
 			return nil, err
 		}
 		l.url, l.creds.Token, l.host = l.broker.URL(), l.broker.Token(), o.Host
@@ -91,6 +103,9 @@ func (s *session) dial(ctx context.Context) (l *link, err error) {
 			}
 		}
 	} else {
+		if creds.Key != nil && s.opt.Local > 0 {
+			return nil, usage.Errorf("a worker needs a key of its own, and with --nats none can be made here: say --workers 0, and start each with its key (coordinator keys %s worker:… --server)", s.job.Name)
+		}
 		l.hint = joinHint("--nats "+l.url, s.job.Name, "FILE", creds.TLS.CA != "", creds.TLS.Name)
 	}
 	patience, cancel := context.WithTimeout(ctx, time.Duration(s.job.Cluster.JoinTimeout))
@@ -101,6 +116,13 @@ func (s *session) dial(ctx context.Context) (l *link, err error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// loopback says whether an address is one that no network carries.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // roomForConnections says whether a coordinator that may have so many files open
@@ -204,10 +226,16 @@ func (l *link) address() Address {
 // workerCommand is the command of a local worker that joins this job.
 func (s *session) workerCommand(id string) *exec.Cmd {
 	l := s.link
-	p := Place{ID: id, Job: s.job.Name, URL: l.url, Own: l.broker != nil, Credentials: l.creds, Threads: s.opt.Threads, RescueDir: s.dir.at("rescue")}
+	p := Place{ID: id, Job: s.job.Name, URL: l.url, Credentials: l.creds, Threads: s.opt.Threads, RescueDir: s.dir.at("rescue")}
 	p.Credentials.TLS.Name = l.tlsName
 	if l.broker != nil {
 		p.Mesh = l.broker.RouteAddr()
+		if file, err := filepath.Abs(s.dir.at(AddressFile)); err == nil {
+			p.Address = file
+		}
+		if p.Mesh == "" { // a broker in a mesh needs the token
+			p.Key = l.broker.WorkerKey(id)
+		}
 	}
 	return s.opt.Worker(p)
 }

@@ -45,7 +45,8 @@ type Place struct {
 	ID, Job     string
 	URL         string // of the server
 	Mesh        string // host:port that the worker's own broker joins, instead; empty: no mesh
-	Own         bool   // the server is part of the coordinator: whoever else has taken its port must not be shown the token
+	Address     string // file that says where the server is now, where it is part of the coordinator; empty: it is not
+	Key         string // the worker's own, in place of the credentials' token; empty: it has none
 	Credentials transport.Credentials
 	Threads     int
 	RescueDir   string

@@ -113,8 +113,12 @@ type postman struct {
 	end allreduce.End
 }
 
-func (p postman) Form(_ context.Context, generation uint64, secret []byte, peers map[string]string) map[string]error {
-	if generation > 0 && len(secret) > 0 && len(peers) > 0 {
+func (p postman) Form(_ context.Context, generation uint64, peers map[string]allreduce.Peer) map[string]error {
+	secret := len(peers) > 0
+	for _, x := range peers {
+		secret = secret && len(x.Secret) > 0
+	}
+	if generation > 0 && secret {
 		p.formed.Add(1)
 	}
 	return nil

@@ -84,6 +84,18 @@ func ReadAddress(dir string) (a Address, err error) {
 	return a, err
 }
 
+// Moved says where the server is now of which file is the AddressFile; nil where it
+// is no path of one.
+func Moved(file string) func() string {
+	if !filepath.IsAbs(file) {
+		return nil
+	}
+	return func() string {
+		a, _ := ReadAddress(filepath.Dir(file))
+		return a.URL
+	}
+}
+
 // isDir says whether path is a directory that can be looked at.
 func isDir(path string) bool {
 	i, err := os.Stat(path)

@@ -164,7 +164,12 @@ func (s *session) lead(ctx context.Context, hear *stops, leader *atomic.Pointer[
 		Warn:     func(text string) { s.log.Error(text) },
 		Scaled:   s.scaled,
 		Dropped:  func(id string) { s.aside.do(func() { s.children.dropped(id) }) },
-		Status:   s.status,
+		Expel: func(id string) {
+			if s.link.broker != nil {
+				s.link.broker.Expel(id)
+			}
+		},
+		Status: s.status,
 	})
 	go func() {
 		for { // a second one ends the wait for a disk

@@ -50,13 +50,15 @@ func (h memoryHost) Dial(ctx context.Context, o Options) (Member, error) {
 	return h.Memory.Dial(ctx, "", Credentials{}, o)
 }
 
-func (memoryHost) URL() string       { return "memory://" }
-func (memoryHost) Others() []string  { return nil }
-func (memoryHost) Token() string     { return "" }
-func (memoryHost) TLSName() string   { return "" }
-func (memoryHost) RouteAddr() string { return "" }
-func (memoryHost) Peers() int        { return 0 }
-func (memoryHost) Shutdown()         {}
+func (memoryHost) URL() string             { return "memory://" }
+func (memoryHost) Others() []string        { return nil }
+func (memoryHost) Token() string           { return "" }
+func (memoryHost) TLSName() string         { return "" }
+func (memoryHost) RouteAddr() string       { return "" }
+func (memoryHost) Peers() int              { return 0 }
+func (memoryHost) WorkerKey(string) string { return "" }
+func (memoryHost) Expel(string)            {}
+func (memoryHost) Shutdown()               {}
 
 type memoryMember struct {
 	road *Memory
@@ -75,7 +77,7 @@ type memoryBus struct {
 	m *memoryMember
 }
 
-func (b memoryBus) Subscribe(subject string, h func(data []byte, reply func([]byte) error)) (func() error, error) {
+func (b memoryBus) Subscribe(subject string, h cluster.Handler) (func() error, error) {
 	stop, err := b.Bus.Subscribe(subject, h)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/natsbus"
@@ -39,6 +40,25 @@ func (NATS) Host(o HostOptions) (Host, error) {
 	return broker{b}, nil
 }
 
+// NewKey makes a key from a job's token; see natsbus.Key.
+func NewKey(token, job string, role Role, id string, made, until time.Time) (Key, error) {
+	return natsbus.NewKey(token, job, role, id, made, until)
+}
+
+// IsKey says whether a secret is meant to be a key, and no token.
+func IsKey(text string) bool { return natsbus.IsKey(text) }
+
+// ParseKey reads the text of a key.
+func ParseKey(text string) (Key, error) { return natsbus.ParseKey(text) }
+
+// Revocation is the line of a file that ends keys made up to a time.
+func Revocation(role Role, id string, until time.Time) string {
+	return natsbus.Revocation(role, id, until)
+}
+
+// ServerConfig is what the configuration of a NATS server has to say of keys.
+func ServerConfig(keys []Key) string { return natsbus.ServerConfig(keys) }
+
 type broker struct{ *natsbus.Broker }
 
 func (b broker) Dial(ctx context.Context, o Options) (Member, error) {
@@ -47,7 +67,7 @@ func (b broker) Dial(ctx context.Context, o Options) (Member, error) {
 
 func connect(ctx context.Context, url string, c Credentials, o Options, b *natsbus.Broker) (Member, error) {
 	conn, err := natsbus.Connect(ctx, url, c, natsbus.ConnOptions{Job: o.Job, Member: o.Member, Chunk: o.Chunk,
-		Event: o.Event, Trouble: o.Trouble, Broker: b})
+		Event: o.Event, Trouble: o.Trouble, Moved: o.Moved, Broker: b})
 	if err != nil {
 		return nil, err
 	}

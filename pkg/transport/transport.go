@@ -32,7 +32,20 @@ type (
 	TLSFiles    = natsbus.TLSFiles
 	Routes      = natsbus.Routes
 	HostOptions = natsbus.BrokerOptions
+	Key         = natsbus.Key
+	Role        = natsbus.Role
 )
+
+// Roles of those who have a key.
+const (
+	RoleCoordinator = natsbus.RoleCoordinator
+	RoleWorker      = natsbus.RoleWorker
+	RoleOperator    = natsbus.RoleOperator
+	RoleWatcher     = natsbus.RoleWatcher
+)
+
+// AskMember is the member that status, stop and scale dial as.
+const AskMember = natsbus.AskMember
 
 // Kind is a transport.
 type Kind interface {
@@ -70,6 +83,7 @@ type Options struct {
 	Member string            // this member's name in it: a worker's id, or the coordinator's
 	Chunk  int               // cluster.chunk_bytes, which the server must let through; 0: not known yet
 	Event  func(text string) // told of lost and regained connections and the like; may be nil
+	Moved  func() string     // asked before each connection for the URL where the server is now; nil, or empty: where it was
 
 	// Trouble is told, once each, of what keeps the job from going on or at a
 	// crawl until somebody mends it; nil: Event.
@@ -112,5 +126,10 @@ type Host interface {
 	TLSName() string   // the name to ask for where its certificate has not the host of its URL; empty: none
 	RouteAddr() string // host:port for other servers of a mesh; empty: none
 	Peers() int        // other servers it is connected to
-	Shutdown()         // closes all connections, and waits until the server is gone
+	// WorkerKey is the text of what one worker needs to prove, and no more; empty: there
+	// is none, and workers are given the token.
+	WorkerKey(worker string) string
+	// Expel closes the connections of a worker, and takes none of its again.
+	Expel(worker string)
+	Shutdown() // closes all connections, and waits until the server is gone
 }

@@ -96,19 +96,21 @@ func (r *roads) connect(ctx context.Context, a *cluster.Assign, g allreduce.Grou
 	if r.between == nil || len(a.Streams) == 0 {
 		return
 	}
-	at := map[string]string{}
+	at := map[string]allreduce.Peer{}
 	for i, m := range a.Group.Members {
-		at[m] = a.Streams[i]
+		if at[m] = (allreduce.Peer{Address: a.Streams[i]}); i < len(a.Secrets) && a.Secrets[i] != "" {
+			at[m] = allreduce.Peer{Address: a.Streams[i], Secret: []byte(a.Secrets[i])}
+		}
 	}
-	n, peers := len(g.Members), map[string]string{}
+	n, peers := len(g.Members), map[string]allreduce.Peer{}
 	for _, k := range []int{g.Rank - 1, g.Rank + 1, g.Rank + n - 1, g.Rank + 1 - n} { // the last rank's total goes to the first
-		if k >= 0 && k < n && k != g.Rank && at[g.Members[k]] != "" {
+		if k >= 0 && k < n && k != g.Rank && at[g.Members[k]].Secret != nil {
 			peers[g.Members[k]] = at[g.Members[k]]
 		}
 	}
-	for peer, err := range r.between.Form(ctx, g.Generation, []byte(a.Secret), peers) {
+	for peer, err := range r.between.Form(ctx, g.Generation, peers) {
 		r.log.Warn("no direct connection: its frames go over NATS", zap.String("peer", peer),
-			zap.String("address", peers[peer]), zap.Error(err))
+			zap.String("address", peers[peer].Address), zap.Error(err))
 	}
 }
 

@@ -86,7 +86,7 @@ func proof(secret []byte, role string, h *hello, nonce, binding []byte) []byte {
 	return m.Sum(nil)
 }
 
-var errProof = errors.New("the other end does not know the generation's secret")
+var errProof = errors.New("the other end does not know the secret of this generation's pair")
 
 // introduce is the dialler's half.
 func introduce(c net.Conn, h hello, secret, binding []byte) error {
@@ -124,7 +124,7 @@ func answer(c net.Conn, h *hello, secret, binding []byte) error {
 }
 
 // certificate makes one that says nothing: what counts is the proof that both
-// ends know the secret of the generation.
+// ends know their secret of the generation.
 func certificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

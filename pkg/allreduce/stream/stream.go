@@ -37,9 +37,10 @@ type Network struct {
 	work   sync.WaitGroup
 
 	mu         sync.Mutex
+	only       *allreduce.Group // whose frames they may be; nil: anybody's
 	generation uint64
-	secret     []byte
-	formed     chan struct{} // closed and replaced by Form
+	secrets    map[string][]byte // by peer
+	formed     chan struct{}     // closed and replaced by Form
 	out        map[string]*outbound
 	in         map[net.Conn]bool
 	closed     bool
@@ -59,7 +60,10 @@ type outbound struct {
 	bufs [2][]byte // of vec
 }
 
-var _ allreduce.HostNetwork = (*Network)(nil)
+var (
+	_ allreduce.HostNetwork = (*Network)(nil)
+	_ allreduce.Doorkeeper  = (*Network)(nil)
+)
 
 // New opens a member's end. Until Form all goes over the fallback. On an error
 // the listener and the fallback stay the caller's.
@@ -105,15 +109,19 @@ func (n *Network) pass(f []byte) bool {
 
 // Form begins a generation: see allreduce.HostNetwork. It ends the connections of the
 // one before, and dials peers.
-func (n *Network) Form(ctx context.Context, generation uint64, secret []byte, peers map[string]string) (unreached map[string]error) {
+func (n *Network) Form(ctx context.Context, generation uint64, peers map[string]allreduce.Peer) (unreached map[string]error) {
 	n.mu.Lock()
 	old := n.out
-	n.generation, n.secret, n.out = generation, secret, map[string]*outbound{}
+	n.generation, n.secrets, n.out = generation, map[string][]byte{}, map[string]*outbound{}
 	for c := range n.in {
 		c.Close()
 	}
-	for peer, address := range peers {
-		o := &outbound{peer: peer, address: address, dialled: make(chan struct{})}
+	for peer, p := range peers {
+		n.secrets[peer] = p.Secret
+		if p.Address == "" {
+			continue
+		}
+		o := &outbound{peer: peer, address: p.Address, dialled: make(chan struct{})}
 		o.ctx, o.cancel = context.WithCancel(n.ctx)
 		n.out[peer] = o
 	}
@@ -130,7 +138,7 @@ func (n *Network) Form(ctx context.Context, generation uint64, secret []byte, pe
 	for peer, o := range out {
 		err := new(error)
 		errs[peer] = err
-		n.work.Go(func() { n.keep(o, generation, secret, err) })
+		n.work.Go(func() { n.keep(o, generation, peers[peer].Secret, err) })
 	}
 	unreached = map[string]error{}
 	for peer, o := range out {
@@ -255,10 +263,10 @@ func (n *Network) accept() {
 		}
 		n.work.Go(func() {
 			defer c.Close()
-			conn, err := n.admit(c)
+			conn, from, err := n.admit(c)
 			<-slots
 			if err == nil {
-				n.read(conn)
+				n.read(conn, from)
 			}
 			n.mu.Lock()
 			delete(n.in, c)
@@ -268,51 +276,53 @@ func (n *Network) accept() {
 }
 
 // admit is the handshake with a peer that has dialled.
-func (n *Network) admit(raw net.Conn) (net.Conn, error) {
+func (n *Network) admit(raw net.Conn) (_ net.Conn, from string, _ error) {
 	raw.SetDeadline(time.Now().Add(handshakeWait))
 	c, binding := raw, []byte(nil)
 	if n.opt.Encrypt {
 		var err error
 		if c, binding, err = encrypt(raw, n.cert, false); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	h, err := readHello(c)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if h.to != n.opt.Member {
-		return nil, errors.New("it means another member")
+		return nil, "", errors.New("it means another member")
 	}
-	secret, err := n.secretOf(h.generation)
+	secret, err := n.secretOf(h.generation, h.from)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := answer(c, &h, secret, binding); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	raw.SetDeadline(time.Time{})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed || n.generation != h.generation {
-		return nil, errors.New("the generation is over")
+		return nil, "", errors.New("the generation is over")
 	}
 	n.in[raw] = true
-	return c, nil
+	return c, h.from, nil
 }
 
 // secretOf waits until this member has formed a generation that a peer has
 // formed already.
-func (n *Network) secretOf(generation uint64) ([]byte, error) {
+func (n *Network) secretOf(generation uint64, from string) ([]byte, error) {
 	late := time.NewTimer(handshakeWait)
 	defer late.Stop()
 	for {
 		n.mu.Lock()
-		g, secret, formed := n.generation, n.secret, n.formed
+		g, secret, formed := n.generation, n.secrets[from], n.formed
 		n.mu.Unlock()
 		switch {
 		case g == generation && secret != nil:
 			return secret, nil
+		case g == generation:
+			return nil, errors.New("it is no neighbour in this generation")
 		case g > generation:
 			return nil, errors.New("the generation is over")
 		}
@@ -326,8 +336,18 @@ func (n *Network) secretOf(generation uint64) ([]byte, error) {
 	}
 }
 
+// Only implements allreduce.Doorkeeper.
+func (n *Network) Only(g allreduce.Group) {
+	n.mu.Lock()
+	n.only = &g
+	n.mu.Unlock()
+	if d, ok := n.opt.Fallback.(allreduce.Doorkeeper); ok {
+		d.Only(g)
+	}
+}
+
 // read passes on a peer's frames until its connection ends.
-func (n *Network) read(c net.Conn) {
+func (n *Network) read(c net.Conn, from string) {
 	r := bufio.NewReaderSize(c, 64<<10)
 	var head [4]byte
 	for {
@@ -339,7 +359,17 @@ func (n *Network) read(c net.Conn) {
 			return
 		}
 		f := n.buffer(int(size))
-		if _, err := io.ReadFull(r, f); err != nil || !n.pass(f) {
+		if _, err := io.ReadFull(r, f); err != nil {
+			return
+		}
+		n.mu.Lock()
+		g := n.only
+		n.mu.Unlock()
+		if g != nil && !g.Sent(f, []byte(from)) {
+			n.event("worker %s sends frames of the ring in another one's name: its direct connection is closed", from)
+			return
+		}
+		if !n.pass(f) {
 			return
 		}
 	}

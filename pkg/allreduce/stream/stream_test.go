@@ -45,8 +45,6 @@ func (s *silent) count() int {
 	return s.sent
 }
 
-var secret = []byte("of the generation")
-
 func open(t *testing.T, members []string, encrypt bool, fallback func(string) allreduce.Network) []*Network {
 	t.Helper()
 	var l []*Network
@@ -67,19 +65,22 @@ func open(t *testing.T, members []string, encrypt bool, fallback func(string) al
 
 func (n *Network) address() string { return n.opt.Listener.Addr().String() }
 
+// between is the secret of two members.
+func between(a, b string) []byte { return []byte("of " + min(a, b) + " and " + max(a, b)) }
+
 // form makes a generation of all.
 func form(t *testing.T, generation uint64, l []*Network) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for _, n := range l {
-		peers := map[string]string{}
+		peers := map[string]allreduce.Peer{}
 		for _, p := range l {
 			if p != n {
-				peers[p.opt.Member] = p.address()
+				peers[p.opt.Member] = allreduce.Peer{Address: p.address(), Secret: between(n.opt.Member, p.opt.Member)}
 			}
 		}
 		wg.Go(func() {
-			if bad := n.Form(t.Context(), generation, secret, peers); len(bad) > 0 {
+			if bad := n.Form(t.Context(), generation, peers); len(bad) > 0 {
 				t.Errorf("%s cannot reach %v", n.opt.Member, bad)
 			}
 		})
@@ -160,8 +161,8 @@ func TestFallback(t *testing.T) {
 	}
 	for string(receive(t, b)) != "again" {
 	}
-	gone := map[string]string{"b": "127.0.0.1:1"}
-	if bad := a.Form(t.Context(), 2, secret, gone); bad["b"] == nil {
+	gone := map[string]allreduce.Peer{"b": {Address: "127.0.0.1:1", Secret: between("a", "b")}}
+	if bad := a.Form(t.Context(), 2, gone); bad["b"] == nil {
 		t.Error("a peer at a closed port counts as reached")
 	}
 	n := falls["a"].count()
@@ -174,16 +175,19 @@ func TestFallback(t *testing.T) {
 // Whoever does not know the secret, means another member or another generation,
 // or speaks something else, gets no frame and gives none.
 func TestStrangers(t *testing.T) {
-	l := open(t, []string{"a", "b"}, false, func(string) allreduce.Network { return newSilent() })
+	l := open(t, []string{"a", "b", "c"}, false, func(string) allreduce.Network { return newSilent() })
 	form(t, 5, l)
+	secret := between("a", "b")
 	a := l[0]
 	for name, c := range map[string]struct {
 		h      hello
 		secret []byte
 	}{
-		"another secret":      {hello{generation: 5, from: "b", to: "a"}, []byte("guessed")},
-		"another member":      {hello{generation: 5, from: "b", to: "c"}, secret},
-		"an older generation": {hello{generation: 4, from: "b", to: "a"}, secret},
+		"another secret":                   {hello{generation: 5, from: "b", to: "a"}, []byte("guessed")},
+		"a member that passes for another": {hello{generation: 5, from: "b", to: "a"}, between("a", "c")},
+		"who is no neighbour":              {hello{generation: 5, from: "d", to: "a"}, secret},
+		"another member":                   {hello{generation: 5, from: "b", to: "c"}, secret},
+		"an older generation":              {hello{generation: 4, from: "b", to: "a"}, secret},
 	} {
 		conn, err := net.Dial("tcp", a.address())
 		if err != nil {
@@ -236,7 +240,7 @@ func TestStrangers(t *testing.T) {
 			c.Close()
 		}
 	}()
-	if bad := a.Form(t.Context(), 6, secret, map[string]string{"b": liar.Addr().String()}); !errors.Is(bad["b"], errProof) {
+	if bad := a.Form(t.Context(), 6, map[string]allreduce.Peer{"b": {Address: liar.Addr().String(), Secret: secret}}); !errors.Is(bad["b"], errProof) {
 		t.Errorf("a listener without the secret: %v", bad["b"])
 	}
 }
@@ -277,8 +281,9 @@ func TestManInTheMiddle(t *testing.T) {
 			go func() { io.Copy(in, out); in.Close() }()
 		}
 	}()
-	go b.Form(t.Context(), 1, secret, nil)
-	if bad := a.Form(t.Context(), 1, secret, map[string]string{"b": middle.Addr().String()}); !errors.Is(bad["b"], errProof) {
+	secret := between("a", "b")
+	go b.Form(t.Context(), 1, map[string]allreduce.Peer{"a": {Secret: secret}})
+	if bad := a.Form(t.Context(), 1, map[string]allreduce.Peer{"b": {Address: middle.Addr().String(), Secret: secret}}); !errors.Is(bad["b"], errProof) {
 		t.Errorf("through somebody in the middle: %v", bad["b"])
 	}
 }
@@ -313,4 +318,50 @@ func FuzzHello(f *testing.F) {
 			t.Errorf("%q is read as %+v and written as %q", b, h, again.String())
 		}
 	})
+}
+
+// A member whose frames bear another one's rank is cut off by name, and none of
+// these frames is passed on; its own are.
+func TestFramesInAnotherName(t *testing.T) {
+	l := open(t, []string{"a", "b", "c"}, false, func(string) allreduce.Network { return newSilent() })
+	form(t, 3, l)
+	var mu sync.Mutex
+	var told []string
+	l[0].opt.Event = func(text string) { mu.Lock(); told = append(told, text); mu.Unlock() }
+	l[0].Only(allreduce.Group{Generation: 3, Members: []string{"a", "b", "c"}})
+	frame := func(generation uint64, rank byte) []byte {
+		f := make([]byte, 64)
+		binary.LittleEndian.PutUint64(f[8:], generation)
+		f[46] = rank
+		return f
+	}
+	for _, f := range [][]byte{frame(3, 1), frame(2, 7), frame(3, 2)} { // its own; stale, which nobody reads; c's
+		if err := l[1].Send(t.Context(), "a", f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l[2].Send(t.Context(), "a", frame(3, 2)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // b's two and c's own, in whatever order
+		receive(t, l[0])
+	}
+	late := time.Now().Add(time.Minute)
+	for {
+		mu.Lock()
+		said := strings.Join(told, "; ")
+		mu.Unlock()
+		if strings.Contains(said, "worker b sends frames of the ring in another one's name") {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("told %q", said)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case f := <-l[0].Frames():
+		t.Errorf("a frame in another one's name was passed on: %x", f)
+	case <-time.After(50 * time.Millisecond):
+	}
 }

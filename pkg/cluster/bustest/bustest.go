@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) cluster.Bus) {
 		{"unsubscribe", unsubscribe},
 		{"calls from within a handler", within},
 		{"subjects", subjects},
+		{"any word, and which it is", anyWord},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, open(t)) })
 	}
@@ -41,7 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) cluster.Bus) {
 
 func sub(t *testing.T, b cluster.Bus, subject string, h func(data []byte, reply func([]byte) error)) func() error {
 	t.Helper()
-	unsubscribe, err := b.Subscribe(subject, h)
+	unsubscribe, err := b.Subscribe(subject, func(_ string, data []byte, reply func([]byte) error) { h(data, reply) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +266,7 @@ func within(t *testing.T, b cluster.Bus) {
 		if err != nil {
 			t.Errorf("request: %v", err)
 		}
-		if _, err := b.Subscribe("new", func(data []byte, _ func([]byte) error) { got <- "new " + string(data) }); err != nil {
+		if _, err := b.Subscribe("new", func(_ string, data []byte, _ func([]byte) error) { got <- "new " + string(data) }); err != nil {
 			t.Errorf("subscribe: %v", err)
 		}
 		if err := b.Publish("new", answer); err != nil {
@@ -277,15 +278,59 @@ func within(t *testing.T, b cluster.Bus) {
 }
 
 func subjects(t *testing.T, b cluster.Bus) {
-	for _, bad := range []string{"", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "ä", "a\r\nPUB b 0", string(make([]byte, 300))} {
+	for _, bad := range []string{"", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "*", "a.*.b", "ä", "a\r\nPUB b 0", string(make([]byte, 300))} {
 		if err := b.Publish(bad, nil); err == nil {
 			t.Errorf("publish on %q: want an error", bad)
 		}
 		if _, err := ask(t, b, bad, ""); err == nil || errors.Is(err, cluster.ErrNoResponder) {
 			t.Errorf("request on %q: got %v, want an error that names it", bad, err)
 		}
-		if _, err := b.Subscribe(bad, func([]byte, func([]byte) error) {}); err == nil {
+		if bad == "a.*" { // which is no subject to speak on, but one to listen on
+			continue
+		}
+		if _, err := b.Subscribe(bad, func(string, []byte, func([]byte) error) {}); err == nil {
 			t.Errorf("subscribe to %q: want an error", bad)
 		}
+	}
+}
+
+// A subscription to any last word hears all of them, and each message says which
+// it is. It hears neither shorter nor longer subjects.
+func anyWord(t *testing.T, b cluster.Bus) {
+	heard := make(chan string, 8)
+	stop, err := b.Subscribe("a.from.*", func(from string, data []byte, reply func([]byte) error) {
+		heard <- from + " says " + string(data)
+		if reply != nil {
+			reply([]byte("to " + from))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, "a.from", "no")
+	publish(t, b, "a.from.x.y", "no")
+	publish(t, b, "b.from.x", "no")
+	publish(t, b, "a.from.x", "1")
+	if got := next(t, heard); got != "x says 1" {
+		t.Errorf("heard %q", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if got, err := b.Request(ctx, "a.from.y", []byte("2")); err != nil || string(got) != "to y" || next(t, heard) != "y says 2" {
+		t.Errorf("answered %q, %v", got, err)
+	}
+	named := make(chan string, 8)
+	if _, err := b.Subscribe("a.from.z", func(from string, data []byte, _ func([]byte) error) { named <- from + string(data) }); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, "a.from.z", "3")
+	if a, b := next(t, heard), next(t, named); a != "z says 3" || b != "z3" {
+		t.Errorf("heard %q and %q", a, b)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Request(ctx, "a.from.y", nil); !errors.Is(err, cluster.ErrNoResponder) {
+		t.Errorf("after it has unsubscribed: %v", err)
 	}
 }

@@ -120,10 +120,10 @@ func within(t *testing.T) context.Context {
 // testMembers: two members, one of the process and one by URL, share all three seams.
 func testMembers(t *testing.T, s *served) {
 	a, b := s.dial(t, "a"), s.dial(t, "b")
-	if _, err := a.Bus().Subscribe(cluster.CoordinatorSubject("j"), func(data []byte, reply func([]byte) error) { reply(append(data, '!')) }); err != nil {
+	if _, err := a.Bus().Subscribe(cluster.FromSubject("j", "b"), func(_ string, data []byte, reply func([]byte) error) { reply(append(data, '!')) }); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := b.Bus().Request(within(t), cluster.CoordinatorSubject("j"), []byte("b")); err != nil || string(got) != "b!" {
+	if got, err := b.Bus().Request(within(t), cluster.FromSubject("j", "b"), []byte("b")); err != nil || string(got) != "b!" {
 		t.Errorf("over the bus: %q, %v", got, err)
 	}
 	na, err := a.Network()

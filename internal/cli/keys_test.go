@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A whole run with a key for each: workers by theirs, a watcher who may look and not
+// stop, an operator who may stop; and what was typed wrongly is said.
+func TestRunWithKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	keys := filepath.Join(dir, "keys")
+	code, out, said := call(t, bin.coordinator, "keys", "small", "worker:w0..w1", "watcher:eve", "operator:ops", "--for", "1h", "--dir", keys)
+	if code != 0 || !strings.Contains(out, "worker-w1.key") || !strings.Contains(out, "good until") {
+		t.Fatalf("exit code %d: %s%s", code, out, said)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	url, run := "nats://"+address, filepath.Join(dir, "run")
+	p := start(t, nil, bin.coordinator, long(run, "--workers", "0", "--set", "cluster.workers=2", "--listen", address, "--token-file", filepath.Join(keys, "token"))...)
+	p.event("waiting")
+	as := func(key string) []string {
+		return []string{"--nats", url, "--job", "small", "--token-file", filepath.Join(keys, key)}
+	}
+	var workers []*proc
+	for i := range 2 {
+		workers = append(workers, start(t, nil, bin.worker, append(as(fmt.Sprintf("worker-w%d.key", i)), "--threads", "1", "--rescue-dir", dir)...))
+	}
+	p.event("step")
+	code, out, said = call(t, bin.coordinator, append([]string{"status"}, as("watcher-eve.key")...)...)
+	if code != 0 || !strings.Contains(out, "w0") || !strings.Contains(out, "w1") {
+		t.Errorf("a watcher's status: exit code %d: %s%s", code, out, said)
+	}
+	for what, c := range map[string]struct {
+		program string
+		args    []string
+		code    int
+		want    string
+	}{
+		"a watcher stops":         {bin.coordinator, append([]string{"stop", "--timeout", "3s"}, as("watcher-eve.key")...), exitFailed, `the key of watcher "eve" is not for that`},
+		"a worker asks":           {bin.coordinator, append([]string{"status"}, as("worker-w0.key")...), exitFailed, "this is the key of a worker, who may not ask for the job"},
+		"a worker as another":     {bin.worker, append(as("worker-w0.key"), "--id", "w9"), exitFailed, `this is the key of worker "w0", and nobody else's`},
+		"a watcher works":         {bin.worker, append(as("watcher-eve.key"), "--id", "w9"), exitFailed, `this is the key of watcher "eve", who may ask and takes no part in the job`},
+		"another job":             {bin.worker, []string{"--nats", url, "--job", "large", "--token-file", filepath.Join(keys, "worker-w0.key")}, exitFailed, `this key is for job "small", and not for "large"`},
+		"a key for a coordinator": {bin.coordinator, []string{"train", "testdata/small.yaml", "--run-dir", filepath.Join(dir, "r2"), "--token-file", filepath.Join(keys, "worker-w0.key")}, exitUsage, "the coordinator's own server is given the token that the keys were made from"},
+	} {
+		code, out, said := call(t, c.program, c.args...)
+		if code != c.code || !strings.Contains(said, c.want) {
+			t.Errorf("%s: exit code %d, want %d with %q: %s%s", what, code, c.code, c.want, out, said)
+		}
+	}
+	broken := filepath.Join(keys, "broken.key")
+	if err := os.WriteFile(broken, []byte("vlaring-key 1 job=small role=worker\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, said := call(t, bin.worker, append(as("broken.key"), "--id", "w9")...); code != exitUsage || !strings.Contains(said, "this key cannot be read") {
+		t.Errorf("a broken key: exit code %d: %s", code, said)
+	}
+	code, out, said = call(t, bin.coordinator, "keys", "small", "worker:w1", "--revoke", "--dir", keys)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s%s", code, out, said)
+	}
+	for {
+		if m := p.event("step"); m["world"].(float64) == 1 {
+			break
+		}
+	}
+	if code, out, said := call(t, bin.coordinator, append([]string{"stop"}, as("operator-ops.key")...)...); code != 0 {
+		t.Errorf("an operator's stop: exit code %d: %s%s", code, out, said)
+	}
+	if end := p.event("end"); end["outcome"] != "stopped" {
+		t.Errorf("it ended with %v", end)
+	}
+	for _, w := range workers {
+		w.cmd.Process.Kill()
+		w.wait()
+	}
+}
