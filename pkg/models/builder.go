@@ -15,6 +15,7 @@ type Builder struct {
 	ps     *tensor.Params
 	rules  []rule
 	tables int
+	lora   *adapting // nil: nothing is adapted
 }
 
 // rule is how one parameter begins.
@@ -41,6 +42,9 @@ func (b *Builder) Params() *tensor.Params { return b.ps }
 func (b *Builder) add(name string, how distribution, bound float64, shape ...int) *tensor.Param {
 	p := b.ps.Add(name, shape...)
 	b.rules = append(b.rules, rule{p, how, bound})
+	if b.lora != nil {
+		b.adapt(p)
+	}
 	return p
 }
 

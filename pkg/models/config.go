@@ -51,6 +51,7 @@ type Config struct {
 	Exits        []int     `json:"exits,omitempty" yaml:"exits,omitempty"`                 // layers below the last with an output of their own, ascending; a vla's are the fusion's
 	ExitWeights  []float64 `json:"-" yaml:"exit_weights,omitempty"`                        // of their losses, which concern training alone; nil: 1 each
 	Attention    Attention `json:"attention,omitzero" yaml:"attention,omitempty"`          // what tokens see of each other; zero: all
+	LoRA         LoRA      `json:"lora,omitzero" yaml:"lora,omitempty"`                    // adapters that are trained instead of weights; zero: none
 	Dropout      float32   `json:"dropout" yaml:"dropout"`                                 // 0 ≤ p < 1, in every place where the reference has one
 	PadToken     int       `json:"pad_token" yaml:"pad_token"`                             // id that marks padding; negative: none
 	HintDim      int       `json:"hint_dim,omitempty"`                                     // width of a teacher's features that distillation compares with; 0: none
@@ -255,6 +256,7 @@ func oddWidth(d int) string {
 
 // checkBlocks checks a stack of transformer blocks.
 func (c Config) checkBlocks(k *job.Checker, least int) {
+	c.LoRA.check(k)
 	c.checkLayers(k, least)
 	h := k.Within("model.n_heads", c.NHeads, 1, maxDim)
 	k.Within("model.d_ff model.d_model", c.DFF, 1, 8*maxDim)

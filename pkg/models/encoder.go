@@ -13,7 +13,7 @@ func encoderKind() family {
 		name:    Encoder,
 		about:   "tokens to tokens",
 		answers: Tokens,
-		useful:  "vocab_size d_model n_heads n_layers d_ff max_len exits exit_weights attention dropout pad_token",
+		useful:  "vocab_size d_model n_heads n_layers d_ff max_len exits exit_weights attention lora dropout pad_token",
 		options: Config{VocabSize: 100, DModel: 128, NHeads: 4, NLayers: 2, MaxLen: 5000, Dropout: 0.1, PadToken: -1},
 		wants:   Config.labelled,
 		check: func(c Config, k *job.Checker) {

@@ -86,6 +86,9 @@ func declare(o Options, head Head) (*Model, error) {
 		return nil, fmt.Errorf("loss %s is of %s, and a model of kind %s answers with %s", head.Name(), head.Judges(), o.Name(), o.Answers())
 	}
 	m := &Model{opts: o, head: head, b: NewBuilder()}
+	if c, ok := o.(Config); ok {
+		m.b.adaptBy(c.LoRA)
+	}
 	var err error
 	if m.net, err = o.Network(m.b); err != nil {
 		return nil, err
@@ -101,7 +104,7 @@ func declare(o Options, head Head) (*Model, error) {
 		m.hintDim = t.Hint()
 		m.hint = newLinearHead(m.b, "distill_projection", m.hintDim, t.FeatureDim())
 	}
-	return m, nil
+	return m, m.b.adapted()
 }
 
 // Init sets every parameter to its first value; see Builder.Init.
@@ -261,6 +264,9 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	}
 	p.in.record(t, n, spec, Target)
 	p.target = Expected{Actions: p.in.Floats(Actions), Valid: p.in.Floats(Valid), Labels: p.in.Ints(Labels)}
+	if err := m.b.unadapted(); err != nil && opt.Train {
+		return nil, err
+	}
 	if err := p.recordLoss(rt, opt); err != nil {
 		if p.teacher != nil {
 			p.teacher.prog.Close()

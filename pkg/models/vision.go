@@ -11,7 +11,7 @@ func vitKind() family {
 		name:    ViT,
 		about:   "images to actions",
 		answers: Actions,
-		useful:  "image_size patch_size channels d_model n_heads n_layers d_ff action_dim vision exits exit_weights attention dropout",
+		useful:  "image_size patch_size channels d_model n_heads n_layers d_ff action_dim vision exits exit_weights attention lora dropout",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Vision: VisionViT, Dropout: 0.1, PadToken: -1},
 		wants:   func(c Config) Spec { return Spec{c.image(), Known(Actions, c.ActionDim)} },
 		check: func(c Config, k *job.Checker) {

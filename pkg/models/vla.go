@@ -15,7 +15,7 @@ func vlaKind() family {
 		answers:  Actions,
 		observes: true,
 		useful: "vocab_size image_size patch_size channels d_model n_heads n_layers d_ff action_dim max_len vision vision_tokens " +
-			"fusion exits exit_weights attention dropout pad_token",
+			"fusion exits exit_weights attention lora dropout pad_token",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, MaxLen: 5000,
 			Vision: VisionViT, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
 		wants: func(c Config) Spec {
@@ -56,7 +56,7 @@ func crossModalKind() family {
 		name:    CrossModal,
 		about:   "given vision and language features to actions",
 		answers: Actions,
-		useful:  "d_model n_heads n_layers d_ff action_dim vision_dim language_dim exits exit_weights attention dropout",
+		useful:  "d_model n_heads n_layers d_ff action_dim vision_dim language_dim exits exit_weights attention lora dropout",
 		options: Config{DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, VisionDim: 768, LanguageDim: 512, Dropout: 0.1, PadToken: -1},
 		wants: func(c Config) Spec {
 			return Spec{Known(VisionFeatures, 0, c.VisionDim), Known(LanguageFeatures, 0, c.LanguageDim), Known(Actions, c.ActionDim)}

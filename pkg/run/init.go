@@ -43,7 +43,7 @@ func (b *beginning) findWeights(model *models.Model) error {
 	if z, ok := data.EndsInZeros(f); ok {
 		b.first.odd = &z
 	}
-	if len(b.job.Init.Map) == 0 && !b.job.Init.Partial {
+	if len(b.job.Init.Map) == 0 && !b.job.Init.Partial && len(model.Params().Adapters()) == 0 {
 		if err := weights.LoadFirst(model.Params(), f); err != nil {
 			return err
 		}

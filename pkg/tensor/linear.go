@@ -54,6 +54,14 @@ func (t *Tape) LinearDrop(x *Var, w, b *Param, dropout float32) *Var {
 }
 
 func (t *Tape) linear(x *Var, w, b *Param, from, to int, act Activation, dropout float32) *Var {
+	if w.Low != nil {
+		return t.adapted(x, w, b, from, to, act, dropout)
+	}
+	return t.plain(x, w, b, from, to, act, dropout)
+}
+
+// plain is linear without an adapter.
+func (t *Tape) plain(x *Var, w, b *Param, from, to int, act Activation, dropout float32) *Var {
 	need(len(w.Shape) == 2 && w.Shape[1] == x.Cols(), "Linear", sprint("w [O, ", x.Cols(), "]"), w.Name, w.Shape)
 	need(b == nil || len(b.Shape) == 1 && b.Shape[0] == w.Shape[0], "Linear", sprint("b [", w.Shape[0], "]"), paramShape(b))
 	shape := append(append([]int{}, x.Shape[:len(x.Shape)-1]...), to-from)
@@ -192,12 +200,21 @@ func (l *linear) backward(t *Tape) {
 	case l.act != None:
 		l.actBack.run(t.rt)
 	}
-	acc := l.begun(l.w)
-	l.dw.g.C, l.dw.g.Acc = l.w.Grad[l.first*l.x.Cols():], acc
+	if !l.w.Frozen {
+		acc := l.begun(l.w)
+		l.dw.g.C, l.dw.g.Acc = l.w.Grad[l.first*l.x.Cols():], acc
+	}
 	if l.x.root().grad {
 		l.dx.g.Acc = l.x.accumulate()
 	}
 	switch { // none of these waits for another
+	case l.w.Frozen: // nobody wants its gradient
+		if bias && !l.b.Frozen {
+			l.db.run(t.rt)
+		}
+		if l.x.root().grad {
+			l.dx.run(t.rt)
+		}
 	case l.x.root().grad && bias:
 		l.group.run(t.rt, &l.db, &l.dx, &l.dw)
 	case l.x.root().grad:

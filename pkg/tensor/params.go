@@ -10,6 +10,7 @@ type Param struct {
 	Value  []float32 // bound by Seal
 	Grad   []float32 // bound by BindGrads
 	Frozen bool      // is not trained: set it before a tape records, see freeze
+	Low    *LowRank  // adapts it, where it is a linear layer's weight; nil: nothing does
 
 	left    int  // uses whose gradient this Backward has not written yet
 	written bool // Grad holds a part of this Backward's gradient

@@ -312,7 +312,7 @@ func (t *Tape) Backward(l *Loss) {
 		t.runBackward(i)
 		for _, p := range t.reads[i] {
 			if p.left--; p.left == 0 {
-				if !p.written { // every use was of a loss that is not this one
+				if !p.written && !p.Frozen { // every use was of a loss that is not this one
 					clear(p.Grad)
 				}
 				t.ready(p)

@@ -17,21 +17,27 @@ type Layout struct {
 	places  []spot // by offset
 	floats  int    // of a slab
 	count   int    // of parameters, gaps left out
+	kept    int    // of those that the optimizer keeps something of
 	slots   []Slot // of the optimizer
 	sharded bool   // moments are shared out: a digest is of weights alone
 }
 
 type spot struct {
 	name         string
-	offset, size int // floats
+	offset, size int  // floats
+	bare         bool // the optimizer keeps nothing of it
 }
 
 // LayoutOf is the layout of ps, which is sealed, in a job with an optimizer of
 // those slots, which are shared out among the ranks or not.
 func LayoutOf(ps *tensor.Params, slots []Slot, sharded bool) Layout {
 	l := Layout{floats: ps.Len(), count: ps.Count(), slots: slots, sharded: sharded}
+	keeps := keeping(slots)
 	for _, p := range ps.List() {
-		l.places = append(l.places, spot{p.Name, p.Offset, p.Size()})
+		l.places = append(l.places, spot{p.Name, p.Offset, p.Size(), !keeps(p)})
+		if keeps(p) {
+			l.kept += p.Size()
+		}
 	}
 	slices.SortFunc(l.places, func(a, b spot) int { return a.offset - b.offset })
 	return l
@@ -44,7 +50,7 @@ func (l Layout) Parameters() int { return l.count }
 func (l Layout) ModelBytes() int64 { return 4 * int64(l.count) }
 
 // OptimizerBytes is the same of its file of the optimizer's slots.
-func (l Layout) OptimizerBytes() int64 { return int64(len(l.slots)) * l.ModelBytes() }
+func (l Layout) OptimizerBytes() int64 { return 4 * int64(len(l.slots)) * int64(l.kept) }
 
 // Sharded says that the layout's state has moments that ranks share out.
 func (l Layout) Sharded() bool { return l.sharded }
@@ -85,6 +91,11 @@ func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
 	at := 0
 	for _, p := range l.places {
 		zeros(h, p.offset-at)
+		if p.bare && prefix != "" {
+			zeros(h, p.size)
+			at = p.offset + p.size
+			continue
+		}
 		i, ok := f.Tensor(prefix + p.name)
 		if !ok || i.DType != "F32" || i.Elements() != p.size {
 			return 0, fmt.Errorf("%s: tensor %q is not there as %d values of F32", f.Name(), prefix+p.name, p.size)
@@ -102,8 +113,13 @@ func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
 	return h.Sum32(), nil
 }
 
-// zeros writes n floats, fewer than a cache line has.
-func zeros(h hash.Hash32, n int) { h.Write(make([]byte, 4*n)) }
+// zeros writes n floats of zeros.
+func zeros(h hash.Hash32, n int) {
+	var some [1 << 14]byte
+	for n *= 4; n > 0; n -= len(some) {
+		h.Write(some[:min(n, len(some))])
+	}
+}
 
 // PartSum is the checksum by which witnesses speak of a run of bytes of a
 // checkpoint's file.

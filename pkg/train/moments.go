@@ -198,12 +198,15 @@ func (m *MomentsFile) Ours(size int64) bool {
 // Read takes the moments from a file of any order of tensors.
 func (m *MomentsFile) Read(file *safetensors.File) error {
 	t := m.t
-	if err := checkpoint.Match(file, t.wantMoments()); err != nil {
+	if err := checkpoint.Match(file, t.wantMoments(file)); err != nil {
 		return err
 	}
 	for i, s := range t.opt.Optimizer.Slots() {
 		slab := t.slots[i]
 		for _, p := range t.params.List() {
+			if !t.keeps(p) {
+				continue
+			}
 			x := make([]float32, p.Size())
 			if err := file.Float32Into(slotName(s.Name, p.Name), x); err != nil {
 				return err

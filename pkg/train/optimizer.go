@@ -27,13 +27,14 @@ type update struct {
 // before a tape records. They take no update: neither gradient, nor weight
 // decay, nor moments; their gradient is not sent and not part of the norm.
 func freeze(ps *tensor.Params, patterns []string) error {
+	adapters := ps.Adapters()
 	for i, pattern := range patterns {
 		list, err := weights.Matching(ps, fmt.Sprintf("train.freeze[%d]", i), pattern)
 		if err != nil {
 			return err
 		}
 		for _, p := range list {
-			p.Frozen = true
+			p.Frozen = p.Frozen || !adapters[p] // adapters are there to be trained
 		}
 	}
 	// A job that trains nothing is a mistake of a pattern, and not a wish.

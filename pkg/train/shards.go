@@ -79,10 +79,14 @@ const leastSharded = 3
 // grain is what shards are cut at, in elements: a cache line.
 const grain = 16
 
-func newShards(ps *tensor.Params) *shards {
+func newShards(ps *tensor.Params, slots []Slot) *shards {
 	s := &shards{}
+	keeps := keeping(slots)
 	for _, p := range ps.List() {
-		s.places = append(s.places, spot{p.Name, p.Offset, p.Size()})
+		if !keeps(p) {
+			continue
+		}
+		s.places = append(s.places, spot{name: p.Name, offset: p.Offset, size: p.Size()})
 		s.total += p.Size()
 	}
 	slices.SortFunc(s.places, func(a, b spot) int { return cmp.Compare(a.name, b.name) })

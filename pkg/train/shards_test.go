@@ -123,6 +123,7 @@ func TestShardsAreTheReplicatedOptimizer(t *testing.T) {
 		"three":          {"optimizer.kind=three", "optimizer.clip_norm=0.01"},
 		"average":        {"optimizer.ema=true", "optimizer.kind=three"},
 		"frozen average": {"optimizer.ema={decay: 0.9}", `train.freeze=["*embed*"]`},
+		"lora":           loraSet,
 		"groups":         {`optimizer.groups=[{match: "*bias", lr: 0.001, weight_decay: 0}]`, `train.freeze=["*embed*"]`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/vlaring/vlaring/internal/octets"
@@ -44,7 +45,9 @@ func (t *Trainer) files() (stateFiles, error) {
 		at := func(slab []float32) []float32 { return slab[p.Offset : p.Offset+p.Size()] }
 		model = append(model, safetensors.Tensor{Name: p.Name, Shape: p.Shape, Data: at(t.params.Values())})
 		for i, s := range t.opt.Optimizer.Slots() {
-			opt = append(opt, safetensors.Tensor{Name: slotName(s.Name, p.Name), Shape: p.Shape, Data: at(t.slots[i])})
+			if t.keeps(p) {
+				opt = append(opt, safetensors.Tensor{Name: slotName(s.Name, p.Name), Shape: p.Shape, Data: at(t.slots[i])})
+			}
 		}
 	}
 	var f stateFiles
@@ -259,11 +262,14 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 	if err := weights.Load(t.params, model); err != nil {
 		return err
 	}
-	if err := checkpoint.Match(optimizer, t.wantMoments()); err != nil {
+	if err := checkpoint.Match(optimizer, t.wantMoments(optimizer)); err != nil {
 		return err
 	}
 	for _, p := range t.params.List() {
 		for i, s := range t.opt.Optimizer.Slots() {
+			if !t.keeps(p) {
+				continue // its slot has no memory, and stays so
+			}
 			if err := optimizer.Float32Into(slotName(s.Name, p.Name), t.slots[i][p.Offset:p.Offset+p.Size()]); err != nil {
 				return fmt.Errorf("restoring step %d: %w", step, err)
 			}
@@ -275,11 +281,28 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 	return t.restored(step, digest)
 }
 
-// wantMoments are the tensors of a file of moments.
-func (t *Trainer) wantMoments() (want []checkpoint.Want) {
+// keeps says whether the optimizer keeps anything of p: what is frozen has no
+// moments, neither in memory nor in a file. Where a slot begins as the weights, which
+// an average does, it is of all parameters, and then all slots are.
+func (t *Trainer) keeps(p *tensor.Param) bool {
+	return keeping(t.opt.Optimizer.Slots())(p)
+}
+
+// keeping is Trainer.keeps of an optimizer of those slots.
+func keeping(slots []Slot) func(*tensor.Param) bool {
+	all := slices.ContainsFunc(slots, func(s Slot) bool { return s.Weights })
+	return func(p *tensor.Param) bool { return all || !p.Frozen }
+}
+
+// wantMoments are the tensors of a file of moments. One of a former release has zeros
+// of frozen parameters too.
+func (t *Trainer) wantMoments(file *safetensors.File) (want []checkpoint.Want) {
 	for _, p := range t.params.List() {
 		for _, s := range t.opt.Optimizer.Slots() {
-			want = append(want, checkpoint.Want{Name: slotName(s.Name, p.Name), Shape: p.Shape})
+			name := slotName(s.Name, p.Name)
+			if _, has := file.Tensor(name); has || t.keeps(p) {
+				want = append(want, checkpoint.Want{Name: name, Shape: p.Shape})
+			}
 		}
 	}
 	return want
@@ -327,7 +350,7 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	t.sums.drop()
 	t.step = 0
 	for _, slab := range t.slots {
-		if t.shards != nil { // zeros that take no memory, for the ranges that are never this rank's
+		if t.shards != nil || t.frozen { // zeros that take no memory, for the ranges that are never this rank's, or nobody's
 			tensor.Discard(slab)
 		} else {
 			inPieces(len(slab), func(lo, hi int) { clear(slab[lo:hi]) })

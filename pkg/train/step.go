@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,7 +68,8 @@ type Trainer struct {
 	params *tensor.Params
 	prog   *models.Program
 	opt    Options
-	slots  [][]float32 // of the optimizer, each laid out like the weights
+	slots  [][]float32 // of the optimizer, each laid out like the weights; no memory is touched where the optimizer keeps nothing
+	frozen bool        // some parameter is
 	runs   [][]float32 // scratch of optimize, and
 	cuts   [][]float32 // of cutSlots
 	sums   *sums       // of the weights
@@ -114,6 +116,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	}
 	ps := model.Params()
 	t := &Trainer{rt: rt, model: model, params: ps, prog: prog, opt: opt, phase: phase}
+	t.frozen = slices.ContainsFunc(ps.List(), func(p *tensor.Param) bool { return p.Frozen })
 	for range opt.Optimizer.Slots() {
 		t.slots = append(t.slots, tensor.Floats(ps.Len()))
 	}
@@ -138,7 +141,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	t.buckets = append(t.buckets, allreduce.Range{Lo: t.gradients(), Hi: t.gradients() + t.tail()})
 	t.slabs = slabs{floats: t.gradients() + t.tail(), held: map[int][]float32{}, fast: opt.Fast}
 	if opt.Sharded {
-		t.shards = newShards(ps)
+		t.shards = newShards(ps, opt.Optimizer.Slots())
 		t.shards.restored(0)
 	}
 	t.whole = wholeOf(ps, t.shards)

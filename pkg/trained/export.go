@@ -285,10 +285,8 @@ func (e *exporter) config() ([]byte, error) {
 			x.Images.Crop = a.Crop
 		}
 	}
-	if x.Model == nil { // a checkpoint that a worker rescued
-		if x.Model, err = json.Marshal(train.ModelConfig(t.Job, t.Meta)); err != nil {
-			return nil, err
-		}
+	if x.Model, err = e.mergedModel(x.Model); err != nil {
+		return nil, err
 	}
 	b, err := json.MarshalIndent(x, "", "  ")
 	return append(b, '\n'), err
@@ -302,11 +300,28 @@ func (e *exporter) tensors(which string) ([]safetensors.Tensor, error) {
 	}
 	defer f.Close()
 	var out []safetensors.Tensor
+	m := mergingOf(train.ModelConfig(e.of.Job, e.of.Meta), f.Names())
 	for _, name := range f.Names() {
+		if m.parts[name] {
+			continue
+		}
 		info, _ := f.Tensor(name)
 		x, err := f.Float32(name)
 		if err != nil {
 			return nil, err
+		}
+		if of, ok := m.of[name]; ok {
+			a, err := f.Float32(of[0])
+			if err != nil {
+				return nil, err
+			}
+			b, err := f.Float32(of[1])
+			if err != nil {
+				return nil, err
+			}
+			if err := m.merge(x, a, b, info.Shape[0], info.Shape[1]); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
 		}
 		raw, err := safetensors.Narrow(e.dtype, x)
 		if err != nil {

@@ -159,9 +159,11 @@ func (t Imported) verdict(ps *tensor.Params, init job.Init, f *safetensors.File,
 	if !init.Partial && ok && r.fits == r.of {
 		wrong = append(wrong, fmt.Sprintf("now %d of the file's tensors fit", len(f.Names())-len(t.Unused)-len(t.Dropped)))
 	} else if !init.Partial {
-		missing, extra := brief(t.Fresh), brief(t.Unused)
+		adapters := ps.Adapters() // of which a file of the model without them has nothing
+		lacks := slices.DeleteFunc(slices.Clone(t.Fresh), func(name string) bool { return adapters[ps.ByName(name)] })
+		missing, extra := brief(lacks), brief(t.Unused)
 		if len(missing) > 0 {
-			wrong = append(wrong, fmt.Sprintf("the file has nothing for %d of the model's parameters: %s", len(t.Fresh), few(missing, 8)))
+			wrong = append(wrong, fmt.Sprintf("the file has nothing for %d of the model's parameters: %s", len(lacks), few(missing, 8)))
 		}
 		if len(extra) > 0 {
 			wrong = append(wrong, fmt.Sprintf("the model has no place for %d of the file's tensors: %s", len(t.Unused), few(extra, 8)))
