@@ -1,6 +1,10 @@
 package tensor
 
-import "github.com/vlaring/vlaring/internal/kernel"
+import (
+	"sync/atomic"
+
+	"github.com/vlaring/vlaring/internal/kernel"
+)
 
 // LowRank is an adapter of a linear layer's weight w [O, I]: what it adds to the
 // layer's result has the rank r (LoRA).
@@ -12,12 +16,12 @@ type LowRank struct {
 	Scale   float32
 	Dropout float32 // of what A sees
 
-	used bool // a tape has recorded it
+	used atomic.Bool // a tape has recorded it
 }
 
 // Used says whether any tape has recorded the adapter: one of a parameter that is
 // no linear layer's weight never is.
-func (l *LowRank) Used() bool { return l.used }
+func (l *LowRank) Used() bool { return l.used.Load() }
 
 // Adapters are the parameters that adapt others.
 func (s *Params) Adapters() map[*Param]bool {
@@ -34,7 +38,7 @@ func (s *Params) Adapters() map[*Param]bool {
 // of its own, in this order; what is added is fused: base + Scale·low.
 func (t *Tape) adapted(x *Var, w, b *Param, from, to int, act Activation, dropout float32) *Var {
 	a := w.Low
-	a.used = true
+	a.used.Store(true)
 	base := t.plain(x, w, b, from, to, None, 0)
 	low := t.plain(t.Dropout(x, a.Dropout), a.A, nil, 0, rowsOf(a.A), None, 0) // [.., r]
 	low = t.plain(low, a.B, nil, from, to, None, 0)
