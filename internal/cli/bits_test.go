@@ -72,6 +72,20 @@ func TestSameBits(t *testing.T) {
 			p.wait()
 		})
 	}
+	t.Run("products of bfloat16", func(t *testing.T) { // their own bits, the same for all of these
+		args := []string{"--set", "precision=bf16"}
+		wide := trainDone(t, job, append(slices.Clone(args), "--workers", "1", "--threads", "2", "--run-dir", filepath.Join(t.TempDir(), "run"))...)
+		if wide == want {
+			t.Error("the weights are those of float32")
+		}
+		p := start(t, []string{"VLARING_CPU=generic"}, bin.coordinator, append([]string{"train", job, "--json", "--workers", "3", "--run-dir", filepath.Join(t.TempDir(), "run")}, args...)...)
+		if got := p.event("end")["model_sha256"]; got != wide {
+			t.Errorf("three workers in plain Go: weights are %v, want %s", got, wide)
+		}
+		p.wait()
+		stopAndResume(t, job, wide, "precision=bf16")
+		killTwo(t, job, wide, "precision=bf16")
+	})
 	for _, optimizer := range []string{"replicated", "sharded"} {
 		t.Run("stopped and resumed, "+optimizer, func(t *testing.T) { stopAndResume(t, job, want, "cluster.optimizer="+optimizer) })
 		t.Run("workers killed, "+optimizer, func(t *testing.T) { killTwo(t, job, want, "cluster.optimizer="+optimizer) })

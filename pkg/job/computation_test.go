@@ -42,6 +42,8 @@ func TestComputation(t *testing.T) {
 		{"train.steps=300", false, false},
 		{"optimizer.lr=0.01", false, false},
 		{"seed=3", false, false},
+		{"precision=float32", true, true},
+		{"precision=bf16", false, false},
 		{"batch.micro=4", false, false},
 		{"train.non_finite=skip", false, false},
 		{"init=x.safetensors", false, false},

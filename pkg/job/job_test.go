@@ -266,6 +266,7 @@ func TestMistakes(t *testing.T) {
 		{"bad list element", ok + "optimizer: {betas: [0.9, x]}", nil, `j.yaml:3:26: optimizer.betas[1]: want a number, found the text "x"`},
 		{"number for a section", ok + "model: 5", nil, "j.yaml:3:8: model: want a section of keys, found the number 5"},
 		{"section for a number", ok + "seed: {a: 1}", nil, "j.yaml:3:7: seed: want a whole number from 0 to 18446744073709551615, found a section of keys"},
+		{"precision", ok + "precision: fp16", nil, `j.yaml:3:12: precision: "fp16" is unknown; did you mean bf16?`},
 		{"bad duration", ok + "cluster: {heartbeat: 200}", nil, "j.yaml:3:22: cluster.heartbeat: want a duration such as 200ms, 1s or 2m, found the number 200"},
 		{"bad duration text", ok + "cluster: {heartbeat: fast}", nil, `j.yaml:3:22: cluster.heartbeat: want a duration such as 200ms, 1s or 2m, found "fast"`},
 		{"list for the file", "- a", nil, "j.yaml:1:1: want a section of keys, found a list"},
