@@ -5,7 +5,7 @@ package kernel
 // Advanced SIMD is part of every arm64 CPU. The matrix products are written for it; row kernels run as plain Go.
 func archLevels() []Level { return []Level{NEON} }
 
-func archUse(l Level) { vec = vectorOf(l) }
+func archUse(l Level) { vec, til = vectorOf(l), tilesOf(l) }
 
 // vec is the code of the level in use, nil for plain Go. Like active it is written by init and Select alone.
 var vec *vectorOps
@@ -23,7 +23,14 @@ var neonOps = vectorOps{
 	transpose: transposeNEON, untranspose: untransposeNEON, copy: copyLanesNEON, panels: copyPanelsNEON, strips: copyStripsNEON, peak: peakNEON,
 }
 
-// til is nil: products of bfloat16 are plain Go.
+// til is the same for products of bfloat16. Packing is plain Go.
 var til *tileOps
 
-func tilesOf(Level) *tileOps { return nil }
+func tilesOf(l Level) *tileOps {
+	if l == NEON {
+		return &neonTiles
+	}
+	return nil
+}
+
+var neonTiles = tileOps{tile: gemmBF16NEON, rows: 4, lanes: 8, tells: true, widen: widenTilesNEON}

@@ -13,6 +13,8 @@ const (
 	groupBytes = 1 << 18
 	// tilesFrom is from how many multiply-adds on tiles are configured for a product: below it, vectors are as quick.
 	tilesFrom = 1 << 17
+	// neonTile is how many elements the tile has whose emulation tells what it flushed.
+	neonTile  = 4 * 8
 	tileDepth = 8192 // steps of k in a pass; C carries the chains on
 )
 
@@ -136,8 +138,28 @@ func (g *Gemm) tilesEmulated(a, b []uint16, c []float32, row, i0, i1, j0, j1, k 
 				t.bias = &g.Bias[j]
 			}
 			for r := 0; r < tileLanes && i+r < i1; r += til.rows {
-				t.a, t.c, t.rows = (*uint16)(unsafe.Pointer(&wide[r*steps])), &c[(i+r-i0)*row+j-j0], uintptr(min(til.rows, i1-i-r))
-				til.tile(t)
+				at, rows := (i+r-i0)*row+j-j0, min(til.rows, i1-i-r)
+				t.a, t.c, t.rows = (*uint16)(unsafe.Pointer(&wide[r*steps])), &c[at], uintptr(rows)
+				if !til.tells {
+					til.tile(t)
+					continue
+				}
+				var before [neonTile]float32
+				cols := int(t.cols)
+				for n := range rows {
+					copy(before[n*cols:], c[at+n*row:at+n*row+cols])
+				}
+				if til.tile(t); t.flushed == 0 {
+					continue
+				}
+				for n := range rows {
+					copy(c[at+n*row:at+n*row+cols], before[n*cols:])
+				}
+				var bias []float32
+				if mode == modeBias {
+					bias = g.Bias[j:]
+				}
+				plainTile(c[at:], row, bias, a[(i-i0)/tileLanes*strip+r*tileSteps:], b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2:], rows, cols, blocksOf(k), mode)
 			}
 		}
 	}

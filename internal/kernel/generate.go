@@ -10,3 +10,4 @@ package kernel
 //go:generate sh -c "cd _gen && go run . -file tiles_amx -dir .."
 //go:generate sh -c "cd _gen && go run . -file tiles_avx512 -dir .."
 //go:generate sh -c "cd _gen && go run . -file tiles_avx2 -dir .."
+//go:generate sh -c "cd _gen && go run . -file tiles_neon -dir .."

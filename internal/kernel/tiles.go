@@ -40,7 +40,8 @@ type bfArgs struct {
 	cols    uintptr // of an emulation: that exist
 	aRow    uintptr // of an emulation
 	tiles   tileConfig
-	shaped  [2]int // the rows and columns that tiles is for; the assembly does not read it
+	flushed uintptr // NEON: something was flushed
+	shaped  [2]int  // the rows and columns that tiles is for; the assembly does not read it
 }
 
 // tileConfig is what LDTILECFG reads.
@@ -67,6 +68,7 @@ type tileOps struct {
 	amx   [2][2]func(*bfArgs) // [strips of rows - 1][strips of columns - 1]; nil: emulated
 	tile  func(*bfArgs)       // emulation: rows × lanes
 	rows  int                 // of an emulated tile
+	tells bool                // flushes by another rule than x86's, and says whether it flushed: then the tile is done again in plain Go
 	lanes int
 	peak  func(rounds int, config *uint8, data *uint16)
 	widen func(dst *float32, stride int, src *uint16, blocks int)

@@ -14,6 +14,7 @@ const (
 	bAStrip, bCRow              = 32, 40
 	bBlocks, bStrips, bMode     = 48, 56, 64
 	bRows, bCols, bARow, bTiles = 72, 80, 88, 96
+	bFlushed                    = 160
 )
 
 // The Go assembler has no AMX: instructions are written as their bytes. A tile is written by its number; memory is base + index, where index

@@ -14,6 +14,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/build"
@@ -53,7 +54,7 @@ func main() {
 	file := flag.String("file", "", "which file to write")
 	dir := flag.String("dir", "..", "where to write it")
 	flag.Parse()
-	if *file == "gemm_neon" {
+	if strings.HasSuffix(*file, "_neon") {
 		writeNEON(*file, *dir)
 		return
 	}
