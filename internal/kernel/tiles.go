@@ -103,14 +103,6 @@ func (o operand) from(i int) operand {
 	return o
 }
 
-// word is element i of an operand, for a product.
-func (o operand) word(i int) uint16 {
-	if o.words != nil {
-		return o.words[i]
-	}
-	return roundBF16(o.x[i])
-}
-
 // packTiles lays lanes × k elements out in strips. pairs says that a tile's row is a pair of steps (B), not a lane (A). dst holds
 // stripWords(k) for each 16 lanes begun.
 func packTiles(dst []uint16, o operand, lanes, k int, pairs bool, ws *Workspace) {
@@ -162,18 +154,27 @@ func packTiles(dst []uint16, o operand, lanes, k int, pairs bool, ws *Workspace)
 
 // packTilesPlain packs one strip in plain Go.
 func packTilesPlain(dst []uint16, o operand, lanes, k int, pairs bool) {
-	for s := range blocksOf(k) * tileSteps {
-		tile := dst[s/tileSteps*tileWords:][:tileWords]
-		at := s % tileSteps
-		for l := range tileLanes {
-			w := uint16(0)
-			if l < lanes && s < k {
-				w = o.word(l*o.lane + s*o.step)
-			}
-			if pairs {
-				tile[at/2*2*tileLanes+2*l+at&1] = w
-			} else {
-				tile[l*tileSteps+at] = w
+	if lanes < tileLanes || k%tileSteps != 0 {
+		clear(dst[:stripWords(k)])
+	}
+	for l := range lanes {
+		// where step 0 of this lane goes, and how far its successors are: of a pair, and from pair to pair
+		to, odd, even := l*tileSteps, 1, 2
+		if pairs {
+			to, even = 2*l, 2*tileLanes
+		}
+		at := l * o.lane
+		for s0 := 0; s0 < k; s0 += tileSteps {
+			tile := dst[s0*tileLanes:][:tileWords]
+			for s := range min(tileSteps, k-s0) {
+				w := uint16(0)
+				if o.words != nil {
+					w = o.words[at]
+				} else {
+					w = roundBF16(o.x[at])
+				}
+				tile[to+s/2*even+s%2*odd] = w
+				at += o.step
 			}
 		}
 	}
@@ -181,10 +182,17 @@ func packTilesPlain(dst []uint16, o operand, lanes, k int, pairs bool) {
 
 // roundBF16 rounds to bfloat16 for a product: as narrowBF16, but denormals become zeros.
 func roundBF16(x float32) uint16 {
-	if u := math.Float32bits(x); u&0x7f800000 == 0 {
+	u := math.Float32bits(x)
+	switch e := u & 0x7f800000; {
+	case e == 0:
 		return uint16(u>>16) & 0x8000
+	case e == 0x7f800000: // NaN becomes quiet, an infinity stays
+		if u&0x7fffff != 0 {
+			u |= 0x400000
+		}
+		return uint16(u >> 16)
 	}
-	return narrowBF16(x)
+	return uint16((u + 0x7fff + u>>16&1) >> 16)
 }
 
 // least is the smallest magnitude that is not flushed: what rounds, with 24 bits and any exponent, to the smallest normal float32.
