@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -127,7 +128,7 @@ func checkpointDir(dir string) (string, error) {
 	if dir == "" {
 		return "", usagef("--checkpoint DIR is missing: a directory such as runs/NAME/checkpoints/step-00000100, or runs/NAME for its newest")
 	}
-	dir, passed, err := trained.Find(dir)
+	dir, passed, err := trained.FindSaying(context.Background(), dir, func(line string) { fmt.Fprintln(os.Stderr, line) })
 	for _, p := range passed {
 		fmt.Fprintln(os.Stderr, p)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -111,4 +112,24 @@ func (f *pruneFlags) policy(c *cobra.Command, p checkpoint.Policy) (checkpoint.P
 		return p, usagef("the run keeps all its checkpoints (checkpoint.keep 0): give --keep too")
 	}
 	return p, nil
+}
+
+func newCheckpointUpload() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "upload RUN-DIR [s3://BUCKET/PREFIX]",
+		Short: "Bring a run's checkpoints to an object store, as a run with checkpoint.upload does",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
+			defer cancel()
+			done, err := run.Upload(ctx, args[0], append(args, "")[1], func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })
+			if err != nil {
+				return err
+			}
+			return answer(c, asJSON, done, words(done.Text))
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
 }

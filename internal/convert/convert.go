@@ -15,8 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/vlaring/vlaring/internal/usage"
 )
 
 // The forms that are written.
@@ -88,16 +86,11 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		if s == "-" {
 			continue
 		}
-		info, err := os.Stat(s)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return r, usage.Errorf("there is no %s: give tar archives (WebDataset shards), or - for standard input", s)
-		case err != nil:
+		size, err := sizeOf(ctx, s)
+		if err != nil {
 			return r, err
-		case info.IsDir():
-			return r, usage.Errorf("%s is a folder: give the tar archives in it, such as '%s'", s, filepath.Join(s, "*.tar"))
 		}
-		total += info.Size()
+		total += size
 	}
 	out := filepath.Clean(o.Out)
 	if err := os.MkdirAll(filepath.Dir(out), 0o777); err != nil {
@@ -108,10 +101,10 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, j.close()) }()
-	c := &conversion{o: o, journal: j, stream: sha256.New(), report: Report{Passed: map[string]int{}}, tasks: map[string]bool{}, seen: map[string]bool{}}
+	c := &conversion{ctx: ctx, o: o, journal: j, stream: sha256.New(), report: Report{Passed: map[string]int{}}, tasks: map[string]bool{}, seen: map[string]bool{}}
 	c.recipe = fmt.Sprintf("1 form %s, %v frames a second, robot %q", cmp.Or(o.Form, Auto), o.FPS, o.Robot)
 	if p := j.done(); p != nil {
-		if err := p.check(c.recipe, o.Shards, out); err != nil {
+		if err := p.check(ctx, c.recipe, o.Shards, out); err != nil {
 			return r, err
 		}
 	}
@@ -144,6 +137,7 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 
 // conversion is a run of Run.
 type conversion struct {
+	ctx     context.Context
 	o       Options
 	recipe  string
 	journal *journal
@@ -239,7 +233,7 @@ func (c *conversion) keep(sink any) error {
 	p := journalPart{Recipe: c.recipe, From: max(0, len(c.journal.all.Shards)-1), Done: c.now.number, Frames: c.report.Frames, Passed: maps.Clone(c.report.Passed), Tasks: c.newTasks, Seen: c.newSeen}
 	c.newTasks, c.newSeen = nil, nil
 	for _, name := range c.o.Shards[p.From : c.now.at+1] {
-		m, err := markOf(name)
+		m, err := markOf(c.ctx, name)
 		if err != nil {
 			return err
 		}

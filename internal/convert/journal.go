@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/gob"
 	"encoding/hex"
@@ -176,7 +177,7 @@ func (j *journal) prune(keep func(rel string) bool) error {
 
 // check refuses shards and options that are not those of the parts. A shard that was
 // not begun may be another now.
-func (p *journalPart) check(recipe string, shards []string, out string) error {
+func (p *journalPart) check(ctx context.Context, recipe string, shards []string, out string) error {
 	if p.Recipe != recipe {
 		return fmt.Errorf("%s holds what is done of a conversion with other options; give the same ones to go on, or --afresh to begin anew", workDir(out))
 	}
@@ -184,7 +185,7 @@ func (p *journalPart) check(recipe string, shards []string, out string) error {
 		return fmt.Errorf("%s holds what is done of a conversion of %d shards or more, and here are %d; give the same ones to go on, or --afresh to begin anew", workDir(out), len(p.Shards), len(shards))
 	}
 	for i, was := range p.Shards {
-		is, err := markOf(shards[i])
+		is, err := markOf(ctx, shards[i])
 		if err != nil {
 			return err
 		}
@@ -196,11 +197,11 @@ func (p *journalPart) check(recipe string, shards []string, out string) error {
 }
 
 // markOf recognises a shard by its length and by blocks of its content.
-func markOf(name string) (string, error) {
+func markOf(ctx context.Context, name string) (string, error) {
 	if name == "-" {
 		return "standard input", nil
 	}
-	f, size, err := regular.Open(name)
+	f, size, err := openShard(ctx, name)
 	if err != nil {
 		return "", err
 	}

@@ -8,13 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"regexp"
 	"strconv"
 	"strings"
 
-	"github.com/vlaring/vlaring/internal/regular"
 	"github.com/vlaring/vlaring/internal/sniff"
 )
 
@@ -105,10 +103,7 @@ func shards(ctx context.Context, names []string, stdin io.Reader, skips func(int
 			})
 		}
 		if errors.Is(err, errEnough) || skips(at) {
-			var info os.FileInfo
-			if info, err = os.Stat(name); err == nil {
-				n = info.Size()
-			}
+			n, err = sizeOf(ctx, name)
 		}
 		if err != nil {
 			return err
@@ -123,7 +118,7 @@ func shard(ctx context.Context, name string, stdin io.Reader, done func(int64), 
 	if name == "-" {
 		name = "standard input"
 	} else {
-		f, size, err := regular.Open(name)
+		f, size, err := openShard(ctx, name)
 		if err != nil {
 			return 0, err
 		}
@@ -131,7 +126,7 @@ func shard(ctx context.Context, name string, stdin io.Reader, done func(int64), 
 		if what := sniff.Instead(sniff.Head(f, size), sniff.Shard); what != "" {
 			return 0, fmt.Errorf("%s: %s", name, what)
 		}
-		count.r = f
+		count.r = io.NewSectionReader(f, 0, size)
 	}
 	buffered := bufio.NewReaderSize(count, 1<<20)
 	r := io.Reader(buffered)

@@ -104,7 +104,7 @@ func contents(t *testing.T, s *simFS) (versions []int, damaged []string) {
 func versionIn(t *testing.T, s *simFS, dir string) int {
 	t.Helper()
 	d := &Disk{dir: filepath.Dir(dir), fs: s}
-	step, _ := stepOf(filepath.Base(dir))
+	step, _ := StepOf(filepath.Base(dir))
 	r, err := d.Open(step)
 	if err != nil {
 		t.Fatal(err)

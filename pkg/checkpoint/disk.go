@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -369,29 +368,17 @@ func (w *diskWriter) Abort() error {
 func (d *Disk) List() ([]Entry, error) { return list(d.fs, d.dir) }
 
 // Open implements Store.
-func (d *Disk) Open(step uint64) (Reader, error) {
-	dir := filepath.Join(d.dir, DirName(step))
-	m, err := readManifest(d.fs, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, lerr := d.fs.ReadDir(dir); lerr != nil {
-			return nil, fmt.Errorf("%w of step %d in %s", ErrNone, step, d.dir)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if m.Step != step {
-		return nil, &CorruptError{Dir: dir, Problems: []string{wrongStep(m.Step)}}
-	}
-	return &diskReader{fs: d.fs, dir: dir, m: m}, nil
-}
+func (d *Disk) Open(step uint64) (Reader, error) { return Place{d.fs, d.dir}.Open(step) }
+
+// Place is where the store's checkpoints can be looked at.
+func (d *Disk) Place() Place { return Place{d.fs, d.dir} }
 
 type diskReader struct {
-	fs   fsys
+	fs   Tree
 	dir  string
 	m    Manifest
 	mu   sync.Mutex
-	open []diskFile
+	open []TreeFile
 }
 
 func (r *diskReader) Manifest() Manifest { return r.m }
@@ -401,7 +388,7 @@ func (r *diskReader) File(name string) (io.ReaderAt, int64, error) {
 	if info.Name == "" {
 		return nil, 0, fmt.Errorf("%s has no file %s: %w", r.dir, name, os.ErrNotExist)
 	}
-	f, err := r.fs.Open(filepath.Join(r.dir, name))
+	f, err := r.fs.Open(r.fs.Join(r.dir, name))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/regular"
@@ -11,22 +12,19 @@ import (
 // fsys is what the disk store asks of the operating system. Each call is a
 // point at which a test may crash, tear a write or fill the disk.
 type fsys interface {
+	Tree
 	MkdirAll(dir string) error
 	Create(path string) (diskFile, error) // fails if it exists
-	Open(path string) (diskFile, error)   // for reading
 	Rename(from, to string) error         // atomic
 	RemoveAll(path string) error
-	ReadDir(dir string) ([]string, error) // names, sorted
-	SyncDir(dir string) error             // makes creations, renames and removals in it durable
-	Space(dir string) (Space, error)      // on its disk
+	SyncDir(dir string) error        // makes creations, renames and removals in it durable
+	Space(dir string) (Space, error) // on its disk
 }
 
 type diskFile interface {
-	io.ReaderAt
+	TreeFile
 	io.WriterAt
-	Size() (int64, error)
 	Sync() error // makes the contents durable
-	Close() error
 }
 
 // osFS is the real one.
@@ -57,7 +55,9 @@ func (osFS) Create(path string) (diskFile, error) {
 	return osFile{f}, nil
 }
 
-func (osFS) Open(path string) (diskFile, error) {
+func (osFS) Join(dir, name string) string { return filepath.Join(dir, name) }
+
+func (osFS) Open(path string) (TreeFile, error) {
 	f, _, err := regular.Open(path)
 	if err != nil {
 		return nil, err
@@ -77,12 +77,12 @@ func (osFS) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
-func (osFS) Space(dir string) (Space, error) { return freeSpace(dir) }
+func (osFS) Space(dir string) (Space, error) { return FreeSpace(dir) }
 
 func (osFS) SyncDir(dir string) error { return atomicfile.SyncDir(dir) }
 
 // readAll reads a small file whole.
-func readAll(fs fsys, path string, limit int64) ([]byte, error) {
+func readAll(fs Tree, path string, limit int64) ([]byte, error) {
 	f, err := fs.Open(path)
 	if err != nil {
 		return nil, err

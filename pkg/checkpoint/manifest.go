@@ -117,6 +117,9 @@ const (
 	sealSize  = len(sealStart) + 2*sha256.Size + len(sealEnd)
 )
 
+// Sealed is the bytes of manifest.json, of a manifest that a store has completed.
+func (m Manifest) Sealed() ([]byte, error) { return m.encode() }
+
 // encode returns the bytes of manifest.json.
 func (m Manifest) encode() ([]byte, error) {
 	b, err := plainJSON(m, "  ")
@@ -206,7 +209,7 @@ func (m Manifest) seal(step uint64, files []FileInfo) (Manifest, error) {
 		case got.Name == "":
 			return m, fmt.Errorf("the checkpoint of step %d has no %s", step, want.Name)
 		case got != want:
-			return m, fmt.Errorf("the checkpoint of step %d: %s was stored as %d bytes with SHA-256 %s, and should be %d with %s", step, want.Name, got.Size, short(got.SHA256), want.Size, short(want.SHA256))
+			return m, otherBytes(fmt.Sprintf("the checkpoint of step %d: %s was stored as %d bytes with SHA-256 %s, and should be %d with %s", step, want.Name, got.Size, short(got.SHA256), want.Size, short(want.SHA256)))
 		}
 	}
 	m.Format, m.Version = Format, Version
@@ -215,6 +218,14 @@ func (m Manifest) seal(step uint64, files []FileInfo) (Manifest, error) {
 	}
 	return m, m.checkFiles()
 }
+
+// otherBytes is an error of files that are not what their manifest says: ErrCorrupt.
+type otherBytes string
+
+func (e otherBytes) Error() string { return string(e) }
+
+// Is makes errors.Is(err, ErrCorrupt) true.
+func (e otherBytes) Is(target error) bool { return target == ErrCorrupt }
 
 // short is the start of a hash, enough for people to compare.
 func short(hash string) string {
@@ -237,8 +248,8 @@ func hashOf(r io.ReaderAt, size int64) (string, error) {
 // DirName is the name of the directory that holds step's checkpoint.
 func DirName(step uint64) string { return fmt.Sprintf("step-%08d", step) }
 
-// stepOf is DirName's inverse; false for any other name.
-func stepOf(name string) (uint64, bool) {
+// StepOf is DirName's inverse; false for any other name.
+func StepOf(name string) (uint64, bool) {
 	digits, ok := strings.CutPrefix(name, "step-")
 	step, err := strconv.ParseUint(digits, 10, 64)
 	return step, ok && err == nil && DirName(step) == name

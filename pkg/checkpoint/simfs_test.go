@@ -146,7 +146,9 @@ func (s *simFS) Create(p string) (diskFile, error) {
 	return &simHandle{s, f, p, true}, nil
 }
 
-func (s *simFS) Open(p string) (diskFile, error) {
+func (s *simFS) Join(dir, name string) string { return path.Join(dir, name) }
+
+func (s *simFS) Open(p string) (TreeFile, error) {
 	if err := s.read("open", p); err != nil {
 		return nil, err
 	}

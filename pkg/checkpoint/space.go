@@ -5,19 +5,18 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+
+	"github.com/vlaring/vlaring/internal/room"
 )
 
-// Space is the room on a disk for an ordinary user's files, or root's where
-// this process is root's.
-type Space struct {
-	Bytes  int64  // free
-	Inodes uint64 // free: files and directories that can still be made
-	Known  bool   // the system says; else the numbers are 0
-	Counts bool   // the file system has a number of inodes
-}
+// Space is the room on a disk.
+type Space room.Space
 
 // FreeSpace is the room on the disk that dir is on.
-func FreeSpace(dir string) (Space, error) { return freeSpace(dir) }
+func FreeSpace(dir string) (Space, error) {
+	s, err := room.Free(dir)
+	return Space(s), err
+}
 
 // inodesOf a checkpoint in the making: two files, the manifest, the directory, latest.
 const inodesOf = 5

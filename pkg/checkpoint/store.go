@@ -11,6 +11,7 @@ import (
 var (
 	ErrNone    = errors.New("no checkpoint")
 	ErrCorrupt = errors.New("corrupt checkpoint")
+	ErrAway    = errors.New("the store cannot be asked") // nothing is known of what is in it
 )
 
 // Store keeps the checkpoints of one run. A checkpoint is there whole or not at
@@ -87,7 +88,7 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Entry is one stored checkpoint in a list.
 type Entry struct {
 	Step    uint64    `json:"step"`
-	Dir     string    `json:"dir"`     // of a disk store
+	Dir     string    `json:"dir"`     // or its address, in an object store
 	Size    int64     `json:"size"`    // bytes of all files but the manifest
 	Created time.Time `json:"created"` // zero if the manifest cannot be read
 	State   State     `json:"state"`

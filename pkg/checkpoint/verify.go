@@ -64,9 +64,9 @@ func (r Report) Err() error {
 // Verify reads every byte of the checkpoint in dir: the manifest against its
 // own checksum, each file against the manifest's size and SHA-256, and the
 // headers of the safetensors files. It goes on after a problem, to name all.
-func Verify(dir string) Report { return verify(osFS{}, dir) }
+func Verify(dir string) Report { return Local(dir).Verify() }
 
-func verify(fs fsys, dir string) Report {
+func verify(fs Tree, dir string) Report {
 	r := Report{Dir: dir}
 	if _, err := fs.ReadDir(dir); err != nil {
 		r.Problems = []string{"the directory " + reason(err)}
@@ -85,7 +85,7 @@ func verify(fs fsys, dir string) Report {
 	}
 	r.Step = m.Step
 	r.Files = append(r.Files, FileReport{Name: ManifestFile, OK: true})
-	if step, ok := stepOf(filepath.Base(dir)); ok && step != m.Step {
+	if step, ok := StepOf(filepath.Base(dir)); ok && step != m.Step {
 		r.Problems = append(r.Problems, wrongStep(m.Step))
 		r.Files[0].OK, r.Files[0].Problem = false, wrongStep(m.Step)
 	}
@@ -102,8 +102,8 @@ func verify(fs fsys, dir string) Report {
 }
 
 // verifyFile returns the bytes read and what is wrong, if anything is.
-func verifyFile(fs fsys, dir string, info FileInfo) (int64, string) {
-	f, err := fs.Open(filepath.Join(dir, info.Name))
+func verifyFile(fs Tree, dir string, info FileInfo) (int64, string) {
+	f, err := fs.Open(fs.Join(dir, info.Name))
 	if err != nil {
 		return 0, fmt.Sprintf("%s: %s", info.Name, reason(err))
 	}
@@ -152,10 +152,13 @@ func reason(err error) string {
 
 // ReadManifest reads and checks the manifest of the checkpoint in dir, and not
 // its files. What does not check is a *CorruptError.
-func ReadManifest(dir string) (Manifest, error) { return readManifest(osFS{}, dir) }
+func ReadManifest(dir string) (Manifest, error) { return Local(dir).ReadManifest() }
 
-func readManifest(fsys fsys, dir string) (Manifest, error) {
-	b, err := readAll(fsys, filepath.Join(dir, ManifestFile), maxManifest)
+func readManifest(fsys Tree, dir string) (Manifest, error) {
+	b, err := readAll(fsys, fsys.Join(dir, ManifestFile), maxManifest)
+	if errors.Is(err, ErrAway) {
+		return Manifest{}, err
+	}
 	if err != nil {
 		return Manifest{}, &manifestError{&CorruptError{Dir: dir, Problems: []string{ManifestFile + ": " + reason(err)}}, err}
 	}
@@ -179,35 +182,41 @@ func (e *manifestError) Unwrap() []error { return []error{e.corrupt, e.cause} }
 // changes nothing and may run beside a writer. While a checkpoint is stored
 // again in its place there is a moment at which it has no name. A directory that is not there
 // has none.
-func List(dir string) ([]Entry, error) { return list(osFS{}, dir) }
+func List(dir string) ([]Entry, error) { return Local(dir).List() }
 
-func list(fsys fsys, dir string) ([]Entry, error) {
+func list(fsys Tree, dir string) ([]Entry, error) {
 	out, _, err := listed(fsys, dir)
 	return out, err
 }
 
 // listed also says whether one went away while it was looked at.
-func listed(fsys fsys, dir string) (out []Entry, moved bool, err error) {
+func listed(fsys Tree, dir string) (out []Entry, moved bool, err error) {
 	names, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
+	}
+	if errors.Is(err, ErrAway) {
+		return nil, false, err
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("checkpoint directory: %w", err)
 	}
 	latest, _ := readLatest(fsys, dir) // it is a hint; LatestGood says what is wrong with it
 	for _, name := range names {
-		step, ok := stepOf(name)
+		step, ok := StepOf(name)
 		if !ok {
 			continue
 		}
-		e := look(fsys, filepath.Join(dir, name), step)
-		if e.State == Damaged { // or removed, or replaced, while it was looked at
+		e, err := look(fsys, fsys.Join(dir, name), step)
+		if err == nil && e.State == Damaged { // or removed, or replaced, while it was looked at
 			if _, err := fsys.ReadDir(e.Dir); errors.Is(err, fs.ErrNotExist) {
 				moved = true
 				continue
 			}
-			e = look(fsys, e.Dir, step)
+			e, err = look(fsys, e.Dir, step)
+		}
+		if err != nil {
+			return nil, false, err
 		}
 		e.Latest = name == latest
 		out = append(out, e)
@@ -221,45 +230,52 @@ func listed(fsys fsys, dir string) (out []Entry, moved bool, err error) {
 	return out, moved, nil
 }
 
-// look is the quick check: manifest and sizes.
-func look(fs fsys, dir string, step uint64) Entry {
+// look is the quick check: manifest and sizes. An error says that nothing is known
+// of the checkpoint.
+func look(fs Tree, dir string, step uint64) (Entry, error) {
 	e := Entry{Step: step, Dir: dir, State: Damaged}
 	m, err := readManifest(fs, dir)
+	if errors.Is(err, ErrAway) {
+		return e, err
+	}
 	var bad *CorruptError
 	if errors.As(err, &bad) {
 		e.Problem = strings.Join(bad.Problems, "; ")
-		return e
+		return e, nil
 	}
 	e.Created, e.Size, e.Training = m.Created, m.Bytes(), m.Training
 	if m.Step != step {
 		e.Problem = wrongStep(m.Step)
-		return e
+		return e, nil
 	}
 	for _, info := range m.Files {
-		f, err := fs.Open(filepath.Join(dir, info.Name))
+		f, err := fs.Open(fs.Join(dir, info.Name))
+		if errors.Is(err, ErrAway) {
+			return e, err
+		}
 		if err != nil {
 			e.Problem = fmt.Sprintf("%s: %s", info.Name, reason(err))
-			return e
+			return e, nil
 		}
 		size, err := f.Size()
 		f.Close()
 		if err != nil || size != info.Size {
 			e.Problem = wrongSize(info.Name, size, info.Size)
-			return e
+			return e, nil
 		}
 	}
 	e.State = Complete
-	return e
+	return e, nil
 }
 
 // readLatest returns the directory's name that latest holds.
-func readLatest(fs fsys, dir string) (string, error) {
-	b, err := readAll(fs, filepath.Join(dir, latestFile), 256)
+func readLatest(fs Tree, dir string) (string, error) {
+	b, err := readAll(fs, fs.Join(dir, latestFile), 256)
 	if err != nil {
 		return "", err
 	}
 	name, whole := strings.CutSuffix(string(b), "\n")
-	if _, ok := stepOf(name); !ok || !whole {
+	if _, ok := StepOf(name); !ok || !whole {
 		return "", fmt.Errorf("does not name a checkpoint: %.40q", b)
 	}
 	return name, nil
@@ -284,9 +300,9 @@ func (p Passed) String() string { return fmt.Sprintf("passed over checkpoint %s:
 // byte, and what it passed over on the way. The checkpoints themselves decide;
 // the file latest is only compared. If there is none, the error is ErrNone;
 // Passed is filled all the same.
-func LatestGood(dir string) (Found, error) { return latestGood(osFS{}, dir) }
+func LatestGood(dir string) (Found, error) { return Local(dir).LatestGood() }
 
-func latestGood(fsys fsys, dir string) (Found, error) {
+func latestGood(fsys Tree, dir string) (Found, error) {
 	found, err := newestGood(fsys, dir)
 	if err != nil {
 		return found, err
@@ -300,14 +316,14 @@ func latestGood(fsys fsys, dir string) (Found, error) {
 		err = fmt.Errorf("names %s", name)
 	}
 	if err != nil {
-		found.Passed = append(found.Passed, Passed{filepath.Join(dir, latestFile), fmt.Sprintf("the file %s; the newest checkpoint that verifies is %s", reason(err), filepath.Base(found.Dir))})
+		found.Passed = append(found.Passed, Passed{fsys.Join(dir, latestFile), fmt.Sprintf("the file %s; the newest checkpoint that verifies is %s", reason(err), filepath.Base(found.Dir))})
 	}
 	return found, nil
 }
 
 // newestGood looks again where a checkpoint was removed or replaced while it
 // was read: whoever did that has committed something newer.
-func newestGood(fsys fsys, dir string) (Found, error) {
+func newestGood(fsys Tree, dir string) (Found, error) {
 again:
 	for {
 		var found Found
@@ -316,7 +332,7 @@ again:
 			return found, err
 		}
 		for _, e := range slices.Backward(entries) {
-			path := filepath.Join(e.Dir, ManifestFile)
+			path := fsys.Join(e.Dir, ManifestFile)
 			before, _ := readAll(fsys, path, maxManifest)
 			r := verify(fsys, e.Dir)
 			if r.OK {

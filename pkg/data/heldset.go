@@ -37,7 +37,10 @@ func (o *Opening) openSets(baseDir string, k Options) (*Set, error) {
 		otherKind = splits.withSplit(h.Split)
 	}
 	if h.Path != "" {
-		other.Path = job.Abs(baseDir, h.Path)
+		var err error
+		if other.Path, err = o.watch.local(o.Context, job.Abs(baseDir, h.Path)); err != nil {
+			return nil, fmt.Errorf("data.holdout.path: %w", err)
+		}
 	}
 	if err := disjoint(&main, &other, k, otherKind); err != nil {
 		return nil, err

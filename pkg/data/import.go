@@ -67,7 +67,11 @@ func PlanImport(cfg job.Data, wants models.Spec, baseDir string, o Import) (*Imp
 		}
 		return nil, fmt.Errorf("data.kind %s has no videos", cfg.Kind)
 	}
-	set, err := lerobot.Open(job.Abs(baseDir, cfg.Path))
+	path, err := Watch{}.local(context.Background(), job.Abs(baseDir, cfg.Path))
+	if err != nil {
+		return nil, err
+	}
+	set, err := lerobot.Open(path)
 	if err != nil {
 		return nil, err
 	}

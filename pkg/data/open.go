@@ -48,7 +48,10 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 	}
 	o := &Opening{Context: ctx, Kind: cfg.Kind, Path: cfg.Path, base: baseDir, Seed: seed, Holdout: cfg.Holdout, Wants: wants, watch: watch, given: meta}
 	if o.Path != "" {
-		o.Path = job.Abs(baseDir, o.Path)
+		var err error
+		if o.Path, err = watch.local(ctx, job.Abs(baseDir, o.Path)); err != nil {
+			return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
+		}
 	}
 	o.take(open)
 	if meta != nil {

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,6 +37,10 @@ const unresized = 224
 // Recognise finds out which kind of data set lies at path, by its files. Kinds
 // that stand later in Kinds are asked first.
 func Recognise(path string) (*Recognised, error) {
+	path, err := Watch{}.local(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, missingFile{fmt.Sprintf("there is no %s", path)}

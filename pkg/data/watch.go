@@ -31,6 +31,11 @@ type Watch struct {
 	// this machine has none itself; its error ends the opening.
 	Scans  *ScanDir
 	Theirs func(ctx context.Context, name string) (*Scan, error)
+
+	// Here has data of an object store taken from a whole copy on this machine, and
+	// nothing fetched: without one it is not there. Note is told of what was fetched.
+	Here bool
+	Note func(line string)
 }
 
 // Progress is how far a scan of a data set is.

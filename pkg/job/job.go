@@ -128,6 +128,7 @@ type Checkpoint struct {
 	Best      Best `yaml:"best,omitempty"`       // and the best ones
 
 	Wait        Duration `yaml:"wait"`                   // how long the last state waits in the workers' memory for a disk that does not take it; 0s: ten tries
+	Upload      string   `yaml:"upload,omitempty"`       // an address in an object store, s3://BUCKET/PREFIX, that checkpoints are copied to beside training
 	FallbackDir string   `yaml:"fallback_dir,omitempty"` // where checkpoints go, in a directory by the job's name, that the run directory's disk does not take
 }
 

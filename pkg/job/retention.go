@@ -3,6 +3,8 @@ package job
 import (
 	"strings"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/s3url"
 )
 
 // checkCheckpoint checks what is stored, measured and kept.
@@ -12,6 +14,11 @@ func (j *Job) checkCheckpoint(c *Checker) {
 	keep := c.Within("checkpoint.keep", k.Keep, 0, maxSteps)
 	if k.Wait < 0 || k.Wait > Duration(7*24*time.Hour) {
 		c.Bad("checkpoint.wait", "%v is outside 0s to 168h", k.Wait)
+	}
+	if k.Upload != "" {
+		if _, err := s3url.Parse(k.Upload); err != nil {
+			c.Bad("checkpoint.upload", "%v", err)
+		}
 	}
 	multiple := func(key string, n int) {
 		switch {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/internal/s3url"
 )
 
 // Where returns the place of a key's value in the job file at path with its
@@ -33,9 +34,10 @@ func (k Kinds) Where(path string, set []string, key string) Problem {
 	return Problem{Source: path, Key: key}
 }
 
-// Abs resolves a path of a job file against base, the file's own directory.
+// Abs resolves a path of a job file against base, the file's own directory. An
+// address in an object store is one already.
 func Abs(base, path string) string {
-	if filepath.IsAbs(path) {
+	if filepath.IsAbs(path) || s3url.Is(path) {
 		return path
 	}
 	return filepath.Join(base, path)

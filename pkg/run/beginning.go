@@ -35,6 +35,8 @@ type beginning struct {
 	greeting    cluster.Welcome     // for each worker: the job and its data
 	description []byte              // what of that is fetched
 
+	mirror *mirror // of checkpoint.upload; nil: none
+
 	early []func(Screen) // what there is to say before there is a screen
 }
 
@@ -45,6 +47,9 @@ type beginning struct {
 func begin(ctx context.Context, o *Options, dir *directory, hear *stops) (_ *beginning, err error) {
 	b := &beginning{opt: o, job: o.Job, dir: dir}
 	if err := b.findTeacher(); err != nil {
+		return nil, err
+	}
+	if err := b.checkStore(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.resumeFrom(); err != nil {

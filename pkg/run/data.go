@@ -45,7 +45,7 @@ func (b *beginning) openData(ctx context.Context, hear *stops) (err error) {
 	if scans == nil { // it goes where the run goes
 		scans = &data.ScanDir{Dir: b.dir.at("scans"), Least: data.LeastScan}
 	}
-	watch := data.Watch{Progress: progress, Scans: scans}
+	watch := data.Watch{Progress: progress, Scans: scans, Note: b.opt.UI.Line}
 	var meta *data.Meta
 	if from := b.from; from != nil {
 		meta = new(data.Meta)

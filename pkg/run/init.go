@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -9,15 +10,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
+	"github.com/vlaring/vlaring/internal/s3url"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/objects"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
+	"github.com/vlaring/vlaring/pkg/trained"
 	"github.com/vlaring/vlaring/pkg/weights"
 )
 
@@ -77,7 +82,10 @@ func writeModel(path string, ps *tensor.Params) (string, error) {
 // openInit opens the job's init file. A run directory is refused: its own
 // init.safetensors is where that run began, and not what it learned.
 func (b *beginning) openInit() (*safetensors.File, error) {
-	path := job.Abs(b.opt.BaseDir, b.job.Init.Path)
+	path, err := b.localInit(job.Abs(b.opt.BaseDir, b.job.Init.Path))
+	if err != nil {
+		return nil, err
+	}
 	if checkpoints := filepath.Join(path, "checkpoints"); isDir(checkpoints) {
 		found, err := checkpoint.LatestGood(checkpoints)
 		if err != nil {
@@ -96,6 +104,30 @@ func (b *beginning) openInit() (*safetensors.File, error) {
 		}
 	}
 	return f, err
+}
+
+// localInit is where an init file lies on this machine: the address of one in an object
+// store is that of a file, or of a checkpoint, of which a verified copy is made.
+func (b *beginning) localInit(path string) (string, error) {
+	if !s3url.Is(path) {
+		return path, nil
+	}
+	if u, err := s3url.Parse(path); err == nil && strings.HasSuffix(u.Prefix, ".safetensors") {
+		c, err := objects.UserCopies()
+		if err != nil {
+			return "", err
+		}
+		got, err := c.Fetch(context.Background(), path, nil)
+		return got.Path, err
+	}
+	dir, passed, err := trained.FindSaying(context.Background(), path, b.opt.UI.Line)
+	for _, p := range passed {
+		b.opt.UI.Line(p.String())
+	}
+	if err != nil || b.job.Init.Weights == job.Average {
+		return dir, err
+	}
+	return filepath.Join(dir, train.ModelFile), nil
 }
 
 // openAverage opens the averaged weights of the checkpoint that path is, or whose

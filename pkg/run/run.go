@@ -80,7 +80,7 @@ func (r *Run) Train(ctx context.Context) error {
 	if b.done() {
 		return b.nothingToDo()
 	}
-	s, err := openSession(ctx, b)
+	s, err := openSession(ctx, b, &r.stops)
 	if err != nil {
 		return err
 	}

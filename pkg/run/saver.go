@@ -31,6 +31,7 @@ type saver struct {
 	blobs   bulk.Blobs
 	mean    func(step uint64) *checkpoint.Training
 	eval    *evaluator
+	upload  *uploader // nil: none
 	offers  *offers
 	trace   *tracer // nil: none
 
@@ -64,6 +65,7 @@ func (s *saver) save(ctx context.Context, step uint64, parts []*cluster.Offer) e
 	s.voice.log.Debug("checkpoint stored", zap.Uint64("step", step), zap.Duration("took", time.Since(began)))
 	s.eval.stored(step)
 	s.retain()
+	s.upload.stored()
 	return nil
 }
 
@@ -153,6 +155,7 @@ func (s *saver) retain() {
 	}
 	p := PolicyOf(s.job)
 	inUse := s.eval.inUse()
+	s.upload.inUse(inUse)
 	if base, loading := s.offers.loaded(); loading {
 		inUse[base] = "workers may be loading it"
 	}

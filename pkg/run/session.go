@@ -38,6 +38,8 @@ type session struct {
 	save     *saver
 	offers   *offers
 	eval     *evaluator
+	upload   *uploader // nil: checkpoints stay here
+	hear     *stops
 	link     *link
 	children *supervisor // once the job is this coordinator's
 	host     string      // this machine, for members
@@ -52,14 +54,14 @@ type session struct {
 }
 
 // openSession begins what a run shows and keeps.
-func openSession(ctx context.Context, b *beginning) (_ *session, err error) {
+func openSession(ctx context.Context, b *beginning, hear *stops) (_ *session, err error) {
 	if err := b.describe(); err != nil {
 		return nil, err
 	}
 	if err := b.clearHistory(); err != nil {
 		return nil, err
 	}
-	s := &session{beginning: b, joined: map[string]bool{}, host: "unknown"}
+	s := &session{beginning: b, hear: hear, joined: map[string]bool{}, host: "unknown"}
 	if name, err := os.Hostname(); err == nil {
 		s.host = name
 	}
@@ -97,15 +99,17 @@ func openSession(ctx context.Context, b *beginning) (_ *session, err error) {
 	s.rec.trace = s.trace
 	b.show(s.voice)
 
+	s.upload = newUploader(b.mirror, b.dir.path, s.voice, func() { s.save.retain() })
 	s.offers = &offers{files: map[string]*os.File{}}
 	eval := &evaluator{job: b.job, dir: b.dir, heldout: b.data.set.Heldout(), voice: s.voice, sinks: s.sinks}
-	s.save = &saver{job: b.job, dir: b.dir, meta: b.data.meta, layout: b.layout, version: b.opt.Version, voice: s.voice, mean: s.rec.mean, eval: eval, offers: s.offers, trace: s.trace}
+	s.save = &saver{job: b.job, dir: b.dir, meta: b.data.meta, layout: b.layout, version: b.opt.Version, voice: s.voice, mean: s.rec.mean, eval: eval, upload: s.upload, offers: s.offers, trace: s.trace}
 	eval.retain = s.save.retain
 	if err = eval.open(ctx, b.start); err != nil {
 		return nil, err
 	}
 	s.eval = eval
 	s.sinks.start()
+	s.upload.start()
 	return s, nil
 }
 
@@ -118,6 +122,7 @@ func (s *session) close(ctx context.Context) {
 	if s.eval != nil {
 		s.eval.finish(false)
 	}
+	s.upload.close(ctx, s.hear)
 	s.aside.close(ctx)
 	s.rec.close(ctx)
 	s.sinks.close(ctx, s.finished)

@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/s3url"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
@@ -64,8 +65,17 @@ func (c *Checkpoint) Close() {
 
 // Find is the directory of the checkpoint that dir means: dir itself, or
 // the newest that verifies of a run directory or its checkpoints, with those that it
-// passed over.
+// passed over. dir may be an address in an object store (s3://…): then it is the
+// directory of a verified copy.
 func Find(dir string) (string, []checkpoint.Passed, error) {
+	return FindSaying(context.Background(), dir, func(string) {})
+}
+
+// FindSaying is Find that ends with ctx, and says what takes long.
+func FindSaying(ctx context.Context, dir string, say func(line string)) (string, []checkpoint.Passed, error) {
+	if s3url.Is(dir) {
+		return fetch(ctx, dir, say)
+	}
 	if _, err := checkpoint.ReadManifest(dir); err == nil {
 		return dir, nil, nil
 	} else if strings.HasPrefix(filepath.Base(dir), "step-") {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/s3url"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
@@ -25,7 +26,7 @@ func (c *Checkpoint) OpenData(base, path string, scans *data.ScanDir) (err error
 		if d.Data.Path == "" { // it is made from the job, and nothing would be read from path
 			return fmt.Errorf("the checkpoint was trained on %s data, which is made and lies nowhere: leave --data out", d.Data.Kind)
 		}
-		if d.Data.Path, err = filepath.Abs(path); err != nil {
+		if d.Data.Path, err = absolute(path); err != nil {
 			return err
 		}
 	}
@@ -93,11 +94,20 @@ func (c *Checkpoint) OpenToMeasure(base, path, split string, scans *data.ScanDir
 	return nil
 }
 
+// absolute is a path that a command was given, for a job; an address in an object
+// store is one already.
+func absolute(path string) (string, error) {
+	if s3url.Is(path) {
+		return path, nil
+	}
+	return filepath.Abs(path)
+}
+
 // otherData is the job's data section for the data at path, which may be of
 // another kind.
 func otherData(d job.Data, path string) (job.Data, error) {
 	var err error
-	if d.Path, err = filepath.Abs(path); err != nil {
+	if d.Path, err = absolute(path); err != nil {
 		return d, err
 	}
 	found, err := data.Recognise(d.Path)

@@ -37,7 +37,7 @@ func (w *Worker) openData(ctx context.Context, welcome *cluster.Welcome) (*sourc
 	}
 	if w.job.Data.Delivery != "bus" {
 		set, err := train.OpenDataContext(ctx, w.job, base, &d.meta, data.Watch{Scans: w.Scans, Theirs: w.coordinatorsScan,
-			Progress: w.scanning()})
+			Progress: w.scanning(), Here: w.job.Data.Delivery != "local"})
 		switch {
 		case err == nil:
 			d.set = set

@@ -1,13 +1,14 @@
 //go:build linux || darwin
 
-package checkpoint
+package room
 
 import (
 	"os"
 	"syscall"
 )
 
-func freeSpace(dir string) (Space, error) {
+// Free is the room on the disk that dir is on.
+func Free(dir string) (Space, error) {
 	var st syscall.Statfs_t
 	for {
 		if err := syscall.Statfs(dir, &st); err == nil {
