@@ -123,7 +123,7 @@ func (e *sourceError) Unwrap() error { return e.err }
 // compute its first step: they cannot commit it before this rank has its part
 // in the sum, so what they hold stays as it is until then.
 func (w *Worker) catchUp(ctx context.Context, a *cluster.Assign) error {
-	w.fetching("fetching the state")
+	w.pending("fetching the state")
 	reports, err := w.fetchState(ctx, a)
 	if err != nil {
 		return err

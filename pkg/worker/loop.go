@@ -135,7 +135,7 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		w.say(cluster.Committed{Report: r}) // whatever ends, the node must hear of it
 		if due {
 			w.spans.begin("part of a checkpoint")
-			w.doing("checkpoint")
+			w.pending("checkpoint")
 			w.makeOffer(ctx, step, g.Generation, g.Rank, len(g.Members))
 		}
 		if stop || res.Flags&allreduce.FlagReform != 0 {

@@ -113,7 +113,7 @@ func (w *Worker) stock(ctx context.Context, need []allreduce.Range) error {
 		if len(w.trainer.Missing(need)) == 0 {
 			return nil
 		}
-		w.fetching("fetching the optimizer's moments")
+		w.pending("fetching the optimizer's moments")
 		if o := w.trainer.Holding().Origin; o != nil {
 			return w.fromOrigin(ctx, o, w.trainer.Missing(need))
 		}

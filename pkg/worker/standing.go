@@ -52,9 +52,9 @@ func (w *Worker) doing(words string) {
 	w.watch.began.Store(time.Now().UnixNano())
 }
 
-// fetching is doing for what takes as long as the network does: nobody takes it for
-// a step that hangs.
-func (w *Worker) fetching(words string) {
+// pending is doing for what takes as long as a network or the coordinator's disk does:
+// nobody takes it for a step that hangs.
+func (w *Worker) pending(words string) {
 	w.words.Store(&words)
 	w.watch.began.Store(0)
 }

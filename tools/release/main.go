@@ -153,10 +153,7 @@ type entry struct {
 // pack writes an archive in which nothing but the files' bytes, names and the
 // moment of the commit stand.
 func pack(w io.Writer, entries []entry, at time.Time) error {
-	z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
-	if err != nil {
-		return err
-	}
+	z := gzip.NewWriter(w)
 	t := tar.NewWriter(z)
 	for _, e := range entries {
 		b, err := os.ReadFile(e.path)
