@@ -182,6 +182,9 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	} else if _, _, err := usage.Listen("--direct-listen", f.direct); err != nil {
 		return err
 	}
+	if err := tensor.CPURefused(); err != nil {
+		log.Debug("products of bfloat16 run on vectors", zap.Error(err))
+	}
 	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
 		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Scans: scanDir(), Log: log})
 	watched.Watch(w.Standing)

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"fmt"
 	"sync"
 	"syscall"
 )
@@ -17,3 +18,11 @@ var tilesAllowed = sync.OnceValue(func() bool {
 
 // tilesRefused is the kernel's answer to tilesAllowed.
 var tilesRefused syscall.Errno
+
+// Refused is the error of a system that refuses tiles (AMX) which the CPU has; nil: there are none, or they may be used.
+func Refused() error {
+	if tilesRefused == 0 {
+		return nil
+	}
+	return fmt.Errorf("the system refuses the use of AMX's tiles: %w", tilesRefused)
+}

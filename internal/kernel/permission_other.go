@@ -1,6 +1,6 @@
-//go:build amd64 && !linux && !noasm
+//go:build !amd64 || !linux || noasm
 
 package kernel
 
-// tilesAllowed: how to ask is known of Linux alone.
-func tilesAllowed() bool { return false }
+// Refused is the error of a system that refuses tiles (AMX) which the CPU has; nil: there are none, or they may be used.
+func Refused() error { return nil }

@@ -174,12 +174,16 @@ func (r *Runtime) help(i int) {
 	}
 }
 
-// CPULevel is the instruction set that the kernels use on this machine: avx512,
-// avx2, neon or generic. The environment's VLARING_CPU forces one.
+// CPULevel is the instruction set that the kernels use on this machine: amx,
+// avx512, avx2, neon or generic. The environment's VLARING_CPU forces one.
 func CPULevel() string { return kernel.Active().String() }
 
 // CPUError is the error of a VLARING_CPU that names no level of this machine.
 func CPUError() error { return kernel.Err() }
+
+// CPURefused is the error of a system that refuses a part of the CPU which
+// products of bfloat16 would use; nil: none.
+func CPURefused() error { return kernel.Refused() }
 
 // SetCPU makes the kernels use a level by name, "" for the best. It must not
 // be called while anything runs.
