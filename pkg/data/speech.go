@@ -97,6 +97,8 @@ func (o *Opening) pretrained(m *Meta) (*tokenizer.Tokenizer, error) {
 		tok, err = tokenizer.Read(job.Abs(o.base, o.Tokenizer))
 		switch {
 		case g != nil && errors.Is(err, fs.ErrNotExist): // the checkpoint has it
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, keyError("data.tokenizer", "data.tokenizer: %w; want a tokenizer.json, a vocab.txt or the folder of one; in a job file the path starts at the file's own folder", err)
 		case err != nil:
 			return nil, keyError("data.tokenizer", "data.tokenizer: %w", err)
 		case g != nil && tok.Sum() != g.Tokenizer.SHA256:

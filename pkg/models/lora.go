@@ -142,13 +142,20 @@ func (b *Builder) adapted() error {
 	return nil
 }
 
-// unadapted are the weights whose adapters a recorded model has not used: those of
-// no linear layer.
-func (b *Builder) unadapted() error {
-	if b.lora == nil {
+// CheckAdapters refuses adapters of weights that no linear layer has, which would
+// never be used: it records the model once for a sample of spec, without memory.
+func (m *Model) CheckAdapters(spec Spec) error {
+	if m.b.lora == nil {
 		return nil
 	}
-	for _, p := range b.lora.weights {
+	t := tensor.NewTape(nil, m.Params())
+	t.ForwardOnly()
+	p := &Program{model: m, tape: t, n: 1, spec: spec, pass: &Pass{Tape: t}}
+	made := p.network()
+	if m.layers != nil {
+		m.layers.Record(p.pass, made.Decoder)
+	}
+	for _, p := range m.b.lora.weights {
 		if !p.Low.Used() {
 			return fmt.Errorf("model.lora.match: %s %v is the weight of no linear layer, which alone are adapted; leave it out of the patterns", p.Name, p.Shape)
 		}

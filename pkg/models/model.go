@@ -231,12 +231,7 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 		t.BF16()
 	}
 	p := &Program{model: m, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
-	p.in.past = new([]pastKeys)
-	p.in.record(t, n, spec, Input)
-	if tokens := p.in.Ints(Instruction); tokens != nil && m.opts.Padding() >= 0 {
-		p.in.visible = t.Bytes(tokens.Shape...)
-	}
-	made := m.net.Record(p.pass, p.in)
+	made := p.network()
 	if m.layers != nil {
 		a := m.layers.Record(p.pass, made.Decoder)
 		made.Answer, made.Features, p.task = a.Actions, a.Features, a.Loss
@@ -264,9 +259,6 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	}
 	p.in.record(t, n, spec, Target)
 	p.target = Expected{Actions: p.in.Floats(Actions), Valid: p.in.Floats(Valid), Labels: p.in.Ints(Labels)}
-	if err := m.b.unadapted(); err != nil && opt.Train {
-		return nil, err
-	}
 	if err := p.recordLoss(rt, opt); err != nil {
 		if p.teacher != nil {
 			p.teacher.prog.Close()
@@ -275,6 +267,16 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	}
 	t.Seal()
 	return p, nil
+}
+
+// network records the inputs and what the network makes of them.
+func (p *Program) network() Outputs {
+	p.in.past = new([]pastKeys)
+	p.in.record(p.tape, p.n, p.spec, Input)
+	if tokens := p.in.Ints(Instruction); tokens != nil && p.model.opts.Padding() >= 0 {
+		p.in.visible = p.tape.Bytes(tokens.Shape...)
+	}
+	return p.model.net.Record(p.pass, p.in)
 }
 
 // Load copies a batch in. Tokens and labels outside the vocabulary are a

@@ -246,7 +246,7 @@ func decode[T any](at string, raw json.RawMessage) (x T, err error) {
 		}
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			return x, fmt.Errorf("%sno JSON at byte %d: %w", at, syntax.Offset, err)
+			return x, fmt.Errorf("%sno JSON at byte %d, and want the JSON of a tokenizer.json (a vocabulary of a token a line ends in .txt): %w", at, syntax.Offset, err)
 		}
 		return x, fmt.Errorf("%s%w", at, err)
 	}

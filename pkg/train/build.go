@@ -62,6 +62,9 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		Optimizer: OptimizerOf(j), WeightDecay: j.Optimizer.WeightDecay,
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
 		Schedule: ScheduleOf(j)}
+	if err := model.CheckAdapters(meta.Spec); err != nil {
+		return nil, Options{}, err
+	}
 	// Before anything records: a tape leaves out what frozen parameters would need.
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
 		return nil, Options{}, err
