@@ -171,7 +171,7 @@ if wanted permissions-taken; then
 	export VLARING_TOKEN=p
 	more=(--workers 2 --nats nats://$url --user v --set cluster.road=nats)
 	begin taken.log taken
-	grant 'vlaring.small.coordinator", "vlaring.small.worker.*", "vlaring.small.blob.*", "vlaring.small.inbox.>'
+	grant 'vlaring.small.coordinator", "vlaring.small.from.*", "vlaring.small.worker.*", "vlaring.small.blob.*", "vlaring.small.inbox.>'
 	kill -HUP $serverpid
 	end -
 	unset VLARING_TOKEN
