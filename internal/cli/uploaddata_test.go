@@ -139,7 +139,7 @@ cluster: {workers: 2, deadline: 20s}
 	if err := os.WriteFile(job, []byte(strings.Replace(text, "PATH", local, 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	want := trainDone(t, job, "--run-dir", filepath.Join(dir, "run-local"))
+	want := trainDone(t, job, "--run-dir", filepath.Join(dir, "run-here"))
 	at := "data.path=s3://data/sets/push"
 	for _, set := range []string{"auto", "bus", "local"} {
 		if got := trainDone(t, job, "--run-dir", filepath.Join(dir, "run-"+set), "--set", at, "--set", "data.delivery="+set); got != want {

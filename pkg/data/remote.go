@@ -30,14 +30,16 @@ func (w Watch) local(ctx context.Context, path string) (string, error) {
 		return path, nil
 	}
 	c, err := w.copies()
-	if err != nil {
-		return "", err
-	}
 	if w.Here {
-		if p, ok := c.Here(path); ok {
-			return p, nil
+		if err == nil {
+			if p, ok := c.Here(path); ok {
+				return p, nil
+			}
 		}
 		return "", missingFile{fmt.Sprintf("there is no whole copy of %s here", path)}
+	}
+	if err != nil {
+		return "", err
 	}
 	got, err := c.Fetch(ctx, path, func(done, total int64) {
 		if w.Progress != nil {
