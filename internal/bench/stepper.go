@@ -110,7 +110,7 @@ func (f *StepChoice) open() (*benched, error) {
 }
 
 func (f *StepChoice) openJob() (*benched, error) {
-	j, err := train.Kinds().Load(f.Job, nil)
+	j, err := train.Load(f.Job, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ error or SIGKILL, no process of it is left.
 		Args: exactArgs("JOB.yaml"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
-			if f.Job, err = train.Kinds().Load(args[0], set); err != nil {
+			if f.Job, err = train.Load(args[0], set); err != nil {
 				return err
 			}
 			if f.Commands, err = chaosCommands(args[0], f.Job.Name, set, f.Workers, threads); err != nil {

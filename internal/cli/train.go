@@ -94,7 +94,7 @@ output that nobody reads any more (| head) do the same.
 }
 
 func runTrain(c *cobra.Command, path string, f *trainFlags) error {
-	j, err := train.Kinds().Load(path, f.set)
+	j, err := train.Load(path, f.set)
 	if err != nil {
 		return err
 	}

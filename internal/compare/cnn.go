@@ -171,7 +171,7 @@ func greatest(v []float32) int {
 // encoder builds one side's encoder, untrained, which makes of pictures a
 // sequence of tokens [B, first+N, D]: the map's places row by row begin at first.
 func encoder(b *models.Builder, side string, layers int) (f func(p *models.Pass, images *tensor.Var) *tensor.Var, first int) {
-	c := models.Config{Kind: models.ViT, Vision: side, ImageSize: probeSide, PatchSize: probePatch, Channels: 3, DModel: cnnWidth, NHeads: 4, NLayers: layers, ActionDim: 1}
+	c := models.Config{Kind: models.ViT, Vision: models.Tower{Kind: side}, ImageSize: probeSide, PatchSize: probePatch, Channels: 3, DModel: cnnWidth, NHeads: 4, NLayers: layers, ActionDim: 1}
 	if side == models.VisionCNN {
 		e := models.NewConvEncoder(b, "", c, false)
 		return func(p *models.Pass, images *tensor.Var) *tensor.Var {

@@ -44,7 +44,7 @@ func (o *Options) target() (t target, err error) {
 		return t, err
 	}
 	if ext := filepath.Ext(o.Arg); ext == ".yaml" || ext == ".yml" {
-		j, err := train.Kinds().Load(o.Arg, o.Set)
+		j, err := train.Load(o.Arg, o.Set)
 		if err != nil {
 			return t, err
 		}

@@ -41,7 +41,7 @@ func NormRows(gamma, beta, dy, xhat []float32, rows, stride int) {
 			continue
 		}
 		for i := r * stride; i < (r+k)*stride; i += stride {
-			addProducts(gamma, dy[i:i+n], xhat[i:i+n])
+			AddProducts(gamma, dy[i:i+n], xhat[i:i+n])
 			Accumulate(beta[:n], dy[i:i+n])
 		}
 	}

@@ -24,7 +24,7 @@ func TestElementary(t *testing.T) {
 		f    func(float32) float32
 		want func(float64) float64
 		max  float64
-	}{{"exp", exp32, math.Exp, 1}, {"tanh", tanh32, math.Tanh, 2}, {"log", Log32, math.Log, 1}} {
+	}{{"exp", exp32, math.Exp, 1}, {"tanh", tanh32, math.Tanh, 2}, {"log", Log32, math.Log, 1}, {"erf", erf32, math.Erf, 5}} {
 		worst, at := 0.0, float32(0)
 		check := func(x float32) {
 			if u := ulps(f.f(x), f.want(float64(x))); u > worst {
@@ -51,7 +51,7 @@ func TestElementary(t *testing.T) {
 	}
 }
 
-// TestElementaryLevels compares exp and tanh at every level with their definitions, bit for bit, on a lattice through all float32.
+// TestElementaryLevels compares exp, tanh and erf at every level with their definitions, bit for bit, on a lattice through all float32.
 func TestElementaryLevels(t *testing.T) {
 	step := uint64(1021)
 	if testing.Short() {
@@ -61,11 +61,15 @@ func TestElementaryLevels(t *testing.T) {
 	for b := uint64(0); b < 1<<32; b += step {
 		x = append(x, math.Float32frombits(uint32(b)))
 	}
-	e, h := make([]float32, len(x)), make([]float32, len(x))
+	e, h, erf := make([]float32, len(x)), make([]float32, len(x)), make([]float32, len(x))
 	levels(t, func(t *testing.T) {
 		ExpSlice(e, x)
 		TanhSlice(h, x)
+		ErfGELU(erf, x)
 		for i, v := range x {
+			if want := float32(float32(0.5*v) * (1 + erf32(float32(v*float32(sqrtHalf))))); !sameBits(erf[i], want) {
+				t.Fatalf("ErfGELU(%x) = %x, want %x", v, erf[i], want)
+			}
 			if !sameBits(e[i], exp32(v)) || !sameBits(h[i], tanh32(v)) {
 				t.Fatalf("exp(%x) = %x, want %x; tanh = %x, want %x", v, e[i], exp32(v), h[i], tanh32(v))
 			}

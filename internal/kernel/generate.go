@@ -11,3 +11,5 @@ package kernel
 //go:generate sh -c "cd _gen && go run . -file tiles_avx512 -dir .."
 //go:generate sh -c "cd _gen && go run . -file tiles_avx2 -dir .."
 //go:generate sh -c "cd _gen && go run . -file tiles_neon -dir .."
+//go:generate sh -c "cd _gen && go run . -file acts_avx512 -dir .."
+//go:generate sh -c "cd _gen && go run . -file acts_avx2 -dir .."

@@ -10,6 +10,9 @@ type rowKernels struct {
 	reluBack                  func(dst, x, y *float32, n int, s float32)
 	relu                      func(x *float32, n int)
 	exp, tanh, gelu, geluBack func(dst, x *float32, n int)
+	erfGELU, erfGELUBack      func(dst, x *float32, n int)
+	swish, swishBack          func(dst, x *float32, n int, s float32)
+	multiply                  func(dst, x, y *float32, n int)
 	sum, max, finite          func(x *float32, n int) float32
 	dot                       func(x, y *float32, n int) float32
 	sumSquares                func(x *float32, n int) float64

@@ -308,8 +308,8 @@ func AddScaled(dst, src []float32, s float32) {
 	}
 }
 
-// addProducts adds x·y to dst, fused.
-func addProducts(dst, x, y []float32) {
+// AddProducts adds x·y to dst, fused.
+func AddProducts(dst, x, y []float32) {
 	x, y = x[:len(dst)], y[:len(dst)]
 	if row != nil && len(dst) > 0 {
 		row.addProduct(&dst[0], &x[0], &y[0], len(dst))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,9 +75,11 @@ func gelu(x float64) float64 {
 
 var adam = AdamArgs{GradScale: 0.5, Decay: 0.99, Beta1: 0.9, Beta2: 0.75, Rest1: 0.1, Rest2: 0.25, StepSize: 0.01, RootBias2: 0.5, Eps: 0.01}
 
-// rowOps is every row kernel. A new one gets a line here, and is then held to its twin, to plain Go at every level, to its
-// guards, and to rowsDigest.
-var rowOps = []rowOp{
+// rowOps is every row kernel. A new one gets a line in one of the lists, and is then held to its twin, to plain Go at every
+// level, to its guards, and to the list's digest.
+var rowOps = slices.Concat(firstOps, actOps)
+
+var firstOps = []rowOp{
 	{"exp", 2, none(func(v [][]float32) { ExpSlice(v[0], v[1]) }), each(func(e []float64) { e[0] = math.Exp(e[1]) }), 2e-7, true},
 	{"exp/inplace", 1, none(func(v [][]float32) { ExpSlice(v[0], v[0]) }), each(func(e []float64) { e[0] = math.Exp(e[0]) }), 2e-7, true},
 	{"tanh", 2, none(func(v [][]float32) { TanhSlice(v[0], v[1]) }), each(func(e []float64) { e[0] = math.Tanh(e[1]) }), 2e-7, true},
@@ -148,7 +151,7 @@ var rowOps = []rowOp{
 	{"scale", 2, none(func(v [][]float32) { Scale(v[0], v[1], 0.3) }), each(func(e []float64) { e[0] = e[1] * float64(float32(0.3)) }), 1e-7, true},
 	{"divide", 2, none(func(v [][]float32) { Divide(v[0], v[1], 3) }), each(func(e []float64) { e[0] = e[1] / 3 }), 1e-7, true},
 	{"addscaled", 2, none(func(v [][]float32) { AddScaled(v[0], v[1], 0.3) }), each(func(e []float64) { e[0] += e[1] * float64(float32(0.3)) }), 1e-7, true},
-	{"addproduct", 3, none(func(v [][]float32) { addProducts(v[0], v[1], v[2]) }), each(func(e []float64) { e[0] += e[1] * e[2] }), 1e-7, true},
+	{"addproduct", 3, none(func(v [][]float32) { AddProducts(v[0], v[1], v[2]) }), each(func(e []float64) { e[0] += e[1] * e[2] }), 1e-7, true},
 	{"lerp", 3, none(func(v [][]float32) { Lerp(v[0], v[1], v[2], 0.3) }), each(func(e []float64) { e[0] = e[1] + (e[2]-e[1])*float64(float32(0.3)) }), 2e-7, true},
 	{"lerp/inplace", 2, none(func(v [][]float32) { Lerp(v[0], v[1], v[0], 0.3) }), each(func(e []float64) { e[0] = e[1] + (e[0]-e[1])*float64(float32(0.3)) }), 2e-7, true},
 	{"relu/backward", 2, none(func(v [][]float32) { ReLUBackward(v[0], v[1], 1) }), each(func(e []float64) {
@@ -435,10 +438,15 @@ func TestRowsClose(t *testing.T) {
 const rowsDigest = 0x251c4aa96f0e7a47
 
 func TestRowsDigest(t *testing.T) {
+	digest(t, firstOps, rowsDigest)
+	digest(t, actOps, actsDigest)
+}
+
+func digest(t *testing.T, ops []rowOp, want uint64) {
 	levels(t, func(t *testing.T) {
 		h := uint64(14695981039346656037) // FNV-1a over the bits
 		add := func(b uint64) { h = (h ^ b) * 1099511628211 }
-		for _, o := range rowOps {
+		for _, o := range ops {
 			for _, n := range []int{1, 15, 16, 17, 31, 50, 197, 1000} {
 				v := plain(o.vecs, n)
 				for _, x := range o.run(v, false) {
@@ -454,8 +462,8 @@ func TestRowsDigest(t *testing.T) {
 				}
 			}
 		}
-		if h != rowsDigest {
-			t.Errorf("the row kernels' digest is %#x, want %#x", h, uint64(rowsDigest))
+		if h != want {
+			t.Errorf("the row kernels' digest is %#x, want %#x", h, want)
 		}
 	})
 }

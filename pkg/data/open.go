@@ -249,6 +249,10 @@ func (o *Opening) Meta(fingerprint string) (Meta, error) {
 			continue
 		}
 		m.ImageMean, m.ImageStd = imageMean, imageStd
+		if f.Std != [3]float32{} { // what a pretrained encoder was shown
+			m.ImageMean, m.ImageStd = f.Mean, f.Std
+		}
+		f.Mean, f.Std = [3]float32{}, [3]float32{}
 		if g := o.given; g != nil {
 			m.ImageMean, m.ImageStd = g.ImageMean, g.ImageStd
 			if was := g.Spec.Find(f.Name); was == nil || !slices.Equal(was.Shape, f.Shape) {

@@ -17,8 +17,8 @@ func TestVariants(t *testing.T) {
 		set        []string
 		check      func(j *Job) bool
 	}{
-		{"vision", onTabletop, nil, func(j *Job) bool { return conf(j).Vision == "vit" && conf(j).VisionTokens == "cls" }},
-		{"cnn", onTabletop + "model: {vision: cnn, vision_tokens: patches}", nil, func(j *Job) bool { return conf(j).Vision == "cnn" && conf(j).VisionTokens == "patches" }},
+		{"vision", onTabletop, nil, func(j *Job) bool { return conf(j).Vision.Kind == "vit" && conf(j).VisionTokens == "cls" }},
+		{"cnn", onTabletop + "model: {vision: cnn, vision_tokens: patches}", nil, func(j *Job) bool { return conf(j).Vision.Kind == "cnn" && conf(j).VisionTokens == "patches" }},
 		{"lstm", "name: a\nmodel: {kind: lstm}\ndata: {kind: copy}", nil, func(j *Job) bool {
 			return j.Loss.Kind == "cross_entropy" && conf(j).NHeads == 0 && conf(j).DFF == 0 && conf(j).ActionDim == 0
 		}},

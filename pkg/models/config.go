@@ -45,7 +45,8 @@ type Config struct {
 	VisionDim   int    `json:"vision_dim,omitempty" yaml:"vision_dim,omitempty"`     // of given vision features
 	LanguageDim int    `json:"language_dim,omitempty" yaml:"language_dim,omitempty"` // of given language features
 
-	Vision       string    `json:"vision,omitempty" yaml:"vision,omitempty"`               // vit, the default, or cnn: what looks at images
+	Vision       Tower     `json:"vision,omitzero" yaml:"vision,omitempty"`                // what looks at images: vit, the default, cnn, or a pretrained encoder
+	Language     Tower     `json:"language,omitzero" yaml:"language,omitempty"`            // what reads the instruction of a vla: empty, an encoder that learns the data's words, or a pretrained one
 	VisionTokens string    `json:"vision_tokens,omitempty" yaml:"vision_tokens,omitempty"` // what of it a vla's fusion sees: cls, the default, or patches, the whole sequence, with cross the default
 	Fusion       string    `json:"fusion,omitempty" yaml:"fusion,omitempty"`               // how a vla joins what it sees: empty or concat, one sequence; cross, a decoder of actions that looks at it
 	Exits        []int     `json:"exits,omitempty" yaml:"exits,omitempty"`                 // layers below the last with an output of their own, ascending; a vla's are the fusion's
@@ -69,7 +70,7 @@ func (c Config) withDefaults() Config {
 		c.MaxLen = 5000
 	}
 	f := familyOf(c.Kind)
-	if c.Vision == "" {
+	if c.Vision == (Tower{}) {
 		c.Vision = f.options.Vision
 	}
 	if c.VisionTokens == "" {
@@ -114,6 +115,9 @@ func (c Config) Padding() int { return c.PadToken }
 
 // Sized is Options'.
 func (c Config) Sized(vocabulary int, spec Spec) Options {
+	if b := c.Language.Backbone; b != nil { // the data's words are among them
+		c.VocabSize = b.Vocab
+	}
 	if c.VocabSize == 0 {
 		c.VocabSize = vocabulary
 	}
@@ -144,7 +148,12 @@ func (c Config) Decoding() Decoding {
 }
 
 // FeatureDim is Teachable's.
-func (c Config) FeatureDim() int { return c.DModel }
+func (c Config) FeatureDim() int {
+	if c.Kind == ViT {
+		return c.visionWidth()
+	}
+	return c.DModel
+}
 
 // Hint is Teachable's.
 func (c Config) Hint() int { return c.HintDim }
@@ -178,6 +187,8 @@ func (c Config) Resolve(j *job.Job, given func(key string) bool) job.Options {
 	if c.Fusion == fusionCross && !given("model.vision_tokens") {
 		c.VisionTokens = TokensPatch
 	}
+	c.Vision.own("model.vision", given)
+	c.Language.own("model.language", given)
 	if len(c.Exits) > 0 && !given("model.exit_weights") {
 		c.ExitWeights = ones(len(c.Exits))
 	}
@@ -210,11 +221,20 @@ func (c Config) Answers() string { return familyOf(c.Kind).answers }
 
 func (c Config) checkImages(k *job.Checker) {
 	s, p := k.Within("model.image_size", c.ImageSize, 1, maxDim), k.Within("model.patch_size", c.PatchSize, 1, maxDim)
-	if s && p && c.ImageSize%c.PatchSize != 0 {
+	unread := c.Vision.Pretrained() && c.Vision.Backbone == nil // its patches are not known yet
+	switch b := c.Vision.Backbone; {
+	case !s || !p || unread || c.ImageSize%c.PatchSize == 0:
+	case b != nil && b.Patch == c.PatchSize:
+		k.Bad("model.image_size", "%d is no multiple of the %d pixels of a patch of %s; want one such as %d", c.ImageSize, b.Patch, c.Vision.From, max(1, c.ImageSize/b.Patch)*b.Patch)
+	default:
 		k.Bad("model.patch_size model.image_size", "%d does not divide model.image_size %d; want one of %s", c.PatchSize, c.ImageSize, job.Divisors(c.ImageSize))
 	}
 	k.Within("model.channels", c.Channels, 1, maxDim)
-	if k.OneOf("model.vision", c.Vision, []string{VisionViT, VisionCNN}) && c.Vision == VisionCNN && (c.PatchSize < 2 || c.PatchSize&(c.PatchSize-1) != 0) {
+	c.Vision.check(k, "model.vision", []string{VisionViT, VisionCNN}, true)
+	if b := c.Vision.Backbone; b != nil && (b.Patch != c.PatchSize || b.Channels != c.Channels) {
+		k.Bad("model.patch_size model.channels model.vision", "patches of %d pixels and %d channels; those of %s have %d and %d: leave model.patch_size and model.channels out", c.PatchSize, c.Channels, c.Vision.From, b.Patch, b.Channels)
+	}
+	if c.Vision.Kind == VisionCNN && (c.PatchSize < 2 || c.PatchSize&(c.PatchSize-1) != 0) {
 		k.Bad("model.patch_size model.vision", "%d is no power of 2; a cnn halves the picture until a pixel stands for patch_size of them", c.PatchSize)
 	}
 }

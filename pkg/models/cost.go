@@ -40,7 +40,10 @@ func (c Config) stack(n *Tally, layers int, t int64, lead int) {
 
 // vision counts an encoder of images, and returns the tokens of its sequence.
 func (c Config) vision(n *Tally, layers int) int64 {
-	if c.Vision == VisionCNN {
+	if b := c.Vision.Backbone; b != nil {
+		return b.count(n, c.ImageSize, 0)
+	}
+	if c.Vision.Kind == VisionCNN {
 		return convCost(c, layers, &n.Products, &n.First, &n.Floats)
 	}
 	d, p := int64(c.DModel), int64(c.ImageSize/c.PatchSize)

@@ -31,7 +31,38 @@ func (c Config) labelled() Spec { return Spec{c.tokens(Instruction), c.tokens(La
 func (c Config) tokens(name string) Feature {
 	f := Known(name, 0)
 	f.Max, f.Vocab, f.Pad = c.withDefaults().MaxLen, c.VocabSize, c.PadToken
+	if b := c.Language.Backbone; b != nil {
+		if f.Vocab = b.Vocab; b.Positions > 0 {
+			f.Max = min(f.Max, b.Positions)
+		}
+	}
 	return f
+}
+
+// languageEncoder is what reads words: an encoder that learns the data's, or a
+// pretrained one.
+type languageEncoder interface {
+	// Forward records tokens [B, T] → [B, T, D]; mask says which are no padding.
+	Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var
+}
+
+// languageLearned is the kind of a language tower that is no file's, as good as none.
+const languageLearned = "learned"
+
+// newLanguage adds the encoder that c.Language names.
+func newLanguage(b *Builder, prefix string, c Config) (languageEncoder, error) {
+	if c.Language.Backbone != nil {
+		return reader{NewBackbone(b, prefix, *c.Language.Backbone, 0)}, nil
+	}
+	return NewTransformerEncoder(b, prefix, c)
+}
+
+// reader is a BackboneEncoder of words.
+type reader struct{ *BackboneEncoder }
+
+// Forward is languageEncoder's.
+func (r reader) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
+	return r.Read(p, tokens, mask)
 }
 
 // TransformerEncoder turns tokens into features: embedding·√D + positions,

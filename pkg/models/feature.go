@@ -22,6 +22,8 @@ type Feature struct {
 	Vocab int    `json:"-"` // tokens are below this; 0: as many as the data has
 	Pad   int    `json:"-"` // the token that is padding; negative: none
 	Axes  string `json:"-"` // what messages call the lengths, such as P, Dv
+
+	Mean, Std [3]float32 `json:"-"` // of pictures, (x/255 - mean)/std, that the model was pretrained on; Std 0: the data's own
 }
 
 // Type is what a feature's values are.

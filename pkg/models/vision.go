@@ -12,12 +12,12 @@ func vitKind() family {
 		about:   "images to actions",
 		answers: Actions,
 		useful:  "image_size patch_size channels d_model n_heads n_layers d_ff action_dim vision exits exit_weights attention lora dropout",
-		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Vision: VisionViT, Dropout: 0.1, PadToken: -1},
+		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, Vision: Tower{Kind: VisionViT}, Dropout: 0.1, PadToken: -1},
 		wants:   func(c Config) Spec { return Spec{c.image(), Known(Actions, c.ActionDim)} },
 		check: func(c Config, k *job.Checker) {
 			c.checkImages(k)
 			c.checkActions(k)
-			if c.Vision == VisionCNN {
+			if c.Vision.Kind == VisionCNN || c.Vision.Pretrained() {
 				c.noExits(k)
 				c.Exits, c.ExitWeights = nil, nil
 			}
@@ -31,7 +31,15 @@ func vitKind() family {
 func (c Config) image() Feature { return c.view(Images) }
 
 // view is that of a view of this name.
-func (c Config) view(name string) Feature { return Known(name, c.Channels, c.ImageSize, c.ImageSize) }
+func (c Config) view(name string) Feature {
+	f := Known(name, c.Channels, c.ImageSize, c.ImageSize)
+	if b := c.Vision.Backbone; b != nil {
+		for i := range b.Mean {
+			f.Mean[i], f.Std[i] = float32(b.Mean[i]), float32(b.Std[i])
+		}
+	}
+	return f
+}
 
 // VisionEncoder is what looks at images: a vision transformer or a cnn.
 type VisionEncoder interface {
@@ -47,9 +55,27 @@ var (
 	_ VisionEncoder = (*ConvEncoder)(nil)
 )
 
+// visionWidth and languageWidth are those of what the towers give.
+func (c Config) visionWidth() int {
+	if b := c.Vision.Backbone; b != nil {
+		return b.Width
+	}
+	return c.DModel
+}
+
+func (c Config) languageWidth() int {
+	if b := c.Language.Backbone; b != nil {
+		return b.Width
+	}
+	return c.DModel
+}
+
 // newVision adds the encoder that c.Vision names. tokens asks for Sequence.
 func newVision(b *Builder, prefix string, c Config, tokens bool) VisionEncoder {
-	if c.Vision == VisionCNN {
+	if c.Vision.Backbone != nil {
+		return NewBackbone(b, prefix, *c.Vision.Backbone, c.ImageSize)
+	}
+	if c.Vision.Kind == VisionCNN {
 		return NewConvEncoder(b, prefix, c, tokens)
 	}
 	if c.Kind == VLA { // its exits are the fusion's
@@ -117,7 +143,7 @@ type VisionPolicy struct {
 // NewVisionPolicy adds vision_encoder.* and action_head.*.
 func NewVisionPolicy(b *Builder, prefix string, c Config) *VisionPolicy {
 	m := &VisionPolicy{c: c, Vision: newVision(b, prefix+"vision_encoder.", c, false)}
-	m.w, m.b = b.Linear(prefix+"action_head", c.ActionDim, c.DModel)
+	m.w, m.b = b.Linear(prefix+"action_head", c.ActionDim, c.visionWidth())
 	return m
 }
 
@@ -139,7 +165,7 @@ func (m *VisionPolicy) Cost(Spec) Cost {
 	var n Tally
 	m.c.vision(&n, m.c.NLayers)
 	for range 1 + len(m.c.Exits) {
-		n.Linear(1, int64(m.c.DModel), int64(m.c.ActionDim))
+		n.Linear(1, int64(m.c.visionWidth()), int64(m.c.ActionDim))
 	}
 	return n.Cost()
 }

@@ -14,10 +14,10 @@ func vlaKind() family {
 		about:    "images and instructions to actions",
 		answers:  Actions,
 		observes: true,
-		useful: "vocab_size image_size patch_size channels d_model n_heads n_layers d_ff action_dim max_len vision vision_tokens " +
+		useful: "vocab_size image_size patch_size channels d_model n_heads n_layers d_ff action_dim max_len vision vision_tokens language " +
 			"fusion exits exit_weights attention lora dropout pad_token",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, MaxLen: 5000,
-			Vision: VisionViT, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
+			Vision: Tower{Kind: VisionViT}, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
 		wants: func(c Config) Spec {
 			var s Spec
 			for _, name := range c.Sees.Names() {
@@ -41,6 +41,7 @@ func vlaKind() family {
 		check: func(c Config, k *job.Checker) {
 			c.checkImages(k)
 			k.OneOf("model.vision_tokens", c.VisionTokens, []string{TokensCLS, TokensPatch})
+			c.Language.check(k, "model.language", []string{languageLearned}, false)
 			c.checkTokens(k)
 			c.checkActions(k)
 			c.checkFusion(k)
@@ -196,7 +197,8 @@ type VLATransformer struct {
 	patches  bool          // the fusion sees the whole sequence of the image, not its vector alone
 	cameras  *tensor.Param // camera_embedding.weight [cameras, D], added to the tokens of a camera; nil: there is one
 	times    *tensor.Param // time_embedding.weight [h, D], to the tokens of a time, the oldest first; nil: there is one
-	Language *TransformerEncoder
+	stamps   *tensor.Param // times, or state_time_embedding.weight [h, D'] where the state's tokens are of another width than the pictures'
+	Language languageEncoder
 	Fusion   *CrossModalTransformer
 }
 
@@ -205,16 +207,20 @@ type VLATransformer struct {
 func NewVLATransformer(b *Builder, prefix string, c Config) (*VLATransformer, error) {
 	m := &VLATransformer{c: c.withDefaults(), patches: c.VisionTokens == TokensPatch}
 	c.NLayers /= 2
-	c.VisionDim, c.LanguageDim = c.DModel, c.DModel
+	c.VisionDim, c.LanguageDim = c.visionWidth(), c.languageWidth()
 	m.Vision = newVision(b, prefix+"vision_encoder.", c, m.patches)
 	if n := c.Sees.cameras(); n > 1 {
-		m.cameras = b.Normal(prefix+"camera_embedding.weight", n, c.DModel)
+		m.cameras = b.Normal(prefix+"camera_embedding.weight", n, c.VisionDim)
 	}
 	if n := c.Sees.history(); n > 1 {
-		m.times = b.Normal(prefix+"time_embedding.weight", n, c.DModel)
+		m.times = b.Normal(prefix+"time_embedding.weight", n, c.VisionDim)
+		m.stamps = m.times
+		if c.VisionDim != c.DModel && c.Sees.State {
+			m.stamps = b.Normal(prefix+"state_time_embedding.weight", n, c.DModel)
+		}
 	}
 	var err error
-	if m.Language, err = NewTransformerEncoder(b, prefix+"language_encoder.", c); err != nil {
+	if m.Language, err = newLanguage(b, prefix+"language_encoder.", c); err != nil {
 		return nil, err
 	}
 	c.Attention.lead = 1 // the image
@@ -270,7 +276,7 @@ func (m *VLATransformer) see(p *Pass, in Inputs) (s seen) {
 	}
 	p.of = ""
 	if state := in.Floats(State); state != nil {
-		s.state, s.stamps = t.Reshape(state, state.Shape[0], h, state.Cols()), m.times
+		s.state, s.stamps = t.Reshape(state, state.Shape[0], h, state.Cols()), m.stamps
 		for time := range h {
 			if m.times == nil {
 				break
@@ -307,13 +313,18 @@ func (m *VLATransformer) Cost(spec Spec) Cost {
 		}
 		tv += tokens
 	}
-	n.Floats += 2 * t * d
-	c.stack(&n, part, t, 0)
+	if b := c.Language.Backbone; b != nil {
+		b.count(&n, 0, int(t))
+	} else {
+		n.Floats += 2 * t * d
+		c.stack(&n, part, t, 0)
+	}
+	dv, dl := int64(c.visionWidth()), int64(c.languageWidth())
 	if m.Fusion.decoder != nil {
-		m.Fusion.decoder.cost(&n, c.join(&n, tv, t, d, d), int64(c.DFF))
+		m.Fusion.decoder.cost(&n, c.join(&n, tv, t, dv, dl), int64(c.DFF))
 		return n.Cost()
 	}
-	c.fuse(&n, part, tv, t, d, d, 1)
+	c.fuse(&n, part, tv, t, dv, dl, 1)
 	for range c.Exits {
 		c.act(&n)
 	}

@@ -12,9 +12,9 @@ import (
 // variants are the choices within the kinds.
 var variants = map[string]Config{
 	"lstm":        {Kind: LSTM, VocabSize: 9, DModel: 8, NLayers: 2, PadToken: -1},
-	"cnn":         {Kind: ViT, Vision: VisionCNN, ImageSize: 16, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 1, NLayers: 1, ActionDim: 3, PadToken: -1},
+	"cnn":         {Kind: ViT, Vision: Tower{Kind: VisionCNN}, ImageSize: 16, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 1, NLayers: 1, ActionDim: 3, PadToken: -1},
 	"patches":     {Kind: VLA, VisionTokens: TokensPatch, VocabSize: 9, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 2, NLayers: 2, ActionDim: 3, PadToken: 0},
-	"cnn patches": {Kind: VLA, Vision: VisionCNN, VisionTokens: TokensPatch, VocabSize: 9, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 2, NLayers: 2, ActionDim: 3, PadToken: 0},
+	"cnn patches": {Kind: VLA, Vision: Tower{Kind: VisionCNN}, VisionTokens: TokensPatch, VocabSize: 9, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 2, NLayers: 2, ActionDim: 3, PadToken: 0},
 	"exits":       {Kind: VLA, Exits: []int{1, 2}, VocabSize: 9, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 2, NLayers: 6, ActionDim: 3, PadToken: 0},
 	"vit exits":   {Kind: ViT, Exits: []int{1}, ImageSize: 8, PatchSize: 4, Channels: 1, DModel: 8, NHeads: 2, NLayers: 2, ActionDim: 3, PadToken: -1},
 	"token exits": {Kind: Encoder, Exits: []int{1}, VocabSize: 9, DModel: 8, NHeads: 2, NLayers: 2, MaxLen: 8, PadToken: -1},
@@ -228,7 +228,7 @@ func TestVariantConfigErrors(t *testing.T) {
 		edit  func(*Config)
 		field string
 	}{
-		"vision":       {"cnn", func(c *Config) { c.Vision = "cn" }, "vision"},
+		"vision":       {"cnn", func(c *Config) { c.Vision.Kind = "cn" }, "vision"},
 		"halving":      {"cnn", func(c *Config) { c.PatchSize, c.ImageSize = 6, 12 }, "patch_size"},
 		"tokens":       {"patches", func(c *Config) { c.VisionTokens = "all" }, "vision_tokens"},
 		"last exit":    {"exits", func(c *Config) { c.Exits = []int{3} }, "exits"},

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
@@ -20,6 +22,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/objects"
+	"github.com/vlaring/vlaring/pkg/pretrained"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/trained"
@@ -35,11 +38,20 @@ const initName = "init.safetensors"
 type firstWeights struct {
 	file string            // with all of them; empty: the seed decides
 	made *weights.Imported // how they were made of the job's init file; nil: they are it
-	odd  *data.Finding     // what is odd about that; nil: nothing
+
+	pretrained map[string]pretrained.Loaded // encoders of others in them, by their keys in the job file
+	odd        *data.Finding                // what is odd about that; nil: nothing
 }
 
 // findWeights finds the file with all first weights that job.Init asks for.
 func (b *beginning) findWeights(model *models.Model) error {
+	if b.job.Init.Path == "" {
+		model.Init(b.job.Seed)
+		if err := b.findPretrained(model.Params()); err != nil {
+			return err
+		}
+		return b.keepFirst(model)
+	}
 	f, err := b.openInit()
 	if err != nil {
 		return err
@@ -62,10 +74,49 @@ func (b *beginning) findWeights(model *models.Model) error {
 			return err
 		}
 		b.first.made = &t
+		if err := b.besideInit(model.Params(), &t); err != nil {
+			return err
+		}
 	}
+	return b.keepFirst(model)
+}
+
+// keepFirst writes the model's weights as the run's first ones.
+func (b *beginning) keepFirst(model *models.Model) error {
 	b.first.file = b.dir.at(initName)
-	_, err = writeModel(b.first.file, model.Params())
+	_, err := writeModel(b.first.file, model.Params())
 	return err
+}
+
+// findPretrained loads the encoders that the model takes from files.
+func (b *beginning) findPretrained(ps *tensor.Params) (err error) {
+	b.first.pretrained, err = train.Shoulders(b.job, b.opt.BaseDir, ps)
+	return err
+}
+
+// besideInit loads the encoders from files into what init has left fresh: what init
+// gives counts more.
+func (b *beginning) besideInit(ps *tensor.Params, t *weights.Imported) error {
+	given := map[string][]float32{}
+	for _, name := range t.Loaded {
+		given[name] = slices.Clone(ps.ByName(name).Value)
+	}
+	if err := b.findPretrained(ps); err != nil {
+		return err
+	}
+	for name, x := range given {
+		copy(ps.ByName(name).Value, x)
+	}
+	for _, l := range b.first.pretrained {
+		t.Fresh = slices.DeleteFunc(t.Fresh, func(name string) bool { return slices.Contains(l.Loaded, name) })
+	}
+	return nil
+}
+
+// pretrains says whether the job's model takes encoders from files.
+func (b *beginning) pretrains() bool {
+	c, ok := b.job.Model.Options.(models.Config)
+	return ok && (c.Vision.From != "" || c.Language.From != "")
 }
 
 // writeModel writes a model's weights, and returns the file's SHA-256.
@@ -153,6 +204,10 @@ func (w *firstWeights) show(v voice, path string) {
 		v.log.Warn("init: " + f.String())
 		v.Script("finding", map[string]any{"finding": *f})
 	}
+	for _, key := range slices.Sorted(maps.Keys(w.pretrained)) {
+		l := w.pretrained[key]
+		v.Event("pretrained", key+": "+l.String(), map[string]any{"key": key, "pretrained": l})
+	}
 	if w.made != nil {
 		v.Event("init", path+": "+w.made.String(), map[string]any{"transfer": w.made})
 	}
@@ -171,13 +226,16 @@ func (b *beginning) peekInit() error {
 	return f.Close()
 }
 
-// checkInit reads the job's init file once, so that a bad one is refused
-// before any worker starts.
+// checkInit reads the job's init file and the files of its encoders once, so that a
+// bad one is refused before any worker starts.
 func (b *beginning) checkInit(model *models.Model) error {
-	if b.job.Init.Path == "" || b.start > 0 {
+	if b.job.Init.Path == "" && !b.pretrains() || b.start > 0 {
 		return nil
 	}
 	if err := b.findWeights(model); err != nil {
+		if b.job.Init.Path == "" {
+			return err
+		}
 		return fmt.Errorf("init: %w", err)
 	}
 	return nil

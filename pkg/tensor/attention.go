@@ -12,8 +12,9 @@ type attention struct {
 	queries        int // the first so many of q's tokens ask
 	block, unit    int // queries worked on at a time, about, and a multiple of what
 	mask           Mask
-	anchors        []int // keys that everyone sees, kept apart
-	scale          float32
+	anchors        []int     // keys that everyone sees, kept apart
+	scale          float32   // of the scores; 0: 1/√d
+	relative       *relative // bias of the scores; nil: none
 	drop           kernel.Drop
 	p              float32
 	site           uint32
@@ -101,17 +102,23 @@ func (t *Tape) CrossAttention(q, kv *Var, heads int, keys *Bytes, dropout float3
 
 // attend records a, whose shapes and masks have been checked.
 func (t *Tape) attend(a *attention) *Var {
-	y := t.newVar([]int{a.b, a.queries, a.heads * a.d}, a.q.v.root().grad || a.k.v.root().grad)
+	y := t.newVar([]int{a.b, a.queries, a.heads * a.d}, a.relative != nil || a.q.v.root().grad || a.k.v.root().grad)
 	a.y, a.block, a.unit, a.t = operand{y, a.queries, 0}, queryBlock, kernel.TileRows, t
 	if t.bf16 {
 		a.block, a.unit = wideBlock, wideUnit
 	}
 	a.anchors = a.mask.anchors(a.n)
-	a.scale = float32(1 / math.Sqrt(float64(a.d)))
+	if a.scale == 0 {
+		a.scale = float32(1 / math.Sqrt(float64(a.d)))
+	}
 	if a.p > 0 {
 		a.drop, a.site = kernel.NewDrop(a.p), t.nextDrop()
 	}
-	t.record(a, y, a.needs())
+	var table *Param
+	if a.relative != nil {
+		table = a.relative.table
+	}
+	t.record(a, y, a.needs(), table)
 	return y
 }
 
@@ -167,6 +174,9 @@ func (a *attention) flops() (forward, backward int64) {
 func (a *attention) reserve(*Tape) []reserved {
 	rows := a.b * a.heads * a.queries
 	r := []reserved{{dst: &a.max, n: rows}, {dst: &a.sum, n: rows}}
+	if a.relative != nil {
+		r = append(r, reserved{dst: &a.relative.partial, n: a.b * a.heads * a.relative.table.Shape[0], back: true})
+	}
 	if a.keep {
 		r = append(r, reserved{dst: &a.weights, n: rows * a.n, kept: true})
 	}
@@ -346,6 +356,9 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 			kernel.SoftmaxBackTo(s[r*room:r*room+end], p[r*room:r*room+end], dp[r*room:r*room+end], a.scale)
 			clear(s[r*room+end : r*room+b.width()])
 		}
+		if a.relative != nil {
+			a.relative.gather(b, s, room)
+		}
 		if toQ {
 			b.weigh(dq, s, room, k, a.accQ, ws)
 		}
@@ -363,7 +376,7 @@ func (a *attention) forward(t *Tape) { a.fwd.run(t.rt) }
 
 func (a *attention) backward(t *Tape) {
 	q, kv := a.q.v.root(), a.k.v.root()
-	if !a.y.v.root().written || !q.grad && !kv.grad {
+	if !a.y.v.root().written || !q.grad && !kv.grad && a.relative == nil {
 		return
 	}
 	if q.grad {
@@ -374,4 +387,8 @@ func (a *attention) backward(t *Tape) {
 		a.accKV = kv.accumulate()
 	}
 	a.back.run(t.rt)
+	if r := a.relative; r != nil {
+		r.acc = r.table.accumulate()
+		r.fold(a.b, a.heads)
+	}
 }

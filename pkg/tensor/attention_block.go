@@ -196,6 +196,9 @@ func (b queries) gather(c headView, anchor, s []float32, room int, x headView, w
 func (b queries) scores(s []float32, room int, q headView, k headRows, ws *kernel.Workspace) {
 	n, m := b.a.n, &b.a.mask
 	b.times(s, room, q, k, ws)
+	if b.a.relative != nil {
+		b.a.relative.bias(b, s, room)
+	}
 	if b.holes {
 		sample := b.i / b.a.heads
 		b.hide(s, room, m.Keys.Data[sample*n:(sample+1)*n], 0)

@@ -83,11 +83,11 @@ type patchEmbed struct {
 }
 
 // PatchEmbed is a convolution whose kernel and stride are the patch size P:
-// img [B, C, H, W], w [D, C, P, P], b [D] → [B, (H/P)·(W/P), D], patches row by row.
+// img [B, C, H, W], w [D, C, P, P], b [D] or nil → [B, (H/P)·(W/P), D], patches row by row.
 func (t *Tape) PatchEmbed(img *Var, w, b *Param) *Var {
 	need(len(img.Shape) == 4 && len(w.Shape) == 4 && w.Shape[1] == img.Shape[1] && w.Shape[2] == w.Shape[3] &&
-		img.Shape[2]%w.Shape[2] == 0 && img.Shape[3]%w.Shape[3] == 0 && b.Size() == w.Shape[0],
-		"PatchEmbed", "img [B, C, H, W], w [D, C, P, P], b [D], with P dividing H and W", img.Shape, w.Shape, b.Shape)
+		img.Shape[2]%w.Shape[2] == 0 && img.Shape[3]%w.Shape[3] == 0 && (b == nil || b.Size() == w.Shape[0]),
+		"PatchEmbed", "img [B, C, H, W], w [D, C, P, P], b [D], with P dividing H and W", img.Shape, w.Shape, paramShape(b))
 	o := &patchEmbed{img: img, w: w, b: b, c: img.Shape[1], h: img.Shape[2], wd: img.Shape[3], p: w.Shape[2]}
 	o.y = t.newVar([]int{img.Shape[0], o.h / o.p * (o.wd / o.p), w.Shape[0]}, true)
 	t.record(o, o.y, []*Var{img}, w, b)
@@ -136,7 +136,10 @@ func (o *patchEmbed) bind(t *Tape) {
 			each(r, func(img, col int) { give(o.img.Grad[img:img+o.p], o.dcols[col:col+o.p], o.accX) })
 		}
 	}}
-	o.fwd.g = kernel.Gemm{M: rows, N: d, K: k, A: o.cols, ARow: k, ACol: 1, B: o.w.Value, BRow: 1, BCol: k, C: o.y.Data, CRow: d, Bias: o.b.Value, BF16: t.bf16}
+	o.fwd.g = kernel.Gemm{M: rows, N: d, K: k, A: o.cols, ARow: k, ACol: 1, B: o.w.Value, BRow: 1, BCol: k, C: o.y.Data, CRow: d, BF16: t.bf16}
+	if o.b != nil {
+		o.fwd.g.Bias = o.b.Value
+	}
 	o.dw.g = kernel.Gemm{M: d, N: k, K: rows, A: o.y.Grad, ARow: 1, ACol: d, B: o.cols, BRow: k, BCol: 1, CRow: k, BF16: t.bf16}
 	o.dx.g = kernel.Gemm{M: rows, N: k, K: d, A: o.y.Grad, ARow: d, ACol: 1, B: o.w.Value, BRow: k, BCol: 1, C: o.dcols, CRow: k, BF16: t.bf16}
 	o.db = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(o.b.Grad, o.y.Grad, rows, d, lo, hi, o.accB) }}
@@ -157,6 +160,10 @@ func (o *patchEmbed) backward(t *Tape) {
 		o.scatter.run(t.rt)
 	}
 	o.dw.g.C, o.dw.g.Acc = o.w.Grad, o.w.accumulate()
+	if o.b == nil {
+		o.dw.run(t.rt)
+		return
+	}
 	o.accB = o.b.accumulate()
 	o.group.run(t.rt, &o.db, &o.dw)
 }

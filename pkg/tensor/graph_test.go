@@ -45,6 +45,7 @@ type graph interface {
 	mse(x, target node) loss
 	crossEntropy(x node, labels ids) loss
 	policyGraph
+	blockGraph
 }
 
 // A handle holds the tape's object or the twin's.

@@ -2,16 +2,6 @@ package tensor
 
 import "github.com/vlaring/vlaring/internal/kernel"
 
-// Activation is a function fused behind a linear layer.
-type Activation int
-
-const (
-	None Activation = iota
-	ReLU
-	GELU // PyTorch's tanh approximation
-	SiLU // x·σ(x)
-)
-
 type linear struct {
 	x, y      *Var
 	w, b      *Param
@@ -21,10 +11,10 @@ type linear struct {
 	drop      kernel.Drop
 	site      uint32
 	perSample int       // rows of a sample
-	pre       []float32 // before GELU or SiLU
+	pre       []float32 // before an activation that wants its input
 
 	fwd, dx, dw product
-	actBack     rowTask    // GELU, SiLU
+	actBack     rowTask    // an activation
 	actBias     columnTask // ReLU, dropout and the bias' gradient
 	db          columnTask
 	group       together
@@ -94,7 +84,7 @@ func (l *linear) needs() []*Var {
 }
 
 func (l *linear) reserve(*Tape) []reserved {
-	if l.act == GELU || l.act == SiLU {
+	if l.act.ofInput() {
 		return []reserved{{dst: &l.pre, n: l.y.Size()}}
 	}
 	return nil
@@ -106,14 +96,10 @@ func (l *linear) bind(t *Tape) {
 	x, y, dy, w := l.x.Data, l.y.Data, l.y.Grad, l.w.Value[l.first*in:]
 	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, AWords: l.x.words, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU, BF16: t.bf16}
 	if l.pre != nil {
-		act := kernel.GELU
-		if l.act == SiLU {
-			act = silu
-		}
 		l.fwd.g.C = l.pre
 		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
 			for r := m0; r < m1; r++ {
-				act(y[r*out+n0:r*out+n1], l.pre[r*out+n0:r*out+n1])
+				l.act.apply(y[r*out+n0:r*out+n1], l.pre[r*out+n0:r*out+n1])
 			}
 		}
 	}
@@ -145,18 +131,12 @@ func (l *linear) bind(t *Tape) {
 		return 1
 	}
 	l.actBack = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
-		switch l.act {
-		case GELU:
-			kernel.GELUBackward(dy[lo*out:hi*out], l.pre[lo*out:hi*out])
-		case SiLU:
-			for r := lo; r < hi; r++ {
-				siluBackward(dy[r*out:(r+1)*out], l.pre[r*out:(r+1)*out], ws.Floats(out))
-			}
+		switch {
+		case l.act.ofInput():
+			l.act.back(dy[lo*out:hi*out], l.pre[lo*out:hi*out])
+		case l.y.words == nil:
+			kernel.ReLUBackward(dy[lo*out:hi*out], y[lo*out:hi*out], scale())
 		default:
-			if l.y.words == nil {
-				kernel.ReLUBackward(dy[lo*out:hi*out], y[lo*out:hi*out], scale())
-				break
-			}
 			wide := ws.Floats(out)
 			for r := lo; r < hi; r++ {
 				kernel.WidenBF16(wide, l.y.words[r*out:(r+1)*out])

@@ -182,9 +182,9 @@ type addPositions struct {
 	accP bool
 }
 
-// AddPositions adds pos, of T·D elements, to every sample of x [B, T, D].
+// AddPositions adds the first T·D elements of pos to every sample of x [B, T, D].
 func (t *Tape) AddPositions(x *Var, pos *Param) *Var {
-	need(len(x.Shape) == 3 && pos.Size() == x.Shape[1]*x.Shape[2], "AddPositions", "x [B, T, D] and T·D positions", x.Shape, pos.Shape)
+	need(len(x.Shape) == 3 && pos.Size() >= x.Shape[1]*x.Shape[2], "AddPositions", "x [B, T, D] and T·D positions", x.Shape, pos.Shape)
 	o := &addPositions{x: x, pos: pos, y: t.newVar(x.Shape, true)}
 	t.record(o, o.y, []*Var{x}, pos)
 	return o.y
@@ -195,10 +195,10 @@ func (o *addPositions) kind() string          { return "tokens" }
 func (o *addPositions) flops() (int64, int64) { return 0, 0 }
 
 func (o *addPositions) bind(*Tape) {
-	b, n := o.x.Shape[0], o.pos.Size()
+	b, n := o.x.Shape[0], o.x.Shape[1]*o.x.Shape[2]
 	o.fwd = rowTask{n: b, f: func(lo, hi int, _ *kernel.Workspace) {
 		for s := lo; s < hi; s++ {
-			kernel.Add(o.y.Data[s*n:(s+1)*n], o.x.Data[s*n:(s+1)*n], o.pos.Value)
+			kernel.Add(o.y.Data[s*n:(s+1)*n], o.x.Data[s*n:(s+1)*n], o.pos.Value[:n])
 		}
 	}}
 	o.back = rowTask{n: b, f: func(lo, hi int, _ *kernel.Workspace) { give(o.x.Grad[lo*n:hi*n], o.y.Grad[lo*n:hi*n], o.accX) }}
@@ -215,6 +215,8 @@ func (o *addPositions) backward(t *Tape) {
 		o.accX = o.x.accumulate()
 		o.back.run(t.rt)
 	}
-	o.accP = o.pos.accumulate()
+	if o.accP = o.pos.accumulate(); !o.accP {
+		clear(o.pos.Grad[o.x.Shape[1]*o.x.Shape[2]:])
+	}
 	o.cols.run(t.rt)
 }

@@ -14,7 +14,7 @@ const normEps = 1e-5
 type addNorm struct {
 	x, y, out   *Var
 	gamma, beta *Param
-	p           float32
+	p, eps      float32
 	drop        kernel.Drop
 	site        uint32
 	perSample   int // rows of a sample
@@ -32,11 +32,16 @@ type addNorm struct {
 // [D] each; biased variance, epsilon 1e-5. x, y and the result are [B, .., D];
 // y may be nil.
 func (t *Tape) AddNorm(x, y *Var, gamma, beta *Param, dropout float32) *Var {
+	return t.AddNormEps(x, y, gamma, beta, normEps, dropout)
+}
+
+// AddNormEps is AddNorm with another epsilon.
+func (t *Tape) AddNormEps(x, y *Var, gamma, beta *Param, eps, dropout float32) *Var {
 	d := x.Cols()
 	need(y == nil || y.Size() == x.Size() && y.Cols() == d, "AddNorm", sprint("two of ", x.Shape), varShape(y))
 	need(gamma.Size() == d && beta.Size() == d, "AddNorm", sprint("gamma and beta [", d, "]"), gamma.Shape, beta.Shape)
 	need(dropout >= 0 && dropout < 1, "AddNorm", "0 ≤ dropout < 1", dropout)
-	a := &addNorm{x: x, y: y, gamma: gamma, beta: beta, p: dropout, out: t.newVar(x.Shape, true), t: t}
+	a := &addNorm{x: x, y: y, gamma: gamma, beta: beta, p: dropout, eps: eps, out: t.newVar(x.Shape, true), t: t}
 	if y != nil && dropout > 0 {
 		a.drop, a.site = kernel.NewDrop(dropout), t.nextDrop()
 	}
@@ -81,7 +86,7 @@ func (a *addNorm) bind(*Tape) {
 			}
 			for r := lo; r < hi; r++ {
 				at := (r - lo) * d
-				a.rstd[r] = kernel.NormRow(a.out.Data[r*d:(r+1)*d], a.xhat[r*d:(r+1)*d], z[at:at+d], a.gamma.Value, a.beta.Value, normEps)
+				a.rstd[r] = kernel.NormRow(a.out.Data[r*d:(r+1)*d], a.xhat[r*d:(r+1)*d], z[at:at+d], a.gamma.Value, a.beta.Value, a.eps)
 			}
 		})
 	}}

@@ -169,6 +169,7 @@ var ops = func() []opCase {
 	list = append(list, opCase{name: "mse", loss: func(g graph, s dims) (node, loss) { return squared(g, tokens(g, s)) }})
 	list = append(list, zooOps()...)
 	list = append(list, policyOps()...)
+	list = append(list, blockOps()...)
 	slices.SortFunc(list, func(a, b opCase) int { // a map made the first of them
 		if a.name < b.name {
 			return -1

@@ -96,15 +96,7 @@ func (g *twinGraph) linear(x node, w, b leaf, act Activation) node {
 			for i, v := range x.f.row(r) {
 				s += v * w.f.d[o*x.f.cols()+i]
 			}
-			switch act {
-			case ReLU:
-				s = math.Max(s, 0)
-			case GELU:
-				s = s / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(s+0.044715*s*s*s)))
-			case SiLU:
-				s = s / (1 + math.Exp(-s))
-			}
-			y.row(r)[o] = s
+			y.row(r)[o] = activate(act, s)
 		}
 	}
 	return node{f: y}

@@ -67,7 +67,7 @@ var packed = []string{"@q", "@k", "@v"}
 
 // Import sets the model's first weights from a file under init's names;
 // what the file does not give begins as the seed says. Position embeddings of
-// another image size are interpolated, see resizePositions.
+// another image size are interpolated: bicubic, A = -0.75.
 //
 // Unless init.Partial, every parameter must be given and every tensor of the
 // file used or dropped; with it, as much as init.AtLeast says. Shapes that do
@@ -265,7 +265,7 @@ func place(p *tensor.Param, part int, shape []int, read func() ([]float32, error
 		return false, nil
 	}
 	copy(dst, x[:d]) // the class token has no place
-	resizePositions(dst[d:], x[d:], to, from, d)
+	Resampling{A: -0.75}.Resample(dst[d:], x[d:], to, from, d)
 	return true, nil
 }
 
@@ -277,52 +277,4 @@ func squeezed(shape []int) (out []int) {
 		}
 	}
 	return out
-}
-
-// resizePositions interpolates src [from, from, d] to dst [to, to, d]: bicubic
-// with A = -0.75, pixel centres at halves and the border repeated, which is
-// torch.nn.functional.interpolate(mode="bicubic", align_corners=False).
-func resizePositions(dst, src []float32, to, from, d int) {
-	type tap struct {
-		at int
-		w  float64
-	}
-	taps := func(i int) (t [4]tap) {
-		x := float64((float64(i)+0.5)*float64(from))/float64(to) - 0.5
-		first := math.Floor(x)
-		for k := range t {
-			u := math.Abs(x - first + 1 - float64(k))
-			t[k] = tap{min(max(int(first)-1+k, 0), from-1), cubic(u)}
-		}
-		return t
-	}
-	sum := make([]float64, d)
-	for y := range to {
-		for x := range to {
-			clear(sum)
-			for _, v := range taps(y) {
-				for _, h := range taps(x) {
-					w := float64(v.w * h.w)
-					for c, s := range src[(v.at*from+h.at)*d : (v.at*from+h.at+1)*d] {
-						sum[c] += float64(w * float64(s))
-					}
-				}
-			}
-			for c, s := range sum {
-				dst[(y*to+x)*d+c] = float32(s)
-			}
-		}
-	}
-}
-
-// cubic is Keys' kernel at distance u ≥ 0, each operation rounded by itself.
-func cubic(u float64) float64 {
-	const a = -0.75
-	switch {
-	case u <= 1:
-		return float64(float64(float64((a+2)*u)-(a+3))*float64(u*u)) + 1
-	case u < 2:
-		return float64(float64(float64(float64(float64(a*u)-5*a)*u)+8*a)*u) - 4*a
-	}
-	return 0
 }

@@ -27,6 +27,12 @@ func match(pattern, name string) (stars []string, ok bool) {
 	return nil, false
 }
 
+// Match says whether a pattern, in which each * is any text, is all of name.
+func Match(pattern, name string) bool {
+	_, ok := match(pattern, name)
+	return ok
+}
+
 // rename translates a name by the first rule that matches; without one it
 // stays. dropped says that the rule wants it gone.
 func rename(rules job.Renames, name string) (to string, dropped bool) {

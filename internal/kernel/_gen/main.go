@@ -40,6 +40,8 @@ type gen struct {
 var files = map[string]func(*gen){
 	"gemm_avx512":  func(g *gen) { gemm(g, avx512) },
 	"gemm_avx2":    func(g *gen) { gemm(g, avx2) },
+	"acts_avx512":  func(g *gen) { acts(g, avx512) },
+	"acts_avx2":    func(g *gen) { acts(g, avx2) },
 	"bf16_avx512":  func(g *gen) { bf16(g, avx512) },
 	"bf16_avx2":    func(g *gen) { bf16(g, avx2) },
 	"tiles_amx":    func(g *gen) { amx(g); bfPackers(g, native) },

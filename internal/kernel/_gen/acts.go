@@ -1,0 +1,131 @@
+package main
+
+import (
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// The constants of kernel/act.go.
+const (
+	erfMax    = 3.95
+	sqrtHalf  = 0.70710678118654752
+	invSqrt2P = 0.39894228040143268
+)
+
+var (
+	erfP = []float32{-1.29602222685e-8, 4.63900142783e-6, 3.7788777964e-4, 3.84346964875e-3, 5.42743950948e-2, 1.8517553084e-1, 1.1283791692}
+	erfQ = []float32{6.26788294447e-5, 1.30401577996e-3, 1.54437545578e-2, 1.13912585445e-1, 4.97440950037e-1, 1}
+)
+
+// acts writes the activations of kernel/act.go for one instruction set.
+func acts(g *gen, v isa) {
+	dst, x, y := ptrs[0], ptrs[1], ptrs[2]
+	w := v.vecs(0, 16)
+	hi, lo := w[15], w[14]
+
+	// erf replaces z by erf32 of it; t, p and q are destroyed
+	erf := func(z, t, p, q reg.Register) {
+		g.VMOVUPS(g.float(erfMax), t)
+		g.VMOVUPS(g.float(-erfMax), p)
+		g.VMINPS(z, t, z) // in this order a NaN stays
+		g.VMAXPS(z, p, z)
+		g.VMULPS(z, z, t)
+		v.horner(g, erfP, t, p)
+		v.horner(g, erfQ, t, q)
+		g.VMULPS(p, z, z)
+		g.VDIVPS(q, z, z)
+	}
+
+	g.function(v, "erfGELU", "writes dst = x/2·(1 + erf(x/√2)).", nil, nil, argDst, argX, argN)
+	v.each(g, "erfGELU", 2, func(u, _, off int, mk *mask) {
+		r := w[u%2*5:]
+		v.load(g, ix(x, off), mk, r[0])
+		g.VMULPS(g.float(sqrtHalf), r[0], r[1])
+		erf(r[1], r[2], r[3], r[4])
+		g.VADDPS(g.float(1), r[1], r[1])
+		g.VMULPS(g.float(0.5), r[0], r[0])
+		g.VMULPS(r[1], r[0], r[0])
+		v.store(g, r[0], mk, ix(dst, off), r[1])
+	})
+	g.end()
+
+	g.function(v, "erfGELUBack", "multiplies dst by the derivative of erfGELU at x.", nil, nil, argDst, argX, argN)
+	v.expClamps(g, hi, lo, -104)
+	v.each(g, "erfGELUBack", 1, func(_, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[0])
+		g.VMULPS(g.float(-0.5), w[0], w[1])
+		g.VMULPS(w[0], w[1], w[1])
+		v.exp(g, w[1], w[2], w[3], w[4], w[5], hi, lo) // w[3]
+		g.VMULPS(g.float(sqrtHalf), w[0], w[1])
+		erf(w[1], w[2], w[4], w[5])
+		g.VADDPS(g.float(1), w[1], w[1])
+		g.VMULPS(g.float(0.5), w[1], w[1])
+		g.VMULPS(g.float(invSqrt2P), w[0], w[0])
+		g.VFMADD231PS(w[3], w[0], w[1])
+		v.load(g, ix(dst, off), mk, w[0])
+		g.VMULPS(w[1], w[0], w[0])
+		v.store(g, w[0], mk, ix(dst, off), w[1])
+	})
+	g.end()
+
+	a := w[13]
+	// sigmoids sets s and o to σ and its complement of z, which it keeps: small = e/(1+e) and large = 1/(1+e), e = e^-|z|, change
+	// places where z is not above 0. r are five registers that it destroys.
+	sigmoids := func(z, s, o reg.Register, r []reg.Register) {
+		g.VORPS(g.word(0x80000000), z, r[0]) // -|z|
+		v.exp(g, r[0], r[1], r[2], r[3], r[4], hi, lo)
+		g.VADDPS(g.float(1), r[2], r[1])
+		g.VDIVPS(r[1], r[2], o)
+		g.VMOVUPS(g.float(1), s)
+		g.VDIVPS(r[1], s, s)
+		v.zero(g, r[0])
+		if v.wide() {
+			g.VCMPPS(operand.Imm(0x1E), r[0], z, reg.K3)
+			g.VMOVAPS(o, r[1])
+			g.VMOVAPS(s, reg.K3, r[1]) // σ(z)
+			g.VMOVAPS(o, reg.K3, s)
+			g.VMOVAPS(s, o)
+			g.VMOVAPS(r[1], s)
+			return
+		}
+		g.VCMPPS(operand.Imm(0x1E), r[0], z, r[0])
+		g.VBLENDVPS(r[0], s, o, r[1])
+		g.VBLENDVPS(r[0], o, s, o)
+		g.VMOVAPS(r[1], s)
+	}
+
+	g.function(v, "swish", "writes dst = x·σ(s·x).", map[string]reg.Register{"s": a}, nil, argDst, argX, argN, param{"s", "float32"})
+	v.expClamps(g, hi, lo, -104)
+	v.each(g, "swish", 1, func(_, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[0])
+		g.VMULPS(a, w[0], w[1])
+		sigmoids(w[1], w[2], w[3], w[4:])
+		g.VMULPS(w[2], w[0], w[0])
+		v.store(g, w[0], mk, ix(dst, off), w[1])
+	})
+	g.end()
+
+	g.function(v, "swishBack", "multiplies dst by the derivative of swish at x.", map[string]reg.Register{"s": a}, nil, argDst, argX, argN, param{"s", "float32"})
+	v.expClamps(g, hi, lo, -104)
+	v.each(g, "swishBack", 1, func(_, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[0])
+		g.VMULPS(a, w[0], w[1])
+		sigmoids(w[1], w[2], w[3], w[4:])
+		g.VMULPS(w[3], w[1], w[1])
+		g.VADDPS(g.float(1), w[1], w[1])
+		g.VMULPS(w[1], w[2], w[2])
+		v.load(g, ix(dst, off), mk, w[0])
+		g.VMULPS(w[2], w[0], w[0])
+		v.store(g, w[0], mk, ix(dst, off), w[1])
+	})
+	g.end()
+
+	g.function(v, "multiply", "writes dst = x·y.", nil, nil, argDst, argX, argY, argN)
+	v.each(g, "multiply", 2, func(u, _, off int, mk *mask) {
+		v.load(g, ix(x, off), mk, w[2*u])
+		v.load(g, ix(y, off), mk, w[2*u+1])
+		g.VMULPS(w[2*u+1], w[2*u], w[2*u])
+		v.store(g, w[2*u], mk, ix(dst, off), w[2*u+1])
+	})
+	g.end()
+}

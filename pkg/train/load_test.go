@@ -1,0 +1,99 @@
+package train
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlaring/vlaring/pkg/models"
+)
+
+// jobFile writes a job whose model takes encoders from files of package pretrained's
+// cases.
+func jobFile(t *testing.T, model string) string {
+	t.Helper()
+	cases, err := filepath.Abs("../pretrained/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "job.yaml")
+	text := "name: shoulders\nmodel: {kind: vla, d_model: 16, n_heads: 2, n_layers: 2, " + strings.ReplaceAll(model, "$", cases) + "}\ndata: {kind: tabletop, episodes: 8}\nbatch: {global: 2, micro: 1}\ntrain: {steps: 1}\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A job with encoders from files is whole without the files, and its first weights
+// are theirs; the data's pictures are scaled as they were shown.
+func TestLoadTakesEncoders(t *testing.T) {
+	path := jobFile(t, "vision: {from: $/clip_vision}, language: {from: $/bert}, vision_tokens: patches")
+	j, err := Load(path, []string{"model.image_size=40"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Kinds().Parse("again", j.YAML(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(again.YAML()) != string(j.YAML()) {
+		t.Errorf("the job is not read as it is written:\n%s\n%s", j.YAML(), again.YAML())
+	}
+	c := again.Model.Options.(models.Config)
+	if c.ImageSize != 40 || c.PatchSize != 4 || c.Vision.Backbone.Family != "clip_vision" || c.Language.Backbone.Family != "bert" {
+		t.Errorf("%+v", c)
+	}
+	set, err := OpenData(again, ".", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	meta := set.Meta()
+	if meta.ImageMean[0] < 0.48 || meta.ImageMean[0] > 0.482 || meta.ImageStd[2] < 0.275 || meta.ImageStd[2] > 0.276 {
+		t.Errorf("pictures are scaled by %v and %v, want CLIP's", meta.ImageMean, meta.ImageStd)
+	}
+	m, _, err := Build(again, meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	m.Init(1)
+	loaded, err := Shoulders(again, filepath.Dir(path), m.Params())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := loaded["model.vision"]; !strings.Contains(l.String(), "positions of 10×10 patches made of 7×7") || len(l.Loaded) < 20 {
+		t.Errorf("%s", l)
+	}
+	// only what is the encoders' was touched
+	fresh := 0
+	for _, p := range m.Params().List() {
+		if !strings.HasPrefix(p.Name, "vision_encoder.") && !strings.HasPrefix(p.Name, "language_encoder.") {
+			fresh++
+		}
+	}
+	if all := len(loaded["model.vision"].Loaded) + len(loaded["model.language"].Loaded) + fresh; all != len(m.Params().List()) {
+		t.Errorf("%d of %d parameters are accounted for", all, len(m.Params().List()))
+	}
+}
+
+// A file that cannot be taken is named with the line of the job file.
+func TestLoadRefusesEncoders(t *testing.T) {
+	for model, want := range map[string]string{
+		"vision: {from: $/nothing}":                       "model.vision.from: stat ",
+		"vision: {from: $/bert}":                          "of an encoder of pictures that is known here",
+		"language: {from: $/timm_vit}":                    "of an encoder of words that is known here",
+		"vision: {from: $/siglip}, image_size: 30":        "model.image_size: 30 is no multiple of the 4 pixels of a patch of",
+		"vision: {from: $/siglip}, patch_size: 2":         "patches of 2 pixels",
+		"vision: {from: $/siglip, kind: cnn}":             "give one of them",
+		"vision: {form: $/siglip}":                        "did you mean model.vision.from?",
+		"language: {backbone: {family: bert, width: 24}}": "and there is none",
+	} {
+		path := jobFile(t, model)
+		_, err := Load(path, nil)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "job.yaml:2") {
+			t.Errorf("%s: %v\nwant %s, at line 2", model, err, want)
+		}
+	}
+}
