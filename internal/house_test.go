@@ -56,7 +56,7 @@ var may = map[string][]string{
 	"pkg/worker":           {"internal/limits", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/shm", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train"},
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},
 	"pkg/natsbus":          {"internal/octets", "internal/netaddr", "pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster"},
-	"pkg/trained":          {"internal/atomicfile", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/tensor", "pkg/tokenizer", "pkg/train", "pkg/weights", "internal/s3url", "pkg/checkpoint/bucket"},
+	"pkg/trained":          {"internal/atomicfile", "internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/eval", "pkg/job", "pkg/models", "pkg/pretrained", "pkg/tensor", "pkg/tokenizer", "pkg/train", "pkg/weights", "internal/s3url", "pkg/checkpoint/bucket"},
 	"pkg/serve":            {"internal/regular", "internal/usage", "pkg/trained"},
 	"internal/film":        {"internal/atomicfile"},
 	"internal/rollout":     {"internal/film", "internal/plain", "internal/usage", "pkg/data", "pkg/models", "pkg/trained"},

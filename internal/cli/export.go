@@ -52,6 +52,7 @@ In PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE)).`,
 	fl.StringVar(&x.Out, "out", "", "directory, or a file whose name ends in .safetensors")
 	fl.StringVar(&x.Type, "dtype", "f32", "type of the weights: f32 (as trained), bf16 or f16 (rounded to nearest)")
 	fl.StringVar(&x.Weights, "weights", "", "ema, raw, or both: the average in model.safetensors and the weights as trained beside it (default: ema where the checkpoint has it)")
+	fl.StringVar(&x.Encoder, "encoder", "", "vision or language: the model's pretrained encoder alone, under its family's own names, as timm or transformers load it")
 	fl.BoolVar(&x.Force, "force", false, "replace files that exist")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c

@@ -43,6 +43,8 @@ type family struct {
 	keys     keys
 	resample weights.Resampling // of positions
 	settle   func(s *sight) error
+
+	kind, class string // model_type and architectures of what is written; class empty: it is not
 }
 
 // names is a row of a family's table. ours is a parameter without its kind, weight

@@ -1,6 +1,7 @@
 package pretrained
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -37,6 +38,12 @@ func role(f *safetensors.File) Role {
 // runs it: forward alone, or backward too.
 func load(t *testing.T, rt *tensor.Runtime, dir, which string, train bool) *encoder {
 	t.Helper()
+	return loadIn(t, rt, dir, which, train, false)
+}
+
+// loadIn is load with products of float32 or of bfloat16.
+func loadIn(t *testing.T, rt *tensor.Runtime, dir, which string, train, bf16 bool) *encoder {
+	t.Helper()
 	x := open(t, dir+".expected.safetensors")
 	e := &encoder{t: t}
 	var err error
@@ -61,6 +68,9 @@ func load(t *testing.T, rt *tensor.Runtime, dir, which string, train bool) *enco
 	}
 	e.tape = tensor.NewTape(rt, e.ps)
 	t.Cleanup(e.tape.Close)
+	if bf16 {
+		e.tape.BF16()
+	}
 	if !train {
 		e.tape.ForwardOnly()
 	}
@@ -240,12 +250,19 @@ func gradients(t *testing.T, dir string, found *Found) *Found {
 }
 
 // TestBits computes features and gradients of every family on every CPU level that
-// there is and on 1 and 3 threads: the bits are the same.
+// there is and on 1 and 3 threads, with products of float32 and of bfloat16: the bits
+// are the same.
 func TestBits(t *testing.T) {
+	for _, bf16 := range []bool{false, true} {
+		sameBits(t, bf16)
+	}
+}
+
+func sameBits(t *testing.T, bf16 bool) {
 	was := tensor.CPULevel()
 	defer tensor.SetCPU(was)
 	for _, name := range cases(t, "testdata") {
-		t.Run(name, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/bf16=%v", name, bf16), func(t *testing.T) {
 			var first [][]float32
 			for _, level := range tensor.CPULevels() {
 				if err := tensor.SetCPU(level); err != nil {
@@ -253,7 +270,7 @@ func TestBits(t *testing.T) {
 				}
 				for _, threads := range []int{1, 3} {
 					rt := tensor.NewRuntime(threads)
-					e := load(t, rt, filepath.Join("testdata", name), "inputs", true)
+					e := loadIn(t, rt, filepath.Join("testdata", name), "inputs", true, bf16)
 					all := [][]float32{slices.Clone(e.features.Data)}
 					for _, p := range e.ps.List() {
 						all = append(all, slices.Clone(p.Grad))

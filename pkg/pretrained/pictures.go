@@ -61,7 +61,7 @@ func vit() []names {
 // name says what tensors do not.
 func timm() family {
 	return family{
-		name: "timm", about: "a vision transformer of timm", role: Pictures,
+		name: "timm", class: "VisionTransformer", about: "a vision transformer of timm", role: Pictures,
 		mark: "patch_embed.proj.weight", names: vit(),
 		drop:     []string{"head.*", "fc_norm.*", "attn_pool.*"},
 		base:     models.Backbone{Norm: models.NormLayer, Eps: 1e-6, Activation: "gelu"},
@@ -127,7 +127,7 @@ func dinov2() family {
 	k := usual
 	k.hidden = "" // a ratio
 	return family{
-		name: "dinov2", about: "DINOv2 of transformers", role: Pictures, types: []string{"dinov2", "dinov2_with_registers"},
+		name: "dinov2", kind: "dinov2", class: "Dinov2Model", about: "DINOv2 of transformers", role: Pictures, types: []string{"dinov2", "dinov2_with_registers"},
 		mark: "embeddings.patch_embeddings.projection.weight",
 		names: []names{
 			row("patch_embedding", "embeddings.patch_embeddings.projection"),
@@ -169,7 +169,7 @@ func dinov2() family {
 // SigLIP, and SigLIP 2 of fixed sizes.
 func siglip() family {
 	return family{
-		name: "siglip", about: "SigLIP's vision encoder", role: Pictures, types: []string{"siglip", "siglip_vision_model", "smolvlm", "idefics3", "smolvlm_vision", "idefics3_vision"}, part: "vision_config",
+		name: "siglip", kind: "siglip_vision_model", class: "SiglipVisionModel", about: "SigLIP's vision encoder", role: Pictures, types: []string{"siglip", "siglip_vision_model", "smolvlm", "idefics3", "smolvlm_vision", "idefics3_vision"}, part: "vision_config",
 		mark: "embeddings.patch_embedding.weight",
 		names: append([]names{
 			row("patch_embedding", "embeddings.patch_embedding"),
@@ -188,6 +188,7 @@ func siglip() family {
 // siglip2 is transformers' Siglip2VisionModel, whose patches come as rows of pixels.
 func siglip2() family {
 	f := siglip()
+	f.kind, f.class = "siglip2_vision_model", "Siglip2VisionModel"
 	f.name, f.about, f.types = "siglip2", "SigLIP 2's vision encoder for any size", []string{"siglip2", "siglip2_vision_model"}
 	f.resample = linearSmooth
 	f.keys.side = ""
@@ -197,6 +198,7 @@ func siglip2() family {
 // clipVision is transformers' CLIPVisionModel, and the picture half of a CLIPModel.
 func clipVision() family {
 	f := siglip()
+	f.kind, f.class = "clip_vision_model", "CLIPVisionModel"
 	f.name, f.about, f.types = "clip_vision", "CLIP's vision encoder", []string{"clip", "clip_vision_model"}
 	f.names = append([]names{
 		row("patch_embedding", "embeddings.patch_embedding"),

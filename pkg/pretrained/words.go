@@ -14,7 +14,7 @@ func bert() family {
 	k.types = "type_vocab_size"
 	const l = "encoder.layer.#."
 	return family{
-		name: "bert", about: "BERT or MiniLM", role: Words, types: []string{"bert"},
+		name: "bert", kind: "bert", class: "BertModel", about: "BERT or MiniLM", role: Words, types: []string{"bert"},
 		mark: "embeddings.word_embeddings.weight",
 		names: []names{
 			row("embedding", "embeddings.word_embeddings"),
@@ -60,7 +60,7 @@ func clipLayers() []names {
 // clipText is transformers' CLIPTextModel, and the text half of a CLIPModel.
 func clipText() family {
 	return family{
-		name: "clip_text", about: "CLIP's text encoder", role: Words, types: []string{"clip", "clip_text_model"}, part: "text_config",
+		name: "clip_text", kind: "clip_text_model", class: "CLIPTextModel", about: "CLIP's text encoder", role: Words, types: []string{"clip", "clip_text_model"}, part: "text_config",
 		mark: "embeddings.token_embedding.weight",
 		names: append([]names{
 			row("embedding", "embeddings.token_embedding"),
@@ -76,6 +76,7 @@ func clipText() family {
 // siglipText is the text half of a SiglipModel.
 func siglipText() family {
 	f := clipText()
+	f.class = "" // its head
 	f.name, f.about, f.types = "siglip_text", "SigLIP's text encoder", []string{"siglip", "siglip_text_model", "siglip2", "siglip2_text_model"}
 	f.drop = []string{"embeddings.position_ids", "head.*"}
 	f.needs = []string{"head.weight"}
@@ -88,7 +89,7 @@ func siglipText() family {
 func t5() family {
 	const l = "encoder.block.#."
 	return family{
-		name: "t5", about: "T5's encoder", role: Words, types: []string{"t5", "mt5", "umt5"},
+		name: "t5", kind: "t5", class: "T5EncoderModel", about: "T5's encoder", role: Words, types: []string{"t5", "mt5", "umt5"},
 		mark: "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
 		names: []names{
 			row("embedding", "shared|encoder.embed_tokens"),
@@ -140,7 +141,7 @@ func llama() family {
 	k.eps, k.groups, k.head = "rms_norm_eps", "num_key_value_heads", "head_dim"
 	k.positions = ""
 	return family{
-		name: "llama", about: "SmolLM2 or another Llama", role: Words, types: []string{"llama", "smolvlm", "idefics3"}, part: "text_config",
+		name: "llama", kind: "llama", class: "LlamaModel", about: "SmolLM2 or another Llama", role: Words, types: []string{"llama", "smolvlm", "idefics3"}, part: "text_config",
 		mark: "embed_tokens.weight",
 		names: []names{
 			row("embedding", "embed_tokens"),

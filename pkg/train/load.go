@@ -25,10 +25,13 @@ func Load(path string, set []string) (*job.Job, error) {
 	if !ok {
 		return j, nil
 	}
+	// given says whether the file or an option has the key: then it is not the
+	// encoder's to say.
 	given := func(key string) bool {
 		p := k.Where(path, set, key)
 		return p.Source != path || p.Line > 0
 	}
+	// problems are mistakes that show only now, at the places of their keys.
 	problems := func(found ...job.Problem) error {
 		for i, p := range found {
 			at := k.Where(path, set, p.Key)
@@ -61,6 +64,7 @@ func Load(path string, set []string) (*job.Job, error) {
 			}
 		}
 	}
+	// What was checked before did not know the encoders' sizes.
 	j.Model.Options = c
 	check := &job.Checker{Job: j}
 	c.Check(check)
@@ -114,6 +118,7 @@ func (t tower) load(path string, ps *tensor.Params) (pretrained.Loaded, error) {
 		return pretrained.Loaded{}, err
 	}
 	defer f.Close()
+	// The file may have been changed since the job was read, or be another machine's.
 	if t.of.Backbone == nil || f.Backbone != *t.of.Backbone {
 		return pretrained.Loaded{}, fmt.Errorf("%s: it is %s, and the job was made for another: %+v", path, f, t.of.Backbone)
 	}

@@ -104,6 +104,7 @@ type Export struct {
 	Out     string // a directory, for model.safetensors and config.json; or one file that ends in .safetensors, with the same configuration in its metadata
 	Type    string // of the weights: f32 (as trained), bf16, f16 (rounded to nearest)
 	Weights string // job.Raw, job.Average or both; empty: the average where there is one
+	Encoder string // vision or language: of the model its pretrained encoder alone, under its family's own names; empty: all of it under this program's
 	Force   bool   // replaces files that exist
 }
 
@@ -127,7 +128,7 @@ func (x Export) Check() error {
 	default:
 		return usage.Errorf("--weights %q: want ema, raw or both", x.Weights)
 	}
-	return nil
+	return x.checkEncoder()
 }
 
 type exporter struct {
@@ -188,6 +189,13 @@ func (e *exporter) run() ([]File, error) {
 	if e.of.Weights, err = e.of.choose(first); err != nil {
 		return nil, err
 	}
+	if e.Encoder != "" {
+		parts, err := e.encoderParts()
+		if err != nil {
+			return nil, err
+		}
+		return e.writeAll(parts)
+	}
 	config, err := e.config()
 	if err != nil {
 		return nil, err
@@ -244,6 +252,11 @@ func (e *exporter) run() ([]File, error) {
 			parts = append(parts, exportPart{filepath.Join(e.Out, tokenizer.JSONFile), bytes.NewBuffer(words)})
 		}
 	}
+	return e.writeAll(parts)
+}
+
+// writeAll writes the files.
+func (e *exporter) writeAll(parts []exportPart) ([]File, error) {
 	for _, p := range parts { // all, before any is written
 		if _, err := os.Lstat(p.path); !e.Force && !errors.Is(err, os.ErrNotExist) {
 			if err == nil {
