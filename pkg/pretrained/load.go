@@ -45,6 +45,9 @@ func (f *Found) Load(ps *tensor.Params, prefix string) (Loaded, error) {
 		if !mine {
 			continue
 		}
+		if strings.HasSuffix(name, ".lora_A.weight") || strings.HasSuffix(name, ".lora_B.weight") {
+			continue // an adapter begins as the seed says
+		}
 		stem, block, kind := split(name)
 		parts, ok := f.s.way(stem, block, kind)
 		if !ok {

@@ -79,23 +79,17 @@ func (o *activation) bind(*Tape) {
 					y[i] = 0
 				}
 			}
-		case GELU:
-			kernel.GELU(y, x)
 		default:
-			silu(y, x)
+			o.act.apply(y, x)
 		}
 	}}
-	o.back = rowTask{n: o.x.Rows(), f: func(lo, hi int, ws *kernel.Workspace) {
+	o.back = rowTask{n: o.x.Rows(), f: func(lo, hi int, _ *kernel.Workspace) {
 		dy, x := o.y.Grad[lo*d:hi*d], o.x.Data[lo*d:hi*d] // nothing reads dy after this, so it is changed in place
 		switch o.act {
 		case ReLU:
 			kernel.ReLUBackward(dy, x, 1)
-		case GELU:
-			kernel.GELUBackward(dy, x)
 		default:
-			for r := range hi - lo {
-				siluBackward(dy[r*d:(r+1)*d], x[r*d:(r+1)*d], ws.Floats(d))
-			}
+			o.act.back(dy, x)
 		}
 		give(o.x.Grad[lo*d:hi*d], dy, o.accX)
 	}}
