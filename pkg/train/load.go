@@ -75,7 +75,8 @@ func Load(path string, set []string) (*job.Job, error) {
 	return j, nil
 }
 
-// tower is one of a model's that may be from a file.
+// tower is one of a model's that may be from a file: an encoder of pictures, or of
+// words.
 type tower struct {
 	of     *models.Tower
 	key    string // in the job file
@@ -83,6 +84,7 @@ type tower struct {
 	role   pretrained.Role
 }
 
+// towers are those of c, to be read and to be changed.
 func towers(c *models.Config) []tower {
 	return []tower{
 		{&c.Vision, "model.vision", "vision_encoder.", pretrained.Pictures},
@@ -91,7 +93,9 @@ func towers(c *models.Config) []tower {
 }
 
 // Shoulders loads the encoders that the job's model takes from files into it, and
-// returns what became of each, by its key in the job file.
+// returns what became of each, by its key in the job file. Paths start at base. Only
+// the encoders' parameters are written to; the coordinator does it once, and workers
+// are sent the first weights as they are then.
 func Shoulders(j *job.Job, base string, ps *tensor.Params) (loaded map[string]pretrained.Loaded, err error) {
 	c, ok := j.Model.Options.(models.Config)
 	if !ok {
