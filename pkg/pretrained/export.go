@@ -154,7 +154,11 @@ func (f *family) describe(b models.Backbone, side int) map[string]any {
 	case "dinov2_hub":
 		return c
 	case "dinov2":
-		c["mlp_ratio"], c["use_swiglu_ffn"], c["layerscale_value"] = float64(b.Hidden)/float64(b.Width), b.Gated, 1
+		ratio := b.Hidden / b.Width
+		for b.Gated && (ratio*b.Width*2/3+7)/8*8 < b.Hidden { // two thirds of it, in eights
+			ratio++
+		}
+		c["mlp_ratio"], c["use_swiglu_ffn"] = ratio, b.Gated
 		if b.Registers > 0 {
 			c["num_register_tokens"] = b.Registers
 			c["model_type"], c["architectures"] = "dinov2_with_registers", []string{"Dinov2WithRegistersModel"}
@@ -166,7 +170,8 @@ func (f *family) describe(b models.Backbone, side int) map[string]any {
 		c["relative_attention_num_buckets"], c["relative_attention_max_distance"] = b.Buckets, b.Distance
 		c["feed_forward_proj"] = map[string]string{"gelu_tanh": "gated-gelu", "silu": "gated-silu", "relu": "relu"}[b.Activation]
 	case "llama":
-		c["rope_theta"], c["rope_parameters"] = b.Rotary, map[string]any{"rope_type": "default", "rope_theta": b.Rotary}
+		theta := json.RawMessage(fmt.Sprintf("%.1f", b.Rotary)) // a whole number is refused as one
+		c["rope_theta"], c["rope_parameters"] = theta, map[string]any{"rope_type": "default", "rope_theta": theta}
 		c["max_position_embeddings"] = 8192
 	}
 	c["model_type"], c["architectures"] = f.kind, []string{f.class}
