@@ -66,12 +66,12 @@ func tilesOf(l Level) *tileOps {
 var amxTiles = tileOps{
 	amx: [2][2]func(*bfArgs){{gemmAMX1x1, gemmAMX1x2}, {gemmAMX2x1, gemmAMX2x2}}, peak: peakAMX,
 	tile: gemmBF16AVX512, rows: 8, lanes: 16, widen: widenTilesAVX512,
-	floats: &tilePackers{packRowsAMX, packRowsTurnedAMX, packPairsAMX, packPairsTurnedAMX}, words: &wordPackers,
+	floats: &tilePackers{packRowsAMX, packRowsTurnedAMX, packPairsAMX, packPairsTurnedAMX}, words: &wordPackers, round: roundWordsAMX,
 }
 
 var avx512Tiles = tileOps{
 	tile: gemmBF16AVX512, rows: 8, lanes: 16, widen: widenTilesAVX512,
-	floats: &tilePackers{packRowsAVX512, packRowsTurnedAVX512, packPairsAVX512, packPairsTurnedAVX512}, words: &wordPackers,
+	floats: &tilePackers{packRowsAVX512, packRowsTurnedAVX512, packPairsAVX512, packPairsTurnedAVX512}, words: &wordPackers, round: roundWordsAVX512,
 }
 
 var wordPackers = tilePackers{packRowsWords, packRowsTurnedWords, packPairsWords, packPairsTurnedWords}

@@ -49,6 +49,21 @@ func (d Drop) Add(dst, x, y []float32, s philox.Stream, first uint32) {
 	}
 }
 
+// ApplyTwo is Apply of src to dst, and of also in place: both lose the same elements.
+func (d Drop) ApplyTwo(dst, src, also []float32, s philox.Stream, first uint32) {
+	src, also = src[:len(dst)], also[:len(dst)]
+	head := len(dst)
+	if row != nil {
+		head = min(int(-first&3), len(dst))
+	}
+	d.plain(dst[:head], src[:head], nil, s, first)
+	d.plain(also[:head], also[:head], nil, s, first)
+	for i := head; i < len(dst); i += dropChunk {
+		row.dropTwo(&dst[i], &src[i], &also[i], min(dropChunk, len(dst)-i), (first+uint32(i))>>2,
+			uint32(s.Sample), uint32(s.Step), uint32(s.Purpose)<<24|s.Site&0xFFFFFF, uint32(s.Seed), uint32(s.Seed>>32), d.Threshold, d.Scale)
+	}
+}
+
 // plain is the definition of both; add is nil for none.
 func (d Drop) plain(dst, src, add []float32, s philox.Stream, first uint32) {
 	for i := 0; i < len(dst); {

@@ -27,7 +27,7 @@ type rowKernels struct {
 	reluRows                  func(dst, x, y *float32, n, rows, stride int, s float32)
 	adam, adamL2              func(p, g, m, v *float32, a *AdamArgs, n int)
 	drop                      func(dst, x *float32, n int, block, sample, step, site, key0, key1, threshold uint32, scale float32)
-	dropAdd                   func(dst, x, y *float32, n int, block, sample, step, site, key0, key1, threshold uint32, scale float32)
+	dropAdd, dropTwo          func(dst, x, y *float32, n int, block, sample, step, site, key0, key1, threshold uint32, scale float32)
 }
 
 // row is the row kernels of the level in use, nil for plain Go. Like active it is written by init and Select alone.

@@ -48,6 +48,7 @@ var avx512Rows = rowKernels{
 	adamL2:         adamL2AVX512,
 	drop:           dropAVX512,
 	dropAdd:        dropAddAVX512,
+	dropTwo:        dropTwoAVX512,
 }
 
 var avx2Rows = rowKernels{
@@ -86,4 +87,5 @@ var avx2Rows = rowKernels{
 	adamL2:         adamL2AVX2,
 	drop:           dropAVX2,
 	dropAdd:        dropAddAVX2,
+	dropTwo:        dropTwoAVX2,
 }

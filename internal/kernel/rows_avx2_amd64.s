@@ -6741,3 +6741,688 @@ part3:
 done:
 	VZEROUPPER
 	RET
+
+// func dropTwoAVX2(dst *float32, x *float32, y *float32, n int, block uint32, sample uint32, step uint32, site uint32, key0 uint32, key1 uint32, threshold uint32, scale float32)
+// Requires: AVX, AVX2
+TEXT ·dropTwoAVX2(SB), NOSPLIT, $96-64
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         y+16(FP), DX
+	MOVQ         n+24(FP), R12
+	MOVL         key0+48(FP), AX
+	MOVL         key1+52(FP), CX
+	MOVL         AX, (SP)
+	MOVL         CX, 4(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 8(SP)
+	MOVL         CX, 12(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 16(SP)
+	MOVL         CX, 20(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 24(SP)
+	MOVL         CX, 28(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 32(SP)
+	MOVL         CX, 36(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 40(SP)
+	MOVL         CX, 44(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 48(SP)
+	MOVL         CX, 52(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 56(SP)
+	MOVL         CX, 60(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 64(SP)
+	MOVL         CX, 68(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 72(SP)
+	MOVL         CX, 76(SP)
+	VMOVUPS      wordd2511f53<>+0(SB), Y15
+	VMOVUPS      wordcd9e8d57<>+0(SB), Y14
+	MOVL         block+32(FP), AX
+	VMOVD        AX, X13
+	VPBROADCASTD X13, Y13
+	VPADDD       counters<>+0(SB), Y13, Y13
+	MOVL         sample+36(FP), AX
+	MOVL         AX, 80(SP)
+	MOVL         step+40(FP), AX
+	MOVL         AX, 84(SP)
+	MOVL         site+44(FP), AX
+	MOVL         AX, 88(SP)
+	MOVL         threshold+56(FP), AX
+	MOVL         AX, 92(SP)
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          rest
+
+loop:
+	VMOVAPS      Y13, Y0
+	VPADDD       word00000004<>+0(SB), Y13, Y4
+	VPADDD       word00000008<>+0(SB), Y13, Y13
+	VPBROADCASTD 80(SP), Y1
+	VPBROADCASTD 84(SP), Y2
+	VPBROADCASTD 88(SP), Y3
+	VPBROADCASTD 80(SP), Y5
+	VPBROADCASTD 84(SP), Y6
+	VPBROADCASTD 88(SP), Y7
+	VPBROADCASTD (SP), Y10
+	VPBROADCASTD 4(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPBROADCASTD 8(SP), Y10
+	VPBROADCASTD 12(SP), Y11
+	VPMULUDQ     Y15, Y0, Y5
+	VPMULUDQ     Y14, Y2, Y7
+	VPSRLQ       $0x20, Y7, Y0
+	VPSRLQ       $0x20, Y5, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y9, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y8, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y9
+	VPMULUDQ     Y14, Y6, Y8
+	VPSRLQ       $0x20, Y8, Y4
+	VPSRLQ       $0x20, Y9, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y3, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y1, Y6, Y6
+	VPBROADCASTD 16(SP), Y10
+	VPBROADCASTD 20(SP), Y11
+	VPMULUDQ     Y15, Y0, Y3
+	VPMULUDQ     Y14, Y2, Y1
+	VPSRLQ       $0x20, Y1, Y0
+	VPSRLQ       $0x20, Y3, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y7, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y5, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y7
+	VPMULUDQ     Y14, Y6, Y5
+	VPSRLQ       $0x20, Y5, Y4
+	VPSRLQ       $0x20, Y7, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y8, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y9, Y6, Y6
+	VPBROADCASTD 24(SP), Y10
+	VPBROADCASTD 28(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPBROADCASTD 32(SP), Y10
+	VPBROADCASTD 36(SP), Y11
+	VPMULUDQ     Y15, Y0, Y5
+	VPMULUDQ     Y14, Y2, Y7
+	VPSRLQ       $0x20, Y7, Y0
+	VPSRLQ       $0x20, Y5, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y9, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y8, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y9
+	VPMULUDQ     Y14, Y6, Y8
+	VPSRLQ       $0x20, Y8, Y4
+	VPSRLQ       $0x20, Y9, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y3, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y1, Y6, Y6
+	VPBROADCASTD 40(SP), Y10
+	VPBROADCASTD 44(SP), Y11
+	VPMULUDQ     Y15, Y0, Y3
+	VPMULUDQ     Y14, Y2, Y1
+	VPSRLQ       $0x20, Y1, Y0
+	VPSRLQ       $0x20, Y3, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y7, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y5, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y7
+	VPMULUDQ     Y14, Y6, Y5
+	VPSRLQ       $0x20, Y5, Y4
+	VPSRLQ       $0x20, Y7, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y8, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y9, Y6, Y6
+	VPBROADCASTD 48(SP), Y10
+	VPBROADCASTD 52(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPBROADCASTD 56(SP), Y10
+	VPBROADCASTD 60(SP), Y11
+	VPMULUDQ     Y15, Y0, Y5
+	VPMULUDQ     Y14, Y2, Y7
+	VPSRLQ       $0x20, Y7, Y0
+	VPSRLQ       $0x20, Y5, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y9, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y8, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y9
+	VPMULUDQ     Y14, Y6, Y8
+	VPSRLQ       $0x20, Y8, Y4
+	VPSRLQ       $0x20, Y9, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y3, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y1, Y6, Y6
+	VPBROADCASTD 64(SP), Y10
+	VPBROADCASTD 68(SP), Y11
+	VPMULUDQ     Y15, Y0, Y3
+	VPMULUDQ     Y14, Y2, Y1
+	VPSRLQ       $0x20, Y1, Y0
+	VPSRLQ       $0x20, Y3, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y7, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y5, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y7
+	VPMULUDQ     Y14, Y6, Y5
+	VPSRLQ       $0x20, Y5, Y4
+	VPSRLQ       $0x20, Y7, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y8, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y9, Y6, Y6
+	VPBROADCASTD 72(SP), Y10
+	VPBROADCASTD 76(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPSLLQ       $0x20, Y9, Y9
+	VPBLENDD     $0xaa, Y9, Y0, Y0
+	VPSLLQ       $0x20, Y8, Y8
+	VPBLENDD     $0xaa, Y8, Y2, Y2
+	VPUNPCKLQDQ  Y2, Y0, Y9
+	VPUNPCKHQDQ  Y2, Y0, Y8
+	VPSLLQ       $0x20, Y3, Y3
+	VPBLENDD     $0xaa, Y3, Y4, Y4
+	VPSLLQ       $0x20, Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y6, Y6
+	VPUNPCKLQDQ  Y6, Y4, Y3
+	VPUNPCKHQDQ  Y6, Y4, Y1
+	VPBROADCASTD 92(SP), Y10
+	VBROADCASTSS scale+60(FP), Y11
+	VMOVUPS      (SI)(R13*1), Y12
+	VMULPS       Y11, Y12, Y12
+	VPMAXUD      Y10, Y9, Y15
+	VPCMPEQD     Y15, Y9, Y9
+	VANDPS       Y9, Y12, Y12
+	VMOVUPS      (DX)(R13*1), Y15
+	VMULPS       Y11, Y15, Y15
+	VANDPS       Y9, Y15, Y15
+	VMOVUPS      Y15, (DX)(R13*1)
+	VMOVUPS      Y12, (DI)(R13*1)
+	VMOVUPS      32(SI)(R13*1), Y12
+	VMULPS       Y11, Y12, Y12
+	VPMAXUD      Y10, Y8, Y15
+	VPCMPEQD     Y15, Y8, Y8
+	VANDPS       Y8, Y12, Y12
+	VMOVUPS      32(DX)(R13*1), Y15
+	VMULPS       Y11, Y15, Y15
+	VANDPS       Y8, Y15, Y15
+	VMOVUPS      Y15, 32(DX)(R13*1)
+	VMOVUPS      Y12, 32(DI)(R13*1)
+	VMOVUPS      64(SI)(R13*1), Y12
+	VMULPS       Y11, Y12, Y12
+	VPMAXUD      Y10, Y3, Y15
+	VPCMPEQD     Y15, Y3, Y3
+	VANDPS       Y3, Y12, Y12
+	VMOVUPS      64(DX)(R13*1), Y15
+	VMULPS       Y11, Y15, Y15
+	VANDPS       Y3, Y15, Y15
+	VMOVUPS      Y15, 64(DX)(R13*1)
+	VMOVUPS      Y12, 64(DI)(R13*1)
+	VMOVUPS      96(SI)(R13*1), Y12
+	VMULPS       Y11, Y12, Y12
+	VPMAXUD      Y10, Y1, Y15
+	VPCMPEQD     Y15, Y1, Y1
+	VANDPS       Y1, Y12, Y12
+	VMOVUPS      96(DX)(R13*1), Y15
+	VMULPS       Y11, Y15, Y15
+	VANDPS       Y1, Y15, Y15
+	VMOVUPS      Y15, 96(DX)(R13*1)
+	VMOVUPS      Y12, 96(DI)(R13*1)
+	VMOVUPS      wordd2511f53<>+0(SB), Y15
+	ADDQ         $0x00000080, R13
+	SUBQ         $0x00000020, R12
+	JGE          loop
+
+rest:
+	ADDQ         $0x00000020, R12
+	JZ           done
+	VMOVAPS      Y13, Y0
+	VPADDD       word00000004<>+0(SB), Y13, Y4
+	VPADDD       word00000008<>+0(SB), Y13, Y13
+	VPBROADCASTD 80(SP), Y1
+	VPBROADCASTD 84(SP), Y2
+	VPBROADCASTD 88(SP), Y3
+	VPBROADCASTD 80(SP), Y5
+	VPBROADCASTD 84(SP), Y6
+	VPBROADCASTD 88(SP), Y7
+	VPBROADCASTD (SP), Y10
+	VPBROADCASTD 4(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPBROADCASTD 8(SP), Y10
+	VPBROADCASTD 12(SP), Y11
+	VPMULUDQ     Y15, Y0, Y5
+	VPMULUDQ     Y14, Y2, Y7
+	VPSRLQ       $0x20, Y7, Y0
+	VPSRLQ       $0x20, Y5, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y9, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y8, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y9
+	VPMULUDQ     Y14, Y6, Y8
+	VPSRLQ       $0x20, Y8, Y4
+	VPSRLQ       $0x20, Y9, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y3, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y1, Y6, Y6
+	VPBROADCASTD 16(SP), Y10
+	VPBROADCASTD 20(SP), Y11
+	VPMULUDQ     Y15, Y0, Y3
+	VPMULUDQ     Y14, Y2, Y1
+	VPSRLQ       $0x20, Y1, Y0
+	VPSRLQ       $0x20, Y3, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y7, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y5, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y7
+	VPMULUDQ     Y14, Y6, Y5
+	VPSRLQ       $0x20, Y5, Y4
+	VPSRLQ       $0x20, Y7, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y8, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y9, Y6, Y6
+	VPBROADCASTD 24(SP), Y10
+	VPBROADCASTD 28(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPBROADCASTD 32(SP), Y10
+	VPBROADCASTD 36(SP), Y11
+	VPMULUDQ     Y15, Y0, Y5
+	VPMULUDQ     Y14, Y2, Y7
+	VPSRLQ       $0x20, Y7, Y0
+	VPSRLQ       $0x20, Y5, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y9, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y8, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y9
+	VPMULUDQ     Y14, Y6, Y8
+	VPSRLQ       $0x20, Y8, Y4
+	VPSRLQ       $0x20, Y9, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y3, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y1, Y6, Y6
+	VPBROADCASTD 40(SP), Y10
+	VPBROADCASTD 44(SP), Y11
+	VPMULUDQ     Y15, Y0, Y3
+	VPMULUDQ     Y14, Y2, Y1
+	VPSRLQ       $0x20, Y1, Y0
+	VPSRLQ       $0x20, Y3, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y7, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y5, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y7
+	VPMULUDQ     Y14, Y6, Y5
+	VPSRLQ       $0x20, Y5, Y4
+	VPSRLQ       $0x20, Y7, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y8, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y9, Y6, Y6
+	VPBROADCASTD 48(SP), Y10
+	VPBROADCASTD 52(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPBROADCASTD 56(SP), Y10
+	VPBROADCASTD 60(SP), Y11
+	VPMULUDQ     Y15, Y0, Y5
+	VPMULUDQ     Y14, Y2, Y7
+	VPSRLQ       $0x20, Y7, Y0
+	VPSRLQ       $0x20, Y5, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y9, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y8, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y9
+	VPMULUDQ     Y14, Y6, Y8
+	VPSRLQ       $0x20, Y8, Y4
+	VPSRLQ       $0x20, Y9, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y3, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y1, Y6, Y6
+	VPBROADCASTD 64(SP), Y10
+	VPBROADCASTD 68(SP), Y11
+	VPMULUDQ     Y15, Y0, Y3
+	VPMULUDQ     Y14, Y2, Y1
+	VPSRLQ       $0x20, Y1, Y0
+	VPSRLQ       $0x20, Y3, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y7, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y5, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y7
+	VPMULUDQ     Y14, Y6, Y5
+	VPSRLQ       $0x20, Y5, Y4
+	VPSRLQ       $0x20, Y7, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y8, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y9, Y6, Y6
+	VPBROADCASTD 72(SP), Y10
+	VPBROADCASTD 76(SP), Y11
+	VPMULUDQ     Y15, Y0, Y8
+	VPMULUDQ     Y14, Y2, Y9
+	VPSRLQ       $0x20, Y9, Y0
+	VPSRLQ       $0x20, Y8, Y2
+	VPXOR        Y10, Y0, Y0
+	VPXOR        Y1, Y0, Y0
+	VPXOR        Y11, Y2, Y2
+	VPXOR        Y3, Y2, Y2
+	VPMULUDQ     Y15, Y4, Y1
+	VPMULUDQ     Y14, Y6, Y3
+	VPSRLQ       $0x20, Y3, Y4
+	VPSRLQ       $0x20, Y1, Y6
+	VPXOR        Y10, Y4, Y4
+	VPXOR        Y5, Y4, Y4
+	VPXOR        Y11, Y6, Y6
+	VPXOR        Y7, Y6, Y6
+	VPSLLQ       $0x20, Y9, Y9
+	VPBLENDD     $0xaa, Y9, Y0, Y0
+	VPSLLQ       $0x20, Y8, Y8
+	VPBLENDD     $0xaa, Y8, Y2, Y2
+	VPUNPCKLQDQ  Y2, Y0, Y9
+	VPUNPCKHQDQ  Y2, Y0, Y8
+	VPSLLQ       $0x20, Y3, Y3
+	VPBLENDD     $0xaa, Y3, Y4, Y4
+	VPSLLQ       $0x20, Y1, Y1
+	VPBLENDD     $0xaa, Y1, Y6, Y6
+	VPUNPCKLQDQ  Y6, Y4, Y3
+	VPUNPCKHQDQ  Y6, Y4, Y1
+	VPBROADCASTD 92(SP), Y10
+	VBROADCASTSS scale+60(FP), Y11
+	CMPQ         R12, $0x08
+	JLT          part0
+	VMOVUPS      (SI)(R13*1), Y12
+	VMULPS       Y11, Y12, Y12
+	VPMAXUD      Y10, Y9, Y15
+	VPCMPEQD     Y15, Y9, Y9
+	VANDPS       Y9, Y12, Y12
+	VMOVUPS      (DX)(R13*1), Y15
+	VMULPS       Y11, Y15, Y15
+	VANDPS       Y9, Y15, Y15
+	VMOVUPS      Y15, (DX)(R13*1)
+	VMOVUPS      Y12, (DI)(R13*1)
+	ADDQ         $0x20, R13
+	SUBQ         $0x08, R12
+	JZ           done
+	JMP          part0next
+
+part0:
+	MOVQ       R12, R15
+	LEAQ       maskTable<>+0(SB), AX
+	SHLQ       $0x02, R15
+	SUBQ       R15, AX
+	ADDQ       $0x20, AX
+	MOVQ       AX, R15
+	VMOVUPS    (R15), Y12
+	VMASKMOVPS (SI)(R13*1), Y12, Y12
+	VMULPS     Y11, Y12, Y12
+	VPMAXUD    Y10, Y9, Y15
+	VPCMPEQD   Y15, Y9, Y9
+	VANDPS     Y9, Y12, Y12
+	VMOVUPS    (R15), Y15
+	VMASKMOVPS (DX)(R13*1), Y15, Y15
+	VMULPS     Y11, Y15, Y15
+	VANDPS     Y9, Y15, Y15
+	VMOVUPS    (R15), Y9
+	VMASKMOVPS Y15, Y9, (DX)(R13*1)
+	VMOVUPS    (R15), Y9
+	VMASKMOVPS Y12, Y9, (DI)(R13*1)
+	JMP        done
+
+part0next:
+	CMPQ     R12, $0x08
+	JLT      part1
+	VMOVUPS  (SI)(R13*1), Y12
+	VMULPS   Y11, Y12, Y12
+	VPMAXUD  Y10, Y8, Y15
+	VPCMPEQD Y15, Y8, Y8
+	VANDPS   Y8, Y12, Y12
+	VMOVUPS  (DX)(R13*1), Y15
+	VMULPS   Y11, Y15, Y15
+	VANDPS   Y8, Y15, Y15
+	VMOVUPS  Y15, (DX)(R13*1)
+	VMOVUPS  Y12, (DI)(R13*1)
+	ADDQ     $0x20, R13
+	SUBQ     $0x08, R12
+	JZ       done
+	JMP      part1next
+
+part1:
+	MOVQ       R12, R15
+	LEAQ       maskTable<>+0(SB), AX
+	SHLQ       $0x02, R15
+	SUBQ       R15, AX
+	ADDQ       $0x20, AX
+	MOVQ       AX, R15
+	VMOVUPS    (R15), Y12
+	VMASKMOVPS (SI)(R13*1), Y12, Y12
+	VMULPS     Y11, Y12, Y12
+	VPMAXUD    Y10, Y8, Y15
+	VPCMPEQD   Y15, Y8, Y8
+	VANDPS     Y8, Y12, Y12
+	VMOVUPS    (R15), Y15
+	VMASKMOVPS (DX)(R13*1), Y15, Y15
+	VMULPS     Y11, Y15, Y15
+	VANDPS     Y8, Y15, Y15
+	VMOVUPS    (R15), Y8
+	VMASKMOVPS Y15, Y8, (DX)(R13*1)
+	VMOVUPS    (R15), Y8
+	VMASKMOVPS Y12, Y8, (DI)(R13*1)
+	JMP        done
+
+part1next:
+	CMPQ     R12, $0x08
+	JLT      part2
+	VMOVUPS  (SI)(R13*1), Y12
+	VMULPS   Y11, Y12, Y12
+	VPMAXUD  Y10, Y3, Y15
+	VPCMPEQD Y15, Y3, Y3
+	VANDPS   Y3, Y12, Y12
+	VMOVUPS  (DX)(R13*1), Y15
+	VMULPS   Y11, Y15, Y15
+	VANDPS   Y3, Y15, Y15
+	VMOVUPS  Y15, (DX)(R13*1)
+	VMOVUPS  Y12, (DI)(R13*1)
+	ADDQ     $0x20, R13
+	SUBQ     $0x08, R12
+	JZ       done
+	JMP      part2next
+
+part2:
+	MOVQ       R12, R15
+	LEAQ       maskTable<>+0(SB), AX
+	SHLQ       $0x02, R15
+	SUBQ       R15, AX
+	ADDQ       $0x20, AX
+	MOVQ       AX, R15
+	VMOVUPS    (R15), Y12
+	VMASKMOVPS (SI)(R13*1), Y12, Y12
+	VMULPS     Y11, Y12, Y12
+	VPMAXUD    Y10, Y3, Y15
+	VPCMPEQD   Y15, Y3, Y3
+	VANDPS     Y3, Y12, Y12
+	VMOVUPS    (R15), Y15
+	VMASKMOVPS (DX)(R13*1), Y15, Y15
+	VMULPS     Y11, Y15, Y15
+	VANDPS     Y3, Y15, Y15
+	VMOVUPS    (R15), Y3
+	VMASKMOVPS Y15, Y3, (DX)(R13*1)
+	VMOVUPS    (R15), Y3
+	VMASKMOVPS Y12, Y3, (DI)(R13*1)
+	JMP        done
+
+part2next:
+	CMPQ     R12, $0x08
+	JLT      part3
+	VMOVUPS  (SI)(R13*1), Y12
+	VMULPS   Y11, Y12, Y12
+	VPMAXUD  Y10, Y1, Y15
+	VPCMPEQD Y15, Y1, Y1
+	VANDPS   Y1, Y12, Y12
+	VMOVUPS  (DX)(R13*1), Y15
+	VMULPS   Y11, Y15, Y15
+	VANDPS   Y1, Y15, Y15
+	VMOVUPS  Y15, (DX)(R13*1)
+	VMOVUPS  Y12, (DI)(R13*1)
+	ADDQ     $0x20, R13
+	SUBQ     $0x08, R12
+	JZ       done
+
+part3:
+	MOVQ       R12, R15
+	LEAQ       maskTable<>+0(SB), AX
+	SHLQ       $0x02, R15
+	SUBQ       R15, AX
+	ADDQ       $0x20, AX
+	MOVQ       AX, R15
+	VMOVUPS    (R15), Y12
+	VMASKMOVPS (SI)(R13*1), Y12, Y12
+	VMULPS     Y11, Y12, Y12
+	VPMAXUD    Y10, Y1, Y15
+	VPCMPEQD   Y15, Y1, Y1
+	VANDPS     Y1, Y12, Y12
+	VMOVUPS    (R15), Y15
+	VMASKMOVPS (DX)(R13*1), Y15, Y15
+	VMULPS     Y11, Y15, Y15
+	VANDPS     Y1, Y15, Y15
+	VMOVUPS    (R15), Y1
+	VMASKMOVPS Y15, Y1, (DX)(R13*1)
+	VMOVUPS    (R15), Y1
+	VMASKMOVPS Y12, Y1, (DI)(R13*1)
+
+done:
+	VZEROUPPER
+	RET

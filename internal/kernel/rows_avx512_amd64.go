@@ -153,3 +153,8 @@ func dropAVX512(dst *float32, x *float32, n int, block uint32, sample uint32, st
 //
 //go:noescape
 func dropAddAVX512(dst *float32, x *float32, y *float32, n int, block uint32, sample uint32, step uint32, site uint32, key0 uint32, key1 uint32, threshold uint32, scale float32)
+
+// dropTwoAVX512 is drop of x to dst, and of y in place.
+//
+//go:noescape
+func dropTwoAVX512(dst *float32, x *float32, y *float32, n int, block uint32, sample uint32, step uint32, site uint32, key0 uint32, key1 uint32, threshold uint32, scale float32)

@@ -4391,3 +4391,509 @@ part3:
 done:
 	VZEROUPPER
 	RET
+
+// func dropTwoAVX512(dst *float32, x *float32, y *float32, n int, block uint32, sample uint32, step uint32, site uint32, key0 uint32, key1 uint32, threshold uint32, scale float32)
+// Requires: AVX, AVX512F
+TEXT ·dropTwoAVX512(SB), NOSPLIT, $96-64
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         y+16(FP), DX
+	MOVQ         n+24(FP), R12
+	MOVL         key0+48(FP), AX
+	MOVL         key1+52(FP), CX
+	MOVL         AX, (SP)
+	MOVL         CX, 4(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 8(SP)
+	MOVL         CX, 12(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 16(SP)
+	MOVL         CX, 20(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 24(SP)
+	MOVL         CX, 28(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 32(SP)
+	MOVL         CX, 36(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 40(SP)
+	MOVL         CX, 44(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 48(SP)
+	MOVL         CX, 52(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 56(SP)
+	MOVL         CX, 60(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 64(SP)
+	MOVL         CX, 68(SP)
+	ADDL         $0x9e3779b9, AX
+	ADDL         $0xbb67ae85, CX
+	MOVL         AX, 72(SP)
+	MOVL         CX, 76(SP)
+	VMOVUPS      wordd2511f53<>+0(SB), Z15
+	VMOVUPS      wordcd9e8d57<>+0(SB), Z14
+	MOVL         block+32(FP), AX
+	VMOVD        AX, X13
+	VPBROADCASTD X13, Z13
+	VPADDD       counters<>+0(SB), Z13, Z13
+	MOVL         sample+36(FP), AX
+	MOVL         AX, 80(SP)
+	MOVL         step+40(FP), AX
+	MOVL         AX, 84(SP)
+	MOVL         site+44(FP), AX
+	MOVL         AX, 88(SP)
+	MOVL         threshold+56(FP), AX
+	MOVL         AX, 92(SP)
+	MOVL         $0x0000aaaa, AX
+	KMOVW        AX, K2
+	XORQ         R13, R13
+	SUBQ         $0x00000040, R12
+	JLT          rest
+
+loop:
+	VMOVAPS         Z13, Z0
+	VPADDD          word00000008<>+0(SB), Z13, Z4
+	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPBROADCASTD    80(SP), Z1
+	VPBROADCASTD    84(SP), Z2
+	VPBROADCASTD    88(SP), Z3
+	VPBROADCASTD    80(SP), Z5
+	VPBROADCASTD    84(SP), Z6
+	VPBROADCASTD    88(SP), Z7
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, (SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 4(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, (SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 4(SP), Z7, Z6
+	VPMULUDQ        Z15, Z0, Z5
+	VPMULUDQ        Z14, Z2, Z7
+	VPSRLQ          $0x20, Z7, Z0
+	VPSRLQ          $0x20, Z5, Z2
+	VPTERNLOGD.BCST $0x96, 8(SP), Z9, Z0
+	VPTERNLOGD.BCST $0x96, 12(SP), Z8, Z2
+	VPMULUDQ        Z15, Z4, Z9
+	VPMULUDQ        Z14, Z6, Z8
+	VPSRLQ          $0x20, Z8, Z4
+	VPSRLQ          $0x20, Z9, Z6
+	VPTERNLOGD.BCST $0x96, 8(SP), Z3, Z4
+	VPTERNLOGD.BCST $0x96, 12(SP), Z1, Z6
+	VPMULUDQ        Z15, Z0, Z3
+	VPMULUDQ        Z14, Z2, Z1
+	VPSRLQ          $0x20, Z1, Z0
+	VPSRLQ          $0x20, Z3, Z2
+	VPTERNLOGD.BCST $0x96, 16(SP), Z7, Z0
+	VPTERNLOGD.BCST $0x96, 20(SP), Z5, Z2
+	VPMULUDQ        Z15, Z4, Z7
+	VPMULUDQ        Z14, Z6, Z5
+	VPSRLQ          $0x20, Z5, Z4
+	VPSRLQ          $0x20, Z7, Z6
+	VPTERNLOGD.BCST $0x96, 16(SP), Z8, Z4
+	VPTERNLOGD.BCST $0x96, 20(SP), Z9, Z6
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, 24(SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 28(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, 24(SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 28(SP), Z7, Z6
+	VPMULUDQ        Z15, Z0, Z5
+	VPMULUDQ        Z14, Z2, Z7
+	VPSRLQ          $0x20, Z7, Z0
+	VPSRLQ          $0x20, Z5, Z2
+	VPTERNLOGD.BCST $0x96, 32(SP), Z9, Z0
+	VPTERNLOGD.BCST $0x96, 36(SP), Z8, Z2
+	VPMULUDQ        Z15, Z4, Z9
+	VPMULUDQ        Z14, Z6, Z8
+	VPSRLQ          $0x20, Z8, Z4
+	VPSRLQ          $0x20, Z9, Z6
+	VPTERNLOGD.BCST $0x96, 32(SP), Z3, Z4
+	VPTERNLOGD.BCST $0x96, 36(SP), Z1, Z6
+	VPMULUDQ        Z15, Z0, Z3
+	VPMULUDQ        Z14, Z2, Z1
+	VPSRLQ          $0x20, Z1, Z0
+	VPSRLQ          $0x20, Z3, Z2
+	VPTERNLOGD.BCST $0x96, 40(SP), Z7, Z0
+	VPTERNLOGD.BCST $0x96, 44(SP), Z5, Z2
+	VPMULUDQ        Z15, Z4, Z7
+	VPMULUDQ        Z14, Z6, Z5
+	VPSRLQ          $0x20, Z5, Z4
+	VPSRLQ          $0x20, Z7, Z6
+	VPTERNLOGD.BCST $0x96, 40(SP), Z8, Z4
+	VPTERNLOGD.BCST $0x96, 44(SP), Z9, Z6
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, 48(SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 52(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, 48(SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 52(SP), Z7, Z6
+	VPMULUDQ        Z15, Z0, Z5
+	VPMULUDQ        Z14, Z2, Z7
+	VPSRLQ          $0x20, Z7, Z0
+	VPSRLQ          $0x20, Z5, Z2
+	VPTERNLOGD.BCST $0x96, 56(SP), Z9, Z0
+	VPTERNLOGD.BCST $0x96, 60(SP), Z8, Z2
+	VPMULUDQ        Z15, Z4, Z9
+	VPMULUDQ        Z14, Z6, Z8
+	VPSRLQ          $0x20, Z8, Z4
+	VPSRLQ          $0x20, Z9, Z6
+	VPTERNLOGD.BCST $0x96, 56(SP), Z3, Z4
+	VPTERNLOGD.BCST $0x96, 60(SP), Z1, Z6
+	VPMULUDQ        Z15, Z0, Z3
+	VPMULUDQ        Z14, Z2, Z1
+	VPSRLQ          $0x20, Z1, Z0
+	VPSRLQ          $0x20, Z3, Z2
+	VPTERNLOGD.BCST $0x96, 64(SP), Z7, Z0
+	VPTERNLOGD.BCST $0x96, 68(SP), Z5, Z2
+	VPMULUDQ        Z15, Z4, Z7
+	VPMULUDQ        Z14, Z6, Z5
+	VPSRLQ          $0x20, Z5, Z4
+	VPSRLQ          $0x20, Z7, Z6
+	VPTERNLOGD.BCST $0x96, 64(SP), Z8, Z4
+	VPTERNLOGD.BCST $0x96, 68(SP), Z9, Z6
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, 72(SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 76(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, 72(SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 76(SP), Z7, Z6
+	VMOVSLDUP       Z9, K2, Z0
+	VMOVSLDUP       Z8, K2, Z2
+	VPUNPCKLQDQ     Z2, Z0, Z9
+	VPUNPCKHQDQ     Z2, Z0, Z8
+	VMOVSLDUP       Z3, K2, Z4
+	VMOVSLDUP       Z1, K2, Z6
+	VPUNPCKLQDQ     Z6, Z4, Z3
+	VPUNPCKHQDQ     Z6, Z4, Z1
+	VPBROADCASTD    92(SP), Z10
+	VBROADCASTSS    scale+60(FP), Z11
+	VMOVUPS         (SI)(R13*1), Z12
+	VPCMPUD         $0x05, Z10, Z9, K3
+	VMULPS.Z        Z11, Z12, K3, Z12
+	VMOVUPS         (DX)(R13*1), Z9
+	VMULPS.Z        Z11, Z9, K3, Z9
+	VMOVUPS         Z9, (DX)(R13*1)
+	VMOVUPS         Z12, (DI)(R13*1)
+	VMOVUPS         64(SI)(R13*1), Z12
+	VPCMPUD         $0x05, Z10, Z8, K3
+	VMULPS.Z        Z11, Z12, K3, Z12
+	VMOVUPS         64(DX)(R13*1), Z8
+	VMULPS.Z        Z11, Z8, K3, Z8
+	VMOVUPS         Z8, 64(DX)(R13*1)
+	VMOVUPS         Z12, 64(DI)(R13*1)
+	VMOVUPS         128(SI)(R13*1), Z12
+	VPCMPUD         $0x05, Z10, Z3, K3
+	VMULPS.Z        Z11, Z12, K3, Z12
+	VMOVUPS         128(DX)(R13*1), Z3
+	VMULPS.Z        Z11, Z3, K3, Z3
+	VMOVUPS         Z3, 128(DX)(R13*1)
+	VMOVUPS         Z12, 128(DI)(R13*1)
+	VMOVUPS         192(SI)(R13*1), Z12
+	VPCMPUD         $0x05, Z10, Z1, K3
+	VMULPS.Z        Z11, Z12, K3, Z12
+	VMOVUPS         192(DX)(R13*1), Z1
+	VMULPS.Z        Z11, Z1, K3, Z1
+	VMOVUPS         Z1, 192(DX)(R13*1)
+	VMOVUPS         Z12, 192(DI)(R13*1)
+	ADDQ            $0x00000100, R13
+	SUBQ            $0x00000040, R12
+	JGE             loop
+
+rest:
+	ADDQ            $0x00000040, R12
+	JZ              done
+	VMOVAPS         Z13, Z0
+	VPADDD          word00000008<>+0(SB), Z13, Z4
+	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPBROADCASTD    80(SP), Z1
+	VPBROADCASTD    84(SP), Z2
+	VPBROADCASTD    88(SP), Z3
+	VPBROADCASTD    80(SP), Z5
+	VPBROADCASTD    84(SP), Z6
+	VPBROADCASTD    88(SP), Z7
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, (SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 4(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, (SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 4(SP), Z7, Z6
+	VPMULUDQ        Z15, Z0, Z5
+	VPMULUDQ        Z14, Z2, Z7
+	VPSRLQ          $0x20, Z7, Z0
+	VPSRLQ          $0x20, Z5, Z2
+	VPTERNLOGD.BCST $0x96, 8(SP), Z9, Z0
+	VPTERNLOGD.BCST $0x96, 12(SP), Z8, Z2
+	VPMULUDQ        Z15, Z4, Z9
+	VPMULUDQ        Z14, Z6, Z8
+	VPSRLQ          $0x20, Z8, Z4
+	VPSRLQ          $0x20, Z9, Z6
+	VPTERNLOGD.BCST $0x96, 8(SP), Z3, Z4
+	VPTERNLOGD.BCST $0x96, 12(SP), Z1, Z6
+	VPMULUDQ        Z15, Z0, Z3
+	VPMULUDQ        Z14, Z2, Z1
+	VPSRLQ          $0x20, Z1, Z0
+	VPSRLQ          $0x20, Z3, Z2
+	VPTERNLOGD.BCST $0x96, 16(SP), Z7, Z0
+	VPTERNLOGD.BCST $0x96, 20(SP), Z5, Z2
+	VPMULUDQ        Z15, Z4, Z7
+	VPMULUDQ        Z14, Z6, Z5
+	VPSRLQ          $0x20, Z5, Z4
+	VPSRLQ          $0x20, Z7, Z6
+	VPTERNLOGD.BCST $0x96, 16(SP), Z8, Z4
+	VPTERNLOGD.BCST $0x96, 20(SP), Z9, Z6
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, 24(SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 28(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, 24(SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 28(SP), Z7, Z6
+	VPMULUDQ        Z15, Z0, Z5
+	VPMULUDQ        Z14, Z2, Z7
+	VPSRLQ          $0x20, Z7, Z0
+	VPSRLQ          $0x20, Z5, Z2
+	VPTERNLOGD.BCST $0x96, 32(SP), Z9, Z0
+	VPTERNLOGD.BCST $0x96, 36(SP), Z8, Z2
+	VPMULUDQ        Z15, Z4, Z9
+	VPMULUDQ        Z14, Z6, Z8
+	VPSRLQ          $0x20, Z8, Z4
+	VPSRLQ          $0x20, Z9, Z6
+	VPTERNLOGD.BCST $0x96, 32(SP), Z3, Z4
+	VPTERNLOGD.BCST $0x96, 36(SP), Z1, Z6
+	VPMULUDQ        Z15, Z0, Z3
+	VPMULUDQ        Z14, Z2, Z1
+	VPSRLQ          $0x20, Z1, Z0
+	VPSRLQ          $0x20, Z3, Z2
+	VPTERNLOGD.BCST $0x96, 40(SP), Z7, Z0
+	VPTERNLOGD.BCST $0x96, 44(SP), Z5, Z2
+	VPMULUDQ        Z15, Z4, Z7
+	VPMULUDQ        Z14, Z6, Z5
+	VPSRLQ          $0x20, Z5, Z4
+	VPSRLQ          $0x20, Z7, Z6
+	VPTERNLOGD.BCST $0x96, 40(SP), Z8, Z4
+	VPTERNLOGD.BCST $0x96, 44(SP), Z9, Z6
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, 48(SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 52(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, 48(SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 52(SP), Z7, Z6
+	VPMULUDQ        Z15, Z0, Z5
+	VPMULUDQ        Z14, Z2, Z7
+	VPSRLQ          $0x20, Z7, Z0
+	VPSRLQ          $0x20, Z5, Z2
+	VPTERNLOGD.BCST $0x96, 56(SP), Z9, Z0
+	VPTERNLOGD.BCST $0x96, 60(SP), Z8, Z2
+	VPMULUDQ        Z15, Z4, Z9
+	VPMULUDQ        Z14, Z6, Z8
+	VPSRLQ          $0x20, Z8, Z4
+	VPSRLQ          $0x20, Z9, Z6
+	VPTERNLOGD.BCST $0x96, 56(SP), Z3, Z4
+	VPTERNLOGD.BCST $0x96, 60(SP), Z1, Z6
+	VPMULUDQ        Z15, Z0, Z3
+	VPMULUDQ        Z14, Z2, Z1
+	VPSRLQ          $0x20, Z1, Z0
+	VPSRLQ          $0x20, Z3, Z2
+	VPTERNLOGD.BCST $0x96, 64(SP), Z7, Z0
+	VPTERNLOGD.BCST $0x96, 68(SP), Z5, Z2
+	VPMULUDQ        Z15, Z4, Z7
+	VPMULUDQ        Z14, Z6, Z5
+	VPSRLQ          $0x20, Z5, Z4
+	VPSRLQ          $0x20, Z7, Z6
+	VPTERNLOGD.BCST $0x96, 64(SP), Z8, Z4
+	VPTERNLOGD.BCST $0x96, 68(SP), Z9, Z6
+	VPMULUDQ        Z15, Z0, Z8
+	VPMULUDQ        Z14, Z2, Z9
+	VPSRLQ          $0x20, Z9, Z0
+	VPSRLQ          $0x20, Z8, Z2
+	VPTERNLOGD.BCST $0x96, 72(SP), Z1, Z0
+	VPTERNLOGD.BCST $0x96, 76(SP), Z3, Z2
+	VPMULUDQ        Z15, Z4, Z1
+	VPMULUDQ        Z14, Z6, Z3
+	VPSRLQ          $0x20, Z3, Z4
+	VPSRLQ          $0x20, Z1, Z6
+	VPTERNLOGD.BCST $0x96, 72(SP), Z5, Z4
+	VPTERNLOGD.BCST $0x96, 76(SP), Z7, Z6
+	VMOVSLDUP       Z9, K2, Z0
+	VMOVSLDUP       Z8, K2, Z2
+	VPUNPCKLQDQ     Z2, Z0, Z9
+	VPUNPCKHQDQ     Z2, Z0, Z8
+	VMOVSLDUP       Z3, K2, Z4
+	VMOVSLDUP       Z1, K2, Z6
+	VPUNPCKLQDQ     Z6, Z4, Z3
+	VPUNPCKHQDQ     Z6, Z4, Z1
+	VPBROADCASTD    92(SP), Z10
+	VBROADCASTSS    scale+60(FP), Z11
+	CMPQ            R12, $0x10
+	JLT             part0
+	VMOVUPS         (SI)(R13*1), Z12
+	VPCMPUD         $0x05, Z10, Z9, K3
+	VMULPS.Z        Z11, Z12, K3, Z12
+	VMOVUPS         (DX)(R13*1), Z9
+	VMULPS.Z        Z11, Z9, K3, Z9
+	VMOVUPS         Z9, (DX)(R13*1)
+	VMOVUPS         Z12, (DI)(R13*1)
+	ADDQ            $0x40, R13
+	SUBQ            $0x10, R12
+	JZ              done
+	JMP             part0next
+
+part0:
+	MOVQ      R12, R15
+	MOVQ      R15, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (SI)(R13*1), K1, Z12
+	VPCMPUD   $0x05, Z10, Z9, K3
+	VMULPS.Z  Z11, Z12, K3, Z12
+	VMOVUPS.Z (DX)(R13*1), K1, Z9
+	VMULPS.Z  Z11, Z9, K3, Z9
+	VMOVUPS   Z9, K1, (DX)(R13*1)
+	VMOVUPS   Z12, K1, (DI)(R13*1)
+	JMP       done
+
+part0next:
+	CMPQ     R12, $0x10
+	JLT      part1
+	VMOVUPS  (SI)(R13*1), Z12
+	VPCMPUD  $0x05, Z10, Z8, K3
+	VMULPS.Z Z11, Z12, K3, Z12
+	VMOVUPS  (DX)(R13*1), Z8
+	VMULPS.Z Z11, Z8, K3, Z8
+	VMOVUPS  Z8, (DX)(R13*1)
+	VMOVUPS  Z12, (DI)(R13*1)
+	ADDQ     $0x40, R13
+	SUBQ     $0x10, R12
+	JZ       done
+	JMP      part1next
+
+part1:
+	MOVQ      R12, R15
+	MOVQ      R15, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (SI)(R13*1), K1, Z12
+	VPCMPUD   $0x05, Z10, Z8, K3
+	VMULPS.Z  Z11, Z12, K3, Z12
+	VMOVUPS.Z (DX)(R13*1), K1, Z8
+	VMULPS.Z  Z11, Z8, K3, Z8
+	VMOVUPS   Z8, K1, (DX)(R13*1)
+	VMOVUPS   Z12, K1, (DI)(R13*1)
+	JMP       done
+
+part1next:
+	CMPQ     R12, $0x10
+	JLT      part2
+	VMOVUPS  (SI)(R13*1), Z12
+	VPCMPUD  $0x05, Z10, Z3, K3
+	VMULPS.Z Z11, Z12, K3, Z12
+	VMOVUPS  (DX)(R13*1), Z3
+	VMULPS.Z Z11, Z3, K3, Z3
+	VMOVUPS  Z3, (DX)(R13*1)
+	VMOVUPS  Z12, (DI)(R13*1)
+	ADDQ     $0x40, R13
+	SUBQ     $0x10, R12
+	JZ       done
+	JMP      part2next
+
+part2:
+	MOVQ      R12, R15
+	MOVQ      R15, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (SI)(R13*1), K1, Z12
+	VPCMPUD   $0x05, Z10, Z3, K3
+	VMULPS.Z  Z11, Z12, K3, Z12
+	VMOVUPS.Z (DX)(R13*1), K1, Z3
+	VMULPS.Z  Z11, Z3, K3, Z3
+	VMOVUPS   Z3, K1, (DX)(R13*1)
+	VMOVUPS   Z12, K1, (DI)(R13*1)
+	JMP       done
+
+part2next:
+	CMPQ     R12, $0x10
+	JLT      part3
+	VMOVUPS  (SI)(R13*1), Z12
+	VPCMPUD  $0x05, Z10, Z1, K3
+	VMULPS.Z Z11, Z12, K3, Z12
+	VMOVUPS  (DX)(R13*1), Z1
+	VMULPS.Z Z11, Z1, K3, Z1
+	VMOVUPS  Z1, (DX)(R13*1)
+	VMOVUPS  Z12, (DI)(R13*1)
+	ADDQ     $0x40, R13
+	SUBQ     $0x10, R12
+	JZ       done
+
+part3:
+	MOVQ      R12, R15
+	MOVQ      R15, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	VMOVUPS.Z (SI)(R13*1), K1, Z12
+	VPCMPUD   $0x05, Z10, Z1, K3
+	VMULPS.Z  Z11, Z12, K3, Z12
+	VMOVUPS.Z (DX)(R13*1), K1, Z1
+	VMULPS.Z  Z11, Z1, K3, Z1
+	VMOVUPS   Z1, K1, (DX)(R13*1)
+	VMOVUPS   Z12, K1, (DI)(R13*1)
+
+done:
+	VZEROUPPER
+	RET

@@ -559,7 +559,12 @@ func TestDrop(t *testing.T) {
 			copy(part, src)
 			for at := 0; at < n; {
 				end := min(n, at+r.IntN(40))
+				twin, also := slices.Clone(part[at:end]), slices.Clone(part[at:end])
+				d.ApplyTwo(twin, twin, also, s, uint32(at))
 				d.Apply(part[at:end], part[at:end], s, uint32(at)) // in place, too
+				if differAt(twin, part[at:end]) >= 0 || differAt(also, part[at:end]) >= 0 {
+					t.Fatalf("two from %d to %d are dropped otherwise than one", at, end)
+				}
 				at = end
 			}
 			if i := differAt(all, part); i >= 0 {

@@ -74,6 +74,7 @@ type tileOps struct {
 	widen func(dst *float32, stride int, src *uint16, blocks int)
 
 	floats, words *tilePackers // by what the operand is; nil: plain Go
+	round         func(dst *uint16, src *float32, n int)
 }
 
 // tilePackers lay operands out whose steps are neighbours, or whose lanes are; a tile's row is a lane, or a pair of steps.
@@ -177,6 +178,20 @@ func packTilesPlain(dst []uint16, o operand, lanes, k int, pairs bool) {
 				at += o.step
 			}
 		}
+	}
+}
+
+// RoundBF16 rounds src to bfloat16 as a product of bfloat16 rounds what it reads: NarrowBF16, but for denormals, which become zeros.
+func RoundBF16(dst []uint16, src []float32) {
+	dst = dst[:len(src)]
+	i := 0
+	if til != nil && til.round != nil {
+		if i = len(src) / tileSteps * tileSteps; i > 0 {
+			til.round(&dst[0], &src[0], i)
+		}
+	}
+	for ; i < len(src); i++ {
+		dst[i] = roundBF16(src[i])
 	}
 }
 

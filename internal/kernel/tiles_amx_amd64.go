@@ -29,6 +29,11 @@ func gemmAMX2x2(t *bfArgs)
 //go:noescape
 func peakAMX(n int, config *uint8, data *uint16)
 
+// roundWordsAMX rounds float32 to bfloat16 as products do.
+//
+//go:noescape
+func roundWordsAMX(dst *uint16, src *float32, n int)
+
 // packRowsAMX packs lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
 //
 //go:noescape

@@ -825,6 +825,50 @@ loop:
 	BYTE $0xc0
 	RET
 
+// func roundWordsAMX(dst *uint16, src *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·roundWordsAMX(SB), NOSPLIT, $0-24
+	MOVQ      dst+0(FP), DI
+	MOVQ      src+8(FP), SI
+	MOVQ      n+16(FP), DX
+	VMOVDQU32 pairs<>+0(SB), Z31
+	PCALIGN   $0x20
+
+loop:
+	VMOVUPS   (SI), Z0
+	VMOVUPS   64(SI), Z1
+	BYTE      $0x62
+	BYTE      $0xf2
+	BYTE      $0x77
+	BYTE      $0x48
+	BYTE      $0x72
+	BYTE      $0xc0
+	VMOVDQU32 Z0, (DI)
+	ADDQ      $0x00000080, SI
+	ADDQ      $0x00000040, DI
+	SUBQ      $0x00000020, DX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+DATA pairs<>+0(SB)/4, $0x00100000
+DATA pairs<>+4(SB)/4, $0x00110001
+DATA pairs<>+8(SB)/4, $0x00120002
+DATA pairs<>+12(SB)/4, $0x00130003
+DATA pairs<>+16(SB)/4, $0x00140004
+DATA pairs<>+20(SB)/4, $0x00150005
+DATA pairs<>+24(SB)/4, $0x00160006
+DATA pairs<>+28(SB)/4, $0x00170007
+DATA pairs<>+32(SB)/4, $0x00180008
+DATA pairs<>+36(SB)/4, $0x00190009
+DATA pairs<>+40(SB)/4, $0x001a000a
+DATA pairs<>+44(SB)/4, $0x001b000b
+DATA pairs<>+48(SB)/4, $0x001c000c
+DATA pairs<>+52(SB)/4, $0x001d000d
+DATA pairs<>+56(SB)/4, $0x001e000e
+DATA pairs<>+60(SB)/4, $0x001f000f
+GLOBL pairs<>(SB), RODATA|NOPTR, $64
+
 // func packRowsAMX(p *bfPack)
 // Requires: AVX, AVX512F
 TEXT ·packRowsAMX(SB), NOSPLIT, $0-8
@@ -888,24 +932,6 @@ next:
 	JNZ  lane
 	VZEROUPPER
 	RET
-
-DATA pairs<>+0(SB)/4, $0x00100000
-DATA pairs<>+4(SB)/4, $0x00110001
-DATA pairs<>+8(SB)/4, $0x00120002
-DATA pairs<>+12(SB)/4, $0x00130003
-DATA pairs<>+16(SB)/4, $0x00140004
-DATA pairs<>+20(SB)/4, $0x00150005
-DATA pairs<>+24(SB)/4, $0x00160006
-DATA pairs<>+28(SB)/4, $0x00170007
-DATA pairs<>+32(SB)/4, $0x00180008
-DATA pairs<>+36(SB)/4, $0x00190009
-DATA pairs<>+40(SB)/4, $0x001a000a
-DATA pairs<>+44(SB)/4, $0x001b000b
-DATA pairs<>+48(SB)/4, $0x001c000c
-DATA pairs<>+52(SB)/4, $0x001d000d
-DATA pairs<>+56(SB)/4, $0x001e000e
-DATA pairs<>+60(SB)/4, $0x001f000f
-GLOBL pairs<>(SB), RODATA|NOPTR, $64
 
 // func packRowsTurnedAMX(p *bfPack)
 // Requires: AVX, AVX512F

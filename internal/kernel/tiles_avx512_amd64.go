@@ -14,6 +14,11 @@ func gemmBF16AVX512(t *bfArgs)
 //go:noescape
 func widenTilesAVX512(dst *float32, stride int, src *uint16, blocks int)
 
+// roundWordsAVX512 rounds float32 to bfloat16 as products do.
+//
+//go:noescape
+func roundWordsAVX512(dst *uint16, src *float32, n int)
+
 // packRowsAVX512 packs lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
 //
 //go:noescape

@@ -246,6 +246,58 @@ row:
 	VZEROUPPER
 	RET
 
+// func roundWordsAVX512(dst *uint16, src *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·roundWordsAVX512(SB), NOSPLIT, $0-24
+	MOVQ         dst+0(FP), DI
+	MOVQ         src+8(FP), SI
+	MOVQ         n+16(FP), DX
+	MOVL         $0x00000001, AX
+	VPBROADCASTD AX, Z31
+	MOVL         $0x00007fff, AX
+	VPBROADCASTD AX, Z30
+	MOVL         $0x00400000, AX
+	VPBROADCASTD AX, Z29
+	MOVL         $0x7f800000, AX
+	VPBROADCASTD AX, Z28
+	MOVL         $0x80000000, AX
+	VPBROADCASTD AX, Z27
+	MOVL         $0xffff0000, AX
+	VPBROADCASTD AX, Z26
+	PCALIGN      $0x20
+
+loop:
+	VMOVUPS      (SI), Z0
+	VMOVUPS      64(SI), Z1
+	VPSRLD       $0x10, Z0, Z24
+	VPANDD       Z31, Z24, Z24
+	VPADDD       Z30, Z24, Z24
+	VPADDD       Z0, Z24, Z24
+	VCMPPS       $0x03, Z0, Z0, K2
+	VPTESTNMD    Z28, Z0, K3
+	VPORD        Z29, Z0, K2, Z24
+	VPANDD       Z27, Z0, K3, Z24
+	VPSRLD       $0x10, Z1, Z25
+	VPANDD       Z31, Z25, Z25
+	VPADDD       Z30, Z25, Z25
+	VPADDD       Z1, Z25, Z25
+	VCMPPS       $0x03, Z1, Z1, K2
+	VPTESTNMD    Z28, Z1, K3
+	VPORD        Z29, Z1, K2, Z25
+	VPANDD       Z27, Z1, K3, Z25
+	VPSRLD       $0x10, Z24, Z24
+	VPSRLD       $0x10, Z25, Z25
+	VPMOVDW      Z24, Y24
+	VPMOVDW      Z25, Y25
+	VINSERTI64X4 $0x01, Y25, Z24, Z0
+	VMOVDQU32    Z0, (DI)
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000040, DI
+	SUBQ         $0x00000020, DX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
 // func packRowsAVX512(p *bfPack)
 // Requires: AVX, AVX512F
 TEXT ·packRowsAVX512(SB), NOSPLIT, $0-8

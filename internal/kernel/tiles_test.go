@@ -75,6 +75,30 @@ func wordsOf(t *testing.T, x []float32) []uint16 {
 	return w
 }
 
+// TestRoundBF16 takes every upper half of a float32 with the lower halves about a tie, at every level.
+func TestRoundBF16(t *testing.T) {
+	var x []float32
+	for u := range 1 << 16 {
+		for _, low := range []uint32{0, 1, 0x7fff, 0x8000, 0x8001, 0xffff} {
+			x = append(x, math.Float32frombits(uint32(u)<<16|low))
+		}
+	}
+	x = x[:len(x)-5] // a tail
+	got := make([]uint16, len(x))
+	levels(t, func(t *testing.T) {
+		RoundBF16(got, x)
+		for i, v := range x {
+			want := narrowBF16(v)
+			if math.Abs(float64(v)) < 0x1p-126 {
+				want = uint16(math.Float32bits(v)>>16) & 0x8000
+			}
+			if got[i] != want {
+				t.Fatalf("%08x is rounded to %04x, want %04x", math.Float32bits(v), got[i], want)
+			}
+		}
+	})
+}
+
 // checkTiles compares the case at every level of this machine with the definition.
 func (g *gemmCase) checkTiles(t *testing.T, r *rand.Rand, ws *Workspace, pieces bool) {
 	t.Helper()

@@ -10,6 +10,7 @@ type attention struct {
 	q, k, v, y     operand
 	b, n, heads, d int // n keys, d width of a head
 	queries        int // the first so many of q's tokens ask
+	bf16           bool
 	block, unit    int // queries worked on at a time, about, and a multiple of what
 	mask           Mask
 	anchors        []int     // keys that everyone sees, kept apart
@@ -49,6 +50,11 @@ const (
 	wideBlock = 256
 	wideUnit  = 32
 )
+
+// Attention of fewer multiply-adds than this, queries × keys × the width of a
+// head, has products of float32 on a tape of bfloat16 too: to round and lay its
+// operands out takes longer than to multiply them. It depends on shapes alone.
+const roundedAttention = 1 << 16
 
 // Attention returns multi-head self-attention of qkv [B, T, 3D], the packed
 // queries, keys and values of all heads: softmax(q·kᵀ/√(D/heads))·v, [B, T, D].
@@ -104,7 +110,7 @@ func (t *Tape) CrossAttention(q, kv *Var, heads int, keys *Bytes, dropout float3
 func (t *Tape) attend(a *attention) *Var {
 	y := t.newVar([]int{a.b, a.queries, a.heads * a.d}, a.relative != nil || a.q.v.root().grad || a.k.v.root().grad)
 	a.y, a.block, a.unit, a.t = operand{y, a.queries, 0}, queryBlock, kernel.TileRows, t
-	if t.bf16 {
+	if a.bf16 = t.bf16 && a.queries*a.n*a.d >= roundedAttention; a.bf16 {
 		a.block, a.unit = wideBlock, wideUnit
 	}
 	a.anchors = a.mask.anchors(a.n)
@@ -149,7 +155,7 @@ func (t *Tape) attentionOf(out *Var, op string) *attention {
 }
 
 func (a *attention) roundsResult() bool     { return true }
-func (a *attention) readsRounded(*Var) bool { return true }
+func (a *attention) readsRounded(*Var) bool { return a.bf16 }
 
 func (a *attention) kind() string { return "attention" }
 func (a *attention) needs() []*Var {
@@ -206,7 +212,7 @@ func transposed(n, d int) (floats, ld int) {
 // transpose makes the rows of keys or values in x ready to be multiplied with,
 // transposed; a product of bfloat16 lays them out itself.
 func (a *attention) transpose(buf *carver, x headView, ws *kernel.Workspace) (r headRows) {
-	if a.t.bf16 {
+	if a.bf16 {
 		return a.sideBySide(buf, x)
 	}
 	size, ld := transposed(a.n, a.d)
@@ -227,7 +233,7 @@ func (a *attention) transpose(buf *carver, x headView, ws *kernel.Workspace) (r 
 // sideBySide makes the rows of keys or values in x lie side by side, where that helps.
 func (a *attention) sideBySide(buf *carver, x headView) (r headRows) {
 	r.x, r.words, r.key, r.dim = x.x, x.words, x.stride, 1
-	if !a.t.bf16 {
+	if !a.bf16 {
 		r.x, r.key = x.dense(buf.take(a.n*a.d), a.n, a.d), a.d
 	}
 	if len(a.anchors) > 0 {
@@ -283,11 +289,11 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 			}
 		}
 		if a.drops() {
-			b.dropWeights(p, p, room)
+			b.dropWeights(p, p, nil, room)
 		}
 		b.weigh(out, p, room, v, false, ws)
 		for r := b.lo; r < b.hi && a.y.v.rounded; r++ {
-			kernel.NarrowBF16(y.words[r*y.stride:r*y.stride+a.d], out.x[r*a.d:(r+1)*a.d])
+			kernel.RoundBF16(y.words[r*y.stride:r*y.stride+a.d], out.x[r*a.d:(r+1)*a.d])
 		}
 	})
 }
@@ -309,7 +315,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	kv, vv := a.data(a.k, i), a.data(a.v, i)
 	kt, vt, k := a.transpose(&buf, kv, ws), a.transpose(&buf, vv, ws), a.sideBySide(&buf, kv)
 	q, do := a.data(a.q, i), a.view(a.y, a.y.v.Grad, i)
-	if !a.t.bf16 {
+	if !a.bf16 {
 		q = headView{x: q.dense(buf.take(a.queries*d), a.queries, d), stride: d}
 		do = headView{x: do.dense(buf.take(a.queries*d), a.queries, d), stride: d}
 	}
@@ -345,8 +351,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 		w := p
 		if a.drops() {
 			w = s // the scores are not needed any more
-			b.dropWeights(w, p, room)
-			b.dropWeights(dp, dp, room)
+			b.dropWeights(w, p, dp, room)
 		}
 		if toKV {
 			b.gather(dv, dva, w, room, do, ws)

@@ -133,7 +133,7 @@ func (a *attention) blocks(i int, f func(b queries)) {
 func (b queries) run(g kernel.Gemm, ws *kernel.Workspace) {
 	p := &b.a.gemms[b.i]
 	*p = g
-	p.BF16 = b.a.t.bf16
+	p.BF16 = b.a.bf16
 	p.Run(0, g.M, 0, g.N, ws)
 }
 
@@ -257,16 +257,24 @@ func (b queries) hideOutside(s []float32, room int) {
 	}
 }
 
-// dropWeights applies the dropout to rows of weights; element (head, q, k) of a
-// sample's stream, of all of its tokens' queries, belongs to weight (q, k).
-func (b queries) dropWeights(dst, src []float32, room int) {
+// dropWeights applies the dropout to rows of weights, and to those of also in
+// place where there are any; element (head, q, k) of a sample's stream, of all of
+// its tokens' queries, belongs to weight (q, k).
+func (b queries) dropWeights(dst, src, also []float32, room int) {
 	a := b.a
 	n := a.n
 	s, first := a.t.stream(a.site, b.i/a.heads), uint32(b.i%a.heads*a.q.tokens*n+b.lo*n)
 	if b.width() == n && room == n && b.base == 0 {
 		rows := (b.hi - b.lo) * n
-		a.drop.Apply(dst[:rows], src[:rows], s, first)
+		if also == nil {
+			a.drop.Apply(dst[:rows], src[:rows], s, first)
+		} else {
+			a.drop.ApplyTwo(dst[:rows], src[:rows], also[:rows], s, first)
+		}
 		return
+	}
+	if also != nil {
+		b.dropWeights(also, also, nil, room)
 	}
 	for r := range b.hi - b.lo {
 		to, from, at := dst[r*room:], src[r*room:], first+uint32(r*n)

@@ -9,7 +9,7 @@ type Param struct {
 	Offset int       // of the first element in the slab
 	Value  []float32 // bound by Seal
 	Grad   []float32 // bound by BindGrads
-	Frozen bool      // is not trained: set it before a tape records, see freeze
+	Frozen bool      // is not trained: set it before a tape records, see freeze. Its gradient is its owner's to keep zero
 	Low    *LowRank  // adapts it, where it is a linear layer's weight; nil: nothing does
 
 	left    int  // uses whose gradient this Backward has not written yet

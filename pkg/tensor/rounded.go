@@ -47,6 +47,6 @@ func wordsOf(x []float32) []uint16 {
 // roundRows writes rows of a tile of a product to words, rows apart.
 func roundRows(words []uint16, apart, m0, m1, n0, n1 int, c []float32, row int) {
 	for r := m0; r < m1; r++ {
-		kernel.NarrowBF16(words[r*apart+n0:r*apart+n1], c[(r-m0)*row:(r-m0)*row+n1-n0])
+		kernel.RoundBF16(words[r*apart+n0:r*apart+n1], c[(r-m0)*row:(r-m0)*row+n1-n0])
 	}
 }

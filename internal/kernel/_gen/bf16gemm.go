@@ -199,10 +199,33 @@ func (s source) size() int {
 // bfPackers writes the packing kernels of bfloat16's tiles.
 func bfPackers(g *gen, s source) {
 	suffix := []string{"AVX512", "AMX", "Words"}[s]
+	if s != words {
+		bfRoundWords(g, "roundWords"+suffix, s)
+	}
 	bfPackRows(g, "packRows"+suffix, s)
 	bfPackRowsTurned(g, "packRowsTurned"+suffix, s)
 	bfPackPairs(g, "packPairs"+suffix, s)
 	bfPackPairsTurned(g, "packPairsTurned"+suffix, s)
+}
+
+// bfRoundWords writes the rounding of n values, a multiple of 32, as products round them.
+func bfRoundWords(g *gen, name string, s source) {
+	g.begin(name, name+" rounds float32 to bfloat16 as products do.", param{"dst", "*uint16"}, param{"src", "*float32"}, param{"n", "int"})
+	dst, src, n := reg.RDI, reg.RSI, reg.RDX
+	g.arg("dst", dst)
+	g.arg("src", src)
+	g.arg("n", n)
+	bfConstants(g, s)
+	g.align(32)
+	g.Label("loop")
+	bfRun(g, s, at(src, 0), false, reg.Z0, reg.Z1)
+	g.VMOVDQU32(reg.Z0, at(dst, 0))
+	g.ADDQ(imm(128), src)
+	g.ADDQ(imm(64), dst)
+	g.SUBQ(imm(32), n)
+	g.JNZ(operand.LabelRef("loop"))
+	g.VZEROUPPER()
+	g.RET()
 }
 
 // evex512 is an EVEX instruction on three Z registers of 0F38, without a mask.

@@ -22,18 +22,22 @@ func dropout(g *gen, v isa) {
 		offsets[2*i] = uint32(i%2*per/2 + i/2)
 	}
 	table := g.lanesOf("counters", offsets)
-	for _, add := range []bool{false, true} {
-		drop(g, v, table, per, add)
+	for _, kind := range []string{"drop", "dropAdd", "dropTwo"} {
+		drop(g, v, table, per, kind)
 	}
 }
 
-func drop(g *gen, v isa, table operand.Mem, per int, add bool) {
+func drop(g *gen, v isa, table operand.Mem, per int, name string) {
 	u32 := func(name string) param { return param{name, "uint32"} }
 	ps := []param{argDst, argX}
-	name, doc := "drop", "writes dst = x·scale where kept and 0 elsewhere, from element 4·block of the stream on."
-	if add {
+	doc := "writes dst = x·scale where kept and 0 elsewhere, from element 4·block of the stream on."
+	switch name {
+	case "dropAdd":
 		ps = append(ps, argY)
-		name, doc = "dropAdd", "is drop with y added to the result."
+		doc = "is drop with y added to the result."
+	case "dropTwo":
+		ps = append(ps, argY)
+		doc = "is drop of x to dst, and of y in place."
 	}
 	ps = append(ps, argN, u32("block"), u32("sample"), u32("step"), u32("site"), u32("key0"), u32("key1"), u32("threshold"), param{"scale", "float32"})
 	g.function(v, name, doc, nil, nil, ps...)
@@ -142,13 +146,24 @@ func drop(g *gen, v isa, table operand.Mem, per int, add bool) {
 		if v.wide() {
 			g.VPCMPUD(operand.Imm(5), thr, word, reg.K3) // word ≥ threshold
 			g.VMULPS_Z(scale, val, reg.K3, val)
+			if name == "dropTwo" {
+				v.load(g, ix(y, off), mk, word)
+				g.VMULPS_Z(scale, word, reg.K3, word)
+				v.store(g, word, mk, ix(y, off), word)
+			}
 		} else {
 			g.VMULPS(scale, val, val)
 			g.VPMAXUD(thr, word, m0)
 			g.VPCMPEQD(m0, word, word)
 			g.VANDPS(word, val, val)
+			if name == "dropTwo" {
+				v.load(g, ix(y, off), mk, m0)
+				g.VMULPS(scale, m0, m0)
+				g.VANDPS(word, m0, m0)
+				v.store(g, m0, mk, ix(y, off), word)
+			}
 		}
-		if add {
+		if name == "dropAdd" {
 			v.load(g, ix(y, off), mk, word)
 			g.VADDPS(word, val, val)
 		}
