@@ -65,15 +65,15 @@ func tilesOf(l Level) *tileOps {
 
 var amxTiles = tileOps{
 	amx: [2][2]func(*bfArgs){{gemmAMX1x1, gemmAMX1x2}, {gemmAMX2x1, gemmAMX2x2}}, peak: peakAMX,
-	tile: gemmBF16AVX512, rows: 8, lanes: 16, widen: widenTilesAVX512,
+	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512,
 	floats: &tilePackers{packRowsAMX, packRowsTurnedAMX, packPairsAMX, packPairsTurnedAMX}, words: &wordPackers, round: roundWordsAMX,
 }
 
 var avx512Tiles = tileOps{
-	tile: gemmBF16AVX512, rows: 8, lanes: 16, widen: widenTilesAVX512,
+	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512,
 	floats: &tilePackers{packRowsAVX512, packRowsTurnedAVX512, packPairsAVX512, packPairsTurnedAVX512}, words: &wordPackers, round: roundWordsAVX512,
 }
 
 var wordPackers = tilePackers{packRowsWords, packRowsTurnedWords, packPairsWords, packPairsTurnedWords}
 
-var avx2Tiles = tileOps{tile: gemmBF16AVX2, rows: 4, lanes: 8, widen: widenTilesAVX2}
+var avx2Tiles = tileOps{tile: gemmBF16AVX2, rows: 4, strips: 1, lanes: 8, widen: widenTilesAVX2}

@@ -33,4 +33,4 @@ func tilesOf(l Level) *tileOps {
 	return nil
 }
 
-var neonTiles = tileOps{tile: gemmBF16NEON, rows: 4, lanes: 8, tells: true, widen: widenTilesNEON}
+var neonTiles = tileOps{tile: gemmBF16NEON, rows: 4, strips: 1, lanes: 8, tells: true, widen: widenTilesNEON}

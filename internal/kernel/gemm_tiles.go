@@ -13,6 +13,8 @@ const (
 	groupBytes = 1 << 18
 	// tilesFrom is from how many multiply-adds on tiles are configured for a product: below it, vectors are as quick.
 	tilesFrom = 1 << 17
+	// emulatedBlocks is how deep an emulation goes at a time: 12 rows of float32 and a strip of B stay in L1.
+	emulatedBlocks = 16
 	// neonTile is how many elements the tile has whose emulation tells what it flushed.
 	neonTile  = 4 * 8
 	tileDepth = 8192 // steps of k in a pass; C carries the chains on
@@ -123,45 +125,67 @@ func (g *Gemm) tilesOn(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, m
 	}
 }
 
-// tilesEmulated is tileGroup on vectors: a strip of rows, widened, at a time.
+// tilesEmulated is tileGroup on vectors: a few strips of rows, widened, at a time, and as many blocks of k as L1 holds of a tile's rows.
 func (g *Gemm) tilesEmulated(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
-	strip, steps := stripWords(k), blocksOf(k)*tileSteps
+	strip, blocks := stripWords(k), blocksOf(k)
 	t := &ws.bf
-	wide := grow(&ws.wide, tileLanes*steps)
-	t.aRow = uintptr(steps) * 4
-	for i := i0; i < i1; i += tileLanes {
-		til.widen(&wide[0], steps*4, &a[(i-i0)/tileLanes*strip], blocksOf(k))
-		for j := j0; j < j1; j += til.lanes {
-			t.cols = uintptr(min(til.lanes, j1-j))
-			t.b = &b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2]
-			if mode == modeBias {
-				t.bias = &g.Bias[j]
+	height, deep := til.strips*tileLanes, min(blocks, emulatedBlocks)
+	wide := grow(&ws.wide, height*deep*tileSteps)
+	for i := i0; i < i1; i += height {
+		for at := 0; at < blocks; at += deep {
+			n := min(deep, blocks-at)
+			steps, mode := n*tileSteps, mode
+			if at > 0 {
+				mode = modeLoad
 			}
-			for r := 0; r < tileLanes && i+r < i1; r += til.rows {
-				at, rows := (i+r-i0)*row+j-j0, min(til.rows, i1-i-r)
-				t.a, t.c, t.rows = (*uint16)(unsafe.Pointer(&wide[r*steps])), &c[at], uintptr(rows)
-				if !til.tells {
-					til.tile(t)
-					continue
-				}
-				var before [neonTile]float32
-				cols := int(t.cols)
-				for n := range rows {
-					copy(before[n*cols:], c[at+n*row:at+n*row+cols])
-				}
-				if til.tile(t); t.flushed == 0 {
-					continue
-				}
-				for n := range rows {
-					copy(c[at+n*row:at+n*row+cols], before[n*cols:])
+			t.blocks, t.mode, t.aRow = uintptr(n), mode, uintptr(steps)*4
+			a, b := a[at*tileWords:], b[at*tileWords:]
+			for s := i; s < min(i+height, i1); s += tileLanes {
+				til.widen(&wide[(s-i)*steps], steps*4, &a[(s-i0)/tileLanes*strip], n)
+			}
+			for j := j0; j < j1; j += til.lanes {
+				t.cols = uintptr(min(til.lanes, j1-j))
+				columns := b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2:]
+				t.b, t.aStrip = &columns[0], 0
+				if t.cols > tileLanes { // two strips of columns
+					t.aStrip = uintptr(strip) * 2
 				}
 				var bias []float32
 				if mode == modeBias {
 					bias = g.Bias[j:]
+					t.bias = &bias[0]
 				}
-				plainTile(c[at:], row, bias, a[(i-i0)/tileLanes*strip+r*tileSteps:], b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2:], rows, cols, blocksOf(k), mode)
+				for r := 0; r < height && i+r < i1; r += til.rows {
+					tile := c[(i+r-i0)*row+j-j0:]
+					t.a, t.c, t.rows = (*uint16)(unsafe.Pointer(&wide[r*steps])), &tile[0], uintptr(min(til.rows, i1-i-r))
+					if !til.tells {
+						til.tile(t)
+						continue
+					}
+					before := keep(tile, row, int(t.rows), int(t.cols))
+					if til.tile(t); t.flushed != 0 {
+						before.restore(tile, row, int(t.rows), int(t.cols))
+						plainTile(tile, row, bias, a[(i-i0)/tileLanes*strip+r*tileSteps:], columns, int(t.rows), int(t.cols), n, mode)
+					}
+				}
 			}
 		}
+	}
+}
+
+// kept is a tile of C as it was.
+type kept [neonTile]float32
+
+func keep(c []float32, row, rows, cols int) (k kept) {
+	for i := range rows {
+		copy(k[i*cols:], c[i*row:i*row+cols])
+	}
+	return k
+}
+
+func (k *kept) restore(c []float32, row, rows, cols int) {
+	for i := range rows {
+		copy(c[i*row:i*row+cols], k[i*cols:])
 	}
 }
 

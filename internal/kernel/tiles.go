@@ -31,7 +31,7 @@ type bfArgs struct {
 	a       *uint16 // tiles of the first strip; for the emulations rows of float32
 	b       *uint16 // tiles of the first column strip; the second one follows it
 	c, bias *float32
-	aStrip  uintptr // from strip to strip
+	aStrip  uintptr // from strip to strip; for the emulations of B
 	cRow    uintptr
 	blocks  uintptr // of 32 steps
 	strips  uintptr // calls' worth of strips, one below the other
@@ -65,13 +65,14 @@ type bfPack struct {
 
 // tileOps is the code of one level for products of bfloat16.
 type tileOps struct {
-	amx   [2][2]func(*bfArgs) // [strips of rows - 1][strips of columns - 1]; nil: emulated
-	tile  func(*bfArgs)       // emulation: rows × lanes
-	rows  int                 // of an emulated tile
-	tells bool                // flushes by another rule than x86's, and says whether it flushed: then the tile is done again in plain Go
-	lanes int
-	peak  func(rounds int, config *uint8, data *uint16)
-	widen func(dst *float32, stride int, src *uint16, blocks int)
+	amx    [2][2]func(*bfArgs) // [strips of rows - 1][strips of columns - 1]; nil: emulated
+	tile   func(*bfArgs)       // emulation: rows × lanes
+	rows   int                 // of an emulated tile
+	strips int                 // of A that are widened at a time: whole tiles
+	tells  bool                // flushes by another rule than x86's, and says whether it flushed: then the tile is done again in plain Go
+	lanes  int
+	peak   func(rounds int, config *uint8, data *uint16)
+	widen  func(dst *float32, stride int, src *uint16, blocks int)
 
 	floats, words *tilePackers // by what the operand is; nil: plain Go
 	round         func(dst *uint16, src *float32, n int)

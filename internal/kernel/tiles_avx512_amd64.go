@@ -4,7 +4,7 @@
 
 package kernel
 
-// gemmBF16AVX512 multiplies a strip of rows with a tile's columns; see bfArgs.
+// gemmBF16AVX512 multiplies a strip of rows with tiles' columns; see bfArgs.
 //
 //go:noescape
 func gemmBF16AVX512(t *bfArgs)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
+	"sync"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -23,15 +24,20 @@ func Sum(b []byte) uint32 { return AddSum(0, b) }
 //	fold       └──────>└─────────> f   │ tail │    f: 256 bytes
 func AddSum(sum uint32, b []byte) uint32 {
 	if n := len(b) / foldBytes; folds && n >= leastFolded {
-		var f [foldBytes]byte
+		f := folded.Get().(*[foldBytes]byte)
+		defer folded.Put(f)
 		copy(f[:], b)
 		binary.LittleEndian.PutUint32(f[:], binary.LittleEndian.Uint32(f[:])^^sum) // what came before stands in the first bits
-		fold(&f, &b[foldBytes], n-1, &foldBy)
+		fold(f, &b[foldBytes], n-1, &foldBy)
 		sum = crc32.Update(^uint32(0), castagnoli, f[:])
 		b = b[n*foldBytes:]
 	}
 	return crc32.Update(sum, castagnoli, b)
 }
+
+// folded keeps the blocks that are folded into: crc32 calls through a table, so they
+// would be on the heap each time.
+var folded = sync.Pool{New: func() any { return new([foldBytes]byte) }}
 
 const (
 	foldBytes   = 256 // of a block: four registers

@@ -8,15 +8,15 @@ import (
 // flushing is an MXCSR without traps that reads denormals as zeros and flushes them.
 const flushing = 0x9FC0
 
-// bfRowsOf is how many rows the emulation of a tile does at a time: two chains each stay in registers.
-func (v isa) bfRows() int {
+// bfShape is how many rows and vectors of columns the emulation of a tile does at a time: two chains of each stay in registers.
+func (v isa) bfShape() (rows, vecs int) {
 	if v.wide() {
-		return 8
+		return 6, 2
 	}
-	return 4
+	return 4, 1
 }
 
-// bfTile writes the product of bfloat16 without AMX: bfRows rows of A, widened, by one vector of columns of B's tiles.
+// bfTile writes the product of bfloat16 without AMX: rows of A, widened, by one or two vectors of columns of B's tiles.
 //
 //	C[i][j] = 0 | bias[j] | C[i][j]
 //	for each block of 32 of k:
@@ -25,19 +25,39 @@ func (v isa) bfRows() int {
 //	  C[i][j] += t0 + t1
 func bfTile(g *gen, v isa) {
 	name := "gemmBF16" + v.name
-	g.begin(name, name+" multiplies a strip of rows with a tile's columns; see bfArgs.", param{"t", "*bfArgs"})
-	rows := v.bfRows()
-	even := func(i int) reg.Register { return v.vec(i) }
-	odd := func(i int) reg.Register { return v.vec(rows + i) }
-	pair, be, bo, tmp, upper := v.vec(2*rows), v.vec(2*rows+1), v.vec(2*rows+2), v.vec(2*rows+3), v.vec(2*rows+4)
+	g.begin(name, name+" multiplies a strip of rows with tiles' columns; see bfArgs.", param{"t", "*bfArgs"})
+	rows, vecs := v.bfShape()
+	acc := func(half, i, j int) reg.Register { return v.vec((half*rows+i)*vecs + j) }
+	next := 2 * rows * vecs
+	spare := func() reg.Register { next++; return v.vec(next - 1) }
+	pair, x0, upper := spare(), spare(), spare()
+	x := []reg.Register{x0, x0}
+	var b [2][2]reg.Register // half, vector
+	for j := range vecs {
+		b[0][j], b[1][j] = spare(), spare()
+	}
+	if v.wide() {
+		x[1] = spare()
+	}
 	t := reg.RDI
 	g.arg("t", t)
 	state := g.AllocLocal(8)
 	g.STMXCSR(state)
 	g.MOVL(operand.U32(flushing), state.Offset(4))
 	g.LDMXCSR(state.Offset(4))
-	g.MOVQ(at(t, bCols), reg.R15)
-	mk := v.makeMask(g, 1, reg.R15)
+	masks := make([]*mask, vecs)
+	if vecs == 1 {
+		g.MOVQ(at(t, bCols), reg.R15)
+		masks[0] = v.makeMask(g, 1, reg.R15)
+	} else { // the first min(cols, 16), and what is left
+		g.MOVQ(operand.U32(uint32(v.lanes)), reg.RBX)
+		g.MOVQ(at(t, bCols), reg.R15)
+		g.CMPQ(reg.R15, reg.RBX)
+		g.CMOVQLT(reg.R15, reg.RBX)
+		g.SUBQ(reg.RBX, reg.R15)
+		masks[0] = v.makeMask(g, 1, reg.RBX)
+		masks[1] = v.makeMask(g, 2, reg.R15)
+	}
 	c, cRow, n, p, mode := reg.R11, reg.R10, reg.R9, reg.RDX, reg.R13
 	g.MOVQ(at(t, bC), c)
 	g.MOVQ(at(t, bCRow), cRow)
@@ -46,16 +66,22 @@ func bfTile(g *gen, v isa) {
 	g.MOVQ(at(t, bMode), mode)
 	g.TESTQ(operand.U32(2), mode)
 	g.JNZ(operand.LabelRef("ready"))
-	v.zero(g, pair)
+	for j := range vecs {
+		v.zero(g, b[0][j])
+	}
 	g.TESTQ(operand.U32(1), mode)
 	g.JZ(operand.LabelRef("begin"))
 	g.MOVQ(at(t, bBias), p)
-	v.load(g, at(p, 0), mk, pair)
+	for j := range vecs {
+		v.load(g, at(p, j*v.bytes()), masks[j], b[0][j])
+	}
 	g.Label("begin")
 	g.MOVQ(at(t, bRows), n)
 	g.MOVQ(c, p)
 	g.Label("row")
-	v.store(g, pair, mk, at(p, 0), tmp)
+	for j := range vecs {
+		v.store(g, b[0][j], masks[j], at(p, j*v.bytes()), x[0])
+	}
 	g.ADDQ(cRow, p)
 	g.DECQ(n)
 	g.JNZ(operand.LabelRef("row"))
@@ -68,8 +94,9 @@ func bfTile(g *gen, v isa) {
 		g.MOVL(reg.EAX, state.Offset(4))
 		g.VPBROADCASTD(state.Offset(4), upper)
 	}
-	bases := []reg.Register{reg.RAX, reg.RBX, reg.RSI}[:(rows+2)/3]
-	aRow, b, blocks, steps := reg.R8, reg.R12, reg.R14, reg.RCX
+	bases := []reg.Register{reg.RAX, reg.RBX}[:(rows+2)/3]
+	aRow, blocks, steps := reg.R8, reg.R14, reg.RCX
+	columns := []reg.Register{reg.R12, reg.RSI}[:vecs]
 	g.MOVQ(at(t, bA), bases[0])
 	g.MOVQ(at(t, bARow), aRow)
 	for i := 1; i < len(bases); i++ {
@@ -82,38 +109,45 @@ func bfTile(g *gen, v isa) {
 		}
 		return atIdx(bases[i/3], off, aRow, uint8(i%3))
 	}
-	g.MOVQ(at(t, bB), b)
+	g.MOVQ(at(t, bB), columns[0])
+	if vecs > 1 {
+		g.MOVQ(columns[0], columns[1])
+		g.ADDQ(at(t, bAStrip), columns[1])
+	}
 	g.MOVQ(at(t, bBlocks), blocks)
 	g.Label("block")
 	for i := range rows {
-		v.zero(g, even(i))
-		v.zero(g, odd(i))
+		for j := range vecs {
+			v.zero(g, acc(0, i, j))
+			v.zero(g, acc(1, i, j))
+		}
 	}
 	const unroll = 4
 	g.MOVQ(operand.U32(16/unroll), steps)
 	g.align(32)
 	g.Label("pairs")
 	for u := range unroll {
-		g.VMOVUPS(at(b, 64*u), pair)
-		g.VPSLLD(operand.Imm(16), pair, be)
-		if v.wide() {
-			g.VPANDD(pair, upper, bo)
-		} else {
-			g.VPAND(pair, upper, bo)
+		for j := range vecs {
+			g.VMOVUPS(at(columns[j], 64*u), pair)
+			g.VPSLLD(operand.Imm(16), pair, b[0][j])
+			if v.wide() {
+				g.VPANDD(pair, upper, b[1][j])
+			} else {
+				g.VPAND(pair, upper, b[1][j])
+			}
 		}
 		for i := range rows {
-			for h, x := range []reg.Register{be, bo} {
-				acc := []reg.Register{even(i), odd(i)}[h]
-				if v.wide() {
-					g.VFMADD231PS_BCST(a(i, 8*u+4*h), x, acc)
-				} else {
-					g.VBROADCASTSS(a(i, 8*u+4*h), tmp)
-					g.VFMADD231PS(tmp, x, acc)
+			for half := range 2 {
+				g.VBROADCASTSS(a(i, 8*u+4*half), x[half])
+				for j := range vecs {
+					g.VFMADD231PS(x[half], b[half][j], acc(half, i, j))
 				}
 			}
 		}
 	}
-	g.ADDQ(imm(64*unroll), b)
+	for _, r := range columns {
+		g.ADDQ(imm(64*unroll), r)
+	}
 	for _, base := range bases {
 		g.ADDQ(imm(8*unroll), base)
 	}
@@ -122,10 +156,12 @@ func bfTile(g *gen, v isa) {
 	g.MOVQ(at(t, bRows), n)
 	g.MOVQ(c, p)
 	for i := range rows {
-		g.VADDPS(odd(i), even(i), even(i))
-		v.load(g, at(p, 0), mk, pair)
-		g.VADDPS(even(i), pair, pair)
-		v.store(g, pair, mk, at(p, 0), tmp)
+		for j := range vecs {
+			g.VADDPS(acc(1, i, j), acc(0, i, j), acc(0, i, j))
+			v.load(g, at(p, j*v.bytes()), masks[j], pair)
+			g.VADDPS(acc(0, i, j), pair, pair)
+			v.store(g, pair, masks[j], at(p, j*v.bytes()), x[0])
+		}
 		if i+1 < rows {
 			g.DECQ(n)
 			g.JZ(operand.LabelRef("stored"))
