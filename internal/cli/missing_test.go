@@ -19,7 +19,7 @@ func TestMissing(t *testing.T) {
 		{[]string{"data", "convert", dir, out}, dir + " is a folder: give the tar archives in it"},
 		{[]string{"data", "convert", no}, "wants shards and a folder to make"},
 		{[]string{"data", "sort"}, `unknown command "sort": want check, info, stats, import, convert`},
-		{[]string{"checkpoint", "eat"}, `unknown command "eat": want ls, show, verify, prune, export`},
+		{[]string{"checkpoint", "eat"}, `unknown command "eat": want ls, show, verify, prune, upload, export`},
 		{[]string{"runs", "send", no, "--track", "trackio:http://127.0.0.1:1"}, no + " is no run directory"},
 		{[]string{"runs", "send", no}, "give --track trackio:URL"},
 		{[]string{"runs", "away"}, `unknown command "away": want ls, diff, send`},
