@@ -201,14 +201,6 @@ beyond the micro-batches of a step compute nothing, and the answer says so.`,
 	return c
 }
 
-// workers is a number of them in words.
-func workers(n int) string {
-	if n == 1 {
-		return "1 worker"
-	}
-	return fmt.Sprintf("%d workers", n)
-}
-
 // upTo allows at most n arguments.
 func upTo(n int, name string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
