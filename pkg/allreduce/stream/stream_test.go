@@ -45,7 +45,8 @@ func (s *silent) count() int {
 	return s.sent
 }
 
-func open(t *testing.T, members []string, encrypt bool, fallback func(string) allreduce.Network) []*Network {
+// open is a network for each member, its End changed by set before anything runs.
+func open(t *testing.T, members []string, encrypt bool, fallback func(string) allreduce.Network, set ...func(*allreduce.End)) []*Network {
 	t.Helper()
 	var l []*Network
 	for _, m := range members {
@@ -53,7 +54,11 @@ func open(t *testing.T, members []string, encrypt bool, fallback func(string) al
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := New(allreduce.End{Member: m, Listener: l0, Fallback: fallback(m), Encrypt: encrypt})
+		end := allreduce.End{Member: m, Listener: l0, Fallback: fallback(m), Encrypt: encrypt}
+		for _, f := range set {
+			f(&end)
+		}
+		n, err := New(end)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,11 +328,14 @@ func FuzzHello(f *testing.F) {
 // A member whose frames bear another one's rank is cut off by name, and none of
 // these frames is passed on; its own are.
 func TestFramesInAnotherName(t *testing.T) {
-	l := open(t, []string{"a", "b", "c"}, false, func(string) allreduce.Network { return newSilent() })
-	form(t, 3, l)
 	var mu sync.Mutex
 	var told []string
-	l[0].opt.Event = func(text string) { mu.Lock(); told = append(told, text); mu.Unlock() }
+	l := open(t, []string{"a", "b", "c"}, false, func(string) allreduce.Network { return newSilent() }, func(e *allreduce.End) {
+		if e.Member == "a" {
+			e.Event = func(text string) { mu.Lock(); told = append(told, text); mu.Unlock() }
+		}
+	})
+	form(t, 3, l)
 	l[0].Only(allreduce.Group{Generation: 3, Members: []string{"a", "b", "c"}})
 	frame := func(generation uint64, rank byte) []byte {
 		f := make([]byte, 64)
