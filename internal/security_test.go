@@ -15,8 +15,8 @@ func TestSecurityTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	test := regexp.MustCompile("`(Test[A-Za-z]+)`")
-	pkg := regexp.MustCompile(`(pkg|internal)/[a-z/]+`)
+	test := regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
+	pkg := regexp.MustCompile(`(pkg|internal|test)/[a-z0-9/]+`)
 	rows, checked := 0, 0
 	for n, line := range strings.Split(string(b), "\n") {
 		cells := strings.Split(line, "|")

@@ -18,10 +18,23 @@ import (
 func Threads() int { return threads(runtime.GOMAXPROCS(0), os.Getenv("GOMAXPROCS") != "", read) }
 
 func threads(procs int, chosen bool, f files) int {
-	if quota := cores(f); !chosen && quota < float64(procs) {
+	if chosen {
+		return procs
+	}
+	return whole(procs, f)
+}
+
+// Cores is how many threads of any processes here may run at a time: the processors
+// that the kernel lets this process run on, and no more than whole cores of what its control
+// groups allow, whatever GOMAXPROCS says. At least 1.
+func Cores() int { return whole(runtime.NumCPU(), read) }
+
+// whole is n, or the whole cores that the control groups allow where those are fewer.
+func whole(n int, f files) int {
+	if quota := cores(f); quota < float64(n) {
 		return max(1, int(quota))
 	}
-	return procs
+	return n
 }
 
 // cores is how much processor time a second the control groups of this process

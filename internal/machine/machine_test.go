@@ -109,12 +109,18 @@ func TestThreads(t *testing.T) {
 		if n := threads(8, false, kernel(c.files)); n != c.want {
 			t.Errorf("%s: %d threads, want %d", name, n, c.want)
 		}
+		if n := whole(8, kernel(c.files)); n != c.want {
+			t.Errorf("%s: %d cores, want %d", name, n, c.want)
+		}
 	}
 	if n := threads(8, true, kernel(v2("50000 100000\n", ""))); n != 8 {
 		t.Errorf("where GOMAXPROCS says 8: %d", n)
 	}
 	if n := Threads(); n < 1 || n > runtime.GOMAXPROCS(0) {
 		t.Errorf("here: %d of %d", n, runtime.GOMAXPROCS(0))
+	}
+	if n := Cores(); n < 1 || n > runtime.NumCPU() {
+		t.Errorf("here: %d cores of %d", n, runtime.NumCPU())
 	}
 }
 

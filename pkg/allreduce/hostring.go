@@ -3,7 +3,6 @@ package allreduce
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -49,7 +48,7 @@ type HostRing struct {
 	team  Team
 	group Group
 	opt   Options
-	look  bool // each rank may have a core to itself
+	look  bool // each rank may have a core to itself, of those that its container may use
 	spare bool // and there are more than all of them compute on
 
 	ctx    context.Context
@@ -65,7 +64,7 @@ type HostRing struct {
 }
 
 func newHostRing(team Team, g Group, opt Options) *HostRing {
-	r := &HostRing{team: team, group: g, opt: opt, look: team.Len() <= runtime.NumCPU(), spare: team.Len()*opt.Threads < runtime.NumCPU(), kick: make(chan struct{}, 1), served: make(chan struct{})}
+	r := &HostRing{team: team, group: g, opt: opt, look: team.Len() <= opt.Cores, spare: team.Len()*opt.Threads < opt.Cores, kick: make(chan struct{}, 1), served: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	go r.serve()
 	return r

@@ -69,3 +69,69 @@ func TestSmallGradientsWakeFewRanks(t *testing.T) {
 		t.Errorf("%d were woken in %d steps, want at most %d", woken.Load(), steps, most)
 	}
 }
+
+// waiting counts how often a rank looks at another's word while it waits, and says
+// when it sleeps.
+type waiting struct {
+	*MemTeam
+	looked *atomic.Int64
+	asleep chan struct{}
+}
+
+func (t waiting) Load(rank, word int) uint64 {
+	if rank != t.Self() {
+		t.looked.Add(1)
+	}
+	return t.MemTeam.Load(rank, word)
+}
+
+func (t waiting) Wait(ctx context.Context) error {
+	select {
+	case t.asleep <- struct{}{}:
+	default:
+	}
+	return t.MemTeam.Wait(ctx)
+}
+
+// A rank that waits looks again and again for a moment where it has a core to itself.
+// Where the ranks have fewer cores than they are, as a container's quota may say on a machine
+// of many, it sleeps at once: the time that it looks is taken from who is waited for.
+func TestRanksBeyondTheCoresSleepAtOnce(t *testing.T) {
+	buckets := []Range{{0, 4}}
+	for cores, often := range map[int]bool{1: false, 2: true, 64: true} {
+		var looked atomic.Int64
+		asleep := make(chan struct{}, 1)
+		net := NewMemNetwork(Faults{})
+		teams := MemTeams(2, TeamWords(len(buckets), 2), 1, 4)
+		group := Group{Generation: 1, Members: []string{"A", "B"}, Micro: []int{0, 1, 2}}
+		var rings [2]Reducer
+		for r, team := range teams {
+			var err error
+			group.Rank = r
+			var of Team = team
+			if r == 0 {
+				of = waiting{team, &looked, asleep}
+			}
+			if rings[r], err = NewTeamRing(net.Join(group.Members[r]), of, group, Hosts{0, 2}, Options{Cores: cores}); err != nil {
+				t.Fatal(err)
+			}
+			defer rings[r].Close()
+		}
+		first := rings[0].Begin(0, buckets, [][]float32{teams[0].Own(0)}, nil, nil)
+		first.Ready(0)
+		done := make(chan error)
+		go func() { _, err := first.Wait(context.Background()); done <- err }()
+		<-asleep // the other has not begun
+		if n := looked.Load(); (n >= looks) != often || n == 0 {
+			t.Errorf("%d cores for two ranks: it looked %d times before it slept", cores, n)
+		}
+		second := rings[1].Begin(0, buckets, [][]float32{teams[1].Own(0)}, nil, nil)
+		second.Ready(0)
+		if _, err := second.Wait(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}

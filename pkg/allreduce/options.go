@@ -2,6 +2,7 @@ package allreduce
 
 import (
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type Options struct {
 	Add         func(dst, x, y []float32)             // dst = x + y, the same sum as Fold's; default by Fold
 	Coding      Coding                                // the same on all ranks
 	Threads     int                                   // that each rank computes with: whether a host of ranks has cores to spare; default 1
+	Cores       int                                   // that this rank and those of its host may run on together; default those of the machine
 	Event       func(*FaultError)                     // told of each fault that a link mends; must not block
 	Marked      func(step uint64, bucket int, m Mark) // told how far a reduction's buckets have come here, from whichever goroutine; must not block
 }
@@ -44,6 +46,7 @@ func (o *Options) defaults() error {
 	set(&o.ChunkBytes, 512<<10)
 	set(&o.WindowBytes, 8<<20)
 	set(&o.Threads, 1)
+	set(&o.Cores, runtime.NumCPU())
 	if o.ChunkBytes < 4 || o.ChunkBytes > MaxPayload || o.ChunkBytes%4 != 0 {
 		return fmt.Errorf("chunk of %d bytes: want a multiple of 4, at most %d", o.ChunkBytes, MaxPayload)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/allreduce/shm"
 	"github.com/vlaring/vlaring/pkg/cluster"
@@ -177,7 +178,7 @@ func (w *Worker) ringOptions() allreduce.Options {
 		coding = allreduce.BFloat16
 	}
 	o := allreduce.Options{Coding: coding, ChunkBytes: k.ChunkBytes, WindowBytes: k.WindowBytes,
-		Deadline: ringDeadline, Fold: tensor.Fold, Add: tensor.Add, Threads: w.Threads}
+		Deadline: ringDeadline, Fold: tensor.Fold, Add: tensor.Add, Threads: w.Threads, Cores: machine.Cores()}
 	if w.spans.wanted() {
 		o.Marked = w.spans.marked
 	}
