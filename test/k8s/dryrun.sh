@@ -18,7 +18,7 @@ together=$(mktemp -d ./.dryrun-XXXXXX) # below the root that kustomize takes fil
 trap 'rm -rf "$tmp" "$together"' EXIT
 k get namespace vlaring >/dev/null 2>&1 || k create namespace vlaring >/dev/null
 {
-  sed 's#\.\./\.\./base#../base#' overlays/second/kustomization.yaml
+  sed -e 's#\.\./\.\./base#../base#' -e 's#\(volumes/0/secret/secretName, value: second-vlaring-\)token#\1worker-keys#' overlays/second/kustomization.yaml
   echo 'components:'
   for c in components/*; do echo "  - ../$c"; done
 } >"$together/kustomization.yaml"

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/vlaring/vlaring/internal/access"
 	"github.com/vlaring/vlaring/pkg/transport"
 )
 
@@ -52,7 +53,8 @@ func certificate(t *testing.T, dir string, names ...string) {
 }
 
 // The configuration of overlays/nats-cluster is a server's: three of them make a
-// cluster over TLS, keep nothing, let members in by the token, and nobody else.
+// cluster over TLS, keep nothing, let members in by their keys, each for what it is,
+// and nobody else.
 func TestNATSCluster(t *testing.T) {
 	text, err := os.ReadFile("../../k8s/overlays/nats-cluster/nats.conf")
 	if err != nil {
@@ -61,8 +63,13 @@ func TestNATSCluster(t *testing.T) {
 	dir := t.TempDir()
 	// Here peers are found by address, and clients ask for the Service's name.
 	certificate(t, dir, "vlaring-nats", "localhost")
-	const token = "3c5f00112233445566778899aabbccddeeff00112233445566778899aabbccdd"
-	t.Setenv("TOKEN", token)
+	// As the overlay's head says to make them, and where it mounts them.
+	if _, err := access.Make(access.Keys{Job: "j", Dir: filepath.Join(dir, "nats-users"), Server: true, Who: []string{"worker:w0..w1"}, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "nats"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	var ports [3]int
 	routes := ""
 	for i := range ports {
@@ -89,7 +96,7 @@ func TestNATSCluster(t *testing.T) {
 			t.Fatal("nats.conf has no routes")
 		}
 		conf = conf[:from] + "routes: [" + strings.TrimSuffix(routes, ", ") + conf[to+len("6222"):]
-		path := filepath.Join(dir, fmt.Sprintf("%d.conf", i))
+		path := filepath.Join(dir, "nats", fmt.Sprintf("%d.conf", i))
 		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -97,8 +104,8 @@ func TestNATSCluster(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o.JetStream || o.Authorization != token || o.TLSConfig == nil || !o.Cluster.NoAdvertise || o.ServerName != fmt.Sprintf("vlaring-nats-%d", i) || o.LameDuckDuration != 30*time.Second {
-			t.Errorf("options: JetStream %v, token %q, TLS %v, name %s", o.JetStream, o.Authorization, o.TLSConfig != nil, o.ServerName)
+		if o.JetStream || o.Authorization != "" || len(o.Nkeys) != 3 || o.TLSConfig == nil || !o.Cluster.NoAdvertise || o.ServerName != fmt.Sprintf("vlaring-nats-%d", i) || o.LameDuckDuration != 30*time.Second {
+			t.Errorf("options: JetStream %v, token %q, %d keys, TLS %v, name %s", o.JetStream, o.Authorization, len(o.Nkeys), o.TLSConfig != nil, o.ServerName)
 		}
 		o.Host, o.Cluster.Host, o.HTTPHost, o.NoLog, o.NoSigs = "127.0.0.1", "127.0.0.1", "127.0.0.1", true, true
 		s, err := server.NewServer(o)
@@ -124,24 +131,37 @@ func TestNATSCluster(t *testing.T) {
 		}
 	}
 	url := fmt.Sprintf("tls://127.0.0.1:%d", servers[1].Addr().(*net.TCPAddr).Port)
-	dial := func(c transport.Credentials) error {
+	ca := transport.TLSFiles{CA: filepath.Join(dir, "ca.crt"), Name: "vlaring-nats"}
+	dial := func(member, file string, ca transport.TLSFiles) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		m, err := transport.Of(url).Dial(ctx, url, c, transport.Options{Job: "j", Member: "m"})
+		o := access.Options{URL: url, TokenFile: file, TLS: ca}
+		if file != "" {
+			o.TokenFile = filepath.Join(dir, "nats-users", file)
+		}
+		c, err := o.Credentials(func(text string) { t.Error(text) })
+		if err != nil {
+			return err
+		}
+		m, err := transport.Of(url).Dial(ctx, url, c, transport.Options{Job: "j", Member: member})
 		if err == nil {
 			m.Close()
 		}
 		return err
 	}
-	ca := transport.TLSFiles{CA: filepath.Join(dir, "ca.crt"), Name: "vlaring-nats"}
-	if err := dial(transport.Credentials{Token: token, TLS: ca}); err != nil {
-		t.Errorf("a member: %v", err)
+	for member, file := range map[string]string{"w0": "worker-w0.key", "w1": "worker-w1.key", "coordinator": "coordinator.key"} {
+		if err := dial(member, file, ca); err != nil {
+			t.Errorf("%s: %v", member, err)
+		}
 	}
-	if err := dial(transport.Credentials{Token: "another", TLS: ca}); err == nil {
-		t.Error("another token is let in")
+	for what, x := range map[string][2]string{"a worker's key for another's": {"w1", "worker-w0.key"}, "a worker's key for the coordinator's": {"coordinator", "worker-w0.key"},
+		"the token that the keys follow from": {"w0", "token"}, "nothing": {"w0", ""}} {
+		if err := dial(x[0], x[1], ca); err == nil {
+			t.Errorf("%s is let in", what)
+		}
 	}
 	ca.Name = "vlaring-coordinator"
-	if err := dial(transport.Credentials{Token: token, TLS: ca}); err == nil {
+	if err := dial("w0", "worker-w0.key", ca); err == nil {
 		t.Error("a certificate for another name is taken")
 	}
 }

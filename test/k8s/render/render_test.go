@@ -183,6 +183,11 @@ func TestComponentsTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Replace(string(b), "../../base", "../base", 1) + "components:\n"
+	was := "volumes/0/secret/secretName, value: second-vlaring-token" // of the worker: with components/keys it is another
+	if strings.Count(text, was) != 1 {
+		t.Fatalf("overlays/second has no %q", was)
+	}
+	text = strings.Replace(text, was, "volumes/0/secret/secretName, value: second-vlaring-worker-keys", 1)
 	for _, d := range dirs {
 		text += "  - ../components/" + filepath.Base(d) + "\n"
 	}
@@ -209,6 +214,8 @@ func TestComponentsTogether(t *testing.T) {
 		"workers' priority":           {w.PriorityClassName, "second-vlaring-worker"},
 		"the coordinator's image":     {c.Containers[0].Image, "ko://github.com/vlaring/vlaring/cmd/coordinator"},
 		"workers keep their state at": {w.Containers[0].VolumeMounts[len(w.Containers[0].VolumeMounts)-1].MountPath, "/tls"},
+		"the coordinator's token is":  {secret(c, "token"), "second-vlaring-token"},
+		"workers' keys are":           {secret(w, "keys"), "second-vlaring-worker-keys"},
 	} {
 		if x[0] != x[1] {
 			t.Errorf("%s %s, want %s", what, x[0], x[1])
@@ -352,6 +359,90 @@ func difference(a, b string) string {
 		}
 	}
 	return strings.Join(out, "\n")
+}
+
+// With keys, a worker's container sees one file, its own key, whatever form the run
+// has, and its pod has no token; the coordinator's is the only one that has.
+func TestKeysApart(t *testing.T) {
+	pods := map[string][2]core.PodSpec{} // coordinator, worker
+	for _, dir := range []string{"overlays/tls", "overlays/nats-cluster"} {
+		o := render(t, top+dir)
+		pods[dir] = [2]core.PodSpec{find[batch.Job](t, o, "Job/vlaring-coordinator").Spec.Template.Spec, find[batch.Job](t, o, "Job/vlaring-worker").Spec.Template.Spec}
+	}
+	for _, form := range []string{"jobset", "kubeflow"} {
+		tmp, err := os.MkdirTemp(top, ".test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(tmp) })
+		text := "resources: [../" + form + "]\ncomponents: [../components/keys]\n"
+		if err := os.WriteFile(filepath.Join(tmp, "kustomization.yaml"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o, spec := render(t, tmp), jobset.JobSetSpec{}
+		if form == "jobset" {
+			spec = find[jobset.JobSet](t, o, "JobSet/vlaring").Spec
+		} else {
+			spec = find[trainer.ClusterTrainingRuntime](t, o, "ClusterTrainingRuntime/vlaring").Spec.Template.Spec
+		}
+		pods[form] = [2]core.PodSpec{spec.ReplicatedJobs[0].Template.Spec.Template.Spec, spec.ReplicatedJobs[1].Template.Spec.Template.Spec}
+	}
+	for form, p := range pods {
+		var mounts []string
+		for _, m := range p[1].Containers[0].VolumeMounts {
+			if !strings.HasPrefix(m.MountPath, "/secrets") {
+				continue
+			}
+			mounts = append(mounts, m.Name+" "+m.MountPath+" "+m.SubPathExpr)
+		}
+		if want := []string{"keys /secrets/key worker-w$(JOB_COMPLETION_INDEX).key"}; !slices.Equal(mounts, want) {
+			t.Errorf("%s: a worker sees %q, want %q", form, mounts, want)
+		}
+		for _, v := range p[1].Volumes {
+			if v.Secret != nil && v.Secret.SecretName == "vlaring-token" {
+				t.Errorf("%s: a worker's pod has the token", form)
+			}
+		}
+		if !slices.Contains(p[1].Containers[0].Args, "--token-file=/secrets/key") || slices.Contains(p[1].Containers[0].Args, "--token-file=/secrets/token") {
+			t.Errorf("%s: a worker's arguments are %q", form, p[1].Containers[0].Args)
+		}
+		if secret(p[0], "token") != "vlaring-token" || !slices.Contains(p[0].Containers[0].Args, "--token-file=/secrets/token") {
+			t.Errorf("%s: the coordinator's token is of %s", form, secret(p[0], "token"))
+		}
+	}
+}
+
+// No image names a registry but the one of examples: who runs it says where images
+// come from.
+func TestNoRegistries(t *testing.T) {
+	var images func(v any, in string)
+	images = func(v any, in string) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, x := range v {
+				if s, ok := x.(string); ok && k == "image" {
+					host, _, slash := strings.Cut(s, "/")
+					if slash && strings.ContainsAny(host, ".:") && host != "registry.example.com" {
+						t.Errorf("%s: image %s names a registry", in, s)
+					}
+				}
+				images(x, in)
+			}
+		case []any:
+			for _, x := range v {
+				images(x, in)
+			}
+		}
+	}
+	for _, dir := range overlays(t) {
+		for _, o := range render(t, dir) {
+			var v any
+			if err := yaml.Unmarshal(o.text, &v); err != nil {
+				t.Fatal(err)
+			}
+			images(v, dir+" "+o.name)
+		}
+	}
 }
 
 // Probes ask by HTTP, at the port that the command is told, and never knock at one
