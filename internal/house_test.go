@@ -52,7 +52,7 @@ var may = map[string][]string{
 	"pkg/pretrained":       {"internal/regular", "internal/safetensors", "pkg/models", "pkg/tensor", "pkg/weights"},
 	"pkg/weights":          {"internal/safetensors", "pkg/tensor", "pkg/models", "pkg/checkpoint", "pkg/job"},
 	"pkg/eval":             {"internal/plain", "pkg/job", "pkg/tensor", "pkg/models", "pkg/data"},
-	"pkg/train":            {"internal/octets", "internal/machine", "internal/portable", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/stream", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/pretrained", "pkg/tensor", "pkg/weights"},
+	"pkg/train":            {"internal/octets", "internal/machine", "internal/portable", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/stream", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/pretrained", "pkg/tensor", "pkg/tokenizer", "pkg/weights"},
 	"pkg/worker":           {"internal/limits", "internal/machine", "internal/safetensors", "pkg/allreduce", "pkg/allreduce/shm", "pkg/bulk", "pkg/checkpoint", "pkg/cluster", "pkg/data", "pkg/job", "pkg/models", "pkg/tensor", "pkg/train"},
 	"pkg/transport":        {"pkg/allreduce", "pkg/bulk", "pkg/cluster", "pkg/natsbus"},
 	"pkg/natsbus":          {"internal/octets", "internal/netaddr", "pkg/bulk", "internal/limits", "internal/plain", "internal/regular", "pkg/allreduce", "pkg/cluster"},

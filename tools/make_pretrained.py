@@ -314,6 +314,12 @@ def llama(full):
     return text(model, v, run=lambda m, i: m.model(input_ids=i["ids"], attention_mask=i["mask"]).last_hidden_state, save=save)
 
 
+# The vocabulary of the committed encoders of words, so that a job that names one finds a tokenizer beside it: marks, and words of tabletop's
+# instructions.
+VOCABULARY = """[PAD] [UNK] [CLS] [SEP] at away back ball bar block blue brick can closer cone cube cylinder far forward from front grab green in left
+leftwards lift move on orange pick place please purple push put red right set shove side slide sphere take the to towards up violet yellow""".split()
+
+
 def write(name, make, out, full):
     torch.manual_seed(sum(map(ord, name)))
     c = make(full)
@@ -323,6 +329,9 @@ def write(name, make, out, full):
     for extra in ("generation_config.json", "README.md"):
         if os.path.exists(os.path.join(path, extra)):
             os.remove(os.path.join(path, extra))
+    if "ids" in c.inputs and not full:
+        with open(os.path.join(path, "vocab.txt"), "w") as f:
+            f.write("\n".join(VOCABULARY) + "\n")
     expected = {}
     y = c.run(c.model, c.inputs)
     target = torch.randn_like(y)

@@ -14,6 +14,7 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/process"
 	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
 )
@@ -43,12 +44,13 @@ func usagef(f string, args ...any) error { return usage.Errorf(f, args...) }
 func exitCode(err error) int {
 	var misuse usage.Error
 	var bad *job.Error
+	var key *data.KeyError
 	var resume run.ResumableError
 	var differs *audit.Difference
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &misuse), errors.As(err, &bad):
+	case errors.As(err, &misuse), errors.As(err, &bad), errors.As(err, &key):
 		return exitUsage
 	case errors.As(err, &resume):
 		return exitResume

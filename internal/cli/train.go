@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/vlaring/vlaring/internal/page"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -94,7 +97,9 @@ output that nobody reads any more (| head) do the same.
 }
 
 func runTrain(c *cobra.Command, path string, f *trainFlags) error {
-	j, err := train.Load(path, f.set)
+	j, err := train.LoadAgain(path, f.set, func(name string) *job.Job {
+		return run.Prior(cmp.Or(f.runDir, filepath.Join("runs", name)), train.Kinds())
+	})
 	if err != nil {
 		return err
 	}
@@ -120,9 +125,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if threads == 0 {
 		threads = max(1, machine.Threads()/max(1, local))
 	}
-	if f.runDir == "" {
-		f.runDir = filepath.Join("runs", j.Name)
-	}
+	f.runDir = cmp.Or(f.runDir, filepath.Join("runs", j.Name))
 	base, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -232,5 +235,9 @@ func placed(err error, path string, set []string) error {
 	if !errors.As(err, &at) {
 		return err
 	}
-	return fmt.Errorf("%s%w", train.Kinds().Where(path, set, at.Key), err)
+	where := train.Kinds().Where(path, set, at.Key)
+	if strings.HasPrefix(err.Error(), at.Key) { // it is not said twice
+		where.Key = ""
+	}
+	return fmt.Errorf("%s%w", where, err)
 }

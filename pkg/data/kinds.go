@@ -69,6 +69,30 @@ type WordKeys struct {
 
 func (w WordKeys) words() WordKeys { return w }
 
+func (w WordKeys) tokenizer() string { return w.Tokenizer }
+
+// TokenizerOf is data.tokenizer of a kind's options; of a mixture's, that of its sets,
+// and empty where one of them has none. has is false where instructions are given as
+// numbers, or there are none.
+func TokenizerOf(o job.Options) (path string, has bool) {
+	if m, ok := o.(Mixture); ok {
+		for _, set := range m.own() {
+			p, words := TokenizerOf(set)
+			if words && p == "" {
+				return m.Tokenizer, true
+			}
+			if words {
+				path, has = p, true
+			}
+		}
+		return path, has
+	}
+	if k, ok := o.(interface{ tokenizer() string }); ok {
+		return k.tokenizer(), true
+	}
+	return "", false
+}
+
 func (w WordKeys) check(c *job.Checker) {
 	c.Within("data.max_tokens", w.MaxTokens, 0, limits.Vocabulary)
 	if !WantsOf(c.Job.Model.Options).Has(models.Instruction) {

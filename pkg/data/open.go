@@ -284,6 +284,9 @@ func settled(m Meta) error {
 
 func (o *Opening) limitTokens(n int) error {
 	if most := o.longest(); most > 0 && n > most {
+		if f := o.Wants.Find(models.Instruction); f.From != "" {
+			return keyError("data.max_tokens", "instructions have up to %d tokens, and the encoder of %s takes %d at most: data.max_tokens: %d cuts them", n, f.From, most, most)
+		}
 		return keyError("model.max_len", "instructions have up to %d tokens, model.max_len is %d: raise it, or set data.max_tokens to cut them", n, most)
 	}
 	return nil

@@ -118,8 +118,15 @@ func (o *Opening) pretrained(m *Meta) (*tokenizer.Tokenizer, error) {
 // fits holds a vocabulary against the rows that the model has for it, and the
 // tokenizer's padding against the model's.
 func (o *Opening) fits(m *Meta, tok *tokenizer.Tokenizer) error {
-	size := o.vocabSize()
+	size, from := o.vocabSize(), ""
+	if f := o.Wants.Find(models.Instruction); f != nil {
+		from = f.From
+	}
 	switch {
+	case from != "" && tok == nil && o.given == nil:
+		return keyError(from, "%s has an embedding of %d rows, numbered by the tokenizer that it was pretrained with, and there is none beside it: name its tokenizer.json or vocab.txt with data.tokenizer", from, size)
+	case from != "" && tok != nil && (tok.Size() > size || size-tok.Size() >= spareRows):
+		return keyError("data.tokenizer", "%s has %d tokens, and the embedding of %s has %d rows: it was pretrained with another tokenizer; name that one with data.tokenizer", tok.Name(), tok.Size(), from, size)
 	case tok == nil && size > 0 && len(m.Vocab) > size:
 		return keyError("model.vocab_size", "the instructions' vocabulary has %d words (with padding and unknown), model.vocab_size is %d: raise it, or leave it out to take the data's", len(m.Vocab), size)
 	case tok != nil && size > 0 && (tok.Size() > size || size-tok.Size() >= spareRows):

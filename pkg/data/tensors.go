@@ -373,6 +373,9 @@ func (o *Opening) vocabulary(err error) error {
 	if bad := (*tokenError)(nil); o.vocabSize() == 0 || errors.As(err, &bad) && bad.token < 0 { // no size would hold it
 		return err
 	}
+	if f := o.Wants.Find(models.Instruction); f.From != "" {
+		return keyError(f.From, "%w of the encoder of %s: its tokens were made with another tokenizer", err, f.From)
+	}
 	return keyError("model.vocab_size", "%w of model.vocab_size", err)
 }
 

@@ -32,6 +32,7 @@ func (c Config) tokens(name string) Feature {
 	f := Known(name, 0)
 	f.Max, f.Vocab, f.Pad = c.withDefaults().MaxLen, c.VocabSize, c.PadToken
 	if b := c.Language.Backbone; b != nil {
+		f.From = "model.language.from"
 		if f.Vocab = b.Vocab; b.Positions > 0 {
 			f.Max = min(f.Max, b.Positions)
 		}

@@ -20,6 +20,7 @@ type Feature struct {
 	// Limits of what a model wants, which samples do not have.
 	Max   int    `json:"-"` // the most tokens; 0: no limit
 	Vocab int    `json:"-"` // tokens are below this; 0: as many as the data has
+	From  string `json:"-"` // the key of the pretrained encoder whose tokens they are; empty: the model learns any
 	Pad   int    `json:"-"` // the token that is padding; negative: none
 	Axes  string `json:"-"` // what messages call the lengths, such as P, Dv
 

@@ -19,6 +19,8 @@ type Loaded struct {
 	Resized string   `json:"resized,omitempty"` // positions of another size, in words
 	Dropped []string `json:"dropped"`           // tensors that have no part in it
 	Assumed []string `json:"assumed,omitempty"` // what nothing beside the file says
+
+	Tokenizer string `json:"tokenizer,omitempty"` // what makes the words that it reads into tokens: data.tokenizer, which Load leaves to whoever has the job
 }
 
 // String is the report for people.
@@ -29,6 +31,9 @@ func (l Loaded) String() string {
 	}
 	if len(l.Dropped) > 0 {
 		s += fmt.Sprintf("\n  dropped: %s", few(l.Dropped))
+	}
+	if l.Tokenizer != "" {
+		s += "\n  tokens: by the tokenizer of " + l.Tokenizer
 	}
 	for _, a := range l.Assumed {
 		s += "\n  assumed: " + a

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/vlaring/vlaring/internal/atomicfile"
 	"github.com/vlaring/vlaring/internal/regular"
@@ -99,6 +100,28 @@ func (d *directory) prior() (was *job.Job, odd, err error) {
 	}
 	was, odd = d.job.Kinds().Parse(d.at(JobCopy), b, nil) // of another release, or torn: nothing can be said of it
 	return was, odd, nil
+}
+
+// Prior is the job of the run in dir: that of its copy, or of the newest checkpoint
+// where there is no copy; nil where neither can be read.
+func Prior(dir string, kinds job.Kinds) *job.Job {
+	path := filepath.Join(dir, JobCopy)
+	if b, err := regular.Read(path, 1<<20); err == nil {
+		if j, err := kinds.Parse(path, b, nil); err == nil {
+			return j
+		}
+	}
+	store := filepath.Join(dir, "checkpoints")
+	entries, _ := checkpoint.List(store)
+	for _, e := range slices.Backward(entries) {
+		at := filepath.Join(store, checkpoint.DirName(e.Step))
+		if man, err := checkpoint.ReadManifest(at); err == nil {
+			if j, err := jobOf(&checkpoint.Found{Dir: at, Manifest: man}, kinds); err == nil {
+				return j
+			}
+		}
+	}
+	return nil
 }
 
 // stores are the stores that a run looks for checkpoints in, its own first.

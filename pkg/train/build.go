@@ -44,9 +44,9 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		}
 	}
 	if words := c.Wants().Vocab(); meta.VocabSize > words && meta.Spec.Has(models.Instruction) {
-		return nil, Options{}, fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d "+
+		return nil, Options{}, keyError("model.vocab_size", fmt.Errorf("model.vocab_size %d is too small: the data has tokens up to %d "+
 			"(leave it out to take the data's %d)",
-			words, meta.VocabSize-1, meta.VocabSize)
+			words, meta.VocabSize-1, meta.VocabSize))
 	}
 	model, err := models.New(c, HeadOf(j))
 	if err != nil {
@@ -54,7 +54,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	}
 	model.SetBF16(j.BF16())
 	if err := model.Accepts(meta.Spec); err != nil {
-		return nil, Options{}, fmt.Errorf("data.kind %s: %w", j.Data.Kind, err)
+		return nil, Options{}, keyError("data.kind", fmt.Errorf("data.kind %s: %w", j.Data.Kind, err))
 	}
 	o := Options{Seed: j.Seed, Spec: meta.Spec, ClipNorm: j.Optimizer.ClipNorm,
 		Sets: len(meta.Sets), Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group,
@@ -63,17 +63,20 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
 		Schedule: ScheduleOf(j)}
 	if err := model.CheckAdapters(meta.Spec); err != nil {
-		return nil, Options{}, err
+		return nil, Options{}, keyError("model.lora.match", err)
 	}
 	// Before anything records: a tape leaves out what frozen parameters would need.
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
-		return nil, Options{}, err
+		return nil, Options{}, keyError("train.freeze", err)
 	}
 	if o.updates, err = planUpdates(model.Params(), j.Optimizer); err != nil {
-		return nil, Options{}, err
+		return nil, Options{}, keyError("optimizer.groups", err)
 	}
 	return model, o, nil
 }
+
+// keyError is an error of a key that only the model or the data can show.
+func keyError(key string, err error) error { return &data.KeyError{Key: key, Err: err} }
 
 // HeadOf is the job's loss.
 func HeadOf(j *job.Job) models.Head { return j.Loss.Options.(models.Head) }

@@ -3,62 +3,71 @@ package train
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/pretrained"
 	"github.com/vlaring/vlaring/pkg/tensor"
+	"github.com/vlaring/vlaring/pkg/tokenizer"
 )
 
 // Load reads the job file at path with its --set options. Encoders that its model is
 // to take from files (model.vision.from, model.language.from) are looked at: what
 // they are becomes a part of the job, so that nobody else needs the files to build the
-// model.
+// model. Where words are read by such an encoder, data.tokenizer is the one that lies
+// beside it, unless the job says otherwise.
 func Load(path string, set []string) (*job.Job, error) {
+	return LoadAgain(path, set, func(string) *job.Job { return nil })
+}
+
+// LoadAgain is Load of a job whose run may go on. was gives the job as the run called
+// name has it, nil where there is none: what a file that is gone had in it is taken
+// from there, since a checkpoint has all that came of it.
+func LoadAgain(path string, set []string, was func(name string) *job.Job) (*job.Job, error) {
 	k := Kinds()
 	j, err := k.Load(path, set)
 	if err != nil {
 		return nil, err
 	}
 	c, ok := j.Model.Options.(models.Config)
-	if !ok {
+	if !ok || c.Vision.From == "" && c.Language.From == "" {
 		return j, nil
 	}
-	// given says whether the file or an option has the key: then it is not the
-	// encoder's to say.
-	given := func(key string) bool {
-		p := k.Where(path, set, key)
-		return p.Source != path || p.Line > 0
+	l := loading{kinds: k, path: path, set: set, base: filepath.Dir(path)}
+	var old models.Config
+	if l.was = was(j.Name); l.was != nil {
+		old, _ = l.was.Model.Options.(models.Config)
 	}
-	// problems are mistakes that show only now, at the places of their keys.
-	problems := func(found ...job.Problem) error {
-		for i, p := range found {
-			at := k.Where(path, set, p.Key)
-			at.Text = p.Text
-			found[i] = at
-		}
-		return &job.Error{Problems: found}
+	if j, err = l.words(j, c.Language.From); err != nil {
+		return nil, err
 	}
-	base := filepath.Dir(path)
-	for _, t := range towers(&c) {
+	c = j.Model.Options.(models.Config)
+	before := towers(&old)
+	for i, t := range towers(&c) {
 		if t.of.From == "" || t.of.Backbone != nil {
 			continue
 		}
-		f, err := pretrained.Open(job.Abs(base, t.of.From), t.role)
+		b, err := l.look(t, before[i].of.Backbone)
 		if err != nil {
-			return nil, problems(job.Problem{Key: t.key + ".from", Text: err.Error()})
+			return nil, l.problems(job.Problem{Key: t.key + ".from", Text: err.Error()})
 		}
-		defer f.Close()
-		b := f.Backbone
-		t.of.Backbone = &b
+		t.of.Backbone = b
 		if t.role == pretrained.Pictures {
 			for _, size := range []struct {
 				key string
 				to  *int
 				is  int
-			}{{"model.image_size", &c.ImageSize, f.Side}, {"model.patch_size", &c.PatchSize, b.Patch}, {"model.channels", &c.Channels, b.Channels}} {
-				if !given(size.key) {
+			}{
+				{"model.image_size", &c.ImageSize, b.Grid * b.Patch},
+				{"model.patch_size", &c.PatchSize, b.Patch},
+				{"model.channels", &c.Channels, b.Channels},
+			} {
+				if !l.given(size.key) {
 					*size.to = size.is
 				}
 			}
@@ -70,9 +79,93 @@ func Load(path string, set []string) (*job.Job, error) {
 	c.Check(check)
 	var wrong *job.Error
 	if errors.As(check.Err(), &wrong) {
-		return nil, problems(wrong.Problems...)
+		return nil, l.problems(wrong.Problems...)
 	}
 	return j, nil
+}
+
+// loading is one call of Load.
+type loading struct {
+	kinds job.Kinds
+	path  string
+	set   []string
+	base  string   // where paths of the job begin
+	was   *job.Job // of the run that goes on; nil: none
+}
+
+// given says whether the file or an option has the key: then it is not the encoder's
+// to say.
+func (l loading) given(key string) bool {
+	p := l.kinds.Where(l.path, l.set, key)
+	return p.Source != l.path || p.Line > 0
+}
+
+// problems are mistakes that show only now, at the places of their keys.
+func (l loading) problems(found ...job.Problem) error {
+	for i, p := range found {
+		at := l.kinds.Where(l.path, l.set, p.Key)
+		at.Text = p.Text
+		found[i] = at
+	}
+	return &job.Error{Problems: found}
+}
+
+// look is what stands in the tower's file; before, where there is one and the file
+// cannot be read. A run that goes on has the weights in its checkpoint. One that has no
+// checkpoint yet loads them from the file (see Shoulders), and says then what is wrong
+// with it.
+func (l loading) look(t tower, before *models.Backbone) (*models.Backbone, error) {
+	f, err := pretrained.Open(job.Abs(l.base, t.of.From), t.role)
+	if err != nil && before != nil {
+		return before, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := f.Backbone
+	return &b, nil
+}
+
+// words is j with the tokenizer that lies beside the weights at from, which read its
+// words, and with that one's padding; j where it names one itself, or there is none.
+// The job is read anew with both as if they had been options, so that a mixture hands
+// the tokenizer to its sets, and everything is checked, as with any other.
+func (l loading) words(j *job.Job, from string) (*job.Job, error) {
+	if own, has := data.TokenizerOf(j.Data.Options); from == "" || own != "" || !has {
+		return j, nil
+	}
+	// A file of weights has its tokenizer beside it, a folder in it.
+	if filepath.Ext(from) != "" && !isDir(job.Abs(l.base, from)) {
+		from = filepath.Dir(from)
+	}
+	set := slices.Clone(l.set)
+	tok, err := tokenizer.Read(job.Abs(l.base, from))
+	switch {
+	case err == nil:
+		set = append(set, "data.tokenizer="+from)
+		if !l.given("model.pad_token") && tok.Pad() >= 0 {
+			set = append(set, fmt.Sprintf("model.pad_token=%d", tok.Pad()))
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, l.problems(job.Problem{Key: "model.language.from", Text: "the tokenizer beside it: " + err.Error()})
+	case l.was != nil: // the checkpoint has it
+		if name, _ := data.TokenizerOf(l.was.Data.Options); name != "" {
+			set = append(set, "data.tokenizer="+name)
+		}
+		if old, ok := l.was.Model.Options.(models.Config); ok && !l.given("model.pad_token") {
+			set = append(set, fmt.Sprintf("model.pad_token=%d", old.PadToken))
+		}
+	}
+	if len(set) == len(l.set) {
+		return j, nil
+	}
+	return l.kinds.Load(l.path, set)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // tower is one of a model's that may be from a file: an encoder of pictures, or of
@@ -109,6 +202,9 @@ func Shoulders(j *job.Job, base string, ps *tensor.Params) (loaded map[string]pr
 		l, err := t.load(job.Abs(base, t.of.From), ps)
 		if err != nil {
 			return nil, fmt.Errorf("%s.from: %w", t.key, err)
+		}
+		if own, _ := data.TokenizerOf(j.Data.Options); t.role == pretrained.Words {
+			l.Tokenizer = own
 		}
 		loaded[t.key] = l
 	}
