@@ -133,7 +133,7 @@ func TestBadInput(t *testing.T) {
 		"unknown command":          {[]string{"tran"}, exitUsage, []string{"tran"}},
 		"missing data":             {[]string{"train", withData("g.yaml", "nowhere.safetensors")}, exitFailed, []string{"nowhere.safetensors"}},
 		"truncated data":           {[]string{"train", withData("h.yaml", "cut.safetensors")}, exitFailed, []string{"cut.safetensors"}},
-		"token outside vocabulary": {[]string{"train", withData("i.yaml", "token.safetensors")}, exitFailed, []string{"token", "50"}},
+		"token outside vocabulary": {[]string{"train", withData("i.yaml", "token.safetensors")}, exitUsage, []string{"token", "50"}},
 		"TFRecord with a bad CRC":  {[]string{"train", rlds}, exitFailed, []string{shard, "record 2 at byte", "checksum"}},
 		"image without pixels":     {[]string{"train", folder}, exitFailed, []string{"a.png", "manifest.jsonl"}},
 		"bad init":                 {[]string{"train", badInit}, exitFailed, []string{"vision_encoder.cls_token", "surplus", "cross_modal_fusion.language_proj.bias", "[16]", "[32]"}},

@@ -4,12 +4,14 @@
     pip install metaworld==3.0.0 mujoco==3.3.0 packaging openpi-client      # and apt-get install libosmesa6
     coordinator serve --checkpoint runs/metaworld &
     MUJOCO_GL=osmesa python tools/rollout/meta_world.py --port 8000 --episodes 10 --execute 8 --json rollout.json
+    MUJOCO_GL=osmesa python tools/rollout/meta_world.py --instructions tools/rollout/rewordings.json      # other words for the same tasks
     MUJOCO_GL=osmesa python tools/rollout/meta_world.py --policy expert      # the ceiling; random, still: the floor
 
 Any server of openpi's protocol will do. It is asked with the names that its card lists, or, where it sends none, with all of
 observation.images.corner and .gripper (uint8 [H, W, 3]), observation.state (float32 [4]: hand x y z, gripper opening) and prompt.
 It answers with actions [L, 4] (hand dx dy dz, gripper effort, in [-1, 1]); the first --execute of them are run before it is
-asked again. Each scene is of a seed, from 7,000,000 on, which recordings do not use; it does not depend on the server. --server-command starts a server
+asked again. --instructions names a JSON file with a list of instructions by task, of which episode i is given the i-th, from the first again
+behind the last; without it each task has the one that it is recorded with. Each scene is of a seed, from 7,000,000 on, which recordings do not use; it does not depend on the server. --server-command starts a server
 and ends it, so that one line compares two policies.
 """
 import argparse
@@ -69,7 +71,7 @@ class World:
         self.renderer = mujoco.Renderer(self.env.model, size, size)
         for costly in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self.renderer.scene.flags[costly] = 0
-        self.task, self.size = task, size
+        self.task, self.size, self.prompt = task, size, INSTRUCTIONS[task]
 
     def reset(self, seed):
         """Begins the scene of a seed. Meta-World's wrappers would choose one of fifty, which are others in each process."""
@@ -96,7 +98,7 @@ class World:
             "observation.images.corner": np.ascontiguousarray(self.picture("corner2")[::-1, ::-1]),  # it hangs upside down
             "observation.images.gripper": self.picture("gripperPOV"),
             "observation.state": np.asarray(self.obs[:4], np.float32),
-            "prompt": INSTRUCTIONS[self.task],
+            "prompt": self.prompt,
         }
 
     def step(self, action):
@@ -150,11 +152,26 @@ def line(name, wins, n):
     return f"{name:26s} {wins:3d}/{n}  {100 * wins / n:5.1f} %  [{100 * low:.0f}, {100 * high:.0f}]"
 
 
+def instructions(path, tasks):
+    """The lists of instructions by task; the recorded ones without a file."""
+    if not path:
+        return {t: [INSTRUCTIONS[t]] for t in tasks}
+    with open(path) as f:
+        given = json.load(f)
+    for t in tasks:
+        if not isinstance(given, dict) or not isinstance(given.get(t), list) or not given[t] or not all(isinstance(x, str) and x.strip() for x in given[t]):
+            raise SystemExit(f"{path}: {t} has no list of instructions; want {{\"{t}\": [\"{INSTRUCTIONS[t]}\", …], …}}")
+    return {t: given[t] for t in tasks}
+
+
 def roll(a):
+    tasks = a.tasks.split(",")
+    words = instructions(a.instructions, tasks)
     policy, wins = (Server if a.policy == "server" else Scripted)(a), {}
-    for task in a.tasks.split(","):
+    for task in tasks:
         world, wins[task] = World(task, a.size), 0
         for episode in range(a.episodes):
+            world.prompt = words[task][episode % len(words[task])]
             world.reset(a.seed + episode)
             policy.begin(world)
             wins[task] += any(world.step(policy.act(world)) for _ in range(a.max_steps))
@@ -165,7 +182,7 @@ def roll(a):
     print(line("all", total, n) + (f"   {think:.1f} ms a question" if think else ""))
     if a.json:
         with open(a.json, "w") as f:
-            json.dump({"policy": a.policy, "episodes": a.episodes, "execute": a.execute, "seed": a.seed, "success": wins, "rate": total / n, "wilson": wilson(total, n), "ms_a_question": think}, f, indent=1)
+            json.dump({"policy": a.policy, "episodes": a.episodes, "execute": a.execute, "seed": a.seed, "instructions": a.instructions, "success": wins, "rate": total / n, "wilson": wilson(total, n), "ms_a_question": think}, f, indent=1)
 
 
 def main():
@@ -179,6 +196,7 @@ def main():
     p.add_argument("--episodes", type=int, default=10, help="of each task")
     p.add_argument("--execute", type=int, default=8, help="actions of a chunk that are run before the next question")
     p.add_argument("--max-steps", type=int, default=200)
+    p.add_argument("--instructions", help="a JSON file of instructions by task, such as tools/rollout/rewordings.json")
     p.add_argument("--size", type=int, default=64, help="side of the pictures, in pixels")
     p.add_argument("--seed", type=int, default=7_000_000)
     p.add_argument("--json", help="write the result here")
