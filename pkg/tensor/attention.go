@@ -12,6 +12,7 @@ type attention struct {
 	queries        int // the first so many of q's tokens ask
 	bf16           bool
 	block, unit    int // queries worked on at a time, about, and a multiple of what
+	slots          int // the first neighbour's slot is a multiple of it
 	mask           Mask
 	anchors        []int     // keys that everyone sees, kept apart
 	scale          float32   // of the scores; 0: 1/√d
@@ -53,7 +54,8 @@ const (
 
 // Attention of fewer multiply-adds than this, queries × keys × the width of a
 // head, has products of float32 on a tape of bfloat16 too: to round and lay its
-// operands out takes longer than to multiply them. It depends on shapes alone.
+// operands out takes longer than to multiply them. It depends on the shapes of the
+// whole attention alone, not on how many of its queries are asked for.
 const roundedAttention = 1 << 16
 
 // Attention returns multi-head self-attention of qkv [B, T, 3D], the packed
@@ -68,7 +70,8 @@ const roundedAttention = 1 << 16
 //	key    anchors[i]    –    from … anchors hidden … keys
 //
 // base and from are multiples of 16, so that which of a row sum's lanes a key
-// falls into does not depend on its block; without anchors it is the lane that
+// falls into does not depend on its block, and from is one of 32 with products of
+// bfloat16, which sum so many keys at a time; without anchors it is the lane that
 // a full row has it in, and a windowed attention has the bits of a full one
 // under the same mask.
 func (t *Tape) Attention(qkv *Var, heads int, mask Mask, dropout float32) *Var {
@@ -109,9 +112,9 @@ func (t *Tape) CrossAttention(q, kv *Var, heads int, keys *Bytes, dropout float3
 // attend records a, whose shapes and masks have been checked.
 func (t *Tape) attend(a *attention) *Var {
 	y := t.newVar([]int{a.b, a.queries, a.heads * a.d}, a.relative != nil || a.q.v.root().grad || a.k.v.root().grad)
-	a.y, a.block, a.unit, a.t = operand{y, a.queries, 0}, queryBlock, kernel.TileRows, t
-	if a.bf16 = t.bf16 && a.queries*a.n*a.d >= roundedAttention; a.bf16 {
-		a.block, a.unit = wideBlock, wideUnit
+	a.y, a.block, a.unit, a.slots, a.t = operand{y, a.queries, 0}, queryBlock, kernel.TileRows, lanes, t
+	if a.bf16 = t.bf16 && a.q.tokens*a.n*a.d >= roundedAttention; a.bf16 {
+		a.block, a.unit, a.slots = wideBlock, wideUnit, wideUnit
 	}
 	a.anchors = a.mask.anchors(a.n)
 	if a.scale == 0 {

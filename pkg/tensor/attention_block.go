@@ -81,7 +81,7 @@ func (a *attention) room() int {
 	if a.mask.Window == 0 {
 		return a.n
 	}
-	run := a.block + a.unit + 2*a.mask.Window + 1 + lanes
+	run := a.block + a.unit + 2*a.mask.Window + 1 + a.slots
 	if a.mask.Global > 0 {
 		run = a.n
 	}
@@ -118,7 +118,7 @@ func (a *attention) blocks(i int, f func(b queries)) {
 			continue
 		}
 		b.keys = max(a.mask.end(b.lo, b.all), a.mask.end(b.hi-1, b.all)) // the first sees more where it is global
-		b.from = min(a.mask.begin(b.lo), b.keys) &^ (lanes - 1)
+		b.from = min(a.mask.begin(b.lo), b.keys) &^ (a.slots - 1)
 		last := b.all
 		if a.mask.Causal {
 			last = min(last, b.hi)

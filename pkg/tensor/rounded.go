@@ -20,7 +20,7 @@ type readsRounded interface{ readsRounded(v *Var) bool }
 
 // roundVars chooses the activations that are kept as bfloat16.
 func (t *Tape) roundVars() {
-	if !t.bf16 {
+	if !t.bf16 || t.wide {
 		return
 	}
 	for _, v := range t.vars {

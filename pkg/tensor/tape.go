@@ -86,6 +86,7 @@ type Tape struct {
 	sealed bool
 
 	apart    bool // tests: no two pieces of memory share addresses
+	wide     bool // tests: no activation is kept as bfloat16
 	forward  bool // there is no Backward: see ForwardOnly
 	bf16     bool // products round their operands: see BF16
 	segments []segment

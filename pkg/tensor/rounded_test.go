@@ -1,0 +1,115 @@
+package tensor
+
+import (
+	"slices"
+	"testing"
+)
+
+// rounded runs f on a tape with products of bfloat16; set changes it before its
+// memory is planned.
+func rounded(t *testing.T, rt *Runtime, set func(*Tape), f func(g *tapeGraph) (node, loss)) (r *result, kept int) {
+	t.Helper()
+	g := newTapeGraph(rt)
+	g.t.BF16()
+	out, l := f(g)
+	set(g.t)
+	grads := g.seal()
+	defer g.t.Close()
+	for _, v := range g.t.vars {
+		if v.rounded {
+			kept++
+		}
+	}
+	g.t.Forward()
+	g.t.Backward(l.l)
+	r = &result{loss: l.l.Scaled(), out: slices.Clone(out.v.Data), inputs: map[string][]float32{}, params: map[string][]float32{"all": grads}}
+	for name, v := range g.inputs {
+		if v.Grad != nil {
+			r.inputs[name] = slices.Clone(v.Grad)
+		}
+	}
+	for _, x := range r.inputs { // a gradient of zero has no sign
+		for i := range x {
+			x[i] += 0
+		}
+	}
+	return r, kept
+}
+
+// Attention with products of bfloat16 has the same bits for some of the queries
+// as for all, with a window as under the window's dense mask, and however the
+// queries are cut into blocks.
+func TestRoundedAttention(t *testing.T) {
+	rt := NewRuntime(2)
+	defer rt.Close()
+	const b, h, d = 2, 2, 24
+	as := func(*Tape) {}
+	for _, n := range []int{53, 130, 331} {
+		attend := func(m mask, queries int) func(g *tapeGraph) (node, loss) {
+			return func(g *tapeGraph) (node, loss) {
+				m.keys = g.bytes("keys", func(i int) bool { return i%n < n-n/5 && i%11 != 3 }, b, n)
+				qkv := g.input("qkv", b, n, 3*h*d)
+				if queries == n {
+					return squared(g, g.attention(qkv, h, m, 0.2))
+				}
+				return squared(g, node{v: g.t.AttentionOfFirst(qkv.v, h, queries, Mask{Keys: m.keys.b, Causal: m.causal}, 0.2)})
+			}
+		}
+		all, _ := rounded(t, rt, as, attend(mask{}, n))
+		for _, queries := range []int{1, 5, 33, n - 1} {
+			some, _ := rounded(t, rt, as, attend(mask{}, queries))
+			for s := range b {
+				got, want := some.out[s*queries*h*d:(s+1)*queries*h*d], all.out[s*n*h*d:(s*n+queries)*h*d]
+				if diff := differ(got, want); diff != "" {
+					t.Errorf("T %d: of %d queries, sample %d differs from all queries'%s", n, queries, s, diff)
+				}
+			}
+		}
+		for _, block := range []int{32, 96} {
+			cut, _ := rounded(t, rt, func(tape *Tape) {
+				for _, o := range tape.ops {
+					if a, ok := o.(*attention); ok {
+						a.block = block
+					}
+				}
+			}, attend(mask{}, n))
+			if diff := cut.differs(all); diff != "" {
+				t.Errorf("T %d: blocks of %d queries change %s", n, block, diff)
+			}
+		}
+		for _, sparse := range []Mask{{Window: 1}, {Window: 17}, {Window: 40}, {Window: 300}} {
+			for _, causal := range []bool{false, true} {
+				sparse.Causal = causal
+				got, _ := rounded(t, rt, as, attend(mask{sparse: sparse, causal: causal}, n))
+				want, _ := rounded(t, rt, as, attend(mask{positions: sparse.Dense(n), causal: causal}, n))
+				if diff := got.differs(want); diff != "" {
+					t.Errorf("T %d, %+v: %s differs from full attention's under the same mask", n, sparse, diff)
+				}
+			}
+		}
+	}
+}
+
+// To keep as bfloat16 what products alone read changes no bit.
+func TestRoundedVars(t *testing.T) {
+	rt := NewRuntime(2)
+	defer rt.Close()
+	const b, n, h, d, ff = 2, 60, 2, 48, 70
+	block := func(g *tapeGraph) (node, loss) {
+		x := g.input("x", b, n, d)
+		qkv := g.linear(x, g.param("qkv.w", 3*d, d), g.param("qkv.b", 3*d), None)
+		y := g.linear(g.attention(qkv, h, mask{}, 0.1), g.param("o.w", d, d), g.param("o.b", d), None)
+		y = g.addNorm(x, y, g.param("gamma", d), g.param("beta", d), 0.1)
+		z := g.linear(y, g.param("1.w", ff, d), g.param("1.b", ff), ReLU)
+		z = g.linear(z, g.param("2.w", d, ff), g.param("2.b", d), None)
+		return squared(g, g.addNorm(y, z, g.param("gamma2", d), g.param("beta2", d), 0.1))
+	}
+	got, kept := rounded(t, rt, func(*Tape) {}, block)
+	want, none := rounded(t, rt, func(tape *Tape) { tape.wide = true }, block)
+	if kept < 3 || none != 0 {
+		t.Errorf("%d activations are kept as bfloat16, and %d without; want 3 and 0", kept, none)
+	}
+	if diff := got.differs(want); diff != "" {
+		t.Errorf("activations kept as bfloat16 change %s", diff)
+	}
+}
