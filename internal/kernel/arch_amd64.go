@@ -2,7 +2,11 @@
 
 package kernel
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // archLevels asks the CPU, and through XGETBV the operating system, which vectors may be used.
 func archLevels() []Level {
@@ -65,15 +69,36 @@ func tilesOf(l Level) *tileOps {
 
 var amxTiles = tileOps{
 	amx: [2][2]func(*bfArgs){{gemmAMX1x1, gemmAMX1x2}, {gemmAMX2x1, gemmAMX2x2}}, peak: peakAMX,
-	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512,
-	floats: &tilePackers{packRowsAMX, packRowsTurnedAMX, packPairsAMX, packPairsTurnedAMX}, words: &wordPackers, round: roundWordsAMX,
+	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512, flat: flattenAVX512,
+	floats: &tilePackers{stepsLane: packRowsAMX, stepsPair: packRowsTurnedAMX, lanesPair: packPairsAMX, lanesLane: packPairsTurnedAMX},
+	words:  &wordPackers, round: roundWordsAMX,
 }
 
 var avx512Tiles = tileOps{
-	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512,
-	floats: &tilePackers{packRowsAVX512, packRowsTurnedAVX512, packPairsAVX512, packPairsTurnedAVX512}, words: &wordPackers, round: roundWordsAVX512,
+	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512, flat: flattenAVX512,
+	floats: &tilePackers{stepsLane: packRowsAVX512, stepsPair: packRowsTurnedAVX512, lanesPair: packPairsAVX512, lanesLane: packPairsTurnedAVX512},
+	words:  &wordPackers, round: roundWordsAVX512,
 }
 
-var wordPackers = tilePackers{packRowsWords, packRowsTurnedWords, packPairsWords, packPairsTurnedWords}
+var wordPackers = tilePackers{stepsLane: packRowsWords, stepsPair: packRowsTurnedWords, lanesPair: packPairsWords, lanesLane: packPairsTurnedWords}
 
-var avx2Tiles = tileOps{tile: gemmBF16AVX2, rows: 4, strips: 1, lanes: 8, widen: widenTilesAVX2}
+var avx2Tiles = tileOps{
+	tile: gemmBF16AVX2, rows: 6, strips: 3, lanes: 8, widen: widenTilesAVX2, flat: flattenAVX2,
+	floats: wholePackers(packRowsAVX2, packPairsAVX2), words: wholePackers(packRowsWordsAVX2, packPairsWordsAVX2), round: roundWordsAVX2,
+}
+
+// wholePackers are packers of whole tiles: turned tiles are packed as they lie, and then turned.
+func wholePackers(rows, pairs func(*bfPack)) *tilePackers {
+	return &tilePackers{whole: true, stepsLane: rows, lanesPair: pairs,
+		stepsPair: func(p *bfPack) {
+			rows(p)
+			turnTilesAVX2(p.dst, int(p.steps)/tileSteps)
+		},
+		lanesLane: func(p *bfPack) {
+			pairs(p)
+			for q := range p.groups {
+				turnTilesAVX2((*uint16)(unsafe.Add(unsafe.Pointer(p.dst), q*p.hop)), int(p.steps)/tileSteps)
+			}
+		},
+	}
+}

@@ -1,6 +1,9 @@
 package kernel
 
-import "unsafe"
+import (
+	"math"
+	"unsafe"
+)
 
 // How a Gemm of bfloat16 is cut.
 //
@@ -18,6 +21,8 @@ const (
 	// neonTile is how many elements the tile has whose emulation tells what it flushed.
 	neonTile  = 4 * 8
 	tileDepth = 8192 // steps of k in a pass; C carries the chains on
+	// emulatedRows is a chunk of an emulation: its groups are broad, because rows are widened anew for each.
+	emulatedRows = 192
 )
 
 func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
@@ -38,13 +43,24 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 	packTiles(b, operand{g.B, g.BWords, g.BCol, g.BRow}.from(k0*g.BRow+n0*g.BCol), n1-n0, k, true, ws)
 
 	chunk := max(1, chunkBytes/(2*tileBytes*blocksOf(k))) * 2 * tileLanes
+	emulated := til != nil && (til.amx[0][0] == nil || (m1-m0)*(n1-n0)*k < tilesFrom)
+	if emulated {
+		chunk = min(chunk, emulatedRows)
+	}
 	chunk = evenBlock(m1-m0, chunk, 2*tileLanes)
-	a := growWords(&ws.tilesA, (min(chunk, m1-m0)+tileLanes-1)/tileLanes*strip)
+	asRows := emulated && til.flat != nil && g.ACol == 1
+	var a []uint16
+	if !asRows {
+		a = growWords(&ws.tilesA, (min(chunk, m1-m0)+tileLanes-1)/tileLanes*strip)
+	}
 	group := max(4, groupBytes/(chunk*tileLanes*4)) * tileLanes &^ (2*tileLanes - 1)
 	mode := g.mode(k0, k1)
 	for i0 := m0; i0 < m1; i0 += chunk {
 		i1 := min(i0+chunk, m1)
-		packTiles(a, operand{g.A, g.AWords, g.ARow, g.ACol}.from(i0*g.ARow+k0*g.ACol), i1-i0, k, false, ws)
+		rows := operand{g.A, g.AWords, g.ARow, g.ACol}.from(i0*g.ARow + k0*g.ACol)
+		if !asRows {
+			packTiles(a, rows, i1-i0, k, false, ws)
+		}
 		for j0 := n0; j0 < n1; j0 += group {
 			j1 := min(j0+group, n1)
 			var c []float32
@@ -55,7 +71,15 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 			} else {
 				c = g.C[i0*row+j0:]
 			}
-			g.tileGroup(a, b[(j0-n0)/tileLanes*strip:], c, row, i0, i1, j0, j1, k, mode&^modeReLU, ws)
+			group := tileGroup{a, rows, b[(j0-n0)/tileLanes*strip:], c, row, i0, i1, j0, j1, k, mode &^ modeReLU}
+			switch {
+			case til == nil:
+				g.tilesPlain(group)
+			case emulated || (i1-i0)*(j1-j0)*k < tilesFrom:
+				g.tilesEmulated(group, ws)
+			default:
+				g.tilesOn(group, ws)
+			}
 			if k1 < g.K {
 				continue
 			}
@@ -74,102 +98,133 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 	}
 }
 
-// tileGroup multiplies packed rows [i0,i1) with packed columns [j0,j1) to c, which begins at C[i0,j0].
-func (g *Gemm) tileGroup(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
-	t := &ws.bf
-	t.blocks, t.mode, t.cRow = uintptr(blocksOf(k)), mode, uintptr(row)*4
-	switch {
-	case til == nil:
-		g.tilesPlain(a, b, c, row, i0, i1, j0, j1, k, mode)
-	case til.amx[0][0] != nil && (i1-i0)*(j1-j0)*k >= tilesFrom:
-		g.tilesOn(a, b, c, row, i0, i1, j0, j1, k, mode, ws)
-	default:
-		g.tilesEmulated(a, b, c, row, i0, i1, j0, j1, k, mode, ws)
-	}
+// tileGroup is rows [i0,i1) times columns [j0,j1) to c, which begins at C[i0,j0].
+type tileGroup struct {
+	a              []uint16 // the rows, packed; nil: the emulation reads them as they are
+	rows           operand
+	b              []uint16 // the columns, packed
+	c              []float32
+	row            int // from row to row of c
+	i0, i1, j0, j1 int
+	k              int
+	mode           uintptr
 }
 
-func (g *Gemm) tilesPlain(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr) {
-	strip := stripWords(k)
-	for i := i0; i < i1; i += tileLanes {
-		for j := j0; j < j1; j += tileLanes {
+func (g *Gemm) tilesPlain(t tileGroup) {
+	strip := stripWords(t.k)
+	for i := t.i0; i < t.i1; i += tileLanes {
+		for j := t.j0; j < t.j1; j += tileLanes {
 			var bias []float32
-			if mode == modeBias {
+			if t.mode == modeBias {
 				bias = g.Bias[j:]
 			}
-			plainTile(c[(i-i0)*row+j-j0:], row, bias, a[(i-i0)/tileLanes*strip:], b[(j-j0)/tileLanes*strip:], min(tileLanes, i1-i), min(tileLanes, j1-j), blocksOf(k), mode)
+			plainTile(t.c[(i-t.i0)*t.row+j-t.j0:], t.row, bias, t.a[(i-t.i0)/tileLanes*strip:], t.b[(j-t.j0)/tileLanes*strip:],
+				min(tileLanes, t.i1-i), min(tileLanes, t.j1-j), blocksOf(t.k), t.mode)
 		}
 	}
 }
 
-// tilesOn is tileGroup on tiles of AMX: a panel of two strips of columns at a time, by pairs of strips of rows.
-func (g *Gemm) tilesOn(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
-	strip := stripWords(k)
-	t := &ws.bf
-	t.blocks, t.mode, t.cRow = uintptr(blocksOf(k)), mode, uintptr(row)*4
-	t.aStrip = uintptr(strip) * 2
-	full := (i1 - i0) / (2 * tileLanes) // pairs of whole strips
-	for j := j0; j < j1; j += 2 * tileLanes {
-		cols := min(2*tileLanes, j1-j)
-		t.b = &b[(j-j0)/tileLanes*strip]
-		if mode == modeBias {
-			t.bias = &g.Bias[j]
+// tilesOn does a group on tiles of AMX: a panel of two strips of columns at a time, by pairs of strips of rows.
+func (g *Gemm) tilesOn(t tileGroup, ws *Workspace) {
+	strip, rows := stripWords(t.k), t.i1-t.i0
+	p := &ws.bf
+	p.blocks, p.mode, p.cRow = uintptr(blocksOf(t.k)), t.mode, uintptr(t.row)*4
+	p.aStrip = uintptr(strip) * 2
+	full := rows / (2 * tileLanes) // pairs of whole strips
+	for j := t.j0; j < t.j1; j += 2 * tileLanes {
+		cols := min(2*tileLanes, t.j1-j)
+		p.b = &t.b[(j-t.j0)/tileLanes*strip]
+		if t.mode == modeBias {
+			p.bias = &g.Bias[j]
 		}
 		if full > 0 {
-			t.a, t.c, t.strips = &a[0], &c[j-j0], uintptr(full)
-			t.run(2*tileLanes, cols)
+			p.a, p.c, p.strips = &t.a[0], &t.c[j-t.j0], uintptr(full)
+			p.run(2*tileLanes, cols)
 		}
-		if i := full * 2 * tileLanes; i < i1-i0 {
-			t.a, t.c, t.strips = &a[i/tileLanes*strip], &c[i*row+j-j0], 1
-			t.run(i1-i0-i, cols)
+		if i := full * 2 * tileLanes; i < rows {
+			p.a, p.c, p.strips = &t.a[i/tileLanes*strip], &t.c[i*t.row+j-t.j0], 1
+			p.run(rows-i, cols)
 		}
 	}
 }
 
-// tilesEmulated is tileGroup on vectors: a few strips of rows, widened, at a time, and as many blocks of k as L1 holds of a tile's rows.
-func (g *Gemm) tilesEmulated(a, b []uint16, c []float32, row, i0, i1, j0, j1, k int, mode uintptr, ws *Workspace) {
-	strip, blocks := stripWords(k), blocksOf(k)
-	t := &ws.bf
+// tilesEmulated does a group on vectors: a few strips of rows, widened, at a time, and as many blocks of k as L1 holds of a tile's rows.
+func (g *Gemm) tilesEmulated(t tileGroup, ws *Workspace) {
+	strip, blocks := stripWords(t.k), blocksOf(t.k)
+	p := &ws.bf
 	height, deep := til.strips*tileLanes, min(blocks, emulatedBlocks)
 	wide := grow(&ws.wide, height*deep*tileSteps)
-	for i := i0; i < i1; i += height {
+	for i := t.i0; i < t.i1; i += height {
+		rows := min(height, t.i1-i)
 		for at := 0; at < blocks; at += deep {
 			n := min(deep, blocks-at)
-			steps, mode := n*tileSteps, mode
+			steps, mode := n*tileSteps, t.mode
 			if at > 0 {
 				mode = modeLoad
 			}
-			t.blocks, t.mode, t.aRow = uintptr(n), mode, uintptr(steps)*4
-			a, b := a[at*tileWords:], b[at*tileWords:]
-			for s := i; s < min(i+height, i1); s += tileLanes {
-				til.widen(&wide[(s-i)*steps], steps*4, &a[(s-i0)/tileLanes*strip], n)
-			}
-			for j := j0; j < j1; j += til.lanes {
-				t.cols = uintptr(min(til.lanes, j1-j))
-				columns := b[(j-j0)/tileLanes*strip+(j-j0)%tileLanes*2:]
-				t.b, t.aStrip = &columns[0], 0
-				if t.cols > tileLanes { // two strips of columns
-					t.aStrip = uintptr(strip) * 2
+			p.blocks, p.mode, p.aRow, p.cRow = uintptr(n), mode, uintptr(steps)*4, uintptr(t.row)*4
+			t.widen(wide, i, rows, at, n)
+			b := t.b[at*tileWords:]
+			for j := t.j0; j < t.j1; j += til.lanes {
+				p.cols = uintptr(min(til.lanes, t.j1-j))
+				columns := b[(j-t.j0)/tileLanes*strip+(j-t.j0)%tileLanes*2:]
+				p.b, p.aStrip = &columns[0], 0
+				if p.cols > tileLanes { // two strips of columns
+					p.aStrip = uintptr(strip) * 2
 				}
 				var bias []float32
 				if mode == modeBias {
 					bias = g.Bias[j:]
-					t.bias = &bias[0]
+					p.bias = &bias[0]
 				}
-				for r := 0; r < height && i+r < i1; r += til.rows {
-					tile := c[(i+r-i0)*row+j-j0:]
-					t.a, t.c, t.rows = (*uint16)(unsafe.Pointer(&wide[r*steps])), &tile[0], uintptr(min(til.rows, i1-i-r))
+				for r := 0; r < rows; r += til.rows {
+					tile := t.c[(i+r-t.i0)*t.row+j-t.j0:]
+					p.a, p.c, p.rows = (*uint16)(unsafe.Pointer(&wide[r*steps])), &tile[0], uintptr(min(til.rows, rows-r))
 					if !til.tells {
-						til.tile(t)
+						til.tile(p)
 						continue
 					}
-					before := keep(tile, row, int(t.rows), int(t.cols))
-					if til.tile(t); t.flushed != 0 {
-						before.restore(tile, row, int(t.rows), int(t.cols))
-						plainTile(tile, row, bias, a[(i-i0)/tileLanes*strip+r*tileSteps:], columns, int(t.rows), int(t.cols), n, mode)
+					before := keep(tile, t.row, int(p.rows), int(p.cols))
+					if til.tile(p); p.flushed != 0 {
+						before.restore(tile, t.row, int(p.rows), int(p.cols))
+						a := t.a[(i-t.i0)/tileLanes*strip+at*tileWords+r*tileSteps:]
+						plainTile(tile, t.row, bias, a, columns, int(p.rows), int(p.cols), n, mode)
 					}
 				}
 			}
 		}
+	}
+}
+
+// widen lays n blocks of rows from i on, from block at on, out as float32 that are bfloat16, side by side.
+func (t *tileGroup) widen(wide []float32, i, rows, at, n int) {
+	steps := n * tileSteps
+	if t.a != nil {
+		for r := 0; r < rows; r += tileLanes {
+			til.widen(&wide[r*steps], steps*4, &t.a[(i+r-t.i0)/tileLanes*stripWords(t.k)+at*tileWords], n)
+		}
+		return
+	}
+	have := min(steps, t.k-at*tileSteps)
+	for r := range rows {
+		row, o := wide[r*steps:(r+1)*steps], t.rows.from((i+r-t.i0)*t.rows.lane+at*tileSteps)
+		if o.words != nil {
+			WidenBF16(row[:have], o.words[:have])
+		} else {
+			flatten(row[:have], o.x[:have])
+		}
+		clear(row[have:])
+	}
+}
+
+// flatten rounds src to bfloat16 as a product does, and leaves it float32.
+func flatten(dst, src []float32) {
+	i := len(src) / tileSteps * tileSteps
+	if i > 0 {
+		til.flat(&dst[0], &src[0], i)
+	}
+	for ; i < len(src); i++ {
+		dst[i] = math.Float32frombits(uint32(roundBF16(src[i])) << 16)
 	}
 }
 

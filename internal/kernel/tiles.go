@@ -65,14 +65,16 @@ type bfPack struct {
 
 // tileOps is the code of one level for products of bfloat16.
 type tileOps struct {
-	amx    [2][2]func(*bfArgs) // [strips of rows - 1][strips of columns - 1]; nil: emulated
-	tile   func(*bfArgs)       // emulation: rows × lanes
-	rows   int                 // of an emulated tile
-	strips int                 // of A that are widened at a time: whole tiles
-	tells  bool                // flushes by another rule than x86's, and says whether it flushed: then the tile is done again in plain Go
-	lanes  int
-	peak   func(rounds int, config *uint8, data *uint16)
-	widen  func(dst *float32, stride int, src *uint16, blocks int)
+	amx  [2][2]func(*bfArgs) // [strips of rows - 1][strips of columns - 1]; nil: emulated
+	peak func(rounds int, config *uint8, data *uint16)
+
+	// the emulation
+	tile        func(*bfArgs)
+	rows, lanes int  // of a tile
+	strips      int  // of A that are widened at a time: whole tiles
+	tells       bool // flushes by another rule than x86's, and says whether it flushed: then the tile is done again in plain Go
+	widen       func(dst *float32, stride int, src *uint16, blocks int)
+	flat        func(dst, src *float32, n int) // widen of what is not packed; nil: all is packed
 
 	floats, words *tilePackers // by what the operand is; nil: plain Go
 	round         func(dst *uint16, src *float32, n int)
@@ -80,6 +82,7 @@ type tileOps struct {
 
 // tilePackers lay operands out whose steps are neighbours, or whose lanes are; a tile's row is a lane, or a pair of steps.
 type tilePackers struct {
+	whole                                      bool // blocks of steps and groups of lanes alone: what is left is packed in plain Go
 	stepsLane, stepsPair, lanesPair, lanesLane func(*bfPack)
 }
 
@@ -116,17 +119,26 @@ func packTiles(dst []uint16, o operand, lanes, k int, pairs bool, ws *Workspace)
 		}
 	}
 	if packers == nil || o.lane != 1 && o.step != 1 {
-		for l := 0; l < lanes; l += tileLanes {
-			packTilesPlain(dst[l/tileLanes*hop:], o.from(l*o.lane), min(tileLanes, lanes-l), k, pairs)
-		}
+		packPlain(dst, o, 0, lanes, 0, k, k, pairs)
 		return
+	}
+	whole, steps := lanes, k
+	if packers.whole {
+		if steps = k &^ (tileSteps - 1); o.step != 1 {
+			whole = lanes &^ (tileLanes - 1)
+		}
+		packPlain(dst, o, 0, lanes, steps, k, k, pairs)
+		packPlain(dst, o, whole, lanes, 0, steps, k, pairs)
+		if whole*steps == 0 {
+			return
+		}
 	}
 	p, size := &ws.bfPack, 4
 	at := func(i int) unsafe.Pointer { return unsafe.Pointer(&o.x[i]) }
 	if o.words != nil {
 		size, at = 2, func(i int) unsafe.Pointer { return unsafe.Pointer(&o.words[i]) }
 	}
-	p.steps = uintptr(k)
+	p.steps = uintptr(steps)
 	if o.step == 1 { // and K = 1
 		p.stride = uintptr(o.lane * size)
 		f := packers.stepsLane
@@ -140,18 +152,25 @@ func packTiles(dst []uint16, o operand, lanes, k int, pairs bool, ws *Workspace)
 		return
 	}
 	p.src, p.dst, p.stride = at(0), &dst[0], uintptr(o.step*size)
-	p.groups, p.hop = uintptr((lanes+tileLanes-1)/tileLanes), uintptr(hop)*2
-	p.lanes = uintptr((lanes-1)%tileLanes + 1)
+	p.groups, p.hop = uintptr((whole+tileLanes-1)/tileLanes), uintptr(hop)*2
+	p.lanes = uintptr((whole-1)%tileLanes + 1)
 	if !pairs {
 		packers.lanesLane(p)
 		return
 	}
-	if k%tileSteps != 0 { // the packer writes pairs that exist
+	if steps%tileSteps != 0 { // the packer writes pairs that exist
 		for l := 0; l < lanes; l += tileLanes {
 			clear(dst[l/tileLanes*hop+hop-tileWords:][:tileWords])
 		}
 	}
 	packers.lanesPair(p)
+}
+
+// packPlain packs lanes [l0,l1) and steps [s0,s1) of k, both from whole tiles on, in plain Go.
+func packPlain(dst []uint16, o operand, l0, l1, s0, s1, k int, pairs bool) {
+	for l := l0; l < l1 && s0 < s1; l += tileLanes {
+		packTilesPlain(dst[l/tileLanes*stripWords(k)+s0*tileLanes:], o.from(l*o.lane+s0*o.step), min(tileLanes, l1-l), s1-s0, pairs)
+	}
 }
 
 // packTilesPlain packs one strip in plain Go.

@@ -13,3 +13,38 @@ func gemmBF16AVX2(t *bfArgs)
 //
 //go:noescape
 func widenTilesAVX2(dst *float32, stride int, src *uint16, blocks int)
+
+// flattenAVX2 rounds float32 to bfloat16 as products do, and leaves them float32.
+//
+//go:noescape
+func flattenAVX2(dst *float32, src *float32, n int)
+
+// roundWordsAVX2 rounds float32 to bfloat16 as products do.
+//
+//go:noescape
+func roundWordsAVX2(dst *uint16, src *float32, n int)
+
+// packRowsAVX2 packs whole blocks of lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
+//
+//go:noescape
+func packRowsAVX2(p *bfPack)
+
+// packPairsAVX2 packs whole groups of lanes that are neighbours, a pair of steps in a row of a tile; see bfPack.
+//
+//go:noescape
+func packPairsAVX2(p *bfPack)
+
+// packRowsWordsAVX2 packs whole blocks of lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
+//
+//go:noescape
+func packRowsWordsAVX2(p *bfPack)
+
+// packPairsWordsAVX2 packs whole groups of lanes that are neighbours, a pair of steps in a row of a tile; see bfPack.
+//
+//go:noescape
+func packPairsWordsAVX2(p *bfPack)
+
+// turnTilesAVX2 transposes tiles, 16 × 16 pairs each, in place.
+//
+//go:noescape
+func turnTilesAVX2(tiles *uint16, n int)

@@ -14,6 +14,11 @@ func gemmBF16AVX512(t *bfArgs)
 //go:noescape
 func widenTilesAVX512(dst *float32, stride int, src *uint16, blocks int)
 
+// flattenAVX512 rounds float32 to bfloat16 as products do, and leaves them float32.
+//
+//go:noescape
+func flattenAVX512(dst *float32, src *float32, n int)
+
 // roundWordsAVX512 rounds float32 to bfloat16 as products do.
 //
 //go:noescape

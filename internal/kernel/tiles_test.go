@@ -300,7 +300,7 @@ func TestTilesOfHardware(t *testing.T) {
 				b, a := make([]uint16, stripWords(g.K)), make([]uint16, stripWords(g.K))
 				packTiles(a, operand{x: g.A, lane: g.ARow, step: g.ACol}, 16, g.K, false, ws)
 				packTiles(b, operand{x: g.B, lane: g.BCol, step: g.BRow}, 16, g.K, true, ws)
-				g.tilesOn(a, b, g.C, g.CRow, 0, 16, 0, 16, g.K, modeLoad, ws)
+				g.tilesOn(tileGroup{a: a, b: b, c: g.C, row: g.CRow, i1: 16, j1: 16, k: g.K, mode: modeLoad}, ws)
 				fmt.Fprintf(&s, "%d %d\n", r, n)
 				for i := range 16 {
 					for j := range 16 {

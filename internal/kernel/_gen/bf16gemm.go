@@ -13,7 +13,7 @@ func (v isa) bfShape() (rows, vecs int) {
 	if v.wide() {
 		return 6, 2
 	}
-	return 4, 1
+	return 6, 1
 }
 
 // bfTile writes the product of bfloat16 without AMX: rows of A, widened, by one or two vectors of columns of B's tiles.
@@ -30,14 +30,14 @@ func bfTile(g *gen, v isa) {
 	acc := func(half, i, j int) reg.Register { return v.vec((half*rows+i)*vecs + j) }
 	next := 2 * rows * vecs
 	spare := func() reg.Register { next++; return v.vec(next - 1) }
-	pair, x0, upper := spare(), spare(), spare()
-	x := []reg.Register{x0, x0}
+	x := []reg.Register{spare(), spare()}
 	var b [2][2]reg.Register // half, vector
 	for j := range vecs {
 		b[0][j], b[1][j] = spare(), spare()
 	}
+	var upper operand.Op = g.word(0xffff0000)
 	if v.wide() {
-		x[1] = spare()
+		upper = spare()
 	}
 	t := reg.RDI
 	g.arg("t", t)
@@ -59,8 +59,12 @@ func bfTile(g *gen, v isa) {
 		masks[1] = v.makeMask(g, 2, reg.R15)
 	}
 	c, cRow, n, p, mode := reg.R11, reg.R10, reg.R9, reg.RDX, reg.R13
-	g.MOVQ(at(t, bC), c)
+	if v.wide() {
+		g.MOVL(operand.U32(0xffff0000), reg.EAX)
+		g.VPBROADCASTD(reg.EAX, upper)
+	}
 	g.MOVQ(at(t, bCRow), cRow)
+	g.MOVQ(at(t, bC), c)
 
 	// The beginning of the chains goes to memory: every block takes it from there.
 	g.MOVQ(at(t, bMode), mode)
@@ -87,13 +91,6 @@ func bfTile(g *gen, v isa) {
 	g.JNZ(operand.LabelRef("row"))
 	g.Label("ready")
 
-	g.MOVQ(operand.U32(0xffff0000), reg.RAX)
-	if v.wide() {
-		g.VPBROADCASTD(reg.EAX, upper)
-	} else {
-		g.MOVL(reg.EAX, state.Offset(4))
-		g.VPBROADCASTD(state.Offset(4), upper)
-	}
 	bases := []reg.Register{reg.RAX, reg.RBX}[:(rows+2)/3]
 	aRow, blocks, steps := reg.R8, reg.R14, reg.RCX
 	columns := []reg.Register{reg.R12, reg.RSI}[:vecs]
@@ -128,13 +125,13 @@ func bfTile(g *gen, v isa) {
 	g.Label("pairs")
 	for u := range unroll {
 		for j := range vecs {
-			g.VMOVUPS(at(columns[j], 64*u), pair)
-			g.VPSLLD(operand.Imm(16), pair, b[0][j])
+			g.VMOVUPS(at(columns[j], 64*u), b[0][j])
 			if v.wide() {
-				g.VPANDD(pair, upper, b[1][j])
+				g.VPANDD(upper, b[0][j], b[1][j])
 			} else {
-				g.VPAND(pair, upper, b[1][j])
+				g.VPAND(upper, b[0][j], b[1][j])
 			}
+			g.VPSLLD(operand.Imm(16), b[0][j], b[0][j])
 		}
 		for i := range rows {
 			for half := range 2 {
@@ -158,9 +155,9 @@ func bfTile(g *gen, v isa) {
 	for i := range rows {
 		for j := range vecs {
 			g.VADDPS(acc(1, i, j), acc(0, i, j), acc(0, i, j))
-			v.load(g, at(p, j*v.bytes()), masks[j], pair)
-			g.VADDPS(acc(0, i, j), pair, pair)
-			v.store(g, pair, masks[j], at(p, j*v.bytes()), x[0])
+			v.load(g, at(p, j*v.bytes()), masks[j], x[1])
+			g.VADDPS(acc(0, i, j), x[1], x[1])
+			v.store(g, x[1], masks[j], at(p, j*v.bytes()), x[0])
 		}
 		if i+1 < rows {
 			g.DECQ(n)

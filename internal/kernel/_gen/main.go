@@ -38,17 +38,23 @@ type gen struct {
 }
 
 var files = map[string]func(*gen){
-	"gemm_avx512":  func(g *gen) { gemm(g, avx512) },
-	"gemm_avx2":    func(g *gen) { gemm(g, avx2) },
-	"acts_avx512":  func(g *gen) { acts(g, avx512) },
-	"acts_avx2":    func(g *gen) { acts(g, avx2) },
-	"bf16_avx512":  func(g *gen) { bf16(g, avx512) },
-	"bf16_avx2":    func(g *gen) { bf16(g, avx2) },
-	"tiles_amx":    func(g *gen) { amx(g); bfPackers(g, native) },
-	"tiles_avx512": func(g *gen) { bfTile(g, avx512); bfWiden(g, avx512); bfPackers(g, rounded); bfPackers(g, words) },
-	"tiles_avx2":   func(g *gen) { bfTile(g, avx2); bfWiden(g, avx2) },
-	"rows_avx512":  func(g *gen) { rows(g, avx512) },
-	"rows_avx2":    func(g *gen) { rows(g, avx2) },
+	"gemm_avx512": func(g *gen) { gemm(g, avx512) },
+	"gemm_avx2":   func(g *gen) { gemm(g, avx2) },
+	"acts_avx512": func(g *gen) { acts(g, avx512) },
+	"acts_avx2":   func(g *gen) { acts(g, avx2) },
+	"bf16_avx512": func(g *gen) { bf16(g, avx512) },
+	"bf16_avx2":   func(g *gen) { bf16(g, avx2) },
+	"tiles_amx":   func(g *gen) { amx(g); bfPackers(g, native) },
+	"tiles_avx512": func(g *gen) {
+		bfTile(g, avx512)
+		bfWiden(g, avx512)
+		bfFlat(g, avx512)
+		bfPackers(g, rounded)
+		bfPackers(g, words)
+	},
+	"tiles_avx2":  func(g *gen) { bfTile(g, avx2); bfWiden(g, avx2); bfFlat(g, avx2); bfAVX2(g) },
+	"rows_avx512": func(g *gen) { rows(g, avx512) },
+	"rows_avx2":   func(g *gen) { rows(g, avx2) },
 }
 
 func main() {
