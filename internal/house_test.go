@@ -117,7 +117,7 @@ var may = map[string][]string{
 	"internal/bench/measure": {"internal/kernel", "internal/philox", "pkg/tensor"},
 
 	"internal/process":  {},
-	"internal/health":   {"internal/netaddr", "internal/usage", "pkg/cluster", "pkg/run", "pkg/worker"},
+	"internal/health":   {"internal/netaddr", "internal/regular", "internal/usage", "pkg/cluster", "pkg/run", "pkg/worker"},
 	"internal/kubeflow": {"pkg/worker"},
 	"tools/release":     {},
 	"cmd/coordinator":   {"internal/cli", "internal/process"},
@@ -129,6 +129,8 @@ var may = map[string][]string{
 var owners = map[string][]string{
 	"github.com/nats-io/":     {"pkg/natsbus"},
 	"github.com/prometheus/":  {"internal/health"},
+	"go.opentelemetry.io/":    {"internal/health"},
+	"google.golang.org/":      {"internal/health"},
 	"github.com/parquet-go/":  {"internal/convert", "pkg/data"},
 	"github.com/coder/":       {"pkg/serve"},
 	"github.com/minio/":       {"pkg/objects"},

@@ -7,6 +7,9 @@
 //	/metrics   Prometheus' format
 //	/debug/pprof/  Go's profiles, where they are asked for
 //
+// The same figures go to a collector of OpenTelemetry, by OTLP over HTTP, where a flag
+// or the environment names one.
+//
 // A coordinator's figures are those that its screen shows: Watch is a run.UI that
 // stands between a run and the UI, and counts what passes. A worker's are its
 // Standing, which is asked for at each scrape. Neither makes training wait.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -218,7 +219,8 @@ func TestProbes(t *testing.T) {
 // A failed check is a 503 with its reason.
 func TestStatus(t *testing.T) {
 	o := Options{Listen: "127.0.0.1:0"}
-	s, err := serve(o, func() error { return nil }, func() error { return fmt.Errorf("not yet") })
+	reg := prometheus.NewRegistry()
+	s, err := serve(o, func() error { return nil }, func() error { return fmt.Errorf("not yet") }, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +232,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	o.Pprof = true
-	p, err := serve(o, func() error { return nil }, func() error { return nil })
+	p, err := serve(o, func() error { return nil }, func() error { return nil }, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +245,7 @@ func TestStatus(t *testing.T) {
 // Connections that say nothing take no more than their number, and a probe is
 // answered as soon as one of them has gone.
 func TestSilentConnections(t *testing.T) {
-	s, err := serve(Options{Listen: "127.0.0.1:0"}, func() error { return nil }, func() error { return nil })
+	s, err := serve(Options{Listen: "127.0.0.1:0"}, func() error { return nil }, func() error { return nil }, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func NewRun(o Options, steps, samples int) *Run {
 
 // UI is ui, with what passes counted.
 func (r *Run) UI(ui run.UI) run.UI {
-	if r.opt.Listen == "" {
+	if !r.opt.shows() {
 		return ui
 	}
 	return &counted{ui, r.figures}
@@ -40,7 +40,7 @@ func (r *Run) UI(ui run.UI) run.UI {
 
 // Sinks adds the one that keeps the newest held-out measures.
 func (r *Run) Sinks(others []run.Sink) []run.Sink {
-	if r.opt.Listen == "" {
+	if !r.opt.shows() {
 		return others
 	}
 	return append(others[:len(others):len(others)], heldout{r.figures})
@@ -48,17 +48,9 @@ func (r *Run) Sinks(others []run.Sink) []run.Sink {
 
 // Serve shows it until end is called, and has say tell where.
 func (r *Run) Serve(pulse func() cluster.Pulse, say func(text string)) (end func(), err error) {
-	if r.opt.Listen == "" {
-		return func() {}, r.opt.idle()
-	}
 	stalls := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "vlaring_cluster_stalls_total", Help: "Reports of workers whose ring has waited for another one for longer than cluster.stall."},
 		func() float64 { return float64(pulse().Stalls) })
-	s, err := serve(r.opt, func() error { return alive(pulse(), time.Now()) }, func() error { return leads(pulse()) }, r.figures, stalls)
-	if err != nil {
-		return nil, err
-	}
-	say("health: " + s.where())
-	return s.close, nil
+	return show(r.opt, func() error { return alive(pulse(), time.Now()) }, func() error { return leads(pulse()) }, say, r.figures, stalls)
 }
 
 func alive(p cluster.Pulse, now time.Time) error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -23,18 +24,48 @@ import (
 // Options say where a process shows how it does.
 type Options struct {
 	Listen  string // host:port; empty: nowhere
+	OTLP    string // URL of a collector of OpenTelemetry; empty: what its variables say
 	Pprof   bool   // Go's profiles too
 	Version string // of this program
 	Job     string // name
 	Role    string // coordinator or worker
 }
 
-// idle is what is wrong with options that show nothing.
-func (o Options) idle() error {
-	if o.Pprof {
-		return usage.Errorf("--pprof shows profiles at the address of --health: give that too, e.g. --health 127.0.0.1:8080")
+// shows says whether anybody is shown anything.
+func (o Options) shows() bool {
+	p, err := o.push(os.Getenv)
+	return o.Listen != "" || p.url != "" || err != nil
+}
+
+// show serves probes and figures, and sends figures, as far as o says, until end is called.
+func show(o Options, live, ready check, say func(text string), figures ...prometheus.Collector) (end func(), err error) {
+	if o.Listen == "" && o.Pprof {
+		return nil, usage.Errorf("--pprof shows profiles at the address of --health: give that too, e.g. --health 127.0.0.1:8080")
 	}
-	return nil
+	p, err := o.push(os.Getenv)
+	if err != nil || o.Listen == "" && p.url == "" {
+		return func() {}, err
+	}
+	reg, err := registry(o, figures...)
+	if err != nil {
+		return nil, err
+	}
+	sent := func() {}
+	if p.url != "" {
+		if sent, err = p.run(o, reg, say); err != nil {
+			return nil, err
+		}
+	}
+	if o.Listen == "" {
+		return sent, nil
+	}
+	s, err := serve(o, live, ready, reg)
+	if err != nil {
+		sent()
+		return nil, err
+	}
+	say("health: " + s.where())
+	return func() { sent(); s.close() }, nil
 }
 
 // check says what is wrong; nil: nothing.
@@ -54,12 +85,8 @@ type server struct {
 	done chan struct{}
 }
 
-// serve takes the port, so that a mistake shows before anything has begun.
-func serve(o Options, live, ready check, figures ...prometheus.Collector) (*server, error) {
-	host, port, err := usage.Listen("--health", o.Listen)
-	if err != nil {
-		return nil, err
-	}
+// registry is of all figures of the process.
+func registry(o Options, figures ...prometheus.Collector) (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()
 	about := prometheus.NewGauge(prometheus.GaugeOpts{Name: "vlaring_info", Help: "1; its labels say which program of which release this is, and the job that it works for.",
 		ConstLabels: prometheus.Labels{"role": o.Role, "version": o.Version, "name": o.Job}})
@@ -68,6 +95,15 @@ func serve(o Options, live, ready check, figures ...prometheus.Collector) (*serv
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
+	}
+	return reg, nil
+}
+
+// serve takes the port, so that a mistake shows before anything has begun.
+func serve(o Options, live, ready check, reg *prometheus.Registry) (*server, error) {
+	host, port, err := usage.Listen("--health", o.Listen)
+	if err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {

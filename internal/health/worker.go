@@ -33,15 +33,7 @@ func (w *Worker) now() worker.Standing {
 // goes on here for longer than hang, without another rank being waited for, is taken
 // for one that never ends; 0: none is.
 func (w *Worker) Serve(o Options, hang time.Duration, say func(text string)) (end func(), err error) {
-	if o.Listen == "" {
-		return func() {}, o.idle()
-	}
-	s, err := serve(o, func() error { return hung(w.now(), hang, time.Now()) }, func() error { return takesPart(w.now()) }, standings(w.now))
-	if err != nil {
-		return nil, err
-	}
-	say("health: " + s.where())
-	return s.close, nil
+	return show(o, func() error { return hung(w.now(), hang, time.Now()) }, func() error { return takesPart(w.now()) }, say, standings(w.now))
 }
 
 func hung(s worker.Standing, hang time.Duration, now time.Time) error {
