@@ -42,8 +42,8 @@ type GemmOptions struct {
 	Precision string // float32 or bf16
 }
 
-// Gemm times matrix products beside the peak of fused multiply-adds. What it
-// refuses of its options is a usage.Error.
+// Gemm times matrix products beside the peak of fused multiply-adds, or of tiles
+// where the CPU has them for bfloat16. What it refuses of its options is a usage.Error.
 func Gemm(ctx context.Context, f GemmOptions) (*GemmReport, error) {
 	if err := f.Check(); err != nil {
 		return nil, err
@@ -77,6 +77,7 @@ func Gemm(ctx context.Context, f GemmOptions) (*GemmReport, error) {
 	defer rt.Close()
 	b := measure.New(rt)
 	r := GemmReport{Machine: newMachine(f.Threads), Precision: f.Precision}
+	_, r.Tiles = measure.PeakOf(f.Precision == "bf16")
 	for _, p := range products {
 		for _, o := range measure.Orientations() {
 			if err := ctx.Err(); err != nil {

@@ -15,6 +15,7 @@ type Machine struct {
 	Cores     int     `json:"cores"`
 	Go        string  `json:"go"`
 	Peak      float64 `json:"peak_gflops"`    // of all threads together
+	Tiles     bool    `json:"peak_of_tiles"`  // the peak is that of products of bfloat16 on tiles, not of fused multiply-adds
 	Bandwidth float64 `json:"bandwidth_gb_s"` // the same
 }
 

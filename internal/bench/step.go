@@ -120,14 +120,16 @@ func Step(f StepOptions, ready func() error) (*StepReport, error) {
 	s.trainer.SetProfile(true)
 	s.phases = [phases]time.Duration{}
 	var walls, cpus, peaks, shares, cpuShares []float64
-	before := measure.Peak(rt, 5)
+	var peakOf func(*tensor.Runtime, int) float64
+	peakOf, r.Tiles = measure.PeakOf(x.model.BF16())
+	before := peakOf(rt, 5)
 	for begin := time.Now(); len(walls) < 3 || time.Since(begin) < f.Budget; {
 		c, at := measure.CPUTime(), time.Now()
 		if err := s.step(); err != nil {
 			return nil, err
 		}
 		wall, cpu := time.Since(at).Seconds(), (measure.CPUTime() - c).Seconds()
-		after := measure.Peak(rt, 5)
+		after := peakOf(rt, 5)
 		peak := max(before, after)
 		before = after
 		walls, cpus, peaks = append(walls, wall), append(cpus, cpu), append(peaks, peak)

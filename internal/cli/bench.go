@@ -31,7 +31,11 @@ func benchFlags(c *cobra.Command, o *bench.Options, asJSON *bool, budget time.Du
 }
 
 func printMachine(w io.Writer, m *bench.Machine) {
-	fmt.Fprintf(w, "%s, %d of %d core(s), %s\n%-18s %8.1f GFLOP/s fused multiply-adds on registers\n%-18s %8.1f GB/s\n", m.CPU, m.Threads, m.Cores, m.Go, "FMA peak", m.Peak, "memory bandwidth", m.Bandwidth)
+	peak, of := "FMA peak", "fused multiply-adds"
+	if m.Tiles {
+		peak, of = "tiles' peak", "products of bfloat16"
+	}
+	fmt.Fprintf(w, "%s, %d of %d core(s), %s\n%-18s %8.1f GFLOP/s %s on registers\n%-18s %8.1f GB/s\n", m.CPU, m.Threads, m.Cores, m.Go, peak, m.Peak, of, "memory bandwidth", m.Bandwidth)
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.1f%%", 100*x) }

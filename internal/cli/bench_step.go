@@ -29,7 +29,9 @@ batch over and over: forward, backward, the norm of the gradient and AdamW.
   low, mid, high: the presets, see 'coordinator presets'
 
 The rate is the model's nominal arithmetic, counted as if everything were
-computed; "performed" leaves out what nobody needs of the last vision block. A job's
+computed; "performed" leaves out what nobody needs of the last vision block. The peak
+is that of fused multiply-adds; with --precision bf16 that of the CPU's tiles (AMX)
+where it has them. A job's
 data is opened for its shapes and vocabulary; a step is then batch.global samples in
 micro-batches of batch.micro, folded, and --batch makes it one micro-batch.
 

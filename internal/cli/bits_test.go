@@ -83,6 +83,9 @@ func TestSameBits(t *testing.T) {
 			t.Errorf("three workers in plain Go: weights are %v, want %s", got, wide)
 		}
 		p.wait()
+		if n := strings.Count(p.errText(), "has no AMX (its CPU level is generic)"); n != 1 {
+			t.Errorf("that products take longer without AMX is said %d times, want once:\n%s", n, p.errText())
+		}
 		stopAndResume(t, job, wide, "precision=bf16")
 		killTwo(t, job, wide, "precision=bf16")
 	})

@@ -29,9 +29,12 @@ func PeakFlops(rounds int) float64 {
 	return best
 }
 
+// HasTiles says whether the level in use has tiles for products of bfloat16.
+func HasTiles() bool { return til != nil && til.peak != nil }
+
 // PeakTiles is PeakFlops of products of bfloat16 where the level in use has tiles: what TDPBF16PS reaches on registers. 0 where it has none.
 func PeakTiles(rounds int) float64 {
-	if til == nil || til.peak == nil {
+	if !HasTiles() {
 		return 0
 	}
 	c := tileConfig{palette: 1}

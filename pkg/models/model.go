@@ -38,6 +38,9 @@ func New(o Options, head Head) (*Model, error) {
 // computed, so a model has it for training, measuring and serving alike.
 func (m *Model) SetBF16(on bool) { m.bf16 = on }
 
+// BF16 is what SetBF16 said.
+func (m *Model) BF16() bool { return m.bf16 }
+
 // Size is what a model takes by count.
 type Size struct {
 	Parameters int

@@ -17,6 +17,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/worker"
 )
@@ -50,6 +51,7 @@ type session struct {
 	aside  *clerk               // tells children
 	roll   atomic.Pointer[roll] // not told to children yet
 	joined map[string]bool      // workers that scripts were told of
+	slow   bool                 // a worker without the job's kind of products was named
 	word   string               // for who asked for workers
 }
 
@@ -300,8 +302,19 @@ func (s *session) members(p cluster.Phase, members []cluster.Member) {
 		if !s.joined[key] {
 			s.joined[key] = true
 			s.Script("joined", map[string]any{"worker": m.Worker, "host": m.Host, "pid": m.PID, "threads": m.Threads, "cpu": m.CPU})
+			s.nameSlow(m)
 		}
 	}
+}
+
+// nameSlow says of the first worker without AMX that products of bfloat16 take it
+// longer than those of float32, where the job has them.
+func (s *session) nameSlow(m cluster.Member) {
+	if s.slow || !s.job.BF16() || m.CPU == tensor.AMX {
+		return
+	}
+	s.slow = true
+	s.log.Warn(fmt.Sprintf("worker %s has no AMX (its CPU level is %s): products of bfloat16 take longer there than those of float32, with the same bits; precision: float32 is faster on such CPUs", m.Worker, m.CPU))
 }
 
 // dismiss lets the local workers go as the job's end wants it: they live on where

@@ -174,6 +174,10 @@ func (r *Runtime) help(i int) {
 	}
 }
 
+// AMX is the CPULevel that has instructions for products of bfloat16; elsewhere
+// they are made of those of float32, with the same bits.
+const AMX = "amx"
+
 // CPULevel is the instruction set that the kernels use on this machine: amx,
 // avx512, avx2, neon or generic. The environment's VLARING_CPU forces one.
 func CPULevel() string { return kernel.Active().String() }

@@ -93,6 +93,9 @@ func TestForcedLevel(t *testing.T) {
 		os.Stdout.WriteString("LEVEL " + CPULevel() + "\n")
 		return
 	}
+	if AMX != kernel.AMX.String() {
+		t.Errorf("AMX is %q, and the kernels call it %q", AMX, kernel.AMX)
+	}
 	lacking := "neon"
 	if runtime.GOARCH == "arm64" {
 		lacking = "avx512"

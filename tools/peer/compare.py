@@ -11,7 +11,8 @@ printed. Ratios are of the two runs of the same round.
 
 BY CPU TIME counts what a process was given of the processor: on a quiet machine
 it agrees with the clock, on a busy one it is what to believe. OF PEAK is the
-share of the FMA peak that our run measured, of the model's nominal arithmetic.
+share of the peak that our run measured (of fused multiply-adds, or of tiles with
+precision bf16 where the CPU has them), of the model's nominal arithmetic.
 """
 import argparse
 import json

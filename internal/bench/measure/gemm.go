@@ -104,12 +104,8 @@ func (b *Bench) Gemm(s Shape, o Orientation, of Operands, budget time.Duration) 
 	case DW:
 		g.ARow, g.ACol = 1, s.M
 	}
-	peakOf := Peak
-	if of != Float32 {
-		if g.BF16 = true; kernel.PeakTiles(1) > 0 {
-			peakOf = peakTiles
-		}
-	}
+	g.BF16 = of != Float32
+	peakOf, _ := PeakOf(g.BF16)
 	if of == BF16 {
 		g.AWords, g.BWords = make([]uint16, len(g.A)), make([]uint16, len(g.B))
 		kernel.NarrowBF16(g.AWords, g.A)

@@ -58,11 +58,17 @@ func run(rt *tensor.Runtime, n int, f func(tile, lo, hi int, ws *kernel.Workspac
 
 // Peak returns the floating-point operations a second of all threads of rt
 // together, at fused multiply-adds on registers: the best of rounds times a
-// millisecond or so each. No product of matrices is faster.
+// millisecond or so each. No product of matrices of float32 is faster.
 func Peak(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakFlops) }
 
-// peakTiles is Peak of products of bfloat16 on tiles; 0 where the CPU has none.
-func peakTiles(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakTiles) }
+// PeakOf returns what measures the limit of products, of bfloat16 or of float32,
+// and whether it is the tiles'. Without tiles it is Peak of both.
+func PeakOf(bf16 bool) (peakOf func(rt *tensor.Runtime, rounds int) float64, tiles bool) {
+	if bf16 && kernel.HasTiles() {
+		return func(rt *tensor.Runtime, rounds int) float64 { return peak(rt, rounds, kernel.PeakTiles) }, true
+	}
+	return Peak, false
+}
 
 func peak(rt *tensor.Runtime, rounds int, of func(rounds int) float64) float64 {
 	if rt.Threads() == 1 {
