@@ -12,7 +12,7 @@ import (
 //	  group of columns                                   whose part of C stays in L2 until it is final
 //	    panel of 32 columns: the micro-kernel over all strips of the chunk
 const (
-	chunkBytes = 1 << 20
+	chunkBytes = 1 << 19
 	groupBytes = 1 << 18
 	// tilesFrom is from how many multiply-adds on tiles are configured for a product: below it, vectors are as quick.
 	tilesFrom = 1 << 17
@@ -22,7 +22,7 @@ const (
 	neonTile  = 4 * 8
 	tileDepth = 8192 // steps of k in a pass; C carries the chains on
 	// emulatedRows is a chunk of an emulation: its groups are broad, because rows are widened anew for each.
-	emulatedRows = 192
+	emulatedRows = 96
 )
 
 func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
