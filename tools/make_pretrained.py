@@ -4,8 +4,9 @@ transformers save them, with their features and all gradients.
 
     pip install torch timm transformers safetensors numpy
     python tools/make_pretrained.py pkg/pretrained/testdata          # the committed ones
-    python tools/make_pretrained.py /tmp/full --full                 # of the published sizes
-    VLARING_PRETRAINED=/tmp/full go test ./pkg/pretrained -run Published -v
+    python tools/make_pretrained.py /tmp/full --full --only siglip    # of the published size
+    VLARING_PRETRAINED_PYTHON=python go test ./pkg/pretrained -run Published -v      # makes and compares all of those
+    echo '["open the drawer"]' | python tools/make_pretrained.py minilm --sentences    # tokens and sentence embeddings, as JSON
 
 A case is a folder with model.safetensors and config.json under the family's own names;
 beside it NAME.grads.safetensors of the same names, and NAME.expected.safetensors with
@@ -15,6 +16,7 @@ The loss is the mean squared error of outputs.features against inputs.target.
 import argparse
 import json
 import os
+import sys
 import warnings
 
 import timm
@@ -28,12 +30,18 @@ from torch.nn import functional as F
 warnings.filterwarnings("ignore")
 hf.logging.set_verbosity_error()
 
-CASES = {}
+CASES = {}  # by name
+PUBLISHED = set()  # of those, the ones that are of a published size alone
 
 
 def case(make):
     CASES[make.__name__] = make
     return make
+
+
+def published(make):
+    PUBLISHED.add(make.__name__)
+    return case(make)
 
 
 def scramble(model, seed):
@@ -94,6 +102,11 @@ SMALL = dict(patch_size=4, embed_dim=24, depth=2, num_heads=2, mlp_ratio=2)
 @case
 def timm_vit(full):
     return timm_case(full, "vit_small_patch16_224", {}, SMALL)
+
+
+@published
+def timm_vit_base(full):
+    return timm_case(full, "vit_base_patch16_224", {}, SMALL)
 
 
 @case
@@ -238,6 +251,13 @@ def clip_vision(full):
     return vision(full, hf.CLIPVisionModel, hf.CLIPVisionConfig(**s, intermediate_size=f), lambda m, o: post(m)(o.last_hidden_state))
 
 
+@published
+def clip_vision_b32(full):
+    post = lambda m: m.post_layernorm if hasattr(m, "post_layernorm") else m.vision_model.post_layernorm
+    c = hf.CLIPVisionConfig(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, patch_size=32, image_size=224)
+    return vision(full, hf.CLIPVisionModel, c, lambda m, o: post(m)(o.last_hidden_state))
+
+
 def text(model, vocab, run=None, mask=True, lengths=((7, 4), (12, 9)), save=None):
     run = run or (lambda m, i: m(input_ids=i["ids"], **({"attention_mask": i["mask"]} if mask else {})).last_hidden_state)
     if not mask:
@@ -333,9 +353,11 @@ def write(name, make, out, full):
         with open(os.path.join(path, "vocab.txt"), "w") as f:
             f.write("\n".join(VOCABULARY) + "\n")
     expected = {}
-    y = c.run(c.model, c.inputs)
+    with torch.set_grad_enabled(not full):
+        y = c.run(c.model, c.inputs)
     target = torch.randn_like(y)
-    F.mse_loss(y, target).backward()
+    if not full:
+        F.mse_loss(y, target).backward()
     with torch.no_grad():
         other = c.run(c.resize() if c.resize else c.model, c.other)
     for k, v in c.inputs.items():
@@ -368,12 +390,33 @@ def write(name, make, out, full):
     print(f"{name}: {sorted(os.listdir(path))}, features {list(y.shape)} and {list(other.shape)}")
 
 
+def sentences(path, texts):
+    """What the tokenizer and the model at path make of texts: token numbers, and the mean of the tokens' features, made a unit vector."""
+    tok, model = hf.AutoTokenizer.from_pretrained(path), hf.AutoModel.from_pretrained(path).eval()
+    out = []
+    for text in texts:
+        i = tok(text, return_tensors="pt", truncation=True)
+        with torch.no_grad():
+            y = model(**i).last_hidden_state[0].mean(0)
+        out.append({"ids": i["input_ids"][0].tolist(), "embedding": (y / y.norm()).tolist()})
+    return out
+
+
 if __name__ == "__main__":
     a = argparse.ArgumentParser()
     a.add_argument("out")
     a.add_argument("--full", action="store_true", help="the published sizes; no gradients")
     a.add_argument("--only", help="one case")
+    a.add_argument("--list", action="store_true", help="print the names of the cases, one a line")
+    a.add_argument("--sentences", action="store_true", help="embed the texts of a JSON list on standard input with the model in the folder OUT")
     a = a.parse_args()
+    if a.sentences:
+        json.dump(sentences(a.out, json.load(sys.stdin)), sys.stdout)
+        sys.exit()
     for name, make in CASES.items():
-        if a.only in (None, name):
+        if not a.full and name in PUBLISHED:
+            continue
+        if a.list:
+            print(name)
+        elif a.only in (None, name):
             write(name, make, a.out, a.full)

@@ -67,8 +67,10 @@ func Write(b models.Backbone, side int, value func(name string) ([]float32, erro
 			at += rows * row
 		}
 	}
-	if f.name == "dinov2_hub" {
-		w.Tensors = append(w.Tensors, safetensors.Tensor{Name: "mask_token", Shape: []int{1, b.Width}, Data: make([]float32, b.Width)})
+	// What stands for a hidden patch in their pretraining has no part in the features,
+	// and a strict loader looks for it.
+	if mask := map[string]string{"dinov2_hub": "mask_token", "dinov2": "embeddings.mask_token"}[f.name]; mask != "" {
+		w.Tensors = append(w.Tensors, safetensors.Tensor{Name: mask, Shape: []int{1, b.Width}, Data: make([]float32, b.Width)})
 	}
 	slices.SortFunc(w.Tensors, func(a, b safetensors.Tensor) int { return strings.Compare(a.Name, b.Name) })
 	c := f.describe(b, side)
@@ -164,8 +166,10 @@ func (f *family) describe(b models.Backbone, side int) map[string]any {
 			c["model_type"], c["architectures"] = "dinov2_with_registers", []string{"Dinov2WithRegistersModel"}
 			return c
 		}
+	case "siglip":
+		c["vision_use_head"] = false
 	case "siglip2":
-		c["num_patches"] = grid * grid
+		c["num_patches"], c["vision_use_head"] = grid*grid, false
 	case "t5":
 		c["relative_attention_num_buckets"], c["relative_attention_max_distance"] = b.Buckets, b.Distance
 		c["feed_forward_proj"] = map[string]string{"gelu_tanh": "gated-gelu", "silu": "gated-silu", "relu": "relu"}[b.Activation]

@@ -216,17 +216,3 @@ func TestStrangeTensorsAreRefused(t *testing.T) {
 		t.Errorf("%v\nwant %s", err, want)
 	}
 }
-
-// TestPublished is TestFeatures at published sizes, of VLARING_PRETRAINED, a folder that
-// tools/make_pretrained.py --full has written.
-func TestPublished(t *testing.T) {
-	dir := os.Getenv("VLARING_PRETRAINED")
-	if dir == "" {
-		t.Skip("VLARING_PRETRAINED is not set: no encoder of a published size was compared (python tools/make_pretrained.py DIR --full)")
-	}
-	rt := tensor.NewRuntime(2)
-	defer rt.Close()
-	for _, name := range cases(t, dir) {
-		t.Run(name, func(t *testing.T) { features(t, rt, filepath.Join(dir, name)) })
-	}
-}

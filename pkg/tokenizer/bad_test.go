@@ -176,6 +176,8 @@ func TestPatterns(t *testing.T) {
 		{`\P{L}+|\p{^L}`, "a12b", []string{"12"}},
 		{`\p{Han}+`, "ab拿起c", []string{"拿起"}},
 		{`(ab|c){2,}`, "abcab c", []string{"abcab"}},
+		{`\w+`, "5m² ¾l é a\u200db _1", []string{"5m²", "¾l", "é", "a", "b", "_1"}}, // as Oniguruma's table has it
+		{`\b²`, "²", []string{"²"}},
 	} {
 		p, err := newPattern(c.pattern)
 		if err != nil {

@@ -34,9 +34,9 @@ func (c *compiler) character(fold bool) (is func(rune) bool, one rune, err error
 	case 'D':
 		return not(unicode.IsDigit), -1, nil
 	case 'w':
-		return isWord, -1, nil
+		return isPatternWord, -1, nil
 	case 'W':
-		return not(isWord), -1, nil
+		return not(isPatternWord), -1, nil
 	case 'n':
 		r = '\n'
 	case 'r':

@@ -5,7 +5,20 @@ import "unicode"
 // isSpace is the property White_Space.
 func isSpace(r rune) bool { return unicode.Is(unicode.White_Space, r) }
 
-// isWord is what a pattern's \w is: letters, marks, decimal digits, connectors.
+// isPatternWord is what a pattern's \w is. Oniguruma has a table of its own below 256, in
+// which raised digits and fractions are parts of words, and knows no Join_Control.
+func isPatternWord(r rune) bool {
+	switch r {
+	case '²', '³', '¹', '¼', '½', '¾':
+		return true
+	case 0x200C, 0x200D:
+		return false
+	}
+	return isWord(r)
+}
+
+// isWord is what parts of a file that have no pattern take for a part of a word:
+// letters, marks, decimal digits, connectors.
 func isWord(r rune) bool {
 	if r < 0x80 {
 		return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'

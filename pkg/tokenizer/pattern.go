@@ -448,5 +448,5 @@ var edges = map[byte]func(s string, i int) bool{
 func wordEdge(s string, i int) bool {
 	a, n := utf8.DecodeLastRuneInString(s[:i])
 	b, m := utf8.DecodeRuneInString(s[i:])
-	return (n > 0 && isWord(a)) != (m > 0 && isWord(b))
+	return (n > 0 && isPatternWord(a)) != (m > 0 && isPatternWord(b))
 }
