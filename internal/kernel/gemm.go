@@ -43,6 +43,8 @@ type Gemm struct {
 	// for A or B: what is rounded already.
 	BF16           bool
 	AWords, BWords []uint16
+	// BTiles, if not nil, is what PackB made of B: it is read in its place.
+	BTiles []uint16
 
 	// Then, if not nil, is called for tiles of C when they are final, in the thread that ran them, while they are still in its cache: for
 	// what else is to be done to each element, such as GELU, a residual or dropout. Every element is in one tile. It must not
@@ -92,6 +94,9 @@ func (g *Gemm) check(m0, m1, n0, n1 int) {
 	}
 	if g.K == 0 {
 		return
+	}
+	if g.BTiles != nil && (!g.BF16 || len(g.BTiles) != TileWords(g.N, g.K)) {
+		panic(&ShapeError{Op: "gemm", Want: sprintf("BF16 and %d words of tiles of B", TileWords(g.N, g.K)), Got: sprintf("BF16 %v, %d", g.BF16, len(g.BTiles))})
 	}
 	if !g.BF16 && (g.AWords != nil || g.BWords != nil) {
 		panic(&ShapeError{Op: "gemm", Want: "BF16 where operands are bfloat16", Got: "float32"})

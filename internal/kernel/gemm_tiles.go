@@ -25,9 +25,18 @@ const (
 	emulatedRows = 96
 )
 
+// TileWords is how long BTiles is for a B of k × n.
+func TileWords(n, k int) int { return (n + tileLanes - 1) / tileLanes * stripWords(k) }
+
+// PackB lays columns [n0,n1) of B out in dst, of TileWords. n0 is a multiple of TileCols. Other columns may be packed at the same time.
+func (g *Gemm) PackB(dst []uint16, n0, n1 int, ws *Workspace) {
+	packTiles(dst[n0/tileLanes*stripWords(g.K):], operand{g.B, g.BWords, g.BCol, g.BRow}.from(n0*g.BCol), n1-n0, g.K, true, ws)
+	ws.bfPack = bfPack{}
+}
+
 func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
 	depth := tileDepth
-	if g.Out != nil { // there is nothing to carry the chains on
+	if g.Out != nil || g.BTiles != nil { // there is nothing to carry the chains on, or no tiles of a part
 		depth = g.K
 	}
 	for k0 := 0; k0 < g.K; k0 += depth {
@@ -39,8 +48,13 @@ func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
 func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 	k := k1 - k0
 	strip := stripWords(k)
-	b := growWords(&ws.tilesB, (n1-n0+tileLanes-1)/tileLanes*strip)
-	packTiles(b, operand{g.B, g.BWords, g.BCol, g.BRow}.from(k0*g.BRow+n0*g.BCol), n1-n0, k, true, ws)
+	var b []uint16
+	if g.BTiles != nil && n0%tileLanes == 0 {
+		b = g.BTiles[n0/tileLanes*strip:]
+	} else {
+		b = growWords(&ws.tilesB, (n1-n0+tileLanes-1)/tileLanes*strip)
+		packTiles(b, operand{g.B, g.BWords, g.BCol, g.BRow}.from(k0*g.BRow+n0*g.BCol), n1-n0, k, true, ws)
+	}
 
 	chunk := max(1, chunkBytes/(2*tileBytes*blocksOf(k))) * 2 * tileLanes
 	emulated := til != nil && (til.amx[0][0] == nil || (m1-m0)*(n1-n0)*k < tilesFrom)

@@ -161,6 +161,47 @@ func TestTilesOfTraining(t *testing.T) {
 	}
 }
 
+// TestTilesPacked checks that a B which is laid out before, in parts, gives the same bits, for all of C and for pieces of it, at every level.
+func TestTilesPacked(t *testing.T) {
+	r := rand.New(rand.NewPCG(47, 48))
+	ws := NewWorkspace()
+	for _, s := range [][3]int{{20, 70, 50}, {5, 33, 64}, {3, 20, tileDepth + 70}, {1, 7, 3}} {
+		for o := range 4 {
+			g := newGemm(t, r, s[0], s[1], s[2], false)
+			g.BF16 = true
+			g.lay(t, r, o&1 != 0, o&2 != 0)
+			if o == 3 {
+				g.BWords = wordsOf(t, g.B)
+			}
+			before := slices.Clone(g.C)
+			levels(t, func(t *testing.T) {
+				twin := g.Gemm
+				twin.C = slices.Clone(before)
+				twin.Run(0, g.M, 0, g.N, ws)
+				packed := g.Gemm
+				packed.BTiles = make([]uint16, TileWords(g.N, g.K))
+				for n := 0; n < g.N; n += TileCols {
+					packed.PackB(packed.BTiles, n, min(n+TileCols, g.N), ws)
+				}
+				packed.B, packed.BWords = make([]float32, len(g.B)), nil // it is not read
+				for _, cut := range []int{0, min(TileCols, g.N), min(19, g.N)} {
+					packed.C = slices.Clone(before)
+					if cut == 19 { // not where tiles begin: B is packed from what is there
+						packed.B, packed.BWords = g.B, g.BWords
+					}
+					packed.Run(0, g.M, 0, cut, ws)
+					packed.Run(0, g.M, cut, g.N, ws)
+					for i, want := range twin.C {
+						if !sameBits(packed.C[i], want) {
+							t.Fatalf("%v, laid out %d, cut at %d: C[%d] is %x, want %x", s, o, cut, i, packed.C[i], want)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestTilesOut checks that the tiles which are handed over instead of written are the same ones, each once.
 func TestTilesOut(t *testing.T) {
 	r := rand.New(rand.NewPCG(45, 46))

@@ -106,7 +106,7 @@ func (p *Program) teach(rt *tensor.Runtime, d *Distillation, add func(l *tensor.
 	if _, too := was.head.(Judge); !ok || !too {
 		return fmt.Errorf("a teacher of loss %s and a student of loss %s: their answers cannot be compared; want %s or %s", was.head.Name(), is.head.Name(), MSE, L1)
 	}
-	prog, err := d.Teacher.Program(rt, p.n, p.spec, ProgramOptions{Forward: true, features: true})
+	prog, err := d.Teacher.Program(rt, p.n, p.spec, ProgramOptions{Forward: true, Settled: true, features: true})
 	if err != nil {
 		return fmt.Errorf("the teacher: %w", err)
 	}

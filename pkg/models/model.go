@@ -191,6 +191,7 @@ type ProgramOptions struct {
 	Recompute     bool // compute the blocks' activations anew in Backward: the same bits in less memory and more time
 	Exits         bool // record the outputs before the last; with Train they are always
 	Forward       bool // there is no Backward: the same outputs in a part of the memory
+	Settled       bool // with Forward: the model's weights do not change any more: see tensor.Tape.Settled
 
 	Distill  *Distillation // a teacher; nil: none
 	features bool          // the pooled features are wanted too
@@ -229,6 +230,9 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	t := tensor.NewTape(rt, m.Params())
 	if opt.Forward {
 		t.ForwardOnly()
+		if opt.Settled {
+			t.Settled()
+		}
 	}
 	if m.bf16 {
 		t.BF16()

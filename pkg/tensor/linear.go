@@ -19,6 +19,7 @@ type linear struct {
 	db          columnTask
 	group       together
 	accB        bool
+	tiles       *weightTiles // of w's rows, laid out once; nil: each time
 }
 
 // Linear returns act(x·wᵀ + b): x [.., I], w [O, I], b [O] or nil → [.., O].
@@ -122,6 +123,9 @@ func (l *linear) bind(t *Tape) {
 	if l.b != nil {
 		l.fwd.g.Bias = l.b.Value[l.first:]
 	}
+	if t.settled && t.bf16 {
+		l.tiles = t.ps.tilesOf(l.w, l.first, out)
+	}
 	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: w, BRow: in, BCol: 1, C: l.x.Grad, CRow: in, BF16: t.bf16}
 	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BWords: l.x.words, BRow: in, BCol: 1, CRow: in, BF16: t.bf16}
 	scale := func() float32 {
@@ -162,7 +166,12 @@ func (l *linear) bind(t *Tape) {
 	l.db = columnTask{n: out, f: func(lo, hi int, _ *kernel.Workspace) { columnSums(l.b.Grad[l.first:], dy, n, out, lo, hi, l.accB) }}
 }
 
-func (l *linear) forward(t *Tape) { l.fwd.run(t.rt) }
+func (l *linear) forward(t *Tape) {
+	if l.tiles != nil {
+		l.fwd.g.BTiles = l.tiles.of(t.rt, &l.fwd.g)
+	}
+	l.fwd.run(t.rt)
+}
 
 func (l *linear) backward(t *Tape) {
 	if !l.y.root().written {

@@ -52,15 +52,15 @@ func (r *rowTask) run(rt *Runtime) {
 
 func (r *rowTask) prepare(rt *Runtime) { r.tiles = rt.threads }
 
-// columnTask runs f on parts of n columns, in units of a cache line.
+// columnTask runs f on parts of n columns, in units of a cache line, or of unit.
 type columnTask struct {
-	n     int
-	tiles int
-	f     func(lo, hi int, ws *kernel.Workspace)
+	n, unit int
+	tiles   int
+	f       func(lo, hi int, ws *kernel.Workspace)
 }
 
 func (c *columnTask) Tile(i int, ws *kernel.Workspace) {
-	if lo, hi := cut(i, c.tiles, c.n, slabAlign); lo < hi {
+	if lo, hi := cut(i, c.tiles, c.n, max(slabAlign, c.unit)); lo < hi {
 		c.f(lo, hi, ws)
 	}
 }

@@ -1,6 +1,9 @@
 package tensor
 
-import "slices"
+import (
+	"slices"
+	"sync"
+)
 
 // Param is one named parameter. Value and Grad are views of its Params' slabs.
 type Param struct {
@@ -12,8 +15,9 @@ type Param struct {
 	Frozen bool      // is not trained: set it before a tape records, see freeze. Its gradient is its owner's to keep zero
 	Low    *LowRank  // adapts it, where it is a linear layer's weight; nil: nothing does
 
-	left    int  // uses whose gradient this Backward has not written yet
-	written bool // Grad holds a part of this Backward's gradient
+	tiles   []*weightTiles // see Tape.Settled
+	left    int            // uses whose gradient this Backward has not written yet
+	written bool           // Grad holds a part of this Backward's gradient
 }
 
 // Size is the number of elements.
@@ -43,9 +47,10 @@ type Params struct {
 	memory *region // that values live in
 	n      int
 
-	byOrder []*Param  // by name
-	largest []int     // their places in byOrder, the largest first: threads end together
-	sums    []float64 // scratch of GradNorm, one a parameter
+	mu      sync.Mutex // guards lists of tiles
+	byOrder []*Param   // by name
+	largest []int      // their places in byOrder, the largest first: threads end together
+	sums    []float64  // scratch of GradNorm, one a parameter
 }
 
 // NewParams returns an empty set.
@@ -84,7 +89,7 @@ func (s *Params) Close() {
 	}
 	s.values = []float32{} // not nil: it stays sealed
 	for _, p := range s.list {
-		p.Value = nil
+		p.Value, p.tiles = nil, nil
 	}
 	s.memory.release()
 	s.memory = nil

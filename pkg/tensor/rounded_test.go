@@ -113,3 +113,58 @@ func TestRoundedVars(t *testing.T) {
 		t.Errorf("activations kept as bfloat16 change %s", diff)
 	}
 }
+
+// A settled tape's products have the same bits, read the weights once, and share
+// what they laid out, also of a part of a weight's rows.
+func TestSettled(t *testing.T) {
+	for _, level := range CPULevels() {
+		withLevel(t, level, func() {
+			rt := NewRuntime(2)
+			defer rt.Close()
+			ps := NewParams()
+			w, v, u, bias := ps.Add("w", 96, 40), ps.Add("v", 20, 96), ps.Add("u", 24, 20), ps.Add("bias", 96)
+			ps.Seal()
+			for _, p := range ps.List() {
+				copy(p.Value, draw(p.Name, p.Size()))
+			}
+			made := func(rows int, settled bool) (forward func() []float32) {
+				tape := NewTape(rt, ps)
+				tape.ForwardOnly()
+				if settled {
+					tape.Settled()
+				}
+				tape.BF16()
+				x := tape.Input(rows, 40)
+				y := tape.LinearRows(tape.Linear(x, w, bias, ReLU), v, nil, 0, 20)
+				y = tape.LinearRows(y, u, nil, 3, 17)
+				tape.Keep(y)
+				tape.Seal()
+				t.Cleanup(tape.Close)
+				copy(x.Data, draw("x", x.Size()))
+				return func() []float32 { tape.Forward(); return slices.Clone(y.Data) }
+			}
+			var wants [][]float32
+			for _, rows := range []int{1, 7, 50} {
+				wants = append(wants, made(rows, false)())
+			}
+			for i, rows := range []int{1, 7, 50} {
+				f := made(rows, true)
+				first := f()
+				if i == 0 {
+					clear(w.Value)
+					clear(v.Value)
+					clear(u.Value)
+				}
+				for _, got := range [][]float32{first, f()} {
+					if d := differ(got, wants[i]); d != "" {
+						t.Errorf("%s, %d rows: settled differs%s", level, rows, d)
+					}
+				}
+			}
+			if len(w.tiles) != 1 || len(v.tiles) != 1 || len(u.tiles) != 1 {
+				t.Errorf("%d, %d and %d layouts are kept, want 1 of each", len(w.tiles), len(v.tiles), len(u.tiles))
+			}
+			ps.Close()
+		})
+	}
+}

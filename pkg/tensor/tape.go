@@ -88,6 +88,7 @@ type Tape struct {
 	apart    bool // tests: no two pieces of memory share addresses
 	wide     bool // tests: no activation is kept as bfloat16
 	forward  bool // there is no Backward: see ForwardOnly
+	settled  bool // parameters stay as they are: see Settled
 	bf16     bool // products round their operands: see BF16
 	segments []segment
 	opened   int // first operation of the segment being recorded, -1: none
@@ -149,6 +150,15 @@ func (t *Tape) ConcatBytes(a, b *Bytes) *Bytes {
 func (t *Tape) ForwardOnly() {
 	need(len(t.ops) == 0 && len(t.vars) == 0, "ForwardOnly", "it before all else", sprint(len(t.ops), " operations"))
 	t.forward = true
+}
+
+// Settled says, before anything is recorded, that the parameters stay as they are
+// from the first Forward of any such tape of theirs on: what products of bfloat16
+// read of linear layers' weights is then laid out once and kept, half the bytes of
+// the weights. Forward has the same bits.
+func (t *Tape) Settled() {
+	need(len(t.ops) == 0 && len(t.vars) == 0 && t.forward, "Settled", "ForwardOnly and then it before all else", sprint(len(t.ops), " operations"))
+	t.settled = true
 }
 
 // BF16 says, before anything is recorded, that matrix products round their

@@ -40,7 +40,13 @@ func seenBy(c *Checkpoint, s data.Sample) Observation {
 //
 //	go test ./pkg/trained -run - -bench Policy
 func BenchmarkPolicy(b *testing.B) {
-	c := untrained(b, robotTable)
+	for _, precision := range []string{"float32", "bf16"} {
+		b.Run(precision, func(b *testing.B) { benchPolicy(b, robotTable+"precision: "+precision+"\n") })
+	}
+}
+
+func benchPolicy(b *testing.B, job string) {
+	c := untrained(b, job)
 	p, err := c.Policy(1)
 	if err != nil {
 		b.Fatal(err)

@@ -203,7 +203,7 @@ func (p *Policy) program(size int) (*asking, error) {
 		return a, nil
 	}
 	spec := p.c.Meta.Spec
-	prog, err := p.c.Model.Program(p.runtime, size, spec, models.ProgramOptions{Forward: true})
+	prog, err := p.c.Model.Program(p.runtime, size, spec, models.ProgramOptions{Forward: true, Settled: true})
 	if err != nil {
 		return nil, err
 	}
