@@ -108,7 +108,7 @@ var may = map[string][]string{
 	"pkg/checkpoint/bucket":  {"internal/s3url", "pkg/checkpoint", "pkg/objects"},
 	"internal/stored":        {"internal/plain", "internal/s3url", "internal/safetensors", "internal/usage", "pkg/checkpoint", "pkg/checkpoint/bucket", "pkg/data", "pkg/run", "pkg/train", "pkg/trained"},
 	"internal/runlist":       {"internal/picture", "internal/plain", "internal/regular", "internal/usage", "pkg/checkpoint", "pkg/job", "pkg/run"},
-	"internal/audit":         {"internal/plain", "internal/regular", "internal/safetensors", "internal/usage", "pkg/allreduce", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
+	"internal/audit":         {"internal/plain", "internal/regular", "internal/s3url", "internal/safetensors", "internal/usage", "pkg/allreduce", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/tensor", "pkg/train", "pkg/trained", "pkg/weights", "pkg/worker"},
 	"internal/board":         {"internal/atomicfile", "internal/attention", "internal/regular", "internal/tensorboard", "internal/usage", "pkg/data", "pkg/run", "pkg/tensor", "pkg/trained"},
 	"internal/page":          {"internal/attention", "internal/netaddr", "internal/plain", "internal/usage", "pkg/checkpoint", "pkg/data", "pkg/job", "pkg/models", "pkg/run", "pkg/tensor", "pkg/trained"},
 	"internal/view":          {"internal/picture", "internal/plain", "internal/usage", "pkg/cluster", "pkg/data", "pkg/eval", "pkg/models", "pkg/run"},

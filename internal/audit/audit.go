@@ -29,6 +29,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/regular"
+	"github.com/vlaring/vlaring/internal/s3url"
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/allreduce"
@@ -230,7 +231,9 @@ func jobOf(o *Options, after *checkpoint.Manifest) (*job.Job, error) {
 // recompute takes the steps again, as a world of one, until one differs.
 func (b *begun) recompute(ctx context.Context, o *Options, r *Report) error {
 	d := *b.job
-	if o.Data != "" {
+	if s3url.Is(o.Data) {
+		d.Data.Path = o.Data
+	} else if o.Data != "" {
 		var err error
 		if d.Data.Path, err = filepath.Abs(o.Data); err != nil {
 			return err
@@ -252,7 +255,7 @@ func (b *begun) recompute(ctx context.Context, o *Options, r *Report) error {
 		return err
 	}
 	if b.dir == "" {
-		if err := b.begin(o, model); err != nil {
+		if err := b.begin(ctx, o, model); err != nil {
 			return err
 		}
 	}
@@ -351,15 +354,18 @@ func (b *begun) restore(t *train.Trainer) error {
 }
 
 // begin gives a model the job's first weights.
-func (b *begun) begin(o *Options, model *models.Model) error {
+func (b *begun) begin(ctx context.Context, o *Options, model *models.Model) error {
 	in := b.job.Init
 	if in.Path == "" {
 		model.Init(b.job.Seed)
 		return nil
 	}
 	path := filepath.Join(o.Dir, "init.safetensors") // put together by the run
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(in.Map) == 0 && !in.Partial && in.Weights != job.Average {
-		path = job.Abs(b.base, in.Path)
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && len(in.Map) == 0 && !in.Partial && in.Weights != job.Average {
+		if path, err = run.LocalInit(ctx, in, b.base, func(string) {}); err != nil {
+			return fmt.Errorf("the run's first weights: %w", err)
+		}
 	}
 	f, err := safetensors.OpenModel(path)
 	if err != nil {

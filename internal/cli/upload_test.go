@@ -169,6 +169,68 @@ func TestUploadsToAStoreThatIsAway(t *testing.T) {
 	}
 }
 
+// A resume of a run that is done brings to the store what it lacks, as a resume of one that
+// is not does; where the store is still away it says what is missing, and fails for nothing.
+func TestDoneRunUploads(t *testing.T) {
+	s := s3test.Start(t, []string{"models"})
+	at := "s3://models/later"
+	s.Stop()
+	dir := filepath.Join(t.TempDir(), "run")
+	args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "checkpoint.upload=" + at, "--set", "checkpoint.keep=2", "--workers", "1"}
+	if code, _, errs := call(t, bin.coordinator, args...); code != 0 {
+		t.Fatalf("%d %s", code, errs)
+	}
+	again := append(slices.Clone(args), "--resume")
+	code, out, errs := call(t, bin.coordinator, again...)
+	if code != 0 || !strings.Contains(out, `"event":"not_uploaded"`) || !strings.Contains(errs, "coordinator checkpoint upload "+dir) {
+		t.Errorf("the store is away: %d\n%s\n%s", code, out, errs)
+	}
+	s.Start(t)
+	code, out, errs = call(t, bin.coordinator, again...)
+	if code != 0 || strings.Count(out, `"event":"upload"`) != 2 || strings.Contains(out, `"event":"not_uploaded"`) || !strings.Contains(out, `"outcome":"nothing to do"`) {
+		t.Errorf("the store is back: %d\n%s\n%s", code, out, errs)
+	}
+	if got := keptSteps(t, at); !slices.Equal(got, []uint64{10, 12}) {
+		t.Errorf("the store keeps %v", got)
+	}
+	code, out, errs = call(t, bin.coordinator, again...)
+	if code != 0 || strings.Contains(out, `"event":"upload"`) {
+		t.Errorf("once more: %d\n%s\n%s", code, out, errs)
+	}
+}
+
+// A store that goes away in the middle of a run and comes back has all checkpoints at the
+// end: the run says once that it takes none and once that it does again, and has the bits of
+// an undisturbed one.
+func TestUploadsToAStoreThatComesBack(t *testing.T) {
+	s := s3test.Start(t, []string{"models"})
+	const steps = "train.steps=800"
+	want := undisturbed(t, steps)
+	at := "s3://models/back"
+	dir := filepath.Join(t.TempDir(), "run")
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "checkpoint.upload="+at, "--set", "checkpoint={every: 40, keep: 0}", "--set", steps)
+	p.event("upload")
+	s.Stop()
+	until(t, "that the run notices", func() bool {
+		return strings.Contains(p.errText(), "no checkpoint can be uploaded now; training goes on")
+	})
+	s.Start(t)
+	until(t, "that the store is used again", func() bool { return strings.Contains(p.errText(), at+" takes checkpoints again") })
+	end := p.event("end")
+	if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
+		t.Fatalf("exit code %d, weights %v, want %s\n%s", code, end["model_sha256"], want, p.errText())
+	}
+	if said := p.errText(); strings.Count(said, "this is said once") != 1 || strings.Contains(said, "not uploaded to") {
+		t.Errorf("said: %s", said)
+	}
+	if store, disk := keptSteps(t, at), stepsIn(t, dir); !slices.Equal(store, disk) || len(disk) != 20 {
+		t.Errorf("the store keeps %v, the disk %v", store, disk)
+	}
+	if code, out, errs := call(t, bin.coordinator, "checkpoint", "verify", at); code != 0 {
+		t.Errorf("verify: %d %s%s", code, out, errs)
+	}
+}
+
 // What is wrong with an address is said before anything is computed.
 func TestUploadMistakes(t *testing.T) {
 	s3test.Start(t, []string{"models"})

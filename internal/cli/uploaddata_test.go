@@ -169,3 +169,40 @@ cluster: {workers: 2, deadline: 20s}
 		t.Errorf("what is not there: %d %s", code, errs)
 	}
 }
+
+// Steps of a run whose first weights came from a store are computed again from there, of a
+// file and of a checkpoint; where neither store nor copy has them, that is what is said.
+func TestAuditOfWeightsInAStore(t *testing.T) {
+	s := s3test.Start(t, []string{"models"})
+	cache := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	dir := t.TempDir()
+	trainDone(t, "testdata/small.yaml", "--run-dir", filepath.Join(dir, "first"), "--workers", "1", "--set", "checkpoint.upload=s3://models/first")
+	b, err := objects.Open("s3://models")
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := os.ReadFile(filepath.Join(dir, "first", "checkpoints", "step-00000012", "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Put(t.Context(), "files/start.safetensors", weights); err != nil {
+		t.Fatal(err)
+	}
+	run := ""
+	for name, init := range map[string]string{"file": "s3://models/files/start.safetensors", "checkpoint": "s3://models/first"} {
+		run = filepath.Join(dir, name)
+		trainDone(t, "testdata/small.yaml", "--run-dir", run, "--workers", "1", "--set", "init="+init)
+		code, out, errs := call(t, bin.coordinator, "audit", run, "--step", "3")
+		if code != 0 || !strings.Contains(out, "steps 1 to 3, computed again from the job's first weights") {
+			t.Errorf("init %s: %d %s%s", init, code, out, errs)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(cache, "vlaring")); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	if code, out, errs := call(t, bin.coordinator, "audit", run, "--step", "3"); code != 1 || !strings.Contains(errs, "the run's first weights") || !strings.Contains(errs, "s3://models/") {
+		t.Errorf("neither store nor copy: %d %s%s", code, out, errs)
+	}
+}

@@ -143,8 +143,9 @@ func (b *beginning) sayBend(was *job.Job) {
 func (b *beginning) done() bool { return b.start >= uint64(b.job.Train.Steps) }
 
 // nothingToDo says that the run has all steps that are asked for, and which of
-// the keys that were given anew have no effect for that reason.
-func (b *beginning) nothingToDo() error {
+// the keys that were given anew have no effect for that reason. What the store of
+// checkpoint.upload lacks is brought there.
+func (b *beginning) nothingToDo(ctx context.Context, hear *stops) error {
 	was, err := jobOf(b.from, b.job.Kinds())
 	if err != nil {
 		return err
@@ -163,6 +164,13 @@ func (b *beginning) nothingToDo() error {
 	}
 	v.Event("end", text, map[string]any{"outcome": "nothing to do", "step": b.start, "steps": b.job.Train.Steps, "reason": "all steps are stored already",
 		"checkpoint": b.from.Dir, "model_sha256": b.from.Manifest.File(train.ModelFile).SHA256, "ignored": append([]string{}, keys...)})
+	log, err := v.Log()
+	if err != nil {
+		return err
+	}
+	u := newUploader(b.mirror, b.dir.path, voice{v, log}, func() {}) // retention is the next run's that stores something
+	u.start()
+	u.close(ctx, hear)
 	return nil
 }
 

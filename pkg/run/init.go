@@ -133,7 +133,7 @@ func writeModel(path string, ps *tensor.Params) (string, error) {
 // openInit opens the job's init file. A run directory is refused: its own
 // init.safetensors is where that run began, and not what it learned.
 func (b *beginning) openInit() (*safetensors.File, error) {
-	path, err := b.localInit(job.Abs(b.opt.BaseDir, b.job.Init.Path))
+	path, err := LocalInit(context.Background(), b.job.Init, b.opt.BaseDir, b.opt.UI.Line)
 	if err != nil {
 		return nil, err
 	}
@@ -157,9 +157,11 @@ func (b *beginning) openInit() (*safetensors.File, error) {
 	return f, err
 }
 
-// localInit is where an init file lies on this machine: the address of one in an object
-// store is that of a file, or of a checkpoint, of which a verified copy is made.
-func (b *beginning) localInit(path string) (string, error) {
+// LocalInit is where the init file of a job, whose folder is base, lies on this machine: the
+// address of one in an object store is that of a file, or of a checkpoint, of which a verified
+// copy is made. say is told what takes long, and of checkpoints that are passed over.
+func LocalInit(ctx context.Context, in job.Init, base string, say func(line string)) (string, error) {
+	path := job.Abs(base, in.Path)
 	if !s3url.Is(path) {
 		return path, nil
 	}
@@ -168,14 +170,14 @@ func (b *beginning) localInit(path string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		got, err := c.Fetch(context.Background(), path, nil)
+		got, err := c.Fetch(ctx, path, nil)
 		return got.Path, err
 	}
-	dir, passed, err := trained.FindSaying(context.Background(), path, b.opt.UI.Line)
+	dir, passed, err := trained.FindSaying(ctx, path, say)
 	for _, p := range passed {
-		b.opt.UI.Line(p.String())
+		say(p.String())
 	}
-	if err != nil || b.job.Init.Weights == job.Average {
+	if err != nil || in.Weights == job.Average {
 		return dir, err
 	}
 	return filepath.Join(dir, train.ModelFile), nil

@@ -78,7 +78,7 @@ func (r *Run) Train(ctx context.Context) error {
 	}
 	defer b.close()
 	if b.done() {
-		return b.nothingToDo()
+		return b.nothingToDo(ctx, &r.stops)
 	}
 	s, err := openSession(ctx, b, &r.stops)
 	if err != nil {
