@@ -3,6 +3,7 @@ package convert
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -18,8 +19,13 @@ import (
 
 const (
 	maxMember = 1 << 28 // bytes, unpacked too
+	maxParts  = 1 << 10 // members of a sample
 	maxShards = 1 << 20
 )
+
+// maxSample bounds the bytes of all members of a sample, which are in memory at once. A
+// test has it lower.
+var maxSample int64 = 1 << 29
 
 // sample is the members of one key that stand together.
 type sample struct {
@@ -34,6 +40,14 @@ type sample struct {
 type part struct {
 	ext  string // all after the first dot of the name, in small letters
 	body []byte
+}
+
+// bytes is how many the members have.
+func (s sample) bytes() (n int64) {
+	for _, p := range s.parts {
+		n += int64(len(p.body))
+	}
+	return n
 }
 
 // errorf is an error about the sample, which it names.
@@ -174,10 +188,14 @@ func shard(ctx context.Context, name string, stdin io.Reader, done func(int64), 
 				return 0, now.errorf("it has two members called .%s; write each sample's members one after the other, each once", ext)
 			}
 		}
-		body, err := read(t, h.Size)
+		if len(now.parts) >= maxParts {
+			return 0, now.errorf("it has more than %d members", maxParts)
+		}
+		left := maxSample - now.bytes()
+		body, err := read(t, h.Size, left)
 		if err == nil && strings.HasSuffix(ext, ".gz") {
 			ext = strings.TrimSuffix(ext, ".gz")
-			body, err = unpack(body)
+			body, err = unpack(body, left)
 		}
 		if err != nil {
 			return 0, now.errorf("member .%s: %w", ext, err)
@@ -186,22 +204,27 @@ func shard(ctx context.Context, name string, stdin io.Reader, done func(int64), 
 	}
 }
 
-// read reads a member, of which the header says how long it is.
-func read(r io.Reader, size int64) ([]byte, error) {
-	if size > maxMember {
+// read reads a member, of which the header says how long it is; left is what its sample
+// may still have.
+func read(r io.Reader, size, left int64) ([]byte, error) {
+	switch {
+	case size > maxMember:
 		return nil, fmt.Errorf("it has %d bytes; want at most %d", size, maxMember)
+	case size > left:
+		return nil, fmt.Errorf("with its %d bytes the sample has more than %d", size, maxSample)
 	}
 	return io.ReadAll(r)
 }
 
-func unpack(b []byte) ([]byte, error) {
-	z, err := gzip.NewReader(strings.NewReader(string(b)))
+func unpack(b []byte, left int64) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}
-	out, err := io.ReadAll(io.LimitReader(z, maxMember+1))
-	if err == nil && len(out) > maxMember {
-		err = fmt.Errorf("it unpacks to more than %d bytes", maxMember)
+	most := min(maxMember, left)
+	out, err := io.ReadAll(io.LimitReader(z, most+1))
+	if err == nil && int64(len(out)) > most {
+		err = fmt.Errorf("it unpacks to more than %d bytes", most)
 	}
 	return out, err
 }

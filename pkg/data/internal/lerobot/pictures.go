@@ -121,6 +121,9 @@ func (t *Table) group(column string, place, n int, size int64) (list []picture, 
 		if len(paths[k]) == 2 && name != "bytes" && name != "path" {
 			continue
 		}
+		if err := t.check(chunkOf{place, leaf}); err != nil {
+			return nil, err
+		}
 		row, left := 0, 2*size
 		err := chunkValues(t.file.RowGroups()[place].ColumnChunks()[leaf], func(v parquet.Value) error {
 			if left -= int64(len(v.ByteArray())); row >= n || left < 0 {

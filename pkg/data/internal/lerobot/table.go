@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -23,7 +24,11 @@ const maxRows = 1 << 31
 type Table struct {
 	path string
 	f    *os.File
+	size int64 // of the file
 	file *parquet.File
+
+	mu      sync.Mutex
+	checked map[chunkOf]error // nil: what it claims it holds
 }
 
 // Table opens the file at a path below the data set.
@@ -33,7 +38,7 @@ func (s *Set) Table(rel string) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{path: path, f: f}
+	t := &Table{path: path, f: f, size: size}
 	if t.file, err = openParquet(f, size); err != nil {
 		head := sniff.Head(f, size)
 		f.Close()
@@ -57,7 +62,10 @@ func openParquet(r io.ReaderAt, size int64) (f *parquet.File, err error) {
 			err = fmt.Errorf("damaged: %v", p)
 		}
 	}()
-	return parquet.OpenFile(r, size, parquet.SkipBloomFilters(true))
+	if err := checkFooter(r, size); err != nil {
+		return nil, err
+	}
+	return parquet.OpenFile(r, size, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true)) // an index leads past what is checked
 }
 
 // ahead is for how many rows memory is taken before any has come.
@@ -128,8 +136,18 @@ func (t *Table) values(column string, leaf int, use func(row int, v parquet.Valu
 			err = fmt.Errorf("%s: column %s: %w", t.path, column, err)
 		}
 	}()
-	for _, g := range t.file.RowGroups() {
+	left := mostOf(t.size)
+	for i, g := range t.file.RowGroups() {
+		if err := t.check(chunkOf{i, leaf}); err != nil {
+			return err
+		}
 		err := chunkValues(g.ColumnChunks()[leaf], func(v parquet.Value) error {
+			if left -= 8; v.Kind() == parquet.ByteArray || v.Kind() == parquet.FixedLenByteArray {
+				left -= int64(len(v.ByteArray()))
+			}
+			if left < 0 {
+				return fmt.Errorf("it unpacks to more than %d bytes, and the file has %d: give it fewer rows, and more files", mostOf(t.size), t.size)
+			}
 			if v.RepetitionLevel() == 0 {
 				row++
 			}
@@ -376,11 +394,14 @@ func (t *Table) Picture(column string, row int) (b []byte, path string, err erro
 
 // at is the value of a leaf in a row that has one.
 func (t *Table) at(leaf, row int) (parquet.Value, error) {
-	for _, g := range t.file.RowGroups() {
+	for i, g := range t.file.RowGroups() {
 		n := int(g.NumRows())
 		if row >= n {
 			row -= n
 			continue
+		}
+		if err := t.check(chunkOf{i, leaf}); err != nil {
+			return parquet.Value{}, err
 		}
 		pages := g.ColumnChunks()[leaf].Pages()
 		defer pages.Close()
