@@ -250,7 +250,7 @@ func (b *begun) recompute(ctx context.Context, o *Options, r *Report) error {
 		return err
 	}
 	defer model.Close()
-	opt.Sharded = false // one rank holds all of it; the bits are the same
+	opt.Sharded, opt.Verify = false, false // one rank holds all of it; the bits are the same
 	if opt.Distill, err = b.teacher(o, meta); err != nil {
 		return err
 	}

@@ -418,7 +418,10 @@ func (r *diskReader) Close() error {
 
 // Remove implements Store. The checkpoint loses its name before its files, so
 // that a crash leaves no half of it.
-func (d *Disk) Remove(step uint64) error {
+func (d *Disk) Remove(step uint64) error { return d.remove(step, "") }
+
+// remove is Remove; with aside the directory moves there if it can.
+func (d *Disk) remove(step uint64, aside string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	entries, err := d.List()
@@ -440,6 +443,11 @@ func (d *Disk) Remove(step uint64) error {
 			return fmt.Errorf("removing the checkpoint of step %d: %w", step, err)
 		}
 	}
+	if aside != "" {
+		if err := d.fs.Rename(filepath.Join(d.dir, DirName(step)), aside); err == nil {
+			return d.fs.SyncDir(d.dir)
+		}
+	}
 	out := filepath.Join(d.dir, temp(tempPrefix, DirName(step)))
 	for _, op := range []func() error{
 		func() error { return d.fs.Rename(filepath.Join(d.dir, DirName(step)), out) },
@@ -451,4 +459,27 @@ func (d *Disk) Remove(step uint64) error {
 		}
 	}
 	return nil
+}
+
+// SetAside moves the checkpoints of steps after after, newest first, to directories of
+// names of their own in the directory to, which is made and is no store; where that is
+// on another file system they are removed. It returns their steps.
+func (d *Disk) SetAside(after uint64, to string) (steps []uint64, err error) {
+	entries, err := d.List()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.fs.MkdirAll(to); err != nil {
+		return nil, err
+	}
+	for _, e := range slices.Backward(entries) {
+		if e.Step <= after {
+			break
+		}
+		if err := d.remove(e.Step, filepath.Join(to, temp("", DirName(e.Step)))); err != nil {
+			return steps, err
+		}
+		steps = append(steps, e.Step)
+	}
+	return steps, nil
 }

@@ -41,7 +41,11 @@ func (m *machine) check(msg fromWorker) error {
 	case *Ready:
 		step = e.Step
 	case *Standing:
-		step = e.Step
+		if step = e.Step; e.Verdict != nil {
+			if err := e.Verdict.check(&m.cfg); err != nil {
+				return err
+			}
+		}
 	case *Heartbeat:
 		step = e.Step
 	case *Fault:

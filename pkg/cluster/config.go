@@ -93,4 +93,10 @@ type Config struct {
 
 	Road   Road   // how gradients travel
 	Secret []byte // random, of this process: the secrets of direct connections are made from it
+
+	// Verify is the share of the micro-batches that another rank computes again, 0 to
+	// 1. A worker whose gradients are wrong is put out, and all that it took part in
+	// is dropped. 0: none.
+	Verify float64
+	Record Record // kept by coordinators before this one
 }

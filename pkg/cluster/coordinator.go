@@ -52,6 +52,17 @@ type Hooks struct {
 	// or does not count. An error ends the job as Failed. ctx ends with Run.
 	Rewind func(ctx context.Context) (step uint64, state []Blob, err error)
 
+	// Disown drops what was computed from wrong gradients: all that is kept of steps
+	// after after. It keeps r first, and that this is to be dropped: where the process
+	// dies meanwhile, the next coordinator has to do it before it begins. As Save it has
+	// a goroutine of its own, and no Save runs meanwhile; Rewind follows. Its error ends
+	// the job as Failed. Disown and Keep may be nil where Config.Verify is 0.
+	Disown func(ctx context.Context, after uint64, r Record) error
+
+	// Keep keeps r for coordinators after this one, in the place of what it was given
+	// before.
+	Keep func(r Record)
+
 	// Note is told a decision, in words.
 	Note func(text string)
 
@@ -273,6 +284,12 @@ func (s *service) carryOut(ctx context.Context, a action, ev Event, reply func([
 		s.hands.save(a)
 	case rewind:
 		s.hands.rewind()
+	case disown:
+		s.hands.disown(a)
+	case keep:
+		if c.hooks.Keep != nil {
+			c.hooks.Keep(a.Record)
+		}
 	case unwanted:
 		c.hooks.Dropped(a.Worker)
 	case expel:
@@ -289,57 +306,6 @@ func (s *service) carryOut(ctx context.Context, a action, ev Event, reply func([
 		s.finish = &a
 		s.linger = time.After(min(s.m.cfg.Deadline, 2*time.Second))
 	}
-}
-
-// hands do what takes time, beside the coordinator's goroutine.
-type hands struct {
-	c       *Coordinator
-	ctx     context.Context // ends with Run
-	cancel  context.CancelFunc
-	saves   chan save
-	saver   chan struct{} // closed when no save runs any more
-	rewinds sync.WaitGroup
-}
-
-// newHands begins the goroutine that saves, one checkpoint after another: two at
-// once would only take bandwidth from each other.
-func (c *Coordinator) newHands(ctx context.Context) *hands {
-	h := &hands{c: c, saves: make(chan save, 16), saver: make(chan struct{})}
-	h.ctx, h.cancel = context.WithCancel(ctx)
-	go func() {
-		defer close(h.saver)
-		for s := range h.saves {
-			c.Tell(saved{Step: s.Step, Err: c.hooks.Save(h.ctx, s.Step, s.Parts)})
-		}
-	}()
-	return h
-}
-
-// save queues a checkpoint. It must not wait: the coordinator's goroutine calls it.
-func (h *hands) save(s save) {
-	select {
-	case h.saves <- s:
-	default:
-		go h.c.Tell(saved{Step: s.Step, Err: errTooManyOffers})
-	}
-}
-
-// rewind looks for the disk's newest state, which is read and verified.
-func (h *hands) rewind() {
-	h.rewinds.Go(func() {
-		step, state, err := h.c.hooks.Rewind(h.ctx)
-		h.c.Tell(restored{Step: step, State: state, Err: err})
-	})
-}
-
-// end waits for what runs. leave comes first: events are not taken any more, so no
-// goroutine may wait to pass one.
-func (h *hands) end(leave func()) {
-	leave()
-	h.cancel()
-	close(h.saves)
-	<-h.saver
-	h.rewinds.Wait()
 }
 
 // showing is what was last shown of the members. Each look at them costs as much

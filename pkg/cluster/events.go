@@ -48,6 +48,8 @@ type (
 		Step  uint64
 		State []Blob // its files, on offer to workers
 		Err   error  // the disk could not be read
+
+		Disowned bool // it answers disown, and not an earlier rewind
 	}
 
 	// WorkerGone says that a worker is dead for certain: its process has ended,
@@ -90,6 +92,17 @@ type (
 	// rewind asks for the state on the disk: what was in memory is lost, or not
 	// to be trusted. Answered by restored.
 	rewind struct{}
+
+	// disown has all dropped that was kept of steps after After, and the record kept
+	// before that: it was computed from wrong gradients. Then it is as rewind, and
+	// answered by restored.
+	disown struct {
+		After  uint64
+		Record Record
+	}
+
+	// keep has a record kept.
+	keep struct{ Record Record }
 
 	// unwanted says that a member was let go because it is slow or wrong. Nobody
 	// is to start its process again.

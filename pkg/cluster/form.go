@@ -20,7 +20,7 @@ func (m *machine) form() {
 			live = append(live, w)
 		}
 	}
-	if !m.agree(live) {
+	if m.settle(live) || !m.agree(live) {
 		return
 	}
 	m.trust.broken = ""
@@ -262,6 +262,7 @@ func (m *machine) assignAll() {
 	}
 	m.note("%s", text)
 	m.roads()
+	m.keepRecord()
 	for _, p := range m.roster.places {
 		m.act(send{p.Worker, m.assignment(m.roster.members[p.Worker])})
 	}
@@ -271,7 +272,7 @@ func (m *machine) assignAll() {
 func (m *machine) assignment(w *Member) *Assign {
 	a := &Assign{Coordinator: m.cfg.Coordinator, Fence: m.trust.fence, Step: m.start.step, Digest: m.start.digest,
 		Group: allreduce.Group{Generation: m.generation, Rank: w.Rank, Micro: m.roster.bounds},
-		Hosts: m.start.hosts, Memory: m.memories(w.Rank)}
+		Hosts: m.start.hosts, Memory: m.memories(w.Rank), Verify: m.verifies(w.Worker)}
 	a.First = append(a.First, 0)
 	for _, p := range m.roster.places {
 		a.Group.Members = append(a.Group.Members, p.Worker)

@@ -118,6 +118,7 @@ func (m *machine) welcome(j *Join) (w *Member, hopeless string) {
 func (m *machine) seat(w *Member, s *Seat) {
 	m.raiseFence(s.Fence)
 	w.Status, w.State, w.Step = AtRest, true, s.Step // or it will be at rest, as soon as it is assigned
+	m.oversight.livedOn(w.Worker)
 	if m.trust.suspects[w.Worker] || s.Generation < m.trust.fence {
 		m.disown(w)
 		return
@@ -174,6 +175,7 @@ func (m *machine) standing(e *Standing) {
 	if !e.State || e.Step < m.rollback.base.Step { // the disk has a newer one
 		m.equip(w)
 	}
+	m.disputed(w, e.Verdict)
 }
 
 // formed hears that a worker listens on the ring. When all do, proceed starts it.

@@ -136,6 +136,12 @@ func (l *ledger) skip(step uint64) { l.reported = step }
 // The reports of steps that were announced and stay need not come again.
 func (l *ledger) runAgain() { l.reported = min(max(l.reported, l.told), l.committed) }
 
+// disown forgets what was reported and announced after a step: it is announced again
+// once it is computed again, with other bits.
+func (l *ledger) disown(step uint64) {
+	l.reported, l.told = min(l.reported, step), min(l.told, step)
+}
+
 // rollBack begins after a step of the disk's: what came after it does not count.
 func (l *ledger) rollBack(step uint64) {
 	l.committed = step

@@ -19,6 +19,7 @@ import (
 //	saves   checkpoints in the making, and the newest on the disk
 //	trust   whose state counts
 //	blame   whose fault it is that the job gets no further
+//	oversight  whose gradients are wrong
 //
 // The machine decides what follows from one part for the others.
 type machine struct {
@@ -32,6 +33,8 @@ type machine struct {
 	trust  trust
 	blame  blame
 	stalls stalls
+
+	oversight oversight // of gradients
 
 	start    beginning // what the current generation began with
 	digest   string    // of the state after the committed step, by majority
@@ -62,6 +65,7 @@ type rollback struct {
 	base     restored // the state on the disk that those without any begin with
 	underway bool     // rewind is out, and restored has yet to come
 	total    bool     // no member's state counts, because they differ
+	disowns  bool     // what is kept is being dropped, too
 	again    bool     // the job is Gathering anew, after a rollback
 	// wary: after a total one. The job waits for all members, since a majority of
 	// them can tell which one is wrong.
@@ -89,16 +93,21 @@ type waits struct {
 // newMachine returns a machine in Gathering.
 func newMachine(cfg Config, now time.Time) *machine {
 	m := &machine{
-		cfg:      cfg,
-		roster:   newRoster(),
-		ledger:   newLedger(cfg.StartStep, cfg.Reported, cfg.Takeover),
-		saves:    newSaves(cfg.StartStep, cfg.Stored),
-		trust:    newTrust(),
-		blame:    newBlame(cfg),
-		rollback: rollback{base: restored{Step: cfg.StartStep, State: cfg.State}},
-		started:  now, began: now, at: now,
+		cfg:       cfg,
+		roster:    newRoster(),
+		ledger:    newLedger(cfg.StartStep, cfg.Reported, cfg.Takeover),
+		saves:     newSaves(cfg.StartStep, cfg.Stored),
+		trust:     newTrust(),
+		blame:     newBlame(cfg),
+		oversight: newOversight(cfg),
+		rollback:  rollback{base: restored{Step: cfg.StartStep, State: cfg.State}},
+		started:   now, began: now, at: now,
+	}
+	for id, why := range cfg.Record.Out {
+		m.trust.ban(id, why, nil)
 	}
 	if cfg.Takeover {
+		m.generation, m.trust.fence = cfg.Record.Fence, cfg.Record.Fence
 		m.waits.quiet = now.Add(2 * cfg.Deadline)
 	}
 	return m

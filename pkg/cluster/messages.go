@@ -129,6 +129,8 @@ type Standing struct {
 	Step       uint64 `json:"step"`       // committed
 	State      bool   `json:"state"`
 	Digest     string `json:"digest"` // of weights and moments
+
+	Verdict *Verdict `json:"verdict,omitempty"` // of one that has stopped before a step in dispute
 }
 
 // Assign gives a worker its place in a new generation. It answers Formed, once
@@ -151,6 +153,8 @@ type Assign struct {
 	// rank. Empty for a rank that is no neighbour, or is reached over NATS.
 	Streams []string `json:"streams,omitempty"`
 	Secrets []string `json:"secrets,omitempty"` // of the direct connections with these; only their two ends are told
+
+	Verify *Verify `json:"verify,omitempty"` // of this rank alone; nil: it checks nobody
 }
 
 // Formed says that a worker listens on the ring of a generation.

@@ -32,6 +32,7 @@ type Node struct {
 	pending *Assign  // to be formed once it has halted; nil: none
 	reload  *Restore // to be loaded once it has halted; nil: none
 	fault   *Fault   // why it stands still; nil: it does not
+	verdict *Verdict // on the step that it stands before, which was in dispute; nil: none was
 
 	// What the coordinator may not have heard yet.
 	reports []*Report // of commits, oldest first
@@ -114,6 +115,8 @@ func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 		if n.assign != nil && e.Generation == n.assign.Group.Generation {
 			n.state, n.step, n.reports = true, n.assign.Step, e.Reports
 		}
+	case Disputed:
+		n.verdict = &e.Verdict
 	case Committed:
 		n.committed(e)
 	case LoopEnded:
@@ -228,7 +231,7 @@ func (n *Node) restore(e *Restore) {
 // lost, and the steps after the coordinator's are run again.
 func (n *Node) load(r *Restore) {
 	n.becomeLoading()
-	n.fault, n.state = nil, false
+	n.fault, n.state, n.verdict = nil, false, nil
 	n.reports = slices.DeleteFunc(n.reports, func(o *Report) bool { return o.Step > r.StartStep })
 	n.act(Load{*r})
 }
@@ -244,7 +247,7 @@ func (n *Node) say() {
 	case n.phase == nodeResting && n.generation == 0:
 		n.tell(&Ready{Worker: n.cfg.Worker, Step: n.step, State: n.state, Digest: n.digest})
 	case n.phase == nodeResting:
-		n.tell(&Standing{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, State: n.state, Digest: n.digest})
+		n.tell(&Standing{Worker: n.cfg.Worker, Generation: n.generation, Step: n.step, State: n.state, Digest: n.digest, Verdict: n.verdict})
 	}
 }
 
@@ -400,7 +403,7 @@ func (n *Node) assigned(a *Assign) {
 // form has the ring of an assignment made. Go starts it.
 func (n *Node) form(a *Assign) {
 	n.becomeForming()
-	n.assign = a
+	n.assign, n.verdict = a, nil
 	n.act(Form{a})
 }
 

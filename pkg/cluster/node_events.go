@@ -44,6 +44,10 @@ type (
 	// its rank and the generation.
 	Committed struct{ Report Report }
 
+	// Disputed says that the loop has stopped before a step on whose gradients two
+	// statements differ, and what this worker finds. The loop ends then.
+	Disputed struct{ Verdict Verdict }
+
 	// LoopEnded says that the step loop has ended by itself: at a flag, or after
 	// the last step.
 	LoopEnded struct{ Digest string }

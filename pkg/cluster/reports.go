@@ -8,7 +8,7 @@ import (
 // report records a commit. Each member knows the whole step, so one
 // report would do; the others add their times, and must agree.
 func (m *machine) report(e *Report) {
-	if e.Generation < m.trust.fence { // the job has rolled back since
+	if e.Generation < m.trust.fence || m.rollback.disowns { // the job has rolled back since, or is about to
 		return
 	}
 	w := m.roster.members[e.Worker]
@@ -18,6 +18,7 @@ func (m *machine) report(e *Report) {
 		w.State, w.Digest = true, ""
 		delete(m.trust.suspects, w.Worker)
 		m.blame.committed()
+		m.oversight.again = false
 		if e.Micro > 0 {
 			w.pace.add((e.Times.Forward + e.Times.Backward) / float64(e.Micro))
 		}

@@ -43,6 +43,9 @@ func (m *machine) rollAllBack(why string) {
 // that wait for state get it from there. In a total rollback its generation is the
 // fence, and all members take it.
 func (m *machine) restored(e restored) {
+	if m.rollback.disowns && !e.Disowned { // it may be what is being dropped
+		return
+	}
 	m.rollback.underway = false
 	if m.phase != Settling && m.phase != Paused && m.phase != Gathering {
 		return // meanwhile a member came back that had the newest state
@@ -55,6 +58,7 @@ func (m *machine) restored(e restored) {
 	m.rollback = rollback{base: e, again: true, wary: total}
 	m.generation++ // members that still run an older one are to leave it
 	m.ledger.rollBack(e.Step)
+	m.oversight.rolledBack(e.Step)
 	m.saves.rollBack(e.Step, m.generation)
 	m.roster.openRing()
 	m.midStep = false

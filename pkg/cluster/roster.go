@@ -41,7 +41,9 @@ type Member struct {
 	at     nodePhase // where it says that it stands, as of its last heartbeat
 	behind bool      // it began its generation without the state, and takes it from a peer
 	pace   pace      // how fast it computes
-	nagged time.Time // when a message that had no effect was last sent again
+
+	verdict *Verdict  // on a step in dispute, before which it stands; nil: none
+	nagged  time.Time // when a message that had no effect was last sent again
 
 	// restoring: it has been told to take the state from the disk. restored is
 	// the generation in which it was told so: what it says of an older one, it

@@ -246,6 +246,10 @@ func show(a any) string {
 		return fmt.Sprintf("save step %d from %s", a.Step, strings.Join(who, ", "))
 	case rewind:
 		return "rewind to the disk"
+	case disown:
+		return fmt.Sprintf("drop what is kept after step %d, keep %+v, and rewind to the disk", a.After, a.Record)
+	case keep:
+		return fmt.Sprintf("keep %+v", a.Record)
 	case unwanted:
 		return a.Worker + " is not wanted back"
 	case note:
@@ -295,7 +299,18 @@ func showMessage(m Message) string {
 		if m.Hosts != nil {
 			s += fmt.Sprintf(", hosts %v with memory %q", m.Hosts, m.Memory)
 		}
+		if v := m.Verify; v != nil {
+			s += fmt.Sprintf(", checks %v by a key of %d bytes", v.Share, len(v.Key)/2)
+			if v.First {
+				s += ", all of the first step"
+			}
+		}
 		return s
+	case *Standing:
+		if m.Verdict != nil {
+			return fmt.Sprintf("standing at step %d with verdict %+v", m.Step, *m.Verdict)
+		}
+		return strings.Replace(fmt.Sprintf("standing %+v", *m), " Verdict:<nil>", "", 1)
 	case *Fault: // of a state that is shared out alone
 		s := fmt.Sprintf("fault %+v", *m)
 		return strings.Replace(strings.Replace(s, " Lost:false", "", 1), " Unlike:false", "", 1)
@@ -369,7 +384,8 @@ func (s *machineScenario) event(c command) (out []string) {
 			Reported: uint64(c.num("reported", start)), Takeover: c.args["takeover"] == "true",
 			Deadline: time.Second, JoinTimeout: time.Minute,
 			Straggler: StragglerPolicy(c.args["straggler"]), Divergence: DivergencePolicy(c.args["divergence"]),
-			MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: roads[c.args["road"]]}
+			MaxDivergences: c.num("divergences", 0), MaxEnds: c.num("ends", 0), Road: roads[c.args["road"]],
+			Verify: float64(c.num("verify", 0)) / 100, Secret: []byte("secret")}
 		if d := c.args["deadline"]; d != "" {
 			cfg.Deadline = c.duration(d)
 		}
@@ -433,6 +449,10 @@ func (s *machineScenario) event(c command) (out []string) {
 			if e.Digest = digestOf(e.Step); c.args["digest"] != "" {
 				e.Digest = c.args["digest"]
 			}
+			if v := strings.Split(c.args["verdict"], ","); len(v) == 6 { // of the next step: micro, owner, checker, claim, check, own
+				e.Verdict = &Verdict{Step: e.Step + 1, Owner: v[1], Checker: v[2], Claim: v[3], Check: v[4], Own: v[5]}
+				fmt.Sscan(v[0], &e.Verdict.Micro)
+			}
 			do(e)
 		}
 	case "gone":
@@ -457,7 +477,7 @@ func (s *machineScenario) event(c command) (out []string) {
 		if c.args["err"] != "" {
 			err = errors.New(c.args["err"])
 		}
-		do(restored{Step: uint64(c.num("step", 0)), Err: err})
+		do(restored{Step: uint64(c.num("step", 0)), Err: err, Disowned: c.args["disowned"] == "true"})
 	case "lead":
 		do(c.message().(*Lead))
 	default:

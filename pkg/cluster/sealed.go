@@ -96,6 +96,8 @@ func (send) action()     {}
 func (stepDone) action() {}
 func (save) action()     {}
 func (rewind) action()   {}
+func (disown) action()   {}
+func (keep) action()     {}
 func (expel) action()    {}
 func (unwanted) action() {}
 func (note) action()     {}
@@ -108,6 +110,7 @@ func (Loaded) nodeEvent()     {}
 func (LoadFailed) nodeEvent() {}
 func (Listens) nodeEvent()    {}
 func (Caught) nodeEvent()     {}
+func (Disputed) nodeEvent()   {}
 func (Committed) nodeEvent()  {}
 func (LoopEnded) nodeEvent()  {}
 func (LoopBroke) nodeEvent()  {}

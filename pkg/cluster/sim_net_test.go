@@ -187,7 +187,7 @@ func (s *sim) disturb() {
 				}
 				s.others = append(s.others, old)
 				s.split = true
-				s.disk = &simDisk{slices.Clone(s.disk.metrics), maps.Clone(s.disk.states)}
+				s.disk = &simDisk{metrics: slices.Clone(s.disk.metrics), states: maps.Clone(s.disk.states), dropping: slices.Clone(s.disk.dropping)}
 				s.startCoordinator(true)
 				lead := &Lead{Coordinator: s.coord.name}
 				old.do(func() { old.step(lead) })

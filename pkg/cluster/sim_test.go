@@ -159,6 +159,13 @@ type sim struct {
 	evils   int    // steps at which one did
 	dropped map[string]bool
 
+	share   float64 // of gradients that are verified
+	liar    string  // a worker whose gradients, or what it says of others', are wrong now and then
+	accuses bool    // the latter
+	sampled bool    // not all lies are found at once
+	record  Record  // of the newest coordinator
+	hung    int     // disputes
+
 	divergence DivergencePolicy
 	strikes    int // divergences until a worker is put out
 

@@ -362,6 +362,7 @@ func (w *simWorker) begin(run int) {
 			if w.grads[m] == nil {
 				w.after(w.s.between(0, w.s.pass), func() {
 					w.grads[m], w.losses[m] = simGradient(w.step, m, w.state[:simElements])
+					w.lie(w.grads[m])
 					compute(m + 1)
 				})
 				return
@@ -374,14 +375,15 @@ func (w *simWorker) begin(run int) {
 
 func (w *simWorker) reduce(lo, hi int) {
 	s := w.s
-	size := simElements + 2*s.micro
+	size := s.floats()
 	var micro [][]float32
 	for m := lo; m < hi; m++ { // the losses ride along, each in places of its own
-		g := append(slices.Clone(w.grads[m]), make([]float32, 2*s.micro)...)
+		g := append(slices.Clone(w.grads[m]), make([]float32, size-simElements)...)
 		g[simElements+2*m] = float32(w.losses[m]) // as simTravel
 		g[simElements+2*m+1] = float32(w.losses[m] - float64(float32(w.losses[m])))
 		micro = append(micro, g)
 	}
+	w.tell(micro, lo)
 	w.waits = true
 	w.sum = make([]float32, size)
 	buckets := []allreduce.Range{{Lo: 0, Hi: 20}, {Lo: 20, Hi: size}}
@@ -435,6 +437,9 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 	s := w.s
 	sum := w.sum
 	w.sum = nil
+	if w.stops(sum) {
+		return
+	}
 	loss := 0.0
 	for m := range s.micro {
 		loss += float64(sum[simElements+2*m]) + float64(sum[simElements+2*m+1])
@@ -447,7 +452,7 @@ func (w *simWorker) commit(flags allreduce.Flags) {
 	w.step++
 	n := len(w.grads)
 	w.grads, w.losses = nil, nil
-	if !s.flips && !slices.Equal(w.state, s.want[w.step]) {
+	if !s.flips && !s.sampled && !slices.Equal(w.state, s.want[w.step]) {
 		s.fail("%s commits step %d with other bits", w.id, w.step)
 		return
 	}

@@ -14,6 +14,7 @@ func (m *machine) tick() {
 		}
 	}
 	m.awaited()
+	m.hastenVerdicts()
 	if text := m.stalls.over(m.at); text != "" {
 		m.note("%s", text)
 	}

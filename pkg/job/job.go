@@ -149,14 +149,15 @@ type Cluster struct {
 	ChunkBytes  int      `yaml:"chunk_bytes"`  // message payload; default 512 KiB
 	WindowBytes int      `yaml:"window_bytes"` // in flight on a link of the ring; default 8 MiB
 
-	Topology       string   `yaml:"topology"`        // how members reach each other: broker | mesh (a broker in every worker)
-	Road           string   `yaml:"road"`            // how gradients travel: auto (shared memory within a host, NATS between hosts) | nats | shm | direct
-	Reduce         string   `yaml:"reduce"`          // exact (bits of the job) | fast (each worker folds all that is its own: bits of the number of workers)
-	Wire           string   `yaml:"wire"`            // of gradients between hosts: float32 | bf16 (with reduce fast)
-	Optimizer      string   `yaml:"optimizer"`       // replicated (each worker holds all moments) | sharded (each holds those of its own shard and of the next worker's)
-	Straggler      string   `yaml:"straggler"`       // a worker that stays slow: keep | shed (fewer micro-batches) | drop
-	Divergence     string   `yaml:"divergence"`      // a worker whose state is not the others': resync (from the majority) | rewind (all, to the last checkpoint)
-	MaxDivergences int      `yaml:"max_divergences"` // a worker whose state was not the others' so often is put out for good; 0: never
-	Stall          Duration `yaml:"stall"`           // waiting that is reported; default 5s
-	OrphanTimeout  Duration `yaml:"orphan_timeout"`  // how long workers wait for a coordinator that is gone; default 5m
+	Topology       string   `yaml:"topology"`         // how members reach each other: broker | mesh (a broker in every worker)
+	Road           string   `yaml:"road"`             // how gradients travel: auto (shared memory within a host, NATS between hosts) | nats | shm | direct
+	Reduce         string   `yaml:"reduce"`           // exact (bits of the job) | fast (each worker folds all that is its own: bits of the number of workers)
+	Wire           string   `yaml:"wire"`             // of gradients between hosts: float32 | bf16 (with reduce fast)
+	Optimizer      string   `yaml:"optimizer"`        // replicated (each worker holds all moments) | sharded (each holds those of its own shard and of the next worker's)
+	Straggler      string   `yaml:"straggler"`        // a worker that stays slow: keep | shed (fewer micro-batches) | drop
+	Divergence     string   `yaml:"divergence"`       // a worker whose state is not the others': resync (from the majority) | rewind (all, to the last checkpoint)
+	MaxDivergences int      `yaml:"max_divergences"`  // a worker whose state was not the others' so often is put out for good; 0: never
+	Verify         float64  `yaml:"verify,omitempty"` // share of micro-batches that another worker computes again, 0 to 1; whoever has sent another gradient is put out
+	Stall          Duration `yaml:"stall"`            // waiting that is reported; default 5s
+	OrphanTimeout  Duration `yaml:"orphan_timeout"`   // how long workers wait for a coordinator that is gone; default 5m
 }

@@ -195,6 +195,9 @@ func (j *Job) checkCluster(c *Checker) {
 	c.OneOf("cluster.straggler", k.Straggler, stragglers)
 	c.OneOf("cluster.divergence", k.Divergence, divergences)
 	c.Within("cluster.max_divergences", k.MaxDivergences, 0, 1000)
+	if !(k.Verify >= 0 && k.Verify <= 1) {
+		c.Bad("cluster.verify", "%v is outside 0 to 1: it is the share of micro-batches that another worker computes again, such as 0.05", k.Verify)
+	}
 	c.Within("cluster.window_bytes", k.WindowBytes, 1<<10, limits.Window)
 	if c.Within("cluster.chunk_bytes cluster.bucket_bytes", k.ChunkBytes, 64, limits.Chunk) && k.ChunkBytes%4 != 0 {
 		c.Bad("cluster.chunk_bytes", "%d is no multiple of 4, the bytes of a float32", k.ChunkBytes)

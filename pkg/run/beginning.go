@@ -37,6 +37,8 @@ type beginning struct {
 
 	mirror *mirror // of checkpoint.upload; nil: none
 
+	oversight *overseer // of who has taken part
+
 	early []func(Screen) // what there is to say before there is a screen
 }
 
@@ -47,6 +49,9 @@ type beginning struct {
 func begin(ctx context.Context, o *Options, dir *directory, hear *stops) (_ *beginning, err error) {
 	b := &beginning{opt: o, job: o.Job, dir: dir}
 	if err := b.findTeacher(); err != nil {
+		return nil, err
+	}
+	if err := b.finishDisowning(); err != nil {
 		return nil, err
 	}
 	if err := b.checkStore(ctx); err != nil {

@@ -38,6 +38,7 @@ type evaluator struct {
 	at     uint64 // step being measured; 0: none
 	next   uint64 // step that waits; 0: none
 	ended  bool
+	round  int // counts how often measures were dropped: one that began before does not count
 	wake   chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -131,6 +132,9 @@ func (e *evaluator) loop(ctx context.Context) {
 // no more than the measurement.
 func (e *evaluator) measure(ctx context.Context, step uint64) {
 	began := time.Now()
+	e.mu.Lock()
+	round := e.round
+	e.mu.Unlock()
 	m, err := trained.Open(e.dir.checkpoint(step), e.job.Kinds())
 	var reps []eval.Report
 	if err == nil {
@@ -139,7 +143,10 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	}
 	if err == nil {
 		rolled := e.roll(ctx, m, 1)
-		if ctx.Err() != nil {
+		e.mu.Lock()
+		dropped := e.round != round
+		e.mu.Unlock()
+		if ctx.Err() != nil || dropped {
 			return
 		}
 		var h Heldout

@@ -243,6 +243,23 @@ func (b *beginning) checkInit(model *models.Model) error {
 	return nil
 }
 
+// firstAgain is the file of the run's first weights, empty where the seed decides:
+// those of a run that has gone on from a checkpoint, too.
+func (b *beginning) firstAgain() (string, error) {
+	if b.first.file != "" || b.job.Init.Path == "" && !b.pretrains() {
+		return b.first.file, nil
+	}
+	made := b.dir.at(initName)
+	if _, err := os.Stat(made); err == nil {
+		return made, nil
+	}
+	f, err := b.openInit()
+	if err != nil {
+		return "", fmt.Errorf("the run's first weights are not here any more: %w", err)
+	}
+	return f.Name(), f.Close()
+}
+
 // checkModel builds the job's model once: its layout is what checkpoints are
 // checked against, and its first weights are found.
 func (b *beginning) checkModel() (models.Options, error) {

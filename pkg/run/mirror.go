@@ -7,6 +7,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vlaring/vlaring/internal/usage"
@@ -30,6 +31,10 @@ type mirror struct {
 	bad      map[uint64]bool             // whose bytes on the disk are not their manifest's
 
 	on func(step uint64, done, total int64) // progress of an upload
+
+	wrong  sync.Mutex   // of what follows
+	rid    *uint64      // what the store has after that step is to go first; nil: nothing is
+	ridden func() error // is told once it has
 }
 
 // openMirror makes ready for the store that a job names; nil where it names none.
@@ -147,6 +152,9 @@ func (m *mirror) missing() ([]checkpoint.Entry, error) {
 // pass brings the store one step nearer to what it is to have, and says whether there
 // is more to do. began is told of the step before it is uploaded, done after.
 func (m *mirror) pass(ctx context.Context, began func(step uint64), done func(step uint64, bytes int64, took time.Duration)) (more bool, err error) {
+	if err := m.ridUp(); err != nil {
+		return true, err
+	}
 	first := m.has == nil
 	if err := m.ask(); err != nil {
 		return false, err

@@ -140,12 +140,16 @@ func (o *offers) loaded() (step uint64, loading bool) {
 
 // rewind puts the newest state on the disk on offer, or the file of first weights
 // where there is none: no worker's newer one counts.
-func (o *offers) rewind(dir *directory, first string) (uint64, []cluster.Blob, error) {
+func (o *offers) rewind(dir *directory, first func() (string, error)) (uint64, []cluster.Blob, error) {
 	from, _, err := dir.newestGood(dir.job, func(checkpoint.Passed) {})
+	file := ""
+	if err == nil && from == nil {
+		file, err = first()
+	}
 	if err != nil {
 		return 0, nil, err
 	}
-	s, err := openState(from, first)
+	s, err := openState(from, file)
 	if err == nil {
 		err = o.put(s)
 	}

@@ -166,7 +166,9 @@ func (s *session) lead(ctx context.Context, hear *stops, leader *atomic.Pointer[
 		Noted:    s.rec.noted.Load,
 		Members:  s.members,
 		Save:     s.save.save,
-		Rewind:   func(context.Context) (uint64, []cluster.Blob, error) { return s.offers.rewind(s.dir, s.first.file) },
+		Disown:   func(_ context.Context, after uint64, r cluster.Record) error { return s.disown(after, r) },
+		Keep:     s.keep,
+		Rewind:   func(context.Context) (uint64, []cluster.Blob, error) { return s.offers.rewind(s.dir, s.firstAgain) },
 		Note:     func(text string) { s.log.Info(text) },
 		Warn:     func(text string) { s.log.Error(text) },
 		Scaled:   s.scaled,
@@ -193,18 +195,22 @@ func (s *session) lead(ctx context.Context, hear *stops, leader *atomic.Pointer[
 	return s.dismiss(fin, err)
 }
 
+// draw fills b with random bytes; a test may want to know which.
+var draw = func(b []byte) { rand.Read(b) }
+
 // config is what the coordinator is to know of the job.
 func (s *session) config(first *firstState) cluster.Config {
 	var id [8]byte
 	var secret [32]byte
 	rand.Read(id[:])
-	rand.Read(secret[:])
+	draw(secret[:])
 	k := s.job.Cluster
 	return cluster.Config{Coordinator: hex.EncodeToString(id[:]), Job: train.JobHash(s.job, s.data.meta),
 		Workers: k.Workers, MinWorkers: k.MinWorkers, MaxWorkers: k.MaxWorkers, Micro: s.job.Groups(),
 		Steps: uint64(s.job.Train.Steps), StartStep: s.start, Stored: s.from != nil, State: first.blobs, Reported: s.rec.noted.Load(), Takeover: s.dir.takeover,
 		Deadline: time.Duration(k.Deadline), JoinTimeout: time.Duration(k.JoinTimeout), StoreWait: time.Duration(s.job.Checkpoint.Wait), Straggler: cluster.StragglerPolicy(k.Straggler),
-		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, MaxEnds: maxEnds, Road: train.WayOf(s.job), Secret: secret[:]}
+		Divergence: cluster.DivergencePolicy(k.Divergence), MaxDivergences: k.MaxDivergences, MaxEnds: maxEnds, Road: train.WayOf(s.job), Secret: secret[:],
+		Verify: k.Verify, Record: s.record()}
 }
 
 // takeLead is what a coordinator does once the job is its own. Before, one that is
@@ -227,6 +233,9 @@ func (s *session) takeLead(coord *cluster.Coordinator, first *firstState) error 
 	}
 	s.children = newSupervisor(machineWorkers{logs, s.workerCommand}, tells{coord.Tell, func(text string) { s.log.Warn(text) }, func(text string) { s.log.Error(text) }},
 		s.host, s.opt.Local, time.Duration(s.job.Cluster.Deadline), s.dir.takeover)
+	for id := range s.record().Out {
+		s.children.dropped(id)
+	}
 	go s.watchDir()
 	if s.opt.Local == 0 {
 		s.Event("waiting", fmt.Sprintf("waiting for %d worker(s); on each machine: %s", s.job.Cluster.Workers, s.link.hint),

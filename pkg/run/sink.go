@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,9 +92,10 @@ type follower struct {
 
 	opened chan struct{} // closed once the sink is
 	has    Has
-	at     int64         // of metrics.jsonl, up to where it has been read
-	silent bool          // that it does not work has been said
-	put    func(Records) // is told of what the sink has taken; nil: nobody
+	at     int64                  // of metrics.jsonl, up to where it has been read
+	back   atomic.Pointer[uint64] // what comes after that step is told again; nil: nothing is
+	silent bool                   // that it does not work has been said
+	put    func(Records)          // is told of what the sink has taken; nil: nobody
 }
 
 func newFollower(s Sink, about About, v voice) *follower {
@@ -208,6 +210,9 @@ func (f *follower) pass(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		close(f.opened)
+	}
+	if b := f.back.Swap(nil); b != nil {
+		f.at, f.has.Step, f.has.Measured = 0, min(f.has.Step, *b), min(f.has.Measured, *b)
 	}
 	var r Records
 	steps, at, err := readSteps(filepath.Join(f.about.Dir, MetricsFile), f.at, linesAtOnce)

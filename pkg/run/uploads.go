@@ -23,6 +23,9 @@ func (b *beginning) checkStore(ctx context.Context) (err error) {
 		return err
 	}
 	b.mirror.fresh = !b.opt.Resume && !b.dir.takeover
+	if after := b.oversight.now().Uploaded; after != nil {
+		b.mirror.disown(*after, b.forgetUploaded)
+	}
 	ask, cancel := context.WithTimeout(ctx, storeAsk)
 	defer cancel()
 	look, err := openMirror(ask, b.job, b.dir.path)
@@ -30,7 +33,11 @@ func (b *beginning) checkStore(ctx context.Context) (err error) {
 		return err
 	}
 	look.fresh = b.mirror.fresh
-	err = look.ask()
+	look.rid, look.ridden = b.mirror.rid, b.mirror.ridden
+	if err = look.ridUp(); err == nil {
+		b.mirror.rid = nil
+		err = look.ask()
+	}
 	var foreign *foreignError
 	switch {
 	case err == nil:

@@ -60,7 +60,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 		Sets: len(meta.Sets), Global: j.Batch.Global, Micro: j.Batch.Micro, Group: j.Batch.Group,
 		Fast: j.Cluster.Reduce == "fast", Sharded: j.Cluster.Optimizer == "sharded",
 		Optimizer: OptimizerOf(j), WeightDecay: j.Optimizer.WeightDecay,
-		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Recompute: j.Model.Recompute,
+		BucketBytes: j.Cluster.BucketBytes, SkipBad: j.Train.NonFinite == "skip", Verify: j.Cluster.Verify > 0, Recompute: j.Model.Recompute,
 		Schedule: ScheduleOf(j)}
 	if err := model.CheckAdapters(meta.Spec); err != nil {
 		return nil, Options{}, keyError("model.lora.match", err)

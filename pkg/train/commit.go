@@ -155,6 +155,9 @@ func (t *Trainer) commit(ctx context.Context, ring allreduce.Reducer, res *Resul
 		t.pass(res, e.words())
 		return nil
 	}
+	if err := t.disputed(sum); err != nil {
+		return err
+	}
 	scale := float32(1)
 	if c := t.opt.ClipNorm; c > 0 { // as torch.nn.utils.clip_grad_norm_
 		scale = float32(min(c/(res.GradNorm+1e-6), 1))

@@ -38,6 +38,9 @@ func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
 			}
 		}
 	}
+	if j.Cluster.Verify > 0 { // a gradient that is computed again
+		n.Worker += s.Bytes()
+	}
 	if !j.Model.Recompute {
 		act, micro := s.Cost.ActivationBytes, int64(j.Batch.Micro)
 		if act < 0 || act > (math.MaxInt64-n.Worker)/max(micro, 1) { // beyond what can be counted

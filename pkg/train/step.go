@@ -31,6 +31,7 @@ type Options struct {
 	updates     []update             // runs of the slab with settings of their own; nil: one run
 	Distill     *models.Distillation // a teacher, where there is one
 	Sets        int                  // of a mixture of data, whose losses are told apart; 0: it is none
+	Verify      bool                 // gradients go with their checksums, and other ranks' may be computed again
 	SkipBad     bool                 // a step whose loss or gradient is not finite is passed over, not an error
 	// Samples names the samples of a micro-batch, for messages: by their numbers
 	// in the whole data set, or else in the training split. nil: no names.
@@ -68,12 +69,13 @@ type Trainer struct {
 	params *tensor.Params
 	prog   *models.Program
 	opt    Options
-	slots  [][]float32 // of the optimizer, each laid out like the weights; no memory is touched where the optimizer keeps nothing
-	frozen bool        // some parameter is
-	runs   [][]float32 // scratch of optimize, and
-	cuts   [][]float32 // of cutSlots
-	sums   *sums       // of the weights
-	total  []float32   // gradients and tail, where the ring has no memory for them; nil until then
+	slots  [][]float32   // of the optimizer, each laid out like the weights; no memory is touched where the optimizer keeps nothing
+	frozen bool          // some parameter is
+	runs   [][]float32   // scratch of optimize, and
+	cuts   [][]float32   // of cutSlots
+	sums   *sums         // of the weights
+	verify *verification // nil: nothing is verified
+	total  []float32     // gradients and tail, where the ring has no memory for them; nil until then
 	phase  func(step uint64, phase string)
 
 	shards   *shards           // whose moments are here; nil: all are
@@ -139,6 +141,9 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 	}
 	t.left = make([]int, len(t.buckets)/t.losses())
 	t.buckets = append(t.buckets, allreduce.Range{Lo: t.gradients(), Hi: t.gradients() + t.tail()})
+	if opt.Verify {
+		t.verify = newVerification(ps, t.of, len(t.buckets), t.losses())
+	}
 	t.slabs = slabs{floats: t.gradients() + t.tail(), held: map[int][]float32{}, fast: opt.Fast}
 	if opt.Sharded {
 		t.shards = newShards(ps, opt.Optimizer.Slots())
@@ -168,7 +173,13 @@ const told = 3
 const maxCount = 1 << 24
 
 // tail is the length of what follows the flat gradients, up to a cache line.
-func (t *Trainer) tail() int { return (told*(t.losses()+t.opt.Sets)*t.micros() + 15) / 16 * 16 }
+func (t *Trainer) tail() int {
+	n := told * (t.losses() + t.opt.Sets) * t.micros()
+	if t.opt.Verify {
+		n += cluster.StatementFloats * t.micros()
+	}
+	return (n + 15) / 16 * 16
+}
 
 // place is where loss k of micro-batch m stands in the tail.
 func (t *Trainer) place(m, k int) int { return told * (m*t.losses() + k) }
@@ -230,6 +241,9 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 		t.drop(true)
 	}
 	t.slabs.fit(lo, hi)
+	if t.verify != nil {
+		t.unsay()
+	}
 	missing := t.todo[:0]
 	for k := lo; k < hi; k++ {
 		if !t.slabs.has(k) {
@@ -261,9 +275,16 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 		// Nothing was missing: the generation before broke in its ring, and this rank
 		// had computed its part. All buckets are ready at once.
 		op = begin(0, nil)
-		for b := range t.buckets {
+		for b := range len(t.buckets) - 1 {
 			op.Ready(b)
 		}
+		if l := t.slabs.listed; t.verify != nil && len(l) > 0 {
+			if err := t.check(ctx, l[0][t.gradients():], in); err != nil {
+				op.Abort()
+				return res, err
+			}
+		}
+		op.Ready(len(t.buckets) - 1)
 	}
 
 	t.phase(t.step, "ring")
@@ -383,9 +404,21 @@ func (t *Trainer) micro(ctx context.Context, m int, w writing, in Batches, times
 	t.phase(t.step, "backward")
 	t.slabs.torn = len(w.onto) > 0 // should it panic
 	t.write = w
-	t.written(len(t.buckets) - 1) // the tail is whole before backward begins
+	if t.verify == nil {
+		t.written(len(t.buckets) - 1) // the tail is whole before backward begins
+	}
 	for k := range t.prog.Losses() {
 		t.backward(k, w.from)
+	}
+	if t.verify != nil {
+		t.claim(tail, m)
+		if w.op != nil { // this rank's last: its gradients are with the ring
+			if err := t.check(ctx, tail, in); err != nil {
+				t.write = writing{}
+				return err
+			}
+		}
+		t.written(len(t.buckets) - 1)
 	}
 	t.write = writing{}
 	t.slabs.torn = false
@@ -424,6 +457,9 @@ func (t *Trainer) gradReady(p *tensor.Param) {
 // what it says to the reduction is said once a bucket is whole.
 func (t *Trainer) written(bucket int) {
 	r, from := t.buckets[bucket], t.write.from
+	if t.verify != nil && bucket < len(t.buckets)-1 {
+		t.verify.written(t.rt, bucket, from)
+	}
 	for _, g := range t.write.onto {
 		t.rt.Fold(g[r.Lo:r.Hi], from[r.Lo:r.Hi])
 		from = g

@@ -49,7 +49,8 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent
 	err := w.loop(ctx, a)
 	w.watch.began.Store(0)
 	t := w.trainer
-	if err == nil {
+	var dispute *train.DisputeError
+	if err == nil || errors.As(err, &dispute) {
 		return cluster.LoopEnded{Digest: t.Digest()}
 	}
 	if ctx.Err() != nil {
@@ -104,9 +105,12 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 	committed := time.Now() // or begun
 	faults := uint64(0)     // of this ring, that have been counted
 	for t.CommittedStep() < steps {
+		if checks := a.Checks(t.CommittedStep(), w.job.Batch.Group); len(checks) > 0 {
+			t.Check(checks)
+		}
 		res, err := t.Step(ctx, ring, bounds[g.Rank], bounds[g.Rank+1], in, raised)
 		if err != nil {
-			return err
+			return w.judge(ctx, a, in, err)
 		}
 		bounds = g.Micro
 		w.moments.committed()
@@ -143,6 +147,24 @@ func (w *Worker) loop(ctx context.Context, a *cluster.Assign) error {
 		}
 	}
 	return nil
+}
+
+// judge computes a micro-batch again whose gradient is in dispute, and says what it
+// finds: even where the generation is over by then, so that the others know. Other
+// errors pass through.
+func (w *Worker) judge(ctx context.Context, a *cluster.Assign, in train.Batches, err error) error {
+	var d *train.DisputeError
+	if !errors.As(err, &d) {
+		return err
+	}
+	w.doing("verify")
+	own, aerr := w.trainer.Again(context.WithoutCancel(ctx), d.Micro, in)
+	if aerr != nil {
+		return aerr
+	}
+	w.Log.Warn("a gradient is in dispute", zap.Error(err), zap.String("here", fmt.Sprintf("%08x", own)))
+	w.say(cluster.Disputed{Verdict: a.Verdict(d.Step-1, d.Micro, w.job.Batch.Group, d.Claim, d.Check, own)})
+	return err
 }
 
 // stall says what the ring has waited for beyond the stated time, every so often.
