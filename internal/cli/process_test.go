@@ -3,10 +3,10 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/vlaring/vlaring/internal/access"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,13 +16,26 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/access"
+	"github.com/vlaring/vlaring/internal/process"
 )
 
-// The tests of this package run the real program: TestMain builds both
-// commands once, and every test starts processes of them.
+// The tests of this package run the real program, in processes of its own. TestMain
+// gives the test's own binary the names of both commands: under either it does what that
+// command's main does. That one is linked already; the two would be linked anew each time.
+// What cmd/ builds is run by tools/release's test and by .ci/run.
 var bin struct{ coordinator, worker string }
 
 func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "coordinator":
+		process.RelaxTimers()
+		os.Exit(Main(context.Background(), NewCoordinator(), os.Args[1:], os.Stdout, os.Stderr))
+	case "worker":
+		process.RelaxTimers()
+		os.Exit(Main(context.Background(), NewWorker(), os.Args[1:], os.Stdout, os.Stderr))
+	}
 	if os.Getenv(crashEnv) != "" { // a child, which is to crash and starts nothing
 		os.Exit(m.Run())
 	}
@@ -30,19 +43,37 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/coordinator", "../../cmd/worker")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building the commands: %v\n%s", err, out)
-		os.Exit(1)
+	bin.coordinator, bin.worker = filepath.Join(dir, "coordinator"), filepath.Join(dir, "worker")
+	for _, name := range []string{bin.coordinator, bin.worker} {
+		if err := named(name); err != nil {
+			fmt.Fprintf(os.Stderr, "naming the commands: %v\n", err)
+			os.Exit(1)
+		}
 	}
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache")) // what is kept of data sets is not the user's
-	bin.coordinator, bin.worker = filepath.Join(dir, "coordinator"), filepath.Join(dir, "worker")
 	// Under nohup a hang-up is ignored, and so it would be by every program that
 	// is started here: with a handler it has its own effect there again.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// named gives this program one more name: a link, or a copy where its disk is another.
+// A symbolic link would not do, since os.Executable names what it leads to.
+func named(path string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if os.Link(self, path) == nil {
+		return nil
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o755)
 }
 
 // proc is a running command.

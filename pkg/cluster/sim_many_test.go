@@ -49,7 +49,7 @@ func (s *sim) harmCrowd(ids []string) {
 	s.after(s.between(1000*time.Millisecond, 1600*time.Millisecond), s.disturb)
 }
 
-// 512 workers, of whom dozens are killed and cut off at once, and whose
+// 128 workers, or 512 with VLARING_LONG=1, of whom some dozens are killed and cut off at once, and whose
 // coordinator dies, come to the weights of one.
 func TestSimulatedCrowd(t *testing.T) {
 	s := simCrowd(1, crowd)
