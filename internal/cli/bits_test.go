@@ -95,7 +95,7 @@ func TestSameBits(t *testing.T) {
 	}
 	t.Run("coordinator killed", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "run")
-		args := []string{"train", job, "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null", "--set", "schedule.warmup_steps=0"}
+		args := []string{"train", job, "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=100", "--set", "checkpoint.every=20", "--set", "schedule.min_lr=null", "--set", "schedule.warmup_steps=0"}
 		want := trainDone(t, job, append(slices.Clone(args[3:]), "--run-dir", filepath.Join(t.TempDir(), "run"))...)
 		outlives(t, dir, args, want)
 	})
@@ -144,7 +144,7 @@ func killTwo(t *testing.T, job, want, set string) {
 	}
 }
 
-// outlives kills a coordinator of two workers and 300 steps, starts it again
+// outlives kills a coordinator of two workers and 100 steps, starts it again
 // with the same command, and wants the same workers to go on to the same end.
 func outlives(t *testing.T, dir string, args []string, want string) {
 	t.Helper()
@@ -167,7 +167,7 @@ func outlives(t *testing.T, dir string, args []string, want string) {
 	if !strings.Contains(p.errText(), "taking over 2 workers") {
 		t.Errorf("the workers did not live on:\n%s", p.errText())
 	}
-	wantSteps(t, dir, 300)
+	wantSteps(t, dir, 100)
 }
 
 // wantSteps checks that metrics.jsonl has each step once, in order.

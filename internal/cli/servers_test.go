@@ -128,8 +128,8 @@ func TestMeshOutlivesItsCoordinator(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "2", "--threads", "1", "--set", "cluster.topology=mesh",
-		"--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null"}
-	want := undisturbed(t, "train.steps=300", "schedule.min_lr=null")
+		"--set", "train.steps=100", "--set", "checkpoint.every=20", "--set", "schedule.min_lr=null"}
+	want := undisturbed(t, "train.steps=100", "schedule.min_lr=null")
 	outlives(t, dir, args, want)
 }
 

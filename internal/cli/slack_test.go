@@ -12,6 +12,8 @@ import (
 
 // All threads of a command sleep with slack, those that Go's runtime starts before main included.
 func TestThreadsSleepWithSlack(t *testing.T) {
+	t.Setenv(relaxed, "") // and then away again, at the test's end
+	os.Unsetenv(relaxed)
 	p := start(t, nil, bin.worker, "--job", "none", "--nats", "nats://127.0.0.1:1", "--join-timeout", "30s")
 	if _, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", p.cmd.Process.Pid)); os.IsPermission(err) {
 		t.Skip("only root may see the slack of another process")
@@ -34,7 +36,7 @@ func TestThreadsSleepWithSlack(t *testing.T) {
 func TestStartedAnewOnce(t *testing.T) {
 	for _, value := range []string{"", "1"} {
 		c := exec.Command(bin.worker, "--version")
-		c.Env = append(os.Environ(), "VLARING_RELAXED="+value)
+		c.Env = append(os.Environ(), relaxed+"="+value)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -17,8 +17,8 @@ import (
 // its workers find it: the same processes go on, and the weights are the undisturbed ones.
 func TestPortTakenAfterAKill(t *testing.T) {
 	t.Parallel()
-	args := []string{"testdata/small.yaml", "--workers", "2", "--threads", "1", "--set", "train.steps=400", "--set", "checkpoint.every=100", "--set", "schedule.min_lr=null", "--set", "cluster.deadline=2s"}
-	want := undisturbed(t, "train.steps=400", "schedule.min_lr=null")
+	args := []string{"testdata/small.yaml", "--workers", "2", "--threads", "1", "--set", "train.steps=200", "--set", "checkpoint.every=100", "--set", "schedule.min_lr=null", "--set", "cluster.deadline=2s"}
+	want := undisturbed(t, "train.steps=200", "schedule.min_lr=null")
 	dir := filepath.Join(t.TempDir(), "run")
 	command := append([]string{"train", "--json", "--run-dir", dir}, args...)
 	p := start(t, nil, bin.coordinator, command...)

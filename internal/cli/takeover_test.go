@@ -33,7 +33,7 @@ func orphans(t *testing.T, args []string) {
 }
 
 func takeoverJob(dir string, more ...string) []string {
-	return append([]string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "2", "--threads", "1", "--set", "train.steps=400", "--set", "checkpoint.every=300",
+	return append([]string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "2", "--threads", "1", "--set", "train.steps=200", "--set", "checkpoint.every=150",
 		"--set", "schedule.min_lr=null", "--set", "cluster.deadline=1s", "--set", "cluster.orphan_timeout=20s"}, more...)
 }
 
@@ -41,7 +41,7 @@ func takeoverJob(dir string, more ...string) []string {
 // workers go on where they were, to the same bits.
 func TestTakeoverWithOtherKnobs(t *testing.T) {
 	t.Parallel()
-	want := undisturbed(t, "train.steps=400", "schedule.min_lr=null")
+	want := undisturbed(t, "train.steps=200", "schedule.min_lr=null")
 	for name, more := range map[string][]string{
 		"cluster":    {"--set", "cluster.stall=6s", "--set", "cluster.deadline=2s", "--set", "cluster.window_bytes=1048576"},
 		"checkpoint": {"--set", "checkpoint.every=7", "--set", "checkpoint.keep=2"},
@@ -58,7 +58,7 @@ func TestTakeoverWithOtherKnobs(t *testing.T) {
 			if text := p.errText(); !strings.Contains(text, "taking over 2 workers") || strings.Contains(text, "refused") || strings.Contains(text, "diverged") || strings.Contains(text, "disagree") {
 				t.Errorf("the workers did not live on:\n%s", text)
 			}
-			wantSteps(t, dir, 400)
+			wantSteps(t, dir, 200)
 		})
 	}
 }
