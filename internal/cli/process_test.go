@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Setenv(relaxed, "1") // a command that starts itself anew takes twice as long to start, a thousand times
+	os.Setenv(relaxed, "1")                                  // a command that starts itself anew takes twice as long to start, a thousand times
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache")) // what is kept of data sets is not the user's
 	// Under nohup a hang-up is ignored, and so it would be by every program that
 	// is started here: with a handler it has its own effect there again.
