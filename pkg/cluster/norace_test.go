@@ -4,11 +4,11 @@ package cluster
 
 import "os"
 
-// crowd is how many workers the largest simulation has. What it costs grows with more
-// than their square, so the 512 are for VLARING_LONG=1.
-var crowd = func() int {
+// crowd is how many workers the largest simulation has, seeds how many smaller ones there
+// are. What a crowd costs grows with more than its square; VLARING_LONG=1 pays for it.
+var crowd, seeds = func() (int, int) {
 	if os.Getenv("VLARING_LONG") != "" {
-		return 512
+		return 512, 500
 	}
-	return 128
+	return 128, 100
 }()

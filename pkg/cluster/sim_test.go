@@ -22,7 +22,7 @@ import (
 //	go test ./pkg/cluster -run TestSimulatedClusters -sim.seed N -v
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "run one seed of the simulation, with its log")
-	simSeeds = flag.Int("sim.seeds", 250, "seeds that the simulation runs")
+	simSeeds = flag.Int("sim.seeds", seeds, "seeds that the simulation runs")
 )
 
 func TestSimulatedClusters(t *testing.T) {
