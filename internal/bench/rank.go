@@ -47,6 +47,8 @@ type rankSpec struct {
 	Join   string `json:"join,omitempty"` // mesh: where other brokers meet
 	Token  string `json:"token,omitempty"`
 	Secret string `json:"secret,omitempty"` // direct: of the connections
+
+	Encrypt bool `json:"encrypt,omitempty"` // direct: as those to NATS are, where the broker listens for other machines
 }
 
 // own is how many micro-gradients of each rank the ring folds.
@@ -231,7 +233,7 @@ func (k *rank) listen() (address string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if k.direct, err = stream.New(allreduce.End{Member: rankName(k.spec.Rank), Listener: l, Fallback: k.net, Event: func(string) {}}); err != nil {
+	if k.direct, err = stream.New(allreduce.End{Member: rankName(k.spec.Rank), Listener: l, Fallback: k.net, Encrypt: k.spec.Encrypt, Event: func(string) {}}); err != nil {
 		l.Close()
 		return "", err
 	}

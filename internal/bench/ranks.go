@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -58,6 +59,8 @@ func startRanks(ctx context.Context, spec rankSpec, mesh bool, listen, through s
 		}
 		l.closers = append(l.closers, broker.Shutdown)
 		spec.URL, spec.Token, spec.Join, spec.Secret = broker.URL(), broker.Token(), broker.RouteAddr(), rand.Text()
+		ip := net.ParseIP(listen)
+		spec.Encrypt = listen != "" && (ip == nil || !ip.IsLoopback()) // as in a job
 	}
 	hub := allreduce.NewMemNetwork(allreduce.Faults{})
 	for r := range spec.World {

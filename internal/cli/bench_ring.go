@@ -37,7 +37,8 @@ Numbers differ from round to round, and each rank compares every number of the s
 wrong one ends the command. Figures are medians over rounds after a warm-up.
 
 --through starts each rank by another command, {} being its number: with --listen it
-measures between hosts, on which this program must lie at the same path.`,
+measures between hosts, on which this program must lie at the same path. What goes
+between hosts is encrypted, as in a job; within one, without --listen, it is not.`,
 		Example: "  coordinator bench ring\n  coordinator bench ring --road nats --topology broker,mesh --ranks 4 --bytes 64MiB\n" +
 			"  coordinator bench ring --road nats,direct --reduce fast --wire float32,bf16 --micro-gradients 4\n" +
 			"  coordinator bench ring --road nats,direct --topology mesh --listen 10.0.0.1 --through 'ssh node{}'",
