@@ -392,7 +392,7 @@ func tokensOf(text string, vocab []string, tok *data.Tokenizer, most int) (ids [
 		return nil, "", err
 	}
 	if len(words) > most {
-		return nil, "", fmt.Errorf("%.200q has %d %s; the model was trained on at most %d", text, len(words), tok.Unit(), most)
+		return nil, "", fmt.Errorf("%.200q has %d %s; the model was trained on at most %d (data.max_tokens of its job)", text, len(words), tok.Unit(), most)
 	}
 	var odd []string
 	for _, w := range words {

@@ -157,7 +157,10 @@ def instructions(path, tasks):
     if not path:
         return {t: [INSTRUCTIONS[t]] for t in tasks}
     with open(path) as f:
-        given = json.load(f)
+        try:
+            given = json.load(f)
+        except ValueError as e:
+            raise SystemExit(f"{path} is no JSON: {e}")
     for t in tasks:
         if not isinstance(given, dict) or not isinstance(given.get(t), list) or not given[t] or not all(isinstance(x, str) and x.strip() for x in given[t]):
             raise SystemExit(f"{path}: {t} has no list of instructions; want {{\"{t}\": [\"{INSTRUCTIONS[t]}\", …], …}}")
