@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,9 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/cluster"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/objects/s3test"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/transport"
@@ -242,6 +245,49 @@ func TestLiarIsNamed(t *testing.T) {
 				t.Errorf("step %d is measured with loss %v, undisturbed %v", h.Step, h.Loss, w.Loss)
 			}
 		}
+	}
+}
+
+// What was uploaded of steps that a liar took part in goes from the store, too, and what
+// is computed again comes in its place.
+func TestUploadsAreDisowned(t *testing.T) {
+	s3test.Start(t, []string{"models"})
+	honest := oversee(t, t.TempDir(), 1, 0, "checkpoint={every: 10, keep: 0}", "train.steps=30", "train.eval_every=0", "schedule.min_lr=", "schedule.kind=constant")
+	dir := t.TempDir()
+	oversee(t, dir, 3, 1, "checkpoint={every: 5, keep: 0, upload: s3://models/run}", "train.steps=30", "train.eval_every=0", "cluster.verify=1e-9", "schedule.min_lr=", "schedule.kind=constant")
+	steps := func() (l []uint64) {
+		m, err := openMirror(t.Context(), &job.Job{Checkpoint: job.Checkpoint{Upload: "s3://models/run"}}, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, err := m.to.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			r, err := m.to.Open(e.Step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			was, err := checkpoint.ReadManifest(filepath.Join(honest.dir, "checkpoints", checkpoint.DirName(e.Step)))
+			if sum := r.Manifest().File(train.ModelFile).SHA256; err == nil && sum == was.File(train.ModelFile).SHA256 {
+				l = append(l, e.Step)
+			} else {
+				l = append(l, 1000+e.Step) // of a step that is wrong
+			}
+			r.Close()
+		}
+		return l
+	}
+	if l := steps(); !slices.Equal(l, []uint64{1005, 1010, 1015, 1020, 1025, 1030}) {
+		t.Fatalf("uploaded are %v, want six checkpoints that are wrong", l)
+	}
+	o := oversee(t, dir, 3, 1, "checkpoint={every: 10, keep: 0, upload: s3://models/run}", "train.steps=40", "train.eval_every=0", "cluster.verify=1", "schedule.min_lr=", "schedule.kind=constant")
+	if len(o.events(t, "disowned")) != 1 {
+		t.Fatalf("nothing was dropped: %v", o.names)
+	}
+	if l := steps(); !slices.Equal(l, []uint64{10, 20, 30, 1040}) {
+		t.Errorf("uploaded are %v, want those of steps 10, 20 and 30 as computed again, and 40", l)
 	}
 }
 
