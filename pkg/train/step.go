@@ -103,6 +103,7 @@ type writing struct {
 	from []float32   // the micro-gradient
 	onto [][]float32 // each gets the one before it added
 	op   allreduce.Reduction
+	late bool // its checksum is taken when it is handed over
 }
 
 // NewTrainer returns a trainer for model, which must hold its first weights,
@@ -240,6 +241,9 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 	if t.shards != nil {
 		t.drop(true)
 	}
+	if t.verify != nil {
+		t.claimHeld() // of an attempt that was broken off
+	}
 	t.slabs.fit(lo, hi)
 	if t.verify != nil {
 		t.unsay()
@@ -252,6 +256,9 @@ func (t *Trainer) Step(ctx context.Context, ring allreduce.Reducer, lo, hi int, 
 	}
 	t.todo = missing
 	begin := func(k int, g []float32) allreduce.Reduction {
+		if t.verify != nil {
+			t.claimHeld()
+		}
 		return ring.Begin(t.step, t.buckets, t.slabs.list(k, g), t.out(ring), flags)
 	}
 	var op allreduce.Reduction
@@ -352,6 +359,7 @@ func (t *Trainer) compute(ctx context.Context, k int, in Batches, feed func(k in
 			w.op = op
 		}
 		t.onto = w.onto
+		w.late = t.verify != nil && w.op == nil && t.holds()
 		err := t.micro(ctx, k*t.group()+p.done, w, in, times)
 		if p.done > 0 {
 			s.give(w.from)
@@ -410,13 +418,19 @@ func (t *Trainer) micro(ctx context.Context, m int, w writing, in Batches, times
 	for k := range t.prog.Losses() {
 		t.backward(k, w.from)
 	}
-	if t.verify != nil {
+	switch {
+	case t.verify == nil:
+	case w.late:
+		t.verify.late[m] = true // groups are of one
+	default:
 		t.claim(tail, m)
 		if w.op != nil { // this rank's last: its gradients are with the ring
+			times.Backward += since(&start) // by which a rank's pace is known
 			if err := t.check(ctx, tail, in); err != nil {
 				t.write = writing{}
 				return err
 			}
+			start = time.Now()
 		}
 		t.written(len(t.buckets) - 1)
 	}
@@ -457,7 +471,7 @@ func (t *Trainer) gradReady(p *tensor.Param) {
 // what it says to the reduction is said once a bucket is whole.
 func (t *Trainer) written(bucket int) {
 	r, from := t.buckets[bucket], t.write.from
-	if t.verify != nil && bucket < len(t.buckets)-1 {
+	if t.verify != nil && !t.write.late && bucket < len(t.buckets)-1 {
 		t.verify.written(t.rt, bucket, from)
 	}
 	for _, g := range t.write.onto {

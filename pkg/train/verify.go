@@ -31,16 +31,17 @@ type verification struct {
 	first  int               // piece that sum counts from
 	sum    func(i int)
 
-	scratch []float32 // of gradients that are computed again; nil until then
-	checks  []int     // micro-batches of others, of the next step
-	found   []uint32  // their checksums
+	late    map[int]bool // groups that are held, and whose checksum is yet to be taken: see claimHeld
+	scratch []float32    // of gradients that are computed again; nil until then
+	checks  []int        // micro-batches of others, of the next step
+	found   []uint32     // their checksums
 }
 
 // newVerification plans the sums for buckets, of which the last is the tail, of
 // losses flat gradients. A piece is at most as large as a core's own cache holds, so
 // that threads share a bucket out, and is of one parameter.
 func newVerification(ps *tensor.Params, of map[*tensor.Param]int, buckets, losses int) *verification {
-	v := &verification{}
+	v := &verification{late: map[int]bool{}}
 	per := (buckets - 1) / max(losses, 1)
 	for b := range buckets - 1 {
 		from := len(v.pieces)
@@ -96,6 +97,24 @@ func (t *Trainer) claim(tail []float32, m int) {
 	}
 	cluster.Claim(t.statement(tail, m), sum)
 }
+
+// claimHeld takes the checksums of gradients that are held as they are, right before
+// they are handed over: what happens to them in memory meanwhile is in these, too.
+// That of a gradient which is folded at once, or sent as it is written, is taken then.
+func (t *Trainer) claimHeld() {
+	v := t.verify
+	for k := range v.late {
+		if g := t.slabs.held[k]; g != nil { // else it is to be computed again
+			v.grad, v.first = g, 0
+			t.rt.Each(len(v.pieces), v.sum)
+			t.claim(g[t.gradients():], k)
+		}
+	}
+	clear(v.late)
+}
+
+// holds says whether a micro-gradient will lie in a slab of its own until all are there.
+func (t *Trainer) holds() bool { return t.group() == 1 && t.slabs.lo > 0 && !t.slabs.fast }
 
 // Check has the next Step compute micro-batches of other ranks again, and compare. It
 // does nothing without Options.Verify.

@@ -145,3 +145,29 @@ func TestHeldGradientsAreChecked(t *testing.T) {
 		t.Errorf("state %s, undisturbed %s", got, want[0])
 	}
 }
+
+// What happens in memory to a gradient that is held until all are there is in its
+// checksum, which is taken when it is handed over.
+func TestHeldGradientsAreSummedLate(t *testing.T) {
+	for _, flipped := range []int{3, 4} {
+		s := newSquad(t, "cluster.verify=1")
+		a, b := s.rank("a"), s.rank("b")
+		bounds := []int{0, 3, 8}
+		s.form(bounds, a, b)
+		s.checks(1, bounds, a, b)
+		b.spoil = func(_ *models.Batch, m int) {
+			if m == 6 { // with the last one the reduction begins
+				b.slabs.held[flipped][17] += 0.25
+			}
+		}
+		a.begin(0, 3)
+		b.begin(3, 8)
+		for _, r := range []*rank{a, b} {
+			_, err := r.end()
+			var d *DisputeError
+			if !errors.As(err, &d) || d.Micro != flipped {
+				t.Errorf("%s: a gradient changed in memory, and it says %v, want micro-batch %d in dispute", r.name, err, flipped)
+			}
+		}
+	}
+}
