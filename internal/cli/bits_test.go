@@ -101,9 +101,9 @@ func TestSameBits(t *testing.T) {
 	})
 }
 
-func stopAndResume(t *testing.T, job, want, set string) {
+func stopAndResume(t *testing.T, job, want string, set ...string) {
 	dir := filepath.Join(t.TempDir(), "run")
-	p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "4", "--set", set)
+	p := start(t, nil, bin.coordinator, append([]string{"train", job, "--json", "--run-dir", dir, "--workers", "4"}, options(set)...)...)
 	p.event("step")
 	p.event("step")
 	p.cmd.Process.Signal(os.Interrupt)
@@ -114,15 +114,15 @@ func stopAndResume(t *testing.T, job, want, set string) {
 	if s := end["step"].(float64); s < 2 || s >= 12 {
 		t.Fatalf("stopped at step %v", s)
 	}
-	if got := trainDone(t, job, "--run-dir", dir, "--resume", "--workers", "3", "--set", set); got != want {
+	if got := trainDone(t, job, append([]string{"--run-dir", dir, "--resume", "--workers", "3"}, options(set)...)...); got != want {
 		t.Errorf("weights are %s, want %s", got, want)
 	}
 	wantSteps(t, dir, 12)
 }
 
-func killTwo(t *testing.T, job, want, set string) {
+func killTwo(t *testing.T, job, want string, set ...string) {
 	dir := filepath.Join(t.TempDir(), "run")
-	p := start(t, nil, bin.coordinator, "train", job, "--json", "--run-dir", dir, "--workers", "3", "--set", set)
+	p := start(t, nil, bin.coordinator, append([]string{"train", job, "--json", "--run-dir", dir, "--workers", "3"}, options(set)...)...)
 	pids := []int{int(p.event("joined")["pid"].(float64)), int(p.event("joined")["pid"].(float64))}
 	for _, pid := range pids { // each in the middle of some step
 		p.event("step")

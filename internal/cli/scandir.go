@@ -12,9 +12,19 @@ import (
 // and not the data's own directory, which is often read-only or another's. It is
 // nil where there is no such place.
 func scanDir() *data.ScanDir {
-	dir, err := os.UserCacheDir()
-	if err != nil {
+	dir := cacheDir()
+	if dir == "" {
 		return nil
 	}
-	return &data.ScanDir{Dir: filepath.Join(dir, "vlaring", "scans"), Least: data.LeastScan}
+	return &data.ScanDir{Dir: filepath.Join(dir, "scans"), Least: data.LeastScan}
+}
+
+// cacheDir is where the user's programs keep what can be made again; empty where
+// there is no such place.
+func cacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "vlaring")
 }

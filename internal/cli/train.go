@@ -141,7 +141,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	show := &view.Screens{Job: j.Name, Steps: uint64(j.Train.Steps), JSON: f.asJSON, Log: f.log}
 	watched := health.NewRun(f.health.options("coordinator", j.Name), j.Train.Steps, j.Batch.Global)
 	r := run.New(run.Options{Job: j, JobPath: path, BaseDir: base, Dir: f.runDir, Resume: f.resume, AcceptData: f.accept, Local: local, Threads: threads,
-		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(), Scans: scanDir(),
+		Server: run.Server{URL: f.conn.url, Listen: f.listen, Routes: f.routes, Credentials: f.conn.credentials}, Worker: worker, Version: Version(), Scans: scanDir(), CacheDir: cacheDir(),
 		Again: resumeCommand(c, []string{path}, f.runDir), Check: checkCommand(path, f.set), UI: watched.UI(show), Sinks: watched.Sinks(sinks), Trace: f.trace})
 
 	ctx, cancel := context.WithCancelCause(c.Context())

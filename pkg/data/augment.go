@@ -41,6 +41,10 @@ func (Augment) Standard() any {
 	return Augment{Crop: 0.9, Brightness: 0.2, Contrast: 0.2, Saturation: 0.5, Hue: 0.05, Sharpness: 0.5, Affine: 5}
 }
 
+// Changes says whether training changes pictures at random, so that none comes twice. Of
+// a crop alone too: where it lies is drawn.
+func (a *Augmented) Changes() bool { return a != nil && a.Active() }
+
 // Active says that pictures are changed.
 func (a Augment) Active() bool { return a != Augment{} }
 

@@ -148,6 +148,10 @@ type Dataset interface {
 	// Scans are what workers that see the same files need not read again, by
 	// Scan.Name; none where there is little to spare. See Watch.Theirs.
 	Scans() []*Scan
+	// Beside is the folder for what is made of the data and kept beside it; empty:
+	// the data lies nowhere. It need not be there, and may be one that cannot be
+	// written to.
+	Beside() string
 	// Change says how the data differs from that of the Meta it was opened
 	// with; nil where it does not. See Watch.Other.
 	Change() *Change

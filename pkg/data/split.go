@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/vlaring/vlaring/internal/philox"
@@ -212,6 +214,22 @@ func (d *Set) Findings() []Finding {
 }
 func (d *Set) Change() *Change { return d.change }
 func (d *Set) Scans() []*Scan  { return d.scans }
+
+// Beside is Dataset's: of a mixture, that of its first set.
+func (d *Set) Beside() string {
+	path := d.about.path
+	if path == "" {
+		if len(d.parts) > 0 {
+			return d.parts[0].Beside()
+		}
+		return ""
+	}
+	if i, err := os.Stat(path); err == nil && !i.IsDir() {
+		path = filepath.Dir(path)
+	}
+	return filepath.Join(path, ".vlaring")
+}
+
 func (d *Set) Close() error {
 	if d.close == nil {
 		return nil

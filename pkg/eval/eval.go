@@ -40,6 +40,8 @@ type Subject struct {
 	Model   *models.Model
 	Meta    data.Meta // of the data that it was trained on: its vocabulary and statistics
 	Seed    uint64    // of what the model draws, where it does
+
+	Keeper models.Keeper // of what frozen encoders make; nil: nothing is kept
 }
 
 // Evaluate measures the model on src, which is called split in messages. Its

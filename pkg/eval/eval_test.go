@@ -80,7 +80,7 @@ func TestMeasuresAreOfTheWholeSplit(t *testing.T) {
 					}
 				}
 			}
-			r, err := (Subject{rt, m, oddsMeta, 0}).Evaluate(t.Context(), src, "heldout")
+			r, err := (Subject{rt, m, oddsMeta, 0, nil}).Evaluate(t.Context(), src, "heldout")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,14 +88,14 @@ func TestMeasuresAreOfTheWholeSplit(t *testing.T) {
 			if want := sum / float64(count); math.Abs(g.Loss-want) > 1e-6*want || g.Accuracy != float64(right)/float64(count) || g.Targets != count || g.Samples != n || r.Split != "heldout" {
 				t.Errorf("padding %d, %d samples: %+v, want loss %v and %d of %d right", pad, n, *g, want, right, count)
 			}
-			e, err := (Subject{rt, m, oddsMeta, 0}).Exits(t.Context(), src, "heldout", 0)
+			e, err := (Subject{rt, m, oddsMeta, 0, nil}).Exits(t.Context(), src, "heldout", 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if e.Samples != n || e.Of != n {
 				t.Errorf("%d of %d samples, want %d", e.Samples, e.Of, n)
 			}
-			if some, err := (Subject{rt, m, oddsMeta, 0}).Exits(t.Context(), src[:min(n, 40)], "heldout", 33); err != nil || some.Samples != min(n, 33) || some.Of != min(n, 40) {
+			if some, err := (Subject{rt, m, oddsMeta, 0, nil}).Exits(t.Context(), src[:min(n, 40)], "heldout", 33); err != nil || some.Samples != min(n, 33) || some.Of != min(n, 40) {
 				t.Errorf("at most 33: %d of %d samples, %v", some.Samples, some.Of, err)
 			}
 			for k, ok := range []int{early, right} {
@@ -136,7 +136,7 @@ func TestActionMeasuresAreOfTheWholeSplit(t *testing.T) {
 				mse, l1 = mse+e*e/float64(2*n), l1+math.Abs(e)/float64(2*n)
 			}
 		}
-		r, err := (Subject{rt, m, meta, 0}).Evaluate(t.Context(), src, "train")
+		r, err := (Subject{rt, m, meta, 0, nil}).Evaluate(t.Context(), src, "train")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,11 +166,11 @@ func TestSplitWithoutTarget(t *testing.T) {
 	for name, run := range map[string]func() error{
 		"check": func() error { return CheckTargets(t.Context(), none.Options(), oddsMeta, src, "heldout") },
 		"evaluate": func() error {
-			_, err := (Subject{rt, none, oddsMeta, 0}).Evaluate(t.Context(), src, "heldout")
+			_, err := (Subject{rt, none, oddsMeta, 0, nil}).Evaluate(t.Context(), src, "heldout")
 			return err
 		},
 		"exits": func() error {
-			_, err := (Subject{rt, none, oddsMeta, 0}).Exits(t.Context(), src, "heldout", 100)
+			_, err := (Subject{rt, none, oddsMeta, 0, nil}).Exits(t.Context(), src, "heldout", 100)
 			return err
 		},
 	} {

@@ -45,7 +45,7 @@ func (s Subject) predict(ctx context.Context, src data.Source, visit func(p pred
 			if prog != nil {
 				prog.Close()
 			}
-			if prog, err = s.Model.Program(s.Runtime, k, s.Meta.Spec, models.ProgramOptions{Forward: true}); err != nil {
+			if prog, err = s.Model.Program(s.Runtime, k, s.Meta.Spec, models.ProgramOptions{Forward: true, Keeper: s.Keeper}); err != nil {
 				return err
 			}
 			batch = models.NewBatch(k, s.Meta.Spec)

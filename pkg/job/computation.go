@@ -15,6 +15,7 @@ func (j *Job) Computation() *Job {
 		c.Cluster.Verify = 1
 	}
 	c.Train.EvalEvery, c.Train.RolloutEvery, c.Train.RolloutEpisodes = 0, 0, 0
+	c.Train.Cache = nil
 	if c.Schedule.Kind == c.Schedule.implied() { // so is a job of before there were kinds: workers know it by these bytes
 		c.Schedule.Kind = ""
 	}

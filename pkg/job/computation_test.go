@@ -31,6 +31,8 @@ func TestComputation(t *testing.T) {
 		{"cluster.straggler=drop", true, true},
 		{"cluster.window_bytes=4096", true, true},
 		{"checkpoint.keep=1", true, true},
+		{"train.cache=2GiB", true, true},
+		{"train.cache=0", true, true},
 		{"checkpoint.every=7", true, true},
 		{"cluster.bucket_bytes=1048576", false, true},
 		{"cluster.chunk_bytes=4096", false, true},

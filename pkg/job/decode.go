@@ -99,6 +99,18 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		v.SetInt(int64(dur))
 		return
 	}
+	if v.Type() == reflect.TypeFor[Bytes]() {
+		if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
+			d.bad(n, key, "want a number of bytes such as 512MiB or 1GiB, found %s", found(n))
+			return
+		}
+		size, err := parseBytes(n.Value)
+		if err != nil {
+			d.bad(n, key, "%v", err)
+		}
+		v.SetInt(int64(size))
+		return
+	}
 	if d.special(n, v, key) {
 		return
 	}

@@ -116,9 +116,21 @@ type Train struct {
 	RolloutEpisodes int `yaml:"rollout_episodes,omitempty"` // so many episodes each
 
 	Freeze []string `yaml:"freeze,omitempty"` // patterns of parameters that keep their first values
+	Cache  *Bytes   `yaml:"cache,omitempty"`  // of what frozen encoders make of instructions and pictures, kept beside the data: the same bits in less time. nil: DefaultCache; 0: nothing is kept
 
 	CheckEvery int    `yaml:"check_every"` // steps between comparisons of all workers' states; 0: at checkpoints only
 	NonFinite  string `yaml:"non_finite"`  // a step whose loss or gradient is not finite: stop | skip
+}
+
+// DefaultCache is Train.Cache where it is left out.
+const DefaultCache Bytes = 1 << 30
+
+// CacheBytes is how much is kept of what frozen encoders make.
+func (t Train) CacheBytes() int64 {
+	if t.Cache == nil {
+		return int64(DefaultCache)
+	}
+	return int64(*t.Cache)
 }
 
 type Checkpoint struct {

@@ -250,7 +250,7 @@ func TestMistakes(t *testing.T) {
 		{"section within a section", ok + "train: {batch: {global: 8}}", nil, "j.yaml:3:9: train.batch: unknown key; did you mean batch?"},
 		{"nothing near", ok + "schedule: {plateau_patience: 3}", nil,
 			"j.yaml:3:12: schedule.plateau_patience: unknown key; schedule has kind, warmup_steps, min_lr"},
-		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every, rollout_every, rollout_episodes, freeze, check_every, non_finite"},
+		{"merge key", "name: a\ndata: &d {kind: tabletop}\ntrain: {<<: *d}", nil, "j.yaml:3:9: train.<<: unknown key; train has steps, eval_every, rollout_every, rollout_episodes, freeze, cache, check_every, non_finite"},
 		{"key twice", "name: a\ndata: {kind: tabletop}\nname: b", nil, "j.yaml:3:1: name: is given twice; the first is on line 1"},
 		{"text for a number", ok + "model: {d_model: big}", nil, `j.yaml:3:18: model.d_model: want a whole number, found the text "big"`},
 		{"fraction for a whole number", ok + "model: {d_model: 5.5}", nil, "j.yaml:3:18: model.d_model: want a whole number, found the number 5.5"},

@@ -240,6 +240,16 @@ func (e *BackboneEncoder) lead() int {
 // Look records pictures [B, C, S, S] → [B, 1+R+N, D]: the class token and the
 // registers, where there are any, and the patches row by row.
 func (e *BackboneEncoder) Look(p *Pass, images *tensor.Var) *tensor.Var {
+	return run(p, e.lookSteps(images), nil)
+}
+
+// lookSteps are those of Look.
+func (e *BackboneEncoder) lookSteps(images *tensor.Var) []step {
+	return e.stack(func(p *Pass) *tensor.Var { return e.embed(p, images) }, tensor.Mask{})
+}
+
+// embed records what the blocks see of pictures.
+func (e *BackboneEncoder) embed(p *Pass, images *tensor.Var) *tensor.Var {
 	t := p.Tape
 	x := t.PatchEmbed(images, e.patchW, e.patchB) // [B, N, D]
 	b := x.Shape[0]
@@ -260,39 +270,52 @@ func (e *BackboneEncoder) Look(p *Pass, images *tensor.Var) *tensor.Var {
 			x = t.ConcatTokens(first(e.cls), x)
 		}
 	}
-	return e.stack(p, x, tensor.Mask{})
+	return x
 }
 
 // Read records tokens [B, T] → [B, T, D]; mask says which are no padding.
 func (e *BackboneEncoder) Read(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
-	t := p.Tape
-	x := t.Embedding(tokens, e.words, 1, nil)
-	if e.types != nil {
-		x = t.AddRow(x, e.types, 0)
-	}
-	if e.places != nil {
-		x = t.AddPositions(x, e.places)
-	}
-	return e.stack(p, x, mask)
+	return run(p, e.readSteps(tokens, mask), nil)
 }
 
-// stack records the norms and blocks.
-func (e *BackboneEncoder) stack(p *Pass, x *tensor.Var, mask tensor.Mask) *tensor.Var {
+// readSteps are those of Read.
+func (e *BackboneEncoder) readSteps(tokens *tensor.Ints, mask tensor.Mask) []step {
+	return e.stack(func(p *Pass) *tensor.Var {
+		t := p.Tape
+		x := t.Embedding(tokens, e.words, 1, nil)
+		if e.types != nil {
+			x = t.AddRow(x, e.types, 0)
+		}
+		if e.places != nil {
+			x = t.AddPositions(x, e.places)
+		}
+		return x
+	}, mask)
+}
+
+// stack are the steps of an encoder: what embeds its input, and the norm before the
+// blocks; each block; the norm behind them.
+func (e *BackboneEncoder) stack(embed func(p *Pass) *tensor.Var, mask tensor.Mask) []step {
 	mask.Causal = e.Causal
-	x = e.in.forward(p.Tape, x)
-	n := x.Shape[1]
-	var angles []float32
-	if e.Rotary > 0 {
-		angles = rotaryAngles(n, e.Head, e.Rotary)
-	}
+	var angles []float32 // of as many tokens as there are, for all blocks
 	var buckets []int
-	if e.Buckets > 0 {
-		buckets = relativeBuckets(n, e.Buckets, e.Distance)
+	tables := func(n int) {
+		if e.Rotary > 0 && angles == nil {
+			angles = rotaryAngles(n, e.Head, e.Rotary)
+		}
+		if e.Buckets > 0 && buckets == nil {
+			buckets = relativeBuckets(n, e.Buckets, e.Distance)
+		}
 	}
-	for i := range e.blocks {
-		p.Block(func() { x = e.block(p, &e.blocks[i], x, mask, angles, buckets) })
+	all := []step{func(p *Pass, _ *tensor.Var) *tensor.Var { return e.in.forward(p.Tape, embed(p)) }}
+	all = append(all, blocksOf(e.blocks, func(p *Pass, l backboneBlock, x *tensor.Var) *tensor.Var {
+		tables(x.Shape[1])
+		return e.block(p, &l, x, mask, angles, buckets)
+	})...)
+	if e.NormOut {
+		all = append(all, func(p *Pass, x *tensor.Var) *tensor.Var { return e.out.forward(p.Tape, x) })
 	}
-	return e.out.forward(p.Tape, x)
+	return all
 }
 
 func (e *BackboneEncoder) block(p *Pass, l *backboneBlock, x *tensor.Var, mask tensor.Mask, angles []float32, buckets []int) *tensor.Var {
@@ -336,8 +359,26 @@ func (e *BackboneEncoder) block(p *Pass, l *backboneBlock, x *tensor.Var, mask t
 // there is none, and then the patches. Registers are left out: they hold what has no
 // place.
 func (e *BackboneEncoder) Sequence(p *Pass, images *tensor.Var) *tensor.Var {
+	return run(p, e.steps(images, true), nil)
+}
+
+// Forward is VisionEncoder's.
+func (e *BackboneEncoder) Forward(p *Pass, images *tensor.Var) *tensor.Var {
+	return run(p, e.steps(images, false), nil)
+}
+
+// steps is VisionEncoder's: those of Look, and what is handed out of it.
+func (e *BackboneEncoder) steps(images *tensor.Var, tokens bool) []step {
+	out := e.vector
+	if tokens {
+		out = e.sequence
+	}
+	return append(e.lookSteps(images), out)
+}
+
+// sequence is what Sequence hands out of Look's tokens.
+func (e *BackboneEncoder) sequence(p *Pass, x *tensor.Var) *tensor.Var {
 	t := p.Tape
-	x := e.Look(p, images)
 	if e.lead() == 1 && e.Class {
 		return x
 	}
@@ -354,9 +395,8 @@ func (e *BackboneEncoder) Sequence(p *Pass, images *tensor.Var) *tensor.Var {
 	return t.ConcatTokens(vector, patches)
 }
 
-// Forward is VisionEncoder's.
-func (e *BackboneEncoder) Forward(p *Pass, images *tensor.Var) *tensor.Var {
-	x := e.Look(p, images)
+// vector is what Forward hands out of Look's tokens.
+func (e *BackboneEncoder) vector(p *Pass, x *tensor.Var) *tensor.Var {
 	if e.Class {
 		return p.Tape.SelectToken(x, 0)
 	}

@@ -117,3 +117,13 @@ func (e *ConvEncoder) Sequence(p *Pass, images *tensor.Var) *tensor.Var {
 	v := p.Tape.Reshape(e.readout(p, x), b, 1, e.d)
 	return p.Tape.AddPositions(p.Tape.ConcatTokens(v, p.Tape.Reshape(x, b, x.Shape[1]*x.Shape[2], e.d)), e.pos)
 }
+
+// steps is VisionEncoder's: one.
+func (e *ConvEncoder) steps(images *tensor.Var, tokens bool) []step {
+	return []step{func(p *Pass, _ *tensor.Var) *tensor.Var {
+		if tokens {
+			return e.Sequence(p, images)
+		}
+		return e.Forward(p, images)
+	}}
+}

@@ -10,9 +10,20 @@ type Cost struct {
 }
 
 // Cost counts one sample of spec in training: of a head that answers in several
-// steps, one.
+// steps, one. Frozen parts have a forward alone, of which nothing is kept; where their
+// results are kept it is what a sample costs that was not seen before.
 func (m *Model) Cost(spec Spec) Cost {
 	c := m.net.Cost(spec)
+	for _, a := range m.parts(spec).list {
+		var n Tally
+		a.chain.count(&n, a.Steps)
+		once, uses := n.Cost(), int64(len(a.uses))
+		c.TrainFLOPs -= uses * (once.TrainFLOPs - once.ForwardFLOPs)
+		c.ActivationBytes -= uses * once.ActivationBytes
+		// What is left are its results, and the tape on which one step after the other
+		// shares memory.
+		c.ActivationBytes += uses*4*int64(a.Floats) + once.ActivationBytes/int64(a.Steps)
+	}
 	if m.layers != nil {
 		var n Tally
 		m.layers.Cost(&n)

@@ -45,6 +45,8 @@ func (c Config) tokens(name string) Feature {
 type languageEncoder interface {
 	// Forward records tokens [B, T] → [B, T, D]; mask says which are no padding.
 	Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var
+	// steps are those of Forward.
+	steps(tokens *tensor.Ints, mask tensor.Mask) []step
 }
 
 // languageLearned is the kind of a language tower that is no file's, as good as none.
@@ -65,6 +67,8 @@ type reader struct{ *BackboneEncoder }
 func (r reader) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
 	return r.Read(p, tokens, mask)
 }
+
+func (r reader) steps(tokens *tensor.Ints, mask tensor.Mask) []step { return r.readSteps(tokens, mask) }
 
 // TransformerEncoder turns tokens into features: embedding·√D + positions,
 // dropout, blocks.
@@ -104,6 +108,14 @@ func NewTransformerEncoder(b *Builder, prefix string, c Config) (*TransformerEnc
 func (e *TransformerEncoder) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
 	x := p.Tape.Embedding(tokens, e.embedding, e.scale, e.positions.Table(tokens.Shape[1]))
 	return forwardStack(p, e.blocks, e.exits, p.Drop(x, e.dropout), mask, func(h linearHead, x *tensor.Var) *tensor.Var { return h.Forward(p, x) })
+}
+
+// steps is languageEncoder's: a vla's encoder has no exits.
+func (e *TransformerEncoder) steps(tokens *tensor.Ints, mask tensor.Mask) []step {
+	all := []step{func(p *Pass, _ *tensor.Var) *tensor.Var {
+		return p.Drop(p.Tape.Embedding(tokens, e.embedding, e.scale, e.positions.Table(tokens.Shape[1])), e.dropout)
+	}}
+	return append(all, blocksOf(e.blocks, func(p *Pass, l *TransformerBlock, x *tensor.Var) *tensor.Var { return l.Forward(p, x, mask) })...)
 }
 
 // CopyModel is an encoder with a head that names a token at every position:

@@ -117,5 +117,8 @@ func (p *Program) ForwardStage(k int) {
 		}
 		return p.end
 	}
+	if k == 0 {
+		p.fill()
+	}
 	p.tape.ForwardFrom(at(k-1), at(k))
 }

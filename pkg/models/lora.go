@@ -148,13 +148,7 @@ func (m *Model) CheckAdapters(spec Spec) error {
 	if m.b.lora == nil {
 		return nil
 	}
-	t := tensor.NewTape(nil, m.Params())
-	t.ForwardOnly()
-	p := &Program{model: m, tape: t, n: 1, spec: spec, pass: &Pass{Tape: t}}
-	made := p.network()
-	if m.layers != nil {
-		m.layers.Record(p.pass, made.Decoder)
-	}
+	m.record(spec, &Pass{})
 	for _, p := range m.b.lora.weights {
 		if !p.Low.Used() {
 			return fmt.Errorf("model.lora.match: %s %v is the weight of no linear layer, which alone are adapted; leave it out of the patterns", p.Name, p.Shape)

@@ -2,6 +2,8 @@ package models
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
@@ -44,19 +46,32 @@ func (m *Model) BF16() bool { return m.bf16 }
 // Size is what a model takes by count.
 type Size struct {
 	Parameters int
+	Trained    int  // of the parameters
 	Cost       Cost // of one sample
 }
 
 // Bytes is the memory of the model's weights.
 func (s Size) Bytes() int64 { return 4 * int64(s.Parameters) }
 
-// Count says what a model of o takes, without taking it: New allocates as much.
-func Count(o Options, head Head, spec Spec) (Size, error) {
+// Count says what a model of o takes, without taking it: New allocates as much. freeze
+// says which parameters are not trained; nil: all are.
+func Count(o Options, head Head, spec Spec, freeze func(*tensor.Params) error) (Size, error) {
 	m, err := declare(o, head)
 	if err != nil {
 		return Size{}, err
 	}
-	return Size{m.Params().Count() + m.b.tables, m.Cost(spec)}, nil
+	if freeze != nil {
+		if err := freeze(m.Params()); err != nil {
+			return Size{}, err
+		}
+	}
+	s := Size{Parameters: m.Params().Count() + m.b.tables, Cost: m.Cost(spec)}
+	for _, p := range m.Params().List() {
+		if !p.Frozen {
+			s.Trained += p.Size()
+		}
+	}
+	return s, nil
 }
 
 // Validate returns nil, or a *job.Error with every mistake in the options of a
@@ -193,6 +208,11 @@ type ProgramOptions struct {
 	Forward       bool // there is no Backward: the same outputs in a part of the memory
 	Settled       bool // with Forward: the model's weights do not change any more: see tensor.Tape.Settled
 
+	// Keeper keeps what frozen parts of encoders make: see Part. nil: with Train they
+	// are computed apart from the rest, and anew each time.
+	Keeper Keeper
+	inline bool // tests: frozen parts are computed with the rest, as if they were none
+
 	Distill  *Distillation // a teacher; nil: none
 	features bool          // the pooled features are wanted too
 }
@@ -201,6 +221,7 @@ type ProgramOptions struct {
 // concurrent use, and neither are two programs of one Runtime.
 type Program struct {
 	model *Model
+	rt    *tensor.Runtime
 	tape  *tensor.Tape
 	n     int
 	spec  Spec
@@ -237,7 +258,10 @@ func (m *Model) Program(rt *tensor.Runtime, n int, spec Spec, opt ProgramOptions
 	if m.bf16 {
 		t.BF16()
 	}
-	p := &Program{model: m, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
+	p := &Program{model: m, rt: rt, tape: t, n: n, spec: spec, vocab: m.opts.Wants().Vocab(), pass: &Pass{Tape: t, Train: opt.Train, KeepAttention: opt.KeepAttention, Recompute: opt.Recompute, Exits: opt.Train || opt.Exits}}
+	if !opt.KeepAttention && !opt.inline && (opt.Train || opt.Keeper != nil) {
+		p.pass.apart = &parts{keeper: opt.Keeper, bf16: m.bf16, settled: opt.Forward && opt.Settled}
+	}
 	made := p.network()
 	if m.layers != nil {
 		a := m.layers.Record(p.pass, made.Decoder)
@@ -345,11 +369,19 @@ func (p *Program) Forward() (loss float64) {
 	if p.teacher != nil {
 		p.teacher.answer()
 	}
+	p.fill()
 	p.tape.Forward()
 	for _, l := range p.losses {
 		loss += l.Value()
 	}
 	return loss
+}
+
+// fill computes what is apart from the program's tape.
+func (p *Program) fill() {
+	if f := p.pass.apart; f != nil {
+		f.fill(p.rt, p.model.Params(), p.n)
+	}
 }
 
 // Losses are what the program's loss is the sum of. Each is a mean over a count
@@ -374,17 +406,51 @@ func (p *Program) OnGrad(f func(*tensor.Param)) { p.tape.OnGrad(f) }
 func (p *Program) Output() *tensor.Var { return p.out }
 
 // SetProfile turns the timing of operations on or off; see tensor.Tape.
-func (p *Program) SetProfile(on bool) { p.tape.SetProfile(on) }
+func (p *Program) SetProfile(on bool) {
+	p.tape.SetProfile(on)
+	if f := p.pass.apart; f != nil {
+		f.spent = 0
+	}
+}
 
-// Profile returns the times by kind of operation since it was called last.
-func (p *Program) Profile() []tensor.OpTime { return p.tape.Profile() }
+// Profile returns the times by kind of operation since it was called last; that of
+// frozen parts, with what keeps their results, is of a kind of its own.
+func (p *Program) Profile() []tensor.OpTime {
+	kinds := p.tape.Profile()
+	if f := p.pass.apart; f != nil && kinds != nil && len(f.list) > 0 {
+		kinds = append(kinds, tensor.OpTime{Kind: "frozen", Ops: len(f.list), Forward: f.spent})
+		f.spent = 0
+	}
+	return kinds
+}
 
 // MemoryBytes is what the program holds for activations and their gradients.
-func (p *Program) MemoryBytes() int64 { return p.tape.MemoryBytes() }
+func (p *Program) MemoryBytes() int64 {
+	n := p.tape.MemoryBytes()
+	for _, t := range p.tapes() {
+		n += t.MemoryBytes()
+	}
+	return n
+}
+
+// tapes are those of what is apart.
+func (p *Program) tapes() (list []*tensor.Tape) {
+	if f := p.pass.apart; f != nil {
+		for _, a := range f.list {
+			for _, samples := range slices.Sorted(maps.Keys(a.tapes)) {
+				list = append(list, a.tapes[samples].tape)
+			}
+		}
+	}
+	return list
+}
 
 // Close gives the program's memory back.
 func (p *Program) Close() {
 	p.tape.Close()
+	for _, t := range p.tapes() {
+		t.Close()
+	}
 	if p.teacher != nil {
 		p.teacher.prog.Close()
 	}

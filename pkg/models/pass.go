@@ -10,6 +10,7 @@ type Pass struct {
 	Recompute     bool // do not keep the blocks' activations for backward
 	Exits         bool // record the outputs before the last, where the model has them
 
+	apart *parts // computed by themselves; nil: nothing is
 	fills []func(Draw)
 	exits []Exit
 	kept  []keptAttention

@@ -149,7 +149,7 @@ func TestPolicyCost(t *testing.T) {
 		if cost.TrainFLOPs <= 2*cost.ForwardFLOPs || cost.ActivationBytes <= 0 {
 			t.Errorf("%s: %+v", name, cost)
 		}
-		if s, err := Count(c, head, spec); err != nil || s.Cost != cost || s.Parameters-c.withDefaults().MaxLen*c.DModel != m.Params().Count() {
+		if s, err := Count(c, head, spec, nil); err != nil || s.Cost != cost || s.Parameters-c.withDefaults().MaxLen*c.DModel != m.Params().Count() {
 			t.Errorf("%s: counted %+v (%v), built %d parameters and %+v", name, s, err, m.Params().Count(), cost)
 		}
 	}
@@ -304,7 +304,7 @@ func TestRobotPresets(t *testing.T) {
 			}
 			c := p.Options.(Config)
 			c.Sees, c.StateDim, c.VocabSize = Observation{Cameras: 2, Chunk: 16, State: true}, 8, 1000
-			s, err := Count(c, flow{Steps: 10}, Spec{Known(Instruction, 16)})
+			s, err := Count(c, flow{Steps: 10}, Spec{Known(Instruction, 16)}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

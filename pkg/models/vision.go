@@ -48,6 +48,9 @@ type VisionEncoder interface {
 	// Sequence records images [B, C, S, S] → [B, 1+N, D], the vector (of a
 	// transformer the class token) and then the patches row by row.
 	Sequence(p *Pass, images *tensor.Var) *tensor.Var
+	// steps are those of Forward, or with tokens of Sequence. nil: it has exits on
+	// the way, and is one with what is behind it.
+	steps(images *tensor.Var, tokens bool) []step
 }
 
 var (
@@ -127,6 +130,24 @@ func (v *VisionTransformer) Sequence(p *Pass, images *tensor.Var) *tensor.Var {
 	})
 }
 
+// steps is VisionEncoder's.
+func (v *VisionTransformer) steps(images *tensor.Var, tokens bool) []step {
+	if len(v.exits) > 0 {
+		return nil
+	}
+	all := []step{func(p *Pass, _ *tensor.Var) *tensor.Var { return v.embed(p, images) }}
+	forward := func(p *Pass, l *TransformerBlock, x *tensor.Var) *tensor.Var { return l.Forward(p, x, tensor.Mask{}) }
+	if n := len(v.blocks) - 1; !tokens && n >= 0 {
+		all = append(all, blocksOf(v.blocks[:n], forward)...)
+		return append(all, func(p *Pass, x *tensor.Var) *tensor.Var { return forwardToFirst(p, v.blocks[n:], x, tensor.Mask{}) })
+	}
+	all = append(all, blocksOf(v.blocks, forward)...)
+	if !tokens {
+		all = append(all, func(p *Pass, x *tensor.Var) *tensor.Var { return p.Tape.SelectToken(x, 0) })
+	}
+	return all
+}
+
 // embed records what the blocks see: images [B, C, S, S] → [B, 1+N, D].
 func (v *VisionTransformer) embed(p *Pass, images *tensor.Var) *tensor.Var {
 	x := p.Tape.PatchEmbed(images, v.patchW, v.patchB) // [B, N, D]
@@ -156,7 +177,10 @@ func (m *VisionPolicy) Forward(p *Pass, images *tensor.Var) *tensor.Var {
 func (m *VisionPolicy) Record(p *Pass, in Inputs) Outputs { return m.forward(p, in.Floats(Images)) }
 
 func (m *VisionPolicy) forward(p *Pass, images *tensor.Var) Outputs {
-	x := m.Vision.Forward(p, images)
+	x := p.encode(m.c.looking(m.Vision, false, m.c.NLayers), reading{images: images})
+	if x == nil {
+		x = m.Vision.Forward(p, images)
+	}
 	return Outputs{Answer: p.Tape.Linear(x, m.w, m.b, tensor.None), Features: x, Layers: m.c.Stack()}
 }
 

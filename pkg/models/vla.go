@@ -241,10 +241,10 @@ func (m *VLATransformer) Record(p *Pass, in Inputs) Outputs {
 
 // look records one view: [B, C, S, S] → [B, 1, D], or [B, 1+N, D].
 func (m *VLATransformer) look(p *Pass, images *tensor.Var) *tensor.Var {
+	cls := p.encode(m.c.looking(m.Vision, m.patches, m.c.NLayers/2), reading{images: images})
 	if m.patches {
-		return m.Vision.Sequence(p, images)
+		return cls
 	}
-	cls := m.Vision.Forward(p, images)
 	return p.Tape.Reshape(cls, cls.Shape[0], 1, cls.Shape[1])
 }
 
@@ -293,7 +293,8 @@ func (m *VLATransformer) see(p *Pass, in Inputs) (s seen) {
 }
 
 func (m *VLATransformer) forward(p *Pass, s seen, tokens *tensor.Ints, visible *tensor.Bytes) Outputs {
-	s.language, s.words = m.Language.Forward(p, tokens, tensor.Mask{Keys: visible}), visible
+	reads := m.c.reads(m.Language, m.c.NLayers/2, int64(tokens.Shape[1]))
+	s.language, s.words = p.encode(reads, reading{tokens: tokens, seen: visible}), visible
 	if d := m.Fusion.decoder; d != nil {
 		return Outputs{Decoder: d.over(m.Fusion.join(p, s))}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/vlaring/vlaring/internal/rollout"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/features"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/trained"
 )
@@ -29,6 +30,7 @@ type evaluator struct {
 	job     *job.Job
 	dir     *directory
 	heldout data.Source
+	kept    features.Options // where what frozen encoders make is kept
 	voice   voice
 	retain  func() // a score may decide which checkpoints stay
 	sinks   sinks  // that are told of measurements
@@ -139,6 +141,7 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	var reps []eval.Report
 	if err == nil {
 		defer m.Close()
+		defer e.keep(m)()
 		reps, err = m.EvaluateAll(ctx, e.heldout, heldoutSplit, 1)
 	}
 	if err == nil {
@@ -157,6 +160,14 @@ func (e *evaluator) measure(ctx context.Context, step uint64) {
 	if err != nil && ctx.Err() == nil {
 		e.voice.log.Warn("measuring on the held-out split", zap.Uint64("step", step), zap.Error(err))
 	}
+}
+
+// keep has the model's frozen encoders' results kept beside the data, where the next
+// measurement, and the next run, find them; end closes the files.
+func (e *evaluator) keep(m *trained.Checkpoint) (end func()) {
+	s := features.Open(e.kept)
+	m.Keeper = s
+	return s.Close
 }
 
 // record adds a line. The file is written anew with all of them, so what a full
@@ -200,6 +211,7 @@ func (e *evaluator) last(ctx context.Context, dir string, threads int) error {
 		return err
 	}
 	defer m.Close()
+	defer e.keep(m)()
 	reps, err := m.EvaluateAll(ctx, e.heldout, heldoutSplit, threads)
 	var bad *data.SampleError
 	if errors.As(err, &bad) {

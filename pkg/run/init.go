@@ -268,6 +268,7 @@ func (b *beginning) checkModel() (models.Options, error) {
 		return nil, err
 	}
 	defer model.Close() // from here on the workers hold one
+	b.sayFrozen(model)
 	b.layout = train.LayoutOf(model.Params(), train.OptimizerOf(b.job).Slots(), b.job.Cluster.Optimizer == "sharded")
 	return model.Options(), b.checkInit(model)
 }

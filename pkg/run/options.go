@@ -23,6 +23,7 @@ type Options struct {
 	Version    string                // of this program, for manifests
 	Again      string                // the command that resumes this run
 	Check      string                // the command that checks all of the data
+	CacheDir   string                // the user's, for what frozen encoders make where it cannot be kept beside the data; empty: none
 	Scans      *data.ScanDir         // keeps what was found in the data's files; nil: the run directory does
 	UI         UI
 	Trace      string // file that a trace of what all ranks do goes to; empty: none

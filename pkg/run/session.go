@@ -103,7 +103,7 @@ func openSession(ctx context.Context, b *beginning, hear *stops) (_ *session, er
 
 	s.upload = newUploader(b.mirror, b.dir.path, s.voice, func() { s.save.retain() })
 	s.offers = &offers{files: map[string]*os.File{}}
-	eval := &evaluator{job: b.job, dir: b.dir, heldout: b.data.set.Heldout(), voice: s.voice, sinks: s.sinks}
+	eval := &evaluator{job: b.job, dir: b.dir, heldout: b.data.set.Heldout(), kept: b.keeping(), voice: s.voice, sinks: s.sinks}
 	s.save = &saver{job: b.job, dir: b.dir, meta: b.data.meta, layout: b.layout, version: b.opt.Version, voice: s.voice, mean: s.rec.mean, eval: eval, upload: s.upload, offers: s.offers, trace: s.trace}
 	eval.retain = s.save.retain
 	if err = eval.open(ctx, b.start); err != nil {

@@ -21,6 +21,19 @@ func (t *Tape) freeze(out *Var, in []*Var, params []*Param) {
 	out.grad = false
 }
 
+// Trains says whether v has a gradient: it depends on a trained parameter or a
+// marked input. Of a tape with ForwardOnly it says nothing.
+func (t *Tape) Trains(v *Var) bool { return v.root().grad }
+
+// Drops is how many dropouts were recorded so far: each has random numbers by its
+// number, so an operation that is left out must have had none.
+func (t *Tape) Drops() int { return int(t.drops) }
+
+// Params are the parameters that the tape records on, and Used those that it does use,
+// in the order of their first use.
+func (t *Tape) Params() *Params { return t.ps }
+func (t *Tape) Used() []*Param  { return t.params }
+
 // Mark is a place between two operations of a tape.
 type Mark int
 

@@ -295,7 +295,7 @@ func (t *Tape) joinBytes() {
 
 // Backward writes the gradient of l with respect to every parameter to the
 // slab of BindGrads, and that of marked inputs to their Grad. Parameters that
-// the tape does not use get zeros, and are reported first.
+// the tape does not use get zeros, unless they are frozen, and are reported first.
 func (t *Tape) Backward(l *Loss) {
 	if t.forward { // need would allocate its message each time
 		panic(&ShapeError{Op: "Backward", Want: "a tape without ForwardOnly", Got: "one with it"})
@@ -309,7 +309,9 @@ func (t *Tape) Backward(l *Loss) {
 		}
 		p.written, p.left = false, t.uses[p]
 		if p.left == 0 {
-			clear(p.Grad)
+			if !p.Frozen { // whose memory nobody need ever touch
+				clear(p.Grad)
+			}
 			t.ready(p)
 		}
 	}

@@ -3,11 +3,13 @@ package train
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
+	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
 // Need is the memory that a job's model takes at least, by count.
@@ -21,17 +23,26 @@ type Need struct {
 // that no machine could hold. Batches, micro-gradients that are kept and the ring's
 // windows come on top.
 func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
-	s, err := models.Count(ModelConfig(j, meta), HeadOf(j), meta.Spec)
+	freezing := func(ps *tensor.Params) error { return freeze(ps, j.Train.Freeze) }
+	s, err := models.Count(ModelConfig(j, meta), HeadOf(j), meta.Spec, freezing)
 	if err != nil {
 		return Need{}, err
 	}
 	all := OptimizerOf(j).Slots()
 	slots := int64(len(all))
-	n := Need{Parameters: s.Parameters, Weights: s.Bytes(), Worker: (2 + slots) * s.Bytes()}
+	n := Need{Parameters: s.Parameters, Weights: s.Bytes()}
+	// What is frozen has a gradient and slots in no memory that is touched, unless one
+	// of the slots is an average, which is of all parameters.
+	trained := 4 * int64(s.Trained)
+	kept := trained
+	if slices.ContainsFunc(all, func(s Slot) bool { return s.Weights }) {
+		kept = s.Bytes()
+	}
+	n.Worker = s.Bytes() + trained + slots*kept
 	// A rank holds two shards of the moments, and as much for those of the step in
 	// progress. Up to four ranks that is no less than all moments.
 	if w := int64(j.Cluster.Workers); j.Cluster.Optimizer == "sharded" && w > 4 {
-		n.Worker = 2*s.Bytes() + 4*slots*s.Bytes()/w
+		n.Worker = s.Bytes() + trained + 4*slots*kept/w
 		for _, slot := range all {
 			if slot.Weights { // every rank has it whole until the first commit
 				n.Worker += s.Bytes() - 2*s.Bytes()/w

@@ -258,6 +258,7 @@ func (t *Trainer) Restore(step uint64, model, optimizer *safetensors.File, diges
 	defer t.mu.Unlock()
 	t.forget() // gradients are of the state that goes
 	t.sums.drop()
+	t.prog.WeightsChange()
 	t.void = true
 	if err := weights.Load(t.params, model); err != nil {
 		return err
@@ -326,6 +327,7 @@ func (t *Trainer) RestoreWeights(step uint64, model *safetensors.File, digest st
 	defer t.mu.Unlock()
 	t.forget()
 	t.sums.drop()
+	t.prog.WeightsChange()
 	t.void = true
 	if err := weights.Load(t.params, model); err != nil {
 		return err
@@ -348,6 +350,7 @@ func (t *Trainer) Reset(seed uint64, init *safetensors.File) error {
 	defer t.mu.Unlock()
 	t.forget()
 	t.sums.drop()
+	t.prog.WeightsChange()
 	t.step = 0
 	for _, slab := range t.slots {
 		if t.shards != nil || t.frozen { // zeros that take no memory, for the ranges that are never this rank's, or nobody's

@@ -28,6 +28,7 @@ type Options struct {
 	Schedule    LRSchedule
 	BucketBytes int
 	Recompute   bool                 // see models.ProgramOptions
+	Keeper      models.Keeper        // of what frozen parts make; nil: nothing is kept. It changes no bit
 	updates     []update             // runs of the slab with settings of their own; nil: one run
 	Distill     *models.Distillation // a teacher, where there is one
 	Sets        int                  // of a mixture of data, whose losses are told apart; 0: it is none
@@ -113,7 +114,7 @@ func NewTrainer(rt *tensor.Runtime, model *models.Model, opt Options, phase func
 		return nil, err
 	}
 	prog, err := model.Program(rt, opt.Micro, opt.Spec, models.ProgramOptions{
-		Train: true, Recompute: opt.Recompute, Distill: opt.Distill})
+		Train: true, Recompute: opt.Recompute, Keeper: opt.Keeper, Distill: opt.Distill})
 	if err != nil {
 		return nil, err
 	}

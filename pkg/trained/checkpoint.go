@@ -46,6 +46,8 @@ type Checkpoint struct {
 	// Weights are those in the model, job.Raw or job.Average.
 	Weights string
 
+	Keeper models.Keeper // of what frozen encoders make, in measuring; nil: nothing is kept
+
 	Meta  data.Meta
 	Set   data.Dataset // nil until it is opened
 	Other string       // what to say where Set is not the checkpoint's data; empty: it is
@@ -245,7 +247,7 @@ func (c *Checkpoint) EvaluateAll(ctx context.Context, src data.Source, split str
 func (c *Checkpoint) Evaluate(ctx context.Context, src data.Source, split string, threads int) (eval.Report, error) {
 	rt := tensor.NewRuntime(max(threads, 1))
 	defer rt.Close()
-	rep, err := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Seed: c.Job.Seed}.Evaluate(ctx, src, split)
+	rep, err := eval.Subject{Runtime: rt, Model: c.Model, Meta: c.Meta, Seed: c.Job.Seed, Keeper: c.Keeper}.Evaluate(ctx, src, split)
 	rep.Step = c.Step
 	if len(c.weights()) > 1 {
 		rep.Weights = c.Weights

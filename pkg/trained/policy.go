@@ -9,6 +9,7 @@ import (
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/eval"
+	"github.com/vlaring/vlaring/pkg/features"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
@@ -28,6 +29,7 @@ type Policy struct {
 	collators sync.Pool // of *data.Collator, which has scratch space
 	runtime   *tensor.Runtime
 	programs  map[int]*asking // by their batch's size
+	words     *features.Store // what a frozen encoder makes of instructions: they come again with each question
 	stager    *eval.Stager    // nil: every question goes through the whole model
 	depth     eval.Depth
 }
@@ -66,7 +68,8 @@ func (c *Checkpoint) Policy(threads int) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{c: c, card: card, read: r, runtime: tensor.NewRuntime(max(threads, 1)), programs: map[int]*asking{}}
+	p := &Policy{c: c, card: card, read: r, runtime: tensor.NewRuntime(max(threads, 1)), programs: map[int]*asking{},
+		words: features.Open(features.Options{Bytes: c.Job.Train.CacheBytes()})}
 	p.collators.Put(col)
 	return p, nil
 }
@@ -94,6 +97,7 @@ func (p *Policy) Close() {
 	for _, a := range p.programs {
 		a.prog.Close()
 	}
+	p.words.Close()
 	p.runtime.Close()
 }
 
@@ -203,7 +207,7 @@ func (p *Policy) program(size int) (*asking, error) {
 		return a, nil
 	}
 	spec := p.c.Meta.Spec
-	prog, err := p.c.Model.Program(p.runtime, size, spec, models.ProgramOptions{Forward: true, Settled: true})
+	prog, err := p.c.Model.Program(p.runtime, size, spec, models.ProgramOptions{Forward: true, Settled: true, Keeper: p.words})
 	if err != nil {
 		return nil, err
 	}

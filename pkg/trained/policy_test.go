@@ -68,7 +68,18 @@ func observed(c *Checkpoint, s data.Sample) Observation {
 // bit, with what the model makes of the sample it shows, in physical units: alone,
 // and together with any number of others.
 func TestPolicyAnswersAsPredict(t *testing.T) {
-	c := untrained(t, smallTable)
+	t.Run("trained", func(t *testing.T) { answersAsPredict(t, smallTable) })
+	t.Run("frozen words", func(t *testing.T) {
+		p := answersAsPredict(t, strings.Replace(smallTable, "steps: 1", `steps: 1, freeze: ["language_encoder.*", "vision_encoder.*"]`, 1))
+		if p.words.Found == 0 || p.words.Asked > 2*p.words.Found {
+			t.Errorf("of instructions %d were kept of %d that were asked for", p.words.Found, p.words.Asked)
+		}
+	})
+}
+
+// answersAsPredict is the test of one job.
+func answersAsPredict(t *testing.T, job string) *Policy {
+	c := untrained(t, job)
 	p, err := c.Policy(2)
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +130,7 @@ func TestPolicyAnswersAsPredict(t *testing.T) {
 	if _, err := p.Answer(nil); err == nil {
 		t.Error("nothing is answered")
 	}
+	return p
 }
 
 // TestFlowPolicyRepeats guards that a policy whose answers are made of noise answers

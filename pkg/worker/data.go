@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/features"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -92,6 +93,20 @@ func (w *Worker) scanning() func(data.Progress) {
 				zap.Int64("of", p.Total), zap.String("unit", p.Unit))
 		}
 	}
+}
+
+// keeping is where what frozen encoders make is kept, and how much of it.
+func (w *Worker) keeping() features.Options {
+	beside := ""
+	if w.source.set != nil {
+		beside = w.source.set.Beside()
+	}
+	o := features.Of(w.source.meta, beside, w.CacheDir, w.job.Train.CacheBytes(), true)
+	o.Say = func(line string) {
+		w.Log.Warn(line)
+		w.agent.Tell(&cluster.Notice{Worker: w.ID, Text: line}) // of no use to anything but people: it may be lost
+	}
+	return o
 }
 
 func (d *source) Close() {

@@ -17,6 +17,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/bulk"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/features"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -39,6 +40,7 @@ type Config struct {
 	Net          allreduce.Network
 	Blobs        bulk.Blobs
 	Scans        *data.ScanDir // keeps what was found in the data's files; nil: nothing is kept
+	CacheDir     string        // the user's, for what frozen encoders make where it cannot be kept beside the data; empty: none
 	Log          *zap.Logger
 }
 
@@ -56,6 +58,7 @@ type Worker struct {
 	rt      *tensor.Runtime
 	trainer *train.Trainer // of Do, but for what its lock guards
 	source  *source
+	kept    *features.Store // what frozen encoders make
 	flags   atomic.Uint32
 	joining atomic.Bool                  // anew
 	knobs   atomic.Pointer[job.Job]      // the job, of the same computation, with the knobs of its newest coordinator
@@ -141,6 +144,10 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 		w.roads.close()
 		if w.source != nil {
 			w.source.Close()
+		}
+		if w.kept != nil {
+			w.Log.Debug("what frozen encoders make", zap.Int("asked_for", w.kept.Asked), zap.Int("kept", w.kept.Found))
+			w.kept.Close()
 		}
 	}()
 	return w.exit(ctx, exit)
@@ -285,6 +292,8 @@ func (w *Worker) prepare(ctx context.Context, welcome *cluster.Welcome) (err err
 	}
 	w.spans.trace(welcome.Trace)
 	order := train.Order(w.job, w.source.meta)
+	w.kept = features.Open(w.keeping())
+	opt.Keeper = w.kept
 	opt.Samples = func(step uint64, m int) ([]int, bool) { return w.source.numbers(order.Slice(step, m, nil)) }
 	if w.trainer, err = train.NewTrainer(w.rt, model, opt, func(_ uint64, words string) {
 		w.doing(words)
