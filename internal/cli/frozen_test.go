@@ -136,7 +136,7 @@ func TestFrozenSameBits(t *testing.T) {
 	t.Run("workers killed, sharded", func(t *testing.T) { killTwo(t, job, want, append(slices.Clone(set), "cluster.optimizer=sharded")...) })
 	t.Run("coordinator killed", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "run")
-		args := append([]string{"train", job, "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=300", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null", "--set", "schedule.warmup_steps=0"}, options(set)...)
+		args := append([]string{"train", job, "--json", "--run-dir", dir, "--workers", "2", "--set", "train.steps=100", "--set", "checkpoint.every=50", "--set", "schedule.min_lr=null", "--set", "schedule.warmup_steps=0"}, options(set)...)
 		want := trainDone(t, job, append(slices.Clone(args[3:]), "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "train.cache=0")...)
 		outlives(t, dir, args, want)
 	})
