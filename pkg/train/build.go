@@ -67,7 +67,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	}
 	// Before anything records: a tape leaves out what frozen parameters would need.
 	if err := freeze(model.Params(), j.Train.Freeze); err != nil {
-		return nil, Options{}, keyError("train.freeze", err)
+		return nil, Options{}, err
 	}
 	if o.updates, err = planUpdates(model.Params(), j.Optimizer); err != nil {
 		return nil, Options{}, keyError("optimizer.groups", err)
@@ -75,7 +75,9 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	return model, o, nil
 }
 
-// keyError is an error of a key that only the model or the data can show.
+// keyError is an error of a key that only the model or the data can show. It is a
+// mistake in the job file, as one that the file shows alone: whoever has the file names
+// the line, and ends with the exit code of such mistakes.
 func keyError(key string, err error) error { return &data.KeyError{Key: key, Err: err} }
 
 // HeadOf is the job's loss.

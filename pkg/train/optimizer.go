@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
@@ -25,13 +26,14 @@ type update struct {
 
 // freeze marks the parameters that train.freeze names, which must be done
 // before a tape records. They take no update: neither gradient, nor weight
-// decay, nor moments; their gradient is not sent and not part of the norm.
+// decay, nor moments; their gradient is not sent and not part of the norm. Its errors
+// are of the key, whoever asks first: Build, or what counts the memory before it.
 func freeze(ps *tensor.Params, patterns []string) error {
 	adapters := ps.Adapters()
 	for i, pattern := range patterns {
 		list, err := weights.Matching(ps, fmt.Sprintf("train.freeze[%d]", i), pattern)
 		if err != nil {
-			return err
+			return keyError("train.freeze", err)
 		}
 		for _, p := range list {
 			p.Frozen = p.Frozen || !adapters[p] // adapters are there to be trained
@@ -43,7 +45,7 @@ func freeze(ps *tensor.Params, patterns []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("train.freeze: every parameter is frozen; leave one to train")
+	return keyError("train.freeze", errors.New("train.freeze: every parameter is frozen; leave one to train"))
 }
 
 // planUpdates cuts the slab by frozen parameters and optimizer.groups. A
