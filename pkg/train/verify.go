@@ -34,7 +34,6 @@ type verification struct {
 	late    map[int]bool // groups that are held, and whose checksum is yet to be taken: see claimHeld
 	scratch []float32    // of gradients that are computed again; nil until then
 	checks  []int        // micro-batches of others, of the next step
-	found   []uint32     // their checksums
 }
 
 // newVerification plans the sums for buckets, of which the last is the tail, of
