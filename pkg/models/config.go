@@ -55,6 +55,7 @@ type Config struct {
 	LoRA         LoRA      `json:"lora,omitzero" yaml:"lora,omitempty"`                    // adapters that are trained instead of weights; zero: none
 	Dropout      float32   `json:"dropout" yaml:"dropout"`                                 // 0 ≤ p < 1, in every place where the reference has one
 	PadToken     int       `json:"pad_token" yaml:"pad_token"`                             // id that marks padding; negative: none
+	PadEnds      bool      `json:"pad_ends,omitempty" yaml:"pad_ends,omitempty"`           // pad_token ends every instruction, too: the first of a row is no padding
 	HintDim      int       `json:"hint_dim,omitempty"`                                     // width of a teacher's features that distillation compares with; 0: none
 
 	Sees     Observation `json:"sees,omitzero"`       // what the data shows, and how many actions are wanted
@@ -245,7 +246,13 @@ func (c Config) checkTokens(k *job.Checker) {
 	if k.Within("model.pad_token", c.PadToken, -1, maxVocab) && v && c.VocabSize > 0 && c.PadToken >= c.VocabSize {
 		k.Bad("model.pad_token model.vocab_size", "%d is outside the vocabulary of %d; want 0 to %d, or -1 for no padding", c.PadToken, c.VocabSize, c.VocabSize-1)
 	}
+	if c.PadEnds && c.PadToken < 0 {
+		k.Bad("model.pad_ends model.pad_token", "pad_ends says that padding ends an instruction, and there is none: leave it out, or say which token it is")
+	}
 }
+
+// endsInPadding says that the first padding token of a row is its instruction's end.
+func (c Config) endsInPadding() bool { return c.PadEnds }
 
 func (c Config) checkActions(k *job.Checker) { k.Within("model.action_dim", c.ActionDim, 0, maxDim) }
 

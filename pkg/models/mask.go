@@ -1,5 +1,7 @@
 package models
 
+import "slices"
+
 // Targets writes to dst [N, T] the labels of which the model is to be judged,
 // and NoLabel elsewhere: where labels has it, and where tokens has pad, the
 // padding that the model takes out; a negative one takes out nothing. It is what a
@@ -20,6 +22,16 @@ func PaddingMask(dst []uint8, tokens []int32, pad int) {
 		dst[i] = 1
 		if int(id) == pad {
 			dst[i] = 0
+		}
+	}
+}
+
+// showEnds makes the first padding token of each row of width tokens visible: there
+// it ends the instruction.
+func showEnds(dst []uint8, tokens []int32, width, pad int) {
+	for row := 0; row < len(tokens); row += width {
+		if i := slices.Index(tokens[row:row+width], int32(pad)); i >= 0 {
+			dst[row+i] = 1
 		}
 	}
 }

@@ -326,7 +326,11 @@ func (p *Program) Load(b *Batch) error {
 		return err
 	}
 	if v := p.in.visible; v != nil {
-		PaddingMask(v.Data, p.in.Ints(Instruction).Data, p.model.opts.Padding())
+		tokens := p.in.Ints(Instruction)
+		PaddingMask(v.Data, tokens.Data, p.model.opts.Padding())
+		if o, ok := p.model.opts.(interface{ endsInPadding() bool }); ok && o.endsInPadding() {
+			showEnds(v.Data, tokens.Data, tokens.Shape[1], p.model.opts.Padding())
+		}
 	}
 	p.in.showPast()
 	if p.target.Labels != nil {

@@ -322,6 +322,48 @@ func TestMasks(t *testing.T) {
 	}
 }
 
+// Where padding ends instructions the first of a row is seen: the answer depends on
+// it, and on none behind it.
+func TestPaddingThatEnds(t *testing.T) {
+	rt := tensor.NewRuntime(1)
+	defer rt.Close()
+	answers := func(ends bool, tokens ...int32) ([]uint8, []float32) {
+		c := small
+		c.PadToken, c.PadEnds = 1, ends
+		m, err := New(c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		m.Init(1)
+		spec := m.Spec(len(tokens) / 2)
+		p, err := m.Program(rt, 2, spec, ProgramOptions{Forward: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		b := randomBatch(m, 2, spec)
+		copy(b.Ints(Instruction), tokens)
+		if err := p.Load(b); err != nil {
+			t.Fatal(err)
+		}
+		p.SetStep(1, 0, false)
+		p.Forward()
+		return slices.Clone(p.Visible()), slices.Clone(p.Output().Data)
+	}
+	seen, with := answers(true, 2, 3, 1, 1, 1, 2, 2, 2, 3, 2)
+	if want := []uint8{1, 1, 1, 0, 0, 1, 1, 1, 1, 1}; !slices.Equal(seen, want) {
+		t.Errorf("seen are %v, want %v", seen, want)
+	}
+	seen, without := answers(false, 2, 3, 1, 1, 1, 2, 2, 2, 3, 2)
+	if want := []uint8{1, 1, 0, 0, 0, 1, 1, 1, 1, 1}; !slices.Equal(seen, want) {
+		t.Errorf("seen are %v without pad_ends, want %v", seen, want)
+	}
+	if n := len(with) / 2; slices.Equal(with[:n], without[:n]) || !slices.Equal(with[n:], without[n:]) {
+		t.Errorf("answers %v with and %v without: want the first to differ, and the second, which has no padding, not to", with, without)
+	}
+}
+
 // Every kind trains: the loss of one batch falls under plain gradient descent.
 func TestEveryKindLearns(t *testing.T) {
 	for _, c := range []Config{small,

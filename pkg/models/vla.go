@@ -15,7 +15,7 @@ func vlaKind() family {
 		answers:  Actions,
 		observes: true,
 		useful: "vocab_size image_size patch_size channels d_model n_heads n_layers d_ff action_dim max_len vision vision_tokens language " +
-			"fusion exits exit_weights attention lora dropout pad_token",
+			"fusion exits exit_weights attention lora dropout pad_token pad_ends",
 		options: Config{ImageSize: 224, PatchSize: 16, Channels: 3, DModel: 512, NHeads: 8, NLayers: 6, ActionDim: 7, MaxLen: 5000,
 			Vision: Tower{Kind: VisionViT}, VisionTokens: TokensCLS, Dropout: 0.1, PadToken: -1},
 		wants: func(c Config) Spec {

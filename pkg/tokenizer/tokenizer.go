@@ -149,6 +149,16 @@ func (t *Tokenizer) Limit() int {
 // Pad is the number of the token that pads a row; negative: the file names none.
 func (t *Tokenizer) Pad() int { return int(t.pad) }
 
+// End is the number of the mark that the file puts behind every text; negative: it
+// puts none there.
+func (t *Tokenizer) End() int {
+	ids, err := t.EncodeAtMost("a", 0)
+	if err != nil || len(ids) == 0 || !t.Special(int(ids[len(ids)-1])) {
+		return -1
+	}
+	return int(ids[len(ids)-1])
+}
+
 // Unknown is the number of the token for what the vocabulary lacks; negative:
 // there is none.
 func (t *Tokenizer) Unknown() int { return int(t.unknown) }

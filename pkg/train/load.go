@@ -144,8 +144,19 @@ func (l loading) words(j *job.Job, from string) (*job.Job, error) {
 	switch {
 	case err == nil:
 		set = append(set, "data.tokenizer="+from)
-		if !l.given("model.pad_token") && tok.Pad() >= 0 {
-			set = append(set, fmt.Sprintf("model.pad_token=%d", tok.Pad()))
+		// CLIP's files name no padding, and rows of it are filled with the mark that ends
+		// a text, which its encoder reads: the first one is to be seen.
+		pad, end := tok.Pad(), tok.End()
+		if pad < 0 {
+			pad = end
+		}
+		if o, ok := j.Model.Options.(models.Config); ok && l.given("model.pad_token") {
+			pad = o.PadToken
+		} else if pad >= 0 {
+			set = append(set, fmt.Sprintf("model.pad_token=%d", pad))
+		}
+		if pad == end && end >= 0 && !l.given("model.pad_ends") {
+			set = append(set, "model.pad_ends=true")
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, l.problems(job.Problem{Key: "model.language.from", Text: "the tokenizer beside it: " + err.Error()})
@@ -155,6 +166,9 @@ func (l loading) words(j *job.Job, from string) (*job.Job, error) {
 		}
 		if old, ok := l.was.Model.Options.(models.Config); ok && !l.given("model.pad_token") {
 			set = append(set, fmt.Sprintf("model.pad_token=%d", old.PadToken))
+			if old.PadEnds && !l.given("model.pad_ends") {
+				set = append(set, "model.pad_ends=true")
+			}
 		}
 	}
 	if len(set) == len(l.set) {

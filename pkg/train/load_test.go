@@ -97,3 +97,40 @@ func TestLoadRefusesEncoders(t *testing.T) {
 		}
 	}
 }
+
+// Rows of CLIP's words are filled with the mark that ends them, of which the first is
+// seen; a tokenizer with a padding of its own hides all of it.
+func TestLoadFindsPadding(t *testing.T) {
+	for _, c := range []struct {
+		weights, tokenizer string
+		set                []string
+		pad                int
+		ends               bool
+	}{
+		{"clip_text", "clip", nil, 1, true},
+		{"clip_text", "clip", []string{"model.pad_ends=false"}, 1, false},
+		{"clip_text", "clip", []string{"model.pad_token=0"}, 0, false},
+		{"clip_text", "clip", []string{"model.pad_token=1"}, 1, true},
+		{"bert", "bert", nil, 0, false},
+	} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS("../pretrained/testdata/"+c.weights)); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile("../tokenizer/testdata/" + c.tokenizer + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		j, err := Load(jobFile(t, "language: {from: "+dir+"}"), c.set)
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		if o := j.Model.Options.(models.Config); o.PadToken != c.pad || o.PadEnds != c.ends {
+			t.Errorf("%+v: padding is %d, and ends texts: %v", c, o.PadToken, o.PadEnds)
+		}
+	}
+}
