@@ -29,7 +29,7 @@ for d in base jobset kubeflow overlays/* "$together"; do
   code=0
   k apply --dry-run=server --validate=strict -f "$tmp/all.yaml" >"$tmp/out" 2>"$tmp/err" || code=$?
   n=$(grep -c 'server dry run' "$tmp/out" || true)
-  sed -n 's/^resource mapping not found for name: "\([^"]*\)".*no matches for kind "\([^"]*\)" in version "\([^"]*\)".*/  NOT RUN: \2 \1: the cluster has no \3/p' "$tmp/err"
+  sed -n 's/^\(error: \)\{0,1\}resource mapping not found for name: "\([^"]*\)".*no matches for kind "\([^"]*\)" in version "\([^"]*\)".*/  NOT RUN: \3 \2: the cluster has no \4/p' "$tmp/err"
   # what else was said, but for what says that the namespace was there
   said=$(grep -v 'no matches for kind\|ensure CRDs are installed\|kubectl.kubernetes.io/last-applied-configuration' "$tmp/err" || true)
   if [ -n "$said" ]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The manifests of k8s/base on a real cluster, and the promise that the weights do
+# The manifests of k8s/base, or of k8s/overlays/tls, on a real cluster, and the promise that the weights do
 # not depend on it: trains a small job on the cluster that kubectl points to, trains
 # the same job here on another number of workers, and compares the SHA-256 of the
 # two model.safetensors.
@@ -7,6 +7,7 @@
 #   docker build -t vlaring:dev . && kind load docker-image vlaring:dev
 #   IMAGE=vlaring:dev test/k8s/run.sh
 #   IMAGE=vlaring:dev KILL=worker test/k8s/run.sh      # deletes a worker pod in the middle; the run must go on
+#   IMAGE=vlaring:dev OVERLAY=tls KILL=worker,coordinator,drain,rotate,second,scale test/k8s/run.sh
 #
 # Everything lives in a namespace of its own, which is deleted at the end. Settings,
 # by environment:
@@ -17,10 +18,17 @@
 #   NAMESPACE      must not exist yet                             (vlaring-test-RANDOM)
 #   WORKERS        worker pods                                    (2)
 #   LOCAL_WORKERS  worker processes of the run here               (3; up to 4)
-#   STEPS          steps of the job                               (20; 1500 with KILL)
-#   KILL           worker or coordinator: the pod that is deleted after the first steps;
-#                  node: NODE_DOWN is run, a command that takes a node with a worker away for good;
+#   OVERLAY        tls: k8s/overlays/tls in place of the base. openssl makes the certificates
+#                  that cert-manager would make, `coordinator keys` a key for each worker
+#   STEPS          steps of the job                               (20; with KILL 1500 to 6000 for each)
+#   KILL           what happens after the first steps; several, with commas, one after another:
+#                  worker or coordinator: that pod is deleted
+#                  node: NODE_DOWN is run, a command that takes a node with a worker away for good
 #                  scale: one worker more, then two fewer, by parallelism and completions
+#                  drain: kubectl drain of the coordinator's node, for the pods of this test alone
+#                  second: k8s/overlays/second beside it, with another seed; a worker of each is deleted
+#                  rotate: (OVERLAY=tls) another authority and certificate; then a worker and
+#                  the coordinator are deleted, and none can come back without the new ones
 #   NODE_DOWN      see KILL=node; it is given the node's name
 #   COORDINATOR_NODE  the node that the coordinator's pod is to be on (any): with KILL=node
 #                  one that may not be taken away, such as that of the API server
@@ -41,7 +49,14 @@ NAMESPACE=${NAMESPACE:-vlaring-test-$RANDOM}
 WORKERS=${WORKERS:-2} LOCAL_WORKERS=${LOCAL_WORKERS:-3}
 COORDINATOR_NODE=${COORDINATOR_NODE:-}
 KILL=${KILL:-} KEEP=${KEEP:-} HOSTPATH=${HOSTPATH:-} IN_PLACE=${IN_PLACE:-}
-STEPS=${STEPS:-$([ -n "$KILL" ] && echo 1500 || echo 20)}
+OVERLAY=${OVERLAY:-}
+if [ -z "${STEPS:-}" ]; then
+  STEPS=0
+  for what in ${KILL//,/ }; do
+    case $what in drain | second | rotate) STEPS=$((STEPS + 6000)) ;; *) STEPS=$((STEPS + 1500)) ;; esac
+  done
+  [ "$STEPS" -gt 0 ] || STEPS=20
+fi
 TIMEOUT=${TIMEOUT:-$([ -n "$KILL" ] && echo 600 || echo 300)}
 JOB=e2e-$RANDOM # names the run directory, which a HOSTPATH keeps
 read -ra kubectl <<<"${KUBECTL:-kubectl}"
@@ -51,12 +66,20 @@ kn() { k --namespace "$NAMESPACE" "$@"; }
 say() { printf '%5ss  %s\n' "$SECONDS" "$*"; }
 usage() { echo "run.sh: $*" >&2; exit 2; }
 
-case $KILL in
-  '' | worker | coordinator | scale) ;;
-  node) [ -n "${NODE_DOWN:-}" ] || usage "KILL=node wants NODE_DOWN, a command that takes a node away" ;;
-  *) usage "KILL=$KILL: want worker, coordinator, node or scale" ;;
+case $OVERLAY in
+  '' | tls) ;;
+  *) usage "OVERLAY=$OVERLAY: want nothing or tls" ;;
 esac
+for what in ${KILL//,/ }; do
+  case $what in
+    worker | coordinator | scale | drain | second) ;;
+    rotate) [ -n "$OVERLAY" ] || usage "KILL=rotate wants OVERLAY=tls" ;;
+    node) [ -n "${NODE_DOWN:-}" ] || usage "KILL=node wants NODE_DOWN, a command that takes a node away" ;;
+    *) usage "KILL=$what: want worker, coordinator, node, scale, drain, second or rotate" ;;
+  esac
+done
 command -v "${kubectl[0]}" >/dev/null || usage "${kubectl[0]} is not there: install kubectl, or set KUBECTL"
+[ -z "$OVERLAY" ] || command -v openssl >/dev/null || usage "openssl is not there: it makes the certificates of OVERLAY=tls"
 k --request-timeout=10s get --raw /readyz >/dev/null || usage "no cluster answers '${kubectl[*]} get --raw /readyz': point kubectl to one"
 if k get namespace "$NAMESPACE" >/dev/null 2>&1; then usage "namespace $NAMESPACE exists: choose another with NAMESPACE"; fi
 if [ -z "$HOSTPATH" ] && [[ $(k get storageclass -o yaml) != *'is-default-class: "true"'* ]]; then
@@ -64,14 +87,16 @@ if [ -z "$HOSTPATH" ] && [[ $(k get storageclass -o yaml) != *'is-default-class:
 fi
 
 tmp=$(mktemp -d)
-created=
+created= drained=
 finish() {
   code=$?
   trap - EXIT
   if [ -n "$created" ] && [ $code -ne 0 ]; then diagnose >&2 || true; fi
+  [ -z "$drained" ] || k uncordon "$drained" >/dev/null || true
   if [ -n "$created" ] && [ -z "$KEEP" ]; then
+    kn delete jobs --all --timeout=60s >/dev/null || true # first: they would go on making pods that the namespace no longer takes
     k delete namespace "$NAMESPACE" --timeout=120s >/dev/null || true
-    [ -z "$HOSTPATH" ] || k delete persistentvolume "$NAMESPACE" --timeout=30s >/dev/null || true
+    [ -z "$HOSTPATH" ] || k delete persistentvolume "$NAMESPACE" "$NAMESPACE-second" --ignore-not-found --timeout=30s >/dev/null || true
   elif [ -n "$created" ]; then
     say "kept: namespace $NAMESPACE"
   fi
@@ -93,100 +118,227 @@ diagnose() {
   done
 }
 
+# The run that is looked at, by its label: tabletop, or second.
+instance=tabletop
+pods() { kn get pods -l "app.kubernetes.io/instance=$instance,app.kubernetes.io/component=$1" "${@:2}"; }
 # The logs of all coordinator pods, in the order in which they started; log FLAGS as for kubectl.
 log() {
-  for pod in $(kn get pods -l app.kubernetes.io/component=coordinator --sort-by=.metadata.creationTimestamp -o name); do
+  for pod in $(pods coordinator --sort-by=.metadata.creationTimestamp -o name); do
     kn logs "$pod" "$@" --previous 2>/dev/null || true
     kn logs "$pod" "$@" 2>/dev/null || true
   done
 }
-# field NAME LINE: a value of one line of JSON.
-field() { sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p" <<<"$2"; }
+# field NAME LINE: a value of one line of JSON, the first of that name.
+field() { grep -o "\"$1\":\"\{0,1\}[^\",}]*" <<<"$2" | sed -n '1s/^[^:]*:"\{0,1\}//p' || true; }
 condition() { kn get job "$1" -o jsonpath="{.status.conditions[?(@.status==\"True\")].type}"; }
 
+# --- this tree's coordinator: it makes the keys, and trains here
+if [ -z "${COORDINATOR:-}" ]; then
+  COORDINATOR=$tmp/coordinator
+  (cd "$repo" && CGO_ENABLED=0 go build -o "$COORDINATOR" ./cmd/coordinator)
+fi
+
 # --- the overlay: test/k8s/overlay, and the settings of this run over it
-mkdir -p "$tmp/test/k8s" "$tmp/here"
+mkdir -p "$tmp/test/k8s"
 cp -r "$repo/k8s" "$tmp/k8s"
 cp -r "$repo/test/k8s/overlay" "$tmp/test/k8s/overlay"
 sed -i "s/^train: .*/train: {steps: $STEPS}/" "$tmp/test/k8s/overlay/job.yaml"
-od -An -tx1 -N32 /dev/urandom | tr -d ' \n' >"$tmp/here/token"
-cat >"$tmp/here/kustomization.yaml" <<YAML
+[ -z "$OVERLAY" ] || sed -i "s#k8s/base\$#k8s/overlays/$OVERLAY#" "$tmp/test/k8s/overlay/kustomization.yaml"
+# the second run: overlays/second over the same
+sed -i -e "s#\.\./\.\./base#../../../test/k8s/overlay#" -e "s#JOB=second#JOB=$JOB-second, WORKERS=$WORKERS#" "$tmp/k8s/overlays/second/kustomization.yaml"
+[ -z "$OVERLAY" ] || sed -i "/volumes\/0\/secret/s#second-vlaring-token#second-vlaring-worker-keys#" "$tmp/k8s/overlays/second/kustomization.yaml"
+
+# certificates DIR NAME: an authority of its own and a certificate for that DNS name.
+certificates() {
+  mkdir -p "$1"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=vlaring \
+    -keyout "$1/ca.key" -out "$1/ca.crt" 2>/dev/null
+  openssl req -x509 -CA "$1/ca.crt" -CAkey "$1/ca.key" -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 \
+    -subj "/CN=$2" -addext "subjectAltName=DNS:$2" -addext basicConstraints=critical,CA:FALSE \
+    -keyout "$1/tls.key" -out "$1/tls.crt" 2>/dev/null
+}
+
+# settings DIR RESOURCE JOB PREFIX VOLUME: what is applied, into DIR.
+settings() {
+  local dir=$tmp/$1 prefix=$4
+  mkdir -p "$dir"
+  cat >"$dir/kustomization.yaml" <<YAML
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: $NAMESPACE
-resources: [../test/k8s/overlay]
+resources: [$2]
+labels:
+  - pairs: {app.kubernetes.io/part-of: $NAMESPACE}
+    includeTemplates: true
 generatorOptions: {disableNameSuffixHash: true}
-configMapGenerator:
-  - {name: vlaring-settings, behavior: merge, literals: [JOB=$JOB, WORKERS=$WORKERS]}
-secretGenerator:
-  - {name: vlaring-token, files: [token]}
+$([ -n "$prefix" ] || echo "configMapGenerator: [{name: vlaring-settings, behavior: merge, literals: [JOB=$3, WORKERS=$WORKERS]}]")
 components: [$([ -z "$IN_PLACE" ] || echo ../k8s/components/restart-in-place)]
+secretGenerator:
+YAML
+  if [ -n "$OVERLAY" ]; then
+    (cd "$dir" && "$COORDINATOR" keys "$3" "worker:w0..w$((WORKERS + 1))" >/dev/null)
+    certificates "$dir/tls" "${prefix}vlaring-coordinator"
+    cat >>"$dir/kustomization.yaml" <<YAML
+  - {name: ${prefix}vlaring-token, files: [keys/token]}
+  - {name: ${prefix}vlaring-tls, files: [tls/ca.crt, tls/tls.crt, tls/tls.key]}
+  - {name: ${prefix}vlaring-worker-keys, files: [$(cd "$dir" && echo keys/worker-*.key | tr ' ' ,)]}
+YAML
+  else
+    od -An -tx1 -N32 /dev/urandom | tr -d ' \n' >"$dir/token"
+    echo "  - {name: ${prefix}vlaring-token, files: [token]}" >>"$dir/kustomization.yaml"
+  fi
+  cat >>"$dir/kustomization.yaml" <<YAML
 patches:
   - target: {kind: Job}
     patch: |-
       - {op: replace, path: /spec/template/spec/containers/0/image, value: "$IMAGE"}
       - {op: add, path: /spec/template/spec/containers/0/imagePullPolicy, value: $PULL}
-  - target: {kind: Job, name: vlaring-worker}
+  - target: {kind: Job, name: ${prefix}vlaring-worker}
     patch: |-
       - {op: replace, path: /spec/completions, value: $WORKERS}
       - {op: replace, path: /spec/parallelism, value: $WORKERS}
 YAML
-if [ -n "$COORDINATOR_NODE" ]; then
-  cat >>"$tmp/here/kustomization.yaml" <<YAML
-  - target: {kind: Job, name: vlaring-coordinator}
+  if [ -n "$OVERLAY" ]; then # the certificates are made here
+    for kind in Certificate Issuer; do
+      printf '  - target: {kind: %s}\n    patch: "{$patch: delete, apiVersion: cert-manager.io/v1, kind: %s, metadata: {name: all}}"\n' $kind $kind
+    done >>"$dir/kustomization.yaml"
+  fi
+  if [ -n "$prefix" ]; then # other weights, so that a worker in the wrong run shows
+    cat >>"$dir/kustomization.yaml" <<YAML
+  - target: {kind: Job, name: ${prefix}vlaring-coordinator}
+    patch: |-
+      - {op: add, path: /spec/template/spec/containers/0/args/-, value: --set=seed=8}
+YAML
+  fi
+  if [ -n "$prefix" ] && [ -n "$OVERLAY" ]; then # what names.yaml does where there is a Certificate
+    cat >>"$dir/kustomization.yaml" <<YAML
+  - target: {kind: Job, name: ${prefix}vlaring-coordinator}
+    patch: |-
+      - {op: test, path: /spec/template/spec/volumes/3/name, value: tls}
+      - {op: replace, path: /spec/template/spec/volumes/3/secret/secretName, value: ${prefix}vlaring-tls}
+  - target: {kind: Job, name: ${prefix}vlaring-worker}
+    patch: |-
+      - {op: test, path: /spec/template/spec/volumes/1/name, value: tls}
+      - {op: replace, path: /spec/template/spec/volumes/1/secret/secretName, value: ${prefix}vlaring-tls}
+YAML
+  fi
+  if [ -n "$COORDINATOR_NODE" ]; then
+    cat >>"$dir/kustomization.yaml" <<YAML
+  - target: {kind: Job, name: ${prefix}vlaring-coordinator}
     patch: |-
       - {op: add, path: /spec/template/spec/nodeSelector, value: {kubernetes.io/hostname: $COORDINATOR_NODE}}
 YAML
-fi
-if [ -n "$HOSTPATH" ]; then
-  cat >>"$tmp/here/kustomization.yaml" <<YAML
+  fi
+  [ -n "$HOSTPATH" ] || return 0
+  cat >>"$dir/kustomization.yaml" <<YAML
   - target: {kind: PersistentVolumeClaim}
     patch: |-
       - {op: add, path: /spec/storageClassName, value: ""}
-      - {op: add, path: /spec/volumeName, value: $NAMESPACE}
+      - {op: add, path: /spec/volumeName, value: $5}
 YAML
-  cat >"$tmp/pv.yaml" <<YAML
+  cat >"$dir/pv.yaml" <<YAML
 apiVersion: v1
 kind: PersistentVolume
-metadata: {name: $NAMESPACE}
+metadata: {name: $5}
 spec:
   capacity: {storage: 10Gi}
   accessModes: [ReadWriteOnce]
   storageClassName: ""
-  claimRef: {namespace: $NAMESPACE, name: vlaring-runs}
+  claimRef: {namespace: $NAMESPACE, name: ${prefix}vlaring-runs}
   hostPath: {path: $HOSTPATH, type: Directory}
 YAML
-fi
+}
+# apply DIR: what settings made there.
+apply() {
+  [ -z "$HOSTPATH" ] || k apply -f "$tmp/$1/pv.yaml" >/dev/null
+  k apply -k "$tmp/$1" >/dev/null
+}
+settings here ../test/k8s/overlay "$JOB" "" "$NAMESPACE"
 
 # --- on the cluster
-say "cluster: $WORKERS workers, $STEPS steps, image $IMAGE, namespace $NAMESPACE"
+say "cluster: ${OVERLAY:-base}, $WORKERS workers, $STEPS steps, image $IMAGE, namespace $NAMESPACE"
 created=1
-[ -z "$HOSTPATH" ] || k apply -f "$tmp/pv.yaml" >/dev/null
-k apply -k "$tmp/here" >/dev/null
+apply here
 began=$SECONDS killed=
-# fault does what KILL says.
+# newest is the newest line of a step.
+newest() { log --tail=30 | grep '"event":"step"' | tail -1 || true; }
+# reach WORLD waits for a step of that many workers that is not there yet.
+reach() {
+  local line from
+  from=$(field step "$(newest)")
+  while :; do
+    line=$(newest)
+    if [ -n "$line" ] && [ "$(field world "$line")" = "$1" ] && [ "$(field step "$line")" -gt "${from:-0}" ]; then return; fi
+    if [ "$instance" = tabletop ]; then ended; fi
+    sleep 1
+  done
+}
+# ended: the job may not be over, or too late, while something is still to happen.
+ended() {
+  [[ $(condition vlaring-coordinator) != *Complete* ]] || { say "the job was done before KILL=$KILL was: give more STEPS"; exit 1; }
+  [ $((SECONDS - began)) -lt "$TIMEOUT" ] || { say "KILL=$KILL was not done within $TIMEOUT s"; exit 1; }
+}
+# keep has the log of the coordinator's pod go on into a file: it goes with the pod.
+keep() { kn logs -f --timestamps "$1" >"$tmp/log-$1" 2>/dev/null & }
+# remove ROLE AFTER: deletes a running pod.
+remove() {
+  local pod
+  pod=$(pods "$1" --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')
+  [ "$1" != coordinator ] || keep "$pod"
+  kn delete pod "$pod" --wait=false >/dev/null
+  say "deleted $pod $2"
+}
+# fault WHAT STEP LAST does what KILL says.
 fault() {
-  case $KILL in
-    worker | coordinator)
-      killed=$(kn get pods -l app.kubernetes.io/component="$KILL" --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')
-      kn delete pod "$killed" --wait=false >/dev/null
-      say "deleted $killed after step $1"
-      ;;
+  killed=$KILL
+  case $1 in
+    worker | coordinator) remove "$1" "after step $2" ;;
     node)
-      local host
-      host=$(kn get pods -l app.kubernetes.io/component=coordinator -o jsonpath='{.items[0].spec.nodeName}')
-      killed=$(kn get pods -l app.kubernetes.io/component=worker -o jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' | grep -vx "$host" | head -1)
-      [ -n "$killed" ] || { say "no worker is on another node than the coordinator"; exit 1; }
-      $NODE_DOWN "$killed"
-      say "node $killed was taken away after step $1"
+      local host node
+      host=$(pods coordinator -o jsonpath='{.items[0].spec.nodeName}')
+      node=$(pods worker -o jsonpath='{range .items[*]}{.spec.nodeName}{"\n"}{end}' | grep -vx "$host" | head -1)
+      [ -n "$node" ] || { say "no worker is on another node than the coordinator"; exit 1; }
+      $NODE_DOWN "$node"
+      say "node $node was taken away after step $2"
       ;;
     scale)
-      killed=scale
       parallel $((WORKERS + 1))
-      say "scaled to $((WORKERS + 1)) workers after step $1"
-      while [[ $(log | grep '"event":"step"' | tail -1 || true) != *"\"world\":$((WORKERS + 1)),"* ]]; do sleep 1; done
+      say "scaled to $((WORKERS + 1)) workers after step $2"
+      reach $((WORKERS + 1))
       parallel $((WORKERS - 1))
       say "all $((WORKERS + 1)) have trained; scaled to $((WORKERS - 1))"
+      [ "$3" = scale ] || { reach $((WORKERS - 1)); parallel "$WORKERS"; }
+      ;;
+    drain)
+      keep "$(pods coordinator --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')"
+      drained=$(pods coordinator --field-selector=status.phase=Running -o jsonpath='{.items[0].spec.nodeName}')
+      k drain "$drained" --ignore-daemonsets --delete-emptydir-data --timeout=120s --pod-selector="app.kubernetes.io/part-of=$NAMESPACE" >"$tmp/drain" 2>&1 ||
+        { cat "$tmp/drain"; say "node $drained was not drained"; exit 1; }
+      say "drained $drained after step $2: $(grep -c ' evicted$' "$tmp/drain") pods evicted"
+      reach "$WORKERS"
+      k uncordon "$drained" >/dev/null
+      drained=
+      ;;
+    rotate)
+      certificates "$tmp/here/tls" vlaring-coordinator
+      k apply -k "$tmp/here" >/dev/null
+      kn annotate pods --all --overwrite "rotated=$SECONDS" >/dev/null # has the kubelet bring it to pods now, not in a minute
+      say "another authority and another certificate after step $2"
+      remove worker "since"
+      reach "$WORKERS"
+      remove coordinator "too"
+      reach "$WORKERS"
+      ;;
+    second)
+      settings second ../k8s/overlays/second "$JOB-second" second- "$NAMESPACE-second"
+      apply second
+      say "a second run after step $2"
+      instance=second
+      reach "$WORKERS"
+      remove worker "of the second run"
+      instance=tabletop
+      remove worker "of the first run"
+      reach "$WORKERS"
       ;;
   esac
 }
@@ -204,11 +356,11 @@ while :; do
     *Failed*) say "the workers' Job failed: $(kn get job vlaring-worker -o jsonpath='{.status.conditions[?(@.type=="Failed")].message}')"; exit 1 ;;
   esac
   if [ $((SECONDS - began)) -ge "$TIMEOUT" ]; then say "not done within $TIMEOUT s"; exit 1; fi
-  if [ -n "$KILL" ] && [ -z "$killed" ]; then
-    last=$(log | grep '"event":"step"' | tail -1 || true)
-    if [ -n "$last" ]; then
-      fault "$(field step "$last")"
-    fi
+  if [ -n "$KILL" ] && [ -z "$killed" ] && [ -n "$(newest)" ]; then
+    for what in ${KILL//,/ }; do
+      [ -z "$killed" ] || [[ "$killed" == node ]] || reach "$WORKERS"
+      fault "$what" "$(field step "$(newest)")" "${KILL##*,}"
+    done
   fi
   sleep 1
 done
@@ -222,7 +374,7 @@ if [ -n "$killed" ] && [ "$(field generation "$last")" -le 1 ]; then
 fi
 say "cluster: generation $(field generation "$last") at the end"
 # by the clock of the coordinator's node; a day has 86400 seconds
-log --timestamps | awk '/"event":"step"/ {
+{ cat "$tmp"/log-* 2>/dev/null || true; log --timestamps; } | grep '"event":"step"' | sort -u | awk '{
     split(substr($1, 12), t, /[:Z]/)
     now = 3600 * t[1] + 60 * t[2] + t[3]
     pause = n++ ? (now - last + 86400) % 86400 : 0
@@ -230,22 +382,29 @@ log --timestamps | awk '/"event":"step"/ {
     last = now
   }
   END { printf "%7s%s%.2f s\n", "", "cluster: longest time between two commits: ", worst }'
-if [ "$KILL" != node ] && ! kn wait --for=condition=Complete job/vlaring-worker --timeout=60s >/dev/null; then
+if [[ $KILL != *node* ]] && ! kn wait --for=condition=Complete job/vlaring-worker --timeout=60s >/dev/null; then
   say "the coordinator's Job is complete, the workers' Job is not"; exit 1
 fi
 
 # --- here
-if [ -z "${COORDINATOR:-}" ]; then
-  COORDINATOR=$tmp/coordinator
-  (cd "$repo" && CGO_ENABLED=0 go build -o "$COORDINATOR" ./cmd/coordinator)
-fi
+# same NAME JOB THERE FLAGS: trains here what made the weights THERE, and compares.
+same() {
+  local here
+  "$COORDINATOR" train "$tmp/test/k8s/overlay/job.yaml" --set "name=$2" --workers "$LOCAL_WORKERS" --run-dir "$tmp/run-$2" --json "${@:4}" >"$tmp/local.jsonl" 2>"$tmp/local.log" ||
+    { cat "$tmp/local.log"; say "the run here failed"; exit 1; }
+  here=$(field model_sha256 "$(grep '"event":"end"' "$tmp/local.jsonl" | tail -1)")
+  say "$1: model.safetensors sha256 $here"
+  if [ -z "$3" ] || [ "$3" != "$here" ]; then
+    say "DIFFERENT BITS"
+    exit 1
+  fi
+}
 say "here: $LOCAL_WORKERS workers"
-"$COORDINATOR" train "$tmp/test/k8s/overlay/job.yaml" --set "name=$JOB" --workers "$LOCAL_WORKERS" --run-dir "$tmp/run" --json >"$tmp/local.jsonl"
-here=$(field model_sha256 "$(grep '"event":"end"' "$tmp/local.jsonl" | tail -1)")
-say "here:    model.safetensors sha256 $here"
-
-if [ -z "$there" ] || [ "$there" != "$here" ]; then
-  say "DIFFERENT BITS"
-  exit 1
+same here "$JOB" "$there"
+if [[ ,$KILL, == *,second,* ]]; then
+  kn wait --for=condition=Complete job/second-vlaring-coordinator "--timeout=${TIMEOUT}s" >/dev/null || { say "the second run is not complete"; exit 1; }
+  there=$(instance=second && field model_sha256 "$(log | grep '"event":"end"' | tail -1)")
+  say "cluster, second: model.safetensors sha256 $there"
+  same "here, second" "$JOB-second" "$there" --set seed=8
 fi
-say "SAME BITS: $WORKERS pods on the cluster${killed:+, with KILL=$KILL,} and $LOCAL_WORKERS processes here"
+say "SAME BITS: ${OVERLAY:+$OVERLAY, }$WORKERS pods on the cluster${killed:+, with KILL=$KILL,} and $LOCAL_WORKERS processes here"
