@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -41,7 +42,18 @@ func (c *Conn) denied(where string, err error) {
 		c.event("%v", err)
 		return
 	}
+	if c.creds.Key != nil && lateAnswer(c.opt.Job, err) {
+		c.event("the NATS server at %s does not pass an answer to %s on: it knows of no such question; it was asked before this server came, or more than %v ago", where, subjectOf(err), answerWait)
+		return
+	}
 	c.fail(denied(c.opt.Job, where, c.creds.Key, err))
+}
+
+// lateAnswer says that what a server forbids the holder of a key is an answer. It may answer
+// what it has been asked, so this says nothing of its permissions: a broker that died
+// has taken along who had been asked, and nats.go sends to the next one what it held.
+func lateAnswer(job string, err error) bool {
+	return strings.Contains(err.Error(), "Publish to ") && strings.HasPrefix(subjectOf(err), `"`+inboxPrefix(job, ""))
 }
 
 // gone is told that nats.go has given up a connection, which it does where

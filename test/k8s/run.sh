@@ -7,7 +7,7 @@
 #   docker build -t vlaring:dev . && kind load docker-image vlaring:dev
 #   IMAGE=vlaring:dev test/k8s/run.sh
 #   IMAGE=vlaring:dev KILL=worker test/k8s/run.sh      # deletes a worker pod in the middle; the run must go on
-#   IMAGE=vlaring:dev OVERLAY=tls KILL=worker,coordinator,drain,rotate,second,scale test/k8s/run.sh
+#   IMAGE=vlaring:dev OVERLAY=tls KILL=drain test/k8s/run.sh
 #
 # Everything lives in a namespace of its own, which is deleted at the end. Settings,
 # by environment:
