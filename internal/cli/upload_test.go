@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/objects/s3test"
@@ -209,13 +210,33 @@ func TestUploadsToAStoreThatComesBack(t *testing.T) {
 	at := "s3://models/back"
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "checkpoint.upload="+at, "--set", "checkpoint={every: 40, keep: 0}", "--set", steps)
+	var workers []int
+	for range 2 {
+		workers = append(workers, int(p.event("joined")["pid"].(float64)))
+	}
+	signal := func(sig syscall.Signal) {
+		for _, pid := range workers {
+			if err := syscall.Kill(pid, sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Cleanup(func() {
+		for _, pid := range workers { // stopped ones, should the test end early
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
 	p.event("upload")
+	had := len(stepsIn(t, dir))
 	s.Stop()
+	until(t, "a checkpoint that the store does not get", func() bool { return len(stepsIn(t, dir)) > had })
+	signal(syscall.SIGSTOP) // or the run is over before the store is back
 	until(t, "that the run notices", func() bool {
 		return strings.Contains(p.errText(), "no checkpoint can be uploaded now; training goes on")
 	})
 	s.Start(t)
 	until(t, "that the store is used again", func() bool { return strings.Contains(p.errText(), at+" takes checkpoints again") })
+	signal(syscall.SIGCONT)
 	end := p.event("end")
 	if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
 		t.Fatalf("exit code %d, weights %v, want %s\n%s", code, end["model_sha256"], want, p.errText())
