@@ -74,14 +74,21 @@ func TestRunWithKeys(t *testing.T) {
 			break
 		}
 	}
+	code, _ = workers[1].wait() // by itself, long before cluster.orphan_timeout
+	last := lastLines(workers[1], 1)
+	if code != exitFailed || !strings.HasPrefix(last, "worker: NATS server at "+url+": the server refuses these credentials: the key of worker w1 may have been revoked") ||
+		!strings.Contains(last, "; the state of step ") || strings.Contains(workers[1].errText(), "ERROR") {
+		t.Errorf("a worker whose key was revoked ended with exit code %d:\n%s", code, workers[1].errText())
+	}
+	if code, _, said := call(t, bin.worker, append(as("worker-w1.key"), "--threads", "1")...); code != exitFailed || !strings.Contains(said, "the server refuses these credentials") {
+		t.Errorf("started again: exit code %d: %s", code, said)
+	}
 	if code, out, said := call(t, bin.coordinator, append([]string{"stop"}, as("operator-ops.key")...)...); code != 0 {
 		t.Errorf("an operator's stop: exit code %d: %s%s", code, out, said)
 	}
 	if end := p.event("end"); end["outcome"] != "stopped" {
 		t.Errorf("it ended with %v", end)
 	}
-	for _, w := range workers {
-		w.cmd.Process.Kill()
-		w.wait()
-	}
+	workers[0].cmd.Process.Kill()
+	workers[0].wait()
 }

@@ -186,7 +186,7 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		log.Debug("products of bfloat16 run on vectors", zap.Error(err))
 	}
 	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Scans: scanDir(), CacheDir: cacheDir(), Log: log})
+		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Fate: conn, Scans: scanDir(), CacheDir: cacheDir(), Log: log})
 	watched.Watch(w.Standing)
 	defer kubeflow.Report(os.Getenv, w.Standing, func(text string) { log.Warn(text) })()
 	end, err := w.Run(ctx, joinCtx)
@@ -201,6 +201,9 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		return run.ResumableError{Text: "the job ended early: " + end.Reason}
 	case cluster.Released:
 		return run.ResumableError{Text: "released: " + end.Reason}
+	}
+	if end.Alone {
+		return fmt.Errorf("the job goes on without this worker: %s", end.Reason)
 	}
 	return fmt.Errorf("the job failed: %s", end.Reason)
 }

@@ -106,7 +106,7 @@ func (a *Agent) Join(ctx context.Context, j Join) (*Welcome, error) {
 		return nil, fmt.Errorf("the coordinator answered a join with %T", msg)
 	}
 	if w.Refused != "" {
-		return nil, &RefusedError{w.Refused}
+		return nil, &RefusedError{w.Refused, w.Passes}
 	}
 	return w, nil
 }

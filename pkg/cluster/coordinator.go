@@ -263,7 +263,7 @@ func (s *service) carryOut(ctx context.Context, a action, ev Event, reply func([
 	c := s.c
 	switch a := a.(type) {
 	case answer:
-		w := &Welcome{Refused: a.Refused}
+		w := &Welcome{Refused: a.Refused, Passes: a.Passes}
 		if a.Refused == "" {
 			w = c.hooks.Welcome(ev.(*Join))
 			w.Source = a.Source

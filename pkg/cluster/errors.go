@@ -14,13 +14,20 @@ import (
 // ErrNoResponder is in the error of Bus.Request where the subject has no subscriber.
 var ErrNoResponder = errors.New("nobody listens")
 
+// ErrRefused is in the error of a connection whose server does not take the credentials:
+// at once when it is first made, and later on once they have been refused for a while.
+var ErrRefused = errors.New("the server refuses these credentials")
+
 // errTooManyOffers is why a checkpoint is given up whose fetch would have to wait
 // for many others.
 var errTooManyOffers = errors.New("too many snapshots are waiting for the disk")
 
 // RefusedError is a coordinator's refusal to take a worker, in its words. To ask
-// again is of no use.
-type RefusedError struct{ Reason string }
+// again is of no use, unless it Passes.
+type RefusedError struct {
+	Reason string
+	Passes bool // there is no place for it now
+}
 
 func (e *RefusedError) Error() string { return "the coordinator refused this worker: " + e.Reason }
 

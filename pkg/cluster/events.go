@@ -68,9 +68,10 @@ type action interface{ action() }
 
 type (
 	// answer is the reply to the Join that was handled. Refused is empty where
-	// the worker is accepted.
+	// the worker is accepted. Passes: it may ask again.
 	answer struct {
 		Refused string
+		Passes  bool
 		Source  StateSource
 	}
 

@@ -23,9 +23,15 @@ func (m *machine) stranger(msg fromWorker, id string) {
 func (m *machine) join(j *Join) {
 	if why, log := m.refusal(j); why != "" {
 		m.act(answer{Refused: why})
-		if log != "" {
-			m.note("refused worker %s on %s: %s", j.Worker, j.Host, log)
+		if log != "" { // one that is put out may ask for ever
+			if text := m.repeats.Tell(m.at, "refused "+j.Worker, fmt.Sprintf("refused worker %s on %s: %s", j.Worker, j.Host, log)); text != "" {
+				m.note("%s", text)
+			}
 		}
+		return
+	}
+	if why := m.occupied(j); why != "" {
+		m.act(answer{Refused: why, Passes: true})
 		return
 	}
 	w := m.roster.members[j.Worker]
@@ -58,7 +64,19 @@ func (m *machine) join(j *Join) {
 	}
 }
 
-// refusal is why a worker cannot join, in words for it; empty: it can. log is the
+// occupied is why a worker has to wait for a place, in words for it; empty: it need not.
+func (m *machine) occupied(j *Join) string {
+	w := m.roster.members[j.Worker]
+	switch {
+	case w == nil && len(m.roster.members) >= limits.Workers:
+		return fmt.Sprintf("the job has %d workers, as many as there can be", len(m.roster.members))
+	case w != nil && (w.Host != j.Host || w.PID != j.PID):
+		return fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)
+	}
+	return ""
+}
+
+// refusal is why a worker can never join, in words for it; empty: it can. log is the
 // same in words for the coordinator's log; empty: it is no news there, for a
 // worker may ask again and again.
 func (m *machine) refusal(j *Join) (why, log string) {
@@ -66,7 +84,6 @@ func (m *machine) refusal(j *Join) (why, log string) {
 		s := fmt.Sprintf(f, args...)
 		return s, s
 	}
-	w := m.roster.members[j.Worker]
 	switch {
 	case j.Protocol != Protocol:
 		return fmt.Sprintf("worker %s speaks protocol version %d, this coordinator speaks %d: run the same release on both sides",
@@ -85,10 +102,6 @@ func (m *machine) refusal(j *Join) (why, log string) {
 	case m.trust.banned(j) != "":
 		why := m.trust.banned(j)
 		return fmt.Sprintf("worker %s: %s", j.Worker, why), why
-	case w == nil && len(m.roster.members) >= limits.Workers:
-		return fmt.Sprintf("the job has %d workers, as many as there can be", len(m.roster.members)), ""
-	case w != nil && (w.Host != j.Host || w.PID != j.PID):
-		return fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host), ""
 	}
 	return "", ""
 }

@@ -53,7 +53,7 @@ func (m *machine) tellRecall(w *Member, reason string) {
 
 // dismiss tells a member that is at fault to leave, and goes on without it.
 func (m *machine) dismiss(w *Member, reason string) {
-	m.act(send{w.Worker, &End{Outcome: Failed, Reason: reason}})
+	m.act(send{w.Worker, &End{Outcome: Failed, Reason: reason, Alone: true}})
 	m.lose(w, reason)
 }
 
@@ -62,7 +62,9 @@ func (m *machine) dismiss(w *Member, reason string) {
 func (m *machine) expelRogue(e rogue) {
 	w := m.roster.members[e.Worker]
 	if w == nil {
-		m.warn("dropped what worker %s says, which is no member: %s", e.Worker, e.Why)
+		if text := m.repeats.Tell(m.at, "rogue "+e.Worker, fmt.Sprintf("dropped what worker %s says, which is no member: %s", e.Worker, e.Why)); text != "" {
+			m.warn("%s", text)
+		}
 		m.act(expel{e.Worker})
 		return
 	}

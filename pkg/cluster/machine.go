@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
@@ -43,8 +44,9 @@ type machine struct {
 	shares   shares
 	orders   orders
 	waits    waits
-	failing  string // why the job fails, once its checkpoint is stored; empty: it does not
-	ending   End    // what workers are told at the end
+	failing  string        // why the job fails, once its checkpoint is stored; empty: it does not
+	ending   End           // what workers are told at the end
+	repeats  plain.Repeats // what outsiders can have said again and again
 
 	started time.Time // of this machine; later by each pause of its driver
 	began   time.Time // of the phase

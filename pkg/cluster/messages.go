@@ -57,6 +57,7 @@ type Seat struct {
 // Welcome answers Join.
 type Welcome struct {
 	Refused   string          `json:"refused,omitempty"`                  // why the worker must leave; empty: it is a member
+	Passes    bool            `json:"passes,omitempty"`                   // Refused may not hold for long: it may ask again
 	Job       string          `json:"job,omitempty" text:"verbatim"`      // resolved job file
 	BaseDir   string          `json:"base_dir,omitempty" text:"verbatim"` // where the job's relative paths start
 	Data      json.RawMessage `json:"data,omitempty"`                     // data.Meta
@@ -328,7 +329,8 @@ type Leave struct {
 type End struct {
 	Outcome Outcome `json:"outcome"`
 	Reason  string  `json:"reason"`
-	Keep    bool    `json:"keep,omitempty"` // the last state is on no disk of the coordinator's: the worker keeps its own
+	Keep    bool    `json:"keep,omitempty"`  // the last state is on no disk of the coordinator's: the worker keeps its own
+	Alone   bool    `json:"alone,omitempty"` // the worker alone is to go, for Reason, and the job goes on
 }
 
 // Lead is what a coordinator says when it begins. First it asks: a coordinator

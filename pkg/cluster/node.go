@@ -137,6 +137,9 @@ func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 		n.tell(&e.Stall)
 	case Retimed:
 		n.cfg.Heartbeat, n.cfg.Patience = e.Heartbeat, e.Patience
+	case Barred: // others have the state, unless all are barred
+		n.becomeLeft()
+		n.act(Exit{Rescue: n.state, Err: e.Err})
 	case depart:
 		n.tell(&Leave{Worker: n.cfg.Worker, Reason: e.Reason})
 		n.exit(End{Outcome: Released, Reason: e.Reason}, false)
@@ -177,7 +180,7 @@ func (n *Node) tell(msg Message) { n.act(Tell{msg}) }
 // exit is the last thing that a node does.
 func (n *Node) exit(e End, rescue bool) {
 	n.becomeLeft()
-	n.act(Exit{e, rescue})
+	n.act(Exit{End: e, Rescue: rescue})
 }
 
 // loaded ends the loading of the job, or of a state that a Restore named.

@@ -76,6 +76,10 @@ type (
 	// Retimed says that the job's times were changed.
 	Retimed struct{ Heartbeat, Patience time.Duration }
 
+	// Barred says that the worker can never again say or hear anything: its server does
+	// not take its credentials any more.
+	Barred struct{ Err error }
+
 	// depart asks the node to leave: a signal.
 	depart struct{ Reason string }
 )
@@ -131,9 +135,10 @@ type (
 	Withdraw struct{ Step uint64 }
 
 	// Exit ends the worker. Rescue: the state is to be kept here, as no
-	// coordinator has it.
+	// coordinator has it. Err is why, where no coordinator has said End.
 	Exit struct {
 		End    End
 		Rescue bool
+		Err    error
 	}
 )

@@ -18,7 +18,7 @@ func TestNodeScenarios(t *testing.T) {
 // nodeScenario plays on the Node of worker a, whose heartbeat is a second and
 // whose patience a minute. Verbs beside the coordinator's messages are the
 // driver's events: loaded, loadfailed, listens, caught, committed, loopended,
-// loopbroke, haltednow, offerready, waiting, depart. Heartbeats are not shown.
+// loopbroke, haltednow, offerready, waiting, barred, depart. Heartbeats are not shown.
 type nodeScenario struct {
 	n   *Node
 	now time.Time
@@ -81,6 +81,8 @@ func (s *nodeScenario) parse(c command) NodeEvent {
 		return OfferReady{Offer{Generation: generation, Step: step, Part: c.num("part", 0), Parts: c.num("parts", 1), Digest: digest}}
 	case "waiting":
 		return Waiting{Stall{Step: step + 1, Peer: "b", Seconds: 5}}
+	case "barred":
+		return Barred{Err: err}
 	case "depart":
 		return depart{"a signal"}
 	case "assign":

@@ -67,6 +67,7 @@ func (*Control) nodeEvent()   {}
 func (*Snapshot) nodeEvent()  {}
 func (*Stored) nodeEvent()    {}
 func (*End) nodeEvent()       {}
+func (Barred) nodeEvent()     {}
 
 // Messages that are replies, or from outside the job.
 

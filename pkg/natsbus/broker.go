@@ -128,6 +128,14 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	log := &brokerLog{event: o.Event, secrets: strings.NewReplacer(o.Token, "…", routePassword(o.Token), "…")}
+	guard.tell = log.say
+	guard.end = func(ids []uint64) {
+		go func() { // the guard is asked by a connection, which has locks of the server's
+			for _, id := range ids {
+				s.DisconnectClientByID(id)
+			}
+		}()
+	}
 	s.SetLoggerV2(log, false, false, false)
 	s.Start()
 	fatal := log.fatal()
@@ -258,11 +266,13 @@ func (b *Broker) Shutdown() {
 }
 
 // brokerLog passes warnings and errors on, and keeps the first fatal error:
-// the server itself only logs it.
+// the server itself only logs it. What somebody brings about again and again, by knocking,
+// is told once and then counted.
 type brokerLog struct {
 	event   func(string)
 	secrets *strings.Replacer
 	mu      sync.Mutex
+	repeats plain.Repeats
 	first   error
 }
 
@@ -272,10 +282,39 @@ func (l *brokerLog) fatal() error {
 	return l.first
 }
 
-func (l *brokerLog) tell(format string, v []any) {
-	if l.event != nil {
-		l.event("broker: " + plain.Line(l.secrets.Replace(fmt.Sprintf(format, v...)), maxWords)) // clients' names are in it
+// say passes a line on, unless one of its kind was said a moment ago.
+func (l *brokerLog) say(kind, text string) {
+	if l.event == nil {
+		return
 	}
+	l.mu.Lock()
+	text = l.repeats.Tell(time.Now(), kind, plain.Line(l.secrets.Replace(text), maxWords)) // clients' names are in it
+	l.mu.Unlock()
+	if text != "" {
+		l.event("broker: " + text)
+	}
+}
+
+// tell is told of what the server says. Of a connection it begins with HOST:PORT - cid:N, of
+// which the host alone makes another kind, as no other number does.
+func (l *brokerLog) tell(format string, v []any) {
+	text := fmt.Sprintf(format, v...)
+	from, rest, ok := strings.Cut(text, " - cid:")
+	if !ok {
+		from, rest = "", text
+	} else if _, said, ok := strings.Cut(rest, " - "); ok {
+		rest = said
+	}
+	if strings.HasPrefix(rest, "authentication error") { // of which the guard knows more
+		return
+	}
+	host, _, _ := net.SplitHostPort(from)
+	l.say(host+" "+strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, rest), text)
 }
 
 func (l *brokerLog) Fatalf(format string, v ...any) {

@@ -93,6 +93,7 @@ type Conn struct {
 	telling sync.Mutex // of what follows
 	cuts    cuts
 	told    string // why the server was not to be had again, last
+	denials refusals
 
 	mu     sync.Mutex
 	closed bool
@@ -291,6 +292,7 @@ func (c *Conn) options(kind, where string) []nats.Option {
 		nats.Name(c.clientName(kind)),
 		nats.CustomInboxPrefix(c.inbox()),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // else the second one ends it: see refusals
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait/2, reconnectWait/2),
 		nats.FlusherTimeout(writeTimeout),
@@ -309,14 +311,22 @@ func (c *Conn) options(kind, where string) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			c.admitted()
 			c.comes(kind, "%s connection is back, with %s", kind, withoutSecrets(nc.ConnectedUrl()))
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) {
 			c.gone(kind, where, nc.LastError())
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.notBack(kind, where, err) }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.admitted() // the server that has refused these credentials is gone
+			c.notBack(kind, where, err)
+		}),
+		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
 			switch {
+			case refusal(err):
+				if c.refused(kind, where, err) {
+					go nc.Close() // it would knock for ever
+				}
 			case errors.Is(err, nats.ErrPermissionViolation):
 				c.denied(where, err)
 			case errors.Is(err, nats.ErrSlowConsumer) && sub != nil:

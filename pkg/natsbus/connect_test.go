@@ -62,7 +62,7 @@ func TestRefusedCredentials(t *testing.T) {
 		{Credentials{User: "u", Password: "wrong-secret"}, `user "u"`},
 	} {
 		_, err := Connect(context.Background(), broker.URL(), c.creds, ConnOptions{Job: "j", Member: "m"}) // no deadline: it must give up by itself
-		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), broker.URL()) || strings.Contains(err.Error(), "wrong-secret") {
+		if !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), broker.URL()) || strings.Contains(err.Error(), "wrong-secret") {
 			t.Errorf("%+v: got %v, want ErrRefused with %q and the URL, without the secret", c.creds, err, c.want)
 		}
 	}

@@ -14,10 +14,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-)
 
-// ErrRefused is the error of a server that does not take the credentials.
-var ErrRefused = errors.New("the server refuses these credentials")
+	"github.com/vlaring/vlaring/pkg/cluster"
+)
 
 // hopeless is the error to give up with, nil where trying again may help.
 func hopeless(err error, creds Credentials) error {
@@ -31,9 +30,8 @@ func hopeless(err error, creds Credentials) error {
 		return e
 	}
 	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
-		errors.Is(err, nats.ErrAccountAuthExpired), strings.Contains(text, "authorization violation"):
-		return fmt.Errorf("%w: %s (%w)", ErrRefused, creds.hint(), err)
+	case refusal(err), strings.Contains(text, "authorization violation"):
+		return fmt.Errorf("%w: %s (%w)", cluster.ErrRefused, creds.hint(), err)
 	case errors.As(err, &alert), strings.Contains(text, "remote error: tls"):
 		if creds.TLS.Cert == "" {
 			return fmt.Errorf("it wants a certificate of this side: give --tls-cert FILE and --tls-key FILE (%w)", err)
@@ -187,8 +185,10 @@ func (c Credentials) hint() string {
 		return "check the credentials file " + c.CredsFile
 	case c.User != "":
 		return fmt.Sprintf("check the password of user %q", c.User)
+	case c.Key != nil && c.Key.ended(time.Now()):
+		return fmt.Sprintf("the key of %s %s was good until %s (coordinator keys makes another one)", c.Key.Role, c.Key.ID, c.Key.Until.Format(time.RFC3339))
 	case c.Key != nil:
-		return fmt.Sprintf("the key of %s %s may have come to its end or been revoked, or is for another server (coordinator keys makes another one)", c.Key.Role, c.Key.ID)
+		return fmt.Sprintf("the key of %s %s may have been revoked or its holder put out, as the coordinator's log says, or it is for another server (coordinator keys makes another one)", c.Key.Role, c.Key.ID)
 	case c.Token != "":
 		return "check the token"
 	}

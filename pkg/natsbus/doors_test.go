@@ -342,13 +342,13 @@ func TestKeysAreRefused(t *testing.T) {
 		"another token's":   change(func(k *Key) { k.seed = derive("other", k.claims()) }),
 		"of seed and claim": change(func(k *Key) { k.seed = derive("secret", "j worker w0 0") }),
 	} {
-		if _, err := as(t, broker.URL(), k); !errors.Is(err, ErrRefused) {
+		if _, err := as(t, broker.URL(), k); !errors.Is(err, cluster.ErrRefused) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	other := good
 	other.Job = "k"
-	if _, err := Connect(within(t), broker.URL(), Credentials{Key: &other}, ConnOptions{Job: "k", Member: "w0"}); !errors.Is(err, ErrRefused) {
+	if _, err := Connect(within(t), broker.URL(), Credentials{Key: &other}, ConnOptions{Job: "k", Member: "w0"}); !errors.Is(err, cluster.ErrRefused) {
 		t.Errorf("another job: %v", err)
 	}
 	for _, c := range []struct {
@@ -402,6 +402,9 @@ func TestKeysEnd(t *testing.T) {
 			t.Error("it is still connected")
 		}
 	}
+	if _, err := l.Network(); err != nil { // whose connection waits for the others
+		t.Fatal(err)
+	}
 	gone(c)
 	if l.Err() != nil {
 		t.Errorf("another one has ended with it: %v", l.Err())
@@ -410,7 +413,7 @@ func TestKeysEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone(l)
-	if _, err := as(t, broker.URL(), long); !errors.Is(err, ErrRefused) {
+	if _, err := as(t, broker.URL(), long); !errors.Is(err, cluster.ErrRefused) {
 		t.Errorf("a revoked key: %v", err)
 	}
 	later, err := NewKey("secret", "j", RoleWorker, "w1", time.Now().Add(2*time.Second), time.Time{})

@@ -32,7 +32,9 @@ func (c *Conn) fail(err error) {
 		return
 	}
 	c.doom(err)
-	c.opt.Trouble(err.Error())
+	if !errors.Is(err, cluster.ErrRefused) { // which ends its owner, by whose last word it is said
+		c.opt.Trouble(err.Error())
+	}
 }
 
 // denied is told that the server forbids a subject. Only the job's own ones are
@@ -56,8 +58,7 @@ func lateAnswer(job string, err error) bool {
 	return strings.Contains(err.Error(), "Publish to ") && strings.HasPrefix(subjectOf(err), `"`+inboxPrefix(job, ""))
 }
 
-// gone is told that nats.go has given up a connection, which it does where
-// the credentials are refused.
+// gone is told that a connection was given up.
 func (c *Conn) gone(kind, where string, err error) {
 	if err == nil {
 		err = nats.ErrConnectionClosed
@@ -68,8 +69,8 @@ func (c *Conn) gone(kind, where string, err error) {
 	c.fail(fmt.Errorf("%s connection to %s is closed for good: %w", kind, where, err))
 }
 
-// notBack is told of each try to connect anew that failed. What somebody has to
-// mend is said once, until it is another: nothing else would tell.
+// notBack is told of each try to connect anew that failed, but not for the credentials. What
+// somebody has to mend is said once, until it is another: nothing else would tell.
 func (c *Conn) notBack(kind, where string, err error) {
 	text := ""
 	if final := hopeless(err, c.creds); final != nil {

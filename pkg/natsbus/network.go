@@ -83,9 +83,8 @@ func (n *network) open(err error) {
 // run is the goroutine.
 func (n *network) run() {
 	defer close(n.frames)
-	refused := map[string]bool{}
 	for first := true; n.ctx.Err() == nil; first = false {
-		link, err := n.connect(first, refused)
+		link, err := n.connect(first)
 		if err != nil {
 			if first {
 				n.open(err)
@@ -103,7 +102,7 @@ func (n *network) run() {
 		if !first {
 			n.conn.comes("ring", "ring connection is back, with %s", link.server)
 		}
-		clear(refused)
+		n.conn.admitted()
 		since := time.Now()
 		n.set(link)
 		keeper, cancel := context.WithCancel(n.ctx)
@@ -136,9 +135,9 @@ func (n *network) pause() {
 
 // connect tries each server once. It returns neither a link nor an error where
 // none is there, and an error where trying again is of no use. Later on only a
-// server that refuses the credentials twice in a row ends the network, as nats.go
-// has it; whatever else is wrong may be mended.
-func (n *network) connect(first bool, refused map[string]bool) (*ringLink, error) {
+// server that refuses the credentials for good ends the network; whatever else is wrong
+// may be mended.
+func (n *network) connect(first bool) (*ringLink, error) {
 	servers := ringServers(n.conn.urls, n.conn.control.ConnectedUrl(), n.conn.control.Servers())
 	if moved := n.conn.moved(); moved != "" && len(servers) > 0 {
 		servers = servers[:1]
@@ -156,12 +155,10 @@ func (n *network) connect(first bool, refused map[string]bool) (*ringLink, error
 		switch {
 		case first && final != nil:
 			return nil, fmt.Errorf("NATS server at %s: %w", s.host, final)
-		case !errors.Is(final, ErrRefused):
+		case !errors.Is(final, cluster.ErrRefused):
 			n.conn.notBack("ring", withoutSecrets(n.conn.urls), err)
-		case refused[s.host]:
+		case n.conn.refused("ring", withoutSecrets(n.conn.urls), err):
 			return nil, err
-		default:
-			refused[s.host] = true
 		}
 	}
 	return nil, nil

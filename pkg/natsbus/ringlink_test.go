@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/cluster"
 )
 
 // ringEncrypted opens the ring's connection, sends a frame to itself, and looks
@@ -174,7 +175,7 @@ func TestRingRefusedLater(t *testing.T) {
 	}
 	second.Start()
 	defer second.Shutdown()
-	told.await(t, "closed for good")
+	told.await(t, "tried again for")
 	select {
 	case _, open := <-n.Frames():
 		if open {
@@ -183,7 +184,7 @@ func TestRingRefusedLater(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("Frames stays open")
 	}
-	if err := n.Send(within(t), "m", []byte{1}); !errors.Is(err, allreduce.ErrUnsendable) || !errors.Is(err, ErrRefused) {
+	if err := n.Send(within(t), "m", []byte{1}); !errors.Is(err, allreduce.ErrUnsendable) || !errors.Is(err, cluster.ErrRefused) {
 		t.Errorf("send: %v", err)
 	}
 

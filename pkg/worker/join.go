@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,89 @@ import (
 
 	"github.com/vlaring/vlaring/pkg/cluster"
 )
+
+// Fate says when a connection can never again do what it is for.
+type Fate interface {
+	Broken() <-chan struct{} // closed then
+	Err() error              // why; cluster.ErrRefused is in it where the worker is barred
+}
+
+// watchFate ends the worker once its server takes its credentials no more: whatever it
+// waits for, it would never hear of it. Until it is driven the end is that of joining.
+func (w *Worker) watchFate(barred context.CancelCauseFunc, driven, left <-chan struct{}) {
+	if w.Fate == nil {
+		return
+	}
+	select {
+	case <-w.Fate.Broken():
+	case <-left:
+		return
+	}
+	err := w.Fate.Err()
+	if !errors.Is(err, cluster.ErrRefused) { // it may still tell others what is wrong
+		return
+	}
+	barred(err)
+	select {
+	case <-driven:
+		w.say(cluster.Barred{Err: err})
+	case <-left:
+	}
+}
+
+// barredBy is why a worker that joins has to go, nil where it has not.
+func barredBy(ctx context.Context) error {
+	if err := context.Cause(ctx); errors.Is(err, cluster.ErrRefused) {
+		return err
+	}
+	return nil
+}
+
+// barred is the last word of a worker that is barred. It keeps its state where it can: if the
+// keys of all have come to their end, nobody else has.
+func (w *Worker) barred(e cluster.Exit) error {
+	if !e.Rescue {
+		return e.Err
+	}
+	step := w.trainer.CommittedStep()
+	if dir, err := w.rescue(); err != nil {
+		w.Log.Warn("the state is not kept here; others have it, if there are any", zap.Uint64("step", step), zap.Error(err))
+	} else {
+		return fmt.Errorf("%w; the state of step %d is in %s", e.Err, step, dir)
+	}
+	return e.Err
+}
+
+// joinAgain is how long a worker waits for a place that others have, such as the process
+// before it of the same name, which the coordinator has yet to miss.
+const joinAgain = 500 * time.Millisecond
+
+// join asks for membership until there is an answer that stays.
+func (w *Worker) join(ctx context.Context, me cluster.Join) (*cluster.Agent, *cluster.Welcome, error) {
+	for told := false; ; told = true {
+		agent, welcome, err := cluster.JoinJob(ctx, w.Bus, w.Job, me)
+		if b := barredBy(ctx); b != nil {
+			if agent != nil {
+				agent.Close()
+			}
+			return nil, nil, b
+		}
+		var refused *cluster.RefusedError
+		if !errors.As(err, &refused) || !refused.Passes {
+			return agent, welcome, err
+		}
+		if !told {
+			w.Log.Warn("there is no place yet: asked for again until --join-timeout is over", zap.Error(err))
+		}
+		again := time.NewTimer(joinAgain)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return nil, nil, cmp.Or(barredBy(ctx), fmt.Errorf("%w (%w)", err, context.Cause(ctx)))
+		}
+	}
+}
 
 // introduced is describe for a worker that has just joined, and has no node yet
 // that says it lives.
@@ -77,7 +161,6 @@ func (w *Worker) settled(ctx context.Context) {
 		if me := w.unheard.Load(); me != nil && w.joining.CompareAndSwap(false, true) {
 			w.rejoin(ctx, *me)
 			w.joining.Store(false)
-			continue
 		}
 		time.Sleep(time.Millisecond)
 	}

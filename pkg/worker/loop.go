@@ -71,7 +71,7 @@ func (w *Worker) steps(ctx context.Context, a *cluster.Assign) cluster.NodeEvent
 		b.Lost = true
 	case errors.As(err, &unlike):
 		b.Unlike = true
-	case errors.As(err, &bad), errors.Is(err, allreduce.ErrUnsendable):
+	case errors.As(err, &bad), errors.Is(err, allreduce.ErrUnsendable) && !errors.Is(err, cluster.ErrRefused): // who is barred is that alone
 		b.Fatal = true
 	}
 	w.Log.Warn("cannot go on", zap.Uint64("step", t.CommittedStep()), zap.Error(err))

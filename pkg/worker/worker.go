@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -39,6 +40,7 @@ type Config struct {
 	Bus          cluster.Bus
 	Net          allreduce.Network
 	Blobs        bulk.Blobs
+	Fate         Fate          // of the connection that those three are of; nil: it is never barred
 	Scans        *data.ScanDir // keeps what was found in the data's files; nil: nothing is kept
 	CacheDir     string        // the user's, for what frozen encoders make where it cannot be kept beside the data; empty: none
 	Log          *zap.Logger
@@ -100,8 +102,13 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	if direct, me.Stream = listen(w.DirectListen, w.Log); direct != nil {
 		defer direct.Close()
 	}
+	joinCtx, barred := context.WithCancelCause(joinCtx)
+	driven, left := make(chan struct{}), make(chan struct{})
+	defer barred(nil)
+	defer close(left)
+	go w.watchFate(barred, driven, left)
 	w.roads = roads{net: counting{w.Net, &w.watch.overNATS}, offer: me.Memory, sent: &w.watch.everywhere, log: w.Log}
-	agent, welcome, err := cluster.JoinJob(joinCtx, w.Bus, w.Job, me)
+	agent, welcome, err := w.join(joinCtx, me)
 	if err != nil {
 		return cluster.End{}, err
 	}
@@ -109,7 +116,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	defer agent.Close()
 	w.offer.init(w.Blobs)
 	if err := w.introduced(joinCtx, welcome); err != nil {
-		return cluster.End{}, err
+		return cluster.End{}, cmp.Or(barredBy(joinCtx), err)
 	}
 	if w.job, err = w.kinds().Parse("the coordinator's job file", []byte(welcome.Job), nil); err != nil {
 		return cluster.End{}, err
@@ -134,6 +141,7 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 		Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
 	driver := cluster.NewDriver(node, agent.Inbox(), w)
 	w.say = driver.Say
+	close(driven)
 	running, cancel := context.WithCancel(ctx)
 	exit := driver.Run(running, welcome)
 	w.watch.looked.Store(0) // what is left, such as keeping the state, takes as long as it does
@@ -244,6 +252,9 @@ func (w *Worker) leaveRing() {
 }
 
 func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) {
+	if e.Err != nil {
+		return e.End, w.barred(e)
+	}
 	if e.End.Outcome == cluster.Released && w.trainer != nil && w.trainer.Sharded() {
 		w.linger(ctx)
 	}
