@@ -60,7 +60,7 @@ type Hooks struct {
 	Disown func(ctx context.Context, after uint64, r Record) error
 
 	// Keep keeps r for coordinators after this one, in the place of what it was given
-	// before.
+	// before, here or by Disown, which may run meanwhile: see Record.Edition.
 	Keep func(r Record)
 
 	// Note is told a decision, in words.

@@ -18,6 +18,9 @@ type Record struct {
 	Out map[string]string `json:"out,omitempty"`
 	// Fence is the generation before which no worker's state counts.
 	Fence uint64 `json:"fence,omitempty"`
+	// Edition grows with each record: of two the greater one counts, whichever was
+	// written last.
+	Edition uint64 `json:"edition,omitempty"`
 }
 
 // oversight is what is known of the workers' gradients.
@@ -29,7 +32,7 @@ type oversight struct {
 }
 
 func newOversight(cfg Config) oversight {
-	o := oversight{share: cfg.Verify, Record: Record{Since: map[string]uint64{}, Out: map[string]string{}, Fence: cfg.Record.Fence}}
+	o := oversight{share: cfg.Verify, Record: Record{Since: map[string]uint64{}, Out: map[string]string{}, Fence: cfg.Record.Fence, Edition: cfg.Record.Edition}}
 	maps.Copy(o.Since, cfg.Record.Since)
 	maps.Copy(o.Out, cfg.Record.Out)
 	return o
@@ -37,7 +40,8 @@ func newOversight(cfg Config) oversight {
 
 // kept is a copy of the record, for its owner.
 func (o *oversight) kept() Record {
-	return Record{Since: maps.Clone(o.Since), Out: maps.Clone(o.Out), Fence: o.Fence}
+	o.Edition++
+	return Record{Since: maps.Clone(o.Since), Out: maps.Clone(o.Out), Fence: o.Fence, Edition: o.Edition}
 }
 
 // takesPart notes that workers take part after a step, and says whether that is news.

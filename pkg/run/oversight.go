@@ -59,6 +59,25 @@ func readOversight(dir string) (*overseer, error) {
 	return o, nil
 }
 
+// take replaces the record by r, unless what is here is newer: records are written by two
+// goroutines.
+func (o *oversight) take(r cluster.Record) {
+	if r.Edition > o.Edition {
+		o.Record = r
+	}
+}
+
+// drop notes that what is here of steps after after goes, and what was uploaded of them. Of
+// what goes already, the most counts.
+func (o *oversight) drop(after uint64, uploaded bool) {
+	if o.Dropping == nil || *o.Dropping > after {
+		o.Dropping = &after
+	}
+	if uploaded && (o.Uploaded == nil || *o.Uploaded > *o.Dropping) {
+		o.Uploaded = o.Dropping
+	}
+}
+
 // change changes the file.
 func (o *overseer) change(f func(*oversight)) error {
 	o.mu.Lock()
@@ -163,7 +182,7 @@ func (s *session) record() cluster.Record {
 // keep keeps what the coordinator knows of who has taken part.
 func (s *session) keep(r cluster.Record) {
 	s.aside.do(func() {
-		if err := s.oversight.change(func(o *oversight) { o.Record = r }); err != nil {
+		if err := s.oversight.change(func(o *oversight) { o.take(r) }); err != nil {
 			s.log.Error("who takes part since when is not kept (cluster.verify): " + err.Error())
 		}
 	})
@@ -172,18 +191,15 @@ func (s *session) keep(r cluster.Record) {
 // disown drops all that the run has kept of steps after after, and says so.
 func (s *session) disown(after uint64, r cluster.Record) error {
 	err := s.oversight.change(func(o *oversight) {
-		if o.Record = r; o.Dropping == nil || *o.Dropping > after {
-			o.Dropping = &after
-		}
-		if s.mirror != nil {
-			o.Uploaded = o.Dropping
-		}
+		o.take(r)
+		o.drop(after, s.mirror != nil)
+		after = *o.Dropping
 	})
 	if err != nil {
 		return err
 	}
-	s.upload.disown(after, s.forgetUploaded)
 	steps, err := s.dir.disown(after)
+	s.upload.disown(after, s.forgetUploaded) // not before that, or it would bring there again what is wrong
 	for _, step := range steps {
 		s.offers.withdraw(func(blob string) bool {
 			return blob == worker.StateBlobName(train.ModelFile, step) || blob == worker.StateBlobName(train.OptimizerFile, step)
@@ -310,9 +326,13 @@ func (m *mirror) ridUp() error {
 		}
 	}
 	m.wrong.Lock()
-	if m.rid == after {
+	all := m.rid == after
+	if all {
 		m.rid = nil
 	}
 	m.wrong.Unlock()
+	if !all { // there is more by now
+		return nil
+	}
 	return done()
 }

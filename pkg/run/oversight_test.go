@@ -359,3 +359,36 @@ func TestDroppingGoesOn(t *testing.T) {
 		t.Errorf("%s still has %s (%v)", verifyFile, b, err)
 	}
 }
+
+// Two goroutines write records: an older one that comes later does not undo who was put
+// out. And of what is to be dropped nothing is forgotten for less that is dropped later.
+func TestOversightInAnyOrder(t *testing.T) {
+	dir := t.TempDir()
+	o, err := readOversight(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := cluster.Record{Since: map[string]uint64{"w0": 0}, Out: map[string]string{"w1": "a lie"}, Fence: 7, Edition: 3}
+	for _, f := range []func(*oversight){
+		func(o *oversight) { o.take(out); o.drop(10, true) },
+		func(o *oversight) {
+			o.take(cluster.Record{Since: map[string]uint64{"w0": 0, "w1": 5}, Edition: 2}) // it has waited behind a disk
+		},
+		func(o *oversight) { o.Dropping = nil }, // the store is away
+		func(o *oversight) { o.drop(50, true) },
+	} {
+		if err := o.change(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o, err = readOversight(dir); err != nil {
+		t.Fatal(err)
+	}
+	is := o.now()
+	if !reflect.DeepEqual(is.Record, out) {
+		t.Errorf("the record is %+v, want %+v", is.Record, out)
+	}
+	if is.Dropping == nil || *is.Dropping != 50 || is.Uploaded == nil || *is.Uploaded != 10 {
+		t.Errorf("dropped is what came after %v, and in the store after %v: want 50 and 10", is.Dropping, is.Uploaded)
+	}
+}
