@@ -19,7 +19,7 @@ func newBenchGemm() *cobra.Command {
 squares of --sizes, and the linear layers of --model for batches of --batch
 samples, each as Y = X·Wᵀ, dX = dY·W and dW = dYᵀ·X.
 
-With --precision bf16 squares have operands of bfloat16, and layers have float32
+With --precision bf16 squares read and write bfloat16, and layers have float32
 that is rounded and laid out in the time; the peak is that of the CPU's tiles
 (AMX) where it has them.
 

@@ -7,13 +7,19 @@ import (
 
 // How a Gemm of bfloat16 is cut.
 //
-//	B is packed whole                                    K × columns, read from L3 where it is large
-//	chunk of rows of A, packed                           in L2
-//	  group of columns                                   whose part of C stays in L2 until it is final
-//	    panel of 32 columns: the micro-kernel over all strips of the chunk
+//	chunk of rows of A, packed, or as they are           in L2
+//	  group of columns                                   whose part of C stays in L2 until it is final; the first chunk packs its part of B
+//	    panel of 32 columns
+//	      slab of blocks of k                            whose part of B stays in L1
+//	        the micro-kernel over all strips of the chunk
 const (
-	chunkBytes = 1 << 19
-	groupBytes = 1 << 18
+	chunkBytes = 1 << 19 // of A; twice as many for chunkRows
+	chunkRows  = 256
+	groupBytes = 1 << 18 // of C
+	// slabBlocks is how deep tiles go at a time: two strips of B, 32 KiB, stay in L1 while all rows of a chunk pass.
+	slabBlocks = 16
+	// rowsAlike is how many words apart rows are of which every one falls into the same lines of L1: these are packed.
+	rowsAlike = 1 << 11
 	// tilesFrom is from how many multiply-adds on tiles are configured for a product: below it, vectors are as quick.
 	tilesFrom = 1 << 17
 	// emulatedBlocks is how deep an emulation goes at a time: 12 rows of float32 and a strip of B stay in L1.
@@ -48,21 +54,23 @@ func (g *Gemm) runTiles(m0, m1, n0, n1 int, ws *Workspace) {
 func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 	k := k1 - k0
 	strip := stripWords(k)
-	var b []uint16
-	if g.BTiles != nil && n0%tileLanes == 0 {
+	columns := operand{g.B, g.BWords, g.BCol, g.BRow}.from(k0 * g.BRow)
+	packed := g.BTiles != nil && n0%tileLanes == 0
+	var b []uint16 // columns [n0,n1)
+	if packed {
 		b = g.BTiles[n0/tileLanes*strip:]
 	} else {
 		b = growWords(&ws.tilesB, (n1-n0+tileLanes-1)/tileLanes*strip)
-		packTiles(b, operand{g.B, g.BWords, g.BCol, g.BRow}.from(k0*g.BRow+n0*g.BCol), n1-n0, k, true, ws)
 	}
 
-	chunk := max(1, chunkBytes/(2*tileBytes*blocksOf(k))) * 2 * tileLanes
+	pairs := chunkBytes / (2 * tileBytes * blocksOf(k)) // of strips
+	chunk := max(1, pairs, min(2*pairs, chunkRows/(2*tileLanes))) * 2 * tileLanes
 	emulated := til != nil && (til.amx[0][0] == nil || (m1-m0)*(n1-n0)*k < tilesFrom)
 	if emulated {
 		chunk = min(chunk, emulatedRows)
 	}
 	chunk = evenBlock(m1-m0, chunk, 2*tileLanes)
-	asRows := emulated && til.flat != nil && g.ACol == 1
+	asRows := g.ACol == 1 && til != nil && til.flat != nil && (emulated || g.AWords != nil && k%tileSteps == 0 && g.ARow%rowsAlike != 0)
 	var a []uint16
 	if !asRows {
 		a = growWords(&ws.tilesA, (min(chunk, m1-m0)+tileLanes-1)/tileLanes*strip)
@@ -77,6 +85,10 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 		}
 		for j0 := n0; j0 < n1; j0 += group {
 			j1 := min(j0+group, n1)
+			b := b[(j0-n0)/tileLanes*strip:]
+			if i0 == m0 && !packed {
+				packTiles(b, columns.from(j0*g.BCol), j1-j0, k, true, ws)
+			}
 			var c []float32
 			row := g.CRow
 			if g.Out != nil {
@@ -85,7 +97,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 			} else {
 				c = g.C[i0*row+j0:]
 			}
-			group := tileGroup{a, rows, b[(j0-n0)/tileLanes*strip:], c, row, i0, i1, j0, j1, k, mode &^ modeReLU}
+			group := tileGroup{a, rows, b, c, row, i0, i1, j0, j1, k, mode &^ modeReLU}
 			switch {
 			case til == nil:
 				g.tilesPlain(group)
@@ -138,26 +150,37 @@ func (g *Gemm) tilesPlain(t tileGroup) {
 	}
 }
 
-// tilesOn does a group on tiles of AMX: a panel of two strips of columns at a time, by pairs of strips of rows.
+// tilesOn does a group on tiles of AMX: a panel of two strips of columns at a time, by pairs of strips of rows. As much of the panel as stays in
+// L1 goes over all rows before the rest of it; C carries the chains on.
 func (g *Gemm) tilesOn(t tileGroup, ws *Workspace) {
-	strip, rows := stripWords(t.k), t.i1-t.i0
+	strip, rows, blocks := stripWords(t.k), t.i1-t.i0, blocksOf(t.k)
+	a, aStrip, aStep := t.a, strip, tileWords
 	p := &ws.bf
-	p.blocks, p.mode, p.cRow = uintptr(blocksOf(t.k)), t.mode, uintptr(t.row)*4
-	p.aStrip = uintptr(strip) * 2
+	p.bStrip, p.cRow, p.aRow = uintptr(strip)*2, uintptr(t.row)*4, 2*tileSteps
+	if a == nil { // a tile is read from rows
+		a, aStrip, aStep = t.rows.words, tileLanes*t.rows.lane, tileSteps
+		p.aRow = uintptr(t.rows.lane) * 2
+	}
+	p.aStrip, p.aStep = uintptr(aStrip)*2, uintptr(aStep)*2
 	full := rows / (2 * tileLanes) // pairs of whole strips
+	deep := evenBlock(blocks, slabBlocks, 1)
 	for j := t.j0; j < t.j1; j += 2 * tileLanes {
 		cols := min(2*tileLanes, t.j1-j)
-		p.b = &t.b[(j-t.j0)/tileLanes*strip]
-		if t.mode == modeBias {
+		if p.mode = t.mode; t.mode == modeBias {
 			p.bias = &g.Bias[j]
 		}
-		if full > 0 {
-			p.a, p.c, p.strips = &t.a[0], &t.c[j-t.j0], uintptr(full)
-			p.run(2*tileLanes, cols)
-		}
-		if i := full * 2 * tileLanes; i < rows {
-			p.a, p.c, p.strips = &t.a[i/tileLanes*strip], &t.c[i*t.row+j-t.j0], 1
-			p.run(rows-i, cols)
+		for at := 0; at < blocks; at += deep {
+			p.blocks = uintptr(min(deep, blocks-at))
+			p.b = &t.b[(j-t.j0)/tileLanes*strip+at*tileWords]
+			if full > 0 {
+				p.a, p.c, p.strips = &a[at*aStep], &t.c[j-t.j0], uintptr(full)
+				p.run(2*tileLanes, cols)
+			}
+			if i := full * 2 * tileLanes; i < rows {
+				p.a, p.c, p.strips = &a[i/tileLanes*aStrip+at*aStep], &t.c[i*t.row+j-t.j0], 1
+				p.run(rows-i, cols)
+			}
+			p.mode = modeLoad
 		}
 	}
 }
@@ -182,9 +205,9 @@ func (g *Gemm) tilesEmulated(t tileGroup, ws *Workspace) {
 			for j := t.j0; j < t.j1; j += til.lanes {
 				p.cols = uintptr(min(til.lanes, t.j1-j))
 				columns := b[(j-t.j0)/tileLanes*strip+(j-t.j0)%tileLanes*2:]
-				p.b, p.aStrip = &columns[0], 0
+				p.b, p.bStrip = &columns[0], 0
 				if p.cols > tileLanes { // two strips of columns
-					p.aStrip = uintptr(strip) * 2
+					p.bStrip = uintptr(strip) * 2
 				}
 				var bias []float32
 				if mode == modeBias {

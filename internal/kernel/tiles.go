@@ -28,19 +28,21 @@ const (
 
 // bfArgs is one call of a micro-kernel of bfloat16. Strides are in bytes. The assembly reads it by offset.
 type bfArgs struct {
-	a       *uint16 // tiles of the first strip; for the emulations rows of float32
+	a       *uint16 // tiles of the first strip, or its rows as they are; for the emulations rows of float32
 	b       *uint16 // tiles of the first column strip; the second one follows it
 	c, bias *float32
-	aStrip  uintptr // from strip to strip; for the emulations of B
+	bStrip  uintptr // from strip to strip of B
 	cRow    uintptr
 	blocks  uintptr // of 32 steps
 	strips  uintptr // calls' worth of strips, one below the other
 	mode    uintptr // modeZero, modeBias or modeLoad
 	rows    uintptr // of an emulation: that exist
 	cols    uintptr // of an emulation: that exist
-	aRow    uintptr // of an emulation
+	aRow    uintptr // from row to row of A; of its tiles 64
 	tiles   tileConfig
 	flushed uintptr // NEON: something was flushed
+	aStrip  uintptr // from strip to strip of A
+	aStep   uintptr // from block to block of A
 	shaped  [2]int  // the rows and columns that tiles is for; the assembly does not read it
 }
 

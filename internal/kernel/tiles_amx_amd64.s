@@ -15,7 +15,7 @@ TEXT ·gemmAMX1x1(SB), NOSPLIT, $0-8
 	BYTE $0x47
 	BYTE $0x60
 	MOVQ (DI), SI
-	MOVQ 32(DI), R8
+	MOVQ 88(DI), R8
 	MOVQ 16(DI), CX
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
@@ -60,6 +60,7 @@ load:
 ready:
 	MOVQ    8(DI), DX
 	MOVQ    48(DI), AX
+	MOVQ    176(DI), BX
 	MOVQ    R11, R14
 	SHLQ    $0x04, R14
 	ADDQ    CX, R14
@@ -88,45 +89,50 @@ block:
 	DECQ       R13
 
 fetched:
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x79
-	BYTE $0x4b
-	BYTE $0x64
-	BYTE $0x16
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x74
-	BYTE $0x12
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	ADDQ $0x00000400, SI
-	ADDQ $0x00000400, DX
-	DECQ AX
-	JNZ  block
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x44
-	BYTE $0x19
-	BYTE $0x00
-	LEAQ (CX)(R11*8), CX
-	LEAQ (CX)(R11*8), CX
-	DECQ R12
-	JNZ  strip
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x79
+	BYTE  $0x4b
+	BYTE  $0x64
+	BYTE  $0x06
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x74
+	BYTE  $0x12
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x4a
+	BYTE  $0x5c
+	BYTE  $0xc4
+	ADDQ  BX, SI
+	ADDQ  $0x00000400, DX
+	DECQ  AX
+	JNZ   block
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x44
+	BYTE  $0x19
+	BYTE  $0x00
+	LEAQ  (CX)(R11*8), CX
+	LEAQ  (CX)(R11*8), CX
+	MOVQ  48(DI), AX
+	IMULQ 176(DI), AX
+	SUBQ  AX, SI
+	MOVQ  168(DI), AX
+	LEAQ  (SI)(AX*1), SI
+	DECQ  R12
+	JNZ   strip
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x78
+	BYTE  $0x49
+	BYTE  $0xc0
 	RET
 
 // func gemmAMX1x2(t *bfArgs)
@@ -140,7 +146,7 @@ TEXT ·gemmAMX1x2(SB), NOSPLIT, $0-8
 	BYTE $0x47
 	BYTE $0x60
 	MOVQ (DI), SI
-	MOVQ 32(DI), R8
+	MOVQ 88(DI), R8
 	MOVQ 16(DI), CX
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
@@ -206,9 +212,9 @@ load:
 ready:
 	MOVQ    8(DI), DX
 	MOVQ    48(DI), AX
-	MOVQ    AX, R9
-	SHLQ    $0x0a, R9
+	MOVQ    32(DI), R9
 	ADDQ    DX, R9
+	MOVQ    176(DI), BX
 	MOVQ    R11, R14
 	SHLQ    $0x04, R14
 	ADDQ    CX, R14
@@ -245,66 +251,71 @@ block:
 	DECQ       R13
 
 fetched:
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x79
-	BYTE $0x4b
-	BYTE $0x64
-	BYTE $0x16
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x74
-	BYTE $0x12
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	BYTE $0xc4
-	BYTE $0x82
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x7c
-	BYTE $0x11
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
-	ADDQ $0x00000400, R9
-	ADDQ $0x00000400, SI
-	ADDQ $0x00000400, DX
-	DECQ AX
-	JNZ  block
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x44
-	BYTE $0x19
-	BYTE $0x00
-	LEAQ 64(CX), BX
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x4c
-	BYTE $0x1b
-	BYTE $0x00
-	LEAQ (CX)(R11*8), CX
-	LEAQ (CX)(R11*8), CX
-	DECQ R12
-	JNZ  strip
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x79
+	BYTE  $0x4b
+	BYTE  $0x64
+	BYTE  $0x06
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x74
+	BYTE  $0x12
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x4a
+	BYTE  $0x5c
+	BYTE  $0xc4
+	BYTE  $0xc4
+	BYTE  $0x82
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x7c
+	BYTE  $0x11
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xcc
+	ADDQ  $0x00000400, R9
+	ADDQ  BX, SI
+	ADDQ  $0x00000400, DX
+	DECQ  AX
+	JNZ   block
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x44
+	BYTE  $0x19
+	BYTE  $0x00
+	LEAQ  64(CX), BX
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x4c
+	BYTE  $0x1b
+	BYTE  $0x00
+	LEAQ  (CX)(R11*8), CX
+	LEAQ  (CX)(R11*8), CX
+	MOVQ  48(DI), AX
+	IMULQ 176(DI), AX
+	SUBQ  AX, SI
+	MOVQ  168(DI), AX
+	LEAQ  (SI)(AX*1), SI
+	DECQ  R12
+	JNZ   strip
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x78
+	BYTE  $0x49
+	BYTE  $0xc0
 	RET
 
 // func gemmAMX2x1(t *bfArgs)
@@ -318,7 +329,7 @@ TEXT ·gemmAMX2x1(SB), NOSPLIT, $0-8
 	BYTE $0x47
 	BYTE $0x60
 	MOVQ (DI), SI
-	MOVQ 32(DI), R8
+	MOVQ 88(DI), R8
 	MOVQ 16(DI), CX
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
@@ -382,7 +393,9 @@ load:
 ready:
 	MOVQ    8(DI), DX
 	MOVQ    48(DI), AX
-	LEAQ    (SI)(R8*1), R15
+	MOVQ    168(DI), R15
+	ADDQ    SI, R15
+	MOVQ    176(DI), BX
 	MOVQ    R11, R14
 	SHLQ    $0x05, R14
 	ADDQ    CX, R14
@@ -411,68 +424,72 @@ block:
 	DECQ       R13
 
 fetched:
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x79
-	BYTE $0x4b
-	BYTE $0x64
-	BYTE $0x16
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x74
-	BYTE $0x12
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	BYTE $0xc4
-	BYTE $0x82
-	BYTE $0x79
-	BYTE $0x4b
-	BYTE $0x6c
-	BYTE $0x17
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-	ADDQ $0x00000400, R15
-	ADDQ $0x00000400, SI
-	ADDQ $0x00000400, DX
-	DECQ AX
-	JNZ  block
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x44
-	BYTE $0x19
-	BYTE $0x00
-	LEAQ (CX)(R11*8), CX
-	LEAQ (CX)(R11*8), CX
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x54
-	BYTE $0x19
-	BYTE $0x00
-	LEAQ (CX)(R11*8), CX
-	LEAQ (CX)(R11*8), CX
-	ADDQ R8, SI
-	DECQ R12
-	JNZ  strip
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x79
+	BYTE  $0x4b
+	BYTE  $0x64
+	BYTE  $0x06
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x74
+	BYTE  $0x12
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x4a
+	BYTE  $0x5c
+	BYTE  $0xc4
+	BYTE  $0xc4
+	BYTE  $0x82
+	BYTE  $0x79
+	BYTE  $0x4b
+	BYTE  $0x6c
+	BYTE  $0x07
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x4a
+	BYTE  $0x5c
+	BYTE  $0xd5
+	ADDQ  BX, R15
+	ADDQ  BX, SI
+	ADDQ  $0x00000400, DX
+	DECQ  AX
+	JNZ   block
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x44
+	BYTE  $0x19
+	BYTE  $0x00
+	LEAQ  (CX)(R11*8), CX
+	LEAQ  (CX)(R11*8), CX
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x54
+	BYTE  $0x19
+	BYTE  $0x00
+	LEAQ  (CX)(R11*8), CX
+	LEAQ  (CX)(R11*8), CX
+	MOVQ  48(DI), AX
+	IMULQ 176(DI), AX
+	SUBQ  AX, SI
+	MOVQ  168(DI), AX
+	LEAQ  (SI)(AX*2), SI
+	DECQ  R12
+	JNZ   strip
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x78
+	BYTE  $0x49
+	BYTE  $0xc0
 	RET
 
 // func gemmAMX2x2(t *bfArgs)
@@ -486,7 +503,7 @@ TEXT ·gemmAMX2x2(SB), NOSPLIT, $0-8
 	BYTE $0x47
 	BYTE $0x60
 	MOVQ (DI), SI
-	MOVQ 32(DI), R8
+	MOVQ 88(DI), R8
 	MOVQ 16(DI), CX
 	MOVQ 40(DI), R11
 	MOVQ 56(DI), R12
@@ -591,10 +608,11 @@ load:
 ready:
 	MOVQ    8(DI), DX
 	MOVQ    48(DI), AX
-	MOVQ    AX, R9
-	SHLQ    $0x0a, R9
+	MOVQ    32(DI), R9
 	ADDQ    DX, R9
-	LEAQ    (SI)(R8*1), R15
+	MOVQ    168(DI), R15
+	ADDQ    SI, R15
+	MOVQ    176(DI), BX
 	MOVQ    R11, R14
 	SHLQ    $0x05, R14
 	ADDQ    CX, R14
@@ -631,102 +649,106 @@ block:
 	DECQ       R13
 
 fetched:
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x79
-	BYTE $0x4b
-	BYTE $0x64
-	BYTE $0x16
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x74
-	BYTE $0x12
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	BYTE $0xc4
-	BYTE $0x82
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x7c
-	BYTE $0x11
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
-	BYTE $0xc4
-	BYTE $0x82
-	BYTE $0x79
-	BYTE $0x4b
-	BYTE $0x6c
-	BYTE $0x17
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-	ADDQ $0x00000400, R15
-	ADDQ $0x00000400, R9
-	ADDQ $0x00000400, SI
-	ADDQ $0x00000400, DX
-	DECQ AX
-	JNZ  block
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x44
-	BYTE $0x19
-	BYTE $0x00
-	LEAQ 64(CX), BX
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x4c
-	BYTE $0x1b
-	BYTE $0x00
-	LEAQ (CX)(R11*8), CX
-	LEAQ (CX)(R11*8), CX
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x54
-	BYTE $0x19
-	BYTE $0x00
-	LEAQ 64(CX), BX
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x5c
-	BYTE $0x1b
-	BYTE $0x00
-	LEAQ (CX)(R11*8), CX
-	LEAQ (CX)(R11*8), CX
-	ADDQ R8, SI
-	DECQ R12
-	JNZ  strip
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x79
+	BYTE  $0x4b
+	BYTE  $0x64
+	BYTE  $0x06
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x74
+	BYTE  $0x12
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x4a
+	BYTE  $0x5c
+	BYTE  $0xc4
+	BYTE  $0xc4
+	BYTE  $0x82
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0x7c
+	BYTE  $0x11
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xcc
+	BYTE  $0xc4
+	BYTE  $0x82
+	BYTE  $0x79
+	BYTE  $0x4b
+	BYTE  $0x6c
+	BYTE  $0x07
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x4a
+	BYTE  $0x5c
+	BYTE  $0xd5
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x42
+	BYTE  $0x5c
+	BYTE  $0xdd
+	ADDQ  BX, R15
+	ADDQ  $0x00000400, R9
+	ADDQ  BX, SI
+	ADDQ  $0x00000400, DX
+	DECQ  AX
+	JNZ   block
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x44
+	BYTE  $0x19
+	BYTE  $0x00
+	LEAQ  64(CX), BX
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x4c
+	BYTE  $0x1b
+	BYTE  $0x00
+	LEAQ  (CX)(R11*8), CX
+	LEAQ  (CX)(R11*8), CX
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x54
+	BYTE  $0x19
+	BYTE  $0x00
+	LEAQ  64(CX), BX
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7a
+	BYTE  $0x4b
+	BYTE  $0x5c
+	BYTE  $0x1b
+	BYTE  $0x00
+	LEAQ  (CX)(R11*8), CX
+	LEAQ  (CX)(R11*8), CX
+	MOVQ  48(DI), AX
+	IMULQ 176(DI), AX
+	SUBQ  AX, SI
+	MOVQ  168(DI), AX
+	LEAQ  (SI)(AX*2), SI
+	DECQ  R12
+	JNZ   strip
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x78
+	BYTE  $0x49
+	BYTE  $0xc0
 	RET
 
 // func peakAMX(n int, config *uint8, data *uint16)

@@ -6,7 +6,7 @@
 Run it with a Python that has torch, from a checkout in which `go build` works (or
 name a built program with --coordinator). Ours reads and writes float32 and rounds and
 lays out its operands in the time; PyTorch's (oneDNN's) reads and writes bfloat16. The
-squares have operands of bfloat16 on both sides. Each round runs both once; the
+squares are of bfloat16 on both sides, results too. Each round runs both once; the
 ratios are of the two runs of the same round, and medians over the rounds are printed.
 """
 import argparse

@@ -83,7 +83,7 @@ type Operands int
 const (
 	Float32 Operands = iota // a product of float32
 	Rounded                 // float32, rounded for a product of bfloat16
-	BF16                    // bfloat16, for a product of them
+	BF16                    // bfloat16, for a product of them that is rounded to bfloat16 itself
 )
 
 // smallest is the work that the clock can tell, in operations.
@@ -110,7 +110,13 @@ func (b *Bench) Gemm(s Shape, o Orientation, of Operands, budget time.Duration) 
 		g.AWords, g.BWords = make([]uint16, len(g.A)), make([]uint16, len(g.B))
 		kernel.NarrowBF16(g.AWords, g.A)
 		kernel.NarrowBF16(g.BWords, g.B)
-		g.A, g.B = nil, nil
+		words := make([]uint16, len(g.C))
+		g.Out = func(m0, m1, n0, n1 int, c []float32, row int) {
+			for i := m0; i < m1; i++ {
+				kernel.RoundBF16(words[i*s.N+n0:i*s.N+n1], c[(i-m0)*row:(i-m0)*row+n1-n0])
+			}
+		}
+		g.A, g.B, g.C = nil, nil, nil
 	}
 	flops := 2 * float64(s.M) * float64(s.N) * float64(s.K)
 	inner := max(1, int(smallest/flops))

@@ -11,10 +11,11 @@ import (
 // Offsets in kernel.bfArgs.
 const (
 	bA, bB, bC, bBias           = 0, 8, 16, 24
-	bAStrip, bCRow              = 32, 40
+	bBStrip, bCRow              = 32, 40
 	bBlocks, bStrips, bMode     = 48, 56, 64
 	bRows, bCols, bARow, bTiles = 72, 80, 88, 96
 	bFlushed                    = 160
+	bAStrip, bAStep             = 168, 176
 )
 
 // The Go assembler has no AMX: instructions are written as their bytes. A tile is written by its number; memory is base + index, where index
@@ -105,12 +106,12 @@ func amxTiles(g *gen, rows, cols int) {
 	t := reg.RDI
 	g.arg("t", t)
 	g.tileConfig(t, bTiles)
-	aStrip, b0, b1, c, cRow := reg.R8, reg.RDX, reg.R9, reg.RCX, reg.R11
+	aRow, b0, b1, c, cRow := reg.R8, reg.RDX, reg.R9, reg.RCX, reg.R11
 	line, k, strips, none, bias, p := reg.R10, reg.RAX, reg.R12, reg.R13, reg.RBX, reg.R15
-	mode := reg.RBX // until it is tested
+	mode, aStep := reg.RBX, reg.RBX // until it is tested; in the loop over blocks
 	a0, a1 := reg.RSI, reg.R15
 	g.MOVQ(at(t, bA), a0)
-	g.MOVQ(at(t, bAStrip), aStrip)
+	g.MOVQ(at(t, bARow), aRow)
 	g.MOVQ(at(t, bC), c)
 	g.MOVQ(at(t, bCRow), cRow)
 	g.MOVQ(at(t, bStrips), strips)
@@ -155,13 +156,14 @@ func amxTiles(g *gen, rows, cols int) {
 	g.MOVQ(at(t, bB), b0)
 	g.MOVQ(at(t, bBlocks), k)
 	if cols > 1 {
-		g.MOVQ(k, b1)
-		g.SHLQ(operand.Imm(10), b1)
+		g.MOVQ(at(t, bBStrip), b1)
 		g.ADDQ(b0, b1)
 	}
 	if rows > 1 {
-		g.LEAQ(atIdx(a0, 0, aStrip, 1), a1)
+		g.MOVQ(at(t, bAStrip), a1)
+		g.ADDQ(a0, a1)
 	}
+	g.MOVQ(at(t, bAStep), aStep)
 	// The next strip's tiles of C are fetched meanwhile: their lines lie far apart.
 	ahead, fetches := reg.R14, none
 	g.MOVQ(cRow, ahead)
@@ -180,7 +182,7 @@ func amxTiles(g *gen, rows, cols int) {
 	}
 	g.DECQ(fetches)
 	g.Label("fetched")
-	g.tileStream(4, a0, line)
+	g.tileStream(4, a0, aRow)
 	g.tileLoad(6, b0, line)
 	g.tileProduct(0, 4, 6)
 	if cols > 1 {
@@ -188,17 +190,17 @@ func amxTiles(g *gen, rows, cols int) {
 		g.tileProduct(1, 4, 7)
 	}
 	if rows > 1 {
-		g.tileStream(5, a1, line)
+		g.tileStream(5, a1, aRow)
 		g.tileProduct(2, 5, 6)
 		if cols > 1 {
 			g.tileProduct(3, 5, 7)
 		}
-		g.ADDQ(operand.U32(1024), a1)
+		g.ADDQ(aStep, a1)
 	}
 	if cols > 1 {
 		g.ADDQ(operand.U32(1024), b1)
 	}
-	g.ADDQ(operand.U32(1024), a0)
+	g.ADDQ(aStep, a0)
 	g.ADDQ(operand.U32(1024), b0)
 	g.DECQ(k)
 	g.JNZ(operand.LabelRef("block"))
@@ -212,9 +214,11 @@ func amxTiles(g *gen, rows, cols int) {
 		g.LEAQ(atIdx(c, 0, cRow, 8), c)
 		g.LEAQ(atIdx(c, 0, cRow, 8), c)
 	}
-	if rows > 1 { // a0 has come to the second strip's beginning
-		g.ADDQ(aStrip, a0)
-	}
+	g.MOVQ(at(t, bBlocks), k) // back to where the strips begin, and on to the next ones
+	g.IMULQ(at(t, bAStep), k)
+	g.SUBQ(k, a0)
+	g.MOVQ(at(t, bAStrip), k)
+	g.LEAQ(atIdx(a0, 0, k, uint8(rows)), a0)
 	g.DECQ(strips)
 	g.JNZ(operand.LabelRef("strip"))
 	g.tileRelease()

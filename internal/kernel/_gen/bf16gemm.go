@@ -109,7 +109,7 @@ func bfTile(g *gen, v isa) {
 	g.MOVQ(at(t, bB), columns[0])
 	if vecs > 1 {
 		g.MOVQ(columns[0], columns[1])
-		g.ADDQ(at(t, bAStrip), columns[1])
+		g.ADDQ(at(t, bBStrip), columns[1])
 	}
 	g.MOVQ(at(t, bBlocks), blocks)
 	g.Label("block")
