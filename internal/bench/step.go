@@ -33,6 +33,9 @@ type StepReport struct {
 	Nominal      float64 `json:"gflop_per_sample"`                      // the model's, forward and backward
 	Done         float64 `json:"performed_gflop_per_sample"`
 
+	Answers      float64 `json:"answers_per_s"`                       // forward alone, as a server does it: see answering
+	AnswersByCPU float64 `json:"answers_per_s_of_cpu_time,omitempty"` // one thread
+
 	Phases []Phase `json:"phases"`
 	Kinds  []Kind  `json:"kinds"`
 
@@ -148,8 +151,37 @@ func Step(f StepOptions, ready func() error) (*StepReport, error) {
 		r.SamplesByCPU, r.ShareByCPU = float64(r.Batch)/cpu, measure.Median(cpuShares)
 		r.PerformedCPU = r.ShareByCPU * r.Done / r.Nominal
 	}
+	if err := s.answering(rt, r, f.Budget/4); err != nil {
+		return nil, err
+	}
 	r.Bandwidth = measure.New(rt).Bandwidth(f.Slab) / 1e9
 	return r, nil
+}
+
+// answering times what a server does with as many samples as a micro-batch has: forward alone, which keeps nothing for backward, of weights
+// that were laid out once.
+func (s *stepper) answering(rt *tensor.Runtime, r *StepReport, budget time.Duration) error {
+	p, err := s.model.Program(rt, s.opt.Micro, s.opt.Spec, models.ProgramOptions{Forward: true, Settled: true})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	p.SetStep(s.opt.Seed, 0, false)
+	if err := p.Load(s.batch); err != nil {
+		return err
+	}
+	p.ForwardStage(0) // which lays the weights out
+	var walls, cpus []float64
+	for begin := time.Now(); len(walls) < 3 || time.Since(begin) < budget; {
+		c, at := measure.CPUTime(), time.Now()
+		p.ForwardStage(0)
+		walls, cpus = append(walls, time.Since(at).Seconds()), append(cpus, (measure.CPUTime() - c).Seconds())
+	}
+	r.Answers = float64(s.opt.Micro) / measure.Median(walls)
+	if cpu := measure.Median(cpus); rt.Threads() == 1 && cpu > 0 {
+		r.AnswersByCPU = float64(s.opt.Micro) / cpu
+	}
+	return nil
 }
 
 // breakdown divides the time by part of the step and by kind of operation.

@@ -110,6 +110,7 @@ func printStep(out io.Writer, r *bench.StepReport) error {
 	if r.SamplesByCPU > 0 {
 		fmt.Fprintf(out, "%-18s %8.2f samples/s, %s of the peak; performed %s\n", "by CPU time", r.SamplesByCPU, percent(r.ShareByCPU), percent(r.PerformedCPU))
 	}
+	fmt.Fprintf(out, "%-18s %8.2f samples/s: forward alone, as a server does it\n", "answering", r.Answers)
 	fmt.Fprintf(out, "%-18s %8d a step, %d bytes\n", "Go allocations", r.Allocs, r.AllocBytes)
 	if r.Resident > 0 {
 		fmt.Fprintf(out, "%-18s %s peak resident\n", "memory", plain.Bytes(r.Resident))

@@ -66,7 +66,7 @@ func (t *Tape) plain(x *Var, w, b *Param, from, to int, act Activation, dropout 
 
 func (l *linear) kind() string { return "linear" }
 
-func (l *linear) roundsResult() bool     { return l.act == None || l.act == ReLU }
+func (l *linear) roundsResult() bool     { return true }
 func (l *linear) readsRounded(*Var) bool { return true }
 
 func (l *linear) flops() (forward, backward int64) {
@@ -84,8 +84,8 @@ func (l *linear) needs() []*Var {
 	return []*Var{l.x}
 }
 
-func (l *linear) reserve(*Tape) []reserved {
-	if l.act.ofInput() {
+func (l *linear) reserve(t *Tape) []reserved {
+	if l.act.ofInput() && !t.forward {
 		return []reserved{{dst: &l.pre, n: l.y.Size()}}
 	}
 	return nil
@@ -96,21 +96,32 @@ func (l *linear) bind(t *Tape) {
 	l.perSample = n / l.x.Shape[0]
 	x, y, dy, w := l.x.Data, l.y.Data, l.y.Grad, l.w.Value[l.first*in:]
 	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, AWords: l.x.words, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU, BF16: t.bf16}
-	if l.pre != nil {
-		l.fwd.g.C = l.pre
-		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
-			for r := m0; r < m1; r++ {
-				l.act.apply(y[r*out+n0:r*out+n1], l.pre[r*out+n0:r*out+n1])
-			}
-		}
-	}
 	if words := l.y.words; words != nil {
 		l.fwd.g.Out = func(m0, m1, n0, n1 int, c []float32, row int) {
-			for r := m0; r < m1 && l.p > 0 && t.train; r++ {
+			for r := m0; r < m1; r++ {
 				part := c[(r-m0)*row : (r-m0)*row+n1-n0]
-				l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
+				if l.act.ofInput() {
+					if l.pre != nil {
+						copy(l.pre[r*out+n0:], part)
+					}
+					l.act.apply(part, part)
+				}
+				if l.p > 0 && t.train {
+					l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
+				}
 			}
 			roundRows(words, out, m0, m1, n0, n1, c, row)
+		}
+	} else if l.act.ofInput() {
+		pre := y // nobody asks for its derivative
+		if l.pre != nil {
+			pre = l.pre
+		}
+		l.fwd.g.C = pre
+		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
+			for r := m0; r < m1; r++ {
+				l.act.apply(y[r*out+n0:r*out+n1], pre[r*out+n0:r*out+n1])
+			}
 		}
 	} else if l.p > 0 {
 		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
