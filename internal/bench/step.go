@@ -175,7 +175,7 @@ func (s *stepper) answering(rt *tensor.Runtime, r *StepReport, budget time.Durat
 	for begin := time.Now(); len(walls) < 3 || time.Since(begin) < budget; {
 		c, at := measure.CPUTime(), time.Now()
 		p.ForwardStage(0)
-		walls, cpus = append(walls, time.Since(at).Seconds()), append(cpus, (measure.CPUTime() - c).Seconds())
+		walls, cpus = append(walls, time.Since(at).Seconds()), append(cpus, (measure.CPUTime()-c).Seconds())
 	}
 	r.Answers = float64(s.opt.Micro) / measure.Median(walls)
 	if cpu := measure.Median(cpus); rt.Threads() == 1 && cpu > 0 {
