@@ -40,6 +40,8 @@ type push struct {
 	header   http.Header
 	gzip     bool
 	ca       string // file of the authority of the collector's certificate; empty: the system's
+	cert     string // file of this side's certificate, and
+	key      string // of its key; empty: it has none
 	resource map[string]string
 }
 
@@ -47,7 +49,7 @@ type push struct {
 func (o Options) push(env func(string) string) (p push, err error) {
 	base, address, from := o.OTLP, "", "--otlp"
 	if base == "" {
-		if strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") || env("OTEL_METRICS_EXPORTER") == "none" {
+		if strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") || !exports(env("OTEL_METRICS_EXPORTER")) {
 			return push{}, nil
 		}
 		if address, from = env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"), "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"; address == "" {
@@ -96,15 +98,35 @@ func (o Options) push(env func(string) string) (p push, err error) {
 		return push{}, err
 	}
 	p.ca, _ = of("CERTIFICATE")
+	p.cert, _ = of("CLIENT_CERTIFICATE")
+	if p.key, _ = of("CLIENT_KEY"); (p.cert == "") != (p.key == "") {
+		return push{}, usage.Errorf("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY go together")
+	}
 	v, from = of("HEADERS")
 	if err := pairs(from, v, func(k, v string) { p.header.Set(k, v) }); err != nil {
 		return push{}, err
+	}
+	for k, v := range p.header {
+		if strings.ContainsFunc(k, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("()<>@,;:\\\"/[]?={}", r) }) ||
+			strings.ContainsFunc(v[0], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			return push{}, usage.Errorf("%s: a name or a value in it cannot be a header's: names have no spaces and signs, values no line breaks", from)
+		}
 	}
 	if err := pairs("OTEL_RESOURCE_ATTRIBUTES", env("OTEL_RESOURCE_ATTRIBUTES"), func(k, v string) { p.resource[k] = v }); err != nil {
 		return push{}, err
 	}
 	p.resource["service.name"] = cmp.Or(env("OTEL_SERVICE_NAME"), p.resource["service.name"])
 	return p, nil
+}
+
+// exports says of a list of exporters whether OTLP is among them, as it is where nothing is said.
+func exports(list string) bool {
+	for _, name := range strings.Split(list, ",") {
+		if name = strings.TrimSpace(name); name == "otlp" {
+			return true
+		}
+	}
+	return strings.TrimSpace(list) == ""
 }
 
 // milliseconds reads a variable of OpenTelemetry's that is a time.
@@ -150,6 +172,13 @@ func (p push) client() (*http.Client, error) {
 			return nil, usage.Errorf("OTEL_EXPORTER_OTLP_CERTIFICATE %s holds no certificate in PEM", p.ca)
 		}
 	}
+	if p.cert != "" {
+		pair, err := tls.LoadX509KeyPair(p.cert, p.key)
+		if err != nil {
+			return nil, usage.Errorf("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE %s: %w", p.cert, err)
+		}
+		t.TLSClientConfig.Certificates = []tls.Certificate{pair}
+	}
 	return &http.Client{Transport: t, Timeout: p.timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
 }
 
@@ -169,7 +198,7 @@ func (p push) run(o Options, reg prometheus.Gatherer, say func(text string)) (en
 	for k, v := range map[string]string{"service.version": o.Version, "service.instance.id": fmt.Sprintf("%s-%d", host, os.Getpid()), "vlaring.job": o.Job, "vlaring.role": o.Role} {
 		p.resource[k] = cmp.Or(p.resource[k], v)
 	}
-	began, failing := time.Now(), false
+	began, failing, ends := time.Now(), false, false
 	once := func(ctx context.Context) {
 		families, err := reg.Gather()
 		if err == nil {
@@ -178,6 +207,8 @@ func (p push) run(o Options, reg prometheus.Gatherer, say func(text string)) (en
 		switch {
 		case ctx.Err() == context.Canceled: // the end has come in the middle of it, and sends them once more
 			return
+		case err != nil && ends:
+			say(fmt.Sprintf("the collector at %s has not taken the last metrics: %v", p.url, err))
 		case err != nil && !failing:
 			say(fmt.Sprintf("the collector at %s takes no metrics: %v (tried again every %v, and not told of again)", p.url, err, p.every))
 		case err == nil && failing:
@@ -200,6 +231,7 @@ func (p push) run(o Options, reg prometheus.Gatherer, say func(text string)) (en
 				if failing { // what is not taken has been told, and the end waits for nobody
 					return
 				}
+				ends = true
 				ctx, cancel := context.WithTimeout(context.Background(), farewell)
 				defer cancel()
 				once(ctx)

@@ -2,11 +2,17 @@ package health
 
 import (
 	"compress/gzip"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -213,7 +219,8 @@ func TestOTLPOfAWorker(t *testing.T) {
 	var w Worker
 	w.Watch(func() worker.Standing { return worker.Standing{Loaded: true, Step: 7} })
 	never := func(string) { t.Error("it says something") }
-	for _, off := range []map[string]string{nil, {"OTEL_EXPORTER_OTLP_ENDPOINT": s.URL, "OTEL_SDK_DISABLED": "true"}, {"OTEL_EXPORTER_OTLP_ENDPOINT": s.URL, "OTEL_METRICS_EXPORTER": "none"}} {
+	for _, off := range []map[string]string{nil, {"OTEL_EXPORTER_OTLP_ENDPOINT": s.URL, "OTEL_SDK_DISABLED": "true"}, {"OTEL_EXPORTER_OTLP_ENDPOINT": s.URL, "OTEL_METRICS_EXPORTER": "none"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT": s.URL, "OTEL_METRICS_EXPORTER": "prometheus, console"}} {
 		for k, v := range off {
 			t.Setenv(k, v)
 		}
@@ -341,8 +348,54 @@ func TestOTLPVerifies(t *testing.T) {
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := try(); strings.Contains(said, "takes no metrics") || len(r.got) != 1 {
+	if said := try(); strings.Contains(said, "has not taken") || len(r.got) != 1 {
 		t.Errorf("%d messages; %s", len(r.got), said)
+	}
+}
+
+// A collector that asks for this side's certificate is shown it.
+func TestOTLPClientCertificate(t *testing.T) {
+	r := newReceiver()
+	s := httptest.NewUnstartedServer(r)
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(variable, kind string, b []byte) {
+		path := filepath.Join(t.TempDir(), variable)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(variable, path)
+	}
+	file("OTEL_EXPORTER_OTLP_CERTIFICATE", "CERTIFICATE", s.Certificate().Raw)
+	for _, shown := range []bool{false, true} {
+		if shown {
+			file("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "CERTIFICATE", der)
+			file("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", "PRIVATE KEY", raw)
+		}
+		var said string
+		end, err := show(Options{OTLP: s.URL}, nil, nil, func(text string) { said += text + "\n" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		end()
+		if got := len(r.got) > 0; got != shown || strings.Contains(said, "has not taken the last metrics") == shown {
+			t.Errorf("a certificate is shown: %v, and metrics are taken: %v; %s", shown, got, said)
+		}
 	}
 }
 
@@ -359,6 +412,9 @@ func TestOTLPSettings(t *testing.T) {
 		`OTEL_METRIC_EXPORT_INTERVAL is "0"`:                               {url: "http://h", "OTEL_METRIC_EXPORT_INTERVAL": "0"},
 		"OTEL_EXPORTER_OTLP_HEADERS: want key=value":                       {url: "http://h", "OTEL_EXPORTER_OTLP_HEADERS": "SECRET"},
 		"OTEL_RESOURCE_ATTRIBUTES: want key=value":                         {url: "http://h", "OTEL_RESOURCE_ATTRIBUTES": "a=%zz"},
+		"OTEL_EXPORTER_OTLP_HEADERS: a name or a value in it":              {url: "http://h", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=SECRET%0Ax"},
+		"OTEL_EXPORTER_OTLP_METRICS_HEADERS: a name or a value in it":      {url: "http://h", "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "api key=SECRET"},
+		"OTEL_EXPORTER_OTLP_CLIENT_KEY go together":                        {url: "http://h", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": "c.pem"},
 	} {
 		_, err := Options{}.push(func(k string) string { return env[k] })
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "SECRET") {

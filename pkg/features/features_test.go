@@ -464,3 +464,80 @@ func FuzzHead(f *testing.F) {
 		}
 	})
 }
+
+// A table that others or the disk have left little room for is shared like any other: who
+// opens it later neither removes it nor makes one of its own.
+func TestSmallTableIsShared(t *testing.T) {
+	const floats, bytes = 100, 200 << 10
+	dir := t.TempDir()
+	other, _ := open(t, Options{Dirs: []string{dir}, Bytes: bytes / 2})
+	other.Shelf(part("a", floats, true)) // in use: half of the bound is taken
+	s, _ := open(t, Options{Dirs: []string{dir}, Bytes: bytes})
+	x := s.Shelf(part("b", floats, true))
+	for i := range 50 {
+		x.Put(key(i), row(i, floats))
+	}
+	before := files(t, dir)
+	late, said := open(t, Options{Dirs: []string{dir}, Bytes: bytes})
+	y := late.Shelf(part("b", floats, true))
+	for i := range 50 {
+		check(t, y, i, floats, true)
+	}
+	y.Put(key(77), row(77, floats))
+	check(t, x, 77, floats, true)
+	s.Close()
+	late.Close()
+	again, _ := open(t, Options{Dirs: []string{dir}, Bytes: bytes}) // nobody has it now, and there is no more room
+	z := again.Shelf(part("b", floats, true))
+	check(t, z, 77, floats, true)
+	if now := files(t, dir); len(now) != len(before) || len(*said) != 0 {
+		t.Errorf("the files are %v, and were %v; said %q", now, before, *said)
+	}
+}
+
+// Other users of the machine can neither write to what is kept nor have it put there
+// beforehand: whoever could, could change what is trained.
+func TestOthersCannotWrite(t *testing.T) {
+	base := t.TempDir()
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	first, second := filepath.Join(base, "first"), filepath.Join(base, "second")
+	if err := os.Mkdir(first, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	s, said := open(t, Options{Dirs: []string{first, second}})
+	x := s.Shelf(part("a", 8, true))
+	x.Put(key(1), row(1, 8))
+	check(t, x, 1, 8, true)
+	if len(files(t, first)) != 0 || len(files(t, second)) != 1 || len(*said) != 0 {
+		t.Errorf("all can write to the first folder: it has %v, the second one %v; said %q", files(t, first), files(t, second), *said)
+	}
+	for name := range files(t, second) {
+		if i, err := os.Stat(filepath.Join(second, name)); err != nil || i.Mode().Perm()&0o022 != 0 {
+			t.Errorf("%s has mode %v (%v)", name, i.Mode(), err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder to another user")
+	}
+	if err := os.Chmod(first, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(first, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	s, said = open(t, Options{Dirs: []string{first}})
+	s.Shelf(part("a", 8, true))
+	if len(*said) != 1 || !strings.Contains((*said)[0], "belongs to another user") {
+		t.Errorf("of another user's folder it said %q", *said)
+	}
+}
+
+// A head with numbers whose product is beyond an int64 is none, though its checksum is right.
+func TestHeadBeyondBounds(t *testing.T) {
+	for _, h := range []head{{floats: 1<<32 - 1, places: 1 << 40}, {floats: 1 << 30, places: 1 << 32}, {floats: 0, places: 1}, {floats: 1, places: 0}} {
+		if got, err := decodeHead(strings.NewReader(string(h.encode()))); err == nil {
+			t.Errorf("%+v has %d bytes", got, got.bytes())
+		}
+	}
+}

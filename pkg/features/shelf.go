@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -65,7 +66,7 @@ func decodeHead(r io.ReaderAt) (h head, err error) {
 	}
 	copy(h.id[:], b[8:])
 	h.floats, h.places = int(binary.LittleEndian.Uint32(b[40:])), int64(binary.LittleEndian.Uint64(b[44:]))
-	if h.places < 1 || h.places > 1<<40 || h.floats < 1 || h.bytes() < 0 {
+	if h.places < 1 || h.floats < 1 || h.places > (math.MaxInt64-headBytes)/h.place() {
 		return h, errHead
 	}
 	return h, nil
@@ -137,7 +138,9 @@ func (x *shelf) open() {
 		switch {
 		case err == nil:
 			h, err := decodeHead(f)
-			if err == nil && h.id == want.id && h.floats == want.floats && h.places >= want.places {
+			// One that others or the disk left less room for than the bound is as good as a new
+			// one that would be hardly larger; and what a process uses is not taken from it.
+			if err == nil && h.id == want.id && h.floats == want.floats && (h.places >= want.places || held(path) || h.places >= x.may(path, want)*3/4) {
 				hold(f)
 				x.file, x.head, x.buf = f, h, make([]byte, h.place())
 				x.touch()
@@ -156,11 +159,7 @@ func (x *shelf) open() {
 			return
 		}
 		h := want
-		most := x.s.room(path, h.bytes())
-		if r, err := room.Free(x.s.dir); err == nil && r.Known {
-			most = min(most, r.Bytes/2)
-		}
-		if h.places = min(h.places, (most-headBytes)/h.place()); h.places < max(1, want.places/16) { // a tiny file would only stand in the way of a whole one
+		if h.places = x.may(path, want); h.places < max(1, want.places/16) { // a tiny file would only stand in the way of a whole one
 			x.s.alone(fmt.Errorf("there is no room in %s for more files (train.cache %s, and half of what the disk has free)", x.s.dir, plain.Bytes(x.s.o.Bytes)))
 			return
 		}
@@ -173,6 +172,16 @@ func (x *shelf) open() {
 	x.s.alone(fmt.Errorf("%s is removed as often as it is made", path))
 }
 
+// may is how many places a new table may have: those that are wanted, or fewer where other
+// tables that are in use, or the disk, leave less room.
+func (x *shelf) may(path string, want head) int64 {
+	most := x.s.room(path, want.bytes())
+	if r, err := room.Free(x.s.dir); err == nil && r.Known {
+		most = min(most, r.Bytes/2)
+	}
+	return min(want.places, (most-headBytes)/want.place())
+}
+
 // create makes a file with that head, whole or not at all: fs.ErrExist where another
 // process was faster.
 func create(path string, h head) error {
@@ -182,7 +191,7 @@ func create(path string, h head) error {
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(h.encode())
-	if e := errors.Join(f.Chmod(0o666), f.Close()); err == nil {
+	if e := errors.Join(f.Chmod(0o644), f.Close()); err == nil { // whoever may write to it may change what is trained
 		err = e
 	}
 	if err == nil {

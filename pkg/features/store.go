@@ -119,11 +119,14 @@ func (s *Store) Shelf(p models.Part) models.Shelf {
 	return x
 }
 
-// find looks for a folder that can be written to.
+// find looks for a folder that can be written to, and by nobody else.
 func (s *Store) find() {
 	var why error
 	for _, dir := range s.o.Dirs {
 		err := os.MkdirAll(dir, 0o755)
+		if err == nil {
+			err = ours(dir)
+		}
 		if err == nil {
 			var f *os.File
 			if f, err = os.CreateTemp(dir, "*"+temp); err == nil {
