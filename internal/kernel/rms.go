@@ -18,3 +18,24 @@ func RMSRowBackward(dx, dy, x, gamma []float32, rstd float32, xhat []float32) {
 	AddScaled(dx, xhat, -(Dot(dx, xhat) / float32(len(dy))))
 	Scale(dx, dx, rstd)
 }
+
+// UnitRow writes y = x/max(‖x‖, least), and returns ‖x‖.
+func UnitRow(y, x []float32, least float32) (length float32) {
+	length = sqrt32(Dot(x, x))
+	Divide(y[:len(x)], x, max(length, least))
+	return length
+}
+
+// UnitRowBackward writes dx = (dy - y·(y·dy))/‖x‖, of y and ‖x‖ of UnitRow; dy/least
+// where x was shorter than that. dx may be dy.
+func UnitRowBackward(dx, dy, y []float32, length, least float32) {
+	dx, y = dx[:len(dy)], y[:len(dy)]
+	if length < least {
+		Divide(dx, dy, least)
+		return
+	}
+	along := Dot(y, dy)
+	copy(dx, dy)
+	AddScaled(dx, y, -along)
+	Divide(dx, dx, length)
+}

@@ -33,6 +33,8 @@ type graph interface {
 	concat(a, b node) node
 	concatBytes(a, b flags) flags
 	meanPool(x node, see flags) node
+	lastToken(x node, see flags) node
+	unit(x node) node
 	selectToken(x node, i int) node
 	reshape(x node, shape ...int) node
 	conv(x node, w, b leaf, o Conv) node
@@ -229,6 +231,8 @@ func (g *tapeGraph) concatBytes(a, b flags) flags {
 	return flags{b: f, shape: f.Shape}
 }
 func (g *tapeGraph) meanPool(x node, see flags) node   { return node{v: g.t.MeanPool(x.v, see.b)} }
+func (g *tapeGraph) lastToken(x node, see flags) node  { return node{v: g.t.LastToken(x.v, see.b)} }
+func (g *tapeGraph) unit(x node) node                  { return node{v: g.t.Unit(x.v)} }
 func (g *tapeGraph) selectToken(x node, i int) node    { return node{v: g.t.SelectToken(x.v, i)} }
 func (g *tapeGraph) reshape(x node, shape ...int) node { return node{v: g.t.Reshape(x.v, shape...)} }
 func (g *tapeGraph) mse(x, target node) loss           { return loss{l: g.t.MSE(x.v, target.v)} }

@@ -149,6 +149,16 @@ var ops = func() []opCase {
 		see := g.concatBytes(g.bytes("a", seeSome(s), s.b, s.n), g.bytes("b", func(i int) bool { return i%2 == 0 }, s.b, s.n+1))
 		return g.meanPool(g.concat(tokens(g, s), g.input("y", s.b, s.n+1, s.d)), see)
 	})
+	add("lasttoken", func(g graph, s dims) node { return g.lastToken(tokens(g, s), flags{}) })
+	add("lasttoken/padding", func(g graph, s dims) node {
+		return g.lastToken(tokens(g, s), g.bytes("keys", seeSome(s), s.b, s.n))
+	})
+	add("unit", func(g graph, s dims) node { return g.unit(tokens(g, s)) })
+	add("unit/sentence", func(g graph, s dims) node { // and tokens beside it
+		x := tokens(g, s)
+		mean := g.meanPool(x, g.bytes("keys", func(i int) bool { return i%s.n == 0 || i%3 > 0 }, s.b, s.n))
+		return g.concat(g.reshape(g.unit(mean), s.b, 1, s.d), x)
+	})
 	add("select/first", func(g graph, s dims) node { return g.selectToken(tokens(g, s), 0) })
 	add("select/last", func(g graph, s dims) node { return g.selectToken(tokens(g, s), s.n-1) })
 	add("reshape", func(g graph, s dims) node {

@@ -282,6 +282,33 @@ func (g *twinGraph) meanPool(x node, see flags) node {
 	return node{f: y}
 }
 
+func (g *twinGraph) lastToken(x node, see flags) node {
+	b, n, d := x.f.shape[0], x.f.shape[1], x.f.shape[2]
+	y := newArray(b, d)
+	for s := range b {
+		for i := range n {
+			if see.f == nil || see.f[s*n+i] != 0 {
+				copy(y.row(s), x.f.row(s*n+i))
+			}
+		}
+	}
+	return node{f: y}
+}
+
+func (g *twinGraph) unit(x node) node {
+	y := newArray(x.f.shape...)
+	for r := range x.f.rows() {
+		sum := 0.0
+		for _, v := range x.f.row(r) {
+			sum += v * v
+		}
+		for i, v := range x.f.row(r) {
+			y.row(r)[i] = v / math.Max(math.Sqrt(sum), leastLength)
+		}
+	}
+	return node{f: y}
+}
+
 func (g *twinGraph) selectToken(x node, i int) node {
 	y := newArray(x.f.shape[0], x.f.shape[2])
 	for s := range x.f.shape[0] {
