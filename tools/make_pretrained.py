@@ -7,6 +7,7 @@ transformers save them, with their features and all gradients.
     python tools/make_pretrained.py /tmp/full --full --only siglip    # of the published size
     VLARING_PRETRAINED_PYTHON=python go test ./pkg/pretrained -run Published -v      # makes and compares all of those
     echo '["open the drawer"]' | python tools/make_pretrained.py minilm --sentences    # tokens and sentence embeddings, as JSON
+    python tools/make_pretrained.py pkg/pretrained/testdata --pooled                   # sentences of the committed cases
 
 A case is a folder with model.safetensors and config.json under the family's own names;
 beside it NAME.grads.safetensors of the same names, and NAME.expected.safetensors with
@@ -414,6 +415,30 @@ def sentences(path, texts):
     return out
 
 
+def pooled(out, name, make):
+    """NAME.sentence.safetensors: inputs of a written case, what sentence-transformers' rules or CLIP's own make of them, and all gradients of the
+    squared error of the sentence that the metadata names against inputs.target."""
+    with safe_open(os.path.join(out, name + ".expected.safetensors"), "pt") as f:
+        i = {k[7:]: f.get_tensor(k) for k in f.keys() if k.startswith("inputs.")}
+    model = getattr(hf, make).from_pretrained(os.path.join(out, name)).eval()
+    if name.startswith("clip"):  # rows that end, and are filled, with the mark of an end
+        i["ids"] = i["ids"] % (model.config.eos_token_id - 1)
+        i["ids"][0, 3:] = i["ids"][1, -1:] = model.config.eos_token_id
+        i["mask"][0, 4:] = 0
+    y = model(input_ids=i["ids"], attention_mask=i["mask"])
+    tokens, mask = y.last_hidden_state, i["mask"].unsqueeze(-1).float()
+    mean = (tokens * mask).sum(1) / mask.sum(1).clamp(min=1e-9)  # sentence_transformers.models.Pooling
+    made = {"mean": mean, "unit": F.normalize(mean, p=2, dim=1), "cls": tokens[:, 0]}  # and its Normalize
+    if name.startswith("clip"):
+        made = {"last": model(input_ids=i["ids"]).pooler_output}
+    of = "unit" if "unit" in made else "last"
+    torch.manual_seed(sum(map(ord, name)))
+    target = torch.randn_like(made[of])
+    F.mse_loss(made[of], target).backward()
+    save_file({**{"outputs." + k: v.detach().contiguous() for k, v in made.items()}, "inputs.target": target, "inputs.ids": i["ids"], "inputs.mask": i["mask"],
+               **{k: torch.zeros_like(p) if p.grad is None else p.grad.contiguous() for k, p in model.named_parameters()}}, os.path.join(out, name + ".sentence.safetensors"), {"of": of})
+
+
 if __name__ == "__main__":
     a = argparse.ArgumentParser()
     a.add_argument("out")
@@ -421,7 +446,12 @@ if __name__ == "__main__":
     a.add_argument("--only", help="one case")
     a.add_argument("--list", action="store_true", help="print the names of the cases, one a line")
     a.add_argument("--sentences", action="store_true", help="embed the texts of a JSON list on standard input with the model in the folder OUT")
+    a.add_argument("--pooled", action="store_true", help="sentences of the cases in the folder OUT")
     a = a.parse_args()
+    if a.pooled:
+        pooled(a.out, "bert", "BertModel")
+        pooled(a.out, "clip_text", "CLIPTextModel")
+        sys.exit()
     if a.sentences:
         json.dump(sentences(a.out, json.load(sys.stdin)), sys.stdout)
         sys.exit()

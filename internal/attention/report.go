@@ -183,7 +183,7 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 	add := func(label string, visible bool) {
 		s.labels, s.visible = append(s.labels, label), append(s.visible, visible)
 	}
-	words := tokens
+	words, sentence := tokens, false
 	switch {
 	case cfg.Kind == models.CrossModal:
 		for i := range n {
@@ -194,11 +194,14 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 			}
 		}
 		return s
-	case cfg.Kind == models.ViT || n != len(tokens): // begins with the image
-		if cfg.Kind == models.ViT || strings.HasPrefix(name, "vision") {
-			words = nil
-		}
+	case cfg.Kind == models.ViT || n != len(tokens) || strings.HasPrefix(name, "vision") || cfg.Language.Pooled() && strings.HasPrefix(name, "cross_modal_fusion"): // begins with the image
 		image := n - len(words)
+		switch {
+		case cfg.Kind == models.ViT || strings.HasPrefix(name, "vision"):
+			words, image = nil, n
+		case cfg.Language.Pooled():
+			words, image, sentence = nil, n-1, true
+		}
 		if p := cfg.ImageSize / max(cfg.PatchSize, 1); p > 0 && (image == p*p || image == p*p+1) {
 			s.grid, s.first, s.side = p, image-p*p, cfg.PatchSize
 		}
@@ -212,6 +215,9 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 				add(fmt.Sprintf("%d,%d", (i-s.first)/s.grid, (i-s.first)%s.grid), true)
 			}
 		}
+	}
+	if sentence {
+		add("sentence", true)
 	}
 	lexicon := t.Meta.Lexicon()
 	for _, id := range words {

@@ -140,6 +140,21 @@ func TestFrozenSameBits(t *testing.T) {
 		want := trainDone(t, job, append(slices.Clone(args[3:]), "--run-dir", filepath.Join(t.TempDir(), "run"), "--set", "train.cache=0")...)
 		outlives(t, dir, args, want)
 	})
+	t.Run("a sentence", func(t *testing.T) { // in place of the tokens
+		pooled := append(slices.Clone(set), "model.language.pool=mean", "model.language.unit=true")
+		args := options(pooled[len(set):])
+		_, one := run(t, nil, append(args, "--workers", "1", "--threads", "1", "--set", "train.cache=0")...)
+		if one == want || one == "" {
+			t.Errorf("weights are %s; those behind tokens %s", one, want)
+		}
+		for _, level := range tensor.CPULevels() {
+			text, got := run(t, []string{"VLARING_CPU=" + level}, append(args, "--workers", "3", "--threads", "2")...)
+			if asked, found := cached(t, text); got != one || !asked || !found {
+				t.Errorf("on %s weights are %s, want %s; results were asked for: %v, and there: %v", level, got, one, asked, found)
+			}
+		}
+		stopAndResume(t, job, one, pooled...)
+	})
 	t.Run("products of bfloat16", func(t *testing.T) {
 		_, one := run(t, nil, "--set", "precision=bf16", "--workers", "1", "--set", "train.cache=0")
 		_, other := run(t, nil, "--set", "precision=bf16", "--workers", "3", "--threads", "1")

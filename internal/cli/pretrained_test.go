@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -120,6 +121,62 @@ func TestResumeWithoutTheEncodersFiles(t *testing.T) {
 		if a, b := values(t, f, c.ours), values(t, g, their); !equal(a, b) {
 			t.Errorf("%s of %s has other values than %s", their, c.dir, c.ours)
 		}
+	}
+}
+
+// A sentence in place of the words: what lies beside the weights says that it is a unit
+// vector, and a run goes on without that, is served as it predicts, and writes it again.
+func TestSentenceWithoutTheEncodersFiles(t *testing.T) {
+	t.Parallel()
+	job, dir := shoulders(t)
+	for name, text := range map[string]string{
+		"modules.json":          `[{"path": "", "type": "st.Transformer"}, {"path": "1_Pooling", "type": "st.Pooling"}, {"path": "", "type": "st.Normalize"}]`,
+		"1_Pooling/config.json": `{"pooling_mode_mean_tokens": true}`,
+	} {
+		path := filepath.Join(dir, "bert", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeTo(t, path, []byte(text))
+	}
+	set := options([]string{"model.language.pool=mean", "data.cameras=[front]", "data.state=[gripper]"})
+	want := trainDone(t, job, append(set, "--run-dir", filepath.Join(dir, "whole"))...)
+	if plain := trainDone(t, job, append(set, "--run-dir", filepath.Join(dir, "plain"), "--set", "model.language.unit=false")...); plain == want {
+		t.Error("a unit vector or not, the weights are the same")
+	}
+	run := filepath.Join(dir, "run")
+	code, out, stderr := call(t, bin.coordinator, append([]string{"train", job, "--run-dir", run, "--set", "train.steps=2"}, set...)...)
+	if text := out + stderr; code != exitDone || !strings.Contains(text, "sentence: the mean of the tokens, a unit vector, as ") {
+		t.Fatalf("exit code %d\n%s", code, text)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "bert")); err != nil {
+		t.Fatal(err)
+	}
+	if got := trainDone(t, job, append(set, "--run-dir", run, "--resume")...); got != want {
+		t.Errorf("without the files it ends at %s, want %s", got, want)
+	}
+
+	picture := pictureOf(t, 3)
+	png, err := os.ReadFile(picture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := serving(t, run)
+	var before []float32
+	for _, words := range []string{"push the red cube left", "pick up the blue ball"} {
+		want := slices.Concat(predicted(t, "--checkpoint", run, "--image", "front="+picture, "--state", "0.25,0.125,0.0625,0,0,0.25,1,0.5", "--instruction", words)...)
+		got, told := answered(t, url, map[string]any{"front": png, "state": []float64{0.25, 0.125, 0.0625, 0, 0, 0.25, 1, 0.5}, "prompt": words})
+		if told != "" || !slices.Equal(got, want) || slices.Equal(got, before) {
+			t.Errorf("%s: %v %s, want %v, and not %v", words, got, told, want, before)
+		}
+		before = got
+	}
+	at := filepath.Join(dir, "exported")
+	if code, _, stderr := call(t, bin.coordinator, "checkpoint", "export", run, "--encoder", "language", "--out", at); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	if s, err := pretrained.SentenceOf(at); err != nil || s.Pool != "mean" || !s.Unit {
+		t.Errorf("what was written makes %+v, %v", s, err)
 	}
 }
 

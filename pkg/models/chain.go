@@ -92,6 +92,9 @@ func (c Config) reads(e languageEncoder, part int, t int64) chain {
 	l := chain{name: "language_encoder", steps: func(in reading) []step { return e.steps(in.tokens, tensor.Mask{Keys: in.seen}) }}
 	if b := c.Language.Backbone; b != nil {
 		l.is = asIs("backbone", []any{*b})
+		if c.Language.Pooled() {
+			l.is = asIs("backbone", []any{*b, c.Language.Pool, c.Language.Unit})
+		}
 		l.count = func(n *Tally, steps int) { b.upTo(steps).count(n, 0, int(t)) }
 		return l
 	}

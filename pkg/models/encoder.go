@@ -43,7 +43,8 @@ func (c Config) tokens(name string) Feature {
 // languageEncoder is what reads words: an encoder that learns the data's, or a
 // pretrained one.
 type languageEncoder interface {
-	// Forward records tokens [B, T] → [B, T, D]; mask says which are no padding.
+	// Forward records tokens [B, T] → [B, T, D], or [B, 1, D] where it makes a
+	// sentence of them; mask says which are no padding.
 	Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var
 	// steps are those of Forward.
 	steps(tokens *tensor.Ints, mask tensor.Mask) []step
@@ -55,20 +56,47 @@ const languageLearned = "learned"
 // newLanguage adds the encoder that c.Language names.
 func newLanguage(b *Builder, prefix string, c Config) (languageEncoder, error) {
 	if c.Language.Backbone != nil {
-		return reader{NewBackbone(b, prefix, *c.Language.Backbone, 0)}, nil
+		return reader{NewBackbone(b, prefix, *c.Language.Backbone, 0), c.Language}, nil
 	}
 	return NewTransformerEncoder(b, prefix, c)
 }
 
-// reader is a BackboneEncoder of words.
-type reader struct{ *BackboneEncoder }
+// reader is a BackboneEncoder of words, and what makes a sentence of them.
+type reader struct {
+	*BackboneEncoder
+	of Tower
+}
 
 // Forward is languageEncoder's.
 func (r reader) Forward(p *Pass, tokens *tensor.Ints, mask tensor.Mask) *tensor.Var {
-	return r.Read(p, tokens, mask)
+	return run(p, r.steps(tokens, mask), nil)
 }
 
-func (r reader) steps(tokens *tensor.Ints, mask tensor.Mask) []step { return r.readSteps(tokens, mask) }
+func (r reader) steps(tokens *tensor.Ints, mask tensor.Mask) []step {
+	all := r.readSteps(tokens, mask)
+	if !r.of.Pooled() {
+		return all
+	}
+	return append(all, func(p *Pass, x *tensor.Var) *tensor.Var { return r.of.Sentence(p.Tape, x, mask.Keys) })
+}
+
+// Sentence records the one token that a policy sees of words: x [B, T, D], seen
+// [B, T] or nil for all → [B, 1, D]. Of words that are not Pooled there is none.
+func (t Tower) Sentence(tape *tensor.Tape, x *tensor.Var, seen *tensor.Bytes) *tensor.Var {
+	b, d := x.Shape[0], x.Shape[2]
+	switch t.Pool {
+	case PoolMean:
+		x = tape.MeanPool(x, seen)
+	case PoolCLS:
+		x = tape.SelectToken(x, 0)
+	case PoolLast:
+		x = tape.LastToken(x, seen)
+	}
+	if t.Unit {
+		x = tape.Unit(x)
+	}
+	return tape.Reshape(x, b, 1, d)
+}
 
 // TransformerEncoder turns tokens into features: embedding·√D + positions,
 // dropout, blocks.

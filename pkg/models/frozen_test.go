@@ -97,6 +97,10 @@ var frozenCases = []frozenCase{
 	{"dinov2 cls and t5", of(Tower{From: "a", Backbone: smallDINO}, Tower{From: "b", Backbone: smallT5}, func(c *Config) { c.VisionTokens = TokensCLS }), lookAndRead, "vision_encoder 6/6, language_encoder 5/5"},
 	{"siglip and llama", of(Tower{From: "a", Backbone: smallSigL}, Tower{From: "b", Backbone: smallGPT}, nil), lookAndRead, "vision_encoder 5/5, language_encoder 4/4"},
 	{"siglip mean and llama", of(Tower{From: "a", Backbone: smallSigL}, Tower{From: "b", Backbone: smallGPT}, func(c *Config) { c.VisionTokens = TokensCLS }), lookAndRead, "vision_encoder 5/5, language_encoder 4/4"},
+	{"dinov2 and a sentence", of(Tower{From: "a", Backbone: smallDINO}, Tower{From: "b", Backbone: smallBERT, Pool: PoolMean, Unit: true}, func(c *Config) { c.Fusion = fusionCross }), lookAndRead, "vision_encoder 6/6, language_encoder 4/4"},
+	{"bert's class token", of(vit, Tower{From: "b", Backbone: smallBERT, Pool: PoolCLS}, nil), []string{"language_encoder.*"}, "language_encoder 4/4"},
+	{"llama's last token", of(vit, Tower{From: "b", Backbone: smallGPT, Pool: PoolLast}, nil), []string{"language_encoder.*"}, "language_encoder 5/5"},
+	{"a sentence that trains", of(vit, Tower{From: "b", Backbone: smallBERT, Pool: PoolMean, Unit: true}, nil), []string{"vision_encoder.*"}, "vision_encoder 3/3"},
 	{"adapters in the last block", of(Tower{From: "a", Backbone: smallDINO}, Tower{From: "b", Backbone: smallBERT}, func(c *Config) {
 		c.LoRA = LoRA{Rank: 2, Match: []string{"vision_encoder.blocks.2.attention*"}, Dropout: 0.1}
 	}), lookAndRead, "vision_encoder 3/6, language_encoder 3/3"},
@@ -266,7 +270,7 @@ func TestFrozenParts(t *testing.T) {
 				rt.Close()
 				rt = tensor.NewRuntime(2)
 				levels := tensor.CPULevels()
-				if testing.Short() || !slices.Contains([]string{"vit", "cnn", "dinov2 and bert", "dinov2 cls and t5", "siglip and llama"}, c.name) { // the others have no operation that these have not
+				if testing.Short() || !slices.Contains([]string{"vit", "cnn", "dinov2 and bert", "dinov2 cls and t5", "siglip and llama", "dinov2 and a sentence", "llama's last token", "a sentence that trains"}, c.name) { // the others have no operation that these have not
 					levels = levels[len(levels)-1:]
 				}
 				for _, level := range levels {
@@ -340,6 +344,28 @@ func TestFrozenPartIDs(t *testing.T) {
 		if got := shared(was, ids(c.cfg, c.change)); got != c.want {
 			t.Errorf("%s: %d of the IDs are the same, want %d", name, got, c.want)
 		}
+	}
+}
+
+// What becomes of the words is a part of a result's name: other sentences of one encoder
+// are other results, and those of the pictures stay.
+func TestFrozenSentenceIDs(t *testing.T) {
+	rt := tensor.NewRuntime(1)
+	defer rt.Close()
+	seen := map[[32]byte]string{}
+	for name, tower := range map[string]Tower{"tokens": {}, "the mean": {Pool: PoolMean}, "as a unit vector": {Pool: PoolMean, Unit: true}, "the class token": {Pool: PoolCLS}} {
+		tower.From, tower.Backbone = "b", smallBERT
+		keeper := &memory{}
+		sumOf(t, frozenModel(t, of(vit, tower, nil), []string{"language_encoder.*"}), rt, 2, ProgramOptions{Train: true, Keeper: keeper})
+		for id := range keeper.of {
+			if seen[id] != "" {
+				t.Errorf("%s and %s have one name", name, seen[id])
+			}
+			seen[id] = name
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d names, want 4", len(seen))
 	}
 }
 

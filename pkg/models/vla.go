@@ -294,7 +294,10 @@ func (m *VLATransformer) see(p *Pass, in Inputs) (s seen) {
 
 func (m *VLATransformer) forward(p *Pass, s seen, tokens *tensor.Ints, visible *tensor.Bytes) Outputs {
 	reads := m.c.reads(m.Language, m.c.NLayers/2, int64(tokens.Shape[1]))
-	s.language, s.words = p.encode(reads, reading{tokens: tokens, seen: visible}), visible
+	s.language = p.encode(reads, reading{tokens: tokens, seen: visible})
+	if !m.c.Language.Pooled() {
+		s.words = visible
+	}
 	if d := m.Fusion.decoder; d != nil {
 		return Outputs{Decoder: d.over(m.Fusion.join(p, s))}
 	}
@@ -319,6 +322,10 @@ func (m *VLATransformer) Cost(spec Spec) Cost {
 	} else {
 		n.Floats += 2 * t * d
 		c.stack(&n, part, t, 0)
+	}
+	if c.Language.Pooled() {
+		n.Floats += int64(c.languageWidth())
+		t = 1
 	}
 	dv, dl := int64(c.visionWidth()), int64(c.languageWidth())
 	if m.Fusion.decoder != nil {

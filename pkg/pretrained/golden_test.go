@@ -221,7 +221,7 @@ func TestGradients(t *testing.T) {
 			ps.Seal()
 			defer ps.Close()
 			// the gradients are saved as weights are
-			grads := gradients(t, dir, e.found)
+			grads := gradients(t, dir+".grads.safetensors", e.found)
 			if _, err := grads.Load(ps, "enc."); err != nil {
 				t.Fatal(err)
 			}
@@ -234,10 +234,10 @@ func TestGradients(t *testing.T) {
 	}
 }
 
-// gradients opens the gradients of a case as weights of the encoder that was found.
-func gradients(t *testing.T, dir string, found *Found) *Found {
+// gradients opens the gradients in a file as weights of the encoder that was found.
+func gradients(t *testing.T, path string, found *Found) *Found {
 	t.Helper()
-	f, err := safetensors.Open(dir + ".grads.safetensors")
+	f, err := safetensors.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

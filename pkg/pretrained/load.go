@@ -20,6 +20,7 @@ type Loaded struct {
 	Dropped []string `json:"dropped"`           // tensors that have no part in it
 	Assumed []string `json:"assumed,omitempty"` // what nothing beside the file says
 
+	Sentence  string `json:"sentence,omitempty"`  // what a policy sees in place of its tokens, and who says so; Load leaves it to whoever has the job
 	Tokenizer string `json:"tokenizer,omitempty"` // what makes the words that it reads into tokens: data.tokenizer, which Load leaves to whoever has the job
 }
 
@@ -31,6 +32,9 @@ func (l Loaded) String() string {
 	}
 	if len(l.Dropped) > 0 {
 		s += fmt.Sprintf("\n  dropped: %s", few(l.Dropped))
+	}
+	if l.Sentence != "" {
+		s += "\n  sentence: " + l.Sentence
 	}
 	if l.Tokenizer != "" {
 		s += "\n  tokens: by the tokenizer of " + l.Tokenizer

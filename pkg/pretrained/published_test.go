@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,6 +101,10 @@ func TestSentences(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer found.Close()
+	s, err := SentenceOf(dir)
+	if err != nil || s.Pool != models.PoolMean || !s.Unit {
+		t.Fatalf("its sentences are %+v, %v; want the mean, a unit vector", s, err)
+	}
 	b := models.NewBuilder()
 	net := models.NewBackbone(b, "", found.Backbone, 0)
 	ps := b.Params()
@@ -126,11 +129,11 @@ func TestSentences(t *testing.T) {
 		tape.ForwardOnly()
 		tokens := tape.Ints(1, len(ids))
 		copy(tokens.Data, ids)
-		y := net.Read(&models.Pass{Tape: tape}, tokens, tensor.Mask{})
+		y := models.Tower{Pool: s.Pool, Unit: s.Unit}.Sentence(tape, net.Read(&models.Pass{Tape: tape}, tokens, tensor.Mask{}), nil)
 		tape.Keep(y)
 		tape.Seal()
 		tape.Forward()
-		d := apart(sentence(y.Data, len(ids)), want[i].Embedding)
+		d := apart(y.Data, want[i].Embedding)
 		worst = max(worst, d)
 		if !(d <= 1e-5) {
 			t.Errorf("%q: relative error %.3g, want at most 1e-5", text, d)
@@ -138,22 +141,6 @@ func TestSentences(t *testing.T) {
 		tape.Close()
 	}
 	t.Logf("%d instructions, tokens equal, relative error at most %.2g", len(texts), worst)
-}
-
-// sentence is the mean of n tokens' features, made a unit vector.
-func sentence(x []float32, n int) []float32 {
-	out, norm := make([]float64, len(x)/n), 0.0
-	for i, v := range x {
-		out[i%len(out)] += float64(v)
-	}
-	for _, v := range out {
-		norm += v * v
-	}
-	unit := make([]float32, len(out))
-	for i, v := range out {
-		unit[i] = float32(v / math.Sqrt(norm))
-	}
-	return unit
 }
 
 // instructions are 200 of robots, some of them odd.

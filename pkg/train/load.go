@@ -57,6 +57,9 @@ func LoadAgain(path string, set []string, was func(name string) *job.Job) (*job.
 			return nil, l.problems(job.Problem{Key: t.key + ".from", Text: err.Error()})
 		}
 		t.of.Backbone = b
+		if err := l.pool(t, *before[i].of); err != nil {
+			return nil, l.problems(job.Problem{Key: t.key + ".pool", Text: err.Error()})
+		}
 		if t.role == pretrained.Pictures {
 			for _, size := range []struct {
 				key string
@@ -125,6 +128,34 @@ func (l loading) look(t tower, before *models.Backbone) (*models.Backbone, error
 	defer f.Close()
 	b := f.Backbone
 	return &b, nil
+}
+
+// pool finds out whether the sentence that the tower makes is a unit vector, as what
+// lies beside its weights says, unless the job does. A pooling that they were not trained
+// for is an error. Where the weights are gone, before says it, the tower of the run that
+// goes on: a checkpoint's bits are those of the sentence that it was trained with.
+func (l loading) pool(t tower, before models.Tower) error {
+	if !t.of.Pooled() || t.role != pretrained.Words {
+		return nil
+	}
+	at := job.Abs(l.base, t.of.From)
+	if _, err := os.Stat(at); err != nil && before.Pooled() {
+		if !l.given(t.key + ".unit") {
+			t.of.Unit = before.Unit
+		}
+		return nil
+	}
+	s, err := pretrained.SentenceOf(at)
+	switch {
+	// What is not known there might change what a sentence is.
+	case err != nil:
+		return err
+	case s.Path != "" && s.Pool != t.of.Pool:
+		return fmt.Errorf("is %s, and the encoder was trained for %s, as %s says: write %s", t.of.Pool, s.Pool, s.Path, s.Pool)
+	case !l.given(t.key + ".unit"):
+		t.of.Unit = s.Unit
+	}
+	return nil
 }
 
 // words is j with the tokenizer that lies beside the weights at from, which read its
@@ -219,6 +250,13 @@ func Shoulders(j *job.Job, base string, ps *tensor.Params) (loaded map[string]pr
 		}
 		if own, _ := data.TokenizerOf(j.Data.Options); t.role == pretrained.Words {
 			l.Tokenizer = own
+		}
+		if t.of.Pooled() {
+			s, err := pretrained.SentenceOf(job.Abs(base, t.of.From))
+			if err != nil {
+				return nil, fmt.Errorf("%s.pool: %w", t.key, err)
+			}
+			l.Sentence = s.Describe(*t.of)
 		}
 		loaded[t.key] = l
 	}

@@ -2,8 +2,11 @@ package trained
 
 import (
 	"bytes"
+	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/internal/usage"
@@ -56,6 +59,27 @@ func (e *exporter) encoderParts() ([]exportPart, error) {
 	parts := []exportPart{{filepath.Join(e.Out, train.ModelFile), v}, {filepath.Join(e.Out, configFile), bytes.NewBuffer(append(w.Config, '\n'))}}
 	if w.See != nil {
 		parts = append(parts, exportPart{filepath.Join(e.Out, "preprocessor_config.json"), bytes.NewBuffer(append(w.See, '\n'))})
+	}
+	if t.Pooled() {
+		return e.sentenceParts(parts, t)
+	}
+	return parts, nil
+}
+
+// sentenceParts are the parts, and the files that say what sentence the tower makes of
+// words, so that whoever reads the encoder again makes the same.
+func (e *exporter) sentenceParts(parts []exportPart, t models.Tower) ([]exportPart, error) {
+	files := pretrained.Sentence{Pool: t.Pool, Unit: t.Unit}.Files(t.Backbone.Width)
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		b, err := json.MarshalIndent(files[path], "", "  ")
+		if err != nil {
+			return nil, err
+		}
+		path = filepath.Join(e.Out, filepath.FromSlash(path))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, err
+		}
+		parts = append(parts, exportPart{path, bytes.NewBuffer(append(b, '\n'))})
 	}
 	return parts, nil
 }
