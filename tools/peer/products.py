@@ -92,12 +92,15 @@ def main():
     for r in report:
         print(f"{r['name']:22} {r['product']:12} {r['m']}×{r['n']}×{r['k']}".ljust(36)
               + f"{r['gflops']:29.1f} {r['peer_gflops']:9.1f} {r['over_peer']:7.2f}×")
+    mean = lambda rows: math.exp(sum(math.log(r["over_peer"]) for r in rows) / len(rows))  # noqa: E731
+    print()
+    for n in sorted({r["n"] for r in report if r["name"] == "square"}):
+        print(f"squares of {n}, by the mean of the three ratios: ours is {mean([r for r in report if r['name'] == 'square' and r['n'] == n]):.2f}×")
     layers = [r for r in report if r["name"] != "square"]
     work = sum(r["m"] * r["n"] * r["k"] for r in layers)
     ours, theirs = (sum(r["m"] * r["n"] * r["k"] / r[who] for r in layers) for who in ("gflops", "peer_gflops"))
-    mean = math.exp(sum(math.log(r["over_peer"]) for r in layers) / len(layers))
-    print(f"\nthe layers once each, by their work: {2 * work / 1e9 / 1e3:.3f} TFLOP, ours is {theirs / ours:.2f}×; "
-          f"by the mean of the ratios {mean:.2f}×")
+    print(f"the layers once each, by their work: {2 * work / 1e9 / 1e3:.3f} TFLOP, ours is {theirs / ours:.2f}×; "
+          f"by the mean of the ratios {mean(layers):.2f}×")
     print(f"{a.threads} thread(s), medians of {a.rounds} round(s); PyTorch {torch.__version__}, "
           f"the tiles' peak {median([r['peak_gflops'] for r in report]):.0f} GFLOP/s")
 
