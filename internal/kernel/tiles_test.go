@@ -134,20 +134,23 @@ func TestTiles(t *testing.T) {
 	}
 }
 
-// TestTilesOfTraining takes the layouts of training with several chunks, groups and passes: plain Go is the twin here, which TestTiles has held
-// against the definition.
+// TestTilesOfTraining takes the layouts of training with several chunks, groups, slabs and passes, of float32 and of bfloat16, whose rows may be
+// read as they are: plain Go is the twin here, which TestTiles has held against the definition.
 func TestTilesOfTraining(t *testing.T) {
 	r := rand.New(rand.NewPCG(43, 44))
 	ws := NewWorkspace()
-	shapes := [][3]int{{70, 530, 40}, {33, 40, tileDepth + 70}, {48, 16, 64}}
+	shapes := [][3]int{{70, 530, 40}, {33, 40, tileDepth + 70}, {300, 33, 1088}, {50, 34, 2 * rowsAlike}, {48, 16, 64}}
 	if testing.Short() {
 		shapes = shapes[2:]
 	}
 	for _, s := range shapes {
-		for o := range 4 {
+		for o := range 8 {
 			g := newGemm(t, r, s[0], s[1], s[2], false)
 			g.BF16 = true
 			g.lay(t, r, o&1 != 0, o&2 != 0)
+			if o&4 != 0 {
+				g.AWords, g.BWords = wordsOf(t, g.A), wordsOf(t, g.B)
+			}
 			want := slices.Clone(g.C)
 			twin := g.Gemm
 			twin.C = want
