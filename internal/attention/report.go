@@ -220,15 +220,19 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 		add("sentence", true)
 	}
 	lexicon := t.Meta.Lexicon()
-	for _, id := range words {
-		label := strconv.Itoa(int(id))
+	seen := make([]uint8, len(words))
+	models.Visible(seen, words, max(len(words), 1), t.Model.Options())
+	for i, id := range words {
+		label, visible := strconv.Itoa(int(id)), seen[i] != 0
 		switch {
+		case int(id) == pad && visible: // model.pad_ends
+			label = "end"
 		case int(id) == pad:
 			label = "pad"
 		case int(id) < len(lexicon):
 			label = lexicon[id]
 		}
-		add(label, int(id) != pad)
+		add(label, visible)
 	}
 	return s
 }

@@ -38,7 +38,7 @@ func within(flag string, v, least, most int) error { return usage.Within(flag, v
 func newShowMasks() *cobra.Command {
 	var length, pad int
 	var tokens []string
-	var asJSON bool
+	var asJSON, ends bool
 	c := &cobra.Command{
 		Use:   "masks",
 		Short: "Print look-ahead and padding masks: True is visible",
@@ -62,7 +62,7 @@ reference's masks, and the opposite of PyTorch's attn_mask, where True hides.`,
 				}
 				rows = append(rows, ids)
 			}
-			m := view.NewMasks(length, pad, rows)
+			m := view.NewMasks(length, pad, ends, rows)
 			return answer(c, asJSON, m, words(m.Text))
 		},
 	}
@@ -70,6 +70,7 @@ reference's masks, and the opposite of PyTorch's attn_mask, where True hides.`,
 	fl.IntVar(&length, "length", 5, "tokens of the look-ahead mask")
 	fl.StringArrayVar(&tokens, "tokens", []string{"1 25 463 78 0 0", "15 234 0 0 0 0"}, "a row of token numbers, for its padding mask; may be given again")
 	fl.IntVar(&pad, "pad", 0, "token that is padding; -1: none")
+	fl.BoolVar(&ends, "pad-ends", false, "the first padding token of a row ends it, and is visible: model.pad_ends")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }

@@ -17,6 +17,7 @@ type Masks struct {
 	Length    int           `json:"length"`
 	LookAhead [][]bool      `json:"look_ahead"` // [query][key]
 	PadToken  int           `json:"pad_token"`
+	PadEnds   bool          `json:"pad_ends,omitempty"` // the first padding of a row ends it, and is visible
 	Padding   []PaddingMask `json:"padding"`
 }
 
@@ -28,12 +29,12 @@ type PaddingMask struct {
 }
 
 // NewMasks makes the look-ahead mask of length tokens, and the masks of each row,
-// in which pad is padding; -1: nothing is.
-func NewMasks(length, pad int, rows [][]int32) Masks {
-	m := Masks{Length: length, LookAhead: square(models.LookAheadMask(length), nil), PadToken: pad}
+// in which pad is padding; -1: nothing is. ends: the first padding of a row ends it, and is visible.
+func NewMasks(length, pad int, ends bool, rows [][]int32) Masks {
+	m := Masks{Length: length, LookAhead: square(models.LookAheadMask(length), nil), PadToken: pad, PadEnds: ends}
 	for _, ids := range rows {
 		v := make([]uint8, len(ids))
-		models.PaddingMask(v, ids, pad)
+		models.Visible(v, ids, len(ids), models.Config{PadToken: pad, PadEnds: ends})
 		m.Padding = append(m.Padding, PaddingMask{ids, bools(v), square(models.LookAheadMask(len(ids)), v)})
 	}
 	return m

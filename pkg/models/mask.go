@@ -15,14 +15,23 @@ func Targets(dst, tokens, labels []int32, pad int) {
 	}
 }
 
-// PaddingMask writes to dst which tokens are visible: 1 where tokens[i] is not
+// paddingMask writes to dst which tokens are visible: 1 where tokens[i] is not
 // pad. A negative pad hides nothing.
-func PaddingMask(dst []uint8, tokens []int32, pad int) {
+func paddingMask(dst []uint8, tokens []int32, pad int) {
 	for i, id := range tokens {
 		dst[i] = 1
 		if int(id) == pad {
 			dst[i] = 0
 		}
+	}
+}
+
+// Visible writes to dst which tokens of rows of width a model of options o sees: 1 for those
+// that are no padding, and for padding that ends an instruction (Config.PadEnds).
+func Visible(dst []uint8, tokens []int32, width int, o Options) {
+	paddingMask(dst, tokens, o.Padding())
+	if e, ok := o.(interface{ endsInPadding() bool }); ok && e.endsInPadding() {
+		showEnds(dst, tokens, width, o.Padding())
 	}
 }
 

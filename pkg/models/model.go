@@ -327,10 +327,7 @@ func (p *Program) Load(b *Batch) error {
 	}
 	if v := p.in.visible; v != nil {
 		tokens := p.in.Ints(Instruction)
-		PaddingMask(v.Data, tokens.Data, p.model.opts.Padding())
-		if o, ok := p.model.opts.(interface{ endsInPadding() bool }); ok && o.endsInPadding() {
-			showEnds(v.Data, tokens.Data, tokens.Shape[1], p.model.opts.Padding())
-		}
+		Visible(v.Data, tokens.Data, tokens.Shape[1], p.model.opts)
 	}
 	p.in.showPast()
 	if p.target.Labels != nil {

@@ -316,7 +316,7 @@ func TestMasks(t *testing.T) {
 		t.Errorf("look-ahead mask %v", m)
 	}
 	m := make([]uint8, 4)
-	PaddingMask(m, []int32{5, 0, 6, 0}, 0)
+	paddingMask(m, []int32{5, 0, 6, 0}, 0)
 	if !slices.Equal(m, []uint8{1, 0, 1, 0}) {
 		t.Errorf("padding mask %v", m)
 	}

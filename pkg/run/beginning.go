@@ -243,6 +243,9 @@ func (b *beginning) show(v voice) {
 		}
 		v.log.Warn(fmt.Sprintf("batch.global is %d and the data has %s is used %.3g times a step", g, samples, float64(g)/float64(n)))
 	}
+	if text := train.EndsUnseen(j, meta); text != "" {
+		v.log.Warn(text)
+	}
 	if j.Cluster.Reduce == "fast" {
 		v.log.Warn("cluster.reduce is fast: losses and weights depend on the number of workers, and on every loss or arrival of one; exact is what gives the same bits everywhere")
 	}

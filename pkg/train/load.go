@@ -208,6 +208,23 @@ func (l loading) words(j *job.Job, from string) (*job.Job, error) {
 	return l.kinds.Load(l.path, set)
 }
 
+// EndsUnseen says, in words for people, of a job whose tokenizer ends texts with the very
+// token that is padding, that its model sees no end; empty: it does, or the job's encoder is
+// from a file, with which Load sees to it.
+func EndsUnseen(j *job.Job, meta data.Meta) string {
+	c, ok := j.Model.Options.(models.Config)
+	if !ok || meta.Tokenizer == nil || c.PadEnds || c.Language.From != "" {
+		return ""
+	}
+	tok, err := meta.Tokenizer.Open()
+	if err != nil || tok.Pad() >= 0 || tok.End() < 0 || tok.End() != c.PadToken {
+		return "" // what is wrong with it is said where it is used
+	}
+	return fmt.Sprintf("%s ends instructions with %s (%d), which is the padding too and hidden (model.pad_token): "+
+		"the model does not see where they end; CLIP's encoder reads the first one, as model.pad_ends: true has it",
+		tok.Name(), tok.Token(c.PadToken), c.PadToken)
+}
+
 func isDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()

@@ -230,3 +230,40 @@ func TestLoadFindsPadding(t *testing.T) {
 		}
 	}
 }
+
+// A tokenizer that is named by data.tokenizer says nothing of the model's padding: where it
+// is the mark that ends texts, and hidden, that is told.
+func TestEndsUnseen(t *testing.T) {
+	for _, c := range []struct {
+		tokenizer string
+		set       []string
+		told      bool
+	}{
+		{"clip", []string{"model.pad_token=1"}, true},
+		{"clip", []string{"model.pad_token=1", "model.pad_ends=true"}, false},
+		{"clip", []string{"model.pad_token=0"}, false},
+		{"bert", nil, false},
+	} {
+		dir := t.TempDir()
+		text, err := os.ReadFile("../tokenizer/testdata/" + c.tokenizer + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		j, err := Load(jobFile(t, "max_len: 64"), append(c.set, "data.tokenizer="+dir, "data.max_tokens=16"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := OpenData(j, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := EndsUnseen(j, d.Meta())
+		d.Close()
+		if (got != "") != c.told || c.told && !strings.Contains(got, "model.pad_ends: true") {
+			t.Errorf("%+v: told %q", c, got)
+		}
+	}
+}
