@@ -179,6 +179,13 @@ func (m *machine) settle(live []*Member) bool {
 	what := fmt.Sprintf("micro-batch %d of step %d", r.Micro, r.Step)
 	lacks := len(found) < len(m.roster.places) // somebody was lost before it could say
 	switch {
+	case r.open && m.roster.missing() == 0 && len(m.roster.places) > 2: // all have the same sum, and the most of them are honest
+		m.oversight.again = true
+		m.note("only %s says that %s was in dispute: all of the step is checked", m.roster.named(slices.Collect(maps.Keys(found))[0]), what)
+		for id := range found {
+			m.trust.count(id, m.cfg.MaxDivergences)
+		}
+		return false
 	case r.open || r.tie && lacks:
 		m.oversight.again = true
 		m.note("who is wrong about %s is not known yet, for a worker was lost before it could say: all of the step is checked", what)
