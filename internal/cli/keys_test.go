@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A whole run with a key for each: workers by theirs, a watcher who may look and not
@@ -40,6 +41,10 @@ func TestRunWithKeys(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "w0") || !strings.Contains(out, "w1") {
 		t.Errorf("a watcher's status: exit code %d: %s%s", code, out, said)
 	}
+	if code, _, said := call(t, bin.coordinator, "keys", "small", "worker:w7", "--for", "1s", "--dir", keys); code != 0 {
+		t.Fatal(said)
+	}
+	time.Sleep(2 * time.Second)
 	for what, c := range map[string]struct {
 		program string
 		args    []string
@@ -50,6 +55,7 @@ func TestRunWithKeys(t *testing.T) {
 		"a worker asks":           {bin.coordinator, append([]string{"status"}, as("worker-w0.key")...), exitFailed, "this is the key of a worker, who may not ask for the job"},
 		"a worker as another":     {bin.worker, append(as("worker-w0.key"), "--id", "w9"), exitFailed, `this is the key of worker "w0", and nobody else's`},
 		"a watcher works":         {bin.worker, append(as("watcher-eve.key"), "--id", "w9"), exitFailed, `this is the key of watcher "eve", who may ask and takes no part in the job`},
+		"a key that is over":      {bin.worker, as("worker-w7.key"), exitFailed, "this key of worker w7 was good until"},
 		"another job":             {bin.worker, []string{"--nats", url, "--job", "large", "--token-file", filepath.Join(keys, "worker-w0.key")}, exitFailed, `this key is for job "small", and not for "large"`},
 		"a key for a coordinator": {bin.coordinator, []string{"train", "testdata/small.yaml", "--run-dir", filepath.Join(dir, "r2"), "--token-file", filepath.Join(keys, "worker-w0.key")}, exitUsage, "the coordinator's own server is given the token that the keys were made from"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 // Hooks are what a Coordinator's owner does for it. All but Save and Rewind, which
@@ -99,11 +100,10 @@ type Coordinator struct {
 	waits  atomic.Bool // see WaitsForDisk
 	pulse  pulse
 
-	// Malformed messages since the last one that was logged, and until when the next
-	// ones are only counted.
+	// Malformed messages that were logged. It has a lock of its own: the bus has several
+	// goroutines.
 	droppedMu sync.Mutex
-	dropped   int
-	nextTold  time.Time
+	dropped   plain.Repeats
 
 	floods floods // of hearWorkers alone
 }
@@ -407,22 +407,15 @@ func (c *Coordinator) ask(m *machine, a *Ask, reply func([]byte) error) Event {
 	return ev
 }
 
-// malformed tells of a message that makes no sense, and a second later of how many
-// came after it: whoever floods the job with them does not flood its log.
-func (c *Coordinator) malformed(err error) {
+// malformed tells of a message on a subject that makes no sense, and later on of how many
+// there came after it: whoever floods the job with them does not flood its log.
+func (c *Coordinator) malformed(subject string, err error) {
 	c.droppedMu.Lock()
-	defer c.droppedMu.Unlock()
-	c.dropped++
-	now := time.Now()
-	if now.Before(c.nextTold) {
-		return
+	text := c.dropped.Tell(time.Now(), subject, err.Error())
+	c.droppedMu.Unlock()
+	if text != "" {
+		c.Tell(malformed{errors.New(text)})
 	}
-	c.nextTold = now.Add(time.Second)
-	if c.dropped > 1 {
-		err = fmt.Errorf("%w (and %d others before it)", err, c.dropped-1)
-	}
-	c.dropped = 0
-	c.Tell(malformed{err})
 }
 
 // hearCoordinators takes what a coordinator says to others. It runs on the bus's
@@ -432,7 +425,7 @@ func (c *Coordinator) hearCoordinators(_ string, data []byte, reply func([]byte)
 	lead, ok := msg.(*Lead)
 	switch {
 	case err != nil || !ok:
-		c.malformed(cmp.Or(err, errors.New("a coordinator says what is not a coordinator's to say")))
+		c.malformed("coordinator", cmp.Or(err, errors.New("a coordinator says what is not a coordinator's to say")))
 	case lead.Coordinator == c.me.Coordinator:
 	case !lead.Asking:
 		c.Tell(lead)
@@ -448,7 +441,7 @@ func (c *Coordinator) hearAsk(order bool) Handler {
 		ask, ok := msg.(*Ask)
 		switch {
 		case err != nil || !ok:
-			c.malformed(cmp.Or(err, errors.New("who only asks says what is a member's to say")))
+			c.malformed("ask", cmp.Or(err, errors.New("who only asks says what is a member's to say")))
 		case order != (ask.What != "status"):
 			if reply != nil {
 				reply(Encode(&Answered{Error: fmt.Sprintf("%.20q is not to be asked for here", ask.What)}))
@@ -478,12 +471,12 @@ func (c *Coordinator) hearWorkers(from string, data []byte, reply func([]byte) e
 		err = fmt.Errorf("worker %s says what is not a worker's to say: %T", from, msg)
 	}
 	if err != nil {
-		c.malformed(err)
+		c.malformed("from "+from, err)
 		return
 	}
 	if as, _ := w.from(); as != from {
 		if _, joins := msg.(*Join); joins {
-			c.malformed(fmt.Errorf("worker %s wants to join as %.64q", from, as))
+			c.malformed("join "+from, fmt.Errorf("worker %s wants to join as %.64q", from, as))
 			return
 		}
 		c.Tell(rogue{from, fmt.Sprintf("it speaks in the name of worker %.64q", as)})

@@ -96,8 +96,11 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		WriteDeadline: brokerWriteDeadline,
 		PingInterval:  pingInterval,
 		MaxPingsOut:   pingsOut,
-		NoSigs:        true,
-		NoLog:         true,
+
+		MaxClosedClients: 16, // that are remembered: of 10,000, its default, who knocks would have it hold 10 MB
+
+		NoSigs: true,
+		NoLog:  true,
 
 		CustomClientAuthentication: guard,
 		AlwaysEnableNonce:          true,

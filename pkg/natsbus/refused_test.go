@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,5 +172,46 @@ func TestKeyOver(t *testing.T) {
 	}
 	if err := c.Err(); !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "the key of worker w0 was good until") {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// What many that knock for long leave behind in the broker's process is nothing: neither
+// connections nor memory.
+func TestKnockingLeavesNothing(t *testing.T) {
+	revoked := filepath.Join(t.TempDir(), "revoked")
+	lines := ""
+	for i := range 64 {
+		lines += Revocation(RoleWorker, fmt.Sprint("w", i), time.Now())
+	}
+	if err := os.WriteFile(revoked, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broker := startBroker(t, BrokerOptions{Token: "secret", Job: "j", Revoked: revoked, Event: func(string) {}})
+	held := func(tries int) uint64 {
+		var wg sync.WaitGroup
+		for i := range 64 {
+			k := keyOf(t, "secret", RoleWorker, fmt.Sprint("w", i), time.Time{})
+			wg.Go(func() {
+				for range tries {
+					_, err := Connect(t.Context(), broker.URL(), Credentials{Key: &k}, ConnOptions{Job: "j", Member: k.ID})
+					if !errors.Is(err, cluster.ErrRefused) {
+						t.Errorf("%s: %v", k.ID, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		eventually(t, "they are gone", func() bool { return broker.Clients() == 0 })
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	first := held(1)
+	if then := held(15); then > first+256<<10 {
+		t.Errorf("%d bytes are held after 64 tries, %d after a thousand", first, then)
+	} else {
+		t.Logf("%d bytes are held after 64 tries, %d after a thousand", first, then)
 	}
 }
