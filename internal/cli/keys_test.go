@@ -83,7 +83,8 @@ func TestRunWithKeys(t *testing.T) {
 	code, _ = workers[1].wait() // by itself, long before cluster.orphan_timeout
 	last := lastLines(workers[1], 1)
 	if code != exitFailed || !strings.HasPrefix(last, "worker: NATS server at "+url+": the server refuses these credentials: the key of worker w1 may have been revoked") ||
-		!strings.Contains(last, "; the state of step ") || strings.Contains(workers[1].errText(), "ERROR") {
+		!strings.Contains(last, "; the state of step ") || strings.Contains(workers[1].errText(), "ERROR") ||
+		strings.Count(workers[1].errText(), "reconnecting") > 3 {
 		t.Errorf("a worker whose key was revoked ended with exit code %d:\n%s", code, workers[1].errText())
 	}
 	if code, _, said := call(t, bin.worker, append(as("worker-w1.key"), "--threads", "1")...); code != exitFailed || !strings.Contains(said, "the server refuses these credentials") {

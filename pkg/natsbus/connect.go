@@ -384,9 +384,9 @@ func (c *Conn) renewed(o *nats.Options) error {
 	return nil
 }
 
-// event reports, but not what Close itself brings about.
+// event reports, but not what Close, or the end of a Conn that is refused, brings about.
 func (c *Conn) event(format string, v ...any) {
-	if !c.closing.Load() {
+	if !c.closing.Load() && !errors.Is(c.Err(), cluster.ErrRefused) {
 		c.opt.Event(plain.Line(fmt.Sprintf(format, v...), maxWords)) // servers' words are in it
 	}
 }
