@@ -52,6 +52,40 @@ func certificate(t *testing.T, dir string, names ...string) {
 	write("tls.key", "PRIVATE KEY", b)
 }
 
+// The certificate of overlays/nats-cluster is good for what members call and for every
+// server's name in nats.conf, and the head tells those who make it themselves so.
+func TestNATSNames(t *testing.T) {
+	read := func(name string) string {
+		b, err := os.ReadFile("../../k8s/overlays/nats-cluster/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	_, list, ok := strings.Cut(read("certificates.yaml"), "dnsNames: [")
+	if list, _, _ = strings.Cut(list, "]"); !ok {
+		t.Fatal("certificates.yaml has no dnsNames")
+	}
+	names := strings.Split(strings.ReplaceAll(list, `"`, ""), ", ")
+	head := read("kustomization.yaml")
+	if want := "(for " + strings.Join(names, " and ") + ")"; !strings.Contains(head, want) {
+		t.Errorf("the head does not say that the certificate is %s", want)
+	}
+	hosts := []string{"vlaring-nats"}
+	for _, r := range strings.Split(read("nats.conf"), "nats-route://")[1:] {
+		host, _, _ := strings.Cut(r, ":")
+		hosts = append(hosts, host)
+	}
+	if len(hosts) != 4 {
+		t.Fatalf("nats.conf has %d routes, want 3", len(hosts)-1)
+	}
+	for _, host := range hosts {
+		if err := (&x509.Certificate{DNSNames: names}).VerifyHostname(host); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The configuration of overlays/nats-cluster is a server's: three of them make a
 // cluster over TLS, keep nothing, let members in by their keys, each for what it is,
 // and nobody else.
