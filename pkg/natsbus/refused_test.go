@@ -113,7 +113,7 @@ func TestOldConnectionsMakeRoom(t *testing.T) {
 // memory: it is said once, with the reason, and others are counted.
 func TestKnocking(t *testing.T) {
 	revoked := filepath.Join(t.TempDir(), "revoked")
-	if err := os.WriteFile(revoked, []byte(Revocation(RoleWorker, "w0", time.Now())), 0o600); err != nil {
+	if err := os.WriteFile(revoked, []byte(Revocation(RoleWorker, "w0", time.Now().Add(time.Hour))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	told := newEvents()
@@ -181,7 +181,7 @@ func TestKnockingLeavesNothing(t *testing.T) {
 	revoked := filepath.Join(t.TempDir(), "revoked")
 	lines := ""
 	for i := range 64 {
-		lines += Revocation(RoleWorker, fmt.Sprint("w", i), time.Now())
+		lines += Revocation(RoleWorker, fmt.Sprint("w", i), time.Now().Add(time.Hour)) // keys are made below
 	}
 	if err := os.WriteFile(revoked, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)

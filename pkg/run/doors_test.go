@@ -126,15 +126,13 @@ func TestDoorsOfARun(t *testing.T) {
 	if _, _, err := cluster.JoinJob(ctx, m.Bus(), j.Name, me); err != nil {
 		t.Fatal(err)
 	}
-	for range 11_000 {
-		if err := m.Bus().Publish(cluster.FromSubject(j.Name, "w3"), []byte("x")); err != nil {
-			t.Fatal(err)
+	for late := time.Now().Add(time.Minute); m.Err() == nil; time.Sleep(100 * time.Millisecond) { // on a slow machine a flood takes several tries
+		for range 11_000 {
+			m.Bus().Publish(cluster.FromSubject(j.Name, "w3"), []byte("x"))
 		}
-	}
-	select {
-	case <-m.Broken():
-	case <-time.After(30 * time.Second):
-		t.Fatal("one that floods is still connected")
+		if time.Now().After(late) {
+			t.Fatal("one that floods is still connected")
+		}
 	}
 	for range 20 {
 		if _, err := dial("w3", key("w3")); !errors.Is(err, cluster.ErrRefused) {
