@@ -273,8 +273,11 @@ func (m *machine) proceed() {
 	case Gathering:
 		m.gathered()
 	case Settling, Paused:
-		if m.roster.allStand() {
+		switch {
+		case m.roster.allStand():
 			m.form()
+		case m.orders.stop != "" && len(m.roster.members) == 0 && m.at.Sub(m.orders.asked) >= stopPatience:
+			m.rollBack() // nobody came back with the newest state: the job ends with the disk's
 		}
 	case Forming:
 		if m.roster.ringListens() {
