@@ -82,7 +82,7 @@ func (r *Report) mapsPage() picture.Page {
 
 // shortName fits a block's name over a small panel.
 func shortName(name string) string {
-	return strings.NewReplacer("cross_modal_fusion", "fusion", "vision_encoder", "vision", "language_encoder", "language", "transformer_blocks.", "", "transformer_blocks", "block").Replace(name)
+	return strings.NewReplacer("cross_modal_fusion", "fusion", "vision_encoder", "vision", "language_encoder", "language", "transformer_blocks.", "", "transformer_blocks", "block", ".blocks.", ".").Replace(name)
 }
 
 // photoPage lays over the picture what the class token (or, in a fusion over

@@ -125,8 +125,8 @@ func (m *Matrix) UnmarshalJSON(b []byte) error {
 // stackOf is the part of a block's name before the blocks' own, and the view that
 // the stack looks at, where that is not the first.
 func stackOf(name string) string {
-	s, block, _ := strings.Cut(name, "transformer_blocks.")
-	if s = strings.TrimSuffix(s, "."); s == "" {
+	s, block, _ := strings.Cut(name, "blocks.") // a pretrained encoder's are not called transformer_blocks
+	if s = strings.TrimSuffix(strings.TrimSuffix(s, "transformer_"), "."); s == "" {
 		s = "transformer_blocks"
 	}
 	if _, view, ok := strings.Cut(block, "@"); ok {
@@ -175,6 +175,10 @@ func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.La
 	return r, nil
 }
 
+// mostBefore is how many tokens may come before the patches: a class token and registers, of
+// which DINOv2 has four.
+const mostBefore = 1 + 8
+
 // newStack names the positions of a stack of n.
 func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) stack {
 	cfg, _ := t.Model.Options().(models.Config) // of another kind nothing is known but the words
@@ -202,13 +206,15 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 		case cfg.Language.Pooled():
 			words, image, sentence = nil, n-1, true
 		}
-		if p := cfg.ImageSize / max(cfg.PatchSize, 1); p > 0 && (image == p*p || image == p*p+1) {
+		if p := cfg.ImageSize / max(cfg.PatchSize, 1); p > 0 && image >= p*p && image <= p*p+mostBefore {
 			s.grid, s.first, s.side = p, image-p*p, cfg.PatchSize
 		}
 		for i := range image {
 			switch {
 			case s.grid == 0:
 				add("image", true)
+			case i > 0 && i < s.first:
+				add(fmt.Sprintf("register %d", i), true)
 			case i < s.first:
 				add("cls", true)
 			default:
@@ -306,7 +312,7 @@ func meanOf(v []float64, visible []bool) float64 {
 // class token's, or the mean of the visible ones.
 func (r *Report) readOut(s Rollout) (row []float32, how string) {
 	n, st := len(s.Positions), r.stacks[s.Stack]
-	if s.Positions[0] == "cls" && n == st.grid*st.grid+1 {
+	if s.Positions[0] == "cls" && n == st.grid*st.grid+st.first {
 		return s.Weights[:n], "class token"
 	}
 	return meanRows(s.Weights, n, st.visible), "mean of positions"

@@ -21,3 +21,30 @@ func TestPaddingThatEnds(t *testing.T) {
 		}
 	}
 }
+
+// The blocks of one encoder are one stack, of this program's and of a pretrained one.
+func TestStackOf(t *testing.T) {
+	for name, want := range map[string]string{
+		"transformer_blocks.0": "transformer_blocks", "blocks.11": "transformer_blocks", "vision_encoder.transformer_blocks.1": "vision_encoder",
+		"vision_encoder.blocks.3": "vision_encoder", "language_encoder.blocks.0": "language_encoder", "vision_encoder.blocks.3@wrist": "vision_encoder@wrist",
+		"vision_encoder.transformer_blocks.3@wrist": "vision_encoder@wrist", "cross_modal_fusion.transformer_blocks.2": "cross_modal_fusion",
+		"encoder.transformer_blocks.1": "encoder",
+	} {
+		if got := stackOf(name); got != want {
+			t.Errorf("%s is of stack %s, want %s", name, got, want)
+		}
+	}
+}
+
+// Registers stand between the class token and the patches.
+func TestRegisters(t *testing.T) {
+	o := models.Config{Kind: models.ViT, ImageSize: 32, PatchSize: 16, Channels: 3, DModel: 4, NHeads: 1, NLayers: 1, ActionDim: 2}
+	m, err := models.New(o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStack("vision_encoder", 1+2+4, &Subject{Model: m}, nil, models.Spec{})
+	if want := []string{"cls", "register 1", "register 2", "0,0", "0,1", "1,0", "1,1"}; !slices.Equal(s.labels, want) || s.first != 3 {
+		t.Errorf("%v, patches from %d on; want %v", s.labels, s.first, want)
+	}
+}

@@ -75,14 +75,6 @@ func TestGreatest(t *testing.T) {
 	}
 }
 
-func TestStackOf(t *testing.T) {
-	for name, want := range map[string]string{"encoder.transformer_blocks.1": "encoder", "cross_modal_fusion.transformer_blocks.0": "cross_modal_fusion", "transformer_blocks.3": "transformer_blocks"} {
-		if got := stackOf(name); got != want {
-			t.Errorf("%s is of %s, want %s", name, got, want)
-		}
-	}
-}
-
 // Patches are pixels apart, words tokens; between a patch and a word, and from
 // the class token, there is no distance.
 func TestMeasure(t *testing.T) {
