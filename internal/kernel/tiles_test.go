@@ -141,7 +141,7 @@ func TestTilesOfTraining(t *testing.T) {
 	ws := NewWorkspace()
 	shapes := [][3]int{{70, 530, 40}, {33, 40, tileDepth + 70}, {300, 33, 1088}, {50, 34, 2 * rowsAlike}, {48, 16, 64}}
 	if testing.Short() {
-		shapes = shapes[2:]
+		shapes = shapes[len(shapes)-1:]
 	}
 	for _, s := range shapes {
 		for o := range 8 {
