@@ -233,6 +233,7 @@ func scripted(t *testing.T, told *events) (*network, *ringLink, net.Conn) {
 	t.Helper()
 	ours, theirs := tcpPair(t)
 	c := &Conn{opt: ConnOptions{Job: "j", Member: "m", Event: told.tell}}
+	c.fate, c.doom = context.WithCancelCause(context.Background())
 	n := &network{conn: c, subject: "vlaring.j.ring.m.*", prefix: "PUB vlaring.j.ring.", suffix: ".m ", liars: map[string]bool{}, frames: make(chan []byte, 16), opened: make(chan error, 1)}
 	n.ctx, n.end = context.WithCancel(context.Background())
 	t.Cleanup(n.end)
@@ -328,6 +329,7 @@ func TestRingGreets(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			_, l, server := scripted(t, newEvents())
 			conn := &Conn{opt: ConnOptions{Job: "j", Member: "m"}, creds: Credentials{Token: "a-secret"}, shows: !c.prove}
+			conn.fate, conn.doom = context.WithCancelCause(context.Background())
 			if c.tls {
 				conn.config = func() *tls.Config { return &tls.Config{} }
 			}
