@@ -60,8 +60,8 @@ func TestTensorBoard(t *testing.T) {
 		t.Fatalf("exit code %d\n%s", code, p.errText())
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "tensorboard", "events.out.tfevents.*"))
-	if err != nil || len(files) < 3 {
-		t.Errorf("event files %v (%v), want one for each start", files, err)
+	if err != nil || len(files) < 2 || len(files) > 3 { // the second has nothing left where all of its steps are after the checkpoint
+		t.Errorf("event files %v (%v), want one for each start of which something stays", files, err)
 	}
 	if python == "" {
 		return
