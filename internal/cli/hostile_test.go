@@ -99,9 +99,11 @@ func newHostile(t *testing.T, dir, job string, workers ...string) *hostile {
 		subjects = append(subjects, "worker."+w, "from."+w, "ring."+w+".x", "blob."+w)
 	}
 	enough := make(chan struct{}, len(subjects))
+	for i, s := range subjects {
+		subjects[i] = "vlaring." + job + "." + s
+		heard[subjects[i]] = nil // before anything is heard, which writes there
+	}
 	for _, s := range subjects {
-		s = "vlaring." + job + "." + s
-		heard[s] = nil
 		stop, err := conn.Bus().Subscribe(s, func(_ string, data []byte, _ func([]byte) error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
