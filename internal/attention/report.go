@@ -175,9 +175,18 @@ func newReport(t *Subject, b *models.Batch, spec models.Spec, layers []models.La
 	return r, nil
 }
 
-// mostBefore is how many tokens may come before the patches: a class token and registers, of
-// which DINOv2 has four.
-const mostBefore = 1 + 8
+// registers is how many tokens a pretrained encoder of pictures has before its patches: its
+// class token and its registers. 0: it has none, or is this program's.
+func registers(c models.Config) int {
+	b := c.Vision.Backbone
+	switch {
+	case b == nil:
+		return 0
+	case b.Class:
+		return 1 + b.Registers
+	}
+	return b.Registers
+}
 
 // newStack names the positions of a stack of n.
 func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) stack {
@@ -206,17 +215,17 @@ func newStack(name string, n int, t *Subject, tokens []int32, spec models.Spec) 
 		case cfg.Language.Pooled():
 			words, image, sentence = nil, n-1, true
 		}
-		if p := cfg.ImageSize / max(cfg.PatchSize, 1); p > 0 && image >= p*p && image <= p*p+mostBefore {
+		if p := cfg.ImageSize / max(cfg.PatchSize, 1); p > 0 && (image == p*p || image == p*p+1 || image == p*p+registers(cfg)) {
 			s.grid, s.first, s.side = p, image-p*p, cfg.PatchSize
 		}
 		for i := range image {
 			switch {
 			case s.grid == 0:
 				add("image", true)
-			case i > 0 && i < s.first:
-				add(fmt.Sprintf("register %d", i), true)
-			case i < s.first:
+			case i == 0 && s.first > 0 && (cfg.Vision.Backbone == nil || cfg.Vision.Backbone.Class):
 				add("cls", true)
+			case i < s.first:
+				add(fmt.Sprintf("register %d", i), true)
 			default:
 				add(fmt.Sprintf("%d,%d", (i-s.first)/s.grid, (i-s.first)%s.grid), true)
 			}

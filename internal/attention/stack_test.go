@@ -36,15 +36,25 @@ func TestStackOf(t *testing.T) {
 	}
 }
 
-// Registers stand between the class token and the patches.
+// Registers of a pretrained encoder stand before the patches, behind its class token. Of others two
+// times the patches are two cameras', and no grid.
 func TestRegisters(t *testing.T) {
 	o := models.Config{Kind: models.ViT, ImageSize: 32, PatchSize: 16, Channels: 3, DModel: 4, NHeads: 1, NLayers: 1, ActionDim: 2}
 	m, err := models.New(o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s := newStack("vision_encoder", 4+4, &Subject{Model: m}, nil, models.Spec{}); s.grid != 0 {
+		t.Errorf("two cameras are a grid: %v", s.labels)
+	}
+	o.Vision.From = "x"
+	o.Vision.Backbone = &models.Backbone{Family: "dinov2", Width: 4, Layers: 1, Heads: 1, Groups: 1, Head: 4, Hidden: 8, Norm: models.NormLayer, Eps: 1e-6, Activation: "gelu", Bias: true, NormOut: true,
+		Patch: 16, Channels: 3, Grid: 2, PatchBias: true, Class: true, ClassPos: true, Registers: 2, Std: [3]float64{1, 1, 1}}
+	if m, err = models.New(o, nil); err != nil {
+		t.Fatal(err)
+	}
 	s := newStack("vision_encoder", 1+2+4, &Subject{Model: m}, nil, models.Spec{})
-	if want := []string{"cls", "register 1", "register 2", "0,0", "0,1", "1,0", "1,1"}; !slices.Equal(s.labels, want) || s.first != 3 {
+	if want := []string{"cls", "register 1", "register 2", "0,0", "0,1", "1,0", "1,1"}; !slices.Equal(s.labels, want) || s.first != 3 || s.grid != 2 {
 		t.Errorf("%v, patches from %d on; want %v", s.labels, s.first, want)
 	}
 }

@@ -104,6 +104,9 @@ func TestBenchStep(t *testing.T) {
 			if r.Resident != 0 && r.Resident < p.Parameters {
 				t.Errorf("%d bytes resident, with %d of parameters", r.Resident, p.Parameters)
 			}
+			if r.Answers <= r.Samples { // a step is that and more
+				t.Errorf("%v answers a second, and %v samples of a step", r.Answers, r.Samples)
+			}
 			var phases float64
 			names := ""
 			for _, x := range r.Phases {

@@ -27,8 +27,9 @@
 //
 // # Where
 //
-// In the first folder of Options.Dirs that can be written to, and by no other user: a result
-// is believed, and whoever writes one decides what is trained. Where there is none, or
+// In the first folder of Options.Dirs that can be written to, belongs to this user and is not
+// open to all: a result is believed, and whoever writes one decides what is trained. A
+// folder's group may write to it, as some systems have it. Where there is none, or
 // the disk is full, what fits into memory is kept, and that is said once. What is lost
 // is computed again: nothing here is an error, and no result is wrong.
 package features

@@ -119,7 +119,7 @@ func (s *Store) Shelf(p models.Part) models.Shelf {
 	return x
 }
 
-// find looks for a folder that can be written to, and by nobody else.
+// find looks for a folder that can be written to, by this user and not by all.
 func (s *Store) find() {
 	var why error
 	for _, dir := range s.o.Dirs {

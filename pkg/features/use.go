@@ -18,7 +18,7 @@ func hold(f *os.File) {
 	}
 }
 
-// ours says why a folder is not one that this user alone may put files into; nil: it is.
+// ours says why a folder is not this user's, or is open to all; nil: neither holds.
 func ours(dir string) error {
 	i, err := os.Stat(dir)
 	if err != nil {
