@@ -8,7 +8,7 @@ import (
 )
 
 // gemmShapes are the products of the models: T tokens of B samples (8 × 197, 8 × 8, 8 × 9; small: 32 × 17), d 512 or 128, attention heads
-// of 64 or 32; and the squares that libraries are compared by.
+// of 64 or 32; ViT-S/16's (vits), d 384; and the squares that libraries are compared by.
 var gemmShapes = []struct {
 	name    string
 	m, n, k int
@@ -30,6 +30,10 @@ var gemmShapes = []struct {
 	{"vit/ff2/dW", 512, 2048, 1576, "XtW"},
 	{"vit/out", 1576, 512, 512, "XWt"},
 	{"patch", 1568, 512, 768, "XWt"},
+	{"vits/qkv", 1576, 1152, 384, "XWt"},
+	{"vits/out", 1576, 384, 384, "XWt"},
+	{"vits/ff1", 1576, 1536, 384, "XWt"},
+	{"vits/ff2", 1576, 384, 1536, "XWt"},
 	{"text/qkv", 64, 1536, 512, "XWt"},
 	{"text/ff1", 64, 2048, 512, "XWt"},
 	{"text/ff2", 64, 512, 2048, "XWt"},
