@@ -22,6 +22,7 @@ const (
 	pageWarnings = 6
 	pagePhotos   = 4 // in a line: as they are, and as training changes them in one epoch or several
 	pageTokens   = 64
+	pageWordings = 4 // beside the plain one
 )
 
 // checkPage refuses a page that cannot be written, before anything is read.
@@ -112,6 +113,9 @@ func (e *eye) card(from data.Source, g data.Glimpse) (c picture.Card) {
 		return c
 	}
 	c.Title = e.words(&x)
+	if rows := x.Wordings(); rows != nil {
+		c.Title += e.others(rows)
+	}
 	c.Photos = append(c.Photos, e.photos(b, ""))
 	views := len(e.meta.Spec.Of(models.Image))
 	for epoch := range uint64(max(1, pagePhotos/max(views, 1)-1)) {
@@ -122,6 +126,26 @@ func (e *eye) card(from data.Source, g data.Glimpse) (c picture.Card) {
 	}
 	c.Tables = e.tables(&x, b)
 	return c
+}
+
+// others are the wordings beside the plain one, which is the first.
+func (e *eye) others(rows [][]int32) string {
+	var in []string
+	lexicon := e.meta.Lexicon()
+	for i, row := range rows[1:] {
+		if i == pageWordings {
+			in = append(in, fmt.Sprintf("%d more", len(rows)-1-i))
+			break
+		}
+		var words []string
+		for _, t := range row {
+			if t != e.meta.Padding() && int(t) < len(lexicon) {
+				words = append(words, lexicon[t])
+			}
+		}
+		in = append(in, strings.Join(words, " "))
+	}
+	return "   in training also: " + strings.Join(in, " / ")
 }
 
 // words are the tokens that the model sees, as words where it has any.

@@ -29,6 +29,7 @@ const (
 	Mixture  Purpose = 9  // sets of a mixture's positions; step = block of the stream, sample = epoch with which it began
 	Noise    Purpose = 11 // that actions are made of; site is the head's own, its bit 23 set where step is not counted
 	Augment  Purpose = 12 // looks at a sample's pictures; site = camera where each has its own, step = epoch, sample = its number
+	Wording  Purpose = 13 // of a sample's wordings, the one that is shown; step = epoch, sample = its number
 )
 
 // Stream names an endless sequence of numbers: one (seed, purpose, site, step, sample).

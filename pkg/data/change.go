@@ -10,19 +10,20 @@ import (
 // Change says how the data that a run goes on with differs from the data that
 // it was trained on so far.
 type Change struct {
-	Step    uint64   `json:"step"` // committed steps when it was accepted
-	From    string   `json:"from"` // fingerprints
-	To      string   `json:"to"`
-	Before  int      `json:"before"`             // samples, both splits
-	Now     int      `json:"now"`                // the same, without those left out
-	Differ  int      `json:"differ,omitempty"`   // at their place, with another content
-	Added   int      `json:"added,omitempty"`    //
-	Removed int      `json:"removed,omitempty"`  // from the data
-	LeftOut int      `json:"left_out,omitempty"` // by data.skip
-	Moved   bool     `json:"moved,omitempty"`    // those that stayed stand in another order
-	Places  []string `json:"places,omitempty"`   // the first of them, in words
-	Epoch   bool     `json:"new_epoch"`          // a new epoch begins at Step
-	Unknown bool     `json:"unknown,omitempty"`  // the run has no index of its data: only the fingerprints and counts are known
+	Step     uint64   `json:"step"` // committed steps when it was accepted
+	From     string   `json:"from"` // fingerprints
+	To       string   `json:"to"`
+	Before   int      `json:"before"`             // samples, both splits
+	Now      int      `json:"now"`                // the same, without those left out
+	Differ   int      `json:"differ,omitempty"`   // at their place, with another content
+	Added    int      `json:"added,omitempty"`    //
+	Removed  int      `json:"removed,omitempty"`  // from the data
+	LeftOut  int      `json:"left_out,omitempty"` // by data.skip
+	Moved    bool     `json:"moved,omitempty"`    // those that stayed stand in another order
+	Places   []string `json:"places,omitempty"`   // the first of them, in words
+	Epoch    bool     `json:"new_epoch"`          // a new epoch begins at Step
+	Wordings string   `json:"wordings,omitempty"` // how the file of data.wordings differs, in words
+	Unknown  bool     `json:"unknown,omitempty"`  // the run has no index of its data: only the fingerprints and counts are known
 
 	kept []int32 // sample now → sample before, or -1
 }
@@ -166,8 +167,14 @@ func (c *Change) sameOrder(was, now *Index) bool {
 
 // Text is the change for people: a line, and the places in lines of their own.
 func (c *Change) Text() string {
-	if c.Unknown {
+	switch {
+	case c.Unknown && c.Wordings != "": // all else that could differ is in the fingerprint too
+		return fmt.Sprintf("%s; the run has no index of its data, so whether its samples differ too is not known", c.Wordings)
+	case c.Unknown:
 		return fmt.Sprintf("its fingerprint differs (%s, it was %s); the run has no index of its data, so which samples differ is not known", c.To, c.From)
+	}
+	if c.Wordings != "" && c.Differ+c.Added+c.Removed+c.LeftOut == 0 && !c.Moved {
+		return "its samples are as they were, but " + c.Wordings
 	}
 	s := ""
 	part := func(n int, what string) {
@@ -195,6 +202,9 @@ func (c *Change) Text() string {
 	if s == "" {
 		s = "all samples are as they were, but something else in the files differs"
 	}
+	if c.Wordings != "" {
+		s += "; " + c.Wordings
+	}
 	for _, p := range c.Places {
 		s += "\n  " + p
 	}
@@ -208,6 +218,11 @@ func (c *Change) Text() string {
 // its held-out split.
 func (o *Opening) settle(d *Set) error {
 	g := o.given
+	defer func() {
+		if d.change != nil {
+			d.change.Wordings = rewordedSince(g, &d.meta)
+		}
+	}()
 	was := o.watch.Former
 	if was == nil || was.Fingerprint != g.Fingerprint || d.about.path == "" {
 		d.change = &Change{From: g.Fingerprint, To: d.meta.Fingerprint, Before: g.Train + g.Heldout, Now: d.meta.Train + d.meta.Heldout, Unknown: true}

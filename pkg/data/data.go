@@ -24,8 +24,9 @@ type Meta struct {
 	Stats       map[string]*Stats `json:"stats,omitempty"` // of other features that are normalised, by name; see StatsOf
 	ImageMean   [3]float32        `json:"image_mean"`
 	ImageStd    [3]float32        `json:"image_std"`
-	Augment     *Augmented        `json:"augment,omitempty"` // how pictures are changed in training; nil: they are not
-	Rate        float64           `json:"rate,omitempty"`    // frames a second; 0: the data does not say
+	Worded      *Worded           `json:"wordings,omitempty"` // that training shows instructions in; nil: as the data has them
+	Augment     *Augmented        `json:"augment,omitempty"`  // how pictures are changed in training; nil: they are not
+	Rate        float64           `json:"rate,omitempty"`     // frames a second; 0: the data does not say
 
 	Sets []SetMeta `json:"sets,omitempty"` // of a mixture, which has no Actions and no Stats of its own: see In
 
@@ -104,6 +105,8 @@ type Sample struct {
 	Set    int     // of a mixture, from 0, whose statistics its numbers have; 0: the data is one set
 	Origin string  // file and record or line, for messages
 	Values []Value // of Meta.Spec's features, in their order
+
+	words *utterance // its instruction's wordings, where there are several; see Wordings
 }
 
 // Value is one feature of a sample, in one of these forms.

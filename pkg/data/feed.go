@@ -43,6 +43,7 @@ func (f *LocalFeed) Micro(ctx context.Context, step uint64, m int) ([]Sample, er
 			return nil, fmt.Errorf("training sample %d: %w", s, withWayOn(err))
 		}
 		out[i].Epoch = epoch
+		f.order.reword(&out[i])
 	}
 	return out, nil
 }

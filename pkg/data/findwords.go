@@ -6,8 +6,8 @@ import "unicode"
 // are whole sentences since their script puts no spaces between words.
 func (o *Opening) findWords(t *table, tok *Tokenizer) {
 	empty, unspaced := make([]bool, len(t.texts)), make([]string, len(t.texts))
-	for i, s := range t.texts {
-		words := splitWords(s)
+	for i := range t.texts {
+		words := splitWords(t.sayings(i)[0])
 		empty[i] = len(words) == 0
 		if !tok.Pretrained() {
 			unspaced[i] = longUnspaced(words)

@@ -165,6 +165,7 @@ func join(train, held *Set, fingerprint string) *Set {
 	d.train = subset{index: index[:first], n: a.n, get: get}
 	d.heldout = subset{index: index[first:], n: b.n, get: get}
 	d.meta.Fingerprint, d.meta.Train, d.meta.Heldout = fingerprint, a.n, b.n
+	d.unsaid = append(slices.Clip(train.unsaid), held.unsaid...)
 	if a.table != nil && b.table != nil {
 		d.about.table = joinTables(a.table, b.table)
 	}
@@ -216,9 +217,14 @@ func joinTables(a, b *table) *table {
 	var texts textIndex
 	for _, x := range []*table{a, b} {
 		for _, i := range x.text {
-			t.text = append(t.text, texts.add(x.texts[i]))
+			k := texts.add(strings.Join(append([]string{x.texts[i]}, x.sayings(int(i))...), "\x00"))
+			if t.text = append(t.text, k); int(k) == len(t.texts) {
+				t.texts, t.said = append(t.texts, x.texts[i]), append(t.said, x.sayings(int(i)))
+			}
 		}
 	}
-	t.texts = texts.texts
+	if a.said == nil && b.said == nil {
+		t.said = nil
+	}
 	return t
 }

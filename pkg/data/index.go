@@ -175,6 +175,11 @@ func (d *Set) Index(ctx context.Context) (*Index, error) {
 		b = b[:0]
 		if t.text != nil {
 			b = append(b, t.texts[t.text[i]]...)
+			if t.others != nil {
+				for _, s := range t.others[t.text[i]] {
+					b = append(append(b, 0), s...)
+				}
+			}
 		}
 		if t.numbers != nil {
 			b = binary.LittleEndian.AppendUint64(append(b, 0), uint64(t.numbers[t.episode[i]]))

@@ -65,6 +65,7 @@ func (w TextKeys) check(c *job.Checker) { w.words().check(c) }
 type WordKeys struct {
 	MaxTokens int    `yaml:"max_tokens,omitempty"` // as TextKeys'
 	Tokenizer string `yaml:"tokenizer,omitempty"`  // tokenizer.json, vocab.txt, or their folder; empty: a vocabulary of the training split's words
+	Wordings  string `yaml:"wordings,omitempty"`   // a file of other wordings of the instructions, for training; empty: none
 }
 
 func (w WordKeys) words() WordKeys { return w }
@@ -97,6 +98,7 @@ func (w WordKeys) check(c *job.Checker) {
 	c.Within("data.max_tokens", w.MaxTokens, 0, limits.Vocabulary)
 	if !WantsOf(c.Job.Model.Options).Has(models.Instruction) {
 		c.Unused("data.tokenizer", w.Tokenizer == "", "model.kind "+c.Job.Model.Kind)
+		c.Unused("data.wordings", w.Wordings == "", "model.kind "+c.Job.Model.Kind)
 	}
 }
 

@@ -46,6 +46,9 @@ func (m *Meta) Check() error {
 			return bad("augment.%s %s", err.key, err.text)
 		}
 	}
+	if w := m.Worded; w != nil && (w.Instructions < 0 || w.Wordings < 0) {
+		return bad("%d wordings of %d instructions", w.Wordings, w.Instructions)
+	}
 	if len(m.Vocab) > m.VocabSize {
 		return bad("the vocabulary has %d words, vocab_size is %d", len(m.Vocab), m.VocabSize)
 	}
@@ -100,6 +103,9 @@ func (m *Meta) Text() string {
 		}
 		if s := m.StatsOf(f.Name); f.Normalise && s != nil {
 			fmt.Fprintf(&b, " (%s): %s", few(s.Names), s.How())
+		}
+		if w := m.Worded; w != nil && f.Name == models.Instruction {
+			fmt.Fprintf(&b, ": training shows %s", w)
 		}
 		if a := m.Augment; a != nil && f.Type == models.Image {
 			fmt.Fprintf(&b, ": %s", a)

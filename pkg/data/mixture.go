@@ -228,7 +228,7 @@ func (m *mixture) open(i int) (*Set, error) {
 		given = unbound(&in)
 	}
 	w := o.watch
-	w.Other, w.Former = false, nil // the mixture sees to that
+	w.Other, w.Former, w.part = false, nil, true // the mixture sees to that
 	if w.Fault != nil {
 		w.Fault = func(f Fault) {
 			f.Set = s.Name
@@ -284,7 +284,7 @@ func (m *mixture) join() (*Set, error) {
 	for i, p := range m.parts {
 		s := m.k.Sets[i]
 		d.meta.Sets = append(d.meta.Sets, SetMeta{Name: s.Name, Kind: s.Kind, Weight: s.Weight, Fingerprint: p.meta.Fingerprint, Samples: p.about.n,
-			Rate: p.meta.Rate, Sources: sourcesOf(p.meta.Spec), Actions: p.meta.Actions, Stats: p.meta.Stats})
+			Rate: p.meta.Rate, Sources: sourcesOf(p.meta.Spec), Worded: p.meta.Worded, Actions: p.meta.Actions, Stats: p.meta.Stats})
 		for _, e := range p.about.heldOut {
 			d.about.heldOut = append(d.about.heldOut, d.about.episodes+e)
 		}
@@ -295,8 +295,9 @@ func (m *mixture) join() (*Set, error) {
 		if p.about.path != "" {
 			d.about.path = strings.TrimPrefix(d.about.path+" + "+p.about.path, " + ")
 		}
-		d.scans = append(d.scans, p.scans...)
+		d.scans, d.unsaid = append(d.scans, p.scans...), append(d.unsaid, p.unsaid...)
 	}
+	d.meta.Worded = wordedOf(d.meta.Sets)
 	if d.about.n > maxSamples {
 		return nil, fmt.Errorf("%d samples; a data set may have at most %d", d.about.n, maxSamples)
 	}

@@ -24,6 +24,7 @@ type SetMeta struct {
 	Share       uint64            `json:"share"`             // of the stream's positions: see Part
 	Rate        float64           `json:"rate,omitempty"`    // frames a second; 0: the data does not say
 	Sources     map[string]string `json:"sources,omitempty"` // what the set calls features, by name, where it has names of its own
+	Worded      *Worded           `json:"wordings,omitempty"`
 	Actions     *Stats            `json:"actions,omitempty"`
 	Stats       map[string]*Stats `json:"stats,omitempty"`
 }
@@ -38,7 +39,7 @@ func (m *Meta) In(i int) Meta {
 	s, c := m.Sets[i], *m
 	c.Kind, c.Fingerprint, c.Train, c.Heldout, c.Actions, c.Stats = s.Kind, s.Fingerprint, s.Train, s.Heldout, s.Actions, s.Stats
 	c.Sets, c.Held, c.Start, c.Changes = nil, nil, nil, nil
-	c.Rate, c.Spec = s.Rate, m.Spec.Clone()
+	c.Rate, c.Worded, c.Spec = s.Rate, s.Worded, m.Spec.Clone()
 	for i := range c.Spec {
 		c.Spec[i].Source = s.Sources[c.Spec[i].Name]
 	}

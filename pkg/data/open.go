@@ -68,6 +68,10 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 			return nil, fmt.Errorf("%s data: the model needs %s, which this kind of data does not have", o.Kind, f.Name)
 		}
 	}
+	err := o.takeWordings(open)
+	if err != nil {
+		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
+	}
 	d, err := o.openSets(baseDir, open)
 	if err != nil {
 		return nil, fmt.Errorf("%s data: %w", cfg.Kind, err)
@@ -85,7 +89,13 @@ func OpenContext(ctx context.Context, cfg job.Data, wants models.Spec, seed uint
 		}
 		return o.findings
 	})
-	err = settled(d.meta)
+	switch err = settled(d.meta); {
+	case err != nil:
+	case o.wordings != nil && d.meta.Worded == nil: // of a kind from elsewhere, which brings its samples itself
+		err = keyError("data.wordings", "data.wordings is given, and data.kind %s shows instructions as they are: leave the key out", cfg.Kind)
+	case !watch.part:
+		err = o.missing(d.unsaid)
+	}
 	if err == nil {
 		err = o.finish(d)
 	}
@@ -123,6 +133,7 @@ type Opening struct {
 	later    []func()          // finds what costs a while to find, when somebody asks: workers do not
 	pictures pictureTally      // see picture
 	scanning *scanning         // of a file source; see scanFiles
+	wordings *wordings         // of data.wordings; nil: none
 
 	ranges map[string]valueRange // of tensors that need not be looked through again; nil: they are not kept
 }
@@ -229,6 +240,9 @@ func inOrderOf(wants, given models.Spec) models.Spec {
 // same compares a computed fingerprint with the given Meta's.
 func (o *Opening) same(fingerprint string) error {
 	if o.given != nil && o.given.Fingerprint != "" && o.given.Fingerprint != fingerprint && !o.watch.Other {
+		if how := rewordedSince(o.given, &Meta{Worded: o.wordings.describe()}); how != "" && o.given.Sets == nil {
+			return fmt.Errorf("%w: %s", ErrOtherData, how)
+		}
 		return fmt.Errorf("%w: fingerprint %s, the checkpoint's is %s; its content, camera, split or held-out episodes differ", ErrOtherData, fingerprint, o.given.Fingerprint)
 	}
 	return nil
@@ -238,6 +252,9 @@ func (o *Opening) same(fingerprint string) error {
 // scale of pictures. Lengths that the model leaves open are the source's to
 // settle.
 func (o *Opening) Meta(fingerprint string) (Meta, error) {
+	if w := o.wordings; w != nil {
+		fingerprint = NewFingerprint("worded").Add("data", fingerprint).Add("wordings", w.sum).Sum()
+	}
 	if err := o.same(fingerprint); err != nil {
 		return Meta{}, err
 	}

@@ -38,9 +38,10 @@ type picture struct {
 
 // RLDS is the options of rlds data.
 type RLDS struct {
-	Split       string   `yaml:"split,omitempty"`  // of the data set, or parts of splits: train[:90%]
-	Camera      string   `yaml:"camera,omitempty"` // image feature, e.g. image_0
-	Action      []string `yaml:"action,omitempty"` // the features that the action is made of, in order; nil: steps/action
+	Split       string   `yaml:"split,omitempty"`            // of the data set, or parts of splits: train[:90%]
+	Camera      string   `yaml:"camera,omitempty"`           // image feature, e.g. image_0
+	Action      []string `yaml:"action,omitempty"`           // the features that the action is made of, in order; nil: steps/action
+	Instruction []string `yaml:"instruction,omitempty,flow"` // features with the instruction, and with other wordings of it; nil: the first that is known
 	FrameKeys   `yaml:",inline"`
 	WordKeys    `yaml:",inline"`
 	FileKeys    `yaml:",inline"`
@@ -73,6 +74,9 @@ func (k RLDS) Check(c *job.Checker) {
 		c.Bad("data.split", "is missing; want a split of the data set, such as train")
 	}
 	k.FrameKeys.check(c, k.Camera)
+	if c.Unused("data.instruction", len(k.Instruction) == 0 || WantsOf(c.Job.Model.Options).Has(models.Instruction), "model.kind "+c.Job.Model.Kind); len(k.Instruction) > maxTexts {
+		c.Bad("data.instruction", "has %d features; want at most %d", len(k.Instruction), maxTexts)
+	}
 	k.WordKeys.check(c)
 	k.FileKeys.check(c)
 	k.ActionKeys.check(c)
@@ -147,7 +151,7 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 		o.calls(v.name, v.called())
 	}
 	o.callsViews(fields.cameras)
-	o.calls(models.Instruction, fields.text)
+	o.calls(models.Instruction, strings.Join(fields.said()[:min(len(fields.texts), 1)], ""))
 	for _, sh := range shards {
 		s.total += int64(sh.episodes)
 	}
@@ -157,6 +161,9 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 	}
 	if l := fields.vector(models.State).called(); l != "" {
 		fp.Add("state", l)
+	}
+	if len(k.Instruction) > 0 && fields.texts != nil {
+		fp.Add("instruction", strings.Join(fields.said(), " "))
 	}
 	recipe := NewFingerprint("scan of rlds").Add("version", rldsMemoVersion).Add("fields", fmt.Sprintf("%+v", fields)).Add("split", split).Add("skip", o.skip)
 	if s.scan, err = o.scanFiles(dir, recipe); err != nil {
@@ -177,7 +184,9 @@ func (k RLDS) Open(o *Opening) (*Set, error) {
 	if len(s.table.episode) == 0 {
 		return nil, fmt.Errorf("%s: split %s has no steps", dir, k.Split)
 	}
-	s.table.texts = s.texts.texts
+	if s.table.texts = s.texts.texts; len(fields.texts) > 1 {
+		s.table.texts, s.table.others = wordingsOf(s.texts.texts)
+	}
 	s.table.origin, s.table.place, s.table.short = s.origin, s.place, s.short
 	for n, name := range fields.cameras {
 		column := s.table.picture(models.View(n, 0))
@@ -336,28 +345,36 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 		}
 		return v, nil
 	}
-	var texts []string
-	switch name := s.fields.text; {
-	case name == "":
-	case s.fields.letters > 0:
-		f, err := feature(name)
-		if err != nil {
-			return err
+	var texts []string // of each step, in all of its wordings: see wordingsOf
+	for k, of := range s.fields.texts {
+		var said []string
+		if of.letters > 0 {
+			f, err := feature(of.name)
+			if err != nil {
+				return err
+			}
+			l, err := f.Ints(record)
+			if err == nil {
+				said, err = spelt(l, of.letters, steps)
+			}
+			if err != nil {
+				return fail(of.name, err)
+			}
+		} else {
+			spans, err := list(of.name)
+			if err != nil {
+				return err
+			}
+			for _, x := range spans {
+				said = append(said, string(x.Of(record)))
+			}
 		}
-		l, err := f.Ints(record)
-		if err == nil {
-			texts, err = spelt(l, s.fields.letters, steps)
+		if k == 0 {
+			texts = said
+			continue
 		}
-		if err != nil {
-			return fail(name, err)
-		}
-	default:
-		spans, err := list(name)
-		if err != nil {
-			return err
-		}
-		for _, x := range spans {
-			texts = append(texts, string(x.Of(record)))
+		for i, x := range said {
+			texts[i] += between + x
 		}
 	}
 	pictures := make([][]tfrecord.Span, len(s.fields.cameras))
@@ -397,6 +414,27 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 	}
 	t.eps++
 	return nil
+}
+
+// between stands between the wordings of a step, where several features have them.
+const between = "\x00"
+
+// wordingsOf takes texts of several wordings apart: the first that has words, and the others
+// that have, each once.
+func wordingsOf(joined []string) (texts []string, others [][]string) {
+	for _, j := range joined {
+		var said []string
+		for _, s := range strings.Split(j, between) {
+			if strings.TrimSpace(s) != "" && !slices.Contains(said, s) {
+				said = append(said, s)
+			}
+		}
+		if said == nil {
+			said = []string{""}
+		}
+		texts, others = append(texts, said[0]), append(others, said[1:])
+	}
+	return texts, others
 }
 
 // vector is a vector of each of a record's steps, its parts side by side.

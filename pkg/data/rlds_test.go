@@ -354,7 +354,7 @@ func FuzzRLDS(f *testing.F) {
 	f.Add(tinyEpisode(f, 0, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := &rldsScan{o: &Opening{Context: context.Background()}, files: []string{"x"}, pictures: make([][]picture, 2),
-			fields: rldsFields{cameras: []string{"steps/observation/image_0", "steps/observation/wrist"}, text: rldsTexts[0], vectors: []rldsVector{{models.Actions, []rldsPart{{rldsAction, 7, false}}}}}}
+			fields: rldsFields{cameras: []string{"steps/observation/image_0", "steps/observation/wrist"}, texts: []rldsText{{name: rldsTexts[0]}}, vectors: []rldsVector{{models.Actions, []rldsPart{{rldsAction, 7, false}}}}}}
 		s.table.float(models.Actions).dim = 7
 		if err := s.episode(b, 12); err != nil {
 			return

@@ -25,13 +25,13 @@ const (
 	rldsIsFirst = "steps/is_first"
 	episodeData = "episode_metadata/"
 	maxAction   = 4096 // values of a step's action, or state
+	maxTexts    = 64   // features with wordings
 )
 
 // rldsFields are the features that are read; empty where the model needs none.
 type rldsFields struct {
-	cameras []string // in the order of the model's
-	text    string
-	letters int // numbers of a step's instruction that is given as such, its bytes; 0: it is a text
+	cameras []string   // in the order of the model's
+	texts   []rldsText // the instruction, and wordings of it
 	vectors []rldsVector
 }
 
@@ -46,6 +46,20 @@ type rldsPart struct {
 	name string
 	size int
 	ints bool // declared as whole numbers or truth values, which records hold as int64
+}
+
+// rldsText is a feature of one text a step, or an episode.
+type rldsText struct {
+	name    string
+	letters int // numbers of a text that is given as such, its bytes; 0: it is a text
+}
+
+// said are the names of the features with words.
+func (f rldsFields) said() (names []string) {
+	for _, t := range f.texts {
+		names = append(names, t.name)
+	}
+	return names
 }
 
 // vector is that of the name; a zero one where the model needs none.
@@ -142,15 +156,10 @@ func (k RLDS) fields(o *Opening, features rldsSteps, file string) (f rldsFields,
 		}
 	}
 	if o.Wants.Has(models.Instruction) {
-		for _, name := range rldsTexts {
-			if features[name].is("text") || features[name].is("letters") {
-				if f.text = name; features[name].is("letters") {
-					f.letters = features[name].size()
-				}
-				break
-			}
+		if f.texts, err = k.instructions(o, features); err != nil {
+			return f, fmt.Errorf("%s: %w", file, err)
 		}
-		if f.text == "" {
+		if f.texts == nil {
 			return f, fmt.Errorf("%s: no instruction: none of %s is a text or a tensor of one string; those of a step are: %s", file, strings.Join(rldsTexts, ", "), listOr(features.leaves("text"), "none"))
 		}
 	}
@@ -179,6 +188,68 @@ func (k RLDS) fields(o *Opening, features rldsSteps, file string) (f rldsFields,
 		}
 	}
 	return f, nil
+}
+
+// text is the feature of that name, if it is one with words.
+func (all rldsSteps) text(name string) (t rldsText, ok bool) {
+	switch f := all[name]; {
+	case f.is("text"):
+		return rldsText{name: name}, true
+	case f.is("letters"):
+		return rldsText{name, f.size()}, true
+	}
+	return t, false
+}
+
+// instructions are the features that data.instruction names, the first of which is the
+// instruction and the others wordings of it; else the first that data sets have it in.
+func (k RLDS) instructions(o *Opening, features rldsSteps) (out []rldsText, err error) {
+	for _, want := range k.Instruction {
+		var match []rldsText
+		for _, name := range []string{want, "steps/" + want, "steps/observation/" + want, episodeData + want} {
+			if t, ok := features.text(name); ok && !slices.Contains(match, t) {
+				match = append(match, t)
+			}
+		}
+		switch {
+		case len(match) == 0:
+			return nil, fmt.Errorf("data.instruction has %q; the texts are %s", want, listOr(features.texts(), "none"))
+		case len(match) > 1:
+			return nil, fmt.Errorf("data.instruction has %q, which fits several: give the whole of %s or %s", want, match[0].name, match[1].name)
+		case slices.Contains(out, match[0]):
+			return nil, fmt.Errorf("data.instruction has %s twice", match[0].name)
+		}
+		out = append(out, match[0])
+	}
+	if out != nil {
+		return out, nil
+	}
+	for _, name := range rldsTexts {
+		t, ok := features.text(name)
+		if !ok {
+			continue
+		}
+		var more []string
+		for i := 2; features[fmt.Sprintf("%s_%d", name, i)].is("text"); i++ { // as in DROID
+			more = append(more, fmt.Sprintf("%s_%d", shortStep(name), i))
+		}
+		if more != nil {
+			o.find("more_wordings", name, fmt.Sprintf("data.instruction: [%s, %s] trains on all", shortStep(name), strings.Join(more, ", ")),
+				"the data has other wordings of it, which are not read: %s", strings.Join(more, ", "))
+		}
+		return []rldsText{t}, nil
+	}
+	return nil, nil
+}
+
+// texts are the texts of a step and of an episode.
+func (all rldsSteps) texts() (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if all[name].is("text") {
+			out = append(out, shortStep(name))
+		}
+	}
+	return out
 }
 
 // camera is the feature of pictures that the job means.

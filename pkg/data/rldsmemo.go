@@ -140,7 +140,7 @@ func (s *rldsScan) learn(memo []byte, sh rldsShard) bool {
 		steps += lens[i]
 	}
 	cameras, withTexts := r.int(), r.byte() == 1
-	if steps < 0 || len(t.episode)+steps > maxSamples || cameras != len(s.fields.cameras) || withTexts != (s.fields.text != "") && steps > 0 || r.int() != len(s.fields.vectors) {
+	if steps < 0 || len(t.episode)+steps > maxSamples || cameras != len(s.fields.cameras) || withTexts != (s.fields.texts != nil) && steps > 0 || r.int() != len(s.fields.vectors) {
 		return false
 	}
 	for _, v := range s.fields.vectors {

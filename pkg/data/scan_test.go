@@ -501,7 +501,7 @@ func FuzzScan(f *testing.F) {
 		}
 		rangesOf(b)
 		s := &rldsScan{o: &Opening{}, pictures: make([][]picture, 2),
-			fields: rldsFields{cameras: []string{"c", "d"}, text: "t", vectors: []rldsVector{{models.State, []rldsPart{{"s", 1, false}}}, {models.Actions, []rldsPart{{"a", 1, false}}}}}}
+			fields: rldsFields{cameras: []string{"c", "d"}, texts: []rldsText{{name: "t"}}, vectors: []rldsVector{{models.State, []rldsPart{{"s", 1, false}}}, {models.Actions, []rldsPart{{"a", 1, false}}}}}}
 		s.table.float(models.State).dim = 1
 		s.table.float(models.Actions).dim = 1
 		if s.learn(b, rldsShard{episodes: 2, to: 2}) {

@@ -195,6 +195,7 @@ type Set struct {
 	change         *Change
 	scans          []*Scan
 	close          func() error
+	unsaid         []*unsaid              // of files of wordings; see Opening.missing
 	speak          func(*Tokenizer) error // makes samples' instructions tokens of another vocabulary; nil: they have none
 
 	parts  []*Set // of a mixture, in its order

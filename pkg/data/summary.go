@@ -57,13 +57,14 @@ type PictureSize struct {
 // Instructions are what is known of a data set's instructions in words.
 type Instructions struct {
 	Different  int      `json:"different"`
-	Empty      int      `json:"empty"`      // samples without a word
-	Longest    int      `json:"longest"`    // tokens, both splits
-	Tokens     int      `json:"tokens"`     // that the model sees
-	Cut        int      `json:"cut"`        // samples whose instruction is longer
-	Merged     int      `json:"merged"`     // different instructions that are the same to the model since they are cut
-	Vocabulary int      `json:"vocabulary"` // words, with padding and unknown
-	Unknown    []string `json:"unknown"`    // words of the held-out split that the vocabulary lacks; at most 20
+	Wordings   int      `json:"wordings,omitempty"` // in which training shows them, all; 0: as they are
+	Empty      int      `json:"empty"`              // samples without a word
+	Longest    int      `json:"longest"`            // tokens, both splits
+	Tokens     int      `json:"tokens"`             // that the model sees
+	Cut        int      `json:"cut"`                // samples whose instruction is longer
+	Merged     int      `json:"merged"`             // different instructions that are the same to the model since they are cut
+	Vocabulary int      `json:"vocabulary"`         // words, with padding and unknown
+	Unknown    []string `json:"unknown"`            // words of the held-out split that the vocabulary lacks; at most 20
 	UnknownAll int      `json:"unknown_all"`
 	UnknownIn  int      `json:"unknown_in"`          // held-out samples that have one
 	Tokenizer  string   `json:"tokenizer,omitempty"` // the file of a pretrained one, whose tokens Longest and Unknown count; empty: words
@@ -242,10 +243,27 @@ func (s *Summary) instructions(d *Set) error {
 		held[t.text[d.heldout.index[i]]]++
 	}
 	unknown, seen := map[string]bool{}, map[string]int{}
+	different, wordings, unseen := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for k, text := range t.texts {
 		if used[k] == 0 {
 			continue
 		}
+		cut := false
+		for _, other := range t.sayings(k)[1:] {
+			parts, err := tok.Words(other)
+			if err != nil {
+				return err
+			}
+			wordings[other], cut = true, cut || len(parts) > in.Tokens
+			in.Longest = max(in.Longest, len(parts))
+			for _, w := range parts {
+				if !w.Known && used[k] > held[k] {
+					unseen[w.Text] = true
+				}
+			}
+		}
+		different[text], text = true, t.sayings(k)[0]
+		wordings[text] = true
 		parts, err := tok.Words(text)
 		if err != nil {
 			return err
@@ -254,12 +272,12 @@ func (s *Summary) instructions(d *Set) error {
 		for _, w := range parts {
 			words = append(words, w.Text)
 		}
-		in.Different++
+		in.Different = len(different)
 		in.Longest = max(in.Longest, len(words))
 		if len(words) == 0 {
 			in.Empty += used[k]
 		}
-		if len(words) > in.Tokens {
+		if cut || len(words) > in.Tokens {
 			in.Cut += used[k]
 		}
 		if row := strings.Join(words[:min(len(words), in.Tokens)], " "); len(words) > in.Tokens || seen[row] == 2 {
@@ -280,6 +298,9 @@ func (s *Summary) instructions(d *Set) error {
 			in.UnknownIn += held[k]
 		}
 	}
+	if t.said != nil {
+		in.Wordings = len(wordings)
+	}
 	in.UnknownAll = len(unknown)
 	in.Unknown = append(in.Unknown, slices.Sorted(maps.Keys(unknown))...)
 	in.Unknown = in.Unknown[:min(len(in.Unknown), 20)]
@@ -290,6 +311,9 @@ func (s *Summary) instructions(d *Set) error {
 		}
 		s.find("cut_instructions", "", fmt.Sprintf("set data.max_tokens to %d to keep them whole", in.Longest),
 			"%d of %d samples have an instruction of more than %d %ss, which is cut%s", in.Cut, s.Samples, in.Tokens, in.unit(), merged)
+	}
+	if lacks := slices.Sorted(maps.Keys(unseen)); len(lacks) > 0 && !tok.Pretrained() { // of a run that took its vocabulary from others
+		s.find("unknown_words", "data.wordings", "the run keeps its vocabulary: the model sees one token for all of that", "wordings have words that the vocabulary lacks: %s", some(lacks, len(lacks), 5))
 	}
 	switch {
 	case in.UnknownIn > 0 && tok.Pretrained():
@@ -340,7 +364,11 @@ func (s Summary) Text(short bool) string {
 		fmt.Fprintf(&b, "                %s\n", c.text(s.Samples))
 	}
 	if in := s.Instructions; in != nil {
-		fmt.Fprintf(&b, "  instructions  %d different, the longest of %s; the model sees %d; vocabulary of %d", in.Different, counted(in.Longest, in.unit()), in.Tokens, in.Vocabulary)
+		ways := ""
+		if in.Wordings > 0 {
+			ways = fmt.Sprintf(" in %s", counted(in.Wordings, "wording"))
+		}
+		fmt.Fprintf(&b, "  instructions  %d different%s, the longest of %s; the model sees %d; vocabulary of %d", in.Different, ways, counted(in.Longest, in.unit()), in.Tokens, in.Vocabulary)
 		for _, x := range []struct {
 			n    int
 			what string

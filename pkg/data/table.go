@@ -15,6 +15,8 @@ type table struct {
 	eps      int     // number of episodes
 	text     []int32 // [n] index into texts
 	texts    []string
+	others   [][]string                                // [texts] wordings that the data has beside each; nil: none
+	said     [][]string                                // [texts] in which each is shown, the plain one first; nil: as it is; see sayings
 	floats   map[string]*floatColumn                   // features of numbers, by name
 	pictures map[string]*pictureColumn                 // features that are pictures, by name
 	origin   func(i int) string                        // file and line or record
@@ -210,16 +212,20 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			used[t.text[i]] = true
 		}
 	}
+	unsaid := o.say(t)
+	meta.Worded = t.worded(o.wordings, used)
 	of := texts{words: t.words, all: t.all}
-	if of.words == nil {
-		of.all = func() (train []string) {
-			for i, s := range t.texts {
-				if used[i] {
-					train = append(train, s)
-				}
+	shown := func() (train []string) {
+		for k := range t.texts {
+			if used[k] {
+				train = append(train, t.sayings(k)...)
 			}
-			return train
 		}
+		return train
+	}
+	switch {
+	case of.words == nil:
+		of.all = shown
 		of.words = func() (vocabulary []string, longest int) {
 			train := of.all()
 			for _, s := range train {
@@ -227,6 +233,8 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			}
 			return buildVocab(train), longest
 		}
+	case t.said != nil:
+		of = of.plus(shown)
 	}
 	if err := o.Words(&meta, of); err != nil {
 		return nil, err
@@ -270,14 +278,14 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 		}
 	}
 	o.findPictures()
-	var tokens [][]int32 // of each text
+	var rows []*utterance // of each text
 	tok, err := meta.Tokens()
 	if err != nil {
 		return nil, err
 	}
 	if tok != nil {
 		o.findWords(t, tok)
-		if tokens, err = tok.encode(t.texts); err != nil {
+		if rows, err = t.rows(tok, meta.Spec.Index(models.Instruction)); err != nil {
 			return nil, err
 		}
 	}
@@ -287,7 +295,10 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 			v, name := &s.Values[k], meta.Spec[k].Name
 			switch meta.Spec[k].Type {
 			case models.Token:
-				v.Ints = tokens[t.text[i]]
+				u := rows[t.text[i]]
+				if v.Ints = u.rows[0]; len(u.rows) > 1 {
+					s.words = u
+				}
 			case models.Image:
 				camera, past, _ := models.ViewOf(name)
 				var err error
@@ -304,9 +315,9 @@ func (o *Opening) dataset(fingerprint string, t *table) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.about.table, d.about.place, d.about.camera = t, t.place, t.camera
+	d.about.table, d.about.place, d.about.camera, d.unsaid = t, t.place, t.camera, unsaid
 	d.speak = func(tok *Tokenizer) (err error) {
-		tokens, err = tok.encode(t.texts)
+		rows, err = t.rows(tok, meta.Spec.Index(models.Instruction))
 		return err
 	}
 	return d, nil

@@ -94,7 +94,13 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.Words(&meta, tabletopTexts(scene)); err != nil {
+	of := tabletopTexts(scene)
+	worded, unsaid := o.sayable(scene.Words())
+	if o.wordings != nil {
+		meta.Worded = worded.worded(o.wordings, nil)
+		of = of.plus(func() []string { return slices.Concat(worded.said...) })
+	}
+	if err := o.Words(&meta, of); err != nil {
 		return nil, err
 	}
 	n := episodes * tabletop.Frames
@@ -123,6 +129,21 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	said := map[string]*utterance{} // of the instructions that have wordings
+	speak := func(t *Tokenizer) error {
+		tok = t
+		if t == nil {
+			return nil
+		}
+		rows, err := worded.rows(t, meta.Spec.Index(models.Instruction))
+		for k, text := range worded.texts {
+			said[text] = rows[k]
+		}
+		return err
+	}
+	if err := speak(tok); err != nil {
+		return nil, err
+	}
 	var camera *tabletop.Camera
 	if size > 0 {
 		camera = tabletop.NewCamera(size)
@@ -140,6 +161,12 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 				v.Image = Image{RGB: make([]byte, 3*size*size), H: size, W: size}
 				f.Render(camera, v.RGB)
 			case models.Instruction:
+				if u := said[f.Text]; u != nil {
+					if v.Ints = u.rows[0]; len(u.rows) > 1 {
+						s.words = u
+					}
+					continue
+				}
 				var err error
 				if v.Ints, err = tok.Encode(f.Text); err != nil {
 					return Sample{}, err
@@ -153,7 +180,7 @@ func (k Tabletop) Open(o *Opening) (*Set, error) {
 	}
 	d, err := NewSet(meta, Samples{N: n, Episodes: episodes, Held: out, Episode: episode, Get: get})
 	if err == nil {
-		d.speak = func(t *Tokenizer) error { tok = t; return nil }
+		d.speak, d.unsaid = speak, unsaid
 	}
 	return d, err
 }

@@ -36,6 +36,8 @@ type Watch struct {
 	// nothing fetched: without one it is not there. Note is told of what was fetched.
 	Here bool
 	Note func(line string)
+
+	part bool // of a mixture, which says what its sets have not
 }
 
 // Progress is how far a scan of a data set is.

@@ -190,7 +190,7 @@ func (d *decoder) unknown(v reflect.Value, own []field, section, key string) str
 	if kinds != nil && v.FieldByName("Options").IsNil() { // of an unknown kind
 		keys = unique(near)
 	}
-	if n, ok := nearest(key, near); ok {
+	if n, ok := Nearest(key, near); ok {
 		return fmt.Sprintf("unknown key; did you mean %s?", join(section, n))
 	}
 	for _, k := range d.kinds.allKeys(reflect.TypeFor[Job](), "") {

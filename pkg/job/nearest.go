@@ -2,9 +2,9 @@ package job
 
 import "strings"
 
-// nearest returns the candidate with the least edit distance to s, if it is
+// Nearest returns the candidate with the least edit distance to s, if it is
 // near enough to be what was meant; the first of equals.
-func nearest(s string, candidates []string) (string, bool) {
+func Nearest(s string, candidates []string) (string, bool) {
 	best, least := "", 1+max(2, len(s)/3)
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(s), c); d < least && d < max(len(s), len(c)) {
@@ -45,7 +45,7 @@ func distance(a, b string) int {
 
 // meant ends a message about an unknown word: the nearest known one, or all.
 func meant(word string, known []string) string {
-	if n, ok := nearest(word, known); ok {
+	if n, ok := Nearest(word, known); ok {
 		return "did you mean " + n + "?"
 	}
 	return "want one of " + strings.Join(known, ", ")

@@ -17,7 +17,7 @@ import (
 // them decides what a step computes. A longer run stretches the cosine of the
 // schedule, which the user asks for by changing train.steps.
 var mayChange = map[string]bool{"train.steps": true, "train.eval_every": true, "train.rollout_every": true, "train.rollout_episodes": true, "model.vision.from": true, "model.language.from": true, "checkpoint": true, "cluster": true, "init": true,
-	"data.path": true, "data.tokenizer": true, "data.holdout.path": true, "data.frames": true, "data.skip": true, "data.delivery": true, "data.action_names": true, "data.action_units": true, "distill.teacher": true, "distill.scale": true, "distill.shift": true} // the teacher is known by its hash
+	"data.path": true, "data.tokenizer": true, "data.wordings": true, "data.holdout.path": true, "data.frames": true, "data.skip": true, "data.delivery": true, "data.action_names": true, "data.action_units": true, "distill.teacher": true, "distill.scale": true, "distill.shift": true} // the teacher is known by its hash
 
 // setsKey begins the keys of a set of a mixture, which may change as those of data do.
 var setsKey = regexp.MustCompile(`^data\.sets\[\d+\]\.`)
