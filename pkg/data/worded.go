@@ -256,7 +256,11 @@ func (o *Opening) missing(all []*unsaid) error {
 		}
 		f := files[i]
 		f.has = append(slices.Clip(f.has), u.has...)
-		f.texts = slices.DeleteFunc(slices.Clone(f.texts), func(s string) bool { return !slices.Contains(u.texts, s) })
+		both := map[string]bool{}
+		for _, s := range u.texts {
+			both[s] = true
+		}
+		f.texts = slices.DeleteFunc(slices.Clone(f.texts), func(s string) bool { return !both[s] })
 	}
 	for _, f := range files {
 		n, all := len(f.texts), len(f.of.order)
