@@ -42,6 +42,7 @@ type workerFlags struct {
 	rescue   string
 	direct   string
 	patience time.Duration
+	grace    time.Duration
 }
 
 func newWorker(use string, hidden bool) *cobra.Command {
@@ -67,6 +68,7 @@ the coordinator sends the samples.
 	fl.StringVar(&f.rescue, "rescue-dir", "rescue", "where the state is kept as a checkpoint, in a directory by the worker's id, if no coordinator comes back for cluster.orphan_timeout")
 	fl.StringVar(&f.direct, "direct-listen", "", "host:port where other hosts' workers connect, where cluster.road is direct (default: the address that leads to the server, a free port)")
 	fl.DurationVar(&f.patience, "join-timeout", time.Minute, "how long to look for the server and the coordinator")
+	fl.DurationVar(&f.grace, "leave-timeout", leaveTimeout, "how long a worker that a signal tells to leave waits for the coordinator, which has the newest state stored if all leave; then it keeps the state in --rescue-dir and leaves; 0: it leaves at once")
 	fl.DurationVar(&f.hang, "hang-timeout", hangs, "with --health: /healthz fails once the same part of a step has gone on here for so long, without another worker being waited for; 0: never")
 	f.conn.register(c)
 	f.health.register(c)
@@ -115,10 +117,13 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	if err := cluster.ValidID(f.id); err != nil {
 		return usage.Wrap(err)
 	}
-	ctx, cancel := signal.NotifyContext(c.Context(), endSignals()...)
+	if f.grace < 0 {
+		return usagef("--leave-timeout %v: want 0 or more", f.grace)
+	}
+	told, cancel := signal.NotifyContext(c.Context(), endSignals()...)
 	defer cancel()
-	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) }) // a pass over a micro-batch cannot be interrupted: a second one ends at once
-	if os.Getenv(childEnv) != "" {                                                 // what reaches the whole process group or terminal is the coordinator's to decide
+	context.AfterFunc(told, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) }) // a pass over a micro-batch cannot be interrupted: a second one ends at once
+	if os.Getenv(childEnv) != "" {                                                  // what reaches the whole process group or terminal is the coordinator's to decide
 		signal.Ignore(os.Interrupt, syscall.SIGHUP)
 	}
 	outlivePipes()
@@ -139,12 +144,12 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 
 	// left is the error of one that was told to leave by a signal, whatever it was busy with.
 	left := func(err error) error {
-		if ctx.Err() != nil && c.Context().Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+		if told.Err() != nil && c.Context().Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(told))) {
 			return run.ResumableError{Text: "told to leave by a signal before the job ended"}
 		}
 		return err
 	}
-	joinCtx, cancelJoin := context.WithTimeout(ctx, f.patience)
+	joinCtx, cancelJoin := context.WithTimeout(told, f.patience)
 	defer cancelJoin()
 	event := func(text string) { log.Warn(text) }
 	var bus atomic.Pointer[cluster.Bus] // of conn, once there is one
@@ -186,10 +191,10 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 		log.Debug("products of bfloat16 run on vectors", zap.Error(err))
 	}
 	w := worker.New(worker.Config{Job: f.job, DirectListen: f.direct, ID: f.id, Host: host, PID: os.Getpid(), Version: Version(), Threads: f.threads, CPU: tensor.CPULevel(),
-		DataDir: f.dataDir, RescueDir: f.rescue, Bus: control, Net: ring, Blobs: blobs, Fate: conn, Scans: scanDir(), CacheDir: cacheDir(), Log: log})
+		DataDir: f.dataDir, RescueDir: f.rescue, Leave: told.Done(), Grace: f.grace, Bus: control, Net: ring, Blobs: blobs, Fate: conn, Scans: scanDir(), CacheDir: cacheDir(), Log: log})
 	watched.Watch(w.Standing)
 	defer kubeflow.Report(os.Getenv, w.Standing, func(text string) { log.Warn(text) })()
-	end, err := w.Run(ctx, joinCtx)
+	end, err := w.Run(c.Context(), joinCtx)
 	if err != nil {
 		return left(err)
 	}
@@ -207,6 +212,10 @@ func runWorker(c *cobra.Command, f *workerFlags) error {
 	}
 	return fmt.Errorf("the job failed: %s", end.Reason)
 }
+
+// leaveTimeout is for how long a worker waits to be let go: within half a minute, as
+// Kubernetes gives by default and machines on loan often, its state can still be kept.
+const leaveTimeout = 20 * time.Second
 
 // goThreads is how many threads run Go code at once in a worker: one more than
 // compute, at least. Kernels cannot be interrupted, and on a machine that has

@@ -21,7 +21,7 @@ func (m *machine) giveUp(step uint64, why string) {
 
 // offer collects the parts of a checkpoint, and has it fetched once all are there.
 func (m *machine) offer(e *Offer) {
-	if no := m.saves.offer(e, m.phase == Saving); no != nil {
+	if no := m.saves.offer(e, m.storing()); no != nil {
 		m.act(send{e.Worker, no})
 		return
 	}
@@ -81,10 +81,10 @@ func (m *machine) refused(e saved) {
 		m.accuse(bad)
 	}
 	m.giveUp(e.Step, e.Err.Error())
-	if m.phase != Saving || e.Step != m.ledger.committed {
+	if !m.storing() || e.Step != m.ledger.committed {
 		return
 	}
-	if m.saves.last.failed(m.at) && m.cfg.StoreWait > 0 {
+	if m.saves.last.failed(m.at) && m.cfg.StoreWait > 0 && m.phase == Saving {
 		const end = "Ctrl-C, SIGTERM or coordinator stop end the wait"
 		m.warn("the state after step %d stays in the workers' memory for up to %v until it can be stored; %s", e.Step, m.cfg.StoreWait, end)
 	}
@@ -172,8 +172,9 @@ func (m *machine) requestParts() {
 		return
 	}
 	l := m.holders()
+	generation := max(m.generation, m.saves.void) // that divides the state
 	for i, w := range l {
 		w.nagged = m.at
-		m.act(send{w.Worker, &Snapshot{Generation: m.generation, Step: m.ledger.committed, Part: i, Parts: len(l)}})
+		m.act(send{w.Worker, &Snapshot{Generation: generation, Step: m.ledger.committed, Part: i, Parts: len(l)}})
 	}
 }

@@ -69,6 +69,23 @@
 // member: it asks every worker that it hears to Introduce itself, takes over those
 // that come with a Seat, and recalls them.
 //
+// # A worker is told to go
+//
+// By its own machine: a signal. It may be the last that holds the job's newest state,
+// as where all are told at once, so it asks first:
+//
+//  1. Driver.Retire has Node.retire say Retire, again and again. The step goes on.
+//  2. machine.retire marks the member, and proceed raises FlagReform, with
+//     FlagCheckpoint where all members are leaving. A step that takes longer than
+//     partPatience is broken off (partLate).
+//  3. When all stand, machine.part decides. Where a member that stays holds the newest
+//     state, or the disk does, those who asked get an End (letGo), and the others
+//     form. Else no step is begun: the job is Paused, and the state is stored as at a
+//     job's end (store, storing, requestParts). saved brings the next decision.
+//  4. If the disk does not take it: whoever is new takes the state from them in one
+//     step more; with nobody new, each keeps it on its own disk (End.Keep).
+//  5. A node that is not let go within NodeConfig.Grace keeps its state and leaves.
+//
 // # Invariants
 //
 //   - Every message carries its generation. What is older dies at the entrance:
@@ -107,6 +124,7 @@
 //	shed                 rebalance
 //	spare                hot standby
 //	nag                  retransmit
+//	retire, let go       drain, graceful (controlled) shutdown, preemption notice
 //	patience             timeout
 //	Beat                 heartbeat acknowledgement
 package cluster

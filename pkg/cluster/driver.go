@@ -60,9 +60,13 @@ func (d *Driver) Say(ev NodeEvent) {
 	}
 }
 
+// Retire asks the node to leave in good order: once the coordinator lets it go, or
+// NodeConfig.Grace is over. It is as Say in all else.
+func (d *Driver) Retire(reason string) { d.Say(retire{reason}) }
+
 // Run prepares the job of welcome, and then does what the node says until the node
-// says Exit. It returns that once nothing runs any more. The end of ctx asks the
-// node to depart.
+// says Exit. It returns that once nothing runs any more. The end of ctx has the
+// node depart at once; Retire asks it to leave in good order.
 func (d *Driver) Run(ctx context.Context, welcome *Welcome) Exit {
 	defer close(d.left)
 	ctx, stop := context.WithCancel(ctx)

@@ -34,6 +34,10 @@ func (m *machine) form() {
 		return
 	}
 	live = m.release(live)
+	live, goesOn := m.part(live)
+	if !goesOn {
+		return
+	}
 	if len(live) < m.cfg.MinWorkers {
 		if m.phase != Paused {
 			m.note("paused: %d of at least %d workers; they keep their state", len(live), m.cfg.MinWorkers)

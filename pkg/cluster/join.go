@@ -12,6 +12,9 @@ import (
 // coordinator died, or that was given up too early. It is asked to introduce
 // itself, with its seat.
 func (m *machine) stranger(msg fromWorker, id string) {
+	if m.farewell(msg, id) {
+		return
+	}
 	e, ok := msg.(*Heartbeat)
 	if !ok || m.phase > Gathering && e.At == nodeHalting { // when it has come to rest: as a member all would wait for that
 		return
@@ -110,6 +113,7 @@ func (m *machine) refusal(j *Join) (why, log string) {
 // process began again; empty: it need not.
 func (m *machine) welcome(j *Join) (w *Member, hopeless string) {
 	w = &Member{Join: *j, Rank: -1}
+	delete(m.parting.gone, j.Worker)
 	m.roster.enlist(w)
 	if j.Seat == nil {
 		delete(m.trust.suspects, j.Worker) // another process, which holds nothing

@@ -36,6 +36,7 @@ type machine struct {
 	stalls stalls
 
 	oversight oversight // of gradients
+	parting   parting
 
 	start    beginning // what the current generation began with
 	digest   string    // of the state after the committed step, by majority
@@ -231,6 +232,8 @@ func (m *machine) take(ev Event) {
 		m.offer(e)
 	case *Fault:
 		m.fault(e)
+	case *Retire:
+		m.retire(e)
 	case *Leave:
 		m.lose(m.roster.members[e.Worker], "it left: "+e.Reason)
 		m.blame.ends.left(e.Worker)
@@ -245,6 +248,10 @@ func (m *machine) ended(ev Event) {
 	case *Join:
 		m.act(answer{Refused: "the job has ended"})
 	case *Heartbeat:
+		if m.ending.Outcome != Superseded {
+			m.act(send{e.Worker, &m.ending})
+		}
+	case *Retire:
 		if m.ending.Outcome != Superseded {
 			m.act(send{e.Worker, &m.ending})
 		}
@@ -266,6 +273,7 @@ func (m *machine) lead(e *Lead) {
 func (m *machine) proceed() {
 	m.blame.ends.reached(m.ledger.committed)
 	m.expel()
+	m.letIdleGo()
 	if m.phase < Saving && m.phase != Running && m.phase == m.before && m.routine {
 		return // such an event makes no member ready or at rest, and a look at all after each one costs their number squared
 	}
@@ -276,7 +284,7 @@ func (m *machine) proceed() {
 		switch {
 		case m.roster.allStand():
 			m.form()
-		case m.orders.stop != "" && len(m.roster.members) == 0 && m.at.Sub(m.orders.asked) >= stopPatience:
+		case m.orders.stop != "" && len(m.roster.members) == 0 && (m.parting.left() || m.at.Sub(m.orders.asked) >= stopPatience):
 			m.rollBack() // nobody came back with the newest state: the job ends with the disk's
 		}
 	case Forming:
@@ -290,7 +298,7 @@ func (m *machine) proceed() {
 		case m.roster.ringStands():
 			m.midStep = false
 			m.form()
-		case m.orders.flags&(allreduce.FlagReform|allreduce.FlagStop) == 0 && m.wantsReform():
+		case m.orders.flags&(allreduce.FlagReform|allreduce.FlagStop) == 0 && (m.parting.waits() || m.wantsReform()):
 			m.flag(allreduce.FlagReform)
 		}
 	case Saving:

@@ -16,7 +16,7 @@ import (
 // to each other: these messages, the ring's frames and the blobs. Both sides
 // must speak the same one; a worker of another version is refused by name. It
 // changes when a message does, and docs/formats.md with it.
-const Protocol = 6
+const Protocol = 7
 
 // maxMessage bounds a control message. What grows with the members (an Assign, a
 // Seat) is made so that the most of them fit; what has no such bound, the
@@ -319,7 +319,14 @@ type Fault struct {
 	Fatal      bool   `json:"fatal,omitempty"`    // every worker would fail alike: the job is at fault, not this machine
 }
 
-// Leave says that a worker goes away by itself.
+// Retire says that a worker's own machine has told it to go, by a signal say, and asks the
+// coordinator to let it go, which is an End. Until then it takes part as before.
+type Retire struct {
+	Worker string `json:"worker"`
+	Reason string `json:"reason"`
+}
+
+// Leave says that a worker goes away by itself, and at once.
 type Leave struct {
 	Worker string `json:"worker"`
 	Reason string `json:"reason"`
@@ -362,7 +369,7 @@ var kinds = func() map[string]reflect.Type {
 	m := map[string]reflect.Type{}
 	for _, v := range []Message{
 		&Join{}, &Welcome{}, &Restore{}, &Ready{}, &Introduce{}, &Recall{}, &Standing{}, &Assign{}, &Formed{}, &Go{},
-		&Heartbeat{}, &Beat{}, &Report{}, &Stall{}, &Notice{}, &Control{}, &Snapshot{}, &Offer{}, &Stored{}, &Fault{}, &Leave{}, &End{},
+		&Heartbeat{}, &Beat{}, &Report{}, &Stall{}, &Notice{}, &Control{}, &Snapshot{}, &Offer{}, &Stored{}, &Fault{}, &Retire{}, &Leave{}, &End{},
 		&Lead{}, &Ask{}, &Answered{},
 	} {
 		t := reflect.TypeOf(v).Elem()

@@ -114,7 +114,7 @@ func TestKinds(t *testing.T) {
 	}
 	slices.Sort(names)
 	want := "answered ask assign beat control end fault formed go heartbeat introduce join lead leave " +
-		"notice offer ready recall report restore snapshot stall standing stored welcome"
+		"notice offer ready recall report restore retire snapshot stall standing stored welcome"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("kinds on the wire: %s\nwant %s\nanother set of messages is another Protocol, and belongs into docs/formats.md", got, want)
 	}

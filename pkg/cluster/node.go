@@ -26,6 +26,7 @@ type Node struct {
 	step   uint64 // the newest that is committed here
 	state  bool   // weights and moments are here
 	digest string // of them, as of when it last came to rest
+	safe   uint64 // the newest that the coordinator has stored, as far as it has said
 
 	// What it is to do.
 	assign  *Assign  // of its newest ring
@@ -33,6 +34,7 @@ type Node struct {
 	reload  *Restore // to be loaded once it has halted; nil: none
 	fault   *Fault   // why it stands still; nil: it does not
 	verdict *Verdict // on the step that it stands before, which was in dispute; nil: none was
+	leaving string   // why it has asked to be let go; empty: it has not
 
 	// What the coordinator may not have heard yet.
 	reports []*Report // of commits, oldest first
@@ -44,6 +46,8 @@ type Node struct {
 	said     time.Time // when say last did
 	reported time.Time // since when the oldest report waits, or when it was last sent again
 	offered  time.Time // when the offers were last sent
+	asked    time.Time // when it first asked to be let go
+	retold   time.Time // when it last did
 
 	// Of the event that is being handled.
 	out []NodeAction
@@ -59,6 +63,10 @@ type NodeConfig struct {
 	// Heartbeat is how often it says that it lives, several times in a
 	// coordinator's deadline. What has no effect is said again every few of them.
 	Heartbeat time.Duration
+	// Grace is for how long one that is told to go in good order waits until the
+	// coordinator lets it. Then it keeps what it has on its own disk and leaves. 0: it
+	// does not ask, and leaves at once.
+	Grace time.Duration
 	// Patience is for how long it waits for a coordinator. Then it keeps what it
 	// has on its own disk and leaves. 0: for ever.
 	Patience time.Duration
@@ -140,9 +148,10 @@ func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 	case Barred: // others have the state, unless all are barred
 		n.becomeLeft()
 		n.act(Exit{Rescue: n.state, Err: e.Err})
+	case retire:
+		n.retire(e.Reason)
 	case depart:
-		n.tell(&Leave{Worker: n.cfg.Worker, Reason: e.Reason})
-		n.exit(End{Outcome: Released, Reason: e.Reason}, false)
+		n.depart(e.Reason, false)
 	case *Restore:
 		n.restore(e)
 	case *Introduce:
@@ -166,7 +175,7 @@ func (n *Node) Handle(now time.Time, ev NodeEvent) []NodeAction {
 	case *Snapshot:
 		n.snapshot(e)
 	case *Stored:
-		n.stored(e.Step)
+		n.stored(e)
 	case *End:
 		n.tell(&Leave{Worker: n.cfg.Worker, Reason: "told to: " + e.Outcome.String()})
 		n.exit(*e, e.Keep && n.state)
@@ -441,15 +450,42 @@ func (n *Node) snapshot(e *Snapshot) {
 }
 
 // stored ends the offers of steps up to one.
-func (n *Node) stored(step uint64) {
+func (n *Node) stored(e *Stored) {
 	kept := n.offers[:0]
 	for _, o := range n.offers {
-		if o.Step > step {
+		if o.Step > e.Step {
 			kept = append(kept, o)
 		}
 	}
 	n.offers = kept
-	n.act(Withdraw{step})
+	if e.Error == "" {
+		n.safe = max(n.safe, e.Step)
+	}
+	n.act(Withdraw{e.Step})
+}
+
+// retire asks the coordinator to let the node go: it may be the last that holds the
+// job's newest state.
+func (n *Node) retire(reason string) {
+	switch {
+	case n.leaving != "":
+	case n.cfg.Grace <= 0:
+		n.depart(reason, false)
+	default:
+		n.leaving, n.asked = reason, n.at
+		n.askToLeave()
+	}
+}
+
+func (n *Node) askToLeave() {
+	n.retold = n.at
+	n.tell(&Retire{Worker: n.cfg.Worker, Reason: n.leaving})
+}
+
+// depart goes at once. Others have the state, unless rescue says that they may not.
+func (n *Node) depart(reason string, rescue bool) {
+	n.tell(&Leave{Worker: n.cfg.Worker, Reason: reason})
+	n.exit(End{Outcome: Released, Reason: reason}, rescue)
 }
 
 // tick sends what is due: a heartbeat, and again what has had no effect. Without a
@@ -475,7 +511,13 @@ func (n *Node) tick() {
 	if n.at.Sub(n.reported) >= 2*n.cfg.Heartbeat && silence <= 10*n.cfg.Heartbeat {
 		n.tellReports()
 	}
-	if n.cfg.Patience > 0 && silence > n.cfg.Patience {
+	if n.leaving != "" && n.at.Sub(n.retold) >= 3*n.cfg.Heartbeat {
+		n.askToLeave()
+	}
+	switch {
+	case n.leaving != "" && n.at.Sub(n.asked) >= n.cfg.Grace:
+		n.depart(fmt.Sprintf("%s, and was not let go within %v", n.leaving, n.cfg.Grace), n.state && n.step > n.safe)
+	case n.cfg.Patience > 0 && silence > n.cfg.Patience:
 		n.exit(End{Outcome: Failed, Reason: fmt.Sprintf("no coordinator for %v; step %d was the last committed here",
 			silence.Round(time.Second), n.step)}, n.state)
 	}

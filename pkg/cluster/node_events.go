@@ -80,7 +80,10 @@ type (
 	// not take its credentials any more.
 	Barred struct{ Err error }
 
-	// depart asks the node to leave: a signal.
+	// retire asks the node to leave in good order: a signal.
+	retire struct{ Reason string }
+
+	// depart asks the node to leave at once: its driver is to end.
 	depart struct{ Reason string }
 )
 

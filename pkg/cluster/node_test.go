@@ -11,14 +11,14 @@ func TestNodeScenarios(t *testing.T) {
 	scenarios(t, "node", func(*testing.T) scenario {
 		now := time.Unix(0, 0)
 		return &nodeScenario{now: now, n: NewNode(NodeConfig{Join: Join{Protocol: Protocol, Worker: "a", Host: "host", PID: 1}, Job: "job",
-			Heartbeat: time.Second, Patience: time.Minute}, now)}
+			Heartbeat: time.Second, Grace: 20 * time.Second, Patience: time.Minute}, now)}
 	})
 }
 
 // nodeScenario plays on the Node of worker a, whose heartbeat is a second and
 // whose patience a minute. Verbs beside the coordinator's messages are the
 // driver's events: loaded, loadfailed, listens, caught, committed, loopended,
-// loopbroke, haltednow, offerready, waiting, barred, depart. Heartbeats are not shown.
+// loopbroke, haltednow, offerready, waiting, barred, retire, depart. Heartbeats are not shown.
 type nodeScenario struct {
 	n   *Node
 	now time.Time
@@ -83,6 +83,8 @@ func (s *nodeScenario) parse(c command) NodeEvent {
 		return Waiting{Stall{Step: step + 1, Peer: "b", Seconds: 5}}
 	case "barred":
 		return Barred{Err: err}
+	case "retire":
+		return retire{"a signal"}
 	case "depart":
 		return depart{"a signal"}
 	case "assign":

@@ -8,7 +8,11 @@ func (m *machine) rollBack() {
 		return
 	}
 	m.rollback.underway = true
-	m.note("nobody holds the job's newest state any more: going back to the disk's")
+	if m.parting.left() && m.saves.has(m.ledger.committed) {
+		m.note("going on from the checkpoint of step %d, which was stored when all workers left", m.saves.stored)
+	} else {
+		m.note("nobody holds the job's newest state any more: going back to the disk's")
+	}
 	if m.phase == Running { // they are at rest, and behind a checkpoint that was stored late
 		m.becomeSettling()
 	}

@@ -51,6 +51,7 @@ type Member struct {
 	restoring bool
 	restored  uint64
 
+	leaving     string // why it asks to be let go; empty: it does not
 	unreached   int    // times that it could not reach a peer's memory
 	unshared    string // why its memory is not to be used; empty: it may be
 	unreachable bool   // somebody speaks in its name of a generation that cannot be, and that has been noted

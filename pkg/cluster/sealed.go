@@ -15,6 +15,7 @@ func (*Stall) message()     {}
 func (*Notice) message()    {}
 func (*Offer) message()     {}
 func (*Fault) message()     {}
+func (*Retire) message()    {}
 func (*Leave) message()     {}
 
 func (*Join) event()      {}
@@ -27,6 +28,7 @@ func (*Stall) event()     {}
 func (*Notice) event()    {}
 func (*Offer) event()     {}
 func (*Fault) event()     {}
+func (*Retire) event()    {}
 func (*Leave) event()     {}
 
 func (m *Join) from() (string, uint64)      { return m.Worker, 0 }
@@ -38,6 +40,7 @@ func (m *Report) from() (string, uint64)    { return m.Worker, m.Generation }
 func (m *Stall) from() (string, uint64)     { return m.Worker, m.Generation }
 func (m *Notice) from() (string, uint64)    { return m.Worker, 0 }
 func (m *Fault) from() (string, uint64)     { return m.Worker, m.Generation }
+func (m *Retire) from() (string, uint64)    { return m.Worker, 0 }
 func (m *Leave) from() (string, uint64)     { return m.Worker, 0 }
 
 // from says nothing of an offer's generation: that is the one which divided the
@@ -119,6 +122,7 @@ func (HaltedNow) nodeEvent()  {}
 func (OfferReady) nodeEvent() {}
 func (Waiting) nodeEvent()    {}
 func (Retimed) nodeEvent()    {}
+func (retire) nodeEvent()     {}
 func (depart) nodeEvent()     {}
 func (ended) nodeEvent()      {}
 

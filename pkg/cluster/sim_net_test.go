@@ -91,6 +91,12 @@ func (s *sim) disturb() {
 	}
 	s.faults++
 	ids := s.ids()
+	if s.leaving {
+		s.tellAll(ids)
+		s.after(s.between(50*time.Millisecond, 4*time.Second), s.disturb)
+		return
+	}
+	s.spoilt = true // unless what follows is tellAll
 	flip := func() {
 		w := s.procs[ids[s.rng.IntN(len(ids))]]
 		steps := w.have && w.node != nil && w.node.phase == nodeStepping
@@ -120,7 +126,9 @@ func (s *sim) disturb() {
 		}
 		return s.procs[ids[s.rng.IntN(len(ids))]]
 	}
-	switch s.rng.IntN(11) {
+	switch s.rng.IntN(12) {
+	case 11:
+		s.tellAll(ids)
 	case 10:
 		if c := s.coord; c != nil && !c.frozen {
 			d := s.between(10*time.Millisecond, 5*time.Second)

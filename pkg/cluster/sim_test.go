@@ -166,6 +166,12 @@ type sim struct {
 	record  Record  // of the newest coordinator
 	hung    int     // disputes
 
+	told     map[*simWorker]bool // that were told to go at once, and have yet to
+	newest   uint64              // of the steps that those have committed who went since
+	spoilt   bool                // something else was done to the cluster meanwhile: steps may be lost
+	partings int                 // times that all went and nothing else was done
+	leaving  bool                // that is the one kind of fault
+
 	divergence DivergencePolicy
 	strikes    int // divergences until a worker is put out
 

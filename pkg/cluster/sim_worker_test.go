@@ -78,6 +78,10 @@ func (w *simWorker) kill() {
 	}
 	w.dead = true
 	s := w.s
+	if s.told[w] {
+		delete(s.told, w)
+		s.spoilt = true
+	}
 	delete(s.procs, w.id)
 	if s.coord != nil && s.rng.IntN(2) == 0 { // a child's end is seen at once
 		c := s.coord
@@ -106,7 +110,7 @@ func (w *simWorker) join() {
 			w.s.logf("%s is refused: %s", w.id, a.Refused)
 			return
 		}
-		w.node = NewNode(NodeConfig{Join: w.me(), Heartbeat: 200 * time.Millisecond}, w.s.now)
+		w.node = NewNode(NodeConfig{Join: w.me(), Heartbeat: 200 * time.Millisecond, Grace: simGrace}, w.s.now)
 		var beat func()
 		beat = func() { w.input(tick{}); w.s.after(simPeriod, func() { w.do(beat) }) }
 		w.after(0, beat)
@@ -203,6 +207,7 @@ func (w *simWorker) input(ev NodeEvent) {
 			if w.dead {
 				return
 			}
+			w.went()
 			w.kill()
 			return
 		}

@@ -22,6 +22,7 @@ func (m *machine) tick() {
 	if m.orders.flags != 0 && m.phase == Running && m.at.Sub(m.orders.flagged) > m.nagAfter() {
 		m.flag(m.orders.flags)
 	}
+	m.partLate()
 	for _, w := range m.roster.list {
 		if m.at.Sub(w.nagged) > m.nagAfter() {
 			m.nag(w)
@@ -78,7 +79,7 @@ func (m *machine) nag(w *Member) {
 		m.act(send{w.Worker, m.assignment(w)})
 	case m.phase == Running && w.Status == Listening && w.at == nodeFormed:
 		m.act(send{w.Worker, &Go{Generation: m.generation}})
-	case m.phase == Saving && w.Status == AtRest:
+	case m.storing() && w.Status == AtRest:
 		if m.saves.last.tries >= maxTries && m.at.Sub(w.nagged) < tryEvery {
 			return
 		}
@@ -97,12 +98,12 @@ func (m *machine) flush(all bool) {
 	m.closeSteps(func(r *stepReports) bool { return all || m.at.Sub(r.first) > m.cfg.Deadline })
 	long := 4 * m.cfg.Deadline
 	l := &m.ledger
-	if len(l.steps) == 0 && m.phase == Saving && l.reported < l.committed && m.at.Sub(m.began) > long { // no more reports will come
+	if len(l.steps) == 0 && m.storing() && l.reported < l.committed && m.at.Sub(m.began) > long { // no more reports will come
 		m.missing(l.reported+1, l.committed)
 		m.saveWhole()
 		return
 	}
-	if m.phase != Running && m.phase != Saving { // the steps may be run again
+	if m.phase != Running && !m.storing() { // the steps may be run again
 		return
 	}
 	if first, last, ok := l.gap(m.at.Add(-long)); ok {

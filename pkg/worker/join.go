@@ -41,6 +41,20 @@ func (w *Worker) watchFate(barred context.CancelCauseFunc, driven, left <-chan s
 	}
 }
 
+// watchLeave has the worker ask to be let go once its machine tells it to.
+func (w *Worker) watchLeave(driver *cluster.Driver, left <-chan struct{}) {
+	select {
+	case <-w.Leave:
+	case <-left:
+		return
+	}
+	if w.Grace > 0 {
+		w.Log.Info("told to leave: the coordinator is asked, since the newest state may be here alone; a second signal ends this worker at once",
+			zap.Duration("leave_timeout", w.Grace))
+	}
+	driver.Retire("it was told to stop by a signal")
+}
+
 // barredBy is why a worker that joins has to go, nil where it has not.
 func barredBy(ctx context.Context) error {
 	if err := context.Cause(ctx); errors.Is(err, cluster.ErrRefused) {

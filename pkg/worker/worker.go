@@ -30,13 +30,15 @@ type Config struct {
 	ID           string // by which ranks are ordered
 	Host         string // for people
 	PID          int
-	Version      string     // of this program
-	Threads      int        // of compute
-	CPU          string     // the level of its kernels, for people
-	DataDir      string     // where the job's relative data paths start; empty: the coordinator's base directory
-	RescueDir    string     // where the state is kept, in a directory by ID, if no coordinator comes back
-	DirectListen string     // host:port where direct connections are taken, port 0 for any; empty: none are
-	Kinds        *job.Kinds // what the job may name; nil: train.Kinds
+	Version      string          // of this program
+	Threads      int             // of compute
+	CPU          string          // the level of its kernels, for people
+	DataDir      string          // where the job's relative data paths start; empty: the coordinator's base directory
+	RescueDir    string          // where the state is kept, in a directory by ID, if no coordinator comes back
+	DirectListen string          // host:port where direct connections are taken, port 0 for any; empty: none are
+	Kinds        *job.Kinds      // what the job may name; nil: train.Kinds
+	Leave        <-chan struct{} // closed when this machine tells the worker to go, in good order; nil: never
+	Grace        time.Duration   // for how long it then waits to be let go, before it keeps its state and goes; 0: it does not wait
 	Bus          cluster.Bus
 	Net          allreduce.Network
 	Blobs        bulk.Blobs
@@ -94,7 +96,8 @@ func (c Config) kinds() job.Kinds {
 	return train.Kinds()
 }
 
-// Run joins, trains and returns how the job ended. joinCtx bounds the joining alone.
+// Run joins, trains and returns how the job ended. joinCtx bounds the joining alone. The end
+// of ctx ends the worker at once; see Leave for an end in good order.
 func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	me := cluster.Join{Protocol: cluster.Protocol, Version: w.Version, Worker: w.ID, Host: w.Host, PID: w.PID,
 		Threads: w.Threads, CPU: w.CPU, Memory: offerMemory()}
@@ -138,10 +141,11 @@ func (w *Worker) Run(ctx, joinCtx context.Context) (cluster.End, error) {
 	defer holdHeap()()
 	w.roads.fold = w.rt.Fold
 	node := cluster.NewNode(cluster.NodeConfig{Join: me, Job: train.JobHash(w.job, meta), Heartbeat: time.Duration(w.job.Cluster.Heartbeat),
-		Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
+		Grace: w.Grace, Patience: time.Duration(w.job.Cluster.OrphanTimeout)}, time.Now())
 	driver := cluster.NewDriver(node, agent.Inbox(), w)
 	w.say = driver.Say
 	close(driven)
+	go w.watchLeave(driver, left)
 	running, cancel := context.WithCancel(ctx)
 	exit := driver.Run(running, welcome)
 	w.watch.looked.Store(0) // what is left, such as keeping the state, takes as long as it does
@@ -272,7 +276,7 @@ func (w *Worker) exit(ctx context.Context, e cluster.Exit) (cluster.End, error) 
 		return e.End, fmt.Errorf("%s; the state of step %d is lost, for it could not be kept: %w\n"+
 			"give --rescue-dir a directory that can be written and has room", e.End.Reason, w.trainer.CommittedStep(), err)
 	}
-	if e.Rescue && !e.End.Keep {
+	if e.Rescue && !e.End.Keep && e.End.Outcome != cluster.Released {
 		e.End.Outcome = cluster.Stopped
 	}
 	e.End.Reason += "; its state is in " + dir
