@@ -235,17 +235,28 @@ func roundBF16(x float32) uint16 {
 // least is the smallest magnitude that is not flushed: what rounds, with 24 bits and any exponent, to the smallest normal float32.
 var least = math.Ldexp(1-0x1p-25, -126)
 
-// fmaFlushed is x·y + t of bfloat16 x and y and a float32 t that is not denormal, rounded once and flushed.
-func fmaFlushed(x, y float64, t float32) float32 {
-	p := x * y
-	s := p + float64(t)
-	if halfway(s) {
-		s = sumToOdd(p, t)
-	}
+// leastBits are the bits of least, without the sign.
+var leastBits = math.Float64bits(least) << 1
+
+// What plainTile computes is p + t of the product p of two bfloat16 and a float32 t that is not denormal, rounded once to
+// float32 and flushed. Both are kept as float64, which hold them exactly, and so is s, their sum there.
+//
+// closely says whether that is to be looked at closely before it is converted: where s lies half-way between two
+// neighbouring float32, with a one and zeros in its lowest 29 bits, and where it is small and no zero.
+func closely(s float64) bool {
+	u := math.Float64bits(s)
+	return u<<35 == 1<<63 || u<<1-1 < leastBits-1
+}
+
+// addClosely is p + t, which is converted to float32 and flushed by rounding it once.
+//
+//go:noinline
+func addClosely(p, t float64) float64 {
+	s := sumToOdd(p, float32(t))
 	if math.Abs(s) < least {
-		return float32(math.Copysign(0, s))
+		return math.Copysign(0, s)
 	}
-	return float32(s)
+	return s
 }
 
 // addFlushed is x + y with denormals read as zeros and flushed.
@@ -265,24 +276,44 @@ func wide(w uint16) float64 { return float64(flushed(math.Float32frombits(uint32
 // plainTile computes rows × cols of C from the tiles of one strip of A and one of B.
 func plainTile(c []float32, cRow int, bias []float32, a, b []uint16, rows, cols, blocks int, mode uintptr) {
 	for i := range rows {
-		for j := range cols {
-			v := float32(0)
-			switch mode {
-			case modeBias:
-				v = bias[j]
-			case modeLoad:
-				v = c[i*cRow+j]
+		row := c[i*cRow:][:cols]
+		switch mode {
+		case modeBias:
+			copy(row, bias)
+		case modeZero:
+			clear(row)
+		}
+	}
+	var x [tileSteps]float64            // of a row
+	var y [tileLanes][tileSteps]float64 // of each column
+	for n := range blocks {
+		for k := 0; k < tileSteps; k += 2 {
+			pairs := b[n*tileWords+k*tileLanes:][: 2*cols : 2*cols]
+			for j := range cols {
+				y[j][k], y[j][k+1] = wide(pairs[2*j]), wide(pairs[2*j+1])
 			}
-			for n := range blocks {
-				x, y := a[n*tileWords+i*tileSteps:][:tileSteps], b[n*tileWords+2*j:]
-				t0, t1 := float32(0), float32(0)
+		}
+		for i := range rows {
+			for k, w := range a[n*tileWords+i*tileSteps:][:tileSteps] {
+				x[k] = wide(w)
+			}
+			row := c[i*cRow:][:cols]
+			for j := range row {
+				y := &y[j]
+				t0, t1 := 0.0, 0.0
 				for k := 0; k < tileSteps; k += 2 {
-					t0 = fmaFlushed(wide(x[k]), wide(y[k*tileLanes]), t0)
-					t1 = fmaFlushed(wide(x[k+1]), wide(y[k*tileLanes+1]), t1)
+					p0, p1 := x[k]*y[k], x[k+1]*y[k+1]
+					s0, s1 := p0+t0, p1+t1
+					if closely(s0) {
+						s0 = addClosely(p0, t0)
+					}
+					if closely(s1) {
+						s1 = addClosely(p1, t1)
+					}
+					t0, t1 = float64(float32(s0)), float64(float32(s1))
 				}
-				v = addFlushed(v, addFlushed(t0, t1))
+				row[j] = addFlushed(row[j], addFlushed(float32(t0), float32(t1)))
 			}
-			c[i*cRow+j] = v
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -274,6 +275,9 @@ func TestFrozenParts(t *testing.T) {
 					levels = levels[len(levels)-1:]
 				}
 				for _, level := range levels {
+					if bf16 && level == "generic" && os.Getenv("VLARING_LONG") == "" && !slices.Contains([]string{"vit", "cnn", "dinov2 and bert", "siglip and llama"}, c.name) {
+						continue // plain Go takes longest for them, and the others have no product that these have not
+					}
 					if err := tensor.SetCPU(level); err != nil {
 						t.Fatal(err)
 					}
