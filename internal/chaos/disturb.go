@@ -177,6 +177,11 @@ func (s *scene) do(ctx context.Context, kind string, n int) (hit string, at time
 			cluster.AskJob(ctx, s.conn.Bus(), s.Job.Name, cluster.Ask{What: "scale", Workers: m - 1})
 		}
 		return "", at, nil
+	case tellAll:
+		for _, w := range s.last.Workers {
+			syscall.Kill(w.PID, syscall.SIGTERM)
+		}
+		return "", at, nil
 	}
 	panic("chaos: no such fault: " + kind)
 }

@@ -16,10 +16,11 @@ const (
 	joinWorker      = "worker joined"
 	releaseWorker   = "worker released"
 	killBoth        = "coordinator and worker killed"
+	tellAll         = "all workers told to leave"
 )
 
 func shares() []share {
-	return []share{{killWorker, 7}, {freezeWorker, 3}, {killCoordinator, 3}, {restartBroker, 2}, {joinWorker, 2}, {releaseWorker, 2}, {killBoth, 1}}
+	return []share{{killWorker, 7}, {freezeWorker, 3}, {killCoordinator, 3}, {restartBroker, 2}, {joinWorker, 2}, {releaseWorker, 2}, {killBoth, 1}, {tellAll, 1}}
 }
 
 type share struct {

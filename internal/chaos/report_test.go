@@ -27,7 +27,7 @@ func TestSum(t *testing.T) {
 
 func TestLots(t *testing.T) {
 	all, err := lots(nil)
-	if err != nil || len(all) != 20 {
+	if err != nil || len(all) != 21 {
 		t.Fatalf("%d lots of all kinds, %v", len(all), err)
 	}
 	for _, s := range shares() {

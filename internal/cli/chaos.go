@@ -30,10 +30,11 @@ its own.
 
 Faults: worker killed (SIGKILL), worker frozen (SIGSTOP) for up to twice the
 deadline, coordinator killed and started again, broker restarted, worker joined,
-worker released, coordinator and a worker killed at once. In the table those that
-hit a worker from elsewhere, which no coordinator had started, have lines of their
-own, and so have those that hit the only worker: with it goes all state, and the
-job goes back to its newest checkpoint.
+worker released, coordinator and a worker killed at once, all workers told to
+leave (SIGTERM). In the table those that hit a worker from elsewhere, which no
+coordinator had started, have lines of their own, and so have those that hit the
+only worker: with it goes all state, and the job goes back to its newest
+checkpoint. Told to leave, it stores that first.
 
 In --dir each run has its directory, RUN.log with what its coordinators said, and
 RUN.faults.jsonl with a line for each fault. However it ends, by Ctrl-C, an

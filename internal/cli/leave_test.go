@@ -100,6 +100,53 @@ func TestAllWorkersAreToldToLeave(t *testing.T) {
 	}
 }
 
+// A coordinator that hands over (`--handover`) is told to go with all its workers, as where a
+// namespace is stopped. It sees them off first; the next one goes on from their step.
+func TestAllAreToldToLeave(t *testing.T) {
+	t.Parallel()
+	want := undisturbed(t, leaving...)
+	dir := filepath.Join(t.TempDir(), "run")
+	args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "0", "--listen", freeAddress(t), "--handover",
+		"--set", "cluster.workers=2", "--set", "checkpoint.every=0", "--set", "cluster.deadline=2s"}
+	for _, s := range leaving {
+		args = append(args, "--set", s)
+	}
+	p := start(t, nil, bin.coordinator, args...)
+	url, _ := p.event("waiting")["url"].(string)
+	workers := func(ids ...string) (l []*proc) {
+		for _, id := range ids {
+			l = append(l, start(t, nil, bin.worker, "--nats", url, "--job", "small", "--id", id, "--token-file", filepath.Join(dir, "token"), "--threads", "1"))
+		}
+		return l
+	}
+	first := workers("a", "b")
+	for p.event("step")["step"].(float64) < 40 {
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	time.Sleep(200 * time.Millisecond)
+	for _, w := range first {
+		w.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	for _, w := range first {
+		if code, _ := w.wait(); code != exitResume || strings.Contains(w.errText(), "was not let go") {
+			t.Errorf("exit code %d\n%s", code, w.errText())
+		}
+	}
+	if code, _ := p.wait(); code != exitResume || !strings.Contains(p.errText(), "left the job to the next coordinator") {
+		t.Errorf("exit code %d\n%s", code, p.errText())
+	}
+	step, times := leftAt(p)
+	if last := lastMetrics(t, dir); times != 1 || step != fmt.Sprint(last) || last >= 300 {
+		t.Fatalf("%d times all left, the last time at step %q, and step %d is the last in the metrics:\n%s", times, step, last, p.errText())
+	}
+	p = start(t, nil, bin.coordinator, args...)
+	workers("c", "d")
+	end := p.event("end")
+	if code, _ := p.wait(); code != exitDone || end["model_sha256"] != want || !strings.Contains(p.errText(), "2 workers from step "+step+" (c, d)") {
+		t.Errorf("exit code %d, %v, want weights %s and to go on from step %s\n%s", code, end, want, step, p.errText())
+	}
+}
+
 // The coordinator's own workers are told to go (`pkill -TERM worker`), again and again: at
 // once, or one after another within a second. They go when what they hold is stored, or
 // with others; they are started again, and no bit of the weights moves.

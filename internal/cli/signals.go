@@ -26,15 +26,20 @@ func endSignals() []os.Signal {
 type heed struct {
 	stop     func(reason string)     // again: the end of a wait
 	end      context.CancelCauseFunc //
-	handover bool                    // SIGTERM and SIGHUP leave the job to the next coordinator
+	handover func()                  // what SIGTERM and SIGHUP do where they leave the job to the next coordinator: it comes to end, soon; nil: they stop it
 	newest   func() string           // what a run that is ended at once can be resumed from, in words
 	waits    func() bool             // whether the last state waits for a disk: a signal ends that, and workers keep the state
 	asked    bool
+	handing  bool // handover was called
 }
 
 func (h *heed) signal(s os.Signal) {
 	switch {
-	case h.handover && s != os.Interrupt:
+	case h.handing && s == syscall.SIGHUP:
+	case h.handover != nil && s != os.Interrupt && !h.handing:
+		h.handing = true
+		h.handover()
+	case h.handover != nil && s != os.Interrupt:
 		h.end(run.ErrHandover)
 	case h.asked && s == syscall.SIGHUP:
 	case h.asked && h.waits():

@@ -172,7 +172,10 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)
 	defer signal.Stop(stop)
-	h := heed{stop: r.Stop, end: cancel, handover: f.handover, newest: r.Newest, waits: r.WaitsForDisk}
+	h := heed{stop: r.Stop, end: cancel, newest: r.Newest, waits: r.WaitsForDisk}
+	if f.handover {
+		h.handover = func() { go r.HandOver(cancel) }
+	}
 	finished := make(chan struct{})
 	defer close(finished)
 	go func() {

@@ -98,6 +98,7 @@ type Coordinator struct {
 	done   chan struct{} // closed when events are not taken any more
 	me     Lead
 	waits  atomic.Bool // see WaitsForDisk
+	parts  atomic.Bool // see Parting
 	pulse  pulse
 
 	// Malformed messages that were logged. It has a lock of its own: the bus has several
@@ -136,6 +137,10 @@ func (c *Coordinator) Tell(ev Event) {
 // state, which the disk does not take: a StopRequest ends that wait. It may be
 // called from any goroutine.
 func (c *Coordinator) WaitsForDisk() bool { return c.waits.Load() }
+
+// Parting says whether members have asked to leave, and wait until they may. It may be
+// called from any goroutine.
+func (c *Coordinator) Parting() bool { return c.parts.Load() }
 
 // Run serves the job until it ends or ctx does, which abandons it: workers
 // notice by themselves. It returns how the job finished. An error says why the
@@ -248,6 +253,7 @@ func (s *service) run(ctx context.Context, cfg Config) (Finish, error) {
 			s.carryOut(ctx, a, ev, reply)
 		}
 		c.waits.Store(m.waitsForDisk())
+		c.parts.Store(m.parting.waits())
 		if s.shown.due(m, ev, len(c.events) > 0) {
 			c.hooks.Members(m.phase, m.roster.byRank())
 			s.probes.watch(m.roster.expected())
