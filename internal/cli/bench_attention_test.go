@@ -50,6 +50,7 @@ func TestBenchAttention(t *testing.T) {
 }
 
 func TestBenchRefuses(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ args, want string }{
 		"what":   {"atention", `"atention"`},
 		"tokens": {"attention --tokens 0", "--tokens 0"},

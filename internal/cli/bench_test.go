@@ -82,7 +82,13 @@ func TestBenchStep(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r bench.StepReport
-			measured(t, &r, append([]string{"step", "--budget", "0s", "--slab", "4096", "--json"}, strings.Fields(c.args)...)...)
+			for range 5 { // one that was starved measures less of either
+				r = bench.StepReport{}
+				measured(t, &r, append([]string{"step", "--budget", "0s", "--slab", "4096", "--json"}, strings.Fields(c.args)...)...)
+				if r.Answers > r.Samples {
+					break
+				}
+			}
 			sane(t, &r.Machine, c.threads)
 			if r.Batch != c.micro*c.micros || r.Micro != c.micro || c.parameters > 0 && r.Parameters != c.parameters || r.Steps < 3 {
 				t.Errorf("%+v", r)

@@ -13,6 +13,7 @@ import (
 // Chaos that is stopped leaves no process: neither in its undisturbed run, nor
 // when a coordinator was killed and its workers live on.
 func TestChaosLeavesNobody(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		signal os.Signal
 		until  string // a file, of the directory, that has lines
@@ -49,6 +50,7 @@ func TestChaosLeavesNobody(t *testing.T) {
 
 // Chaos that is killed leaves nobody either, those that it had frozen least of all.
 func TestChaosKilledLeavesNobody(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := start(t, nil, bin.coordinator, "chaos", "testdata/small.yaml", "--dir", dir, "--set", "train.steps=250", "--set", "checkpoint.every=100", "--set", "train.eval_every=0", "--set", "schedule.min_lr=null", "--workers", "2",
 		"--pace", "100ms", "--kinds", "worker frozen", "--seed", "3")

@@ -12,6 +12,7 @@ import (
 // A lone worker that is killed again and again, before the job gets beyond where
 // it was, is not started for ever: the job ends, and says what became of it.
 func TestLoneWorkerKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--workers", "1", "--set", "train.steps=1000000", "--set", "schedule.min_lr=null", "--set", "checkpoint.every=0")
 	for i := range 5 { // it comes less far each time: not beyond the first

@@ -19,7 +19,7 @@ func encoders(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []string{"model.image_size=28", "model.patch_size=4", "model.vision={from: " + cases + "/dinov2}", "model.language={from: " + cases + "/bert}", "model.vision_tokens=patches",
+	return []string{"model.image_size=28", "model.patch_size=4", "model.vision={from: " + cases + "/dinov2}", "model.language={from: " + cases + "/bert}", "model.vision_tokens=patches", "batch.global=8",
 		`train.freeze=["vision_encoder.*", "language_encoder.*"]`,
 		`model.lora={rank: 2, alpha: 4, dropout: 0.1, match: ["vision_encoder.blocks.1.attention*", "vision_encoder.blocks.1.feed_forward*"]}`}
 }

@@ -27,7 +27,7 @@ func TestRunWithKeys(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	url, run := "nats://"+address, filepath.Join(dir, "run")
-	p := start(t, nil, bin.coordinator, long(run, "--workers", "0", "--set", "cluster.workers=2", "--listen", address, "--token-file", filepath.Join(keys, "token"))...)
+	p := start(t, nil, bin.coordinator, long(run, "--workers", "0", "--set", "cluster.workers=2", "--set", "cluster.deadline=60s", "--listen", address, "--token-file", filepath.Join(keys, "token"))...)
 	p.event("waiting")
 	as := func(key string) []string {
 		return []string{"--nats", url, "--job", "small", "--token-file", filepath.Join(keys, key)}
@@ -37,6 +37,7 @@ func TestRunWithKeys(t *testing.T) {
 		workers = append(workers, start(t, nil, bin.worker, append(as(fmt.Sprintf("worker-w%d.key", i)), "--threads", "1", "--rescue-dir", dir)...))
 	}
 	p.event("step")
+	free := held(t, workers[0].cmd.Process.Pid, workers[1].cmd.Process.Pid)
 	code, out, said = call(t, bin.coordinator, append([]string{"status"}, as("watcher-eve.key")...)...)
 	if code != 0 || !strings.Contains(out, "w0") || !strings.Contains(out, "w1") {
 		t.Errorf("a watcher's status: exit code %d: %s%s", code, out, said)
@@ -71,6 +72,7 @@ func TestRunWithKeys(t *testing.T) {
 	if code, _, said := call(t, bin.worker, append(as("broken.key"), "--id", "w9")...); code != exitUsage || !strings.Contains(said, "this key cannot be read") {
 		t.Errorf("a broken key: exit code %d: %s", code, said)
 	}
+	free()
 	code, out, said = call(t, bin.coordinator, "keys", "small", "worker:w1", "--revoke", "--dir", keys)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s%s", code, out, said)
@@ -80,6 +82,7 @@ func TestRunWithKeys(t *testing.T) {
 			break
 		}
 	}
+	free = held(t, workers[0].cmd.Process.Pid)
 	code, _ = workers[1].wait() // by itself, long before cluster.orphan_timeout
 	last := lastLines(workers[1], 1)
 	if code != exitFailed || !strings.HasPrefix(last, "worker: NATS server at "+url+": the server refuses these credentials: the key of worker w1 may have been revoked") ||
@@ -90,6 +93,7 @@ func TestRunWithKeys(t *testing.T) {
 	if code, _, said := call(t, bin.worker, append(as("worker-w1.key"), "--threads", "1")...); code != exitFailed || !strings.Contains(said, "the server refuses these credentials") {
 		t.Errorf("started again: exit code %d: %s", code, said)
 	}
+	free()
 	if code, out, said := call(t, bin.coordinator, append([]string{"stop"}, as("operator-ops.key")...)...); code != 0 {
 		t.Errorf("an operator's stop: exit code %d: %s%s", code, out, said)
 	}

@@ -315,6 +315,7 @@ func freeAddress(t *testing.T) string {
 
 // Under nohup a closed terminal changes nothing.
 func TestHangUpUnderNohup(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	p := start(t, nil, "sh", append([]string{"-c", `trap '' HUP; exec "$@"`, "sh", bin.coordinator}, endless(dir)...)...)
 	metrics := filepath.Join(dir, run.MetricsFile)

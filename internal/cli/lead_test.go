@@ -95,7 +95,7 @@ func TestMovedRunDir(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	dir, moved := filepath.Join(base, "run"), filepath.Join(base, "elsewhere")
-	p := start(t, nil, bin.coordinator, endless(dir, "--set", "checkpoint.every=3")...)
+	p := start(t, nil, bin.coordinator, endless(dir, "--set", "checkpoint.every=50")...)
 	until(t, "a step", func() bool { return lineCount(filepath.Join(dir, run.MetricsFile)) > 0 })
 	if err := os.Rename(dir, moved); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 // Sizes that cannot fit are refused in a sentence, before anything of the size
 // is allocated: from a job file and from a manifest, in every command.
 func TestSizesThatCannotFit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	run := filepath.Join(dir, "run")
 	small := []string{"--set", "train.steps=1", "--set", "checkpoint.every=1", "--set", "schedule.warmup_steps=0", "--set", "cluster.workers=1"}
@@ -107,6 +108,7 @@ const crashEnv = "VLARING_TEST_CRASH"
 // A panic in a command, on any goroutine, and a fatal error of the runtime end
 // with another code than a mistake in the job file.
 func TestCrashesAreNoUsageErrors(t *testing.T) {
+	t.Parallel()
 	if way := os.Getenv(crashEnv); way != "" {
 		c := &cobra.Command{Use: "crash", RunE: func(*cobra.Command, []string) error {
 			switch way {

@@ -9,6 +9,7 @@ import (
 // What is not there is named, with what was expected in its place, once and before
 // anything else is said; it is wrong usage.
 func TestMissing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	no, out := filepath.Join(dir, "nowhere"), filepath.Join(dir, "out")
 	for _, c := range []struct {

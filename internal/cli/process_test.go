@@ -6,11 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +23,7 @@ import (
 
 	"github.com/vlaring/vlaring/internal/access"
 	"github.com/vlaring/vlaring/internal/process"
+	"github.com/vlaring/vlaring/pkg/objects/s3test"
 )
 
 // The tests of this package run the real program, in processes of its own. TestMain
@@ -52,6 +57,22 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv(relaxed, "1")                                  // a command that starts itself anew takes twice as long to start, a thousand times
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache")) // what is kept of data sets is not the user's
+	for k, v := range s3test.Env("") {
+		os.Setenv(k, v)
+	}
+	if os.Getenv("GOGC") == "" {
+		os.Setenv("GOGC", "400") // a heap of some MiB is collected all the time otherwise: a sixth of what these commands compute
+	}
+	flag.Parse()
+	atOnce := 2 * runtime.GOMAXPROCS(0) // these tests wait for half of their time
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "test.parallel" {
+			atOnce = 0
+		}
+	})
+	if atOnce > 0 {
+		flag.Set("test.parallel", strconv.Itoa(atOnce))
+	}
 	// Under nohup a hang-up is ignored, and so it would be by every program that
 	// is started here: with a handler it has its own effect there again.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
@@ -81,10 +102,33 @@ func named(path string) error {
 	return os.WriteFile(path, b, 0o755)
 }
 
+// environ has the commands that a test starts find these variables, in place of the
+// test's own process: unlike t.Setenv a parallel test may call it.
+func environ(t *testing.T, env ...string) {
+	t.Helper()
+	l, _ := environs.Load(t.Name())
+	before, _ := l.([]string)
+	environs.Store(t.Name(), append(before, env...))
+	t.Cleanup(func() { environs.Delete(t.Name()) })
+}
+
+// environs are the variables by the name of the test.
+var environs sync.Map
+
+// s3 is a store with a bucket, which the test's commands find where they are given no
+// other. An address with ?endpoint= leads this process to it.
+func s3(t *testing.T, bucket string) *s3test.Server {
+	t.Helper()
+	s := s3test.Serve(t, []string{bucket})
+	environ(t, "AWS_ENDPOINT_URL="+s.Endpoint)
+	return s
+}
+
 // proc is a running command.
 type proc struct {
 	t      *testing.T
 	cmd    *exec.Cmd
+	pipe   io.Reader // its standard output; an *os.File
 	stdout *bufio.Scanner
 	mu     sync.Mutex
 	stderr bytes.Buffer
@@ -96,12 +140,15 @@ type proc struct {
 func start(t *testing.T, env []string, path string, args ...string) *proc {
 	t.Helper()
 	p := &proc{t: t, cmd: exec.Command(path, args...), done: make(chan struct{})}
-	p.cmd.Env = append(access.Without(os.Environ(), tokenEnv), env...)
+	of, _, _ := strings.Cut(t.Name(), "/")
+	l, _ := environs.Load(of)
+	more, _ := l.([]string)
+	p.cmd.Env = append(append(access.Without(os.Environ(), tokenEnv), more...), env...)
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.stdout = bufio.NewScanner(out)
+	p.pipe, p.stdout = out, bufio.NewScanner(out)
 	p.stdout.Buffer(nil, 1<<24)
 	p.cmd.Stderr = lockedWriter{p}
 	if err := p.cmd.Start(); err != nil {
@@ -165,6 +212,26 @@ func (p *proc) wait() (code int, out string) {
 		p.t.Fatal(err)
 	}
 	return 0, b.String()
+}
+
+// held stops processes until free is called, which says that the test waits for something
+// else meanwhile: a job that goes on takes all cores. Its deadline is to be a long one.
+func held(t *testing.T, pids ...int) (free func()) {
+	t.Helper()
+	signal := func(s syscall.Signal) {
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, s); err != nil && s == syscall.SIGSTOP {
+				t.Fatal(err)
+			}
+		}
+	}
+	signal(syscall.SIGSTOP)
+	t.Cleanup(func() { // one that is stopped would outlive all others
+		if t.Failed() {
+			signal(syscall.SIGCONT)
+		}
+	})
+	return func() { signal(syscall.SIGCONT) }
 }
 
 // call runs a command to its end.

@@ -227,6 +227,7 @@ func TestLongerRunSaysTheBend(t *testing.T) {
 
 // The rate of a steady run is that of its steps' own times.
 func TestRateIsOfTheStep(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	trainDone(t, "testdata/small.yaml", "--run-dir", dir, "--workers", "2")
 	for _, m := range readMetrics(t, filepath.Join(dir, run.MetricsFile)) {

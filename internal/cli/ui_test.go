@@ -25,6 +25,7 @@ var pageURL = regexp.MustCompile(`page: (http://127\.0\.0\.1:\d+/)`)
 // be killed and come back, and then the run's end; and another page of the same
 // directory shows all of it, at any width, with every control in reach of a keyboard.
 func TestPageInABrowser(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("NOT RUN: a whole run and a browser")
 	}
@@ -144,6 +145,7 @@ func TestPageInABrowser(t *testing.T) {
 
 // Wrong use of the page is one clear error.
 func TestUIErrors(t *testing.T) {
+	t.Parallel()
 	taken := start(t, nil, bin.coordinator, "ui", t.TempDir(), "--listen", "127.0.0.1:0")
 	if !taken.stdout.Scan() {
 		t.Fatal(taken.errText())

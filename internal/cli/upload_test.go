@@ -10,8 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/vlaring/vlaring/pkg/objects/s3test"
 )
 
 // keptSteps are the steps of a list of checkpoints, as the command prints it.
@@ -42,7 +40,8 @@ func keptSteps(t *testing.T, at string) (steps []uint64) {
 // machine that has nothing else, is what is done from the directory: a resume, a
 // measurement, an export, a look. No secret is written anywhere.
 func TestUploads(t *testing.T) {
-	s := s3test.Start(t, []string{"models"})
+	t.Parallel()
+	s := s3(t, "models")
 	want := undisturbed(t)
 	dir := filepath.Join(t.TempDir(), "run")
 	at := "s3://models/runs/small"
@@ -134,12 +133,13 @@ func TestUploads(t *testing.T) {
 // uploads when it is back; if it is not, the end says what is missing and how to upload
 // it, and that command does.
 func TestUploadsToAStoreThatIsAway(t *testing.T) {
-	s := s3test.Start(t, []string{"models"})
+	t.Parallel()
+	s := s3(t, "models")
 	want := undisturbed(t)
 	at := "s3://models/away"
 	s.Stop()
 	dir := filepath.Join(t.TempDir(), "run")
-	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "checkpoint.upload="+at, "--set", "checkpoint.keep=2")
+	p := start(t, nil, bin.coordinator, "train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "checkpoint.upload="+at, "--set", "checkpoint={keep: 2, wait: 2s}")
 	end := p.event("end")
 	missing := p.event("not_uploaded")
 	if code, _ := p.wait(); code != 0 || end["model_sha256"] != want {
@@ -173,11 +173,12 @@ func TestUploadsToAStoreThatIsAway(t *testing.T) {
 // A resume of a run that is done brings to the store what it lacks, as a resume of one that
 // is not does; where the store is still away it says what is missing, and fails for nothing.
 func TestDoneRunUploads(t *testing.T) {
-	s := s3test.Start(t, []string{"models"})
+	t.Parallel()
+	s := s3(t, "models")
 	at := "s3://models/later"
 	s.Stop()
 	dir := filepath.Join(t.TempDir(), "run")
-	args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "checkpoint.upload=" + at, "--set", "checkpoint.keep=2", "--workers", "1"}
+	args := []string{"train", "testdata/small.yaml", "--json", "--run-dir", dir, "--set", "checkpoint.upload=" + at, "--set", "checkpoint={keep: 2, wait: 2s}", "--workers", "1"}
 	if code, _, errs := call(t, bin.coordinator, args...); code != 0 {
 		t.Fatalf("%d %s", code, errs)
 	}
@@ -204,7 +205,8 @@ func TestDoneRunUploads(t *testing.T) {
 // end: the run says once that it takes none and once that it does again, and has the bits of
 // an undisturbed one.
 func TestUploadsToAStoreThatComesBack(t *testing.T) {
-	s := s3test.Start(t, []string{"models"})
+	t.Parallel()
+	s := s3(t, "models")
 	const steps = "train.steps=800"
 	want := undisturbed(t, steps)
 	at := "s3://models/back"
@@ -254,7 +256,8 @@ func TestUploadsToAStoreThatComesBack(t *testing.T) {
 
 // What is wrong with an address is said before anything is computed.
 func TestUploadMistakes(t *testing.T) {
-	s3test.Start(t, []string{"models"})
+	t.Parallel()
+	s3(t, "models")
 	for at, want := range map[string]struct {
 		code int
 		say  string

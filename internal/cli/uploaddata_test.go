@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/vlaring/vlaring/pkg/objects"
-	"github.com/vlaring/vlaring/pkg/objects/s3test"
 )
 
 // shardOfEpisodes is a shard of WebDataset with frames of robot episodes.
@@ -83,14 +82,15 @@ func upload(t *testing.T, b *objects.Bucket, dir string) {
 // that read it and with workers that are sent it; a copy that is there is not fetched
 // again, and serves where the store is away.
 func TestDataInAStore(t *testing.T) {
-	s := s3test.Start(t, []string{"data"})
+	t.Parallel()
+	s := s3(t, "data")
 	shards, dir := t.TempDir(), t.TempDir()
 	for i := range 2 {
 		if err := os.WriteFile(filepath.Join(shards, fmt.Sprintf("push-%03d.tar", i)), shardOfEpisodes(t, 4*i, 4), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b, err := objects.Open("s3://data")
+	b, err := objects.Open("s3://data?endpoint=" + s.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,12 +173,13 @@ cluster: {workers: 2, deadline: 20s}
 // Steps of a run whose first weights came from a store are computed again from there, of a
 // file and of a checkpoint; where neither store nor copy has them, that is what is said.
 func TestAuditOfWeightsInAStore(t *testing.T) {
-	s := s3test.Start(t, []string{"models"})
+	t.Parallel()
+	s := s3(t, "models")
 	cache := t.TempDir()
-	t.Setenv("XDG_CACHE_HOME", cache)
+	environ(t, "XDG_CACHE_HOME="+cache)
 	dir := t.TempDir()
 	trainDone(t, "testdata/small.yaml", "--run-dir", filepath.Join(dir, "first"), "--workers", "1", "--set", "checkpoint.upload=s3://models/first")
-	b, err := objects.Open("s3://models")
+	b, err := objects.Open("s3://models?endpoint=" + s.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -173,7 +173,7 @@ func (b *beginning) nothingToDo(ctx context.Context, hear *stops) error {
 	if err != nil {
 		return err
 	}
-	u := newUploader(b.mirror, b.dir.path, voice{v, log}, func() {}) // retention is the next run's that stores something
+	u := newUploader(b.mirror, b.dir.path, voice{v, log}, b.job.Checkpoint.Wait, func() {}) // retention is the next run's that stores something
 	u.start()
 	u.close(ctx, hear)
 	return nil

@@ -101,7 +101,7 @@ func openSession(ctx context.Context, b *beginning, hear *stops) (_ *session, er
 	s.rec.trace = s.trace
 	b.show(s.voice)
 
-	s.upload = newUploader(b.mirror, b.dir.path, s.voice, func() { s.save.retain() })
+	s.upload = newUploader(b.mirror, b.dir.path, s.voice, b.job.Checkpoint.Wait, func() { s.save.retain() })
 	s.offers = &offers{files: map[string]*os.File{}}
 	eval := &evaluator{job: b.job, dir: b.dir, heldout: b.data.set.Heldout(), kept: b.keeping(), voice: s.voice, sinks: s.sinks}
 	s.save = &saver{job: b.job, dir: b.dir, meta: b.data.meta, layout: b.layout, version: b.opt.Version, voice: s.voice, mean: s.rec.mean, eval: eval, upload: s.upload, offers: s.offers, trace: s.trace}

@@ -11,13 +11,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/pkg/job"
 )
 
 // Bounds of an uploader.
 const (
 	uploadRetry = time.Minute      // at most, between two tries
 	uploadLeave = 30 * time.Second // without a byte, when the run ends
-	uploadAway  = 10 * time.Second // the same, of a store that took nothing before
+	uploadAway  = 10 * time.Second // the same, of a store that took nothing before; at most checkpoint.wait
 	uploadSay   = 10 * time.Second // between two lines of one upload
 	storeAsk    = time.Minute      // for a store to answer before a run begins
 )
@@ -30,6 +31,7 @@ type uploader struct {
 	dir    string
 	voice  voice
 	retain func() // a checkpoint that was held for an upload may go
+	away   time.Duration
 
 	wake   chan struct{}
 	end    chan struct{}
@@ -43,11 +45,12 @@ type uploader struct {
 	failed error     // of the last pass
 }
 
-func newUploader(m *mirror, dir string, v voice, retain func()) *uploader {
+// newUploader is nil without a mirror. wait is checkpoint.wait.
+func newUploader(m *mirror, dir string, v voice, wait job.Duration, retain func()) *uploader {
 	if m == nil {
 		return nil
 	}
-	u := &uploader{mirror: m, dir: dir, voice: v, retain: retain, wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
+	u := &uploader{mirror: m, dir: dir, voice: v, retain: retain, away: min(uploadAway, time.Duration(wait)), wake: make(chan struct{}, 1), end: make(chan struct{}), done: make(chan struct{})}
 	m.on = u.progress
 	return u
 }
@@ -198,7 +201,7 @@ func (u *uploader) close(ctx context.Context, hear *stops) {
 			stop = nil
 		case <-tick.C:
 			u.mu.Lock()
-			idle := time.Since(u.moved) > uploadLeave || u.failed != nil && time.Since(u.moved) > uploadAway
+			idle := time.Since(u.moved) > uploadLeave || u.failed != nil && time.Since(u.moved) > u.away
 			u.mu.Unlock()
 			if !idle {
 				continue

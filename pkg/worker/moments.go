@@ -179,8 +179,8 @@ func (w *Worker) linger(ctx context.Context) {
 	}
 }
 
-// collectTimeout bounds the wait for other orphans: with the coordinator the way
-// to them may have gone.
+// collectTimeout bounds the wait for other orphans, as cluster.orphan_timeout does: with
+// the coordinator the way to them may have gone.
 const collectTimeout = 10 * time.Second
 
 // lingers is how long after a request another one may come.
@@ -188,7 +188,7 @@ const lingers = 2 * time.Second
 
 // collect has all moments here.
 func (w *Worker) collect() error {
-	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), min(collectTimeout, time.Duration(w.knobs.Load().Cluster.OrphanTimeout)))
 	defer cancel()
 	return w.stock(ctx, []allreduce.Range{w.trainer.AllMoments()})
 }

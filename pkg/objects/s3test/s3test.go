@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -75,11 +76,21 @@ var binary = sync.OnceValues(func() (string, error) {
 // of its posix backend.
 func Start(t testing.TB, buckets []string, flags ...string) *Server {
 	t.Helper()
+	s := Serve(t, buckets, flags...)
+	for k, v := range s.Env() {
+		t.Setenv(k, v)
+	}
+	return s
+}
+
+// Serve is Start, and leaves the environment as it is: a test may be parallel.
+func Serve(t testing.TB, buckets []string, flags ...string) *Server {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Skipf("NOT RUN: no S3 server to test against: %v", err)
 	}
-	s := &Server{Access: "AKIAVLARINGTEST", Secret: "not-a-secret-of-anybody", Dir: t.TempDir()}
+	s := &Server{Access: access, Secret: secret, Dir: t.TempDir()}
 	for _, b := range buckets {
 		if err := os.Mkdir(filepath.Join(s.Dir, b), 0o755); err != nil {
 			t.Fatal(err)
@@ -92,17 +103,20 @@ func Start(t testing.TB, buckets []string, flags ...string) *Server {
 	s.args = append(append(s.args, flags...), s.Dir)
 	s.Start(t)
 	t.Cleanup(func() { s.Stop() })
-	for k, v := range s.Env() {
-		t.Setenv(k, v)
-	}
 	return s
 }
 
+// The root of each server.
+const access, secret = "AKIAVLARINGTEST", "not-a-secret-of-anybody"
+
 // Env is what a program needs in its environment to speak to the server as its root,
 // and to nobody else.
-func (s *Server) Env() map[string]string {
-	none := filepath.Join(s.Dir, "..", "no-such-file")
-	return map[string]string{"AWS_ACCESS_KEY_ID": s.Access, "AWS_SECRET_ACCESS_KEY": s.Secret, "AWS_ENDPOINT_URL": s.Endpoint, "AWS_REGION": "us-east-1",
+func (s *Server) Env() map[string]string { return Env(s.Endpoint) }
+
+// Env is Server's, of the server at an endpoint.
+func Env(endpoint string) map[string]string {
+	none := os.DevNull // no file of the user's
+	return map[string]string{"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1",
 		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_PROFILE": "", "AWS_SESSION_TOKEN": "", "AWS_ENDPOINT_URL_S3": "", "AWS_DEFAULT_REGION": "",
 		"AWS_CA_BUNDLE": ""}
 }
@@ -148,11 +162,16 @@ func (s *Server) Stop() {
 	<-s.ended
 }
 
+// freePort is one that no system gives to those who ask for any: it is the server's still
+// when it has been stopped, while other tests go on.
 func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		at := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
+		if l, err := net.Listen("tcp", at); err == nil {
+			l.Close()
+			return at
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("of 100 ports between 20000 and 30000 none is free")
+	return ""
 }
