@@ -71,13 +71,13 @@ var amxTiles = tileOps{
 	amx: [2][2]func(*bfArgs){{gemmAMX1x1, gemmAMX1x2}, {gemmAMX2x1, gemmAMX2x2}}, peak: peakAMX,
 	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512, flat: flattenAVX512,
 	floats: &tilePackers{stepsLane: packRowsAMX, stepsPair: packRowsTurnedAMX, lanesPair: packPairsAMX, lanesLane: packPairsTurnedAMX},
-	words:  &wordPackers, round: roundWordsAMX,
+	words:  &wordPackers, round: roundWordsAMX, stream: streamRowsAVX512, fetch: fetchLines,
 }
 
 var avx512Tiles = tileOps{
 	tile: gemmBF16AVX512, rows: 6, strips: 3, lanes: 32, widen: widenTilesAVX512, flat: flattenAVX512,
 	floats: &tilePackers{stepsLane: packRowsAVX512, stepsPair: packRowsTurnedAVX512, lanesPair: packPairsAVX512, lanesLane: packPairsTurnedAVX512},
-	words:  &wordPackers, round: roundWordsAVX512,
+	words:  &wordPackers, round: roundWordsAVX512, stream: streamRowsAVX512, fetch: fetchLines,
 }
 
 var wordPackers = tilePackers{stepsLane: packRowsWords, stepsPair: packRowsTurnedWords, lanesPair: packPairsWords, lanesLane: packPairsTurnedWords}

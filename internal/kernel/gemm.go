@@ -36,8 +36,12 @@ type Gemm struct {
 	ReLU       bool      // negative results become 0; NaN stays NaN
 
 	// Out, if not nil, is given tiles of C instead of memory at C, which is not used: row i of the tile begins at c[(i-m0)·row]. It may change them.
-	// A product of bfloat16 alone has it, and it excludes Acc.
-	Out func(m0, m1, n0, n1 int, c []float32, row int)
+	// A product of bfloat16 alone has it, and it excludes Acc. Of each column the tiles come in the order of their rows. ws is that of Run: its Floats
+	// are free.
+	Out func(m0, m1, n0, n1 int, c []float32, row int, ws *Workspace)
+
+	// Stream says that C is not read before the caches hold something else: it may be written past them.
+	Stream bool
 
 	// BF16 makes it a product of bfloat16: operands are rounded, and chains run in blocks. See tiles.go. Only then AWords or BWords may stand
 	// for A or B: what is rounded already.

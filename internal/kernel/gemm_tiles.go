@@ -77,6 +77,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 	}
 	group := max(4, groupBytes/(chunk*tileLanes*4)) * tileLanes &^ (2*tileLanes - 1)
 	mode := g.mode(k0, k1)
+	stream := g.Stream && til != nil && til.stream != nil && !emulated && k == g.K && !g.Acc && g.Then == nil && g.Out == nil && streams(g.C, g.CRow)
 	for i0 := m0; i0 < m1; i0 += chunk {
 		i1 := min(i0+chunk, m1)
 		rows := operand{g.A, g.AWords, g.ARow, g.ACol}.from(i0*g.ARow + k0*g.ACol)
@@ -91,7 +92,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 			}
 			var c []float32
 			row := g.CRow
-			if g.Out != nil {
+			if g.Out != nil || stream {
 				row = min(group, n1-n0)
 				c = grow(&ws.out, (i1-i0)*row)
 			} else {
@@ -117,8 +118,11 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 			if g.Then != nil {
 				g.Then(i0, i1, j0, j1)
 			}
+			if stream {
+				StreamRows(g.C[i0*g.CRow+j0:], g.CRow, c, row, i1-i0, j1-j0)
+			}
 			if g.Out != nil {
-				g.Out(i0, i1, j0, j1, c, row)
+				g.Out(i0, i1, j0, j1, c, row, ws)
 			}
 		}
 	}

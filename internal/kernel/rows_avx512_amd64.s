@@ -3174,7 +3174,7 @@ relu_done:
 	RET
 
 // func adamAVX512(p *float32, grad *float32, m *float32, v *float32, a *AdamArgs, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·adamAVX512(SB), NOSPLIT, $0-48
 	MOVQ         p+0(FP), DI
 	MOVQ         grad+8(FP), SI
@@ -3196,6 +3196,10 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-48
 	PCALIGN      $0x20
 
 adam_one:
+	PREFETCHT0   1024(SI)(R13*1)
+	PREFETCHT0   1024(DI)(R13*1)
+	PREFETCHT0   1024(DX)(R13*1)
+	PREFETCHT0   1024(R8)(R13*1)
 	VMOVUPS      (SI)(R13*1), Z0
 	VMOVUPS      (DI)(R13*1), Z1
 	VMOVUPS      (DX)(R13*1), Z2
@@ -3254,7 +3258,7 @@ adam_done:
 	RET
 
 // func adamL2AVX512(p *float32, grad *float32, m *float32, v *float32, a *AdamArgs, n int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·adamL2AVX512(SB), NOSPLIT, $0-48
 	MOVQ         p+0(FP), DI
 	MOVQ         grad+8(FP), SI
@@ -3276,6 +3280,10 @@ TEXT ·adamL2AVX512(SB), NOSPLIT, $0-48
 	PCALIGN      $0x20
 
 adam_one:
+	PREFETCHT0   1024(SI)(R13*1)
+	PREFETCHT0   1024(DI)(R13*1)
+	PREFETCHT0   1024(DX)(R13*1)
+	PREFETCHT0   1024(R8)(R13*1)
 	VMOVUPS      (SI)(R13*1), Z0
 	VMOVUPS      (DI)(R13*1), Z1
 	VMOVUPS      (DX)(R13*1), Z2

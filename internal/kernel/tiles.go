@@ -80,6 +80,8 @@ type tileOps struct {
 
 	floats, words *tilePackers // by what the operand is; nil: plain Go
 	round         func(dst *uint16, src *float32, n int)
+	fetch         func(at *uint8, bytes int)                                                    // begins to read lines, for reading or for writing
+	stream        func(dst *float32, dstRow uintptr, src *float32, srcRow uintptr, rows, n int) // nil: no way past the caches
 }
 
 // tilePackers lay operands out whose steps are neighbours, or whose lanes are; a tile's row is a lane, or a pair of steps.

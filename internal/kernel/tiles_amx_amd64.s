@@ -956,7 +956,7 @@ next:
 	RET
 
 // func packRowsTurnedAMX(p *bfPack)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·packRowsTurnedAMX(SB), NOSPLIT, $0-8
 	MOVQ      p+0(FP), DI
 	VMOVDQU32 pairs<>+0(SB), Z31
@@ -978,183 +978,233 @@ TEXT ·packRowsTurnedAMX(SB), NOSPLIT, $0-8
 	KMOVW     AX, K1
 	SHRQ      $0x10, AX
 	KMOVW     AX, K4
+	MOVQ      R8, R14
+	SHLQ      $0x04, R14
 	SUBQ      $0x20, R11
 	JLT       rest
 
 loop:
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VMOVUPS (BX), Z0
-	VMOVUPS 64(BX), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc0
-	CMPQ    R10, $0x01
-	JLE     full_loaded
-	VMOVUPS (BX)(R8*1), Z1
-	VMOVUPS 64(BX)(R8*1), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc9
-	CMPQ    R10, $0x02
-	JLE     full_loaded
-	VMOVUPS (BX)(R8*2), Z2
-	VMOVUPS 64(BX)(R8*2), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xd2
-	CMPQ    R10, $0x03
-	JLE     full_loaded
-	VMOVUPS (BX)(R9*1), Z3
-	VMOVUPS 64(BX)(R9*1), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xdb
-	CMPQ    R10, $0x04
-	JLE     full_loaded
-	VMOVUPS (SI), Z4
-	VMOVUPS 64(SI), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xe4
-	CMPQ    R10, $0x05
-	JLE     full_loaded
-	VMOVUPS (SI)(R8*1), Z5
-	VMOVUPS 64(SI)(R8*1), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xed
-	CMPQ    R10, $0x06
-	JLE     full_loaded
-	VMOVUPS (SI)(R8*2), Z6
-	VMOVUPS 64(SI)(R8*2), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xf6
-	CMPQ    R10, $0x07
-	JLE     full_loaded
-	VMOVUPS (SI)(R9*1), Z7
-	VMOVUPS 64(SI)(R9*1), Z23
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xff
-	CMPQ    R10, $0x08
-	JLE     full_loaded
-	VMOVUPS (R12), Z8
-	VMOVUPS 64(R12), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc0
-	CMPQ    R10, $0x09
-	JLE     full_loaded
-	VMOVUPS (R12)(R8*1), Z9
-	VMOVUPS 64(R12)(R8*1), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc9
-	CMPQ    R10, $0x0a
-	JLE     full_loaded
-	VMOVUPS (R12)(R8*2), Z10
-	VMOVUPS 64(R12)(R8*2), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xd2
-	CMPQ    R10, $0x0b
-	JLE     full_loaded
-	VMOVUPS (R12)(R9*1), Z11
-	VMOVUPS 64(R12)(R9*1), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xdb
-	CMPQ    R10, $0x0c
-	JLE     full_loaded
-	VMOVUPS (R15), Z12
-	VMOVUPS 64(R15), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xe4
-	CMPQ    R10, $0x0d
-	JLE     full_loaded
-	VMOVUPS (R15)(R8*1), Z13
-	VMOVUPS 64(R15)(R8*1), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xed
-	CMPQ    R10, $0x0e
-	JLE     full_loaded
-	VMOVUPS (R15)(R8*2), Z14
-	VMOVUPS 64(R15)(R8*2), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xf6
-	CMPQ    R10, $0x0f
-	JLE     full_loaded
-	VMOVUPS (R15)(R9*1), Z15
-	VMOVUPS 64(R15)(R9*1), Z23
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xff
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	LEAQ       (BX), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    64(BX), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	CMPQ       R10, $0x01
+	JLE        full_loaded
+	LEAQ       (BX)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (BX)(R8*1), Z1
+	VMOVUPS    64(BX)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	CMPQ       R10, $0x02
+	JLE        full_loaded
+	LEAQ       (BX)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (BX)(R8*2), Z2
+	VMOVUPS    64(BX)(R8*2), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	CMPQ       R10, $0x03
+	JLE        full_loaded
+	LEAQ       (BX)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (BX)(R9*1), Z3
+	VMOVUPS    64(BX)(R9*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	CMPQ       R10, $0x04
+	JLE        full_loaded
+	LEAQ       (SI), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	CMPQ       R10, $0x05
+	JLE        full_loaded
+	LEAQ       (SI)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (SI)(R8*1), Z5
+	VMOVUPS    64(SI)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	CMPQ       R10, $0x06
+	JLE        full_loaded
+	LEAQ       (SI)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (SI)(R8*2), Z6
+	VMOVUPS    64(SI)(R8*2), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	CMPQ       R10, $0x07
+	JLE        full_loaded
+	LEAQ       (SI)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (SI)(R9*1), Z7
+	VMOVUPS    64(SI)(R9*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xff
+	CMPQ       R10, $0x08
+	JLE        full_loaded
+	LEAQ       (R12), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R12), Z8
+	VMOVUPS    64(R12), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	CMPQ       R10, $0x09
+	JLE        full_loaded
+	LEAQ       (R12)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R12)(R8*1), Z9
+	VMOVUPS    64(R12)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	CMPQ       R10, $0x0a
+	JLE        full_loaded
+	LEAQ       (R12)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R12)(R8*2), Z10
+	VMOVUPS    64(R12)(R8*2), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	CMPQ       R10, $0x0b
+	JLE        full_loaded
+	LEAQ       (R12)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R12)(R9*1), Z11
+	VMOVUPS    64(R12)(R9*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	CMPQ       R10, $0x0c
+	JLE        full_loaded
+	LEAQ       (R15), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R15), Z12
+	VMOVUPS    64(R15), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	CMPQ       R10, $0x0d
+	JLE        full_loaded
+	LEAQ       (R15)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R15)(R8*1), Z13
+	VMOVUPS    64(R15)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	CMPQ       R10, $0x0e
+	JLE        full_loaded
+	LEAQ       (R15)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R15)(R8*2), Z14
+	VMOVUPS    64(R15)(R8*2), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	CMPQ       R10, $0x0f
+	JLE        full_loaded
+	LEAQ       (R15)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS    (R15)(R9*1), Z15
+	VMOVUPS    64(R15)(R9*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xff
 
 full_loaded:
 	VUNPCKLPS  Z1, Z0, Z16
@@ -1246,181 +1296,229 @@ full_loaded:
 	JGE        loop
 
 rest:
-	ADDQ      $0x20, R11
-	JZ        done
-	VPXORD    Z1, Z1, Z1
-	VPXORD    Z2, Z2, Z2
-	VPXORD    Z3, Z3, Z3
-	VPXORD    Z4, Z4, Z4
-	VPXORD    Z5, Z5, Z5
-	VPXORD    Z6, Z6, Z6
-	VPXORD    Z7, Z7, Z7
-	VPXORD    Z8, Z8, Z8
-	VPXORD    Z9, Z9, Z9
-	VPXORD    Z10, Z10, Z10
-	VPXORD    Z11, Z11, Z11
-	VPXORD    Z12, Z12, Z12
-	VPXORD    Z13, Z13, Z13
-	VPXORD    Z14, Z14, Z14
-	VPXORD    Z15, Z15, Z15
-	VMOVUPS.Z (BX), K1, Z0
-	VMOVUPS.Z 64(BX), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc0
-	CMPQ      R10, $0x01
-	JLE       tail_loaded
-	VMOVUPS.Z (BX)(R8*1), K1, Z1
-	VMOVUPS.Z 64(BX)(R8*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc9
-	CMPQ      R10, $0x02
-	JLE       tail_loaded
-	VMOVUPS.Z (BX)(R8*2), K1, Z2
-	VMOVUPS.Z 64(BX)(R8*2), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xd2
-	CMPQ      R10, $0x03
-	JLE       tail_loaded
-	VMOVUPS.Z (BX)(R9*1), K1, Z3
-	VMOVUPS.Z 64(BX)(R9*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xdb
-	CMPQ      R10, $0x04
-	JLE       tail_loaded
-	VMOVUPS.Z (SI), K1, Z4
-	VMOVUPS.Z 64(SI), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xe4
-	CMPQ      R10, $0x05
-	JLE       tail_loaded
-	VMOVUPS.Z (SI)(R8*1), K1, Z5
-	VMOVUPS.Z 64(SI)(R8*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xed
-	CMPQ      R10, $0x06
-	JLE       tail_loaded
-	VMOVUPS.Z (SI)(R8*2), K1, Z6
-	VMOVUPS.Z 64(SI)(R8*2), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xf6
-	CMPQ      R10, $0x07
-	JLE       tail_loaded
-	VMOVUPS.Z (SI)(R9*1), K1, Z7
-	VMOVUPS.Z 64(SI)(R9*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xff
-	CMPQ      R10, $0x08
-	JLE       tail_loaded
-	VMOVUPS.Z (R12), K1, Z8
-	VMOVUPS.Z 64(R12), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc0
-	CMPQ      R10, $0x09
-	JLE       tail_loaded
-	VMOVUPS.Z (R12)(R8*1), K1, Z9
-	VMOVUPS.Z 64(R12)(R8*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc9
-	CMPQ      R10, $0x0a
-	JLE       tail_loaded
-	VMOVUPS.Z (R12)(R8*2), K1, Z10
-	VMOVUPS.Z 64(R12)(R8*2), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xd2
-	CMPQ      R10, $0x0b
-	JLE       tail_loaded
-	VMOVUPS.Z (R12)(R9*1), K1, Z11
-	VMOVUPS.Z 64(R12)(R9*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xdb
-	CMPQ      R10, $0x0c
-	JLE       tail_loaded
-	VMOVUPS.Z (R15), K1, Z12
-	VMOVUPS.Z 64(R15), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xe4
-	CMPQ      R10, $0x0d
-	JLE       tail_loaded
-	VMOVUPS.Z (R15)(R8*1), K1, Z13
-	VMOVUPS.Z 64(R15)(R8*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xed
-	CMPQ      R10, $0x0e
-	JLE       tail_loaded
-	VMOVUPS.Z (R15)(R8*2), K1, Z14
-	VMOVUPS.Z 64(R15)(R8*2), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xf6
-	CMPQ      R10, $0x0f
-	JLE       tail_loaded
-	VMOVUPS.Z (R15)(R9*1), K1, Z15
-	VMOVUPS.Z 64(R15)(R9*1), K4, Z23
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xff
+	ADDQ       $0x20, R11
+	JZ         done
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	LEAQ       (BX), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (BX), K1, Z0
+	VMOVUPS.Z  64(BX), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	CMPQ       R10, $0x01
+	JLE        tail_loaded
+	LEAQ       (BX)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (BX)(R8*1), K1, Z1
+	VMOVUPS.Z  64(BX)(R8*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	CMPQ       R10, $0x02
+	JLE        tail_loaded
+	LEAQ       (BX)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (BX)(R8*2), K1, Z2
+	VMOVUPS.Z  64(BX)(R8*2), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	CMPQ       R10, $0x03
+	JLE        tail_loaded
+	LEAQ       (BX)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (BX)(R9*1), K1, Z3
+	VMOVUPS.Z  64(BX)(R9*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	CMPQ       R10, $0x04
+	JLE        tail_loaded
+	LEAQ       (SI), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (SI), K1, Z4
+	VMOVUPS.Z  64(SI), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	CMPQ       R10, $0x05
+	JLE        tail_loaded
+	LEAQ       (SI)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (SI)(R8*1), K1, Z5
+	VMOVUPS.Z  64(SI)(R8*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	CMPQ       R10, $0x06
+	JLE        tail_loaded
+	LEAQ       (SI)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (SI)(R8*2), K1, Z6
+	VMOVUPS.Z  64(SI)(R8*2), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	CMPQ       R10, $0x07
+	JLE        tail_loaded
+	LEAQ       (SI)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (SI)(R9*1), K1, Z7
+	VMOVUPS.Z  64(SI)(R9*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xff
+	CMPQ       R10, $0x08
+	JLE        tail_loaded
+	LEAQ       (R12), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R12), K1, Z8
+	VMOVUPS.Z  64(R12), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	CMPQ       R10, $0x09
+	JLE        tail_loaded
+	LEAQ       (R12)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R12)(R8*1), K1, Z9
+	VMOVUPS.Z  64(R12)(R8*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	CMPQ       R10, $0x0a
+	JLE        tail_loaded
+	LEAQ       (R12)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R12)(R8*2), K1, Z10
+	VMOVUPS.Z  64(R12)(R8*2), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	CMPQ       R10, $0x0b
+	JLE        tail_loaded
+	LEAQ       (R12)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R12)(R9*1), K1, Z11
+	VMOVUPS.Z  64(R12)(R9*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	CMPQ       R10, $0x0c
+	JLE        tail_loaded
+	LEAQ       (R15), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R15), K1, Z12
+	VMOVUPS.Z  64(R15), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	CMPQ       R10, $0x0d
+	JLE        tail_loaded
+	LEAQ       (R15)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R15)(R8*1), K1, Z13
+	VMOVUPS.Z  64(R15)(R8*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	CMPQ       R10, $0x0e
+	JLE        tail_loaded
+	LEAQ       (R15)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R15)(R8*2), K1, Z14
+	VMOVUPS.Z  64(R15)(R8*2), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	CMPQ       R10, $0x0f
+	JLE        tail_loaded
+	LEAQ       (R15)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	PREFETCHT1 64(DI)(R14*1)
+	VMOVUPS.Z  (R15)(R9*1), K1, Z15
+	VMOVUPS.Z  64(R15)(R9*1), K4, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xff
 
 tail_loaded:
 	VUNPCKLPS  Z1, Z0, Z16
@@ -1509,7 +1607,7 @@ done:
 	RET
 
 // func packPairsAMX(p *bfPack)
-// Requires: AVX, AVX512BW, AVX512F
+// Requires: AVX, AVX512BW, AVX512F, MMX+
 TEXT ·packPairsAMX(SB), NOSPLIT, $0-8
 	MOVQ      p+0(FP), DI
 	VMOVDQU32 pairs<>+0(SB), Z31
@@ -1527,6 +1625,8 @@ TEXT ·packPairsAMX(SB), NOSPLIT, $0-8
 	MOVQ      32(DI), DX
 	MOVQ      40(DI), R9
 	MOVQ      48(DI), R10
+	MOVQ      R8, R15
+	SHLQ      $0x03, R15
 	SUBQ      $0x02, R11
 	JLT       rest
 
@@ -1540,37 +1640,41 @@ loop:
 	PCALIGN $0x20
 
 pair:
-	VMOVUPS   (BX), Z0
-	VMOVUPS   (R13), Z1
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x77
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xc0
-	VPERMW    Z0, Z31, Z0
-	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x00000040, BX
-	ADDQ      $0x00000040, R13
-	ADDQ      R10, R12
-	DECQ      R14
-	JNZ       pair
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    (R13), Z1
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x77
+	BYTE       $0x48
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z0, Z31, Z0
+	VMOVDQU32  Z0, (R12)
+	ADDQ       $0x00000040, BX
+	ADDQ       $0x00000040, R13
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        pair
 
 pair_last:
-	VMOVUPS.Z (BX), K1, Z0
-	VMOVUPS.Z (R13), K1, Z1
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x77
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xc0
-	VPERMW    Z0, Z31, Z0
-	VMOVDQU32 Z0, (R12)
-	LEAQ      (SI)(R8*2), SI
-	ADDQ      $0x40, DX
-	SUBQ      $0x02, R11
-	JGE       loop
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS.Z  (BX), K1, Z0
+	VMOVUPS.Z  (R13), K1, Z1
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x77
+	BYTE       $0x48
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z0, Z31, Z0
+	VMOVDQU32  Z0, (R12)
+	LEAQ       (SI)(R8*2), SI
+	ADDQ       $0x40, DX
+	SUBQ       $0x02, R11
+	JGE        loop
 
 rest:
 	ADDQ    $0x02, R11
@@ -1584,40 +1688,44 @@ rest:
 	PCALIGN $0x20
 
 single:
-	VMOVUPS   (BX), Z0
-	VPXORD    Z1, Z1, Z1
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x77
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xc0
-	VPERMW    Z0, Z31, Z0
-	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x00000040, BX
-	ADDQ      $0x00000040, R13
-	ADDQ      R10, R12
-	DECQ      R14
-	JNZ       single
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS    (BX), Z0
+	VPXORD     Z1, Z1, Z1
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x77
+	BYTE       $0x48
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z0, Z31, Z0
+	VMOVDQU32  Z0, (R12)
+	ADDQ       $0x00000040, BX
+	ADDQ       $0x00000040, R13
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        single
 
 single_last:
-	VMOVUPS.Z (BX), K1, Z0
-	VPXORD    Z1, Z1, Z1
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x77
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xc0
-	VPERMW    Z0, Z31, Z0
-	VMOVDQU32 Z0, (R12)
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS.Z  (BX), K1, Z0
+	VPXORD     Z1, Z1, Z1
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x77
+	BYTE       $0x48
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z0, Z31, Z0
+	VMOVDQU32  Z0, (R12)
 
 done:
 	VZEROUPPER
 	RET
 
 // func packPairsTurnedAMX(p *bfPack)
-// Requires: AVX, AVX512BW, AVX512F
+// Requires: AVX, AVX512BW, AVX512F, MMX+
 TEXT ·packPairsTurnedAMX(SB), NOSPLIT, $0-8
 	MOVQ      p+0(FP), DI
 	VMOVDQU32 pairs<>+0(SB), Z31
@@ -1635,6 +1743,9 @@ TEXT ·packPairsTurnedAMX(SB), NOSPLIT, $0-8
 	MOVQ      32(DI), DX
 	MOVQ      40(DI), R9
 	MOVQ      48(DI), R10
+	MOVQ      R8, DI
+	SHLQ      $0x05, DI
+	LEAQ      (DI)(R8*1), R15
 
 block:
 	MOVQ SI, BX
@@ -1644,283 +1755,315 @@ block:
 	JZ   last
 
 group:
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	MOVQ    BX, R13
-	VMOVUPS (R13), Z0
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x01
-	JLE     full_single0
-	VMOVUPS (R13)(R8*1), Z23
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	MOVQ       BX, R13
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z0
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x01
+	JLE        full_single0
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single0:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc0
-	VPERMW  Z0, Z31, Z0
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x02
-	JLE     full_loaded
-	VMOVUPS (R13), Z1
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x03
-	JLE     full_single1
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z0, Z31, Z0
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x02
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z1
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x03
+	JLE        full_single1
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single1:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc9
-	VPERMW  Z1, Z31, Z1
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x04
-	JLE     full_loaded
-	VMOVUPS (R13), Z2
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x05
-	JLE     full_single2
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	VPERMW     Z1, Z31, Z1
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x04
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z2
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x05
+	JLE        full_single2
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single2:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xd2
-	VPERMW  Z2, Z31, Z2
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x06
-	JLE     full_loaded
-	VMOVUPS (R13), Z3
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x07
-	JLE     full_single3
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	VPERMW     Z2, Z31, Z2
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x06
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z3
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x07
+	JLE        full_single3
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single3:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xdb
-	VPERMW  Z3, Z31, Z3
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x08
-	JLE     full_loaded
-	VMOVUPS (R13), Z4
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x09
-	JLE     full_single4
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	VPERMW     Z3, Z31, Z3
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x08
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z4
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x09
+	JLE        full_single4
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single4:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xe4
-	VPERMW  Z4, Z31, Z4
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x0a
-	JLE     full_loaded
-	VMOVUPS (R13), Z5
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x0b
-	JLE     full_single5
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	VPERMW     Z4, Z31, Z4
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0a
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z5
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0b
+	JLE        full_single5
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single5:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xed
-	VPERMW  Z5, Z31, Z5
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x0c
-	JLE     full_loaded
-	VMOVUPS (R13), Z6
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x0d
-	JLE     full_single6
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	VPERMW     Z5, Z31, Z5
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0c
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z6
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0d
+	JLE        full_single6
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single6:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xf6
-	VPERMW  Z6, Z31, Z6
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x0e
-	JLE     full_loaded
-	VMOVUPS (R13), Z7
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x0f
-	JLE     full_single7
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	VPERMW     Z6, Z31, Z6
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0e
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z7
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0f
+	JLE        full_single7
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single7:
-	BYTE    $0x62
-	BYTE    $0xf2
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xff
-	VPERMW  Z7, Z31, Z7
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x10
-	JLE     full_loaded
-	VMOVUPS (R13), Z8
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x11
-	JLE     full_single8
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xff
+	VPERMW     Z7, Z31, Z7
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x10
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z8
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x11
+	JLE        full_single8
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single8:
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc0
-	VPERMW  Z8, Z31, Z8
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x12
-	JLE     full_loaded
-	VMOVUPS (R13), Z9
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x13
-	JLE     full_single9
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z8, Z31, Z8
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x12
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z9
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x13
+	JLE        full_single9
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single9:
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xc9
-	VPERMW  Z9, Z31, Z9
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x14
-	JLE     full_loaded
-	VMOVUPS (R13), Z10
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x15
-	JLE     full_single10
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	VPERMW     Z9, Z31, Z9
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x14
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z10
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x15
+	JLE        full_single10
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single10:
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xd2
-	VPERMW  Z10, Z31, Z10
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x16
-	JLE     full_loaded
-	VMOVUPS (R13), Z11
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x17
-	JLE     full_single11
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	VPERMW     Z10, Z31, Z10
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x16
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z11
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x17
+	JLE        full_single11
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single11:
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xdb
-	VPERMW  Z11, Z31, Z11
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x18
-	JLE     full_loaded
-	VMOVUPS (R13), Z12
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x19
-	JLE     full_single12
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	VPERMW     Z11, Z31, Z11
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x18
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z12
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x19
+	JLE        full_single12
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single12:
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xe4
-	VPERMW  Z12, Z31, Z12
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x1a
-	JLE     full_loaded
-	VMOVUPS (R13), Z13
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x1b
-	JLE     full_single13
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	VPERMW     Z12, Z31, Z12
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1a
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z13
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1b
+	JLE        full_single13
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single13:
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xed
-	VPERMW  Z13, Z31, Z13
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x1c
-	JLE     full_loaded
-	VMOVUPS (R13), Z14
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x1d
-	JLE     full_single14
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	VPERMW     Z13, Z31, Z13
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1c
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z14
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1d
+	JLE        full_single14
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single14:
-	BYTE    $0x62
-	BYTE    $0x52
-	BYTE    $0x47
-	BYTE    $0x40
-	BYTE    $0x72
-	BYTE    $0xf6
-	VPERMW  Z14, Z31, Z14
-	LEAQ    (R13)(R8*2), R13
-	CMPQ    R11, $0x1e
-	JLE     full_loaded
-	VMOVUPS (R13), Z15
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x1f
-	JLE     full_single15
-	VMOVUPS (R13)(R8*1), Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	VPERMW     Z14, Z31, Z14
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1e
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z15
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1f
+	JLE        full_single15
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single15:
 	BYTE   $0x62
@@ -2020,283 +2163,315 @@ full_loaded:
 	JNZ        group
 
 last:
-	VPXORD    Z0, Z0, Z0
-	VPXORD    Z1, Z1, Z1
-	VPXORD    Z2, Z2, Z2
-	VPXORD    Z3, Z3, Z3
-	VPXORD    Z4, Z4, Z4
-	VPXORD    Z5, Z5, Z5
-	VPXORD    Z6, Z6, Z6
-	VPXORD    Z7, Z7, Z7
-	VPXORD    Z8, Z8, Z8
-	VPXORD    Z9, Z9, Z9
-	VPXORD    Z10, Z10, Z10
-	VPXORD    Z11, Z11, Z11
-	VPXORD    Z12, Z12, Z12
-	VPXORD    Z13, Z13, Z13
-	VPXORD    Z14, Z14, Z14
-	VPXORD    Z15, Z15, Z15
-	MOVQ      BX, R13
-	VMOVUPS.Z (R13), K1, Z0
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x01
-	JLE       part_single0
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	MOVQ       BX, R13
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z0
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x01
+	JLE        part_single0
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single0:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc0
-	VPERMW    Z0, Z31, Z0
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x02
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z1
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x03
-	JLE       part_single1
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z0, Z31, Z0
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x02
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z1
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x03
+	JLE        part_single1
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single1:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc9
-	VPERMW    Z1, Z31, Z1
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x04
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z2
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x05
-	JLE       part_single2
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	VPERMW     Z1, Z31, Z1
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x04
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z2
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x05
+	JLE        part_single2
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single2:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xd2
-	VPERMW    Z2, Z31, Z2
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x06
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z3
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x07
-	JLE       part_single3
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	VPERMW     Z2, Z31, Z2
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x06
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z3
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x07
+	JLE        part_single3
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single3:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xdb
-	VPERMW    Z3, Z31, Z3
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x08
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z4
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x09
-	JLE       part_single4
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	VPERMW     Z3, Z31, Z3
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x08
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z4
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x09
+	JLE        part_single4
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single4:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xe4
-	VPERMW    Z4, Z31, Z4
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0a
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z5
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0b
-	JLE       part_single5
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	VPERMW     Z4, Z31, Z4
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0a
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z5
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0b
+	JLE        part_single5
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single5:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xed
-	VPERMW    Z5, Z31, Z5
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0c
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z6
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0d
-	JLE       part_single6
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	VPERMW     Z5, Z31, Z5
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0c
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z6
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0d
+	JLE        part_single6
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single6:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xf6
-	VPERMW    Z6, Z31, Z6
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0e
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z7
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0f
-	JLE       part_single7
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	VPERMW     Z6, Z31, Z6
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0e
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z7
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0f
+	JLE        part_single7
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single7:
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xff
-	VPERMW    Z7, Z31, Z7
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x10
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z8
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x11
-	JLE       part_single8
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xff
+	VPERMW     Z7, Z31, Z7
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x10
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z8
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x11
+	JLE        part_single8
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single8:
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc0
-	VPERMW    Z8, Z31, Z8
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x12
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z9
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x13
-	JLE       part_single9
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc0
+	VPERMW     Z8, Z31, Z8
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x12
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z9
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x13
+	JLE        part_single9
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single9:
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xc9
-	VPERMW    Z9, Z31, Z9
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x14
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z10
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x15
-	JLE       part_single10
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xc9
+	VPERMW     Z9, Z31, Z9
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x14
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z10
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x15
+	JLE        part_single10
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single10:
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xd2
-	VPERMW    Z10, Z31, Z10
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x16
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z11
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x17
-	JLE       part_single11
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xd2
+	VPERMW     Z10, Z31, Z10
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x16
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z11
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x17
+	JLE        part_single11
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single11:
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xdb
-	VPERMW    Z11, Z31, Z11
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x18
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z12
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x19
-	JLE       part_single12
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xdb
+	VPERMW     Z11, Z31, Z11
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x18
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z12
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x19
+	JLE        part_single12
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single12:
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xe4
-	VPERMW    Z12, Z31, Z12
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1a
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z13
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1b
-	JLE       part_single13
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xe4
+	VPERMW     Z12, Z31, Z12
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1a
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z13
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1b
+	JLE        part_single13
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single13:
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xed
-	VPERMW    Z13, Z31, Z13
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1c
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z14
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1d
-	JLE       part_single14
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xed
+	VPERMW     Z13, Z31, Z13
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1c
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z14
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1d
+	JLE        part_single14
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single14:
-	BYTE      $0x62
-	BYTE      $0x52
-	BYTE      $0x47
-	BYTE      $0x40
-	BYTE      $0x72
-	BYTE      $0xf6
-	VPERMW    Z14, Z31, Z14
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1e
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z15
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1f
-	JLE       part_single15
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	BYTE       $0x62
+	BYTE       $0x52
+	BYTE       $0x47
+	BYTE       $0x40
+	BYTE       $0x72
+	BYTE       $0xf6
+	VPERMW     Z14, Z31, Z14
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1e
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z15
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1f
+	JLE        part_single15
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single15:
 	BYTE   $0x62
@@ -2390,9 +2565,7 @@ part_loaded:
 	VMOVDQU32  Z14, 896(R12)
 	VMOVDQU32  Z15, 960(R12)
 	VMOVDQU32  pairs<>+0(SB), Z31
-	MOVQ       R8, AX
-	SHLQ       $0x05, AX
-	ADDQ       AX, SI
+	ADDQ       DI, SI
 	ADDQ       $0x00000400, DX
 	SUBQ       $0x20, R11
 	JGT        block

@@ -63,3 +63,13 @@ func packPairsWords(p *bfPack)
 //
 //go:noescape
 func packPairsTurnedWords(p *bfPack)
+
+// streamRowsAVX512 copies rows of n floats, a multiple of 16, to rows that begin cache lines, past the caches. Strides are in bytes.
+//
+//go:noescape
+func streamRowsAVX512(dst *float32, dstRow uintptr, src *float32, srcRow uintptr, rows int, n int)
+
+// fetchLines fetches the lines from at on, of which there is at least one.
+//
+//go:noescape
+func fetchLines(at *uint8, bytes int)

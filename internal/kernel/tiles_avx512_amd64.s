@@ -594,7 +594,7 @@ next:
 	RET
 
 // func packRowsTurnedAVX512(p *bfPack)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·packRowsTurnedAVX512(SB), NOSPLIT, $0-8
 	MOVQ         p+0(FP), DI
 	MOVL         $0x00000001, AX
@@ -627,6 +627,8 @@ TEXT ·packRowsTurnedAVX512(SB), NOSPLIT, $0-8
 	KMOVW        AX, K1
 	SHRQ         $0x10, AX
 	KMOVW        AX, K4
+	MOVQ         R8, R14
+	SHLQ         $0x04, R14
 	SUBQ         $0x20, R11
 	JLT          rest
 
@@ -646,6 +648,9 @@ loop:
 	VPXORD       Z13, Z13, Z13
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
+	LEAQ         (BX), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (BX), Z0
 	VMOVUPS      64(BX), Z23
 	VPSRLD       $0x10, Z0, Z24
@@ -671,6 +676,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z0
 	CMPQ         R10, $0x01
 	JLE          full_loaded
+	LEAQ         (BX)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (BX)(R8*1), Z1
 	VMOVUPS      64(BX)(R8*1), Z23
 	VPSRLD       $0x10, Z1, Z24
@@ -696,6 +704,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z1
 	CMPQ         R10, $0x02
 	JLE          full_loaded
+	LEAQ         (BX)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (BX)(R8*2), Z2
 	VMOVUPS      64(BX)(R8*2), Z23
 	VPSRLD       $0x10, Z2, Z24
@@ -721,6 +732,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z2
 	CMPQ         R10, $0x03
 	JLE          full_loaded
+	LEAQ         (BX)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (BX)(R9*1), Z3
 	VMOVUPS      64(BX)(R9*1), Z23
 	VPSRLD       $0x10, Z3, Z24
@@ -746,6 +760,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z3
 	CMPQ         R10, $0x04
 	JLE          full_loaded
+	LEAQ         (SI), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (SI), Z4
 	VMOVUPS      64(SI), Z23
 	VPSRLD       $0x10, Z4, Z24
@@ -771,6 +788,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z4
 	CMPQ         R10, $0x05
 	JLE          full_loaded
+	LEAQ         (SI)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (SI)(R8*1), Z5
 	VMOVUPS      64(SI)(R8*1), Z23
 	VPSRLD       $0x10, Z5, Z24
@@ -796,6 +816,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z5
 	CMPQ         R10, $0x06
 	JLE          full_loaded
+	LEAQ         (SI)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (SI)(R8*2), Z6
 	VMOVUPS      64(SI)(R8*2), Z23
 	VPSRLD       $0x10, Z6, Z24
@@ -821,6 +844,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z6
 	CMPQ         R10, $0x07
 	JLE          full_loaded
+	LEAQ         (SI)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (SI)(R9*1), Z7
 	VMOVUPS      64(SI)(R9*1), Z23
 	VPSRLD       $0x10, Z7, Z24
@@ -846,6 +872,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z7
 	CMPQ         R10, $0x08
 	JLE          full_loaded
+	LEAQ         (R12), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R12), Z8
 	VMOVUPS      64(R12), Z23
 	VPSRLD       $0x10, Z8, Z24
@@ -871,6 +900,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z8
 	CMPQ         R10, $0x09
 	JLE          full_loaded
+	LEAQ         (R12)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R12)(R8*1), Z9
 	VMOVUPS      64(R12)(R8*1), Z23
 	VPSRLD       $0x10, Z9, Z24
@@ -896,6 +928,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z9
 	CMPQ         R10, $0x0a
 	JLE          full_loaded
+	LEAQ         (R12)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R12)(R8*2), Z10
 	VMOVUPS      64(R12)(R8*2), Z23
 	VPSRLD       $0x10, Z10, Z24
@@ -921,6 +956,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z10
 	CMPQ         R10, $0x0b
 	JLE          full_loaded
+	LEAQ         (R12)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R12)(R9*1), Z11
 	VMOVUPS      64(R12)(R9*1), Z23
 	VPSRLD       $0x10, Z11, Z24
@@ -946,6 +984,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z11
 	CMPQ         R10, $0x0c
 	JLE          full_loaded
+	LEAQ         (R15), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R15), Z12
 	VMOVUPS      64(R15), Z23
 	VPSRLD       $0x10, Z12, Z24
@@ -971,6 +1012,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z12
 	CMPQ         R10, $0x0d
 	JLE          full_loaded
+	LEAQ         (R15)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R15)(R8*1), Z13
 	VMOVUPS      64(R15)(R8*1), Z23
 	VPSRLD       $0x10, Z13, Z24
@@ -996,6 +1040,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z13
 	CMPQ         R10, $0x0e
 	JLE          full_loaded
+	LEAQ         (R15)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R15)(R8*2), Z14
 	VMOVUPS      64(R15)(R8*2), Z23
 	VPSRLD       $0x10, Z14, Z24
@@ -1021,6 +1068,9 @@ loop:
 	VINSERTI64X4 $0x01, Y25, Z24, Z14
 	CMPQ         R10, $0x0f
 	JLE          full_loaded
+	LEAQ         (R15)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS      (R15)(R9*1), Z15
 	VMOVUPS      64(R15)(R9*1), Z23
 	VPSRLD       $0x10, Z15, Z24
@@ -1164,6 +1214,9 @@ rest:
 	VPXORD       Z13, Z13, Z13
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
+	LEAQ         (BX), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (BX), K1, Z0
 	VMOVUPS.Z    64(BX), K4, Z23
 	VPSRLD       $0x10, Z0, Z24
@@ -1189,6 +1242,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z0
 	CMPQ         R10, $0x01
 	JLE          tail_loaded
+	LEAQ         (BX)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (BX)(R8*1), K1, Z1
 	VMOVUPS.Z    64(BX)(R8*1), K4, Z23
 	VPSRLD       $0x10, Z1, Z24
@@ -1214,6 +1270,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z1
 	CMPQ         R10, $0x02
 	JLE          tail_loaded
+	LEAQ         (BX)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (BX)(R8*2), K1, Z2
 	VMOVUPS.Z    64(BX)(R8*2), K4, Z23
 	VPSRLD       $0x10, Z2, Z24
@@ -1239,6 +1298,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z2
 	CMPQ         R10, $0x03
 	JLE          tail_loaded
+	LEAQ         (BX)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (BX)(R9*1), K1, Z3
 	VMOVUPS.Z    64(BX)(R9*1), K4, Z23
 	VPSRLD       $0x10, Z3, Z24
@@ -1264,6 +1326,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z3
 	CMPQ         R10, $0x04
 	JLE          tail_loaded
+	LEAQ         (SI), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (SI), K1, Z4
 	VMOVUPS.Z    64(SI), K4, Z23
 	VPSRLD       $0x10, Z4, Z24
@@ -1289,6 +1354,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z4
 	CMPQ         R10, $0x05
 	JLE          tail_loaded
+	LEAQ         (SI)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (SI)(R8*1), K1, Z5
 	VMOVUPS.Z    64(SI)(R8*1), K4, Z23
 	VPSRLD       $0x10, Z5, Z24
@@ -1314,6 +1382,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z5
 	CMPQ         R10, $0x06
 	JLE          tail_loaded
+	LEAQ         (SI)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (SI)(R8*2), K1, Z6
 	VMOVUPS.Z    64(SI)(R8*2), K4, Z23
 	VPSRLD       $0x10, Z6, Z24
@@ -1339,6 +1410,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z6
 	CMPQ         R10, $0x07
 	JLE          tail_loaded
+	LEAQ         (SI)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (SI)(R9*1), K1, Z7
 	VMOVUPS.Z    64(SI)(R9*1), K4, Z23
 	VPSRLD       $0x10, Z7, Z24
@@ -1364,6 +1438,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z7
 	CMPQ         R10, $0x08
 	JLE          tail_loaded
+	LEAQ         (R12), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R12), K1, Z8
 	VMOVUPS.Z    64(R12), K4, Z23
 	VPSRLD       $0x10, Z8, Z24
@@ -1389,6 +1466,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z8
 	CMPQ         R10, $0x09
 	JLE          tail_loaded
+	LEAQ         (R12)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R12)(R8*1), K1, Z9
 	VMOVUPS.Z    64(R12)(R8*1), K4, Z23
 	VPSRLD       $0x10, Z9, Z24
@@ -1414,6 +1494,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z9
 	CMPQ         R10, $0x0a
 	JLE          tail_loaded
+	LEAQ         (R12)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R12)(R8*2), K1, Z10
 	VMOVUPS.Z    64(R12)(R8*2), K4, Z23
 	VPSRLD       $0x10, Z10, Z24
@@ -1439,6 +1522,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z10
 	CMPQ         R10, $0x0b
 	JLE          tail_loaded
+	LEAQ         (R12)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R12)(R9*1), K1, Z11
 	VMOVUPS.Z    64(R12)(R9*1), K4, Z23
 	VPSRLD       $0x10, Z11, Z24
@@ -1464,6 +1550,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z11
 	CMPQ         R10, $0x0c
 	JLE          tail_loaded
+	LEAQ         (R15), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R15), K1, Z12
 	VMOVUPS.Z    64(R15), K4, Z23
 	VPSRLD       $0x10, Z12, Z24
@@ -1489,6 +1578,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z12
 	CMPQ         R10, $0x0d
 	JLE          tail_loaded
+	LEAQ         (R15)(R8*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R15)(R8*1), K1, Z13
 	VMOVUPS.Z    64(R15)(R8*1), K4, Z23
 	VPSRLD       $0x10, Z13, Z24
@@ -1514,6 +1606,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z13
 	CMPQ         R10, $0x0e
 	JLE          tail_loaded
+	LEAQ         (R15)(R8*2), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R15)(R8*2), K1, Z14
 	VMOVUPS.Z    64(R15)(R8*2), K4, Z23
 	VPSRLD       $0x10, Z14, Z24
@@ -1539,6 +1634,9 @@ rest:
 	VINSERTI64X4 $0x01, Y25, Z24, Z14
 	CMPQ         R10, $0x0f
 	JLE          tail_loaded
+	LEAQ         (R15)(R9*1), DI
+	PREFETCHT1   (DI)(R14*1)
+	PREFETCHT1   64(DI)(R14*1)
 	VMOVUPS.Z    (R15)(R9*1), K1, Z15
 	VMOVUPS.Z    64(R15)(R9*1), K4, Z23
 	VPSRLD       $0x10, Z15, Z24
@@ -1650,7 +1748,7 @@ done:
 	RET
 
 // func packPairsAVX512(p *bfPack)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·packPairsAVX512(SB), NOSPLIT, $0-8
 	MOVQ         p+0(FP), DI
 	MOVL         $0x00000001, AX
@@ -1679,6 +1777,8 @@ TEXT ·packPairsAVX512(SB), NOSPLIT, $0-8
 	MOVQ         32(DI), DX
 	MOVQ         40(DI), R9
 	MOVQ         48(DI), R10
+	MOVQ         R8, R15
+	SHLQ         $0x03, R15
 	SUBQ         $0x02, R11
 	JLT          rest
 
@@ -1692,61 +1792,65 @@ loop:
 	PCALIGN $0x20
 
 pair:
-	VMOVUPS   (BX), Z0
-	VMOVUPS   (R13), Z1
-	VPSRLD    $0x10, Z0, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z0, Z24, Z24
-	VCMPPS    $0x03, Z0, Z0, K2
-	VPTESTNMD Z28, Z0, K3
-	VPORD     Z29, Z0, K2, Z24
-	VPANDD    Z27, Z0, K3, Z24
-	VPSRLD    $0x10, Z1, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z1, Z25, Z25
-	VCMPPS    $0x03, Z1, Z1, K2
-	VPTESTNMD Z28, Z1, K3
-	VPORD     Z29, Z1, K2, Z25
-	VPANDD    Z27, Z1, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z0
-	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x00000040, BX
-	ADDQ      $0x00000040, R13
-	ADDQ      R10, R12
-	DECQ      R14
-	JNZ       pair
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS    (BX), Z0
+	VMOVUPS    (R13), Z1
+	VPSRLD     $0x10, Z0, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z0, Z24, Z24
+	VCMPPS     $0x03, Z0, Z0, K2
+	VPTESTNMD  Z28, Z0, K3
+	VPORD      Z29, Z0, K2, Z24
+	VPANDD     Z27, Z0, K3, Z24
+	VPSRLD     $0x10, Z1, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z1, Z25, Z25
+	VCMPPS     $0x03, Z1, Z1, K2
+	VPTESTNMD  Z28, Z1, K3
+	VPORD      Z29, Z1, K2, Z25
+	VPANDD     Z27, Z1, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z0
+	VMOVDQU32  Z0, (R12)
+	ADDQ       $0x00000040, BX
+	ADDQ       $0x00000040, R13
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        pair
 
 pair_last:
-	VMOVUPS.Z (BX), K1, Z0
-	VMOVUPS.Z (R13), K1, Z1
-	VPSRLD    $0x10, Z0, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z0, Z24, Z24
-	VCMPPS    $0x03, Z0, Z0, K2
-	VPTESTNMD Z28, Z0, K3
-	VPORD     Z29, Z0, K2, Z24
-	VPANDD    Z27, Z0, K3, Z24
-	VPSRLD    $0x10, Z1, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z1, Z25, Z25
-	VCMPPS    $0x03, Z1, Z1, K2
-	VPTESTNMD Z28, Z1, K3
-	VPORD     Z29, Z1, K2, Z25
-	VPANDD    Z27, Z1, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z0
-	VMOVDQU32 Z0, (R12)
-	LEAQ      (SI)(R8*2), SI
-	ADDQ      $0x40, DX
-	SUBQ      $0x02, R11
-	JGE       loop
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS.Z  (BX), K1, Z0
+	VMOVUPS.Z  (R13), K1, Z1
+	VPSRLD     $0x10, Z0, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z0, Z24, Z24
+	VCMPPS     $0x03, Z0, Z0, K2
+	VPTESTNMD  Z28, Z0, K3
+	VPORD      Z29, Z0, K2, Z24
+	VPANDD     Z27, Z0, K3, Z24
+	VPSRLD     $0x10, Z1, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z1, Z25, Z25
+	VCMPPS     $0x03, Z1, Z1, K2
+	VPTESTNMD  Z28, Z1, K3
+	VPORD      Z29, Z1, K2, Z25
+	VPANDD     Z27, Z1, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z0
+	VMOVDQU32  Z0, (R12)
+	LEAQ       (SI)(R8*2), SI
+	ADDQ       $0x40, DX
+	SUBQ       $0x02, R11
+	JGE        loop
 
 rest:
 	ADDQ    $0x02, R11
@@ -1760,64 +1864,68 @@ rest:
 	PCALIGN $0x20
 
 single:
-	VMOVUPS   (BX), Z0
-	VPXORD    Z1, Z1, Z1
-	VPSRLD    $0x10, Z0, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z0, Z24, Z24
-	VCMPPS    $0x03, Z0, Z0, K2
-	VPTESTNMD Z28, Z0, K3
-	VPORD     Z29, Z0, K2, Z24
-	VPANDD    Z27, Z0, K3, Z24
-	VPSRLD    $0x10, Z1, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z1, Z25, Z25
-	VCMPPS    $0x03, Z1, Z1, K2
-	VPTESTNMD Z28, Z1, K3
-	VPORD     Z29, Z1, K2, Z25
-	VPANDD    Z27, Z1, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z0
-	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x00000040, BX
-	ADDQ      $0x00000040, R13
-	ADDQ      R10, R12
-	DECQ      R14
-	JNZ       single
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS    (BX), Z0
+	VPXORD     Z1, Z1, Z1
+	VPSRLD     $0x10, Z0, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z0, Z24, Z24
+	VCMPPS     $0x03, Z0, Z0, K2
+	VPTESTNMD  Z28, Z0, K3
+	VPORD      Z29, Z0, K2, Z24
+	VPANDD     Z27, Z0, K3, Z24
+	VPSRLD     $0x10, Z1, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z1, Z25, Z25
+	VCMPPS     $0x03, Z1, Z1, K2
+	VPTESTNMD  Z28, Z1, K3
+	VPORD      Z29, Z1, K2, Z25
+	VPANDD     Z27, Z1, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z0
+	VMOVDQU32  Z0, (R12)
+	ADDQ       $0x00000040, BX
+	ADDQ       $0x00000040, R13
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        single
 
 single_last:
-	VMOVUPS.Z (BX), K1, Z0
-	VPXORD    Z1, Z1, Z1
-	VPSRLD    $0x10, Z0, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z0, Z24, Z24
-	VCMPPS    $0x03, Z0, Z0, K2
-	VPTESTNMD Z28, Z0, K3
-	VPORD     Z29, Z0, K2, Z24
-	VPANDD    Z27, Z0, K3, Z24
-	VPSRLD    $0x10, Z1, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z1, Z25, Z25
-	VCMPPS    $0x03, Z1, Z1, K2
-	VPTESTNMD Z28, Z1, K3
-	VPORD     Z29, Z1, K2, Z25
-	VPANDD    Z27, Z1, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z0
-	VMOVDQU32 Z0, (R12)
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VMOVUPS.Z  (BX), K1, Z0
+	VPXORD     Z1, Z1, Z1
+	VPSRLD     $0x10, Z0, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z0, Z24, Z24
+	VCMPPS     $0x03, Z0, Z0, K2
+	VPTESTNMD  Z28, Z0, K3
+	VPORD      Z29, Z0, K2, Z24
+	VPANDD     Z27, Z0, K3, Z24
+	VPSRLD     $0x10, Z1, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z1, Z25, Z25
+	VCMPPS     $0x03, Z1, Z1, K2
+	VPTESTNMD  Z28, Z1, K3
+	VPORD      Z29, Z1, K2, Z25
+	VPANDD     Z27, Z1, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z0
+	VMOVDQU32  Z0, (R12)
 
 done:
 	VZEROUPPER
 	RET
 
 // func packPairsTurnedAVX512(p *bfPack)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·packPairsTurnedAVX512(SB), NOSPLIT, $0-8
 	MOVQ         p+0(FP), DI
 	MOVL         $0x00000001, AX
@@ -1846,6 +1954,9 @@ TEXT ·packPairsTurnedAVX512(SB), NOSPLIT, $0-8
 	MOVQ         32(DI), DX
 	MOVQ         40(DI), R9
 	MOVQ         48(DI), R10
+	MOVQ         R8, DI
+	SHLQ         $0x05, DI
+	LEAQ         (DI)(R8*1), R15
 
 block:
 	MOVQ SI, BX
@@ -1855,463 +1966,495 @@ block:
 	JZ   last
 
 group:
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	MOVQ    BX, R13
-	VMOVUPS (R13), Z0
-	VPXORD  Z23, Z23, Z23
-	CMPQ    R11, $0x01
-	JLE     full_single0
-	VMOVUPS (R13)(R8*1), Z23
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	MOVQ       BX, R13
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z0
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x01
+	JLE        full_single0
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single0:
-	VPSRLD    $0x10, Z0, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z0, Z24, Z24
-	VCMPPS    $0x03, Z0, Z0, K2
-	VPTESTNMD Z28, Z0, K3
-	VPORD     Z29, Z0, K2, Z24
-	VPANDD    Z27, Z0, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z0
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x02
-	JLE       full_loaded
-	VMOVUPS   (R13), Z1
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x03
-	JLE       full_single1
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z0, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z0, Z24, Z24
+	VCMPPS     $0x03, Z0, Z0, K2
+	VPTESTNMD  Z28, Z0, K3
+	VPORD      Z29, Z0, K2, Z24
+	VPANDD     Z27, Z0, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z0
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x02
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z1
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x03
+	JLE        full_single1
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single1:
-	VPSRLD    $0x10, Z1, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z1, Z24, Z24
-	VCMPPS    $0x03, Z1, Z1, K2
-	VPTESTNMD Z28, Z1, K3
-	VPORD     Z29, Z1, K2, Z24
-	VPANDD    Z27, Z1, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z1
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x04
-	JLE       full_loaded
-	VMOVUPS   (R13), Z2
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x05
-	JLE       full_single2
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z1, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z1, Z24, Z24
+	VCMPPS     $0x03, Z1, Z1, K2
+	VPTESTNMD  Z28, Z1, K3
+	VPORD      Z29, Z1, K2, Z24
+	VPANDD     Z27, Z1, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z1
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x04
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z2
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x05
+	JLE        full_single2
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single2:
-	VPSRLD    $0x10, Z2, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z2, Z24, Z24
-	VCMPPS    $0x03, Z2, Z2, K2
-	VPTESTNMD Z28, Z2, K3
-	VPORD     Z29, Z2, K2, Z24
-	VPANDD    Z27, Z2, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z2
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x06
-	JLE       full_loaded
-	VMOVUPS   (R13), Z3
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x07
-	JLE       full_single3
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z2, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z2, Z24, Z24
+	VCMPPS     $0x03, Z2, Z2, K2
+	VPTESTNMD  Z28, Z2, K3
+	VPORD      Z29, Z2, K2, Z24
+	VPANDD     Z27, Z2, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z2
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x06
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z3
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x07
+	JLE        full_single3
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single3:
-	VPSRLD    $0x10, Z3, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z3, Z24, Z24
-	VCMPPS    $0x03, Z3, Z3, K2
-	VPTESTNMD Z28, Z3, K3
-	VPORD     Z29, Z3, K2, Z24
-	VPANDD    Z27, Z3, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z3
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x08
-	JLE       full_loaded
-	VMOVUPS   (R13), Z4
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x09
-	JLE       full_single4
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z3, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z3, Z24, Z24
+	VCMPPS     $0x03, Z3, Z3, K2
+	VPTESTNMD  Z28, Z3, K3
+	VPORD      Z29, Z3, K2, Z24
+	VPANDD     Z27, Z3, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z3
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x08
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z4
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x09
+	JLE        full_single4
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single4:
-	VPSRLD    $0x10, Z4, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z4, Z24, Z24
-	VCMPPS    $0x03, Z4, Z4, K2
-	VPTESTNMD Z28, Z4, K3
-	VPORD     Z29, Z4, K2, Z24
-	VPANDD    Z27, Z4, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z4
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0a
-	JLE       full_loaded
-	VMOVUPS   (R13), Z5
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0b
-	JLE       full_single5
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z4, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z4, Z24, Z24
+	VCMPPS     $0x03, Z4, Z4, K2
+	VPTESTNMD  Z28, Z4, K3
+	VPORD      Z29, Z4, K2, Z24
+	VPANDD     Z27, Z4, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z4
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0a
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z5
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0b
+	JLE        full_single5
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single5:
-	VPSRLD    $0x10, Z5, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z5, Z24, Z24
-	VCMPPS    $0x03, Z5, Z5, K2
-	VPTESTNMD Z28, Z5, K3
-	VPORD     Z29, Z5, K2, Z24
-	VPANDD    Z27, Z5, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z5
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0c
-	JLE       full_loaded
-	VMOVUPS   (R13), Z6
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0d
-	JLE       full_single6
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z5, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z5, Z24, Z24
+	VCMPPS     $0x03, Z5, Z5, K2
+	VPTESTNMD  Z28, Z5, K3
+	VPORD      Z29, Z5, K2, Z24
+	VPANDD     Z27, Z5, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z5
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0c
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z6
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0d
+	JLE        full_single6
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single6:
-	VPSRLD    $0x10, Z6, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z6, Z24, Z24
-	VCMPPS    $0x03, Z6, Z6, K2
-	VPTESTNMD Z28, Z6, K3
-	VPORD     Z29, Z6, K2, Z24
-	VPANDD    Z27, Z6, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z6
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0e
-	JLE       full_loaded
-	VMOVUPS   (R13), Z7
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0f
-	JLE       full_single7
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z6, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z6, Z24, Z24
+	VCMPPS     $0x03, Z6, Z6, K2
+	VPTESTNMD  Z28, Z6, K3
+	VPORD      Z29, Z6, K2, Z24
+	VPANDD     Z27, Z6, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z6
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0e
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z7
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0f
+	JLE        full_single7
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single7:
-	VPSRLD    $0x10, Z7, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z7, Z24, Z24
-	VCMPPS    $0x03, Z7, Z7, K2
-	VPTESTNMD Z28, Z7, K3
-	VPORD     Z29, Z7, K2, Z24
-	VPANDD    Z27, Z7, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z7
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x10
-	JLE       full_loaded
-	VMOVUPS   (R13), Z8
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x11
-	JLE       full_single8
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z7, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z7, Z24, Z24
+	VCMPPS     $0x03, Z7, Z7, K2
+	VPTESTNMD  Z28, Z7, K3
+	VPORD      Z29, Z7, K2, Z24
+	VPANDD     Z27, Z7, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z7
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x10
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z8
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x11
+	JLE        full_single8
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single8:
-	VPSRLD    $0x10, Z8, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z8, Z24, Z24
-	VCMPPS    $0x03, Z8, Z8, K2
-	VPTESTNMD Z28, Z8, K3
-	VPORD     Z29, Z8, K2, Z24
-	VPANDD    Z27, Z8, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z8
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x12
-	JLE       full_loaded
-	VMOVUPS   (R13), Z9
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x13
-	JLE       full_single9
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z8, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z8, Z24, Z24
+	VCMPPS     $0x03, Z8, Z8, K2
+	VPTESTNMD  Z28, Z8, K3
+	VPORD      Z29, Z8, K2, Z24
+	VPANDD     Z27, Z8, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z8
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x12
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z9
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x13
+	JLE        full_single9
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single9:
-	VPSRLD    $0x10, Z9, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z9, Z24, Z24
-	VCMPPS    $0x03, Z9, Z9, K2
-	VPTESTNMD Z28, Z9, K3
-	VPORD     Z29, Z9, K2, Z24
-	VPANDD    Z27, Z9, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z9
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x14
-	JLE       full_loaded
-	VMOVUPS   (R13), Z10
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x15
-	JLE       full_single10
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z9, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z9, Z24, Z24
+	VCMPPS     $0x03, Z9, Z9, K2
+	VPTESTNMD  Z28, Z9, K3
+	VPORD      Z29, Z9, K2, Z24
+	VPANDD     Z27, Z9, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z9
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x14
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z10
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x15
+	JLE        full_single10
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single10:
-	VPSRLD    $0x10, Z10, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z10, Z24, Z24
-	VCMPPS    $0x03, Z10, Z10, K2
-	VPTESTNMD Z28, Z10, K3
-	VPORD     Z29, Z10, K2, Z24
-	VPANDD    Z27, Z10, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z10
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x16
-	JLE       full_loaded
-	VMOVUPS   (R13), Z11
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x17
-	JLE       full_single11
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z10, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z10, Z24, Z24
+	VCMPPS     $0x03, Z10, Z10, K2
+	VPTESTNMD  Z28, Z10, K3
+	VPORD      Z29, Z10, K2, Z24
+	VPANDD     Z27, Z10, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z10
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x16
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z11
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x17
+	JLE        full_single11
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single11:
-	VPSRLD    $0x10, Z11, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z11, Z24, Z24
-	VCMPPS    $0x03, Z11, Z11, K2
-	VPTESTNMD Z28, Z11, K3
-	VPORD     Z29, Z11, K2, Z24
-	VPANDD    Z27, Z11, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z11
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x18
-	JLE       full_loaded
-	VMOVUPS   (R13), Z12
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x19
-	JLE       full_single12
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z11, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z11, Z24, Z24
+	VCMPPS     $0x03, Z11, Z11, K2
+	VPTESTNMD  Z28, Z11, K3
+	VPORD      Z29, Z11, K2, Z24
+	VPANDD     Z27, Z11, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z11
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x18
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z12
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x19
+	JLE        full_single12
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single12:
-	VPSRLD    $0x10, Z12, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z12, Z24, Z24
-	VCMPPS    $0x03, Z12, Z12, K2
-	VPTESTNMD Z28, Z12, K3
-	VPORD     Z29, Z12, K2, Z24
-	VPANDD    Z27, Z12, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z12
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1a
-	JLE       full_loaded
-	VMOVUPS   (R13), Z13
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1b
-	JLE       full_single13
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z12, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z12, Z24, Z24
+	VCMPPS     $0x03, Z12, Z12, K2
+	VPTESTNMD  Z28, Z12, K3
+	VPORD      Z29, Z12, K2, Z24
+	VPANDD     Z27, Z12, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z12
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1a
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z13
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1b
+	JLE        full_single13
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single13:
-	VPSRLD    $0x10, Z13, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z13, Z24, Z24
-	VCMPPS    $0x03, Z13, Z13, K2
-	VPTESTNMD Z28, Z13, K3
-	VPORD     Z29, Z13, K2, Z24
-	VPANDD    Z27, Z13, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z13
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1c
-	JLE       full_loaded
-	VMOVUPS   (R13), Z14
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1d
-	JLE       full_single14
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z13, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z13, Z24, Z24
+	VCMPPS     $0x03, Z13, Z13, K2
+	VPTESTNMD  Z28, Z13, K3
+	VPORD      Z29, Z13, K2, Z24
+	VPANDD     Z27, Z13, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z13
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1c
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z14
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1d
+	JLE        full_single14
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single14:
-	VPSRLD    $0x10, Z14, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z14, Z24, Z24
-	VCMPPS    $0x03, Z14, Z14, K2
-	VPTESTNMD Z28, Z14, K3
-	VPORD     Z29, Z14, K2, Z24
-	VPANDD    Z27, Z14, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z14
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1e
-	JLE       full_loaded
-	VMOVUPS   (R13), Z15
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1f
-	JLE       full_single15
-	VMOVUPS   (R13)(R8*1), Z23
+	VPSRLD     $0x10, Z14, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z14, Z24, Z24
+	VCMPPS     $0x03, Z14, Z14, K2
+	VPTESTNMD  Z28, Z14, K3
+	VPORD      Z29, Z14, K2, Z24
+	VPANDD     Z27, Z14, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z14
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1e
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS    (R13), Z15
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1f
+	JLE        full_single15
+	VMOVUPS    (R13)(R8*1), Z23
 
 full_single15:
 	VPSRLD    $0x10, Z15, Z24
@@ -2434,463 +2577,495 @@ full_loaded:
 	JNZ          group
 
 last:
-	VPXORD    Z0, Z0, Z0
-	VPXORD    Z1, Z1, Z1
-	VPXORD    Z2, Z2, Z2
-	VPXORD    Z3, Z3, Z3
-	VPXORD    Z4, Z4, Z4
-	VPXORD    Z5, Z5, Z5
-	VPXORD    Z6, Z6, Z6
-	VPXORD    Z7, Z7, Z7
-	VPXORD    Z8, Z8, Z8
-	VPXORD    Z9, Z9, Z9
-	VPXORD    Z10, Z10, Z10
-	VPXORD    Z11, Z11, Z11
-	VPXORD    Z12, Z12, Z12
-	VPXORD    Z13, Z13, Z13
-	VPXORD    Z14, Z14, Z14
-	VPXORD    Z15, Z15, Z15
-	MOVQ      BX, R13
-	VMOVUPS.Z (R13), K1, Z0
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x01
-	JLE       part_single0
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	MOVQ       BX, R13
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z0
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x01
+	JLE        part_single0
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single0:
-	VPSRLD    $0x10, Z0, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z0, Z24, Z24
-	VCMPPS    $0x03, Z0, Z0, K2
-	VPTESTNMD Z28, Z0, K3
-	VPORD     Z29, Z0, K2, Z24
-	VPANDD    Z27, Z0, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z0
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x02
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z1
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x03
-	JLE       part_single1
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z0, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z0, Z24, Z24
+	VCMPPS     $0x03, Z0, Z0, K2
+	VPTESTNMD  Z28, Z0, K3
+	VPORD      Z29, Z0, K2, Z24
+	VPANDD     Z27, Z0, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z0
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x02
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z1
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x03
+	JLE        part_single1
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single1:
-	VPSRLD    $0x10, Z1, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z1, Z24, Z24
-	VCMPPS    $0x03, Z1, Z1, K2
-	VPTESTNMD Z28, Z1, K3
-	VPORD     Z29, Z1, K2, Z24
-	VPANDD    Z27, Z1, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z1
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x04
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z2
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x05
-	JLE       part_single2
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z1, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z1, Z24, Z24
+	VCMPPS     $0x03, Z1, Z1, K2
+	VPTESTNMD  Z28, Z1, K3
+	VPORD      Z29, Z1, K2, Z24
+	VPANDD     Z27, Z1, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z1
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x04
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z2
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x05
+	JLE        part_single2
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single2:
-	VPSRLD    $0x10, Z2, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z2, Z24, Z24
-	VCMPPS    $0x03, Z2, Z2, K2
-	VPTESTNMD Z28, Z2, K3
-	VPORD     Z29, Z2, K2, Z24
-	VPANDD    Z27, Z2, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z2
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x06
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z3
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x07
-	JLE       part_single3
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z2, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z2, Z24, Z24
+	VCMPPS     $0x03, Z2, Z2, K2
+	VPTESTNMD  Z28, Z2, K3
+	VPORD      Z29, Z2, K2, Z24
+	VPANDD     Z27, Z2, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z2
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x06
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z3
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x07
+	JLE        part_single3
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single3:
-	VPSRLD    $0x10, Z3, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z3, Z24, Z24
-	VCMPPS    $0x03, Z3, Z3, K2
-	VPTESTNMD Z28, Z3, K3
-	VPORD     Z29, Z3, K2, Z24
-	VPANDD    Z27, Z3, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z3
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x08
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z4
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x09
-	JLE       part_single4
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z3, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z3, Z24, Z24
+	VCMPPS     $0x03, Z3, Z3, K2
+	VPTESTNMD  Z28, Z3, K3
+	VPORD      Z29, Z3, K2, Z24
+	VPANDD     Z27, Z3, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z3
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x08
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z4
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x09
+	JLE        part_single4
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single4:
-	VPSRLD    $0x10, Z4, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z4, Z24, Z24
-	VCMPPS    $0x03, Z4, Z4, K2
-	VPTESTNMD Z28, Z4, K3
-	VPORD     Z29, Z4, K2, Z24
-	VPANDD    Z27, Z4, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z4
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0a
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z5
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0b
-	JLE       part_single5
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z4, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z4, Z24, Z24
+	VCMPPS     $0x03, Z4, Z4, K2
+	VPTESTNMD  Z28, Z4, K3
+	VPORD      Z29, Z4, K2, Z24
+	VPANDD     Z27, Z4, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z4
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0a
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z5
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0b
+	JLE        part_single5
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single5:
-	VPSRLD    $0x10, Z5, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z5, Z24, Z24
-	VCMPPS    $0x03, Z5, Z5, K2
-	VPTESTNMD Z28, Z5, K3
-	VPORD     Z29, Z5, K2, Z24
-	VPANDD    Z27, Z5, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z5
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0c
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z6
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0d
-	JLE       part_single6
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z5, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z5, Z24, Z24
+	VCMPPS     $0x03, Z5, Z5, K2
+	VPTESTNMD  Z28, Z5, K3
+	VPORD      Z29, Z5, K2, Z24
+	VPANDD     Z27, Z5, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z5
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0c
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z6
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0d
+	JLE        part_single6
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single6:
-	VPSRLD    $0x10, Z6, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z6, Z24, Z24
-	VCMPPS    $0x03, Z6, Z6, K2
-	VPTESTNMD Z28, Z6, K3
-	VPORD     Z29, Z6, K2, Z24
-	VPANDD    Z27, Z6, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z6
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0e
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z7
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0f
-	JLE       part_single7
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z6, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z6, Z24, Z24
+	VCMPPS     $0x03, Z6, Z6, K2
+	VPTESTNMD  Z28, Z6, K3
+	VPORD      Z29, Z6, K2, Z24
+	VPANDD     Z27, Z6, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z6
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0e
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z7
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0f
+	JLE        part_single7
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single7:
-	VPSRLD    $0x10, Z7, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z7, Z24, Z24
-	VCMPPS    $0x03, Z7, Z7, K2
-	VPTESTNMD Z28, Z7, K3
-	VPORD     Z29, Z7, K2, Z24
-	VPANDD    Z27, Z7, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z7
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x10
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z8
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x11
-	JLE       part_single8
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z7, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z7, Z24, Z24
+	VCMPPS     $0x03, Z7, Z7, K2
+	VPTESTNMD  Z28, Z7, K3
+	VPORD      Z29, Z7, K2, Z24
+	VPANDD     Z27, Z7, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z7
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x10
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z8
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x11
+	JLE        part_single8
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single8:
-	VPSRLD    $0x10, Z8, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z8, Z24, Z24
-	VCMPPS    $0x03, Z8, Z8, K2
-	VPTESTNMD Z28, Z8, K3
-	VPORD     Z29, Z8, K2, Z24
-	VPANDD    Z27, Z8, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z8
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x12
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z9
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x13
-	JLE       part_single9
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z8, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z8, Z24, Z24
+	VCMPPS     $0x03, Z8, Z8, K2
+	VPTESTNMD  Z28, Z8, K3
+	VPORD      Z29, Z8, K2, Z24
+	VPANDD     Z27, Z8, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z8
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x12
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z9
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x13
+	JLE        part_single9
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single9:
-	VPSRLD    $0x10, Z9, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z9, Z24, Z24
-	VCMPPS    $0x03, Z9, Z9, K2
-	VPTESTNMD Z28, Z9, K3
-	VPORD     Z29, Z9, K2, Z24
-	VPANDD    Z27, Z9, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z9
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x14
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z10
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x15
-	JLE       part_single10
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z9, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z9, Z24, Z24
+	VCMPPS     $0x03, Z9, Z9, K2
+	VPTESTNMD  Z28, Z9, K3
+	VPORD      Z29, Z9, K2, Z24
+	VPANDD     Z27, Z9, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z9
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x14
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z10
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x15
+	JLE        part_single10
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single10:
-	VPSRLD    $0x10, Z10, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z10, Z24, Z24
-	VCMPPS    $0x03, Z10, Z10, K2
-	VPTESTNMD Z28, Z10, K3
-	VPORD     Z29, Z10, K2, Z24
-	VPANDD    Z27, Z10, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z10
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x16
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z11
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x17
-	JLE       part_single11
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z10, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z10, Z24, Z24
+	VCMPPS     $0x03, Z10, Z10, K2
+	VPTESTNMD  Z28, Z10, K3
+	VPORD      Z29, Z10, K2, Z24
+	VPANDD     Z27, Z10, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z10
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x16
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z11
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x17
+	JLE        part_single11
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single11:
-	VPSRLD    $0x10, Z11, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z11, Z24, Z24
-	VCMPPS    $0x03, Z11, Z11, K2
-	VPTESTNMD Z28, Z11, K3
-	VPORD     Z29, Z11, K2, Z24
-	VPANDD    Z27, Z11, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z11
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x18
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z12
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x19
-	JLE       part_single12
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z11, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z11, Z24, Z24
+	VCMPPS     $0x03, Z11, Z11, K2
+	VPTESTNMD  Z28, Z11, K3
+	VPORD      Z29, Z11, K2, Z24
+	VPANDD     Z27, Z11, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z11
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x18
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z12
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x19
+	JLE        part_single12
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single12:
-	VPSRLD    $0x10, Z12, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z12, Z24, Z24
-	VCMPPS    $0x03, Z12, Z12, K2
-	VPTESTNMD Z28, Z12, K3
-	VPORD     Z29, Z12, K2, Z24
-	VPANDD    Z27, Z12, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z12
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1a
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z13
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1b
-	JLE       part_single13
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z12, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z12, Z24, Z24
+	VCMPPS     $0x03, Z12, Z12, K2
+	VPTESTNMD  Z28, Z12, K3
+	VPORD      Z29, Z12, K2, Z24
+	VPANDD     Z27, Z12, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z12
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1a
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z13
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1b
+	JLE        part_single13
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single13:
-	VPSRLD    $0x10, Z13, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z13, Z24, Z24
-	VCMPPS    $0x03, Z13, Z13, K2
-	VPTESTNMD Z28, Z13, K3
-	VPORD     Z29, Z13, K2, Z24
-	VPANDD    Z27, Z13, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z13
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1c
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z14
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1d
-	JLE       part_single14
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z13, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z13, Z24, Z24
+	VCMPPS     $0x03, Z13, Z13, K2
+	VPTESTNMD  Z28, Z13, K3
+	VPORD      Z29, Z13, K2, Z24
+	VPANDD     Z27, Z13, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z13
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1c
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z14
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1d
+	JLE        part_single14
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single14:
-	VPSRLD    $0x10, Z14, Z24
-	VPANDD    Z31, Z24, Z24
-	VPADDD    Z30, Z24, Z24
-	VPADDD    Z14, Z24, Z24
-	VCMPPS    $0x03, Z14, Z14, K2
-	VPTESTNMD Z28, Z14, K3
-	VPORD     Z29, Z14, K2, Z24
-	VPANDD    Z27, Z14, K3, Z24
-	VPSRLD    $0x10, Z23, Z25
-	VPANDD    Z31, Z25, Z25
-	VPADDD    Z30, Z25, Z25
-	VPADDD    Z23, Z25, Z25
-	VCMPPS    $0x03, Z23, Z23, K2
-	VPTESTNMD Z28, Z23, K3
-	VPORD     Z29, Z23, K2, Z25
-	VPANDD    Z27, Z23, K3, Z25
-	VPSRLD    $0x10, Z24, Z24
-	VPANDD    Z26, Z25, Z25
-	VPORD     Z25, Z24, Z14
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1e
-	JLE       part_loaded
-	VMOVUPS.Z (R13), K1, Z15
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1f
-	JLE       part_single15
-	VMOVUPS.Z (R13)(R8*1), K1, Z23
+	VPSRLD     $0x10, Z14, Z24
+	VPANDD     Z31, Z24, Z24
+	VPADDD     Z30, Z24, Z24
+	VPADDD     Z14, Z24, Z24
+	VCMPPS     $0x03, Z14, Z14, K2
+	VPTESTNMD  Z28, Z14, K3
+	VPORD      Z29, Z14, K2, Z24
+	VPANDD     Z27, Z14, K3, Z24
+	VPSRLD     $0x10, Z23, Z25
+	VPANDD     Z31, Z25, Z25
+	VPADDD     Z30, Z25, Z25
+	VPADDD     Z23, Z25, Z25
+	VCMPPS     $0x03, Z23, Z23, K2
+	VPTESTNMD  Z28, Z23, K3
+	VPORD      Z29, Z23, K2, Z25
+	VPANDD     Z27, Z23, K3, Z25
+	VPSRLD     $0x10, Z24, Z24
+	VPANDD     Z26, Z25, Z25
+	VPORD      Z25, Z24, Z14
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1e
+	JLE        part_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VMOVUPS.Z  (R13), K1, Z15
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1f
+	JLE        part_single15
+	VMOVUPS.Z  (R13)(R8*1), K1, Z23
 
 part_single15:
 	VPSRLD    $0x10, Z15, Z24
@@ -3007,9 +3182,7 @@ part_loaded:
 	VPBROADCASTD AX, Z27
 	MOVL         $0xffff0000, AX
 	VPBROADCASTD AX, Z26
-	MOVQ         R8, AX
-	SHLQ         $0x05, AX
-	ADDQ         AX, SI
+	ADDQ         DI, SI
 	ADDQ         $0x00000400, DX
 	SUBQ         $0x20, R11
 	JGT          block
@@ -3064,7 +3237,7 @@ next:
 	RET
 
 // func packRowsTurnedWords(p *bfPack)
-// Requires: AVX, AVX512BW, AVX512F
+// Requires: AVX, AVX512BW, AVX512F, MMX+
 TEXT ·packRowsTurnedWords(SB), NOSPLIT, $0-8
 	MOVQ  p+0(FP), DI
 	MOVQ  8(DI), R8
@@ -3083,71 +3256,105 @@ TEXT ·packRowsTurnedWords(SB), NOSPLIT, $0-8
 	SHLQ  CL, AX
 	DECQ  AX
 	KMOVD AX, K1
+	MOVQ  R8, R14
+	SHLQ  $0x04, R14
 	SUBQ  $0x20, R11
 	JLT   rest
 
 loop:
-	VPXORD    Z1, Z1, Z1
-	VPXORD    Z2, Z2, Z2
-	VPXORD    Z3, Z3, Z3
-	VPXORD    Z4, Z4, Z4
-	VPXORD    Z5, Z5, Z5
-	VPXORD    Z6, Z6, Z6
-	VPXORD    Z7, Z7, Z7
-	VPXORD    Z8, Z8, Z8
-	VPXORD    Z9, Z9, Z9
-	VPXORD    Z10, Z10, Z10
-	VPXORD    Z11, Z11, Z11
-	VPXORD    Z12, Z12, Z12
-	VPXORD    Z13, Z13, Z13
-	VPXORD    Z14, Z14, Z14
-	VPXORD    Z15, Z15, Z15
-	VMOVDQU16 (BX), Z0
-	CMPQ      R10, $0x01
-	JLE       full_loaded
-	VMOVDQU16 (BX)(R8*1), Z1
-	CMPQ      R10, $0x02
-	JLE       full_loaded
-	VMOVDQU16 (BX)(R8*2), Z2
-	CMPQ      R10, $0x03
-	JLE       full_loaded
-	VMOVDQU16 (BX)(R9*1), Z3
-	CMPQ      R10, $0x04
-	JLE       full_loaded
-	VMOVDQU16 (SI), Z4
-	CMPQ      R10, $0x05
-	JLE       full_loaded
-	VMOVDQU16 (SI)(R8*1), Z5
-	CMPQ      R10, $0x06
-	JLE       full_loaded
-	VMOVDQU16 (SI)(R8*2), Z6
-	CMPQ      R10, $0x07
-	JLE       full_loaded
-	VMOVDQU16 (SI)(R9*1), Z7
-	CMPQ      R10, $0x08
-	JLE       full_loaded
-	VMOVDQU16 (R12), Z8
-	CMPQ      R10, $0x09
-	JLE       full_loaded
-	VMOVDQU16 (R12)(R8*1), Z9
-	CMPQ      R10, $0x0a
-	JLE       full_loaded
-	VMOVDQU16 (R12)(R8*2), Z10
-	CMPQ      R10, $0x0b
-	JLE       full_loaded
-	VMOVDQU16 (R12)(R9*1), Z11
-	CMPQ      R10, $0x0c
-	JLE       full_loaded
-	VMOVDQU16 (R15), Z12
-	CMPQ      R10, $0x0d
-	JLE       full_loaded
-	VMOVDQU16 (R15)(R8*1), Z13
-	CMPQ      R10, $0x0e
-	JLE       full_loaded
-	VMOVDQU16 (R15)(R8*2), Z14
-	CMPQ      R10, $0x0f
-	JLE       full_loaded
-	VMOVDQU16 (R15)(R9*1), Z15
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	LEAQ       (BX), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (BX), Z0
+	CMPQ       R10, $0x01
+	JLE        full_loaded
+	LEAQ       (BX)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (BX)(R8*1), Z1
+	CMPQ       R10, $0x02
+	JLE        full_loaded
+	LEAQ       (BX)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (BX)(R8*2), Z2
+	CMPQ       R10, $0x03
+	JLE        full_loaded
+	LEAQ       (BX)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (BX)(R9*1), Z3
+	CMPQ       R10, $0x04
+	JLE        full_loaded
+	LEAQ       (SI), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (SI), Z4
+	CMPQ       R10, $0x05
+	JLE        full_loaded
+	LEAQ       (SI)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (SI)(R8*1), Z5
+	CMPQ       R10, $0x06
+	JLE        full_loaded
+	LEAQ       (SI)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (SI)(R8*2), Z6
+	CMPQ       R10, $0x07
+	JLE        full_loaded
+	LEAQ       (SI)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (SI)(R9*1), Z7
+	CMPQ       R10, $0x08
+	JLE        full_loaded
+	LEAQ       (R12), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R12), Z8
+	CMPQ       R10, $0x09
+	JLE        full_loaded
+	LEAQ       (R12)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R12)(R8*1), Z9
+	CMPQ       R10, $0x0a
+	JLE        full_loaded
+	LEAQ       (R12)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R12)(R8*2), Z10
+	CMPQ       R10, $0x0b
+	JLE        full_loaded
+	LEAQ       (R12)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R12)(R9*1), Z11
+	CMPQ       R10, $0x0c
+	JLE        full_loaded
+	LEAQ       (R15), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R15), Z12
+	CMPQ       R10, $0x0d
+	JLE        full_loaded
+	LEAQ       (R15)(R8*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R15)(R8*1), Z13
+	CMPQ       R10, $0x0e
+	JLE        full_loaded
+	LEAQ       (R15)(R8*2), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R15)(R8*2), Z14
+	CMPQ       R10, $0x0f
+	JLE        full_loaded
+	LEAQ       (R15)(R9*1), DI
+	PREFETCHT1 (DI)(R14*1)
+	VMOVDQU16  (R15)(R9*1), Z15
 
 full_loaded:
 	VUNPCKLPS  Z1, Z0, Z16
@@ -3256,51 +3463,83 @@ rest:
 	VPXORD      Z13, Z13, Z13
 	VPXORD      Z14, Z14, Z14
 	VPXORD      Z15, Z15, Z15
+	LEAQ        (BX), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (BX), K1, Z0
 	CMPQ        R10, $0x01
 	JLE         tail_loaded
+	LEAQ        (BX)(R8*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (BX)(R8*1), K1, Z1
 	CMPQ        R10, $0x02
 	JLE         tail_loaded
+	LEAQ        (BX)(R8*2), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (BX)(R8*2), K1, Z2
 	CMPQ        R10, $0x03
 	JLE         tail_loaded
+	LEAQ        (BX)(R9*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (BX)(R9*1), K1, Z3
 	CMPQ        R10, $0x04
 	JLE         tail_loaded
+	LEAQ        (SI), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (SI), K1, Z4
 	CMPQ        R10, $0x05
 	JLE         tail_loaded
+	LEAQ        (SI)(R8*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (SI)(R8*1), K1, Z5
 	CMPQ        R10, $0x06
 	JLE         tail_loaded
+	LEAQ        (SI)(R8*2), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (SI)(R8*2), K1, Z6
 	CMPQ        R10, $0x07
 	JLE         tail_loaded
+	LEAQ        (SI)(R9*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (SI)(R9*1), K1, Z7
 	CMPQ        R10, $0x08
 	JLE         tail_loaded
+	LEAQ        (R12), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R12), K1, Z8
 	CMPQ        R10, $0x09
 	JLE         tail_loaded
+	LEAQ        (R12)(R8*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R12)(R8*1), K1, Z9
 	CMPQ        R10, $0x0a
 	JLE         tail_loaded
+	LEAQ        (R12)(R8*2), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R12)(R8*2), K1, Z10
 	CMPQ        R10, $0x0b
 	JLE         tail_loaded
+	LEAQ        (R12)(R9*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R12)(R9*1), K1, Z11
 	CMPQ        R10, $0x0c
 	JLE         tail_loaded
+	LEAQ        (R15), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R15), K1, Z12
 	CMPQ        R10, $0x0d
 	JLE         tail_loaded
+	LEAQ        (R15)(R8*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R15)(R8*1), K1, Z13
 	CMPQ        R10, $0x0e
 	JLE         tail_loaded
+	LEAQ        (R15)(R8*2), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R15)(R8*2), K1, Z14
 	CMPQ        R10, $0x0f
 	JLE         tail_loaded
+	LEAQ        (R15)(R9*1), DI
+	PREFETCHT1  (DI)(R14*1)
 	VMOVDQU16.Z (R15)(R9*1), K1, Z15
 
 tail_loaded:
@@ -3390,7 +3629,7 @@ done:
 	RET
 
 // func packPairsWords(p *bfPack)
-// Requires: AVX, AVX512BW, AVX512F
+// Requires: AVX, AVX512BW, AVX512F, MMX+
 TEXT ·packPairsWords(SB), NOSPLIT, $0-8
 	MOVQ  p+0(FP), DI
 	MOVQ  16(DI), R15
@@ -3405,6 +3644,8 @@ TEXT ·packPairsWords(SB), NOSPLIT, $0-8
 	MOVQ  32(DI), DX
 	MOVQ  40(DI), R9
 	MOVQ  48(DI), R10
+	MOVQ  R8, R15
+	SHLQ  $0x03, R15
 	SUBQ  $0x02, R11
 	JLT   rest
 
@@ -3418,18 +3659,22 @@ loop:
 	PCALIGN $0x20
 
 pair:
-	VPMOVZXWD (BX), Z0
-	VPMOVZXWD (R13), Z1
-	VPSLLD    $0x10, Z1, Z1
-	VPORD     Z1, Z0, Z0
-	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x00000020, BX
-	ADDQ      $0x00000020, R13
-	ADDQ      R10, R12
-	DECQ      R14
-	JNZ       pair
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VPMOVZXWD  (BX), Z0
+	VPMOVZXWD  (R13), Z1
+	VPSLLD     $0x10, Z1, Z1
+	VPORD      Z1, Z0, Z0
+	VMOVDQU32  Z0, (R12)
+	ADDQ       $0x00000020, BX
+	ADDQ       $0x00000020, R13
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        pair
 
 pair_last:
+	PREFETCHT0  (BX)(R15*1)
+	PREFETCHT0  (R13)(R15*1)
 	VPMOVZXWD.Z (BX), K1, Z0
 	VPMOVZXWD.Z (R13), K1, Z1
 	VPSLLD      $0x10, Z1, Z1
@@ -3452,18 +3697,22 @@ rest:
 	PCALIGN $0x20
 
 single:
-	VPMOVZXWD (BX), Z0
-	VPXORD    Z1, Z1, Z1
-	VPSLLD    $0x10, Z1, Z1
-	VPORD     Z1, Z0, Z0
-	VMOVDQU32 Z0, (R12)
-	ADDQ      $0x00000020, BX
-	ADDQ      $0x00000020, R13
-	ADDQ      R10, R12
-	DECQ      R14
-	JNZ       single
+	PREFETCHT0 (BX)(R15*1)
+	PREFETCHT0 (R13)(R15*1)
+	VPMOVZXWD  (BX), Z0
+	VPXORD     Z1, Z1, Z1
+	VPSLLD     $0x10, Z1, Z1
+	VPORD      Z1, Z0, Z0
+	VMOVDQU32  Z0, (R12)
+	ADDQ       $0x00000020, BX
+	ADDQ       $0x00000020, R13
+	ADDQ       R10, R12
+	DECQ       R14
+	JNZ        single
 
 single_last:
+	PREFETCHT0  (BX)(R15*1)
+	PREFETCHT0  (R13)(R15*1)
 	VPMOVZXWD.Z (BX), K1, Z0
 	VPXORD      Z1, Z1, Z1
 	VPSLLD      $0x10, Z1, Z1
@@ -3475,7 +3724,7 @@ done:
 	RET
 
 // func packPairsTurnedWords(p *bfPack)
-// Requires: AVX, AVX512BW, AVX512F
+// Requires: AVX, AVX512BW, AVX512F, MMX+
 TEXT ·packPairsTurnedWords(SB), NOSPLIT, $0-8
 	MOVQ  p+0(FP), DI
 	MOVQ  16(DI), R15
@@ -3490,6 +3739,9 @@ TEXT ·packPairsTurnedWords(SB), NOSPLIT, $0-8
 	MOVQ  32(DI), DX
 	MOVQ  40(DI), R9
 	MOVQ  48(DI), R10
+	MOVQ  R8, DI
+	SHLQ  $0x05, DI
+	LEAQ  (DI)(R8*1), R15
 
 block:
 	MOVQ SI, BX
@@ -3499,208 +3751,240 @@ block:
 	JZ   last
 
 group:
-	VPXORD    Z0, Z0, Z0
-	VPXORD    Z1, Z1, Z1
-	VPXORD    Z2, Z2, Z2
-	VPXORD    Z3, Z3, Z3
-	VPXORD    Z4, Z4, Z4
-	VPXORD    Z5, Z5, Z5
-	VPXORD    Z6, Z6, Z6
-	VPXORD    Z7, Z7, Z7
-	VPXORD    Z8, Z8, Z8
-	VPXORD    Z9, Z9, Z9
-	VPXORD    Z10, Z10, Z10
-	VPXORD    Z11, Z11, Z11
-	VPXORD    Z12, Z12, Z12
-	VPXORD    Z13, Z13, Z13
-	VPXORD    Z14, Z14, Z14
-	VPXORD    Z15, Z15, Z15
-	MOVQ      BX, R13
-	VPMOVZXWD (R13), Z0
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x01
-	JLE       full_single0
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPXORD     Z0, Z0, Z0
+	VPXORD     Z1, Z1, Z1
+	VPXORD     Z2, Z2, Z2
+	VPXORD     Z3, Z3, Z3
+	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
+	VPXORD     Z6, Z6, Z6
+	VPXORD     Z7, Z7, Z7
+	VPXORD     Z8, Z8, Z8
+	VPXORD     Z9, Z9, Z9
+	VPXORD     Z10, Z10, Z10
+	VPXORD     Z11, Z11, Z11
+	VPXORD     Z12, Z12, Z12
+	VPXORD     Z13, Z13, Z13
+	VPXORD     Z14, Z14, Z14
+	VPXORD     Z15, Z15, Z15
+	MOVQ       BX, R13
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z0
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x01
+	JLE        full_single0
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single0:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z0, Z0
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x02
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z1
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x03
-	JLE       full_single1
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z0, Z0
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x02
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z1
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x03
+	JLE        full_single1
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single1:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z1, Z1
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x04
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z2
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x05
-	JLE       full_single2
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z1, Z1
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x04
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z2
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x05
+	JLE        full_single2
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single2:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z2, Z2
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x06
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z3
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x07
-	JLE       full_single3
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z2, Z2
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x06
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z3
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x07
+	JLE        full_single3
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single3:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z3, Z3
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x08
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z4
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x09
-	JLE       full_single4
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z3, Z3
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x08
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z4
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x09
+	JLE        full_single4
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single4:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z4, Z4
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0a
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z5
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0b
-	JLE       full_single5
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z4, Z4
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0a
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z5
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0b
+	JLE        full_single5
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single5:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z5, Z5
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0c
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z6
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0d
-	JLE       full_single6
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z5, Z5
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0c
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z6
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0d
+	JLE        full_single6
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single6:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z6, Z6
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x0e
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z7
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x0f
-	JLE       full_single7
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z6, Z6
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x0e
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z7
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x0f
+	JLE        full_single7
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single7:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z7, Z7
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x10
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z8
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x11
-	JLE       full_single8
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z7, Z7
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x10
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z8
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x11
+	JLE        full_single8
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single8:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z8, Z8
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x12
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z9
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x13
-	JLE       full_single9
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z8, Z8
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x12
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z9
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x13
+	JLE        full_single9
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single9:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z9, Z9
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x14
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z10
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x15
-	JLE       full_single10
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z9, Z9
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x14
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z10
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x15
+	JLE        full_single10
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single10:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z10, Z10
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x16
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z11
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x17
-	JLE       full_single11
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z10, Z10
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x16
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z11
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x17
+	JLE        full_single11
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single11:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z11, Z11
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x18
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z12
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x19
-	JLE       full_single12
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z11, Z11
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x18
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z12
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x19
+	JLE        full_single12
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single12:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z12, Z12
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1a
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z13
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1b
-	JLE       full_single13
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z12, Z12
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1a
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z13
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1b
+	JLE        full_single13
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single13:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z13, Z13
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1c
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z14
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1d
-	JLE       full_single14
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z13, Z13
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1c
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z14
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1d
+	JLE        full_single14
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single14:
-	VPSLLD    $0x10, Z23, Z23
-	VPORD     Z23, Z14, Z14
-	LEAQ      (R13)(R8*2), R13
-	CMPQ      R11, $0x1e
-	JLE       full_loaded
-	VPMOVZXWD (R13), Z15
-	VPXORD    Z23, Z23, Z23
-	CMPQ      R11, $0x1f
-	JLE       full_single15
-	VPMOVZXWD (R13)(R8*1), Z23
+	VPSLLD     $0x10, Z23, Z23
+	VPORD      Z23, Z14, Z14
+	LEAQ       (R13)(R8*2), R13
+	CMPQ       R11, $0x1e
+	JLE        full_loaded
+	PREFETCHT1 (R13)(DI*1)
+	PREFETCHT1 (R13)(R15*1)
+	VPMOVZXWD  (R13), Z15
+	VPXORD     Z23, Z23, Z23
+	CMPQ       R11, $0x1f
+	JLE        full_single15
+	VPMOVZXWD  (R13)(R8*1), Z23
 
 full_single15:
 	VPSLLD $0x10, Z23, Z23
@@ -3811,6 +4095,8 @@ last:
 	VPXORD      Z14, Z14, Z14
 	VPXORD      Z15, Z15, Z15
 	MOVQ        BX, R13
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z0
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x01
@@ -3823,6 +4109,8 @@ part_single0:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x02
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z1
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x03
@@ -3835,6 +4123,8 @@ part_single1:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x04
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z2
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x05
@@ -3847,6 +4137,8 @@ part_single2:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x06
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z3
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x07
@@ -3859,6 +4151,8 @@ part_single3:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x08
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z4
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x09
@@ -3871,6 +4165,8 @@ part_single4:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x0a
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z5
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x0b
@@ -3883,6 +4179,8 @@ part_single5:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x0c
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z6
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x0d
@@ -3895,6 +4193,8 @@ part_single6:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x0e
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z7
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x0f
@@ -3907,6 +4207,8 @@ part_single7:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x10
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z8
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x11
@@ -3919,6 +4221,8 @@ part_single8:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x12
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z9
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x13
@@ -3931,6 +4235,8 @@ part_single9:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x14
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z10
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x15
@@ -3943,6 +4249,8 @@ part_single10:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x16
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z11
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x17
@@ -3955,6 +4263,8 @@ part_single11:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x18
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z12
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x19
@@ -3967,6 +4277,8 @@ part_single12:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x1a
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z13
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x1b
@@ -3979,6 +4291,8 @@ part_single13:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x1c
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z14
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x1d
@@ -3991,6 +4305,8 @@ part_single14:
 	LEAQ        (R13)(R8*2), R13
 	CMPQ        R11, $0x1e
 	JLE         part_loaded
+	PREFETCHT1  (R13)(DI*1)
+	PREFETCHT1  (R13)(R15*1)
 	VPMOVZXWD.Z (R13), K1, Z15
 	VPXORD      Z23, Z23, Z23
 	CMPQ        R11, $0x1f
@@ -4083,11 +4399,51 @@ part_loaded:
 	VMOVDQU32  Z13, 832(R12)
 	VMOVDQU32  Z14, 896(R12)
 	VMOVDQU32  Z15, 960(R12)
-	MOVQ       R8, AX
-	SHLQ       $0x05, AX
-	ADDQ       AX, SI
+	ADDQ       DI, SI
 	ADDQ       $0x00000400, DX
 	SUBQ       $0x20, R11
 	JGT        block
 	VZEROUPPER
+	RET
+
+// func streamRowsAVX512(dst *float32, dstRow uintptr, src *float32, srcRow uintptr, rows int, n int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·streamRowsAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ dstRow+8(FP), R8
+	MOVQ src+16(FP), SI
+	MOVQ srcRow+24(FP), R9
+	MOVQ rows+32(FP), DX
+	MOVQ n+40(FP), R10
+	SHLQ $0x02, R10
+
+row:
+	XORQ    AX, AX
+	PCALIGN $0x20
+
+line:
+	VMOVUPS  (SI)(AX*1), Z0
+	VMOVNTPS Z0, (DI)(AX*1)
+	ADDQ     $0x00000040, AX
+	CMPQ     AX, R10
+	JLT      line
+	ADDQ     R8, DI
+	ADDQ     R9, SI
+	DECQ     DX
+	JNZ      row
+	SFENCE
+	VZEROUPPER
+	RET
+
+// func fetchLines(at *uint8, bytes int)
+// Requires: MMX+
+TEXT ·fetchLines(SB), NOSPLIT, $0-16
+	MOVQ at+0(FP), DI
+	MOVQ bytes+8(FP), DX
+
+line:
+	PREFETCHT0 (DI)
+	ADDQ       $0x00000040, DI
+	SUBQ       $0x00000040, DX
+	JG         line
 	RET

@@ -220,7 +220,7 @@ func TestTilesOut(t *testing.T) {
 		got, seen := slices.Clone(want), make([]int, len(want))
 		clear(got)
 		other := g.Gemm
-		other.C, other.Out = nil, func(m0, m1, n0, n1 int, c []float32, row int) {
+		other.C, other.Out = nil, func(m0, m1, n0, n1 int, c []float32, row int, _ *Workspace) {
 			for i := m0; i < m1; i++ {
 				for j := n0; j < n1; j++ {
 					got[i*g.CRow+j] = c[(i-m0)*row+j-n0]

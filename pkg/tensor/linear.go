@@ -20,6 +20,9 @@ type linear struct {
 	group       together
 	accB        bool
 	tiles       *weightTiles // of w's rows, laid out once; nil: each time
+
+	into    *linear  // what made x, where the gradient of x goes there rounded
+	dyWords []uint16 // the gradient of y, where it comes so
 }
 
 // Linear returns act(x·wᵀ + b): x [.., I], w [O, I], b [O] or nil → [.., O].
@@ -97,20 +100,23 @@ func (l *linear) bind(t *Tape) {
 	x, y, dy, w := l.x.Data, l.y.Data, l.y.Grad, l.w.Value[l.first*in:]
 	l.fwd.g = kernel.Gemm{M: n, N: out, K: in, A: x, AWords: l.x.words, ARow: in, ACol: 1, B: w, BRow: 1, BCol: in, C: y, CRow: out, ReLU: l.act == ReLU, BF16: t.bf16}
 	if words := l.y.words; words != nil {
-		l.fwd.g.Out = func(m0, m1, n0, n1 int, c []float32, row int) {
+		l.fwd.g.Out = func(m0, m1, n0, n1 int, c []float32, row int, _ *kernel.Workspace) {
+			if l.pre != nil {
+				t.store(l.pre[m0*out+n0:], out, c, row, m1-m0, n1-n0)
+			}
 			for r := m0; r < m1; r++ {
+				if ahead := r + fetchRows; ahead < m1 {
+					kernel.FetchWords(words[ahead*out+n0 : ahead*out+n1])
+				}
 				part := c[(r-m0)*row : (r-m0)*row+n1-n0]
 				if l.act.ofInput() {
-					if l.pre != nil {
-						copy(l.pre[r*out+n0:], part)
-					}
 					l.act.apply(part, part)
 				}
 				if l.p > 0 && t.train {
 					l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
 				}
+				kernel.RoundBF16(words[r*out+n0:r*out+n1], part)
 			}
-			roundRows(words, out, m0, m1, n0, n1, c, row)
 		}
 	} else if l.act.ofInput() {
 		pre := y // nobody asks for its derivative
@@ -137,14 +143,13 @@ func (l *linear) bind(t *Tape) {
 	if t.settled && t.bf16 {
 		l.tiles = t.ps.tilesOf(l.w, l.first, out)
 	}
-	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, ARow: out, ACol: 1, B: w, BRow: in, BCol: 1, C: l.x.Grad, CRow: in, BF16: t.bf16}
-	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, ARow: 1, ACol: out, B: x, BWords: l.x.words, BRow: in, BCol: 1, CRow: in, BF16: t.bf16}
-	scale := func() float32 {
-		if l.p > 0 && t.train {
-			return l.drop.Scale
-		}
-		return 1
+	l.dx.g = kernel.Gemm{M: n, N: in, K: out, A: dy, AWords: l.dyWords, ARow: out, ACol: 1, B: w, BRow: in, BCol: 1, C: l.x.Grad, CRow: in, BF16: t.bf16}
+	l.dw.g = kernel.Gemm{M: out, N: in, K: n, A: dy, AWords: l.dyWords, ARow: 1, ACol: out, B: x, BWords: l.x.words, BRow: in, BCol: 1, CRow: in, BF16: t.bf16}
+	l.dw.g.Stream = 4*t.ps.Len() > t.past
+	if m := l.into; m != nil {
+		l.dx.g.Out, l.dx.whole = m.receive(t), m.sums()
 	}
+	scale := func() float32 { return l.kept(t) }
 	l.actBack = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
 		switch {
 		case l.act.ofInput():
@@ -188,12 +193,16 @@ func (l *linear) backward(t *Tape) {
 	if !l.y.root().written {
 		return
 	}
-	if l.b != nil {
-		l.accB = l.begun(l.b)
+	if l.into != nil {
+		l.into.begin()
 	}
 	// nothing reads dy after this, so it is changed in place
-	bias := l.b != nil
+	bias := l.sums() && l.dyWords == nil
+	if bias {
+		l.accB = l.begun(l.b)
+	}
 	switch {
+	case l.dyWords != nil: // it has been received
 	case l.act == ReLU && bias:
 		l.actBias.run(t.rt)
 		bias = false
@@ -209,7 +218,7 @@ func (l *linear) backward(t *Tape) {
 	}
 	switch { // none of these waits for another
 	case l.w.Frozen: // nobody wants its gradient
-		if bias && !l.b.Frozen {
+		if bias {
 			l.db.run(t.rt)
 		}
 		if l.x.root().grad {

@@ -12,7 +12,8 @@ func cut(i, n, total, unit int) (lo, hi int) {
 // the grid that packs least twice.
 type product struct {
 	g          kernel.Gemm
-	rows, cols int // tiles
+	whole      bool // every tile has all rows: their order matters to Out
+	rows, cols int  // tiles
 }
 
 func (p *product) Tile(i int, ws *kernel.Workspace) {
@@ -30,7 +31,13 @@ func (p *product) run(rt *Runtime) {
 	rt.Run(p, p.rows*p.cols)
 }
 
-func (p *product) prepare(rt *Runtime) { p.rows, p.cols = p.g.Grid(rt.threads) }
+func (p *product) prepare(rt *Runtime) {
+	if p.whole {
+		p.rows, p.cols = 1, rt.threads
+		return
+	}
+	p.rows, p.cols = p.g.Grid(rt.threads)
+}
 
 // rowTask runs f on parts of n rows; f is made once, when its operation is recorded.
 type rowTask struct {

@@ -3,6 +3,8 @@ package tensor
 import (
 	"cmp"
 	"slices"
+
+	"github.com/vlaring/vlaring/internal/kernel"
 )
 
 // The memory plan. A replay is a fixed sequence of events, and every piece of
@@ -223,7 +225,11 @@ func (t *Tape) gradPieces() (pieces []*piece) {
 		if v.keep || v.made < 0 {
 			end = forever
 		}
-		pieces = append(pieces, &piece{dst: &v.Grad, n: v.Size(), lives: [][2]int{{n - 1 - v.first, end}}})
+		size := v.Size()
+		if v.gradRounded {
+			size = (size + 1) / 2
+		}
+		pieces = append(pieces, &piece{dst: &v.Grad, n: size, lives: [][2]int{{n - 1 - v.first, end}}})
 	}
 	return pieces
 }
@@ -233,6 +239,7 @@ func (t *Tape) Seal() {
 	need(!t.sealed, "Tape.Seal", "one call", "another")
 	t.sealed = true
 	t.roundVars()
+	t.roundGrads()
 	for _, pieces := range [][]*piece{t.dataPieces(), t.gradPieces()} {
 		slab, r := floats(t.arrange(pieces))
 		t.memory = append(t.memory, r)
@@ -246,6 +253,11 @@ func (t *Tape) Seal() {
 			v.words, v.Data = wordsOf(v.Data)[:v.Size()], nil
 		}
 	}
+	for _, o := range t.ops {
+		if l, ok := o.(*linear); ok && l.y.gradRounded {
+			l.dyWords, l.y.Grad = wordsOf(l.y.Grad)[:l.y.Size()], nil
+		}
+	}
 	for _, v := range t.vars {
 		if v.base != nil {
 			r := v.root()
@@ -256,6 +268,20 @@ func (t *Tape) Seal() {
 		if b, ok := o.(interface{ bind(*Tape) }); ok {
 			b.bind(t)
 		}
+	}
+}
+
+// pastCaches is the bytes of a pass over memory after which caches hold nothing of what it began with.
+const pastCaches = 16 << 20
+
+// store copies rows that only backward reads, past the caches where they would be gone from there until then.
+func (t *Tape) store(dst []float32, dstRow int, src []float32, srcRow, rows, cols int) {
+	if 4*t.floats > t.past {
+		kernel.StreamRows(dst, dstRow, src, srcRow, rows, cols)
+		return
+	}
+	for r := range rows {
+		copy(dst[r*dstRow:r*dstRow+cols], src[r*srcRow:])
 	}
 }
 

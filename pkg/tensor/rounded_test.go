@@ -114,6 +114,81 @@ func TestRoundedVars(t *testing.T) {
 	}
 }
 
+// To keep the gradient between two linear layers as bfloat16, and to write past
+// the caches, changes no bit: with any activation, dropout, frozen parameters, a
+// bias that others use, activations computed anew, and any number of threads.
+func TestRoundedGrads(t *testing.T) {
+	const b, n, d, ff = 3, 37, 48, 160
+	feed := func(act Activation, drop float32, again string, freeze func(up, bias *Param)) func(g *tapeGraph) (node, loss) {
+		return func(g *tapeGraph) (node, loss) {
+			x, up, bias := g.input("x", b, n, d), g.param("1.w", ff, d), g.param("1.b", ff)
+			if freeze != nil {
+				freeze(up.p, bias.p)
+			}
+			var z, y node
+			first := func() { z = node{v: g.t.linear(x.v, up.p, bias.p, 0, ff, act, drop)} }
+			second := func() { y = g.linear(z, g.param("2.w", d, ff), g.param("2.b", d), None) }
+			switch again {
+			case "both":
+				g.t.Recompute(func() { first(); second() })
+			case "first":
+				g.t.Recompute(first)
+				second()
+			default:
+				first()
+				second()
+			}
+			return squared(g, g.addNorm(x, y, g.param("gamma", d), g.param("beta", d), 0.1))
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		act    Activation
+		drop   float32
+		again  string // computed anew in backward
+		freeze func(up, bias *Param)
+	}{
+		{name: "none", act: None},
+		{name: "relu", act: ReLU},
+		{name: "relu and dropout", act: ReLU, drop: 0.2},
+		{name: "erf", act: ErfGELU},
+		{name: "quick", act: QuickGELU},
+		{name: "recomputed", act: ErfGELU, again: "both"},
+		{name: "recomputed apart", act: ErfGELU, again: "first"},
+		{name: "frozen weight", act: ErfGELU, freeze: func(up, _ *Param) { up.Frozen = true }},
+		{name: "frozen layer", act: ReLU, freeze: func(up, bias *Param) { up.Frozen, bias.Frozen = true, true }},
+	} {
+		for _, threads := range []int{1, 2, 3} {
+			rt := NewRuntime(threads)
+			run := func(set func(*Tape)) (*result, int) {
+				var tape *Tape
+				r, _ := rounded(t, rt, func(x *Tape) { tape = x; set(x) }, feed(c.act, c.drop, c.again, c.freeze))
+				kept := 0
+				for _, v := range tape.vars {
+					if v.gradRounded {
+						kept++
+					}
+				}
+				return r, kept
+			}
+			want, _ := run(func(x *Tape) { x.wide = true })
+			got, kept := run(func(*Tape) {})
+			streamed, _ := run(func(x *Tape) { x.past = 0 })
+			none := threads == 3 && c.name != "frozen layer" // three threads would have 54 columns each
+			if none = none || c.again == "first"; none != (kept == 0) {
+				t.Errorf("%s, %d threads: %d gradients are kept as bfloat16", c.name, threads, kept)
+			}
+			if diff := got.differs(want); diff != "" {
+				t.Errorf("%s, %d threads: a gradient kept as bfloat16 changes %s", c.name, threads, diff)
+			}
+			if diff := streamed.differs(want); diff != "" {
+				t.Errorf("%s, %d threads: to write past the caches changes %s", c.name, threads, diff)
+			}
+			rt.Close()
+		}
+	}
+}
+
 // A settled tape's products have the same bits, read the weights once, and share
 // what they laid out, also of a part of a weight's rows.
 func TestSettled(t *testing.T) {

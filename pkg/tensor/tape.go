@@ -13,15 +13,16 @@ type Var struct {
 	Data  []float32
 	Grad  []float32 // nil where no gradient is needed
 
-	words   []uint16 // instead of Data, where rounded
-	base    *Var     // of a Reshape: whose memory this is
-	grad    bool     // depends on a parameter, or was marked by NeedGrad
-	rounded bool     // is kept as bfloat16: see roundVars
-	result  bool     // Data is for others than the tape's operations to read
-	written bool     // Grad holds a part of this Backward's gradient
-	made    int      // index of the operation that writes Data; -1: an input
-	first   int      // index of the last operation that reads it, which writes Grad first; -1: none
-	keep    bool     // Grad outlives Backward
+	words       []uint16 // instead of Data, where rounded
+	base        *Var     // of a Reshape: whose memory this is
+	grad        bool     // depends on a parameter, or was marked by NeedGrad
+	rounded     bool     // is kept as bfloat16: see roundVars
+	gradRounded bool     // so is its gradient, which has no Grad: see roundGrads
+	result      bool     // Data is for others than the tape's operations to read
+	written     bool     // Grad holds a part of this Backward's gradient
+	made        int      // index of the operation that writes Data; -1: an input
+	first       int      // index of the last operation that reads it, which writes Grad first; -1: none
+	keep        bool     // Grad outlives Backward
 }
 
 // Cols is the last dimension.
@@ -85,6 +86,7 @@ type Tape struct {
 	drops  uint32     // dropouts recorded
 	sealed bool
 
+	past     int  // pastCaches; tests: another
 	apart    bool // tests: no two pieces of memory share addresses
 	wide     bool // tests: no activation is kept as bfloat16
 	forward  bool // there is no Backward: see ForwardOnly
@@ -105,7 +107,7 @@ type Tape struct {
 
 // NewTape returns an empty tape that computes with rt on ps.
 func NewTape(rt *Runtime, ps *Params) *Tape {
-	return &Tape{rt: rt, ps: ps, uses: map[*Param]int{}, opened: -1}
+	return &Tape{rt: rt, ps: ps, uses: map[*Param]int{}, opened: -1, past: pastCaches}
 }
 
 // Input adds an input of floats, filled by its owner before Forward.

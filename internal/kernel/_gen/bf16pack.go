@@ -60,6 +60,50 @@ func bfRoundWords(g *gen, name string, s source) {
 	g.RET()
 }
 
+// bfStream writes the copy of a matrix past the caches.
+func bfStream(g *gen) {
+	g.begin("streamRowsAVX512", "streamRowsAVX512 copies rows of n floats, a multiple of 16, to rows that begin cache lines, past the caches. Strides are in bytes.",
+		param{"dst", "*float32"}, param{"dstRow", "uintptr"}, param{"src", "*float32"}, param{"srcRow", "uintptr"}, param{"rows", "int"}, param{"n", "int"})
+	dst, dstRow, src, srcRow, rows, n, at0 := reg.RDI, reg.R8, reg.RSI, reg.R9, reg.RDX, reg.R10, reg.RAX
+	g.arg("dst", dst)
+	g.arg("dstRow", dstRow)
+	g.arg("src", src)
+	g.arg("srcRow", srcRow)
+	g.arg("rows", rows)
+	g.arg("n", n)
+	g.SHLQ(operand.Imm(2), n)
+	g.Label("row")
+	g.XORQ(at0, at0)
+	g.align(32)
+	g.Label("line")
+	g.VMOVUPS(atIdx(src, 0, at0, 1), reg.Z0)
+	g.VMOVNTPS(reg.Z0, atIdx(dst, 0, at0, 1))
+	g.ADDQ(imm(64), at0)
+	g.CMPQ(at0, n)
+	g.JLT(operand.LabelRef("line"))
+	g.ADDQ(dstRow, dst)
+	g.ADDQ(srcRow, src)
+	g.DECQ(rows)
+	g.JNZ(operand.LabelRef("row"))
+	g.SFENCE() // other threads may read it next
+	g.VZEROUPPER()
+	g.RET()
+}
+
+// bfFetch writes the fetching of lines.
+func bfFetch(g *gen) {
+	g.begin("fetchLines", "fetchLines fetches the lines from at on, of which there is at least one.", param{"at", "*uint8"}, param{"bytes", "int"})
+	from, n := reg.RDI, reg.RDX
+	g.arg("at", from)
+	g.arg("bytes", n)
+	g.Label("line")
+	g.PREFETCHT0(at(from, 0))
+	g.ADDQ(imm(64), from)
+	g.SUBQ(imm(64), n)
+	g.JG(operand.LabelRef("line"))
+	g.RET()
+}
+
 // evex512 is an EVEX instruction on three Z registers of 0F38, without a mask.
 func (g *gen) evex512(pp, w, op byte, d, v, m byte) {
 	g.raw(0x62, (^d>>3&1)<<7|(^m>>4&1)<<6|(^m>>3&1)<<5|(^d>>4&1)<<4|2, w<<7|(^v&15)<<3|4|pp, 0x40|(^v>>4&1)<<3, op, 0xC0|d&7<<3|m&7)
@@ -266,6 +310,17 @@ func bfPackRowsTurned(g *gen, name string, s source) {
 	g.MOVQ(steps, reg.R13)
 	g.ANDQ(operand.Imm(31), reg.R13)
 	bfTail(g, s, reg.R13)
+	// Rows are short and sixteen of them are read at once: the next sixteen are fetched meanwhile.
+	strip := reg.R14
+	g.MOVQ(stride, strip)
+	g.SHLQ(operand.Imm(4), strip)
+	fetch := func(r int) {
+		g.LEAQ(row(r, 0), reg.RDI)
+		g.PREFETCHT1(atIdx(reg.RDI, 0, strip, 1))
+		if s != words {
+			g.PREFETCHT1(atIdx(reg.RDI, 64, strip, 1))
+		}
+	}
 	block := func(label string, tail bool) {
 		for r := 1; r < 16; r++ {
 			avx512.zero(g, avx512.vec(r))
@@ -275,6 +330,7 @@ func bfPackRowsTurned(g *gen, name string, s source) {
 				g.CMPQ(lanes, operand.Imm(uint64(r)))
 				g.JLE(operand.LabelRef(label + "_loaded"))
 			}
+			fetch(r)
 			bfRun(g, s, row(r, 0), tail, avx512.vec(r), reg.Z23)
 		}
 		g.Label(label + "_loaded")
@@ -321,7 +377,12 @@ func bfPackPairs(g *gen, name string, s source) {
 	g.MOVQ(at(p, qDst), dst)
 	g.MOVQ(at(p, qGroups), groups)
 	g.MOVQ(at(p, qHop), hop)
+	ahead := reg.R15 // eight rows: nothing else sees that these follow
+	g.MOVQ(stride, ahead)
+	g.SHLQ(operand.Imm(3), ahead)
 	one := func(label string, single, last bool) {
+		g.PREFETCHT0(atIdx(from, 0, ahead, 1))
+		g.PREFETCHT0(atIdx(other, 0, ahead, 1))
 		load := func(m operand.Mem, x reg.Register) { bfLane(g, s, m, last, x) }
 		load(at(from, 0), reg.Z0)
 		if single {
@@ -382,6 +443,10 @@ func bfPackPairsTurned(g *gen, name string, s source) {
 	g.MOVQ(at(p, qDst), dst)
 	g.MOVQ(at(p, qGroups), groups)
 	g.MOVQ(at(p, qHop), hop)
+	block, second := reg.RDI, reg.R15 // from a block to the next, whose lines are fetched ahead, and to its second row
+	g.MOVQ(stride, block)
+	g.SHLQ(operand.Imm(5), block)
+	g.LEAQ(atIdx(block, 0, stride, 1), second)
 	tile := func(label string, last bool) {
 		load := func(m operand.Mem, x reg.Register) { bfLane(g, s, m, last, x) }
 		for r := range 16 {
@@ -394,6 +459,8 @@ func bfPackPairsTurned(g *gen, name string, s source) {
 				g.CMPQ(steps, operand.Imm(uint64(2*r)))
 				g.JLE(operand.LabelRef(label + "_loaded"))
 			}
+			g.PREFETCHT1(atIdx(at0, 0, block, 1))
+			g.PREFETCHT1(atIdx(at0, 0, second, 1))
 			load(at(at0, 0), x)
 			avx512.zero(g, reg.Z23)
 			g.CMPQ(steps, operand.Imm(uint64(2*r+1)))
@@ -423,9 +490,7 @@ func bfPackPairsTurned(g *gen, name string, s source) {
 	g.JNZ(operand.LabelRef("group"))
 	g.Label("last")
 	tile("part", true)
-	g.MOVQ(stride, reg.RAX)
-	g.SHLQ(operand.Imm(5), reg.RAX)
-	g.ADDQ(reg.RAX, src)
+	g.ADDQ(block, src)
 	g.ADDQ(operand.U32(1024), dst)
 	g.SUBQ(operand.Imm(32), steps)
 	g.JGT(operand.LabelRef("block"))

@@ -51,6 +51,8 @@ var files = map[string]func(*gen){
 		bfFlat(g, avx512)
 		bfPackers(g, rounded)
 		bfPackers(g, words)
+		bfStream(g)
+		bfFetch(g)
 	},
 	"tiles_avx2":  func(g *gen) { bfTile(g, avx2); bfWiden(g, avx2); bfFlat(g, avx2); bfAVX2(g) },
 	"rows_avx512": func(g *gen) { rows(g, avx512) },

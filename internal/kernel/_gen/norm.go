@@ -241,6 +241,11 @@ func optimizer(g *gen, v isa) {
 			// All loads come before the first store: the slabs lie at equal places in their pages, and a load that follows a
 			// store of the same page offset waits for it in vain.
 			d, pp, mm, s := w[u%2*4], w[u%2*4+1], w[u%2*4+2], w[u%2*4+3]
+			if v.wide() && mk == nil { // four streams are more than the CPU reads ahead by itself
+				for _, x := range []reg.Register{grad, p, m, vv} {
+					g.PREFETCHT0(ix(x, off+1024))
+				}
+			}
 			v.load(g, ix(grad, off), mk, d)
 			v.load(g, ix(p, off), mk, pp)
 			v.load(g, ix(m, off), mk, mm)
