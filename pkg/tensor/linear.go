@@ -104,10 +104,7 @@ func (l *linear) bind(t *Tape) {
 			if l.pre != nil {
 				t.store(l.pre[m0*out+n0:], out, c, row, m1-m0, n1-n0)
 			}
-			for r := m0; r < m1; r++ {
-				if ahead := r + fetchRows; ahead < m1 {
-					kernel.FetchWords(words[ahead*out+n0 : ahead*out+n1])
-				}
+			for r := m0; r < m1 && (l.act.ofInput() || l.p > 0); r++ {
 				part := c[(r-m0)*row : (r-m0)*row+n1-n0]
 				if l.act.ofInput() {
 					l.act.apply(part, part)
@@ -115,8 +112,8 @@ func (l *linear) bind(t *Tape) {
 				if l.p > 0 && t.train {
 					l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
 				}
-				kernel.RoundBF16(words[r*out+n0:r*out+n1], part)
 			}
+			kernel.RoundRows(words[m0*out+n0:], out, c, row, m1-m0, n1-n0)
 		}
 	} else if l.act.ofInput() {
 		pre := y // nobody asks for its derivative

@@ -104,14 +104,10 @@ func (l *linear) receive(t *Tape) func(m0, m1, n0, n1 int, c []float32, row int,
 		wide, scale := ws.Floats(n1-n0), l.kept(t)
 		for r := m0; r < m1; r++ {
 			part, at := c[(r-m0)*row:(r-m0)*row+n1-n0], r*out
-			if r+fetchRows < m1 {
-				ahead := at + fetchRows*out
-				kernel.FetchWords(l.dyWords[ahead+n0 : ahead+n1])
-				if l.act.ofInput() {
-					kernel.FetchFloats(l.pre[ahead+n0 : ahead+n1])
-				} else if l.act == ReLU {
-					kernel.FetchWords(l.y.words[ahead+n0 : ahead+n1])
-				}
+			if ahead := at + kernel.FetchRows*out; r+kernel.FetchRows < m1 && l.act.ofInput() {
+				kernel.FetchFloats(l.pre[ahead+n0 : ahead+n1])
+			} else if r+kernel.FetchRows < m1 && l.act == ReLU {
+				kernel.FetchWords(l.y.words[ahead+n0 : ahead+n1])
 			}
 			switch {
 			case l.act.ofInput():
@@ -120,25 +116,13 @@ func (l *linear) receive(t *Tape) func(m0, m1, n0, n1 int, c []float32, row int,
 				kernel.WidenBF16(wide, l.y.words[at+n0:at+n1])
 				kernel.ReLUBackward(part, wide, scale)
 			}
-			if db != nil {
-				kernel.Accumulate(db, part)
-			}
-			kernel.RoundBF16(l.dyWords[at+n0:at+n1], part)
 		}
+		kernel.AddRows(db, c, m1-m0, row)
+		kernel.RoundRows(l.dyWords[m0*out+n0:], out, c, row, m1-m0, n1-n0)
 	}
 }
-
-// fetchRows is how many rows ahead of its work a pass over a tile fetches them.
-const fetchRows = 6
 
 // wordsOf is the memory of x as bfloat16.
 func wordsOf(x []float32) []uint16 {
 	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(x))), 2*len(x))
-}
-
-// roundRows writes rows of a tile of a product to words, rows apart.
-func roundRows(words []uint16, apart, m0, m1, n0, n1 int, c []float32, row int) {
-	for r := m0; r < m1; r++ {
-		kernel.RoundBF16(words[r*apart+n0:r*apart+n1], c[(r-m0)*row:(r-m0)*row+n1-n0])
-	}
 }

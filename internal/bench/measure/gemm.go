@@ -112,9 +112,7 @@ func (b *Bench) Gemm(s Shape, o Orientation, of Operands, budget time.Duration) 
 		kernel.NarrowBF16(g.BWords, g.B)
 		words := make([]uint16, len(g.C))
 		g.Out = func(m0, m1, n0, n1 int, c []float32, row int, _ *kernel.Workspace) {
-			for i := m0; i < m1; i++ {
-				kernel.RoundBF16(words[i*s.N+n0:i*s.N+n1], c[(i-m0)*row:(i-m0)*row+n1-n0])
-			}
+			kernel.RoundRows(words[m0*s.N+n0:], s.N, c, row, m1-m0, n1-n0)
 		}
 		g.A, g.B, g.C = nil, nil, nil
 	}
