@@ -123,6 +123,7 @@ var may = map[string][]string{
 	"tools/release":     {},
 	"cmd/coordinator":   {"internal/cli", "internal/process"},
 	"cmd/worker":        {"internal/cli", "internal/process"},
+	"test/programtest":  {"internal/cli", "internal/process"},
 	"internal":          {},
 }
 

@@ -17,21 +17,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlaring/vlaring/internal/cli"
+	"github.com/vlaring/vlaring/test/programtest"
 )
 
 const examples = "../../examples/cluster/"
 
-// built is a folder with both programs.
-func built(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"coordinator", "worker"} {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../../cmd/"+name).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	return dir
-}
+func TestMain(m *testing.M) { programtest.Main(m) }
 
 // The units' commands have flags that the programs have, and systemd finds nothing wrong.
 func TestUnits(t *testing.T) {
@@ -89,14 +80,14 @@ func TestUnits(t *testing.T) {
 // here, once): near its time limit the run stores a checkpoint and is queued again, and what is
 // started then goes on from there to the weights of an undisturbed run.
 func TestSlurmScript(t *testing.T) {
-	programs := built(t)
-	dir := t.TempDir()
+	bin, dir := t.TempDir(), t.TempDir()
+	programtest.Into(t, bin)
 	for name, text := range map[string]string{
 		"srun":     "#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec \"$@\"\n",
 		"scontrol": "#!/bin/bash\necho \"$@\" >>" + dir + "/scontrol\n",
 		"hostname": "#!/bin/bash\necho 127.0.0.1\n",
 	} {
-		if err := os.WriteFile(filepath.Join(programs, name), []byte(text), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,7 +109,7 @@ func TestSlurmScript(t *testing.T) {
 	batch := func() *exec.Cmd {
 		c := exec.Command("bash", script, job, "--set", steps)
 		c.Dir = dir
-		c.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"), "SLURM_JOB_ID=4711", "SLURM_JOB_NUM_NODES=1", "SLURM_CPUS_PER_TASK=1", fmt.Sprint("VLARING_PORT=", port))
+		c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "SLURM_JOB_ID=4711", "SLURM_JOB_NUM_NODES=1", "SLURM_CPUS_PER_TASK=1", fmt.Sprint("VLARING_PORT=", port))
 		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		return c
 	}
@@ -149,7 +140,7 @@ func TestSlurmScript(t *testing.T) {
 		t.Fatalf("queued again: exit code %d, scontrol %q\n%s", code, queued, out)
 	}
 	sum := regexp.MustCompile(`model\.safetensors sha256 ([0-9a-f]{64})`).FindStringSubmatch(out)
-	alone := exec.Command(filepath.Join(programs, "coordinator"), "train", job, "--workers", "1", "--json", "--set", steps, "--set", "name=slurm-4711", "--run-dir", filepath.Join(dir, "alone"))
+	alone := exec.Command(filepath.Join(bin, "coordinator"), "train", job, "--workers", "1", "--json", "--set", steps, "--set", "name=slurm-4711", "--run-dir", filepath.Join(dir, "alone"))
 	lines, err := alone.Output()
 	if err != nil {
 		t.Fatal(err)

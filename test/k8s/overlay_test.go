@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/vlaring/vlaring/internal/access"
+	"github.com/vlaring/vlaring/test/programtest"
 )
 
 // process is a container's command, run here.
@@ -92,6 +93,8 @@ func (p *process) until(t *testing.T, what string, world, beyond int) (step int)
 	return 0
 }
 
+func TestMain(m *testing.M) { programtest.Main(m) }
+
 // The commands of overlays/tls, as it was rendered, with files where it mounts them:
 // certificates for a DNS name alone, the token for the coordinator, for each worker the one key
 // that its pod sees. Workers are killed and come again with the same key, certificates and
@@ -114,12 +117,7 @@ func TestTLSOverlayRuns(t *testing.T) {
 		all[text(o, "kind")+"/"+text(o, "metadata.name")] = o
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"coordinator", "worker"} {
-		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../../cmd/"+name)
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
+	programtest.Into(t, dir)
 	for _, d := range []string{"tls", "runs"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
