@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vlaring/vlaring/internal/audit"
 	"github.com/vlaring/vlaring/internal/machine"
@@ -75,13 +76,33 @@ func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr
 	cmd.SetErr(stderr)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%w\nsee '%s --help'", err, c.CommandPath())
+		return usagef("%w%s\nsee '%s --help'", err, meant(err, c), c.CommandPath())
 	})
 	err := cmd.ExecuteContext(ctx)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", cmd.Name(), plain.Text(err.Error())) // others named the files and members in it
 	}
 	return exitCode(err)
+}
+
+// meant ends the message about a flag that there is not: the one that is nearest, if it is near.
+func meant(err error, c *cobra.Command) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+		return ""
+	}
+	var names []string
+	add := func(f *pflag.Flag) { names = append(names, f.Name) }
+	c.LocalFlags().VisitAll(add)
+	c.InheritedFlags().VisitAll(add)
+	return didYouMean(unknown.GetSpecifiedName(), names, "--")
+}
+
+func didYouMean(word string, known []string, dashes string) string {
+	if near, ok := job.Nearest(word, known); ok {
+		return ": did you mean " + dashes + near + "?"
+	}
+	return ""
 }
 
 // exactArgs is cobra.ExactArgs with our exit code and a message that says what is wanted.

@@ -39,7 +39,11 @@ func NewCoordinator() *cobra.Command {
 		Version: release(),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q\nsee '%s --help'", args[0], c.CommandPath())
+				names := []string{}
+				for _, sub := range c.Commands() {
+					names = append(names, sub.Name())
+				}
+				return usagef("unknown command %q%s\nsee '%s --help'", args[0], didYouMean(args[0], names, ""), c.CommandPath())
 			}
 			return nil
 		},
