@@ -77,13 +77,15 @@ func TestRunWithKeys(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s%s", code, out, said)
 	}
+	free = held(t, workers[0].cmd.Process.Pid)
+	code, _ = workers[1].wait() // by itself, long before cluster.orphan_timeout
+	free()
 	for {
 		if m := p.event("step"); m["world"].(float64) == 1 {
 			break
 		}
 	}
 	free = held(t, workers[0].cmd.Process.Pid)
-	code, _ = workers[1].wait() // by itself, long before cluster.orphan_timeout
 	last := lastLines(workers[1], 1)
 	if code != exitFailed || !strings.HasPrefix(last, "worker: NATS server at "+url+": the server refuses these credentials: the key of worker w1 may have been revoked") ||
 		!strings.Contains(last, "; the state of step ") || strings.Contains(workers[1].errText(), "ERROR") ||

@@ -113,6 +113,7 @@ func fakeOwner(t *testing.T, broker *Broker, answer func(q blobRequest, m *nats.
 }
 
 func TestDamagedReplies(t *testing.T) {
+	t.Parallel()
 	broker, _, receiver := pair(t)
 	data := randomBytes(3, 4*bulk.ChunkBytes)
 	tries := map[int64]int{}

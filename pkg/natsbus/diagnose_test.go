@@ -38,6 +38,7 @@ func outsider(t *testing.T, o server.Options) (url string, s *server.Server) {
 
 // A certificate's fault is said by its true kind, at once, with what to type.
 func TestKindsOfTLSFaults(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	serverWith := func(name string, change func(c *x509.Certificate)) string {
 		cert, key := a.issueAs(name, change)
@@ -98,6 +99,7 @@ func TestKindsOfTLSFaults(t *testing.T) {
 
 // A server that wants TLS before it says anything is found out by itself.
 func TestHandshakeFirst(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	cert, key := a.issue("server")
 	config, err := TLSFiles{Cert: cert, Key: key}.server(nil)
@@ -314,6 +316,7 @@ func TestPermissionsTakenAway(t *testing.T) {
 // A server that is full says so, whichever connection it is that has no place,
 // and one that gets room is used.
 func TestConnectionLimit(t *testing.T) {
+	t.Parallel()
 	url, _ := outsider(t, server.Options{MaxConn: 3})
 	first, err := Connect(within(t), url, Credentials{}, ConnOptions{Job: "j", Member: "w0"})
 	if err != nil {

@@ -379,6 +379,7 @@ func TestKeysAreRefused(t *testing.T) {
 // A key ends when its time is over, for who is connected as well, and at once where
 // it is revoked; one that was made later goes on.
 func TestKeysEnd(t *testing.T) {
+	t.Parallel()
 	revoked := filepath.Join(t.TempDir(), "revoked")
 	broker := startBroker(t, BrokerOptions{Token: "secret", Job: "j", Revoked: revoked})
 	short := keyOf(t, "secret", RoleWorker, "w0", time.Now().Add(2*time.Second))

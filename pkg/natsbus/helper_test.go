@@ -4,14 +4,28 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"flag"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
+
+// TestMain has a dozen parallel tests at a time, where -parallel says nothing else: they
+// wait for times that somebody is given, and compute nothing.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", "12")
+	}
+	os.Exit(m.Run())
+}
 
 // patience fails what would hang; nothing passes by waiting it out.
 const patience = 30 * time.Second

@@ -166,6 +166,7 @@ func ringThrough(t *testing.T, nets []allreduce.Network, members []string, broke
 // After a time without control messages a connection for frames on which the
 // server does not answer is made anew; one on which it does stays.
 func TestRingConnectionIsVerified(t *testing.T) {
+	t.Parallel()
 	broker := startBroker(t, BrokerOptions{})
 	n := openNetworks(t, broker, "j", []string{"a", "b"})[0].(*network)
 	link := func() *ringLink {

@@ -40,6 +40,7 @@ func TestRefusals(t *testing.T) {
 // A server that refuses what it has taken before, for a moment, ends nobody: one that has
 // just begun, say, and has yet to read who may come.
 func TestRefusalsThatPass(t *testing.T) {
+	t.Parallel()
 	open := server.Options{Username: "u", Password: "p"}
 	url, s := outsider(t, open)
 	told := newEvents()
@@ -112,6 +113,7 @@ func TestOldConnectionsMakeRoom(t *testing.T) {
 // Whoever knocks with a key that does not count any more fills neither the log nor the
 // memory: it is said once, with the reason, and others are counted.
 func TestKnocking(t *testing.T) {
+	t.Parallel()
 	revoked := filepath.Join(t.TempDir(), "revoked")
 	if err := os.WriteFile(revoked, []byte(Revocation(RoleWorker, "w0", time.Now().Add(time.Hour))), 0o600); err != nil {
 		t.Fatal(err)
@@ -157,6 +159,7 @@ func TestKnocking(t *testing.T) {
 
 // A key that is over is the end at once, for both sides agree on it.
 func TestKeyOver(t *testing.T) {
+	t.Parallel()
 	told := newEvents()
 	broker := startBroker(t, BrokerOptions{Token: "secret", Job: "j", Event: told.tell})
 	c, err := as(t, broker.URL(), keyOf(t, "secret", RoleWorker, "w0", time.Now().Add(2*time.Second)))

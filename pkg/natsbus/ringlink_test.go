@@ -139,6 +139,7 @@ func jwtServer(t *testing.T) (creds, addr string) {
 
 // TestTLSFirst: a server that says nothing before the handshake.
 func TestTLSFirst(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	cert, key := a.issue("server")
 	config, err := TLSFiles{Cert: cert, Key: key}.server(nil)
@@ -158,6 +159,7 @@ func TestTLSFirst(t *testing.T) {
 // network, as it ends the other connections. One that does not prove to be the
 // broker is told of, and the broker is waited for.
 func TestRingRefusedLater(t *testing.T) {
+	t.Parallel()
 	url, first := outsider(t, server.Options{Username: "u", Password: "p"})
 	told := newEvents()
 	conn, err := Connect(within(t), url, Credentials{User: "u", Password: "p"}, ConnOptions{Job: "j", Member: "m", Event: told.tell})

@@ -13,9 +13,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
 
 	"github.com/vlaring/vlaring/pkg/objects/s3test"
 )
+
+// TestMain has the client wait less before it tries again.
+func TestMain(m *testing.M) {
+	minio.DefaultRetryUnit, minio.DefaultRetryCap = 20*time.Millisecond, 100*time.Millisecond
+	os.Exit(m.Run())
+}
 
 // noise is n bytes that are the same at each call.
 func noise(n int) []byte {

@@ -22,6 +22,7 @@ import (
 // workers, shared out among them or not; it is measured beside the weights, keeps
 // checkpoints, is what a checkpoint opens with, exports and begins other runs.
 func TestWholeRunWithAnAverage(t *testing.T) {
+	t.Parallel()
 	set := []string{"optimizer.ema=true", "checkpoint={every: 2, keep: 1, best: {metric: heldout_ema_l1}}", "train.eval_every=2"}
 	kinds := train.Kinds()
 	_, one := wholeRunOf(t, kinds, transport.NewMemory(), 1, set...)

@@ -35,6 +35,7 @@ func (h heard) Step(m Metrics)            { h.step.Store(m.Step) }
 // others go on. One that was put out is not taken back, by its key or with the token, and
 // however often it asks, the coordinator says so once.
 func TestDoorsOfARun(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("testdata/small.yaml")
 	if err != nil {
 		t.Fatal(err)

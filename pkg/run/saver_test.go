@@ -53,6 +53,7 @@ func (s *stuck) ReadAt(p []byte, off int64) (int, error) {
 // save at once: nothing of it is left, what was stored before verifies, and
 // the same step is stored from whoever is there.
 func TestWorkerLostWhileSaving(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	net := bulk.NewMemory()
 	join := func(name string) member { return member{net.Join(name), name} }
