@@ -45,8 +45,9 @@ func (t *Tape) roundVars() {
 // tiles of the product that makes it, while they are in the cache.
 
 // wholeColumns is how many columns a thread needs, at least, of a product whose
-// tiles have all rows, because a bias sums them in their order.
-const wholeColumns = 2 * kernel.TileCols
+// tiles have all rows, because a bias sums them in their order: each thread lays
+// all rows out for itself.
+const wholeColumns = 8 * kernel.TileCols
 
 // roundGrads chooses the gradients that are kept as bfloat16. The two layers are
 // neighbours, so that what a bias is given from elsewhere keeps its place in the sum.

@@ -118,7 +118,7 @@ func TestRoundedVars(t *testing.T) {
 // the caches, changes no bit: with any activation, dropout, frozen parameters, a
 // bias that others use, activations computed anew, and any number of threads.
 func TestRoundedGrads(t *testing.T) {
-	const b, n, d, ff = 3, 37, 48, 160
+	const b, n, d, ff = 3, 37, 48, 544
 	feed := func(act Activation, drop float32, again string, freeze func(up, bias *Param)) func(g *tapeGraph) (node, loss) {
 		return func(g *tapeGraph) (node, loss) {
 			x, up, bias := g.input("x", b, n, d), g.param("1.w", ff, d), g.param("1.b", ff)
@@ -174,7 +174,7 @@ func TestRoundedGrads(t *testing.T) {
 			want, _ := run(func(x *Tape) { x.wide = true })
 			got, kept := run(func(*Tape) {})
 			streamed, _ := run(func(x *Tape) { x.past = 0 })
-			none := threads == 3 && c.name != "frozen layer" // three threads would have 54 columns each
+			none := threads == 3 && c.name != "frozen layer" // three threads would have 181 columns each
 			if none = none || c.again == "first"; none != (kept == 0) {
 				t.Errorf("%s, %d threads: %d gradients are kept as bfloat16", c.name, threads, kept)
 			}
