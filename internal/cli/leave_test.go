@@ -199,3 +199,40 @@ func status(t *testing.T, dir string) (s run.Status) {
 	}
 	return s
 }
+
+// Nobody lets a worker go whose coordinator is dead. After its grace it keeps its state, and
+// a resume goes on from that.
+func TestLeavingWithoutCoordinator(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "run")
+	args := long(dir, "--workers", "0", "--listen", freeAddress(t), "--set", "cluster.workers=1", "--set", "cluster.deadline=1s")
+	p := start(t, nil, bin.coordinator, args...)
+	url, _ := p.event("waiting")["url"].(string)
+	w := start(t, nil, bin.worker, "--nats", url, "--job", "small", "--id", "a", "--token-file", filepath.Join(dir, "token"), "--threads", "1",
+		"--rescue-dir", filepath.Join(dir, "rescue"), "--leave-timeout", "1s")
+	for p.event("step")["step"].(float64) < 10 {
+	}
+	p.cmd.Process.Kill()
+	p.wait()
+	began := time.Now()
+	w.cmd.Process.Signal(syscall.SIGTERM)
+	code, _ := w.wait()
+	var step int
+	kept, err := filepath.Glob(filepath.Join(dir, "rescue", "a", "step-*"))
+	if err != nil || len(kept) != 1 || code != exitResume || !strings.Contains(w.errText(), "and was not let go within 1s; its state is in ") {
+		t.Fatalf("exit code %d, it has kept %v (%v)\n%s", code, kept, err, w.errText())
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("it waited only %v", took)
+	}
+	if _, err := fmt.Sscanf(filepath.Base(kept[0]), "step-%d", &step); err != nil || step < 10 {
+		t.Fatalf("%s: %v", kept[0], err)
+	}
+	p = start(t, nil, bin.coordinator, append(args, "--resume", "--workers", "1")...)
+	if at := p.event("resume")["step"]; at != float64(step) {
+		t.Errorf("resumed at step %v, want %d\n%s", at, step, p.errText())
+	}
+	p.event("step")
+	call(t, bin.coordinator, "stop", dir)
+	p.wait()
+}

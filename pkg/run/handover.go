@@ -25,8 +25,8 @@ func (r *Run) parting() bool {
 const (
 	handoverLook = 20 * time.Millisecond
 	// handoverPause is within what time workers ask that are told to go when the coordinator
-	// is. The job goes on meanwhile.
-	handoverPause = time.Second
+	// is: who suspends two Jobs of Kubernetes takes seconds. The job goes on meanwhile.
+	handoverPause = 5 * time.Second
 	// handoverMost is for how long workers are waited for, at most: they go by themselves
 	// before that.
 	handoverMost = time.Minute

@@ -13,8 +13,8 @@ func TestHandsOver(t *testing.T) {
 		parting bool
 		want    bool
 	}{
-		{0, false, false}, {0, true, false}, {999 * time.Millisecond, false, false},
-		{time.Second, false, true}, {time.Second, true, false}, {59 * time.Second, true, false}, {59 * time.Second, false, true},
+		{0, false, false}, {0, true, false}, {4999 * time.Millisecond, false, false},
+		{5 * time.Second, false, true}, {5 * time.Second, true, false}, {59 * time.Second, true, false}, {59 * time.Second, false, true},
 		{time.Minute, true, true},
 	} {
 		if got := handsOver(c.told, c.parting); got != c.want {

@@ -30,6 +30,9 @@
 #                  node: NODE_DOWN is run, a command that takes a node with a worker away for good.
 #                  If it taints the node node.kubernetes.io/out-of-service, new pods must come
 #                  scale: one worker more, then two fewer, by parallelism and completions
+#                  empty: the workers' Job has parallelism 0, and its workers again once all are gone:
+#                  their step must have been stored, and the next ones go on from it
+#                  preempt: both Jobs are suspended at once, and let go on, as a queue does it; the same
 #                  drain: kubectl drain of the coordinator's node, for the pods of this test alone
 #                  suspend: the coordinator's Job is suspended, and let go on
 #                  anew: the coordinator's Job is deleted, and applied again
@@ -62,7 +65,7 @@ OVERLAY=${OVERLAY:-}
 if [ -z "${STEPS:-}" ]; then
   STEPS=0
   for what in ${KILL//,/ }; do
-    case $what in nats | node) STEPS=$((STEPS + 20000)) ;; drain | second | rotate) STEPS=$((STEPS + 6000)) ;; *) STEPS=$((STEPS + 1500)) ;; esac
+    case $what in nats | node) STEPS=$((STEPS + 20000)) ;; drain | second | rotate | empty | preempt) STEPS=$((STEPS + 6000)) ;; *) STEPS=$((STEPS + 1500)) ;; esac
   done
   [ "$OVERLAY" != monitoring ] || STEPS=$((STEPS + 6000)) # its pods are asked first
   [ "$STEPS" -gt 0 ] || STEPS=20
@@ -83,12 +86,12 @@ case $OVERLAY in
 esac
 for what in ${KILL//,/ }; do
   case $what in
-    worker | coordinator | scale | drain | suspend | anew) ;;
+    worker | coordinator | scale | empty | preempt | drain | suspend | anew) ;;
     second) [ "$OVERLAY" != nats-cluster ] || usage "KILL=second is not for OVERLAY=nats-cluster: a prefix does not reach nats.conf" ;;
     nats) [ "$OVERLAY" = nats-cluster ] || usage "KILL=nats wants OVERLAY=nats-cluster" ;;
     rotate) [ "$OVERLAY" = tls ] || usage "KILL=rotate wants OVERLAY=tls" ;;
     node) [ -n "${NODE_DOWN:-}" ] || usage "KILL=node wants NODE_DOWN, a command that takes a node away" ;;
-    *) usage "KILL=$what: want worker, coordinator, node, scale, drain, suspend, anew, second, nats or rotate" ;;
+    *) usage "KILL=$what: want worker, coordinator, node, scale, empty, preempt, drain, suspend, anew, second, nats or rotate" ;;
   esac
 done
 command -v "${kubectl[0]}" >/dev/null || usage "${kubectl[0]} is not there: install kubectl, or set KUBECTL"
@@ -315,6 +318,8 @@ ended() {
 }
 # keep has the log of the coordinator's pod go on into a file: it goes with the pod.
 keep() { kn logs -f --timestamps "$1" >"$tmp/log-$1" 2>/dev/null & }
+# seenOff has the steps, one a line, that were stored since all workers were about to go.
+seenOff() { { cat "$tmp"/log-* 2>/dev/null || true; log; } | { grep -o 'step [0-9]* is stored, for all workers' || true; } | awk '!seen[$2]++ {print $2}'; }
 # remove ROLE AFTER: deletes a running pod.
 remove() {
   local pod
@@ -360,6 +365,23 @@ fault() {
       parallel $((WORKERS - 1))
       say "all $((WORKERS + 1)) have trained; scaled to $((WORKERS - 1))"
       [ "$3" = scale ] || { reach $((WORKERS - 1)); parallel "$WORKERS"; }
+      ;;
+    empty | preempt)
+      local jobs=vlaring-worker off='{"spec":{"parallelism":0}}' on="{\"spec\":{\"parallelism\":$WORKERS}}" before at
+      before=$(seenOff | wc -l)
+      keep "$(pods coordinator --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')"
+      if [ "$1" = preempt ]; then jobs="vlaring-coordinator vlaring-worker" off='{"spec":{"suspend":true}}' on='{"spec":{"suspend":false}}'; fi
+      for job in $jobs; do kn patch job "$job" -p "$off" >/dev/null; done
+      for job in $jobs; do
+        kn wait --for=delete pod -l "app.kubernetes.io/instance=$instance,app.kubernetes.io/component=${job#vlaring-}" --timeout=120s >/dev/null
+      done
+      ended
+      [ "$(seenOff | wc -l)" -gt "$before" ] || { say "$1: the workers' step was not stored before they went"; exit 1; }
+      at=$(seenOff | tail -1)
+      say "$1: all workers were told to go after step $2, and went once step $at was stored"
+      for job in $jobs; do kn patch job "$job" -p "$on" >/dev/null; done
+      reach "$WORKERS"
+      { cat "$tmp"/log-* 2>/dev/null || true; log; } | grep -F " workers from step $at (" >/dev/null || { say "$1: they did not go on from step $at"; exit 1; }
       ;;
     drain)
       keep "$(pods coordinator --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')"
@@ -460,7 +482,7 @@ there=$(field model_sha256 "$end")
 say "cluster: $(field outcome "$end") at step $(field step "$end")"
 say "cluster: model.safetensors sha256 $there"
 last=$(log | grep '"event":"step"' | tail -1)
-if [ -n "$killed" ] && [ "$KILL" != nats ] && [ "$(field generation "$last")" -le 1 ]; then
+if [ -n "$killed" ] && [ "$KILL" != nats ] && [[ $KILL != *preempt* ]] && [ "$(field generation "$last")" -le 1 ]; then
   say "KILL=$KILL was done and yet the workers never formed anew"; exit 1
 fi
 say "cluster: generation $(field generation "$last") at the end"
