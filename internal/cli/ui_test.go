@@ -46,10 +46,11 @@ func TestPageInABrowser(t *testing.T) {
 		for p.stdout.Scan() {
 		}
 	}()
-	url := pageURL.FindStringSubmatch(p.errText())
-	if url == nil {
-		t.Fatalf("train --ui says no URL: %s", p.errText())
-	}
+	var url []string
+	until(t, "train --ui says its URL", func() bool {
+		url = pageURL.FindStringSubmatch(p.errText())
+		return url != nil
+	})
 
 	b.size(1400, 1000, "light")
 	b.do("Page.enable", nil)
