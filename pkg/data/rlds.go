@@ -369,6 +369,11 @@ func (s *rldsScan) episode(record []byte, offset int64) error {
 				said = append(said, string(x.Of(record)))
 			}
 		}
+		if len(s.fields.texts) > 1 {
+			for i, x := range said { // a file's texts may have anything in them
+				said[i] = strings.ReplaceAll(x, between, " ")
+			}
+		}
 		if k == 0 {
 			texts = said
 			continue

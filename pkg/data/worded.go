@@ -173,6 +173,7 @@ func (o *Opening) sayable(vocabulary []string) (*table, []*unsaid) {
 	if o.wordings == nil || !o.Wants.Has(models.Instruction) {
 		return t, nil
 	}
+	t.said = [][]string{} // not nil: no entry is another matter than no file
 	can := func(text string) bool {
 		return !slices.ContainsFunc(splitWords(text), func(w string) bool { return !slices.Contains(vocabulary, w) })
 	}

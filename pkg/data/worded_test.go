@@ -350,6 +350,12 @@ func TestWordingsOfNothing(t *testing.T) {
 			t.Errorf("%s: %v, want %s", file, err, want)
 		}
 	}
+	table := of(job.Data{Kind: "tabletop"}, "Episodes", 30, "Wordings", wordingsFile(t, `{"paint the red cube": ["no"]}`))
+	needs := vlaNeeds.Clone()
+	needs[0].Shape = []int{3, 16, 16}
+	if _, err := Open(table, needs, 1, "", nil); err == nil || err.Error() != `tabletop data: data.wordings: 1 of wordings.json's 1 instruction are none of the data's, such as "paint the red cube" in line 1` {
+		t.Error(err)
+	}
 	put(&cfg, "Wordings", "no/where.json")
 	_, err = Open(cfg, wordedNeeds, 1, "", nil)
 	var key *KeyError
@@ -472,7 +478,7 @@ func droidSet(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	var file []byte
-	for e, said := range [][3]string{{"open the box", "lift the lid", ""}, {"", "shut it", "shut it"}, {"open the box", "unlock it", "lift the lid"}, {"", "", ""}} {
+	for e, said := range [][3]string{{"open the box", "lift\x00the lid", ""}, {"", "shut it", "shut it"}, {"open the box", "unlock it", "lift the lid"}, {"", "", ""}} {
 		var b tfrecord.Builder
 		b.Ints("steps/is_first", 1)
 		b.Floats("steps/action", float32(e), 1)

@@ -91,6 +91,8 @@ type wordingsParser struct {
 	w *wordings
 	b []byte
 	d *json.Decoder
+
+	lines, upTo int // line ends before byte upTo, where line has counted to
 }
 
 // errorAt is an error at a byte of the file, with line and column, in characters, from 1.
@@ -100,8 +102,14 @@ func (p *wordingsParser) errorAt(at int, format string, args ...any) error {
 	return fmt.Errorf("%s:%d:%d: %s", p.w.path, p.line(at), utf8.RuneCount(line)+1, fmt.Sprintf(format, args...))
 }
 
+// line is the line of a byte. It counts on from where it was asked for last: each entry asks.
 func (p *wordingsParser) line(at int) int {
-	return bytes.Count(p.b[:min(at, len(p.b))], []byte("\n")) + 1
+	if at = min(max(at, 0), len(p.b)); at < p.upTo {
+		p.lines, p.upTo = 0, 0
+	}
+	p.lines += bytes.Count(p.b[p.upTo:at], []byte("\n"))
+	p.upTo = at
+	return p.lines + 1
 }
 
 // next is the next token and where it begins.
