@@ -124,15 +124,20 @@ func (m *machine) upToDate(w *Member) bool {
 }
 
 // release lets go of members beyond the number that was asked for: first those
-// that are behind, then the highest ranks.
+// that are behind, then the highest ranks. Who leaves anyway is not counted.
 func (m *machine) release(live []*Member) []*Member {
-	most := m.orders.members
-	for most > 0 && len(live) > most {
-		worst := 0
+	for most := m.orders.members; most > 0; {
+		stay, worst := 0, -1
 		for i, w := range live {
-			if m.behindBefore(w, live[worst]) {
+			if w.leaving != "" {
+				continue
+			}
+			if stay++; worst < 0 || m.behindBefore(w, live[worst]) {
 				worst = i
 			}
+		}
+		if stay <= most {
+			break
 		}
 		w := live[worst]
 		m.note("%s is released: the job is to have %d workers", m.roster.named(w.Worker), most)

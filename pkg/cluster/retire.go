@@ -153,14 +153,14 @@ func (m *machine) part(live []*Member) (stay []*Member, goesOn bool) {
 		}
 		m.partAll(leave, false)
 		m.parting.stored = !held
-	case tried && len(stay) > 0:
+	case tried && len(stay) > 0 && len(live) >= m.cfg.MinWorkers:
 		m.note("step %d cannot be stored: whoever is new takes it from those that leave, who stay for one step more", step)
 		m.parting.saving, m.parting.since = false, m.at
 		return live, true
-	case tried:
+	case tried && len(stay) == 0:
 		m.warn("step %d cannot be stored, and all workers that hold it leave: each keeps it on its own disk: %s", step, m.saves.why)
 		m.partAll(leave, true)
-	default:
+	default: // where those that are new are too few to go on, the disk is tried until they leave by themselves
 		m.store(live)
 		return nil, false
 	}
