@@ -65,7 +65,7 @@ func (t *Tape) roundGrads() {
 		if t.segmentOf(i-1) != t.segmentOf(i) { // what the one is to know is not computed anew yet
 			continue
 		}
-		if m.sums() && v.Cols() < wholeColumns*t.rt.threads {
+		if m.sums() && v.Cols() < t.columns*t.rt.threads {
 			continue
 		}
 		v.gradRounded, r.into = true, m

@@ -10,8 +10,8 @@ import (
 // are bound by Seal.
 type Var struct {
 	Shape []int
-	Data  []float32
-	Grad  []float32 // nil where no gradient is needed
+	Data  []float32 // nil where it is kept rounded: see Keep
+	Grad  []float32 // nil where no gradient is needed, or where it is kept rounded
 
 	words       []uint16 // instead of Data, where rounded
 	base        *Var     // of a Reshape: whose memory this is
@@ -87,6 +87,7 @@ type Tape struct {
 	sealed bool
 
 	past     int  // pastCaches; tests: another
+	columns  int  // wholeColumns; tests: fewer
 	apart    bool // tests: no two pieces of memory share addresses
 	wide     bool // tests: no activation is kept as bfloat16
 	forward  bool // there is no Backward: see ForwardOnly
@@ -107,7 +108,7 @@ type Tape struct {
 
 // NewTape returns an empty tape that computes with rt on ps.
 func NewTape(rt *Runtime, ps *Params) *Tape {
-	return &Tape{rt: rt, ps: ps, uses: map[*Param]int{}, opened: -1, past: pastCaches}
+	return &Tape{rt: rt, ps: ps, uses: map[*Param]int{}, opened: -1, past: pastCaches, columns: wholeColumns}
 }
 
 // Input adds an input of floats, filled by its owner before Forward.
@@ -174,8 +175,8 @@ func (t *Tape) BF16() {
 }
 
 // Keep makes the data of v last until the next Forward, for others to read. It
-// does on every tape but a forward-only one, where without Keep only inputs do,
-// and what no operation reads.
+// does on every tape but a forward-only one and one with BF16: without Keep only
+// inputs do there, and what no operation reads.
 func (t *Tape) Keep(v *Var) {
 	need(!t.sealed, "Keep", "it before Seal", v.Shape)
 	v.root().result = true
