@@ -36,11 +36,11 @@ type heed struct {
 func (h *heed) signal(s os.Signal) {
 	switch {
 	case h.handing && s == syscall.SIGHUP:
-	case h.handover != nil && s != os.Interrupt && !h.handing:
+	case h.handing: // a stop would be broken off by what has begun
+		h.end(run.ErrHandover)
+	case h.handover != nil && s != os.Interrupt:
 		h.handing = true
 		h.handover()
-	case h.handover != nil && s != os.Interrupt:
-		h.end(run.ErrHandover)
 	case h.asked && s == syscall.SIGHUP:
 	case h.asked && h.waits():
 		h.stop("stopped by " + name(s))
