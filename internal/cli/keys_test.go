@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,12 +19,7 @@ func TestRunWithKeys(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "worker-w1.key") || !strings.Contains(out, "good until") {
 		t.Fatalf("exit code %d: %s%s", code, out, said)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := fmt.Sprint("127.0.0.1:", ownPort(t))
 	url, run := "nats://"+address, filepath.Join(dir, "run")
 	p := start(t, nil, bin.coordinator, long(run, "--workers", "0", "--set", "cluster.workers=2", "--set", "cluster.deadline=60s", "--listen", address, "--token-file", filepath.Join(keys, "token"))...)
 	p.event("waiting")

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,7 +40,7 @@ func TestServersFail(t *testing.T) {
 			}
 		},
 		"the only server": func(t *testing.T) (string, string, func()) {
-			server := startNode(t, natsbus.BrokerOptions{})
+			server := startNode(t, natsbus.BrokerOptions{Port: ownPort(t)})
 			return server.URL(), server.Token(), func() {
 				server.Shutdown()
 				startNode(t, natsbus.BrokerOptions{Port: netaddr.Port(server.URL()), Token: server.Token()})
@@ -91,6 +94,21 @@ func workerLogs(t *testing.T, dir string) string {
 		all.Write(b)
 	}
 	return all.String()
+}
+
+// ownPort is one that no system gives to those who ask for any: nobody takes it while its
+// server is away.
+func ownPort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		port := 10000 + rand.IntN(10000)
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("of 100 ports between 10000 and 20000 none is free")
+	return 0
 }
 
 func startNode(t *testing.T, o natsbus.BrokerOptions) *natsbus.Broker {
