@@ -80,6 +80,9 @@ func (a *Agent) join(ctx context.Context, j Join) (*Welcome, error) {
 		select {
 		case <-ctx.Done():
 			wait.Stop()
+			if errors.Is(ctx.Err(), context.Canceled) { // it was told to end, and has not looked in vain
+				return nil, fmt.Errorf("joining job %q: %w", a.job, context.Cause(ctx))
+			}
 			if errors.Is(last, ErrNoResponder) {
 				return nil, noCoordinator(a.job, "--job", last)
 			}

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -68,5 +70,24 @@ func TestReportsGoTogether(t *testing.T) {
 		time.Sleep(2 * linger)
 		want("after the end")
 		unsub()
+	})
+}
+
+// A worker that is told to end while no coordinator answers says so, with what told
+// it; one whose time is over says that nobody answered.
+func TestJoinIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		me := Join{Protocol: Protocol, Worker: "w", Host: "host", PID: 1}
+		told := errors.New("told to go")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(told) })
+		if _, _, err := JoinJob(ctx, NewMemBus(), "job", me); !errors.Is(err, told) {
+			t.Errorf("told to go, it says %v", err)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if _, _, err := JoinJob(ctx, NewMemBus(), "job", me); !errors.Is(err, ErrNoResponder) {
+			t.Errorf("nobody answers, and it says %v", err)
+		}
 	})
 }
