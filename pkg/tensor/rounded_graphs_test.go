@@ -90,7 +90,7 @@ func TestRandomRounded(t *testing.T) {
 	kept := 0
 	for _, level := range CPULevels() {
 		graphs := uint64(20)
-		if level == "generic" {
+		if level == "generic" || testing.Short() {
 			graphs = 2
 		}
 		withLevel(t, level, func() {
