@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // evenBounds splits micro-batches 0..micro-1 over world ranks in contiguous runs
 // whose lengths differ by at most one, the longer ones first: rank r owns
 // [b[r], b[r+1]). Where there are more ranks than micro-batches the last ones own
@@ -43,6 +45,34 @@ func weightedBounds(micro int, weights []float64) []int {
 	b := make([]int, n+1)
 	for r, s := range share {
 		b[r+1] = b[r] + s
+	}
+	return b
+}
+
+// twoOwn changes bounds of at least two ranks of which one alone has micro-batches,
+// and more than one: it gives half of them to the rank behind it, or before it where
+// there is none. Nobody could check the only one. The last rank that may have any
+// is active-1.
+func twoOwn(bounds []int, active int) []int {
+	only := -1
+	for r := range len(bounds) - 1 {
+		switch n := bounds[r+1] - bounds[r]; {
+		case n == 0:
+		case n == 1 || only >= 0 || active < 2:
+			return bounds
+		default:
+			only = r
+		}
+	}
+	if only < 0 || only >= active {
+		return bounds
+	}
+	half := bounds[only] + (bounds[only+1]-bounds[only]+1)/2
+	b := slices.Clone(bounds)
+	if only+1 < active {
+		b[only+1] = half
+	} else {
+		b[only] = half
 	}
 	return b
 }

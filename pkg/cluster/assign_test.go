@@ -163,3 +163,26 @@ func TestOrderByExample(t *testing.T) {
 		}
 	}
 }
+
+// Where gradients are verified two ranks have micro-batches, if there are two of both.
+func TestTwoOwn(t *testing.T) {
+	for _, c := range []struct {
+		bounds []int
+		active int
+		want   []int
+	}{
+		{[]int{0, 8}, 1, []int{0, 8}},
+		{[]int{0, 8, 8, 8}, 3, []int{0, 4, 8, 8}},
+		{[]int{0, 0, 7, 7}, 3, []int{0, 0, 4, 7}},
+		{[]int{0, 0, 0, 7}, 3, []int{0, 0, 4, 7}},
+		{[]int{0, 0, 7, 7}, 2, []int{0, 4, 7, 7}},
+		{[]int{0, 7, 7, 7}, 1, []int{0, 7, 7, 7}}, // spares have none
+		{[]int{0, 1, 1}, 2, []int{0, 1, 1}},
+		{[]int{0, 7, 8, 8}, 3, []int{0, 7, 8, 8}},
+	} {
+		given := slices.Clone(c.bounds)
+		if got := twoOwn(c.bounds, c.active); !slices.Equal(got, c.want) || !slices.Equal(given, c.bounds) {
+			t.Errorf("twoOwn(%v, %d) = %v, want %v", given, c.active, got, c.want)
+		}
+	}
+}

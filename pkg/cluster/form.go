@@ -197,6 +197,16 @@ func (m *machine) place(live []*Member) {
 			places[r].Lo, places[r].Hi = first[r], first[r+1]
 		}
 	}
+	if m.cfg.Verify > 0 { // also of what survivors have: where one was alone nobody has seen what it computed
+		own := []int{places[0].Lo}
+		for _, p := range places {
+			own = append(own, p.Hi)
+		}
+		own, later = twoOwn(own, active), twoOwn(later, active)
+		for r := range places {
+			places[r].Lo, places[r].Hi = own[r], own[r+1]
+		}
+	}
 	m.roster.places, m.roster.bounds = places, later
 }
 

@@ -49,7 +49,7 @@ func (w *simWorker) went() {
 	if w.have {
 		s.newest = max(s.newest, w.step)
 	}
-	if len(s.told) > 0 || s.spoilt || s.flips || s.sampled {
+	if len(s.told) > 0 || s.spoilt || s.flips || s.sampled || len(s.dropped) > 0 { // with a liar goes what it took part in
 		return
 	}
 	s.partings++
