@@ -119,7 +119,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 				g.Then(i0, i1, j0, j1)
 			}
 			if stream {
-				StreamRows(g.C[i0*g.CRow+j0:], g.CRow, c, row, i1-i0, j1-j0)
+				CopyRows(g.C[i0*g.CRow+j0:], g.CRow, c, row, i1-i0, j1-j0, true)
 			}
 			if g.Out != nil {
 				g.Out(i0, i1, j0, j1, c, row, ws)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestStreamRows checks that rows are copied, and nothing beside them is touched, wherever they begin.
-func TestStreamRows(t *testing.T) {
+// TestCopyRows checks that rows are copied, and nothing beside them is touched, wherever they begin.
+func TestCopyRows(t *testing.T) {
 	const rows, dstRow, srcRow = 5, 96, 80
 	levels(t, func(t *testing.T) {
 		for _, at := range []int{0, 1, 16, 17} {
@@ -16,7 +16,7 @@ func TestStreamRows(t *testing.T) {
 					src[i] = float32(i + 1)
 				}
 				FetchFloats(src[3 : 3+cols])
-				StreamRows(dst[at:], dstRow, src[1:], srcRow, rows, cols)
+				CopyRows(dst[at:], dstRow, src[1:], srcRow, rows, cols, true)
 				for i, got := range dst {
 					want := float32(0)
 					if r, c := (i-at)/dstRow, (i-at)%dstRow; i >= at && r < rows && c < cols {
@@ -81,22 +81,16 @@ func TestStream(t *testing.T) {
 	})
 }
 
-// BenchmarkStreamRows writes 100 MiB, past the caches and by copying.
-func BenchmarkStreamRows(b *testing.B) {
+// BenchmarkCopyRows writes 100 MiB.
+func BenchmarkCopyRows(b *testing.B) {
 	const rows, cols = 100 << 10, 256
 	dst, src := AlignedFloats(rows*cols), AlignedFloats(cols)
-	b.Run("streamed", func(b *testing.B) {
-		b.SetBytes(4 * rows * cols)
-		for b.Loop() {
-			StreamRows(dst, cols, src, 0, rows, cols)
-		}
-	})
-	b.Run("copied", func(b *testing.B) {
-		b.SetBytes(4 * rows * cols)
-		for b.Loop() {
-			for r := range rows {
-				copy(dst[r*cols:(r+1)*cols], src)
+	for _, past := range []bool{false, true} {
+		b.Run(map[bool]string{false: "plain", true: "past the caches"}[past], func(b *testing.B) {
+			b.SetBytes(4 * rows * cols)
+			for b.Loop() {
+				CopyRows(dst, cols, src, 0, rows, cols, past)
 			}
-		}
-	})
+		})
+	}
 }

@@ -276,13 +276,7 @@ const pastCaches = 16 << 20
 
 // store copies rows that only backward reads, past the caches where they would be gone from there until then.
 func (t *Tape) store(dst []float32, dstRow int, src []float32, srcRow, rows, cols int) {
-	if 4*t.floats > t.past {
-		kernel.StreamRows(dst, dstRow, src, srcRow, rows, cols)
-		return
-	}
-	for r := range rows {
-		copy(dst[r*dstRow:r*dstRow+cols], src[r*srcRow:])
-	}
+	kernel.CopyRows(dst, dstRow, src, srcRow, rows, cols, 4*t.floats > t.past)
 }
 
 // MemoryBytes is what the tape holds for activations and their gradients, the
