@@ -198,6 +198,12 @@ func (j *Job) checkCluster(c *Checker) {
 	if !(k.Verify >= 0 && k.Verify <= 1) {
 		c.Bad("cluster.verify", "%v is outside 0 to 1: it is the share of micro-batches that another worker computes again, such as 0.05", k.Verify)
 	}
+	if k.Verify > 0 && k.MaxWorkers == 1 {
+		c.Bad("cluster.verify cluster.max_workers", "one worker has all micro-batches, and nobody checks it; want cluster.max_workers 3 or more, for two that disagree need a third, or cluster.verify 0")
+	}
+	if b := j.Batch; k.Verify > 0 && b.Micro > 0 && b.Group > 0 && j.Groups() == 1 {
+		c.Bad("cluster.verify batch.micro", "a step of batch.global %d in micro-batches of %d, %d to a group, is one worker's, and nobody checks it; want a smaller batch.micro, or cluster.verify 0", b.Global, b.Micro, b.Group)
+	}
 	c.Within("cluster.window_bytes", k.WindowBytes, 1<<10, limits.Window)
 	if c.Within("cluster.chunk_bytes cluster.bucket_bytes", k.ChunkBytes, 64, limits.Chunk) && k.ChunkBytes%4 != 0 {
 		c.Bad("cluster.chunk_bytes", "%d is no multiple of 4, the bytes of a float32", k.ChunkBytes)
