@@ -50,6 +50,11 @@ func readWordings(path string) (*wordings, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseWordings(path, b)
+}
+
+// parseWordings checks what a file has in it.
+func parseWordings(path string, b []byte) (*wordings, error) {
 	sum := sha256.Sum256(b)
 	w := &wordings{path: path, name: filepath.Base(path), sum: hex.EncodeToString(sum[:]), of: map[string]saying{}}
 	b = bytes.TrimPrefix(b, []byte("\ufeff"))

@@ -103,3 +103,31 @@ func TestExampleOfWordings(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a file has in it, it is refused with its place, or says each of its instructions
+// in different wordings that are not empty.
+func FuzzWordings(f *testing.F) {
+	for _, text := range []string{`{"a": ["b", "c"]}`, `{"a": {"instead": ["b"]}}`, "\ufeff{}", `{"a": ["a"], "a": ["b"]}`, `[{`, `{"a": {"instead": [], "b": 1}}`, `{"": [""]}`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w, err := parseWordings("w.json", b)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "w.json") {
+				t.Errorf("an error that does not name the file: %v", err)
+			}
+			return
+		}
+		for _, text := range w.order {
+			said := w.say(text)
+			for i, s := range said {
+				if i > 0 && strings.TrimSpace(s) == "" || slices.Contains(said[:i], s) {
+					t.Errorf("%q is said as %q", text, said)
+				}
+			}
+			if w.of[text].line < 1 || len(said) == 0 {
+				t.Errorf("%q, in line %d, has %d wordings", text, w.of[text].line, len(said))
+			}
+		}
+	})
+}
