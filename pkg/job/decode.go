@@ -16,6 +16,7 @@ type decoder struct {
 	set      bool   // the nodes are of a --set option: they have no lines
 	problems []Problem
 	strays   []finding          // keys of other kinds
+	loss     string             // the kind of loss that all of it comes to; empty: not known yet
 	at       map[string]Problem // key → place of its value, without text
 }
 

@@ -9,6 +9,32 @@ import (
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
+// A loss that the file names by a word, and an option by its kind, is the option's in
+// full: the job that is written reads again as the same.
+func TestLossByOption(t *testing.T) {
+	for _, c := range []struct {
+		file string
+		set  []string
+		want string
+	}{{"flow", []string{"loss.kind=l1"}, "l1"}, {"l1", []string{"loss.kind=flow", "loss.steps=7"}, "flow"}, {"mse", []string{"loss.kind=bins"}, "bins"},
+		{"{kind: flow, steps: 7}", []string{"loss.kind=flow"}, "flow"}} {
+		j, err := kinds.Parse("j.yaml", []byte("name: a\nmodel: {fusion: cross}\ndata: {kind: tabletop, normalize: quantile}\nloss: "+c.file+"\n"), c.set)
+		if err != nil {
+			t.Errorf("%s, %v: %v", c.file, c.set, err)
+			continue
+		}
+		if j.Loss.Kind != c.want {
+			t.Errorf("%s, %v: kind %s", c.file, c.set, j.Loss.Kind)
+		}
+		again, err := kinds.Parse("again.yaml", j.YAML(), nil)
+		if err != nil {
+			t.Errorf("%s, %v: %+v is written so that it does not read: %v", c.file, c.set, j.Loss, err)
+		} else if !reflect.DeepEqual(again.Loss, j.Loss) {
+			t.Errorf("%s, %v: %+v is written so that it reads %+v", c.file, c.set, j.Loss, again.Loss)
+		}
+	}
+}
+
 // A kind of a test's own: its keys, defaults, rules and checks are all here.
 
 type mlp struct {

@@ -5,13 +5,22 @@ import "strings"
 // Nearest returns the candidate with the least edit distance to s, if it is
 // near enough to be what was meant; the first of equals.
 func Nearest(s string, candidates []string) (string, bool) {
-	best, least := "", 1+max(2, len(s)/3)
+	best, least := "", 1+mistakes(len(s))
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(s), c); d < least && d < max(len(s), len(c)) {
 			best, least = c, d
 		}
 	}
 	return best, best != ""
+}
+
+// mistakes is how many a word of n bytes may have: two in a word of three leave
+// nothing of it, and the list of what there is helps more than a guess.
+func mistakes(n int) int {
+	if n <= 3 {
+		return 1
+	}
+	return max(2, n/3)
 }
 
 // distance is the number of insertions, deletions, substitutions and swaps of

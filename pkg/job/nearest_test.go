@@ -12,3 +12,17 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+// A word of three letters is not another one because one letter is the same.
+func TestNearestIsNear(t *testing.T) {
+	for _, c := range []struct {
+		word  string
+		known []string
+		want  string
+	}{{"foo", []string{"flow", "low"}, ""}, {"lw", []string{"low", "high"}, "low"}, {"losss", []string{"loss"}, "loss"}, {"trian", []string{"train"}, "train"},
+		{"tran", []string{"train", "eval"}, "train"}, {"mid_", []string{"mid"}, "mid"}, {"modle", []string{"model"}, "model"}} {
+		if got, _ := Nearest(c.word, c.known); got != c.want {
+			t.Errorf("%q of %v: %q, want %q", c.word, c.known, got, c.want)
+		}
+	}
+}

@@ -135,7 +135,7 @@ func (k Kinds) Parse(name string, data []byte, set []string) (*Job, error) {
 
 // read decodes the file and then the options over j.
 func (k Kinds) read(name string, root *yaml.Node, set []string, j *Job) *decoder {
-	d := &decoder{kinds: k, source: name, at: map[string]Problem{}}
+	d := &decoder{kinds: k, source: name, loss: j.Loss.Kind, at: map[string]Problem{}}
 	if root != nil {
 		d.section(root, reflect.ValueOf(j).Elem(), "")
 	}
@@ -183,6 +183,9 @@ func (d *decoder) within(v reflect.Value, section string, path []string, text st
 		f.v = f.v.Index(at)
 	}
 	d.within(f.v, name, path[1:], text)
+	if len(path) == 1 && key == wordKey(v.Type()) { // what the section says is said here
+		d.at[section] = d.at[name]
+	}
 	d.noted(f, name)
 }
 

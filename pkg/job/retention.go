@@ -7,6 +7,9 @@ import (
 	"github.com/vlaring/vlaring/internal/s3url"
 )
 
+// multipleNear is the multiple of every that is nearest to n, and not 0.
+func multipleNear(n, every int) int { return max(1, (n+every/2)/every) * every }
+
 // checkCheckpoint checks what is stored, measured and kept.
 func (j *Job) checkCheckpoint(c *Checker) {
 	k := j.Checkpoint
@@ -26,7 +29,7 @@ func (j *Job) checkCheckpoint(c *Checker) {
 		case k.Every == 0:
 			c.Bad(key+" checkpoint.every", "%d has no meaning with checkpoint.every 0, which stores the last step only", n)
 		case n%k.Every != 0:
-			c.Bad(key+" checkpoint.every", "%d is no multiple of checkpoint.every %d: not all of these steps are stored", n, k.Every)
+			c.Bad(key+" checkpoint.every", "%d is no multiple of checkpoint.every %d: not all of these steps are stored; want one such as %d", n, k.Every, multipleNear(n, k.Every))
 		}
 	}
 	multiple("checkpoint.keep_every", k.KeepEvery)
@@ -61,6 +64,6 @@ func (j *Job) checkCheckpoint(c *Checker) {
 		c.Bad("checkpoint.best.metric optimizer.ema", "%s is measured with the averaged weights, and there are none; set optimizer.ema: true", b.Metric)
 	}
 	if strings.HasPrefix(b.Metric, Held) && j.Train.EvalEvery == 0 {
-		c.Bad("checkpoint.best.metric train.eval_every", "%s is measured every train.eval_every steps, which is not set", b.Metric)
+		c.Bad("checkpoint.best.metric train.eval_every", "%s is measured every train.eval_every steps, which is not set: set it to a multiple of checkpoint.every", b.Metric)
 	}
 }

@@ -42,7 +42,7 @@ func (j *Job) checkRollouts(c *Checker) {
 		return
 	}
 	if t.EvalEvery > 0 && t.RolloutEvery%t.EvalEvery != 0 {
-		c.Bad("train.rollout_every train.eval_every", "%d is no multiple of train.eval_every %d: success is measured beside the held-out split", t.RolloutEvery, t.EvalEvery)
+		c.Bad("train.rollout_every train.eval_every", "%d is no multiple of train.eval_every %d: success is measured beside the held-out split; want one such as %d", t.RolloutEvery, t.EvalEvery, multipleNear(t.RolloutEvery, t.EvalEvery))
 	} else if t.EvalEvery == 0 {
 		c.Bad("train.rollout_every train.eval_every", "success is measured beside the held-out split, and train.eval_every is 0; leave that out, or set it")
 	}
@@ -58,6 +58,6 @@ func (j *Job) checkSuccess(c *Checker, metric string) {
 		c.Bad("checkpoint.best.metric optimizer.ema", "%s is measured with the averaged weights, and there are none; set optimizer.ema: true", metric)
 	}
 	if j.Train.RolloutEvery == 0 {
-		c.Bad("checkpoint.best.metric train.rollout_every", "%s is measured every train.rollout_every steps, which is not set", metric)
+		c.Bad("checkpoint.best.metric train.rollout_every", "%s is measured every train.rollout_every steps, which is not set: set it to a multiple of checkpoint.every", metric)
 	}
 }

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"reflect"
 	"strings"
 
@@ -45,8 +46,9 @@ func shortOf(v reflect.Value) (word string, ok bool) {
 // bare reads text into v, which stands at key, if v is a section that may be a bare
 // word.
 func (d *decoder) bare(v reflect.Value, text, key string) bool {
-	if v.Type() == reflect.TypeFor[Loss]() {
-		v.Set(reflect.ValueOf(Loss{text, find(d.kinds.Losses, text).Options}))
+	if v.Type() == reflect.TypeFor[Loss]() { // of the kind that an option behind it may say
+		kind := cmp.Or(d.loss, text)
+		v.Set(reflect.ValueOf(Loss{kind, find(d.kinds.Losses, kind).Options}))
 		return true
 	}
 	k := bareOf(v.Type())
@@ -62,6 +64,18 @@ func (d *decoder) bare(v reflect.Value, text, key string) bool {
 func bareKey(t reflect.Type) string {
 	key, _, _ := strings.Cut(t.Field(bareOf(t)).Tag.Get("yaml"), ",")
 	return key
+}
+
+// wordKey is the key that a bare word in the place of a section of type t stands for;
+// empty: no word stands in its place.
+func wordKey(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[Loss]():
+		return "kind"
+	case bareOf(t) >= 0:
+		return bareKey(t)
+	}
+	return ""
 }
 
 // standard is a section that true, and a section without keys, fill with what it
@@ -92,7 +106,7 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string) bool {
 		case isText(n):
 			d.bare(v, n.Value, key)
 		case n.Kind != yaml.MappingNode:
-			d.bad(n, key, "want text, found %s%s", found(n), quoteHint(n))
+			d.bad(n, key, "want a kind of loss, or a section with its kind, found %s%s", found(n), quoteHint(n))
 		default:
 			return false
 		}
