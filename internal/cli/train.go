@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +18,6 @@ import (
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/page"
 	"github.com/vlaring/vlaring/internal/view"
-	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
 	"github.com/vlaring/vlaring/pkg/train"
@@ -192,7 +189,7 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {
 		err = context.Cause(ctx)
 	}
-	return placed(err, path, f.set)
+	return train.Placed(err, path, f.set)
 }
 
 // worker is the command of a local worker: this program's own, with the logs and
@@ -230,17 +227,4 @@ func (f *trainFlags) worker() (func(run.Place) *exec.Cmd, error) {
 		cmd.Env = append(access.Without(os.Environ(), tokenEnv, childEnv), tokenEnv+"="+secret, childEnv+"="+parent)
 		return cmd
 	}, nil
-}
-
-// placed puts before an error about a key of the job file where the key stands.
-func placed(err error, path string, set []string) error {
-	var at *data.KeyError
-	if !errors.As(err, &at) {
-		return err
-	}
-	where := train.Kinds().Where(path, set, at.Key)
-	if strings.HasPrefix(err.Error(), at.Key) { // it is not said twice
-		where.Key = ""
-	}
-	return fmt.Errorf("%s%w", where, err)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // freeAfter is what an import leaves free on the disk, in bytes.
@@ -29,7 +30,7 @@ func Import(ctx context.Context, o Options, from data.Import) error {
 	}
 	p, err := data.PlanImport(t.cfg, t.wants, t.base, from)
 	if err != nil {
-		return err
+		return train.Placed(err, o.Arg, o.Set)
 	}
 	say := func(format string, a ...any) { fmt.Fprintf(o.Out, format+"\n", a...) }
 	if p.Ready == p.Videos {

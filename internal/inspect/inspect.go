@@ -11,6 +11,7 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/run"
+	"github.com/vlaring/vlaring/pkg/train"
 )
 
 // Check reads and decodes all of a data set. Its error says how many faults there
@@ -55,7 +56,7 @@ func Check(ctx context.Context, o Options) (err error) {
 	case err != nil && o.JSON, err != nil && l.n > 0: // what the records left out have led to
 		l.add(data.Fault{Kind: "data", What: err.Error()})
 	case err != nil:
-		return err
+		return train.Placed(err, o.Arg, o.Set)
 	}
 	l.err = errors.Join(l.err, told)
 	if o.JSON {
@@ -97,7 +98,7 @@ func Info(ctx context.Context, o Options) error {
 	case ctx.Err() != nil:
 		return run.ResumableError{Text: "stopped by Ctrl-C"}
 	case err != nil:
-		return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(o.Arg))
+		return o.opening(err)
 	case told != nil:
 		return told
 	}

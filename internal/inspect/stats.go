@@ -7,7 +7,6 @@ import (
 	"io"
 	"text/tabwriter"
 
-	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -51,7 +50,7 @@ func Stats(ctx context.Context, o Options) error {
 	case ctx.Err() != nil:
 		return run.ResumableError{Text: "stopped by Ctrl-C"}
 	case err != nil:
-		return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(o.Arg))
+		return o.opening(err)
 	}
 	if err = o.stats(d); err == nil {
 		err = o.page(d, d.Findings())

@@ -2,9 +2,12 @@ package inspect
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -83,4 +86,14 @@ func (o *Options) survey(ctx context.Context, t target, what string, s data.Surv
 		}
 	}
 	return sum, told, err
+}
+
+// opening is the error of data that does not open, with what helps: the place of the key
+// that is at fault, or else the command that lists all faults of the data.
+func (o *Options) opening(err error) error {
+	var key *data.KeyError
+	if errors.As(err, &key) {
+		return train.Placed(err, o.Arg, o.Set)
+	}
+	return fmt.Errorf("%w\nlist all that is wrong: coordinator data check %s", err, plain.ShellWord(o.Arg))
 }

@@ -32,7 +32,7 @@ func (o *Opening) openSets(baseDir string, k Options) (*Set, error) {
 	splits, has := k.(splitter)
 	if h.Split != "" {
 		if !has {
-			return nil, fmt.Errorf("data.holdout.split is %q, and data.kind %s has no splits", h.Split, o.Kind)
+			return nil, keyError("data.holdout.split", "data.holdout.split is %q, and data.kind %s has no splits", h.Split, o.Kind)
 		}
 		otherKind = splits.withSplit(h.Split)
 	}

@@ -87,18 +87,18 @@ func (k LeRobot) apart(path, held string) error {
 	of := map[int64]bool{}
 	train, err := set.Split(k.Split)
 	if err != nil {
-		return fmt.Errorf("data.split: %w", err)
+		return keyError("data.split", "data.split: %w", err)
 	}
 	for _, e := range train {
 		of[e.Index] = true
 	}
 	rest, err := set.Split(held)
 	if err != nil {
-		return fmt.Errorf("data.holdout.split: %w", err)
+		return keyError("data.holdout.split", "data.holdout.split: %w", err)
 	}
 	for _, e := range rest {
 		if of[e.Index] {
-			return fmt.Errorf("data.split %s and data.holdout.split %s both have episode %d", k.Split, held, e.Index)
+			return keyError("data.holdout.split", "data.split %s and data.holdout.split %s both have episode %d", k.Split, held, e.Index)
 		}
 	}
 	return nil
@@ -116,7 +116,7 @@ func (k LeRobot) Open(o *Opening) (*Set, error) {
 	}
 	episodes, err := set.Split(k.Split)
 	if err != nil {
-		return nil, fmt.Errorf("data.split: %w", err)
+		return nil, keyError("data.split", "data.split: %w", err)
 	}
 	fields, err := k.fields(o, set.Info)
 	if err != nil {

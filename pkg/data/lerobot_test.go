@@ -227,6 +227,7 @@ func TestLeRobotBadInput(t *testing.T) {
 			if !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v\nwant %s", err, c.want)
 			}
+			ofKey(t, err, c.want)
 		})
 	}
 }

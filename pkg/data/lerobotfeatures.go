@@ -62,7 +62,7 @@ func (k LeRobot) fields(o *Opening, in *lerobot.Info) (f lerobotFields, err erro
 				return f, err
 			}
 			if slices.Contains(f.cameras, name) {
-				return f, fmt.Errorf("%s is %s again; want each camera once", c.key, name)
+				return f, keyError(c.key, "%s is %s again; want each camera once", c.key, name)
 			}
 			f.cameras = append(f.cameras, name)
 		}
@@ -98,19 +98,19 @@ func vectorOf(in *lerobot.Info, names []string, name, key string, want []string)
 		}
 	}
 	if len(want) == 0 {
-		return v, fmt.Errorf("%s is not set; the numbers of a frame are %s", key, listOr(numbers, "none"))
+		return v, keyError(key, "%s is not set; the numbers of a frame are %s", key, listOr(numbers, "none"))
 	}
 	for _, n := range want {
 		x, ok := in.Features[n]
 		switch {
 		case !ok:
-			return v, fmt.Errorf("%s: there is no feature %q; the numbers of a frame are %s", key, n, listOr(numbers, "none"))
+			return v, keyError(key, "%s: there is no feature %q; the numbers of a frame are %s", key, n, listOr(numbers, "none"))
 		case !x.Numeric():
-			return v, fmt.Errorf("%s has %s, which is %s; it can be numbers: %s", key, n, x.DType, listOr(numbers, "none"))
+			return v, keyError(key, "%s has %s, which is %s; it can be numbers: %s", key, n, x.DType, listOr(numbers, "none"))
 		case slices.Contains(v.of, n):
-			return v, fmt.Errorf("%s has %s twice", key, n)
+			return v, keyError(key, "%s has %s twice", key, n)
 		case len(x.Shape) > 1 || x.Size() < 1 || v.dim()+x.Size() > maxAction:
-			return v, fmt.Errorf("%s has %s, of shape %v; want one dimension, and at most %d values in all", key, n, x.Shape, maxAction)
+			return v, keyError(key, "%s has %s, of shape %v; want one dimension, and at most %d values in all", key, n, x.Shape, maxAction)
 		}
 		v.of, v.sizes = append(v.of, n), append(v.sizes, x.Size())
 		v.labels = append(v.labels, dimensions(n, x, len(want) > 1)...)
@@ -166,11 +166,11 @@ func chooseCamera(c view, in *lerobot.Info, names []string) (string, error) {
 	case c.name == "" && len(all) == 1:
 		match = all
 	case c.name == "":
-		return "", fmt.Errorf("%s is not set; the cameras of this data are %s", c.key, strings.Join(all, ", "))
+		return "", keyError(c.key, "%s is not set; the cameras of this data are %s", c.key, strings.Join(all, ", "))
 	case len(match) == 0:
-		return "", fmt.Errorf("%s is %q; the cameras of this data are %s", c.key, c.name, strings.Join(all, ", "))
+		return "", keyError(c.key, "%s is %q; the cameras of this data are %s", c.key, c.name, strings.Join(all, ", "))
 	case len(match) > 1:
-		return "", fmt.Errorf("%s %q fits several: give the whole of %s", c.key, c.name, strings.Join(match, " or "))
+		return "", keyError(c.key, "%s %q fits several: give the whole of %s", c.key, c.name, strings.Join(match, " or "))
 	}
 	return match[0], nil
 }

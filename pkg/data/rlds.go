@@ -102,10 +102,10 @@ func (k RLDS) apart(path, held string) error {
 		return err
 	}
 	if _, _, err := info.choose(dir, held); err != nil {
-		return fmt.Errorf("data.holdout.split: %w", err)
+		return keyError("data.holdout.split", "data.holdout.split: %w", err)
 	}
 	if _, _, err := info.choose(dir, k.Split+"+"+held); err != nil {
-		return fmt.Errorf("data.split and data.holdout.split together: %w", err)
+		return keyError("data.holdout.split", "data.split and data.holdout.split together: %w", err)
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func (k RLDS) fields(o *Opening, features rldsSteps, file string) (f rldsFields,
 				return f, err
 			}
 			if slices.Contains(f.cameras, camera) {
-				return f, fmt.Errorf("%s is %s again; want each camera once", v.key, camera)
+				return f, keyError(v.key, "%s is %s again; want each camera once", v.key, camera)
 			}
 			f.cameras = append(f.cameras, camera)
 		}
@@ -166,7 +166,7 @@ func (k RLDS) fields(o *Opening, features rldsSteps, file string) (f rldsFields,
 	if o.Wants.Has(models.State) {
 		v := rldsVector{name: models.State}
 		if len(k.State) == 0 {
-			err = fmt.Errorf("data.state is not set; the numbers of a step are %s", listOr(features.known(), "none"))
+			err = keyError("data.state", "data.state is not set; the numbers of a step are %s", listOr(features.known(), "none"))
 		} else {
 			v.parts, err = features.parts("data.state", k.State)
 		}
@@ -213,11 +213,11 @@ func (k RLDS) instructions(o *Opening, features rldsSteps) (out []rldsText, err 
 		}
 		switch {
 		case len(match) == 0:
-			return nil, fmt.Errorf("data.instruction has %q; the texts are %s", want, listOr(features.texts(), "none"))
+			return nil, keyError("data.instruction", "data.instruction has %q; the texts are %s", want, listOr(features.texts(), "none"))
 		case len(match) > 1:
-			return nil, fmt.Errorf("data.instruction has %q, which fits several: give the whole of %s or %s", want, match[0].name, match[1].name)
+			return nil, keyError("data.instruction", "data.instruction has %q, which fits several: give the whole of %s or %s", want, match[0].name, match[1].name)
 		case slices.Contains(out, match[0]):
-			return nil, fmt.Errorf("data.instruction has %s twice", match[0].name)
+			return nil, keyError("data.instruction", "data.instruction has %s twice", match[0].name)
 		}
 		out = append(out, match[0])
 	}
@@ -269,11 +269,11 @@ func (all rldsSteps) camera(v view, file string) (string, error) {
 	case v.name == "" && len(cams) == 1:
 		return cams[0], nil
 	case v.name == "":
-		return "", fmt.Errorf("%s is not set; the cameras of this data are %s", v.key, strings.Join(short, ", "))
+		return "", keyError(v.key, "%s is not set; the cameras of this data are %s", v.key, strings.Join(short, ", "))
 	case len(match) == 0:
-		return "", fmt.Errorf("%s is %q; the cameras of this data are %s", v.key, v.name, strings.Join(short, ", "))
+		return "", keyError(v.key, "%s is %q; the cameras of this data are %s", v.key, v.name, strings.Join(short, ", "))
 	case len(match) > 1:
-		return "", fmt.Errorf("%s %q fits several: give the whole of %s", v.key, v.name, strings.Join(match, " or "))
+		return "", keyError(v.key, "%s %q fits several: give the whole of %s", v.key, v.name, strings.Join(match, " or "))
 	}
 	return match[0], nil
 }
@@ -331,14 +331,14 @@ func (all rldsSteps) parts(key string, names []string) (out []rldsPart, err erro
 		case len(match) == 0:
 			for _, before := range []string{"", "steps/", "steps/observation/"} {
 				if f, ok := all[before+want]; ok {
-					return nil, fmt.Errorf("%s has %q, which is %s; it can be a vector of numbers: %s", key, want, f.text(), listOr(all.known(), "none"))
+					return nil, keyError(key, "%s has %q, which is %s; it can be a vector of numbers: %s", key, want, f.text(), listOr(all.known(), "none"))
 				}
 			}
-			return nil, fmt.Errorf("%s has %q; the numbers of a step are %s", key, want, listOr(all.known(), "none"))
+			return nil, keyError(key, "%s has %q; the numbers of a step are %s", key, want, listOr(all.known(), "none"))
 		case len(match) > 1:
-			return nil, fmt.Errorf("%s has %q, which fits several: give the whole of %s", key, want, strings.Join(match, " or "))
+			return nil, keyError(key, "%s has %q, which fits several: give the whole of %s", key, want, strings.Join(match, " or "))
 		case seen[match[0]]:
-			return nil, fmt.Errorf("%s has %s twice", key, match[0])
+			return nil, keyError(key, "%s has %s twice", key, match[0])
 		}
 		seen[match[0]] = true
 		out = append(out, all[match[0]].part(match[0]))

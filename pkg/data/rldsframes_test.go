@@ -135,6 +135,7 @@ func TestRLDSFramesRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v\nwant %s", c.options, err, c.want)
 		}
+		ofKey(t, err, c.want)
 	}
 }
 

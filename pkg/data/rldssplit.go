@@ -47,11 +47,11 @@ func (in *rldsInfo) choose(dir, spec string) (parts []chosen, label string, err 
 		text = strings.TrimSpace(text)
 		m := splitPart.FindStringSubmatch(text)
 		if m == nil {
-			return nil, "", fmt.Errorf("data.split is %q; want the name of a split, or a part of one such as train[:90%%], train[10:20], train[-5:] or train[:80%%]+val", spec)
+			return nil, "", keyError("data.split", "data.split is %q; want the name of a split, or a part of one such as train[:90%%], train[10:20], train[-5:] or train[:80%%]+val", spec)
 		}
 		i := slices.IndexFunc(in.Splits, func(s rldsSplit) bool { return s.Name == m[1] })
 		if i < 0 {
-			return nil, "", fmt.Errorf("data.split is %q; %s names the splits %s", spec, in.file, strings.Join(in.names(), ", "))
+			return nil, "", keyError("data.split", "data.split is %q; %s names the splits %s", spec, in.file, strings.Join(in.names(), ", "))
 		}
 		c := chosen{split: &in.Splits[i]}
 		if c.shards, err = c.split.shards(dir, in.Name); err != nil {
@@ -67,16 +67,16 @@ func (in *rldsInfo) choose(dir, spec string) (parts []chosen, label string, err 
 		for k, to := range []*int{&c.from, &c.to} {
 			if b, unit := m[2+2*k], m[3+2*k]; b != "" {
 				if *to, err = c.bound(b, unit); err != nil {
-					return nil, "", fmt.Errorf("data.split %q: %w", text, err)
+					return nil, "", keyError("data.split", "data.split %q: %w", text, err)
 				}
 			}
 		}
 		if c.from >= c.to && (c.total > 0 || strings.Contains(text, "[")) {
-			return nil, "", fmt.Errorf("data.split %q has no episodes: it is %d to %d of the %d of split %s", text, c.from, c.to, c.total, c.split.Name)
+			return nil, "", keyError("data.split", "data.split %q has no episodes: it is %d to %d of the %d of split %s", text, c.from, c.to, c.total, c.split.Name)
 		}
 		for _, p := range parts {
 			if p.split == c.split && p.from < c.to && c.from < p.to {
-				return nil, "", fmt.Errorf("data.split %q has some episodes of split %s twice", spec, c.split.Name)
+				return nil, "", keyError("data.split", "data.split %q has some episodes of split %s twice", spec, c.split.Name)
 			}
 		}
 		parts = append(parts, c)

@@ -22,7 +22,7 @@ import (
 func heldOut(h job.Holdout, seed uint64, n int, numbers []int64) ([]int, error) {
 	if len(h.Episodes) > 0 {
 		if h.Fraction != 0 {
-			return nil, fmt.Errorf("data.holdout has both fraction and episodes: give one of them")
+			return nil, keyError("data.holdout", "data.holdout has both fraction and episodes: give one of them")
 		}
 		index := map[int64]int{}
 		for i, e := range numbers {
@@ -35,24 +35,24 @@ func heldOut(h job.Holdout, seed uint64, n int, numbers []int64) ([]int, error) 
 				i, ok = e, e >= 0 && e < n
 			}
 			if !ok {
-				return nil, fmt.Errorf("data.holdout.episodes: there is no episode %d among the %d episodes of this data", e, n)
+				return nil, keyError("data.holdout.episodes", "data.holdout.episodes: there is no episode %d among the %d episodes of this data", e, n)
 			}
 			out = append(out, i)
 		}
 		slices.Sort(out)
 		if out = slices.Compact(out); len(out) == n {
-			return nil, fmt.Errorf("data.holdout.episodes holds out all %d episodes; leave some to train on", n)
+			return nil, keyError("data.holdout.episodes", "data.holdout.episodes holds out all %d episodes; leave some to train on", n)
 		}
 		return out, nil
 	}
 	if !(h.Fraction >= 0 && h.Fraction < 1) {
-		return nil, fmt.Errorf("data.holdout.fraction is %v; it must be at least 0 and below 1", h.Fraction)
+		return nil, keyError("data.holdout.fraction", "data.holdout.fraction is %v; it must be at least 0 and below 1", h.Fraction)
 	}
 	if h.Fraction == 0 {
 		return nil, nil
 	}
 	if n < 2 {
-		return nil, fmt.Errorf("data.holdout.fraction is %v, but the data has %d episode(s): a held-out split needs at least two", h.Fraction, n)
+		return nil, keyError("data.holdout.fraction", "data.holdout.fraction is %v, but the data has %d episode(s): a held-out split needs at least two", h.Fraction, n)
 	}
 	k := min(max(int(math.Round(h.Fraction*float64(n))), 1), n-1)
 	out := make([]int, k)
@@ -102,7 +102,11 @@ func (o *Opening) skips(i int) bool {
 func (o *Opening) finish(d *Set) error {
 	if len(o.skip) > 0 {
 		if first, last := o.skip[0], o.skip[len(o.skip)-1]; first < 0 || last >= d.about.n {
-			return fmt.Errorf("data.skip names the samples %d to %d; the data has 0 to %d", first, last, d.about.n-1)
+			named := fmt.Sprintf("samples %d to %d", first, last)
+			if first == last {
+				named = fmt.Sprintf("sample %d", first)
+			}
+			return keyError("data.skip", "data.skip names the %s; the data has 0 to %d", named, d.about.n-1)
 		}
 		if err := d.resplit(d.about.heldOut, o.skip); err != nil {
 			return err

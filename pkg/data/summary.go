@@ -151,13 +151,42 @@ func (s *Summary) find(kind, where, advice, what string, args ...any) {
 // it: a camera's 4:3 or 3:2 made square, as is usual, stays below.
 const muchSqueezed = 1.6
 
+// pictures are the features of pictures.
+func (d *Set) pictures() (all []models.Feature) {
+	for _, f := range d.meta.Spec {
+		if f.Type == models.Image {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// cameraName is what a feature of pictures is called beside the data's others: the end of
+// its name, as data.cameras takes it, where that is of one camera alone.
+func (d *Set) cameraName(of models.Feature) string {
+	all := d.pictures()
+	if len(all) == 1 {
+		return d.about.camera
+	}
+	short := func(f models.Feature) string {
+		name := f.Called()
+		return name[strings.LastIndexAny(name, "./")+1:]
+	}
+	for _, f := range all {
+		if f.Name != of.Name && short(f) == short(of) {
+			return of.Called()
+		}
+	}
+	return short(of)
+}
+
 // camera sums up the pictures and tells what is odd about them.
 func (s *Summary) camera(d *Set, of models.Feature, f pictureFacts, anySize bool) {
-	c := &Camera{Name: d.about.camera, Input: [3]int(of.Shape), Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
+	c := &Camera{Name: d.cameraName(of), Input: [3]int(of.Shape), Looked: f.looked, Equal: f.looked > 1 && f.equal, Black: f.black, Plain: f.plain}
 	if s.Camera == nil {
 		s.Camera = c
 	} else {
-		c.Name, s.Cameras = of.Called(), append(s.Cameras, c)
+		s.Cameras = append(s.Cameras, c)
 	}
 	if anySize {
 		c.Input = [3]int{}
@@ -165,6 +194,9 @@ func (s *Summary) camera(d *Set, of models.Feature, f pictureFacts, anySize bool
 	where, blind := "the pictures", "the model sees nothing there: see that the right pictures were stored"
 	if c.Name != "" { // of the data set's several
 		where, blind = "camera "+c.Name, "the model sees nothing there: choose another camera (data.camera)"
+		if len(d.pictures()) > 1 {
+			blind = "the model sees nothing there: leave it out (data.cameras)"
+		}
 	}
 	several := func(n int) string {
 		if n == s.Samples {

@@ -1,11 +1,13 @@
 package data
 
 import (
+	"errors"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/models"
 )
 
@@ -128,6 +130,39 @@ func TestWindowsRefused(t *testing.T) {
 		_, err := Open(lerobotJob(dir, append([]any{"History", 3, "Chunk", 3}, c.options...)...), windowNeeds(), 1, ".", nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v\nwant %s", c.options, err, c.want)
+		}
+		ofKey(t, err, c.want)
+	}
+}
+
+// ofKey wants err to be of the key that the text begins with, so that its place in the
+// job file can be said: what the job says is wrong with the data, not the data.
+func ofKey(t *testing.T, err error, text string) {
+	t.Helper()
+	key, _, _ := strings.Cut(text, " ")
+	key = strings.TrimSuffix(key, ":")
+	var of *KeyError
+	var misuse *job.Error
+	if strings.HasPrefix(key, "data.") && !errors.As(err, &misuse) && (!errors.As(err, &of) || of.Key != key) {
+		t.Errorf("%v\nis not of %s", err, key)
+	}
+}
+
+// Cameras are summed up by names of one form.
+func TestCamerasAreCalledAlike(t *testing.T) {
+	for _, c := range []struct {
+		sources, want []string
+	}{{[]string{"observation.images.front", "observation.images.wrist"}, []string{"front", "wrist"}}, {[]string{"left/rgb", "right/rgb"}, []string{"left/rgb", "right/rgb"}},
+		{[]string{"steps/observation/image_0", "steps/image_1"}, []string{"image_0", "image_1"}}, {[]string{"observation.images.front"}, []string{"front"}}} {
+		d := &Set{}
+		d.about.camera = "front"
+		for k, s := range c.sources {
+			d.meta.Spec = append(d.meta.Spec, models.Feature{Name: models.View(k, 0), Type: models.Image, Source: s})
+		}
+		for k, f := range d.meta.Spec {
+			if got := d.cameraName(f); got != c.want[k] {
+				t.Errorf("%v: %s, want %s", c.sources, got, c.want[k])
+			}
 		}
 	}
 }

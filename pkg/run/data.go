@@ -62,6 +62,10 @@ func (b *beginning) openData(ctx context.Context, hear *stops) (err error) {
 		return err
 	}
 	if err != nil {
+		var key *data.KeyError
+		if errors.As(err, &key) {
+			return err // of the job: the data is not at fault
+		}
 		if _, mixed := b.job.Data.Options.(data.Mixture); mixed || b.job.Data.Path != "" {
 			err = fmt.Errorf("%w\nlist all that is wrong: %s", err, b.opt.Check)
 		}
