@@ -46,7 +46,7 @@ with what the model says of it; --gbps is then the limit of their links, 0 for n
 	fl.StringVar(&f.Check, "check", "", "another one, to be compared with the model")
 	fl.IntSliceVar(&f.Hosts, "hosts", []int{8, 64, 512}, "numbers of hosts")
 	fl.Float64SliceVar(&f.Gbps, "gbps", []float64{1, 10, 100}, "10⁹ bits a second of a host's link, each way")
-	fl.StringSliceVar(&f.Sizes, "bytes", []string{"138584092", "4000000000"}, "sizes of the gradient (default: the reference's model, and 10⁹ parameters)")
+	fl.StringSliceVar(&f.Sizes, "bytes", []string{"138584092", "4000000000"}, "sizes of the gradient in bytes: of the reference's model, and of 10⁹ parameters")
 	fl.DurationVar(&f.RTT, "rtt", 100*time.Microsecond, "round trip of the wire between two hosts")
 	fl.IntVar(&f.Cores, "cores", 2, "cores of a host that the road may use")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -96,5 +96,5 @@ output file also has layers I64 [N].`,
 // depthFlags are for commands that run a model with exits as deep as is needed.
 func depthFlags(c *cobra.Command, d *eval.Depth) {
 	c.Flags().Float64Var(&d.Threshold, "exit-doubt", 0, "leave a model with model.exits where its doubt is at most this (eval --exits shows what that costs)")
-	c.Flags().DurationVar(&d.Budget, "exit-budget", 0, "leave it before a layer that would end after this long, e.g. 5ms")
+	c.Flags().DurationVar(&d.Budget, "exit-budget", 0, "leave a model with model.exits before a layer that would end after this long, e.g. 5ms (0: run all of it)")
 }

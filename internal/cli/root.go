@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -51,13 +52,30 @@ func NewCoordinator() *cobra.Command {
 	}
 	c.AddCommand(newTrain(), newEval(), newPredict(), newServe(), newStatus(), newStop(), newScale(), newChaos(), newChaosGuard(), newCheckpoint(), newPresets(), newWorker("worker", true),
 		newShow(), newAttention(), newBench(), newCompare(), newData(), newUI(), newRollout())
-	c.AddCommand(newAudit(), newRuns(), newKeys())
+	c.AddCommand(newAudit(), newRuns(), newKeys(), newVersion())
+	c.InitDefaultHelpCmd()
+	help, _, _ := c.Find([]string{"help"})
+	help.Args = func(_ *cobra.Command, args []string) error { // cobra's own shows the whole program's help then, as if all were well
+		if of, rest, _ := c.Find(args); of.HasSubCommands() && of.Args != nil {
+			return of.Args(of, rest)
+		}
+		return nil
+	}
 	return c
+}
+
+// newVersion is --version as a word, which people type as often.
+func newVersion() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version, as --version does", Args: exactArgs(), RunE: func(c *cobra.Command, _ []string) error {
+		_, err := fmt.Fprintf(c.OutOrStdout(), "%s version %s\n", c.Root().Name(), c.Root().Version)
+		return err
+	}}
 }
 
 // NewWorker returns the worker command.
 func NewWorker() *cobra.Command {
 	c := newWorker("worker", false)
 	c.Version = release()
+	c.AddCommand(newVersion())
 	return c
 }

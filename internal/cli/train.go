@@ -15,6 +15,7 @@ import (
 	"github.com/vlaring/vlaring/internal/access"
 	"github.com/vlaring/vlaring/internal/board"
 	"github.com/vlaring/vlaring/internal/health"
+	"github.com/vlaring/vlaring/internal/limits"
 	"github.com/vlaring/vlaring/internal/machine"
 	"github.com/vlaring/vlaring/internal/page"
 	"github.com/vlaring/vlaring/internal/view"
@@ -73,6 +74,7 @@ output that nobody reads any more (| head) do the same.
 	}
 	fl := c.Flags()
 	fl.IntVar(&f.workers, "workers", -1, "worker processes to start here; 0: none, wait for cluster.workers from elsewhere (default: cluster.workers)")
+	fl.Lookup("workers").DefValue = "0" // which help leaves out: it has said it
 	fl.IntVar(&f.threads, "threads", 0, "compute threads a worker (default: cores divided by local workers)")
 	fl.StringVar(&f.runDir, "run-dir", "", "where the run is kept (default runs/NAME)")
 	fl.BoolVar(&f.resume, "resume", false, "continue from the newest checkpoint in the run directory that verifies, or start if there is none")
@@ -99,6 +101,11 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	})
 	if err != nil {
 		return err
+	}
+	if c.Flags().Changed("workers") {
+		if err := within("workers", f.workers, 0, limits.Workers); err != nil {
+			return err
+		}
 	}
 	local := f.workers
 	if local < 0 {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -101,13 +100,9 @@ func registry(o Options, figures ...prometheus.Collector) (*prometheus.Registry,
 
 // serve takes the port, so that a mistake shows before anything has begun.
 func serve(o Options, live, ready check, reg *prometheus.Registry) (*server, error) {
-	host, port, err := usage.Listen("--health", o.Listen)
+	l, err := usage.Bind("--health", o.Listen)
 	if err != nil {
 		return nil, err
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil {
-		return nil, usage.Errorf("--health cannot listen on %s: %w\nport 0 is a free one", o.Listen, err)
 	}
 	s := &server{l: l, done: make(chan struct{}), h: &http.Server{Handler: handler(o, live, ready, reg), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: slowest, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 1 << 14, ErrorLog: log.New(io.Discard, "", 0)}} // what strangers send is no news

@@ -80,20 +80,13 @@ func New(o Options) (*Page, error) {
 	if o.Flag == "" {
 		o.Flag = "--listen"
 	}
-	host, port, err := usage.Listen(o.Flag, o.Listen)
+	p := &Page{o: o, readers: map[string]*reader{}, glimpses: map[spot]glimpse{}, verify: make(chan struct{}, 1), look: newLooker(o.Kinds, o.Scans)}
+	var err error
+	if p.l, err = usage.Bind(o.Flag, o.Listen); err != nil && o.Listen == DefaultListen {
+		p.l, err = usage.Bind(o.Flag, "127.0.0.1:0")
+	}
 	if err != nil {
 		return nil, err
-	}
-	if host == "" {
-		host = netaddr.All()
-	}
-	p := &Page{o: o, readers: map[string]*reader{}, glimpses: map[spot]glimpse{}, verify: make(chan struct{}, 1), look: newLooker(o.Kinds, o.Scans)}
-	p.l, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil && o.Listen == DefaultListen {
-		p.l, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
-	}
-	if err != nil {
-		return nil, usage.Errorf("the page cannot listen on %s: %w\nport 0 is a free one", o.Listen, err)
 	}
 	if !loopback(p.l.Addr().String()) {
 		var b [16]byte

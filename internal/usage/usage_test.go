@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"testing"
 )
 
@@ -56,6 +57,26 @@ func TestHostPort(t *testing.T) {
 		_, _, err := HostPort("--listen", s)
 		if want := fmt.Sprintf("--listen %q: want host:port, e.g. 0.0.0.0:4222", s); err == nil || err.Error() != want || !errors.As(err, new(Error)) {
 			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+// A place that cannot be listened on is named with what to give instead, and is a mistake
+// of usage.
+func TestBind(t *testing.T) {
+	l, err := Bind("--listen", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for s, want := range map[string]string{l.Addr().String(): "choose another port, or 0 for a free one", "192.0.2.1:4222": "none of this machine's addresses",
+		"127.0.0.1:99999": "want host:port", "4222": "want host:port"} {
+		l, err := Bind("--listen", s)
+		if err == nil {
+			l.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "--listen") || !errors.As(err, new(Error)) {
+			t.Errorf("%s: %v, want %q", s, err, want)
 		}
 	}
 }

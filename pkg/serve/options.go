@@ -56,9 +56,9 @@ const minRate = 1e-3
 
 // check refuses what cannot be, and reads the certificates; nil: there is no TLS.
 func (o Options) check() (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(o.Listen)
+	host, _, err := usage.Listen("--listen", o.Listen)
 	if err != nil {
-		return nil, usage.Errorf("--listen %q: want host:port, e.g. 127.0.0.1:8000", o.Listen)
+		return nil, err
 	}
 	for _, x := range []struct {
 		flag           string

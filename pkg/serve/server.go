@@ -6,13 +6,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log"
-	"net"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/pkg/trained"
 )
 
@@ -73,7 +73,7 @@ func New(p Policy, o Options) (*Server, error) {
 // questions, answers those that are under way, and tells the clients; that takes
 // at most Options.Drain. ready is told the URL once clients can come.
 func (s *Server) Run(ctx context.Context, ready func(url string)) error {
-	l, err := net.Listen("tcp", s.o.Listen)
+	l, err := usage.Bind("--listen", s.o.Listen)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Both programs say their version however they are asked, and help about nothing that there
+// is ends as any wrong command does.
+func TestVersionAndHelp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		of   func() *cobra.Command
+		args string
+		code int
+		want string
+	}{
+		{NewCoordinator, "version", exitDone, "coordinator version " + release() + "\n"},
+		{NewCoordinator, "--version", exitDone, "coordinator version " + release() + "\n"},
+		{NewWorker, "version", exitDone, "worker version " + release() + "\n"},
+		{NewWorker, "--version", exitDone, "worker version " + release() + "\n"},
+		{NewCoordinator, "version now", exitUsage, "takes no arguments"},
+		{NewWorker, "now", exitUsage, "worker takes no arguments"},
+		{NewCoordinator, "help trian", exitUsage, "did you mean train?"},
+		{NewCoordinator, "help checkpoint lst", exitUsage, "want ls, show"},
+		{NewCoordinator, "help checkpoint ls", exitDone, "List a run's checkpoints"},
+		{NewCoordinator, "help", exitDone, "Available Commands"},
+		{NewCoordinator, "train testdata/small.yaml --workers -5", exitUsage, "--workers -5: want 0 to 4096"},
+	} {
+		var out bytes.Buffer
+		code := Main(context.Background(), c.of(), strings.Fields(c.args), &out, &out)
+		if code != c.code || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: exit code %d, want %d: %s", c.args, code, c.code, out.String())
+		}
+	}
+}
+
+// What help says of a flag's default it says once, and every command says what it does.
+func TestHelpSaysOnce(t *testing.T) {
+	t.Parallel()
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Short == "" && !c.Hidden {
+			t.Errorf("%s does not say what it does", c.CommandPath())
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if n := strings.Count(line(c, f.Name), "(default"); n > 1 {
+				t.Errorf("%s --%s tells its default %d times: %s", c.CommandPath(), f.Name, n, line(c, f.Name))
+			}
+		})
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(NewCoordinator())
+	walk(NewWorker())
+}
+
+// line is what help says of a flag.
+func line(c *cobra.Command, name string) string {
+	one := pflag.NewFlagSet("", pflag.ContinueOnError)
+	one.AddFlag(c.Flags().Lookup(name))
+	return one.FlagUsages()
+}
