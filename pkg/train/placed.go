@@ -17,6 +17,8 @@ func Placed(err error, path string, set []string) error {
 		return err
 	}
 	where := Kinds().Where(path, set, at.Key)
+	// Most errors of data name the key themselves, behind the kind of data and the file that
+	// it does not fit, and an option names it a second time.
 	if strings.Contains(err.Error(), at.Key) {
 		where.Key = ""
 	}
