@@ -15,6 +15,7 @@ import (
 	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/internal/process"
 	"github.com/vlaring/vlaring/internal/usage"
+	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/data"
 	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/run"
@@ -72,13 +73,17 @@ func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr
 		}
 	}()
 	cmd.SetArgs(args)
-	cmd.SetOut(stdout)
+	out := &view.Told{W: stdout}
+	cmd.SetOut(out)
 	cmd.SetErr(stderr)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w%s\nsee '%s --help'", err, meant(err, c), c.CommandPath())
 	})
 	err := cmd.ExecuteContext(ctx)
+	if e := out.Err(); err == nil && e != nil {
+		err = fmt.Errorf("not all of the output could be written: %w", e)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", cmd.Name(), plain.Text(err.Error())) // others named the files and members in it
 	}

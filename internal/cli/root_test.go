@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -66,4 +67,20 @@ func line(c *cobra.Command, name string) string {
 	one := pflag.NewFlagSet("", pflag.ContinueOnError)
 	one.AddFlag(c.Flags().Lookup(name))
 	return one.FlagUsages()
+}
+
+// full is a file on a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What could not be written all is no success, whichever command wrote it.
+func TestOutputThatIsNotWritten(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"--help", "version", "presets", "show masks", "data info ../../pkg/data/testdata/lerobot/v3", "data stats ../../pkg/data/testdata/lerobot/v3", "runs ls ."} {
+		var said bytes.Buffer
+		if code := Main(context.Background(), NewCoordinator(), strings.Fields(args), full{}, &said); code != exitFailed || !strings.Contains(said.String(), "no space left") {
+			t.Errorf("%s: exit code %d, %q", args, code, said.String())
+		}
+	}
 }

@@ -18,7 +18,14 @@ type Watched struct {
 
 // NewWatched writes to w, and calls gone, from whoever writes, once that fails
 // for the want of a reader.
-func NewWatched(w io.Writer, gone func()) *Watched { return &Watched{w: w, gone: gone} }
+//
+// Of a Told it writes to what that passes on to: a run is done though nobody reads of it.
+func NewWatched(w io.Writer, gone func()) *Watched {
+	if t, ok := w.(*Told); ok {
+		w = t.W
+	}
+	return &Watched{w: w, gone: gone}
+}
 
 func (o *Watched) Write(p []byte) (int, error) {
 	n, err := o.w.Write(p)
