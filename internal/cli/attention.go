@@ -94,7 +94,7 @@ DIR calls them attention.png and attention-picture.png.`,
 	fl.StringVar(&path, "data", "", "where the data is here, for --sample (default: as in the job)")
 	fl.StringVar(&out, "out", "", "PNG file to write, or a directory")
 	fl.BoolVar(&all, "all", false, "list every position of long sequences too")
-	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &threads, machine.Threads(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object, with all weights")
 	return c
 }

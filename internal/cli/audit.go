@@ -40,7 +40,7 @@ named), 1 it cannot be checked; the message says what would help.`,
 	fl.Uint64Var(&o.Step, "step", 0, "the step to check, counted from 1")
 	fl.Uint64Var(&o.From, "from-step", 0, "begin at the checkpoint before this step (default: --step)")
 	fl.StringVar(&o.Data, "data", "", "where the data is here (default: as in the job)")
-	fl.IntVar(&o.Threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &o.Threads, machine.Threads(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }

@@ -24,7 +24,7 @@ other load and the clock move both alike. VLARING_CPU chooses the kernels.`,
 // benchFlags registers what is common to the benchmarks of the engine.
 func benchFlags(c *cobra.Command, o *bench.Options, asJSON *bool, budget time.Duration, what string) {
 	fl := c.Flags()
-	fl.IntVar(&o.Threads, "threads", 1, "compute threads")
+	threadsFlag(c, &o.Threads, 1, "compute threads")
 	fl.DurationVar(&o.Budget, "budget", budget, "time for "+what)
 	fl.IntVar(&o.Slab, "slab", measure.BandwidthFloats, "floats of each of the two slabs that the memory bandwidth is measured with")
 	fl.BoolVar(asJSON, "json", false, "print one JSON object")

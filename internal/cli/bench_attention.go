@@ -61,7 +61,7 @@ machine only adds.`,
 	fl.IntVar(&f.Heads, "heads", 4, "heads")
 	fl.IntVar(&f.Window, "window", 64, "keys at most so many places away")
 	fl.IntVar(&f.Stride, "stride", 128, "and every so many-th key")
-	fl.IntVar(&f.Threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &f.Threads, machine.Threads(), "compute threads")
 	fl.DurationVar(&f.Budget, "budget", 500*time.Millisecond, "time for each measurement")
 	fl.BoolVar(&f.Causal, "causal", false, "keys up to the query's own alone")
 	fl.StringVar(&out, "out", "", "PNG file to draw the times to")

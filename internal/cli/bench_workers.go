@@ -41,7 +41,7 @@ must end with the same weights.`,
 	fl.StringSliceVar(&f.Models, "models", []string{"small", "default"}, "small, default; none with ''")
 	fl.StringSliceVar(&f.Roads, "roads", []string{"auto", "nats"}, "cluster.road of runs with several workers: auto, nats, shm")
 	fl.IntSliceVar(&f.Workers, "workers", []int{1, 2}, "numbers of workers")
-	fl.IntVar(&f.Threads, "threads", 1, "compute threads of a worker")
+	threadsFlag(c, &f.Threads, 1, "compute threads of a worker")
 	fl.IntVar(&f.Rounds, "rounds", 3, "turns of which the medians count")
 	fl.IntVar(&f.Steps, "steps", 0, fmt.Sprintf("steps of a run (default: small %d, default %d, a job file %d)", bench.DefaultSteps("small"), bench.DefaultSteps("default"), bench.DefaultSteps("")))
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -77,7 +77,7 @@ error or SIGKILL, no process of it is left.
 	fl.DurationVar(&f.Pace, "pace", 2*time.Second, "mean time between two faults")
 	fl.Uint64Var(&f.Seed, "seed", 1, "of the choice of faults")
 	fl.IntVar(&f.Workers, "workers", 3, "workers to begin with")
-	fl.IntVar(&threads, "threads", 1, "compute threads a worker")
+	threadsFlag(c, &threads, 1, "compute threads a worker")
 	fl.StringVar(&f.Dir, "dir", "", "where the runs are kept (default: a temporary directory, removed if all is well)")
 	fl.StringSliceVar(&f.Kinds, "kinds", nil, "faults to choose from, by name as in the table (default: all)")
 	fl.StringArrayVar(&set, "set", nil, "override a value of the job file: key=value")

@@ -34,9 +34,6 @@ func newComparison(name, short, long string, run func(context.Context, compare.O
 		Example: fmt.Sprintf("  coordinator compare %s\n  coordinator compare %s --out plots --json", name, name),
 		Args:    exactArgs(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := within("threads", threads, 1, 1<<10); err != nil {
-				return err
-			}
 			r, err := run(c.Context(), compare.Options{Threads: threads, Quick: quick, Log: func(what string) { fmt.Fprintln(c.ErrOrStderr(), what) }})
 			if err != nil {
 				return err
@@ -54,7 +51,7 @@ func newComparison(name, short, long string, run func(context.Context, compare.O
 		},
 	}
 	fl := c.Flags()
-	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &threads, machine.Threads(), "compute threads")
 	fl.BoolVar(&quick, "quick", false, "tiny sizes that only show that it runs")
 	fl.StringVar(&out, "out", "", "directory for a PNG a claim")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")

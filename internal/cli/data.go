@@ -150,7 +150,7 @@ Exit codes:
 func (f *dataFlags) register(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.Set, "set", nil, "override a key of the job file, e.g. --set data.path=DIR (repeatable)")
-	fl.IntVar(&f.Threads, "threads", machine.Threads(), "threads that decode")
+	threadsFlag(c, &f.Threads, machine.Threads(), "threads that decode")
 }
 
 func (f *dataFlags) scripts(c *cobra.Command) {

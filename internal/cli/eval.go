@@ -99,7 +99,7 @@ every exit and for thresholds of doubt that let each sample choose its depth.`,
 	fl.StringVar(&set, "data-set", "", "of a mixture: the set whose statistics count, measured alone")
 	fl.StringVar(&split, "split", "", "heldout, train or all (default: heldout; all of other data)")
 	weightsFlag(c, &weights)
-	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &threads, machine.Threads(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
 	fl.BoolVar(&exits, "exits", false, "measure the exits of a model with model.exits: error against latency")
 	fl.IntVar(&samples, "samples", 0, "with --exits: the first so many samples alone, since they run one at a time; 0: all")

@@ -78,6 +78,9 @@ func Main(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr
 	cmd.SetErr(stderr)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if bad := (*pflag.InvalidValueError)(nil); errors.As(err, &bad) {
+			err = usage.Unread(bad.GetFlag().Name, bad.GetValue(), bad.GetFlag().Value, bad.GetFlag().Value.Type(), bad.Unwrap())
+		}
 		return usagef("%w%s\nsee '%s --help'", err, meant(err, c), c.CommandPath())
 	})
 	err := cmd.ExecuteContext(ctx)

@@ -30,6 +30,9 @@ there is none; the coordinator is given that and needs no list of keys.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("for") && k.For == 0 { // 0 is for ever, which nobody means who says how long
+				return usagef("--for 0: want how long the keys are good, as in 720h; leave it out for keys that end when they are revoked")
+			}
 			k.Job, k.Who = args[0], args[1:]
 			text, err := access.Make(k)
 			if err == nil {

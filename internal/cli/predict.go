@@ -89,7 +89,7 @@ output file also has layers I64 [N].`,
 	fl.StringVar(&ask.In, "inputs", "", "safetensors file with the inputs")
 	fl.StringVar(&ask.Out, "out", "", "safetensors file to write")
 	depthFlags(c, &ask.Depth)
-	fl.IntVar(&ask.Threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &ask.Threads, machine.Threads(), "compute threads")
 	return c
 }
 

@@ -65,7 +65,7 @@ mean of the actions) are the floor.`,
 	fl.Uint64Var(&o.Seed, "seed", 1, "of the episodes; none is one of training's, whatever the seeds")
 	fl.StringVar(&o.Policy, "policy", rollout.Policies[0], "who acts: "+strings.Join(rollout.Policies, ", "))
 	fl.StringVar(&o.Out, "out", "", "animated picture to draw the first nine episodes to (.png, .gif), or folder for one of each")
-	fl.IntVar(&o.Threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &o.Threads, machine.Threads(), "compute threads")
 	fl.BoolVar(&asJSON, "json", false, "print one JSON object, with every episode")
 	return c
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/vlaring/vlaring/internal/usage"
 )
 
 // Both programs say their version however they are asked, and help about nothing that there
@@ -83,4 +85,38 @@ func TestOutputThatIsNotWritten(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q", args, code, said.String())
 		}
 	}
+}
+
+// Values that cannot be are refused as they are read, by every command that has the flag, in
+// the words of who types them.
+func TestFlagValues(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"audit r --step -1":                        `--step "-1": want a whole number from 0`,
+		"status r --timeout 5":                     `--timeout "5": want a duration such as 500ms, 10s or 2h`,
+		"rollout --episodes many":                  `--episodes "many": want a whole number`,
+		"bench attention --tokens 1,x":             `--tokens "1,x": want whole numbers, separated by commas`,
+		"keys j worker:w --for 0h":                 "--for 0: want how long",
+		"data import x --size -1":                  "--size -1: want 1 to",
+		"train testdata/small.yaml --threads -1":   "--threads -1: want 0 to 1024",
+		"train testdata/small.yaml --threads 1025": "--threads 1025: want 0 to 1024",
+	} {
+		var said bytes.Buffer
+		if code := Main(context.Background(), NewCoordinator(), strings.Fields(args), &said, &said); code != exitUsage || !strings.Contains(said.String(), want) {
+			t.Errorf("%s: exit code %d, %s", args, code, said.String())
+		}
+	}
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if f := c.Flags().Lookup("threads"); f != nil {
+			if _, ok := f.Value.(usage.Threads); !ok || f.Value.Set("99999999") == nil || f.Value.Set("-1") == nil {
+				t.Errorf("%s takes any number of threads", c.CommandPath())
+			}
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(NewCoordinator())
+	walk(NewWorker())
 }

@@ -102,7 +102,7 @@ addresses alone. A key can also be in the environment's ` + keyEnv + `.`,
 	fl.Int64Var(&mib, "max-message", 32, "MiB of an observation, at most")
 	fl.Float64Var(&o.Rate, "rate", 0, "questions a second of a client; who asks more often waits; 0: no limit")
 	depthFlags(c, &depth)
-	fl.IntVar(&threads, "threads", machine.Threads(), "compute threads")
+	threadsFlag(c, &threads, machine.Threads(), "compute threads")
 	logFlags(c, &l)
 	return c
 }

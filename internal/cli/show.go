@@ -33,6 +33,12 @@ func group(c *cobra.Command, of ...*cobra.Command) *cobra.Command {
 	return c
 }
 
+// threadsFlag registers --threads; where it is 0 unless given, 0 may be given too.
+func threadsFlag(c *cobra.Command, n *int, standard int, what string) {
+	*n = standard
+	c.Flags().Var(usage.Threads{N: n, Auto: standard == 0}, "threads", what)
+}
+
 func within(flag string, v, least, most int) error { return usage.Within(flag, v, least, most) }
 
 func newShowMasks() *cobra.Command {

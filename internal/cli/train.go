@@ -75,7 +75,7 @@ output that nobody reads any more (| head) do the same.
 	fl := c.Flags()
 	fl.IntVar(&f.workers, "workers", -1, "worker processes to start here; 0: none, wait for cluster.workers from elsewhere (default: cluster.workers)")
 	fl.Lookup("workers").DefValue = "0" // which help leaves out: it has said it
-	fl.IntVar(&f.threads, "threads", 0, "compute threads a worker (default: cores divided by local workers)")
+	threadsFlag(c, &f.threads, 0, "compute threads a worker (default: cores divided by local workers)")
 	fl.StringVar(&f.runDir, "run-dir", "", "where the run is kept (default runs/NAME)")
 	fl.BoolVar(&f.resume, "resume", false, "continue from the newest checkpoint in the run directory that verifies, or start if there is none")
 	fl.BoolVar(&f.accept, "accept-data-change", false, "with --resume: go on though the data is not what it was; statistics, vocabulary and held-out split stay the run's, and the change is recorded in its checkpoints")
@@ -121,9 +121,6 @@ func runTrain(c *cobra.Command, path string, f *trainFlags) error {
 	}
 	if f.conn.url != "" && j.Cluster.Topology == run.TopologyMesh {
 		return usagef("cluster.topology is mesh, which the coordinator's own broker is a part of, and --nats uses one that runs elsewhere: give one of them")
-	}
-	if f.threads < 0 || f.threads > 1024 {
-		return usagef("--threads %d: want 1 to 1024, or 0 for cores divided by local workers", f.threads)
 	}
 	threads := f.threads
 	if threads == 0 {

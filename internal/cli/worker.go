@@ -63,7 +63,7 @@ the coordinator sends the samples.
 	fl := c.Flags()
 	fl.StringVar(&f.job, "job", "", "name of the job")
 	fl.StringVar(&f.id, "id", "", "this worker's id (default: host name, pid and a random suffix); ranks follow the order of ids")
-	fl.IntVar(&f.threads, "threads", 0, "compute threads (default: all cores)")
+	threadsFlag(c, &f.threads, 0, "compute threads (default: all cores)")
 	fl.StringVar(&f.dataDir, "data-dir", "", "where the job's relative data paths start here (default: as on the coordinator)")
 	fl.StringVar(&f.rescue, "rescue-dir", "rescue", "where the state is kept as a checkpoint, in a directory by the worker's id, if no coordinator comes back for cluster.orphan_timeout")
 	fl.StringVar(&f.direct, "direct-listen", "", "host:port where other hosts' workers connect, where cluster.road is direct (default: the address that leads to the server, a free port)")

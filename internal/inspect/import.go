@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/vlaring/vlaring/internal/plain"
+	"github.com/vlaring/vlaring/internal/usage"
 	"github.com/vlaring/vlaring/internal/view"
 	"github.com/vlaring/vlaring/pkg/checkpoint"
 	"github.com/vlaring/vlaring/pkg/data"
@@ -24,6 +25,11 @@ const freeAfter = 256 << 20
 // and refuses what the disk has no room for. A run.ResumableError says that ctx has
 // ended it: called again it goes on.
 func Import(ctx context.Context, o Options, from data.Import) error {
+	if from.Size != 0 {
+		if err := usage.Within("size", from.Size, 1, data.MaxImageSide); err != nil {
+			return err
+		}
+	}
 	t, err := o.target()
 	if err != nil {
 		return err
