@@ -76,6 +76,17 @@ def model_config(manifest):
     return reference_model.with_defaults({**c, **loss_of(manifest["config"])})
 
 
+def refuse_others(checkpoint, c):
+    """Refuses what the reference model has no part for: encoders of others, adapters."""
+    if c.get("lora"):
+        raise Failure(f"{checkpoint}: it has adapters (model.lora), which the reference model has not: 'coordinator checkpoint export {checkpoint} --out DIR' merges them")
+    for part in ("vision", "language"):
+        of = c.get(part)
+        if isinstance(of, dict) and of.get("from"):
+            raise Failure(f"{checkpoint}: its {part} encoder comes from {of['from']} (model.{part}.from), which the reference model has not: "
+                          f"'coordinator checkpoint export {checkpoint} --encoder {part} --out DIR' writes it as timm or transformers load it (tools/load_pretrained.py)")
+
+
 def loss_of(config):
     """The loss of a resolved job file, with what its kind has: {"loss": "bins", "bins": 64}."""
     out, inside = {}, False
@@ -241,6 +252,7 @@ def compare(args):
     with open(os.path.join(checkpoint, "manifest.json"), encoding="utf-8") as f:
         manifest = json.load(f)
     c = model_config(manifest)
+    refuse_others(checkpoint, c)
     torch.manual_seed(args.seed)
     model = build_from_text(args.reference, c) if args.reference else reference_model.build(c)
     state, weights = load_weights(checkpoint, args.weights)

@@ -329,6 +329,7 @@ func TestMistakes(t *testing.T) {
 		{"a kind by option, where the file has a word", ok + "loss: flow", []string{"loss.kind=foo"}, `--set loss.kind=foo: loss: "foo" is unknown; want one of mse, l1, flow, bins, cross_entropy`},
 		{"a mode by option, where the file has a section", "name: a\ndata: {kind: folder, path: x, normalize: {mode: quantile, clip: 1}}", []string{"data.normalize.mode=foo"},
 			`--set data.normalize.mode=foo: data.normalize: "foo" is unknown; want one of none, mean_std, min_max, quantile, quantile10`},
+		{"an encoder of others, by its name", ok + "model: {vision: dinov2}", nil, `j.yaml:3:17: model.vision: "dinov2" is unknown; want vit, cnn, or {from: FOLDER} for an encoder of timm or transformers`},
 		{"a list for a loss", ok + "loss: [l1]", nil, "j.yaml:3:7: loss: want a kind of loss, or a section with its kind, found a list"},
 		{"loss", ok + "loss: mae", nil, `j.yaml:3:7: loss: "mae" is unknown; did you mean mse?`},
 		{"loss of another kind", ok + "loss: cross_entropy", nil, "j.yaml:3:7: loss: cross_entropy does not fit model.kind vla; want mse, l1, flow or bins"},

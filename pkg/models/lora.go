@@ -118,6 +118,14 @@ func (b *Builder) adaptBy(l LoRA) {
 	}
 }
 
+// MisfitError says that a key of a job file does not fit the model that the others make.
+type MisfitError struct {
+	Key  string // dotted, e.g. model.lora.rank
+	Text string
+}
+
+func (e *MisfitError) Error() string { return e.Key + ": " + e.Text }
+
 // adapted says what is wrong with the adapters that were added.
 func (b *Builder) adapted() error {
 	if b.lora == nil {
@@ -131,12 +139,12 @@ func (b *Builder) adapted() error {
 					some = append(some, p.Name)
 				}
 			}
-			return fmt.Errorf("model.lora.match[%d]: no weight of the model matches %q; there are %s, …, and * is any text", i, b.lora.Match[i], strings.Join(some, ", "))
+			return &MisfitError{fmt.Sprintf("model.lora.match[%d]", i), fmt.Sprintf("no weight of the model matches %q; there are %s, …, and * is any text", b.lora.Match[i], strings.Join(some, ", "))}
 		}
 	}
 	for _, p := range b.lora.weights {
 		if most := min(p.Shape[0], p.Shape[1]); b.lora.Rank > most {
-			return fmt.Errorf("model.lora.rank: %d is above the rank that %s %v has: want at most %d", b.lora.Rank, p.Name, p.Shape, most)
+			return &MisfitError{"model.lora.rank", fmt.Sprintf("%d is above the rank that %s %v has: want at most %d", b.lora.Rank, p.Name, p.Shape, most)}
 		}
 	}
 	return nil

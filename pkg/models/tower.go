@@ -2,6 +2,8 @@ package models
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 
 	"github.com/vlaring/vlaring/pkg/job"
 )
@@ -57,7 +59,11 @@ func (t Tower) check(k *job.Checker, key string, kinds []string, pictures bool) 
 			k.Bad(key+".backbone "+key, "%s", why)
 		}
 	case !t.Pretrained() && (t.Kind != "" || pictures):
-		k.OneOf(key, t.Kind, kinds)
+		if _, near := job.Nearest(t.Kind, kinds); near || t.Kind == "" || slices.Contains(kinds, t.Kind) {
+			k.OneOf(key, t.Kind, kinds)
+		} else { // more likely an encoder of others than a kind
+			k.Bad(key, "%q is unknown; want %s, or {from: FOLDER} for an encoder of timm or transformers", t.Kind, strings.Join(kinds, ", "))
+		}
 	}
 }
 

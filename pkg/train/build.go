@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/vlaring/vlaring/internal/machine"
@@ -50,7 +51,7 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 	}
 	model, err := models.New(c, HeadOf(j))
 	if err != nil {
-		return nil, Options{}, err
+		return nil, Options{}, misfit(err)
 	}
 	model.SetBF16(j.BF16())
 	if err := model.Accepts(meta.Spec); err != nil {
@@ -79,6 +80,15 @@ func Build(j *job.Job, meta data.Meta) (*models.Model, Options, error) {
 // mistake in the job file, as one that the file shows alone: whoever has the file names
 // the line, and ends with the exit code of such mistakes.
 func keyError(key string, err error) error { return &data.KeyError{Key: key, Err: err} }
+
+// misfit makes such an error of a model's, which knows its keys and nothing of job files.
+func misfit(err error) error {
+	var of *models.MisfitError
+	if errors.As(err, &of) {
+		return keyError(of.Key, err)
+	}
+	return err
+}
 
 // HeadOf is the job's loss.
 func HeadOf(j *job.Job) models.Head { return j.Loss.Options.(models.Head) }

@@ -26,7 +26,7 @@ func NeedOf(j *job.Job, meta data.Meta) (Need, error) {
 	freezing := func(ps *tensor.Params) error { return freeze(ps, j.Train.Freeze) }
 	s, err := models.Count(ModelConfig(j, meta), HeadOf(j), meta.Spec, freezing)
 	if err != nil {
-		return Need{}, err
+		return Need{}, misfit(err)
 	}
 	all := OptimizerOf(j).Slots()
 	slots := int64(len(all))

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/allreduce"
+	"github.com/vlaring/vlaring/pkg/data"
+	"github.com/vlaring/vlaring/pkg/job"
 	"github.com/vlaring/vlaring/pkg/tensor"
 )
 
@@ -160,6 +163,10 @@ func TestLoRAThatIsWrong(t *testing.T) {
 		err := wrongBuild(t, set)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %s", set, err, says)
+		}
+		// all are of a key of the job, whose place is told, and end as such mistakes do
+		if !errors.As(err, new(*data.KeyError)) && !errors.As(err, new(*job.Error)) {
+			t.Errorf("%s: %v is of no key", set, err)
 		}
 	}
 }
