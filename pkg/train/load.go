@@ -123,7 +123,8 @@ func (l loading) look(t tower, before *models.Backbone) (*models.Backbone, error
 		return before, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w; want the folder of an encoder of timm or transformers, with model.safetensors and config.json; in a job file the path starts at the file's own folder", err)
+		return nil, fmt.Errorf("%w; want the folder of an encoder of timm or transformers, with model.safetensors and config.json; "+
+			"in a job file the path starts at the file's own folder", err)
 	}
 	if err != nil {
 		return nil, err
