@@ -122,6 +122,8 @@ func (l loading) look(t tower, before *models.Backbone) (*models.Backbone, error
 	if err != nil && before != nil {
 		return before, nil
 	}
+	// A name of a hub's, such as facebook/dinov2-small, is no path either: nothing is
+	// fetched here, and the message says what a path has to lead to.
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w; want the folder of an encoder of timm or transformers, with model.safetensors and config.json; "+
 			"in a job file the path starts at the file's own folder", err)
