@@ -65,7 +65,7 @@ func numbers(r *rand.Rand, x []float32, wild bool) {
 		case wild && r.IntN(6) == 0:
 			x[i] = awkward[r.IntN(len(awkward))]
 		default:
-			x[i] = (r.Float32()*2 - 1) * float32(math.Ldexp(1, r.IntN(6)-3))
+			x[i] = (r.Float32()*2 - 1) * (0.125 * float32(uint(1)<<r.IntN(6)))
 		}
 	}
 }

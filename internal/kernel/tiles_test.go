@@ -145,9 +145,8 @@ func TestTilesOfTraining(t *testing.T) {
 	}
 	for _, s := range shapes {
 		for o := range 8 {
-			g := newGemm(t, r, s[0], s[1], s[2], false)
+			g := trainingGemm(t, r, s[0], s[1], s[2], o&1 != 0, o&2 != 0)
 			g.BF16 = true
-			g.lay(t, r, o&1 != 0, o&2 != 0)
 			if o&4 != 0 {
 				g.AWords, g.BWords = wordsOf(t, g.A), wordsOf(t, g.B)
 			}
@@ -170,9 +169,8 @@ func TestTilesPacked(t *testing.T) {
 	ws := NewWorkspace()
 	for _, s := range [][3]int{{20, 70, 50}, {5, 33, 64}, {3, 20, tileDepth + 70}, {1, 7, 3}} {
 		for o := range 4 {
-			g := newGemm(t, r, s[0], s[1], s[2], false)
+			g := trainingGemm(t, r, s[0], s[1], s[2], o&1 != 0, o&2 != 0)
 			g.BF16 = true
-			g.lay(t, r, o&1 != 0, o&2 != 0)
 			if o == 3 {
 				g.BWords = wordsOf(t, g.B)
 			}
@@ -209,8 +207,7 @@ func TestTilesPacked(t *testing.T) {
 func TestTilesOut(t *testing.T) {
 	r := rand.New(rand.NewPCG(45, 46))
 	ws := NewWorkspace()
-	g := newGemm(t, r, 70, 300, 50, false)
-	g.lay(t, r, false, true)
+	g := trainingGemm(t, r, 70, 300, 50, false, true)
 	g.BF16, g.Acc = true, false
 	want := slices.Clone(g.C)
 	twin := g.Gemm
