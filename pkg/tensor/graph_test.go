@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/philox"
@@ -98,16 +99,26 @@ func sampleID(s int) uint64 { return uint64(100 + 7*s) }
 // draw returns n numbers in [-1, 1) that are a function of the name, or flags, 0
 // or 1, where that begins with valid.
 func draw(name string, n int) []float32 {
-	x := make([]float32, n)
+	drawn.Lock()
+	defer drawn.Unlock()
+	x := drawn.of[name]
 	s := philox.Stream{Seed: 3, Purpose: philox.Scene, Site: nameSite(name)}
-	for i := range x {
-		x[i] = 2*s.Uniform(uint32(i)) - 1
+	for i := len(x); i < n; i++ {
 		if strings.HasPrefix(name, "valid") {
-			x[i] = float32(s.Intn(uint32(i), 2))
+			x = append(x, float32(s.Intn(uint32(i), 2)))
+		} else {
+			x = append(x, 2*s.Uniform(uint32(i))-1)
 		}
 	}
-	return x
+	drawn.of[name] = x
+	return slices.Clone(x[:n])
 }
+
+// drawn is what draw has drawn so far: most graphs are run many times.
+var drawn = struct {
+	sync.Mutex
+	of map[string][]float32
+}{of: map[string][]float32{}}
 
 func drawInts(name string, limit, n int) []int32 {
 	x := make([]int32, n)
