@@ -275,7 +275,7 @@ func TestFrozenParts(t *testing.T) {
 					levels = levels[len(levels)-1:]
 				}
 				for _, level := range levels {
-					if bf16 && level == "generic" && os.Getenv("VLARING_LONG") == "" && !slices.Contains([]string{"vit", "cnn", "dinov2 and bert", "siglip and llama"}, c.name) {
+					if level == "generic" && os.Getenv("VLARING_LONG") == "" && !slices.Contains([]string{"vit", "cnn", "dinov2 and bert", "siglip and llama"}, c.name) {
 						continue // plain Go takes longest for them, and the others have no product that these have not
 					}
 					if err := tensor.SetCPU(level); err != nil {

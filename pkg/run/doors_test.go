@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/vlaring/vlaring/pkg/allreduce"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/train"
 	"github.com/vlaring/vlaring/pkg/transport"
@@ -31,6 +32,14 @@ func (h heard) Screen(uint64) Screen      { return h }
 func (h heard) Log() (*zap.Logger, error) { return h.log, nil }
 func (h heard) Step(m Metrics)            { h.step.Store(m.Step) }
 
+// unhurried has a ring take its time: a job that only has to go on while others wait needs no processor.
+type unhurried struct{ allreduce.Network }
+
+func (u unhurried) Send(ctx context.Context, peer string, frame []byte) error {
+	time.Sleep(5 * time.Millisecond)
+	return u.Network.Send(ctx, peer, frame)
+}
+
 // A worker whose key is revoked while it trains ends by itself, with its state kept, and the
 // others go on. One that was put out is not taken back, by its key or with the token, and
 // however often it asks, the coordinator says so once.
@@ -41,7 +50,7 @@ func TestDoorsOfARun(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds := train.Kinds()
-	j, err := kinds.Parse("small.yaml", text, []string{"cluster={workers: 3, min_workers: 1, deadline: 5s, orphan_timeout: 10m}", "train.steps=1000000", "schedule.min_lr=", "checkpoint.every=0"})
+	j, err := kinds.Parse("small.yaml", text, []string{"cluster={workers: 3, min_workers: 1, deadline: 5s, orphan_timeout: 10m, road: nats}", "train.steps=1000000", "schedule.min_lr=", "checkpoint.every=0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +97,7 @@ func TestDoorsOfARun(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := worker.New(worker.Config{Job: j.Name, ID: id, PID: i + 1, Host: "here", Threads: 1, DataDir: dir, RescueDir: filepath.Join(dir, "rescue"),
-			Bus: m.Bus(), Net: net, Blobs: blobs, Fate: m, Log: zap.NewNop()})
+			Bus: m.Bus(), Net: unhurried{net}, Blobs: blobs, Fate: m, Log: zap.NewNop()})
 		end := make(chan error, 1)
 		ends[id] = end
 		go func() { _, err := w.Run(ctx, ctx); end <- err }()

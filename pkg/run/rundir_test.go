@@ -66,13 +66,13 @@ func TestLinesOnAFullDisk(t *testing.T) {
 	look("one\ntwo\nthree\nfour\n")
 
 	disk.room = 0 // full again, for long: nothing is lost
-	want := "one\ntwo\nthree\nfour\n"
+	want := []byte("one\ntwo\nthree\nfour\n")
 	for i := range 3000 {
 		line := fmt.Sprintf("%1022d\n", i)
-		want += line
+		want = append(want, line...)
 		say(line, true)
 	}
 	disk.room = 1 << 30
 	say("five\n", false)
-	look(want + "five\n")
+	look(string(want) + "five\n")
 }

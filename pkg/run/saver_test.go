@@ -84,7 +84,11 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 	ps.Seal()
 	defer ps.Close()
 	r.layout = train.LayoutOf(ps, train.Adam{}.Slots(), false)
+	states := map[int]map[string][]byte{}
 	state := func(step int) map[string][]byte {
+		if states[step] != nil {
+			return states[step]
+		}
 		x := make([]float32, 1<<20)
 		x[len(x)-1] = float32(step)
 		out := map[string][]byte{}
@@ -100,6 +104,7 @@ func TestWorkerLostWhileSaving(t *testing.T) {
 			}
 			out[name] = buf.Bytes()
 		}
+		states[step] = out
 		return out
 	}
 	offer := func(step int, whole map[string][]byte, wrap func([]byte) io.ReaderAt, members ...member) (parts []*cluster.Offer) {

@@ -117,7 +117,7 @@ func (b *Bench) Gemm(s Shape, o Orientation, of Operands, budget time.Duration) 
 		g.A, g.B, g.C = nil, nil, nil
 	}
 	flops := 2 * float64(s.M) * float64(s.N) * float64(s.K)
-	inner := max(1, int(smallest/flops))
+	inner := max(1, int(b.smallest/flops))
 	flops *= float64(inner)
 	var r GemmTime
 	var peaks, shares, cpus []float64

@@ -10,12 +10,13 @@ import (
 
 // Bench measures with one runtime, in memory that it keeps.
 type Bench struct {
-	rt   *tensor.Runtime
-	slab []float32
+	rt       *tensor.Runtime
+	slab     []float32
+	smallest float64 // work, in operations, that a product is repeated to
 }
 
 // New returns a Bench on rt, which must do nothing else meanwhile.
-func New(rt *tensor.Runtime) *Bench { return &Bench{rt: rt} }
+func New(rt *tensor.Runtime) *Bench { return &Bench{rt: rt, smallest: smallest} }
 
 // slabs returns slices of the given sizes, each on a cache line, filled with
 // numbers between -1 and 1. They are the caller's until the next call.

@@ -180,12 +180,13 @@ func TestOutlinesHoldTheirBodies(t *testing.T) {
 			for i := range bodies {
 				shadows = append(shadows, shadow{span{0, 1}, &bodies[i]})
 			}
+			l := line{t: make([]float64, 1), face: make([]*face, 1), own: make([]face, 1)}
+			one := Camera{columns: make([]vec, 1), rows: []vec{{}}}
 			for p := range size * size {
 				var sum rgb
 				for s := range samples * samples {
 					d := c.ray(p%size*samples+s%samples, p/size*samples+s/samples)
-					l := line{t: []float64{math.Inf(1)}, face: make([]*face, 1), own: make([]face, 1)}
-					one := Camera{columns: []vec{d}, rows: []vec{{}}}
+					l.t[0], l.face[0], l.own[0], one.columns[0] = math.Inf(1), nil, face{}, d
 					for i := range bodies {
 						l.cross(&one, 0, span{0, 1}, &bodies[i])
 					}
