@@ -89,6 +89,7 @@ func stateDigest(step uint64, sums []uint32) string {
 func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
 	h := octets.NewSum()
 	at := 0
+	piece := make([]byte, 1<<15) // one for all tensors: io.Copy would make one for each
 	for _, p := range l.places {
 		zeros(h, p.offset-at)
 		if p.bare && prefix != "" {
@@ -104,7 +105,7 @@ func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		if _, err := io.Copy(h, r); err != nil {
+		if _, err := io.CopyBuffer(h, r, piece); err != nil {
 			return 0, fmt.Errorf("%s: %w", f.Name(), err)
 		}
 		at = p.offset + p.size
@@ -115,11 +116,13 @@ func (l Layout) sum(f *safetensors.File, prefix string) (uint32, error) {
 
 // zeros writes n floats of zeros.
 func zeros(h hash.Hash32, n int) {
-	var some [1 << 14]byte
-	for n *= 4; n > 0; n -= len(some) {
-		h.Write(some[:min(n, len(some))])
+	for n *= 4; n > 0; n -= len(noBytes) {
+		h.Write(noBytes[:min(n, len(noBytes))])
 	}
 }
+
+// noBytes are zeros. Nobody writes to them.
+var noBytes [1 << 14]byte
 
 // PartSum is the checksum by which witnesses speak of a run of bytes of a
 // checkpoint's file.
