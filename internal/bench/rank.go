@@ -432,27 +432,32 @@ func newPattern(s *rankSpec) pattern {
 	return p
 }
 
-// at is the number of a micro-gradient at a place.
-func (p *pattern) at(micro, i int) float32 {
-	return float32((i%period*7+micro*131+p.turn*37)%period%p.most + 1)
+// add adds a micro-gradient's numbers at the first places to table, as many as it has.
+func (p *pattern) add(table []float32, micro int) {
+	x := (micro*131 + p.turn*37) % period
+	for i := range table {
+		table[i] += float32(x%p.most + 1)
+		if x += 7; x >= period {
+			x -= period
+		}
+	}
 }
 
 func (p *pattern) fill(dst []float32, micro int) {
-	for i := range p.table {
-		p.table[i] = p.at(micro, i)
-	}
+	table := p.table[:min(period, len(dst))]
+	clear(table)
+	p.add(table, micro)
 	for len(dst) > 0 {
-		dst = dst[copy(dst, p.table[:]):]
+		dst = dst[copy(dst, table):]
 	}
 }
 
 // check compares every element of a sum.
 func (p *pattern) check(sum []float32) error {
-	clear(p.table[:])
+	table := p.table[:min(period, len(sum))]
+	clear(table)
 	for r := range p.micros {
-		for i := range p.table {
-			p.table[i] += p.at(r, i)
-		}
+		p.add(table, r)
 	}
 	for lo := 0; lo < len(sum); lo += period {
 		for i, v := range sum[lo:min(lo+period, len(sum))] {

@@ -43,8 +43,11 @@ func TestRingPattern(t *testing.T) {
 			}
 		}),
 		"one rank for another": alter(func(s []float32) {
+			other := make([]float32, floats)
+			p.fill(g, 1)
+			p.fill(other, 2)
 			for i := range s {
-				s[i] += p.at(2, i) - p.at(1, i)
+				s[i] += other[i] - g[i]
 			}
 		}),
 		"a chunk in another's place": alter(func(s []float32) { copy(s[1024:2048], good[:1024]) }),
