@@ -38,6 +38,7 @@ func openBrowser(t *testing.T) *browser {
 	dir := t.TempDir()
 	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
 		"--hide-scrollbars", "--remote-debugging-port=0", "--user-data-dir="+dir, "about:blank")
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir) // where it leaves a folder of its own
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(crashEnv) != "" { // a child, which is to crash and starts nothing
 		os.Exit(m.Run())
 	}
-	dir, err := os.MkdirTemp("", "vlaring")
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(self), "vlaring") // go removes that folder even where these tests are killed
 	if err != nil {
 		panic(err)
 	}

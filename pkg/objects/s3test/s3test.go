@@ -32,6 +32,15 @@ type Server struct {
 	ended chan struct{}
 }
 
+// kept is the user's cache, as it is before a test has another one: what is built stays
+// there. Without one it is made in the system's temporary folder.
+var kept = func() string {
+	if dir, err := os.UserCacheDir(); err == nil {
+		return filepath.Join(dir, "vlaring-s3test")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("vlaring-s3test-%d", os.Getuid()))
+}()
+
 // binary builds the server, once.
 var binary = sync.OnceValues(func() (string, error) {
 	if runtime.GOOS == "windows" {
@@ -39,7 +48,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	_, self, _, _ := runtime.Caller(0)
 	module := filepath.Join(filepath.Dir(self), "..", "..", "..", "test", "s3")
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("vlaring-s3test-%d", os.Getuid()))
+	dir := kept
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
