@@ -16,61 +16,61 @@ TEXT ·erfGELUAVX512(SB), NOSPLIT, $0-24
 	PCALIGN $0x20
 
 erfGELU_loop:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      word3f3504f3<>+0(SB), Z0, Z1
-	VMOVUPS     word407ccccd<>+0(SB), Z2
-	VMOVUPS     wordc07ccccd<>+0(SB), Z3
-	VMINPS      Z1, Z2, Z1
-	VMAXPS      Z1, Z3, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVUPS     wordb25ea7a9<>+0(SB), Z3
-	VFMADD213PS word369ba8b8<>+0(SB), Z2, Z3
-	VFMADD213PS word39c61f3d<>+0(SB), Z2, Z3
-	VFMADD213PS word3b7be2b8<>+0(SB), Z2, Z3
-	VFMADD213PS word3d5e4ed4<>+0(SB), Z2, Z3
-	VFMADD213PS word3e3d9ea8<>+0(SB), Z2, Z3
-	VFMADD213PS word3f906ebb<>+0(SB), Z2, Z3
-	VMOVUPS     word38837271<>+0(SB), Z4
-	VFMADD213PS word3aaaeb82<>+0(SB), Z2, Z4
-	VFMADD213PS word3c7d07cd<>+0(SB), Z2, Z4
-	VFMADD213PS word3de94b00<>+0(SB), Z2, Z4
-	VFMADD213PS word3efeb095<>+0(SB), Z2, Z4
-	VFMADD213PS word3f800000<>+0(SB), Z2, Z4
-	VMULPS      Z3, Z1, Z1
-	VDIVPS      Z4, Z1, Z1
-	VADDPS      word3f800000<>+0(SB), Z1, Z1
-	VMULPS      word3f000000<>+0(SB), Z0, Z0
-	VMULPS      Z1, Z0, Z0
-	VMOVUPS     Z0, (DI)(R13*1)
-	VMOVUPS     64(SI)(R13*1), Z5
-	VMULPS      word3f3504f3<>+0(SB), Z5, Z6
-	VMOVUPS     word407ccccd<>+0(SB), Z7
-	VMOVUPS     wordc07ccccd<>+0(SB), Z8
-	VMINPS      Z6, Z7, Z6
-	VMAXPS      Z6, Z8, Z6
-	VMULPS      Z6, Z6, Z7
-	VMOVUPS     wordb25ea7a9<>+0(SB), Z8
-	VFMADD213PS word369ba8b8<>+0(SB), Z7, Z8
-	VFMADD213PS word39c61f3d<>+0(SB), Z7, Z8
-	VFMADD213PS word3b7be2b8<>+0(SB), Z7, Z8
-	VFMADD213PS word3d5e4ed4<>+0(SB), Z7, Z8
-	VFMADD213PS word3e3d9ea8<>+0(SB), Z7, Z8
-	VFMADD213PS word3f906ebb<>+0(SB), Z7, Z8
-	VMOVUPS     word38837271<>+0(SB), Z9
-	VFMADD213PS word3aaaeb82<>+0(SB), Z7, Z9
-	VFMADD213PS word3c7d07cd<>+0(SB), Z7, Z9
-	VFMADD213PS word3de94b00<>+0(SB), Z7, Z9
-	VFMADD213PS word3efeb095<>+0(SB), Z7, Z9
-	VFMADD213PS word3f800000<>+0(SB), Z7, Z9
-	VMULPS      Z8, Z6, Z6
-	VDIVPS      Z9, Z6, Z6
-	VADDPS      word3f800000<>+0(SB), Z6, Z6
-	VMULPS      word3f000000<>+0(SB), Z5, Z5
-	VMULPS      Z6, Z5, Z5
-	VMOVUPS     Z5, 64(DI)(R13*1)
-	ADDQ        $0x00000080, R13
-	SUBQ        $0x00000020, R12
-	JGE         erfGELU_loop
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS.BCST      word3f3504f3<>+0(SB), Z0, Z1
+	VBROADCASTSS     word407ccccd<>+0(SB), Z2
+	VBROADCASTSS     wordc07ccccd<>+0(SB), Z3
+	VMINPS           Z1, Z2, Z1
+	VMAXPS           Z1, Z3, Z1
+	VMULPS           Z1, Z1, Z2
+	VBROADCASTSS     wordb25ea7a9<>+0(SB), Z3
+	VFMADD213PS.BCST word369ba8b8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word39c61f3d<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3b7be2b8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3d5e4ed4<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3e3d9ea8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3f906ebb<>+0(SB), Z2, Z3
+	VBROADCASTSS     word38837271<>+0(SB), Z4
+	VFMADD213PS.BCST word3aaaeb82<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3c7d07cd<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3de94b00<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3efeb095<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z2, Z4
+	VMULPS           Z3, Z1, Z1
+	VDIVPS           Z4, Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VMULPS.BCST      word3f000000<>+0(SB), Z0, Z0
+	VMULPS           Z1, Z0, Z0
+	VMOVUPS          Z0, (DI)(R13*1)
+	VMOVUPS          64(SI)(R13*1), Z5
+	VMULPS.BCST      word3f3504f3<>+0(SB), Z5, Z6
+	VBROADCASTSS     word407ccccd<>+0(SB), Z7
+	VBROADCASTSS     wordc07ccccd<>+0(SB), Z8
+	VMINPS           Z6, Z7, Z6
+	VMAXPS           Z6, Z8, Z6
+	VMULPS           Z6, Z6, Z7
+	VBROADCASTSS     wordb25ea7a9<>+0(SB), Z8
+	VFMADD213PS.BCST word369ba8b8<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST word39c61f3d<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST word3b7be2b8<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST word3d5e4ed4<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST word3e3d9ea8<>+0(SB), Z7, Z8
+	VFMADD213PS.BCST word3f906ebb<>+0(SB), Z7, Z8
+	VBROADCASTSS     word38837271<>+0(SB), Z9
+	VFMADD213PS.BCST word3aaaeb82<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST word3c7d07cd<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST word3de94b00<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST word3efeb095<>+0(SB), Z7, Z9
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z7, Z9
+	VMULPS           Z8, Z6, Z6
+	VDIVPS           Z9, Z6, Z6
+	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z6
+	VMULPS.BCST      word3f000000<>+0(SB), Z5, Z5
+	VMULPS           Z6, Z5, Z5
+	VMOVUPS          Z5, 64(DI)(R13*1)
+	ADDQ             $0x00000080, R13
+	SUBQ             $0x00000020, R12
+	JGE              erfGELU_loop
 
 erfGELU_few:
 	ADDQ    $0x00000020, R12
@@ -79,739 +79,289 @@ erfGELU_few:
 	PCALIGN $0x20
 
 erfGELU_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      word3f3504f3<>+0(SB), Z0, Z1
-	VMOVUPS     word407ccccd<>+0(SB), Z2
-	VMOVUPS     wordc07ccccd<>+0(SB), Z3
-	VMINPS      Z1, Z2, Z1
-	VMAXPS      Z1, Z3, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVUPS     wordb25ea7a9<>+0(SB), Z3
-	VFMADD213PS word369ba8b8<>+0(SB), Z2, Z3
-	VFMADD213PS word39c61f3d<>+0(SB), Z2, Z3
-	VFMADD213PS word3b7be2b8<>+0(SB), Z2, Z3
-	VFMADD213PS word3d5e4ed4<>+0(SB), Z2, Z3
-	VFMADD213PS word3e3d9ea8<>+0(SB), Z2, Z3
-	VFMADD213PS word3f906ebb<>+0(SB), Z2, Z3
-	VMOVUPS     word38837271<>+0(SB), Z4
-	VFMADD213PS word3aaaeb82<>+0(SB), Z2, Z4
-	VFMADD213PS word3c7d07cd<>+0(SB), Z2, Z4
-	VFMADD213PS word3de94b00<>+0(SB), Z2, Z4
-	VFMADD213PS word3efeb095<>+0(SB), Z2, Z4
-	VFMADD213PS word3f800000<>+0(SB), Z2, Z4
-	VMULPS      Z3, Z1, Z1
-	VDIVPS      Z4, Z1, Z1
-	VADDPS      word3f800000<>+0(SB), Z1, Z1
-	VMULPS      word3f000000<>+0(SB), Z0, Z0
-	VMULPS      Z1, Z0, Z0
-	VMOVUPS     Z0, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         erfGELU_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS.BCST      word3f3504f3<>+0(SB), Z0, Z1
+	VBROADCASTSS     word407ccccd<>+0(SB), Z2
+	VBROADCASTSS     wordc07ccccd<>+0(SB), Z3
+	VMINPS           Z1, Z2, Z1
+	VMAXPS           Z1, Z3, Z1
+	VMULPS           Z1, Z1, Z2
+	VBROADCASTSS     wordb25ea7a9<>+0(SB), Z3
+	VFMADD213PS.BCST word369ba8b8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word39c61f3d<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3b7be2b8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3d5e4ed4<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3e3d9ea8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3f906ebb<>+0(SB), Z2, Z3
+	VBROADCASTSS     word38837271<>+0(SB), Z4
+	VFMADD213PS.BCST word3aaaeb82<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3c7d07cd<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3de94b00<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3efeb095<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z2, Z4
+	VMULPS           Z3, Z1, Z1
+	VDIVPS           Z4, Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VMULPS.BCST      word3f000000<>+0(SB), Z0, Z0
+	VMULPS           Z1, Z0, Z0
+	VMOVUPS          Z0, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              erfGELU_one
 
 erfGELU_rest:
-	ADDQ        $0x10, R12
-	JZ          erfGELU_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMULPS      word3f3504f3<>+0(SB), Z0, Z1
-	VMOVUPS     word407ccccd<>+0(SB), Z2
-	VMOVUPS     wordc07ccccd<>+0(SB), Z3
-	VMINPS      Z1, Z2, Z1
-	VMAXPS      Z1, Z3, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVUPS     wordb25ea7a9<>+0(SB), Z3
-	VFMADD213PS word369ba8b8<>+0(SB), Z2, Z3
-	VFMADD213PS word39c61f3d<>+0(SB), Z2, Z3
-	VFMADD213PS word3b7be2b8<>+0(SB), Z2, Z3
-	VFMADD213PS word3d5e4ed4<>+0(SB), Z2, Z3
-	VFMADD213PS word3e3d9ea8<>+0(SB), Z2, Z3
-	VFMADD213PS word3f906ebb<>+0(SB), Z2, Z3
-	VMOVUPS     word38837271<>+0(SB), Z4
-	VFMADD213PS word3aaaeb82<>+0(SB), Z2, Z4
-	VFMADD213PS word3c7d07cd<>+0(SB), Z2, Z4
-	VFMADD213PS word3de94b00<>+0(SB), Z2, Z4
-	VFMADD213PS word3efeb095<>+0(SB), Z2, Z4
-	VFMADD213PS word3f800000<>+0(SB), Z2, Z4
-	VMULPS      Z3, Z1, Z1
-	VDIVPS      Z4, Z1, Z1
-	VADDPS      word3f800000<>+0(SB), Z1, Z1
-	VMULPS      word3f000000<>+0(SB), Z0, Z0
-	VMULPS      Z1, Z0, Z0
-	VMOVUPS     Z0, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               erfGELU_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS.BCST      word3f3504f3<>+0(SB), Z0, Z1
+	VBROADCASTSS     word407ccccd<>+0(SB), Z2
+	VBROADCASTSS     wordc07ccccd<>+0(SB), Z3
+	VMINPS           Z1, Z2, Z1
+	VMAXPS           Z1, Z3, Z1
+	VMULPS           Z1, Z1, Z2
+	VBROADCASTSS     wordb25ea7a9<>+0(SB), Z3
+	VFMADD213PS.BCST word369ba8b8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word39c61f3d<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3b7be2b8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3d5e4ed4<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3e3d9ea8<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST word3f906ebb<>+0(SB), Z2, Z3
+	VBROADCASTSS     word38837271<>+0(SB), Z4
+	VFMADD213PS.BCST word3aaaeb82<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3c7d07cd<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3de94b00<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3efeb095<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z2, Z4
+	VMULPS           Z3, Z1, Z1
+	VDIVPS           Z4, Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VMULPS.BCST      word3f000000<>+0(SB), Z0, Z0
+	VMULPS           Z1, Z0, Z0
+	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 erfGELU_done:
 	VZEROUPPER
 	RET
 
 DATA word3f3504f3<>+0(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+4(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+8(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+12(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+16(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+20(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+24(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+28(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+32(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+36(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+40(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+44(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+48(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+52(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+56(SB)/4, $0x3f3504f3
-DATA word3f3504f3<>+60(SB)/4, $0x3f3504f3
-GLOBL word3f3504f3<>(SB), RODATA|NOPTR, $64
+GLOBL word3f3504f3<>(SB), RODATA|NOPTR, $4
 
 DATA word407ccccd<>+0(SB)/4, $0x407ccccd
-DATA word407ccccd<>+4(SB)/4, $0x407ccccd
-DATA word407ccccd<>+8(SB)/4, $0x407ccccd
-DATA word407ccccd<>+12(SB)/4, $0x407ccccd
-DATA word407ccccd<>+16(SB)/4, $0x407ccccd
-DATA word407ccccd<>+20(SB)/4, $0x407ccccd
-DATA word407ccccd<>+24(SB)/4, $0x407ccccd
-DATA word407ccccd<>+28(SB)/4, $0x407ccccd
-DATA word407ccccd<>+32(SB)/4, $0x407ccccd
-DATA word407ccccd<>+36(SB)/4, $0x407ccccd
-DATA word407ccccd<>+40(SB)/4, $0x407ccccd
-DATA word407ccccd<>+44(SB)/4, $0x407ccccd
-DATA word407ccccd<>+48(SB)/4, $0x407ccccd
-DATA word407ccccd<>+52(SB)/4, $0x407ccccd
-DATA word407ccccd<>+56(SB)/4, $0x407ccccd
-DATA word407ccccd<>+60(SB)/4, $0x407ccccd
-GLOBL word407ccccd<>(SB), RODATA|NOPTR, $64
+GLOBL word407ccccd<>(SB), RODATA|NOPTR, $4
 
 DATA wordc07ccccd<>+0(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+4(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+8(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+12(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+16(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+20(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+24(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+28(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+32(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+36(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+40(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+44(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+48(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+52(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+56(SB)/4, $0xc07ccccd
-DATA wordc07ccccd<>+60(SB)/4, $0xc07ccccd
-GLOBL wordc07ccccd<>(SB), RODATA|NOPTR, $64
+GLOBL wordc07ccccd<>(SB), RODATA|NOPTR, $4
 
 DATA wordb25ea7a9<>+0(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+4(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+8(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+12(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+16(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+20(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+24(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+28(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+32(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+36(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+40(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+44(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+48(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+52(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+56(SB)/4, $0xb25ea7a9
-DATA wordb25ea7a9<>+60(SB)/4, $0xb25ea7a9
-GLOBL wordb25ea7a9<>(SB), RODATA|NOPTR, $64
+GLOBL wordb25ea7a9<>(SB), RODATA|NOPTR, $4
 
 DATA word369ba8b8<>+0(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+4(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+8(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+12(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+16(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+20(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+24(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+28(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+32(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+36(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+40(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+44(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+48(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+52(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+56(SB)/4, $0x369ba8b8
-DATA word369ba8b8<>+60(SB)/4, $0x369ba8b8
-GLOBL word369ba8b8<>(SB), RODATA|NOPTR, $64
+GLOBL word369ba8b8<>(SB), RODATA|NOPTR, $4
 
 DATA word39c61f3d<>+0(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+4(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+8(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+12(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+16(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+20(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+24(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+28(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+32(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+36(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+40(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+44(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+48(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+52(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+56(SB)/4, $0x39c61f3d
-DATA word39c61f3d<>+60(SB)/4, $0x39c61f3d
-GLOBL word39c61f3d<>(SB), RODATA|NOPTR, $64
+GLOBL word39c61f3d<>(SB), RODATA|NOPTR, $4
 
 DATA word3b7be2b8<>+0(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+4(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+8(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+12(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+16(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+20(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+24(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+28(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+32(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+36(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+40(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+44(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+48(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+52(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+56(SB)/4, $0x3b7be2b8
-DATA word3b7be2b8<>+60(SB)/4, $0x3b7be2b8
-GLOBL word3b7be2b8<>(SB), RODATA|NOPTR, $64
+GLOBL word3b7be2b8<>(SB), RODATA|NOPTR, $4
 
 DATA word3d5e4ed4<>+0(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+4(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+8(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+12(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+16(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+20(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+24(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+28(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+32(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+36(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+40(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+44(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+48(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+52(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+56(SB)/4, $0x3d5e4ed4
-DATA word3d5e4ed4<>+60(SB)/4, $0x3d5e4ed4
-GLOBL word3d5e4ed4<>(SB), RODATA|NOPTR, $64
+GLOBL word3d5e4ed4<>(SB), RODATA|NOPTR, $4
 
 DATA word3e3d9ea8<>+0(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+4(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+8(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+12(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+16(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+20(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+24(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+28(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+32(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+36(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+40(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+44(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+48(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+52(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+56(SB)/4, $0x3e3d9ea8
-DATA word3e3d9ea8<>+60(SB)/4, $0x3e3d9ea8
-GLOBL word3e3d9ea8<>(SB), RODATA|NOPTR, $64
+GLOBL word3e3d9ea8<>(SB), RODATA|NOPTR, $4
 
 DATA word3f906ebb<>+0(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+4(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+8(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+12(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+16(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+20(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+24(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+28(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+32(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+36(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+40(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+44(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+48(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+52(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+56(SB)/4, $0x3f906ebb
-DATA word3f906ebb<>+60(SB)/4, $0x3f906ebb
-GLOBL word3f906ebb<>(SB), RODATA|NOPTR, $64
+GLOBL word3f906ebb<>(SB), RODATA|NOPTR, $4
 
 DATA word38837271<>+0(SB)/4, $0x38837271
-DATA word38837271<>+4(SB)/4, $0x38837271
-DATA word38837271<>+8(SB)/4, $0x38837271
-DATA word38837271<>+12(SB)/4, $0x38837271
-DATA word38837271<>+16(SB)/4, $0x38837271
-DATA word38837271<>+20(SB)/4, $0x38837271
-DATA word38837271<>+24(SB)/4, $0x38837271
-DATA word38837271<>+28(SB)/4, $0x38837271
-DATA word38837271<>+32(SB)/4, $0x38837271
-DATA word38837271<>+36(SB)/4, $0x38837271
-DATA word38837271<>+40(SB)/4, $0x38837271
-DATA word38837271<>+44(SB)/4, $0x38837271
-DATA word38837271<>+48(SB)/4, $0x38837271
-DATA word38837271<>+52(SB)/4, $0x38837271
-DATA word38837271<>+56(SB)/4, $0x38837271
-DATA word38837271<>+60(SB)/4, $0x38837271
-GLOBL word38837271<>(SB), RODATA|NOPTR, $64
+GLOBL word38837271<>(SB), RODATA|NOPTR, $4
 
 DATA word3aaaeb82<>+0(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+4(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+8(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+12(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+16(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+20(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+24(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+28(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+32(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+36(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+40(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+44(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+48(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+52(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+56(SB)/4, $0x3aaaeb82
-DATA word3aaaeb82<>+60(SB)/4, $0x3aaaeb82
-GLOBL word3aaaeb82<>(SB), RODATA|NOPTR, $64
+GLOBL word3aaaeb82<>(SB), RODATA|NOPTR, $4
 
 DATA word3c7d07cd<>+0(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+4(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+8(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+12(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+16(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+20(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+24(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+28(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+32(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+36(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+40(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+44(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+48(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+52(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+56(SB)/4, $0x3c7d07cd
-DATA word3c7d07cd<>+60(SB)/4, $0x3c7d07cd
-GLOBL word3c7d07cd<>(SB), RODATA|NOPTR, $64
+GLOBL word3c7d07cd<>(SB), RODATA|NOPTR, $4
 
 DATA word3de94b00<>+0(SB)/4, $0x3de94b00
-DATA word3de94b00<>+4(SB)/4, $0x3de94b00
-DATA word3de94b00<>+8(SB)/4, $0x3de94b00
-DATA word3de94b00<>+12(SB)/4, $0x3de94b00
-DATA word3de94b00<>+16(SB)/4, $0x3de94b00
-DATA word3de94b00<>+20(SB)/4, $0x3de94b00
-DATA word3de94b00<>+24(SB)/4, $0x3de94b00
-DATA word3de94b00<>+28(SB)/4, $0x3de94b00
-DATA word3de94b00<>+32(SB)/4, $0x3de94b00
-DATA word3de94b00<>+36(SB)/4, $0x3de94b00
-DATA word3de94b00<>+40(SB)/4, $0x3de94b00
-DATA word3de94b00<>+44(SB)/4, $0x3de94b00
-DATA word3de94b00<>+48(SB)/4, $0x3de94b00
-DATA word3de94b00<>+52(SB)/4, $0x3de94b00
-DATA word3de94b00<>+56(SB)/4, $0x3de94b00
-DATA word3de94b00<>+60(SB)/4, $0x3de94b00
-GLOBL word3de94b00<>(SB), RODATA|NOPTR, $64
+GLOBL word3de94b00<>(SB), RODATA|NOPTR, $4
 
 DATA word3efeb095<>+0(SB)/4, $0x3efeb095
-DATA word3efeb095<>+4(SB)/4, $0x3efeb095
-DATA word3efeb095<>+8(SB)/4, $0x3efeb095
-DATA word3efeb095<>+12(SB)/4, $0x3efeb095
-DATA word3efeb095<>+16(SB)/4, $0x3efeb095
-DATA word3efeb095<>+20(SB)/4, $0x3efeb095
-DATA word3efeb095<>+24(SB)/4, $0x3efeb095
-DATA word3efeb095<>+28(SB)/4, $0x3efeb095
-DATA word3efeb095<>+32(SB)/4, $0x3efeb095
-DATA word3efeb095<>+36(SB)/4, $0x3efeb095
-DATA word3efeb095<>+40(SB)/4, $0x3efeb095
-DATA word3efeb095<>+44(SB)/4, $0x3efeb095
-DATA word3efeb095<>+48(SB)/4, $0x3efeb095
-DATA word3efeb095<>+52(SB)/4, $0x3efeb095
-DATA word3efeb095<>+56(SB)/4, $0x3efeb095
-DATA word3efeb095<>+60(SB)/4, $0x3efeb095
-GLOBL word3efeb095<>(SB), RODATA|NOPTR, $64
+GLOBL word3efeb095<>(SB), RODATA|NOPTR, $4
 
 DATA word3f800000<>+0(SB)/4, $0x3f800000
-DATA word3f800000<>+4(SB)/4, $0x3f800000
-DATA word3f800000<>+8(SB)/4, $0x3f800000
-DATA word3f800000<>+12(SB)/4, $0x3f800000
-DATA word3f800000<>+16(SB)/4, $0x3f800000
-DATA word3f800000<>+20(SB)/4, $0x3f800000
-DATA word3f800000<>+24(SB)/4, $0x3f800000
-DATA word3f800000<>+28(SB)/4, $0x3f800000
-DATA word3f800000<>+32(SB)/4, $0x3f800000
-DATA word3f800000<>+36(SB)/4, $0x3f800000
-DATA word3f800000<>+40(SB)/4, $0x3f800000
-DATA word3f800000<>+44(SB)/4, $0x3f800000
-DATA word3f800000<>+48(SB)/4, $0x3f800000
-DATA word3f800000<>+52(SB)/4, $0x3f800000
-DATA word3f800000<>+56(SB)/4, $0x3f800000
-DATA word3f800000<>+60(SB)/4, $0x3f800000
-GLOBL word3f800000<>(SB), RODATA|NOPTR, $64
+GLOBL word3f800000<>(SB), RODATA|NOPTR, $4
 
 DATA word3f000000<>+0(SB)/4, $0x3f000000
-DATA word3f000000<>+4(SB)/4, $0x3f000000
-DATA word3f000000<>+8(SB)/4, $0x3f000000
-DATA word3f000000<>+12(SB)/4, $0x3f000000
-DATA word3f000000<>+16(SB)/4, $0x3f000000
-DATA word3f000000<>+20(SB)/4, $0x3f000000
-DATA word3f000000<>+24(SB)/4, $0x3f000000
-DATA word3f000000<>+28(SB)/4, $0x3f000000
-DATA word3f000000<>+32(SB)/4, $0x3f000000
-DATA word3f000000<>+36(SB)/4, $0x3f000000
-DATA word3f000000<>+40(SB)/4, $0x3f000000
-DATA word3f000000<>+44(SB)/4, $0x3f000000
-DATA word3f000000<>+48(SB)/4, $0x3f000000
-DATA word3f000000<>+52(SB)/4, $0x3f000000
-DATA word3f000000<>+56(SB)/4, $0x3f000000
-DATA word3f000000<>+60(SB)/4, $0x3f000000
-GLOBL word3f000000<>(SB), RODATA|NOPTR, $64
+GLOBL word3f000000<>(SB), RODATA|NOPTR, $4
 
 // func erfGELUBackAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F
 TEXT ·erfGELUBackAVX512(SB), NOSPLIT, $0-24
-	MOVQ    dst+0(FP), DI
-	MOVQ    x+8(FP), SI
-	MOVQ    n+16(FP), R12
-	VMOVUPS word42b20000<>+0(SB), Z15
-	VMOVUPS wordc2d00000<>+0(SB), Z14
-	XORQ    R13, R13
-	SUBQ    $0x10, R12
-	JLT     erfGELUBack_rest
-	PCALIGN $0x20
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS word42b20000<>+0(SB), Z15
+	VBROADCASTSS wordc2d00000<>+0(SB), Z14
+	XORQ         R13, R13
+	SUBQ         $0x10, R12
+	JLT          erfGELUBack_rest
+	PCALIGN      $0x20
 
 erfGELUBack_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      wordbf000000<>+0(SB), Z0, Z1
-	VMULPS      Z0, Z1, Z1
-	VMINPS      Z1, Z15, Z1
-	VMAXPS      Z1, Z14, Z1
-	VMULPS      word3fb8aa3b<>+0(SB), Z1, Z2
-	VADDPS      word4b400000<>+0(SB), Z2, Z2
-	VSUBPS      word4b400000<>+0(SB), Z2, Z2
-	VFMADD231PS wordbf317218<>+0(SB), Z2, Z1
-	VFMADD231PS word3102e308<>+0(SB), Z2, Z1
-	VMOVUPS     word39506967<>+0(SB), Z3
-	VFMADD213PS word3ab743ce<>+0(SB), Z1, Z3
-	VFMADD213PS word3c088908<>+0(SB), Z1, Z3
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z1, Z3
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z1, Z3
-	VFMADD213PS word3f000000<>+0(SB), Z1, Z3
-	VFMADD213PS word3f800000<>+0(SB), Z1, Z3
-	VFMADD213PS word3f800000<>+0(SB), Z1, Z3
-	VSCALEFPS   Z2, Z3, Z3
-	VMULPS      word3f3504f3<>+0(SB), Z0, Z1
-	VMOVUPS     word407ccccd<>+0(SB), Z2
-	VMOVUPS     wordc07ccccd<>+0(SB), Z4
-	VMINPS      Z1, Z2, Z1
-	VMAXPS      Z1, Z4, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVUPS     wordb25ea7a9<>+0(SB), Z4
-	VFMADD213PS word369ba8b8<>+0(SB), Z2, Z4
-	VFMADD213PS word39c61f3d<>+0(SB), Z2, Z4
-	VFMADD213PS word3b7be2b8<>+0(SB), Z2, Z4
-	VFMADD213PS word3d5e4ed4<>+0(SB), Z2, Z4
-	VFMADD213PS word3e3d9ea8<>+0(SB), Z2, Z4
-	VFMADD213PS word3f906ebb<>+0(SB), Z2, Z4
-	VMOVUPS     word38837271<>+0(SB), Z5
-	VFMADD213PS word3aaaeb82<>+0(SB), Z2, Z5
-	VFMADD213PS word3c7d07cd<>+0(SB), Z2, Z5
-	VFMADD213PS word3de94b00<>+0(SB), Z2, Z5
-	VFMADD213PS word3efeb095<>+0(SB), Z2, Z5
-	VFMADD213PS word3f800000<>+0(SB), Z2, Z5
-	VMULPS      Z4, Z1, Z1
-	VDIVPS      Z5, Z1, Z1
-	VADDPS      word3f800000<>+0(SB), Z1, Z1
-	VMULPS      word3f000000<>+0(SB), Z1, Z1
-	VMULPS      word3ecc422a<>+0(SB), Z0, Z0
-	VFMADD231PS Z3, Z0, Z1
-	VMOVUPS     (DI)(R13*1), Z0
-	VMULPS      Z1, Z0, Z0
-	VMOVUPS     Z0, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         erfGELUBack_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS.BCST      wordbf000000<>+0(SB), Z0, Z1
+	VMULPS           Z0, Z1, Z1
+	VMINPS           Z1, Z15, Z1
+	VMAXPS           Z1, Z14, Z1
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z1, Z2
+	VADDPS.BCST      word4b400000<>+0(SB), Z2, Z2
+	VSUBPS.BCST      word4b400000<>+0(SB), Z2, Z2
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z2, Z1
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z2, Z1
+	VBROADCASTSS     word39506967<>+0(SB), Z3
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z1, Z3
+	VSCALEFPS        Z2, Z3, Z3
+	VMULPS.BCST      word3f3504f3<>+0(SB), Z0, Z1
+	VBROADCASTSS     word407ccccd<>+0(SB), Z2
+	VBROADCASTSS     wordc07ccccd<>+0(SB), Z4
+	VMINPS           Z1, Z2, Z1
+	VMAXPS           Z1, Z4, Z1
+	VMULPS           Z1, Z1, Z2
+	VBROADCASTSS     wordb25ea7a9<>+0(SB), Z4
+	VFMADD213PS.BCST word369ba8b8<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word39c61f3d<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3b7be2b8<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3d5e4ed4<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3e3d9ea8<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3f906ebb<>+0(SB), Z2, Z4
+	VBROADCASTSS     word38837271<>+0(SB), Z5
+	VFMADD213PS.BCST word3aaaeb82<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3c7d07cd<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3de94b00<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3efeb095<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z2, Z5
+	VMULPS           Z4, Z1, Z1
+	VDIVPS           Z5, Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VMULPS.BCST      word3f000000<>+0(SB), Z1, Z1
+	VMULPS.BCST      word3ecc422a<>+0(SB), Z0, Z0
+	VFMADD231PS      Z3, Z0, Z1
+	VMOVUPS          (DI)(R13*1), Z0
+	VMULPS           Z1, Z0, Z0
+	VMOVUPS          Z0, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              erfGELUBack_one
 
 erfGELUBack_rest:
-	ADDQ        $0x10, R12
-	JZ          erfGELUBack_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMULPS      wordbf000000<>+0(SB), Z0, Z1
-	VMULPS      Z0, Z1, Z1
-	VMINPS      Z1, Z15, Z1
-	VMAXPS      Z1, Z14, Z1
-	VMULPS      word3fb8aa3b<>+0(SB), Z1, Z2
-	VADDPS      word4b400000<>+0(SB), Z2, Z2
-	VSUBPS      word4b400000<>+0(SB), Z2, Z2
-	VFMADD231PS wordbf317218<>+0(SB), Z2, Z1
-	VFMADD231PS word3102e308<>+0(SB), Z2, Z1
-	VMOVUPS     word39506967<>+0(SB), Z3
-	VFMADD213PS word3ab743ce<>+0(SB), Z1, Z3
-	VFMADD213PS word3c088908<>+0(SB), Z1, Z3
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z1, Z3
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z1, Z3
-	VFMADD213PS word3f000000<>+0(SB), Z1, Z3
-	VFMADD213PS word3f800000<>+0(SB), Z1, Z3
-	VFMADD213PS word3f800000<>+0(SB), Z1, Z3
-	VSCALEFPS   Z2, Z3, Z3
-	VMULPS      word3f3504f3<>+0(SB), Z0, Z1
-	VMOVUPS     word407ccccd<>+0(SB), Z2
-	VMOVUPS     wordc07ccccd<>+0(SB), Z4
-	VMINPS      Z1, Z2, Z1
-	VMAXPS      Z1, Z4, Z1
-	VMULPS      Z1, Z1, Z2
-	VMOVUPS     wordb25ea7a9<>+0(SB), Z4
-	VFMADD213PS word369ba8b8<>+0(SB), Z2, Z4
-	VFMADD213PS word39c61f3d<>+0(SB), Z2, Z4
-	VFMADD213PS word3b7be2b8<>+0(SB), Z2, Z4
-	VFMADD213PS word3d5e4ed4<>+0(SB), Z2, Z4
-	VFMADD213PS word3e3d9ea8<>+0(SB), Z2, Z4
-	VFMADD213PS word3f906ebb<>+0(SB), Z2, Z4
-	VMOVUPS     word38837271<>+0(SB), Z5
-	VFMADD213PS word3aaaeb82<>+0(SB), Z2, Z5
-	VFMADD213PS word3c7d07cd<>+0(SB), Z2, Z5
-	VFMADD213PS word3de94b00<>+0(SB), Z2, Z5
-	VFMADD213PS word3efeb095<>+0(SB), Z2, Z5
-	VFMADD213PS word3f800000<>+0(SB), Z2, Z5
-	VMULPS      Z4, Z1, Z1
-	VDIVPS      Z5, Z1, Z1
-	VADDPS      word3f800000<>+0(SB), Z1, Z1
-	VMULPS      word3f000000<>+0(SB), Z1, Z1
-	VMULPS      word3ecc422a<>+0(SB), Z0, Z0
-	VFMADD231PS Z3, Z0, Z1
-	VMOVUPS.Z   (DI)(R13*1), K1, Z0
-	VMULPS      Z1, Z0, Z0
-	VMOVUPS     Z0, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               erfGELUBack_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS.BCST      wordbf000000<>+0(SB), Z0, Z1
+	VMULPS           Z0, Z1, Z1
+	VMINPS           Z1, Z15, Z1
+	VMAXPS           Z1, Z14, Z1
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z1, Z2
+	VADDPS.BCST      word4b400000<>+0(SB), Z2, Z2
+	VSUBPS.BCST      word4b400000<>+0(SB), Z2, Z2
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z2, Z1
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z2, Z1
+	VBROADCASTSS     word39506967<>+0(SB), Z3
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z1, Z3
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z1, Z3
+	VSCALEFPS        Z2, Z3, Z3
+	VMULPS.BCST      word3f3504f3<>+0(SB), Z0, Z1
+	VBROADCASTSS     word407ccccd<>+0(SB), Z2
+	VBROADCASTSS     wordc07ccccd<>+0(SB), Z4
+	VMINPS           Z1, Z2, Z1
+	VMAXPS           Z1, Z4, Z1
+	VMULPS           Z1, Z1, Z2
+	VBROADCASTSS     wordb25ea7a9<>+0(SB), Z4
+	VFMADD213PS.BCST word369ba8b8<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word39c61f3d<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3b7be2b8<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3d5e4ed4<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3e3d9ea8<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST word3f906ebb<>+0(SB), Z2, Z4
+	VBROADCASTSS     word38837271<>+0(SB), Z5
+	VFMADD213PS.BCST word3aaaeb82<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3c7d07cd<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3de94b00<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3efeb095<>+0(SB), Z2, Z5
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z2, Z5
+	VMULPS           Z4, Z1, Z1
+	VDIVPS           Z5, Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VMULPS.BCST      word3f000000<>+0(SB), Z1, Z1
+	VMULPS.BCST      word3ecc422a<>+0(SB), Z0, Z0
+	VFMADD231PS      Z3, Z0, Z1
+	VMOVUPS.Z        (DI)(R13*1), K1, Z0
+	VMULPS           Z1, Z0, Z0
+	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 erfGELUBack_done:
 	VZEROUPPER
 	RET
 
 DATA word42b20000<>+0(SB)/4, $0x42b20000
-DATA word42b20000<>+4(SB)/4, $0x42b20000
-DATA word42b20000<>+8(SB)/4, $0x42b20000
-DATA word42b20000<>+12(SB)/4, $0x42b20000
-DATA word42b20000<>+16(SB)/4, $0x42b20000
-DATA word42b20000<>+20(SB)/4, $0x42b20000
-DATA word42b20000<>+24(SB)/4, $0x42b20000
-DATA word42b20000<>+28(SB)/4, $0x42b20000
-DATA word42b20000<>+32(SB)/4, $0x42b20000
-DATA word42b20000<>+36(SB)/4, $0x42b20000
-DATA word42b20000<>+40(SB)/4, $0x42b20000
-DATA word42b20000<>+44(SB)/4, $0x42b20000
-DATA word42b20000<>+48(SB)/4, $0x42b20000
-DATA word42b20000<>+52(SB)/4, $0x42b20000
-DATA word42b20000<>+56(SB)/4, $0x42b20000
-DATA word42b20000<>+60(SB)/4, $0x42b20000
-GLOBL word42b20000<>(SB), RODATA|NOPTR, $64
+GLOBL word42b20000<>(SB), RODATA|NOPTR, $4
 
 DATA wordc2d00000<>+0(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+4(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+8(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+12(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+16(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+20(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+24(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+28(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+32(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+36(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+40(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+44(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+48(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+52(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+56(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+60(SB)/4, $0xc2d00000
-GLOBL wordc2d00000<>(SB), RODATA|NOPTR, $64
+GLOBL wordc2d00000<>(SB), RODATA|NOPTR, $4
 
 DATA wordbf000000<>+0(SB)/4, $0xbf000000
-DATA wordbf000000<>+4(SB)/4, $0xbf000000
-DATA wordbf000000<>+8(SB)/4, $0xbf000000
-DATA wordbf000000<>+12(SB)/4, $0xbf000000
-DATA wordbf000000<>+16(SB)/4, $0xbf000000
-DATA wordbf000000<>+20(SB)/4, $0xbf000000
-DATA wordbf000000<>+24(SB)/4, $0xbf000000
-DATA wordbf000000<>+28(SB)/4, $0xbf000000
-DATA wordbf000000<>+32(SB)/4, $0xbf000000
-DATA wordbf000000<>+36(SB)/4, $0xbf000000
-DATA wordbf000000<>+40(SB)/4, $0xbf000000
-DATA wordbf000000<>+44(SB)/4, $0xbf000000
-DATA wordbf000000<>+48(SB)/4, $0xbf000000
-DATA wordbf000000<>+52(SB)/4, $0xbf000000
-DATA wordbf000000<>+56(SB)/4, $0xbf000000
-DATA wordbf000000<>+60(SB)/4, $0xbf000000
-GLOBL wordbf000000<>(SB), RODATA|NOPTR, $64
+GLOBL wordbf000000<>(SB), RODATA|NOPTR, $4
 
 DATA word3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+32(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+36(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+40(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+44(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+48(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+52(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+56(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+60(SB)/4, $0x3fb8aa3b
-GLOBL word3fb8aa3b<>(SB), RODATA|NOPTR, $64
+GLOBL word3fb8aa3b<>(SB), RODATA|NOPTR, $4
 
 DATA word4b400000<>+0(SB)/4, $0x4b400000
-DATA word4b400000<>+4(SB)/4, $0x4b400000
-DATA word4b400000<>+8(SB)/4, $0x4b400000
-DATA word4b400000<>+12(SB)/4, $0x4b400000
-DATA word4b400000<>+16(SB)/4, $0x4b400000
-DATA word4b400000<>+20(SB)/4, $0x4b400000
-DATA word4b400000<>+24(SB)/4, $0x4b400000
-DATA word4b400000<>+28(SB)/4, $0x4b400000
-DATA word4b400000<>+32(SB)/4, $0x4b400000
-DATA word4b400000<>+36(SB)/4, $0x4b400000
-DATA word4b400000<>+40(SB)/4, $0x4b400000
-DATA word4b400000<>+44(SB)/4, $0x4b400000
-DATA word4b400000<>+48(SB)/4, $0x4b400000
-DATA word4b400000<>+52(SB)/4, $0x4b400000
-DATA word4b400000<>+56(SB)/4, $0x4b400000
-DATA word4b400000<>+60(SB)/4, $0x4b400000
-GLOBL word4b400000<>(SB), RODATA|NOPTR, $64
+GLOBL word4b400000<>(SB), RODATA|NOPTR, $4
 
 DATA wordbf317218<>+0(SB)/4, $0xbf317218
-DATA wordbf317218<>+4(SB)/4, $0xbf317218
-DATA wordbf317218<>+8(SB)/4, $0xbf317218
-DATA wordbf317218<>+12(SB)/4, $0xbf317218
-DATA wordbf317218<>+16(SB)/4, $0xbf317218
-DATA wordbf317218<>+20(SB)/4, $0xbf317218
-DATA wordbf317218<>+24(SB)/4, $0xbf317218
-DATA wordbf317218<>+28(SB)/4, $0xbf317218
-DATA wordbf317218<>+32(SB)/4, $0xbf317218
-DATA wordbf317218<>+36(SB)/4, $0xbf317218
-DATA wordbf317218<>+40(SB)/4, $0xbf317218
-DATA wordbf317218<>+44(SB)/4, $0xbf317218
-DATA wordbf317218<>+48(SB)/4, $0xbf317218
-DATA wordbf317218<>+52(SB)/4, $0xbf317218
-DATA wordbf317218<>+56(SB)/4, $0xbf317218
-DATA wordbf317218<>+60(SB)/4, $0xbf317218
-GLOBL wordbf317218<>(SB), RODATA|NOPTR, $64
+GLOBL wordbf317218<>(SB), RODATA|NOPTR, $4
 
 DATA word3102e308<>+0(SB)/4, $0x3102e308
-DATA word3102e308<>+4(SB)/4, $0x3102e308
-DATA word3102e308<>+8(SB)/4, $0x3102e308
-DATA word3102e308<>+12(SB)/4, $0x3102e308
-DATA word3102e308<>+16(SB)/4, $0x3102e308
-DATA word3102e308<>+20(SB)/4, $0x3102e308
-DATA word3102e308<>+24(SB)/4, $0x3102e308
-DATA word3102e308<>+28(SB)/4, $0x3102e308
-DATA word3102e308<>+32(SB)/4, $0x3102e308
-DATA word3102e308<>+36(SB)/4, $0x3102e308
-DATA word3102e308<>+40(SB)/4, $0x3102e308
-DATA word3102e308<>+44(SB)/4, $0x3102e308
-DATA word3102e308<>+48(SB)/4, $0x3102e308
-DATA word3102e308<>+52(SB)/4, $0x3102e308
-DATA word3102e308<>+56(SB)/4, $0x3102e308
-DATA word3102e308<>+60(SB)/4, $0x3102e308
-GLOBL word3102e308<>(SB), RODATA|NOPTR, $64
+GLOBL word3102e308<>(SB), RODATA|NOPTR, $4
 
 DATA word39506967<>+0(SB)/4, $0x39506967
-DATA word39506967<>+4(SB)/4, $0x39506967
-DATA word39506967<>+8(SB)/4, $0x39506967
-DATA word39506967<>+12(SB)/4, $0x39506967
-DATA word39506967<>+16(SB)/4, $0x39506967
-DATA word39506967<>+20(SB)/4, $0x39506967
-DATA word39506967<>+24(SB)/4, $0x39506967
-DATA word39506967<>+28(SB)/4, $0x39506967
-DATA word39506967<>+32(SB)/4, $0x39506967
-DATA word39506967<>+36(SB)/4, $0x39506967
-DATA word39506967<>+40(SB)/4, $0x39506967
-DATA word39506967<>+44(SB)/4, $0x39506967
-DATA word39506967<>+48(SB)/4, $0x39506967
-DATA word39506967<>+52(SB)/4, $0x39506967
-DATA word39506967<>+56(SB)/4, $0x39506967
-DATA word39506967<>+60(SB)/4, $0x39506967
-GLOBL word39506967<>(SB), RODATA|NOPTR, $64
+GLOBL word39506967<>(SB), RODATA|NOPTR, $4
 
 DATA word3ab743ce<>+0(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+4(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+8(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+12(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+16(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+20(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+24(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+28(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+32(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+36(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+40(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+44(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+48(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+52(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+56(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+60(SB)/4, $0x3ab743ce
-GLOBL word3ab743ce<>(SB), RODATA|NOPTR, $64
+GLOBL word3ab743ce<>(SB), RODATA|NOPTR, $4
 
 DATA word3c088908<>+0(SB)/4, $0x3c088908
-DATA word3c088908<>+4(SB)/4, $0x3c088908
-DATA word3c088908<>+8(SB)/4, $0x3c088908
-DATA word3c088908<>+12(SB)/4, $0x3c088908
-DATA word3c088908<>+16(SB)/4, $0x3c088908
-DATA word3c088908<>+20(SB)/4, $0x3c088908
-DATA word3c088908<>+24(SB)/4, $0x3c088908
-DATA word3c088908<>+28(SB)/4, $0x3c088908
-DATA word3c088908<>+32(SB)/4, $0x3c088908
-DATA word3c088908<>+36(SB)/4, $0x3c088908
-DATA word3c088908<>+40(SB)/4, $0x3c088908
-DATA word3c088908<>+44(SB)/4, $0x3c088908
-DATA word3c088908<>+48(SB)/4, $0x3c088908
-DATA word3c088908<>+52(SB)/4, $0x3c088908
-DATA word3c088908<>+56(SB)/4, $0x3c088908
-DATA word3c088908<>+60(SB)/4, $0x3c088908
-GLOBL word3c088908<>(SB), RODATA|NOPTR, $64
+GLOBL word3c088908<>(SB), RODATA|NOPTR, $4
 
 DATA word3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+32(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+36(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+40(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+44(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+48(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+52(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+56(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+60(SB)/4, $0x3d2aa9c1
-GLOBL word3d2aa9c1<>(SB), RODATA|NOPTR, $64
+GLOBL word3d2aa9c1<>(SB), RODATA|NOPTR, $4
 
 DATA word3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+32(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+36(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+40(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+44(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+48(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+52(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+56(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+60(SB)/4, $0x3e2aaaaa
-GLOBL word3e2aaaaa<>(SB), RODATA|NOPTR, $64
+GLOBL word3e2aaaaa<>(SB), RODATA|NOPTR, $4
 
 DATA word3ecc422a<>+0(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+4(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+8(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+12(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+16(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+20(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+24(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+28(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+32(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+36(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+40(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+44(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+48(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+52(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+56(SB)/4, $0x3ecc422a
-DATA word3ecc422a<>+60(SB)/4, $0x3ecc422a
-GLOBL word3ecc422a<>(SB), RODATA|NOPTR, $64
+GLOBL word3ecc422a<>(SB), RODATA|NOPTR, $4
 
 // func swishAVX512(dst *float32, x *float32, n int, s float32)
 // Requires: AVX, AVX512DQ, AVX512F
@@ -820,112 +370,97 @@ TEXT ·swishAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
 	VBROADCASTSS s+24(FP), Z13
-	VMOVUPS      word42b20000<>+0(SB), Z15
-	VMOVUPS      wordc2d00000<>+0(SB), Z14
+	VBROADCASTSS word42b20000<>+0(SB), Z15
+	VBROADCASTSS wordc2d00000<>+0(SB), Z14
 	XORQ         R13, R13
 	SUBQ         $0x10, R12
 	JLT          swish_rest
 	PCALIGN      $0x20
 
 swish_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      Z13, Z0, Z1
-	VORPS       word80000000<>+0(SB), Z1, Z4
-	VMINPS      Z4, Z15, Z4
-	VMAXPS      Z4, Z14, Z4
-	VMULPS      word3fb8aa3b<>+0(SB), Z4, Z5
-	VADDPS      word4b400000<>+0(SB), Z5, Z5
-	VSUBPS      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS wordbf317218<>+0(SB), Z5, Z4
-	VFMADD231PS word3102e308<>+0(SB), Z5, Z4
-	VMOVUPS     word39506967<>+0(SB), Z6
-	VFMADD213PS word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS   Z5, Z6, Z6
-	VADDPS      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS      Z5, Z6, Z3
-	VMOVUPS     word3f800000<>+0(SB), Z2
-	VDIVPS      Z5, Z2, Z2
-	VPXORD      Z4, Z4, Z4
-	VCMPPS      $0x1e, Z4, Z1, K3
-	VMOVAPS     Z3, Z5
-	VMOVAPS     Z2, K3, Z5
-	VMOVAPS     Z3, K3, Z2
-	VMOVAPS     Z2, Z3
-	VMOVAPS     Z5, Z2
-	VMULPS      Z2, Z0, Z0
-	VMOVUPS     Z0, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         swish_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z13, Z0, Z1
+	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
+	VMINPS           Z4, Z15, Z4
+	VMAXPS           Z4, Z14, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
+	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z6
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VSCALEFPS        Z5, Z6, Z6
+	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
+	VDIVPS           Z5, Z6, Z3
+	VBROADCASTSS     word3f800000<>+0(SB), Z2
+	VDIVPS           Z5, Z2, Z2
+	VPXORD           Z4, Z4, Z4
+	VCMPPS           $0x1e, Z4, Z1, K3
+	VMOVAPS          Z3, Z5
+	VMOVAPS          Z2, K3, Z5
+	VMOVAPS          Z3, K3, Z2
+	VMOVAPS          Z2, Z3
+	VMOVAPS          Z5, Z2
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              swish_one
 
 swish_rest:
-	ADDQ        $0x10, R12
-	JZ          swish_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMULPS      Z13, Z0, Z1
-	VORPS       word80000000<>+0(SB), Z1, Z4
-	VMINPS      Z4, Z15, Z4
-	VMAXPS      Z4, Z14, Z4
-	VMULPS      word3fb8aa3b<>+0(SB), Z4, Z5
-	VADDPS      word4b400000<>+0(SB), Z5, Z5
-	VSUBPS      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS wordbf317218<>+0(SB), Z5, Z4
-	VFMADD231PS word3102e308<>+0(SB), Z5, Z4
-	VMOVUPS     word39506967<>+0(SB), Z6
-	VFMADD213PS word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS   Z5, Z6, Z6
-	VADDPS      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS      Z5, Z6, Z3
-	VMOVUPS     word3f800000<>+0(SB), Z2
-	VDIVPS      Z5, Z2, Z2
-	VPXORD      Z4, Z4, Z4
-	VCMPPS      $0x1e, Z4, Z1, K3
-	VMOVAPS     Z3, Z5
-	VMOVAPS     Z2, K3, Z5
-	VMOVAPS     Z3, K3, Z2
-	VMOVAPS     Z2, Z3
-	VMOVAPS     Z5, Z2
-	VMULPS      Z2, Z0, Z0
-	VMOVUPS     Z0, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               swish_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS           Z13, Z0, Z1
+	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
+	VMINPS           Z4, Z15, Z4
+	VMAXPS           Z4, Z14, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
+	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z6
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VSCALEFPS        Z5, Z6, Z6
+	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
+	VDIVPS           Z5, Z6, Z3
+	VBROADCASTSS     word3f800000<>+0(SB), Z2
+	VDIVPS           Z5, Z2, Z2
+	VPXORD           Z4, Z4, Z4
+	VCMPPS           $0x1e, Z4, Z1, K3
+	VMOVAPS          Z3, Z5
+	VMOVAPS          Z2, K3, Z5
+	VMOVAPS          Z3, K3, Z2
+	VMOVAPS          Z2, Z3
+	VMOVAPS          Z5, Z2
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 swish_done:
 	VZEROUPPER
 	RET
 
 DATA word80000000<>+0(SB)/4, $0x80000000
-DATA word80000000<>+4(SB)/4, $0x80000000
-DATA word80000000<>+8(SB)/4, $0x80000000
-DATA word80000000<>+12(SB)/4, $0x80000000
-DATA word80000000<>+16(SB)/4, $0x80000000
-DATA word80000000<>+20(SB)/4, $0x80000000
-DATA word80000000<>+24(SB)/4, $0x80000000
-DATA word80000000<>+28(SB)/4, $0x80000000
-DATA word80000000<>+32(SB)/4, $0x80000000
-DATA word80000000<>+36(SB)/4, $0x80000000
-DATA word80000000<>+40(SB)/4, $0x80000000
-DATA word80000000<>+44(SB)/4, $0x80000000
-DATA word80000000<>+48(SB)/4, $0x80000000
-DATA word80000000<>+52(SB)/4, $0x80000000
-DATA word80000000<>+56(SB)/4, $0x80000000
-DATA word80000000<>+60(SB)/4, $0x80000000
-GLOBL word80000000<>(SB), RODATA|NOPTR, $64
+GLOBL word80000000<>(SB), RODATA|NOPTR, $4
 
 // func swishBackAVX512(dst *float32, x *float32, n int, s float32)
 // Requires: AVX, AVX512DQ, AVX512F
@@ -934,98 +469,98 @@ TEXT ·swishBackAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
 	VBROADCASTSS s+24(FP), Z13
-	VMOVUPS      word42b20000<>+0(SB), Z15
-	VMOVUPS      wordc2d00000<>+0(SB), Z14
+	VBROADCASTSS word42b20000<>+0(SB), Z15
+	VBROADCASTSS wordc2d00000<>+0(SB), Z14
 	XORQ         R13, R13
 	SUBQ         $0x10, R12
 	JLT          swishBack_rest
 	PCALIGN      $0x20
 
 swishBack_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      Z13, Z0, Z1
-	VORPS       word80000000<>+0(SB), Z1, Z4
-	VMINPS      Z4, Z15, Z4
-	VMAXPS      Z4, Z14, Z4
-	VMULPS      word3fb8aa3b<>+0(SB), Z4, Z5
-	VADDPS      word4b400000<>+0(SB), Z5, Z5
-	VSUBPS      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS wordbf317218<>+0(SB), Z5, Z4
-	VFMADD231PS word3102e308<>+0(SB), Z5, Z4
-	VMOVUPS     word39506967<>+0(SB), Z6
-	VFMADD213PS word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS   Z5, Z6, Z6
-	VADDPS      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS      Z5, Z6, Z3
-	VMOVUPS     word3f800000<>+0(SB), Z2
-	VDIVPS      Z5, Z2, Z2
-	VPXORD      Z4, Z4, Z4
-	VCMPPS      $0x1e, Z4, Z1, K3
-	VMOVAPS     Z3, Z5
-	VMOVAPS     Z2, K3, Z5
-	VMOVAPS     Z3, K3, Z2
-	VMOVAPS     Z2, Z3
-	VMOVAPS     Z5, Z2
-	VMULPS      Z3, Z1, Z1
-	VADDPS      word3f800000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z2, Z2
-	VMOVUPS     (DI)(R13*1), Z0
-	VMULPS      Z2, Z0, Z0
-	VMOVUPS     Z0, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         swishBack_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z13, Z0, Z1
+	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
+	VMINPS           Z4, Z15, Z4
+	VMAXPS           Z4, Z14, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
+	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z6
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VSCALEFPS        Z5, Z6, Z6
+	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
+	VDIVPS           Z5, Z6, Z3
+	VBROADCASTSS     word3f800000<>+0(SB), Z2
+	VDIVPS           Z5, Z2, Z2
+	VPXORD           Z4, Z4, Z4
+	VCMPPS           $0x1e, Z4, Z1, K3
+	VMOVAPS          Z3, Z5
+	VMOVAPS          Z2, K3, Z5
+	VMOVAPS          Z3, K3, Z2
+	VMOVAPS          Z2, Z3
+	VMOVAPS          Z5, Z2
+	VMULPS           Z3, Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z2, Z2
+	VMOVUPS          (DI)(R13*1), Z0
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              swishBack_one
 
 swishBack_rest:
-	ADDQ        $0x10, R12
-	JZ          swishBack_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMULPS      Z13, Z0, Z1
-	VORPS       word80000000<>+0(SB), Z1, Z4
-	VMINPS      Z4, Z15, Z4
-	VMAXPS      Z4, Z14, Z4
-	VMULPS      word3fb8aa3b<>+0(SB), Z4, Z5
-	VADDPS      word4b400000<>+0(SB), Z5, Z5
-	VSUBPS      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS wordbf317218<>+0(SB), Z5, Z4
-	VFMADD231PS word3102e308<>+0(SB), Z5, Z4
-	VMOVUPS     word39506967<>+0(SB), Z6
-	VFMADD213PS word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS   Z5, Z6, Z6
-	VADDPS      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS      Z5, Z6, Z3
-	VMOVUPS     word3f800000<>+0(SB), Z2
-	VDIVPS      Z5, Z2, Z2
-	VPXORD      Z4, Z4, Z4
-	VCMPPS      $0x1e, Z4, Z1, K3
-	VMOVAPS     Z3, Z5
-	VMOVAPS     Z2, K3, Z5
-	VMOVAPS     Z3, K3, Z2
-	VMOVAPS     Z2, Z3
-	VMOVAPS     Z5, Z2
-	VMULPS      Z3, Z1, Z1
-	VADDPS      word3f800000<>+0(SB), Z1, Z1
-	VMULPS      Z1, Z2, Z2
-	VMOVUPS.Z   (DI)(R13*1), K1, Z0
-	VMULPS      Z2, Z0, Z0
-	VMOVUPS     Z0, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               swishBack_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS           Z13, Z0, Z1
+	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
+	VMINPS           Z4, Z15, Z4
+	VMAXPS           Z4, Z14, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
+	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z6
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
+	VSCALEFPS        Z5, Z6, Z6
+	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
+	VDIVPS           Z5, Z6, Z3
+	VBROADCASTSS     word3f800000<>+0(SB), Z2
+	VDIVPS           Z5, Z2, Z2
+	VPXORD           Z4, Z4, Z4
+	VCMPPS           $0x1e, Z4, Z1, K3
+	VMOVAPS          Z3, Z5
+	VMOVAPS          Z2, K3, Z5
+	VMOVAPS          Z3, K3, Z2
+	VMOVAPS          Z2, Z3
+	VMOVAPS          Z5, Z2
+	VMULPS           Z3, Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z2, Z2
+	VMOVUPS.Z        (DI)(R13*1), K1, Z0
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 swishBack_done:
 	VZEROUPPER

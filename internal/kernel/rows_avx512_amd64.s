@@ -644,16 +644,16 @@ finite_done:
 // func maxAVX512(x *float32, n int) (r0 float32)
 // Requires: AVX, AVX512F
 TEXT ·maxAVX512(SB), NOSPLIT, $0-20
-	MOVQ    x+0(FP), DI
-	MOVQ    n+8(FP), R12
-	VMOVUPS wordff800000<>+0(SB), Z3
-	VMOVAPS Z3, Z0
-	VMOVAPS Z3, Z1
-	KXORW   K2, K2, K2
-	XORQ    R13, R13
-	SUBQ    $0x00000020, R12
-	JLT     max_few
-	PCALIGN $0x20
+	MOVQ         x+0(FP), DI
+	MOVQ         n+8(FP), R12
+	VBROADCASTSS wordff800000<>+0(SB), Z3
+	VMOVAPS      Z3, Z0
+	VMOVAPS      Z3, Z1
+	KXORW        K2, K2, K2
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          max_few
+	PCALIGN      $0x20
 
 max_loop:
 	VMOVUPS (DI)(R13*1), Z5
@@ -710,7 +710,7 @@ max_done:
 	VMAXPS        X4, X0, X0
 	KORTESTW      K2, K2
 	JZ            max_numbers
-	VMOVUPS       word7fc00000<>+0(SB), Y0
+	VBROADCASTSS  word7fc00000<>+0(SB), Y0
 
 max_numbers:
 	VADDSS word00000000<>+0(SB), X0, X0
@@ -719,58 +719,13 @@ max_numbers:
 	RET
 
 DATA wordff800000<>+0(SB)/4, $0xff800000
-DATA wordff800000<>+4(SB)/4, $0xff800000
-DATA wordff800000<>+8(SB)/4, $0xff800000
-DATA wordff800000<>+12(SB)/4, $0xff800000
-DATA wordff800000<>+16(SB)/4, $0xff800000
-DATA wordff800000<>+20(SB)/4, $0xff800000
-DATA wordff800000<>+24(SB)/4, $0xff800000
-DATA wordff800000<>+28(SB)/4, $0xff800000
-DATA wordff800000<>+32(SB)/4, $0xff800000
-DATA wordff800000<>+36(SB)/4, $0xff800000
-DATA wordff800000<>+40(SB)/4, $0xff800000
-DATA wordff800000<>+44(SB)/4, $0xff800000
-DATA wordff800000<>+48(SB)/4, $0xff800000
-DATA wordff800000<>+52(SB)/4, $0xff800000
-DATA wordff800000<>+56(SB)/4, $0xff800000
-DATA wordff800000<>+60(SB)/4, $0xff800000
-GLOBL wordff800000<>(SB), RODATA|NOPTR, $64
+GLOBL wordff800000<>(SB), RODATA|NOPTR, $4
 
 DATA word7fc00000<>+0(SB)/4, $0x7fc00000
-DATA word7fc00000<>+4(SB)/4, $0x7fc00000
-DATA word7fc00000<>+8(SB)/4, $0x7fc00000
-DATA word7fc00000<>+12(SB)/4, $0x7fc00000
-DATA word7fc00000<>+16(SB)/4, $0x7fc00000
-DATA word7fc00000<>+20(SB)/4, $0x7fc00000
-DATA word7fc00000<>+24(SB)/4, $0x7fc00000
-DATA word7fc00000<>+28(SB)/4, $0x7fc00000
-DATA word7fc00000<>+32(SB)/4, $0x7fc00000
-DATA word7fc00000<>+36(SB)/4, $0x7fc00000
-DATA word7fc00000<>+40(SB)/4, $0x7fc00000
-DATA word7fc00000<>+44(SB)/4, $0x7fc00000
-DATA word7fc00000<>+48(SB)/4, $0x7fc00000
-DATA word7fc00000<>+52(SB)/4, $0x7fc00000
-DATA word7fc00000<>+56(SB)/4, $0x7fc00000
-DATA word7fc00000<>+60(SB)/4, $0x7fc00000
-GLOBL word7fc00000<>(SB), RODATA|NOPTR, $64
+GLOBL word7fc00000<>(SB), RODATA|NOPTR, $4
 
 DATA word00000000<>+0(SB)/4, $0x00000000
-DATA word00000000<>+4(SB)/4, $0x00000000
-DATA word00000000<>+8(SB)/4, $0x00000000
-DATA word00000000<>+12(SB)/4, $0x00000000
-DATA word00000000<>+16(SB)/4, $0x00000000
-DATA word00000000<>+20(SB)/4, $0x00000000
-DATA word00000000<>+24(SB)/4, $0x00000000
-DATA word00000000<>+28(SB)/4, $0x00000000
-DATA word00000000<>+32(SB)/4, $0x00000000
-DATA word00000000<>+36(SB)/4, $0x00000000
-DATA word00000000<>+40(SB)/4, $0x00000000
-DATA word00000000<>+44(SB)/4, $0x00000000
-DATA word00000000<>+48(SB)/4, $0x00000000
-DATA word00000000<>+52(SB)/4, $0x00000000
-DATA word00000000<>+56(SB)/4, $0x00000000
-DATA word00000000<>+60(SB)/4, $0x00000000
-GLOBL word00000000<>(SB), RODATA|NOPTR, $64
+GLOBL word00000000<>(SB), RODATA|NOPTR, $4
 
 // func sumSquaresAVX512(x *float32, n int) (r0 float64)
 // Requires: AVX, AVX512F
@@ -880,56 +835,56 @@ sumSquaredDiff_done:
 // func expAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512F
 TEXT ·expAVX512(SB), NOSPLIT, $0-24
-	MOVQ    dst+0(FP), DI
-	MOVQ    x+8(FP), SI
-	MOVQ    n+16(FP), R12
-	VMOVUPS word42b20000<>+0(SB), Z14
-	VMOVUPS wordc2d00000<>+0(SB), Z15
-	XORQ    R13, R13
-	SUBQ    $0x00000020, R12
-	JLT     exp_few
-	PCALIGN $0x20
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS word42b20000<>+0(SB), Z14
+	VBROADCASTSS wordc2d00000<>+0(SB), Z15
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          exp_few
+	PCALIGN      $0x20
 
 exp_loop:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z15, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVUPS     Z2, (DI)(R13*1)
-	VMOVUPS     64(SI)(R13*1), Z5
-	VMINPS      Z5, Z14, Z5
-	VMAXPS      Z5, Z15, Z5
-	VMULPS      word3fb8aa3b<>+0(SB), Z5, Z6
-	VADDPS      word4b400000<>+0(SB), Z6, Z6
-	VSUBPS      word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS wordbf317218<>+0(SB), Z6, Z5
-	VFMADD231PS word3102e308<>+0(SB), Z6, Z5
-	VMOVUPS     word39506967<>+0(SB), Z7
-	VFMADD213PS word3ab743ce<>+0(SB), Z5, Z7
-	VFMADD213PS word3c088908<>+0(SB), Z5, Z7
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z5, Z7
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z5, Z7
-	VFMADD213PS word3f000000<>+0(SB), Z5, Z7
-	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
-	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
-	VSCALEFPS   Z6, Z7, Z7
-	VMOVUPS     Z7, 64(DI)(R13*1)
-	ADDQ        $0x00000080, R13
-	SUBQ        $0x00000020, R12
-	JGE         exp_loop
+	VMOVUPS          (SI)(R13*1), Z0
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z15, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVUPS          Z2, (DI)(R13*1)
+	VMOVUPS          64(SI)(R13*1), Z5
+	VMINPS           Z5, Z14, Z5
+	VMAXPS           Z5, Z15, Z5
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z5, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z5
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z5
+	VBROADCASTSS     word39506967<>+0(SB), Z7
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VSCALEFPS        Z6, Z7, Z7
+	VMOVUPS          Z7, 64(DI)(R13*1)
+	ADDQ             $0x00000080, R13
+	SUBQ             $0x00000020, R12
+	JGE              exp_loop
 
 exp_few:
 	ADDQ    $0x00000020, R12
@@ -938,904 +893,499 @@ exp_few:
 	PCALIGN $0x20
 
 exp_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z15, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVUPS     Z2, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         exp_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z15, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVUPS          Z2, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              exp_one
 
 exp_rest:
-	ADDQ        $0x10, R12
-	JZ          exp_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z15, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVUPS     Z2, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               exp_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z15, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVUPS          Z2, K1, (DI)(R13*1)
 
 exp_done:
 	VZEROUPPER
 	RET
 
 DATA word42b20000<>+0(SB)/4, $0x42b20000
-DATA word42b20000<>+4(SB)/4, $0x42b20000
-DATA word42b20000<>+8(SB)/4, $0x42b20000
-DATA word42b20000<>+12(SB)/4, $0x42b20000
-DATA word42b20000<>+16(SB)/4, $0x42b20000
-DATA word42b20000<>+20(SB)/4, $0x42b20000
-DATA word42b20000<>+24(SB)/4, $0x42b20000
-DATA word42b20000<>+28(SB)/4, $0x42b20000
-DATA word42b20000<>+32(SB)/4, $0x42b20000
-DATA word42b20000<>+36(SB)/4, $0x42b20000
-DATA word42b20000<>+40(SB)/4, $0x42b20000
-DATA word42b20000<>+44(SB)/4, $0x42b20000
-DATA word42b20000<>+48(SB)/4, $0x42b20000
-DATA word42b20000<>+52(SB)/4, $0x42b20000
-DATA word42b20000<>+56(SB)/4, $0x42b20000
-DATA word42b20000<>+60(SB)/4, $0x42b20000
-GLOBL word42b20000<>(SB), RODATA|NOPTR, $64
+GLOBL word42b20000<>(SB), RODATA|NOPTR, $4
 
 DATA wordc2d00000<>+0(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+4(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+8(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+12(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+16(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+20(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+24(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+28(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+32(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+36(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+40(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+44(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+48(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+52(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+56(SB)/4, $0xc2d00000
-DATA wordc2d00000<>+60(SB)/4, $0xc2d00000
-GLOBL wordc2d00000<>(SB), RODATA|NOPTR, $64
+GLOBL wordc2d00000<>(SB), RODATA|NOPTR, $4
 
 DATA word3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+32(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+36(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+40(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+44(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+48(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+52(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+56(SB)/4, $0x3fb8aa3b
-DATA word3fb8aa3b<>+60(SB)/4, $0x3fb8aa3b
-GLOBL word3fb8aa3b<>(SB), RODATA|NOPTR, $64
+GLOBL word3fb8aa3b<>(SB), RODATA|NOPTR, $4
 
 DATA word4b400000<>+0(SB)/4, $0x4b400000
-DATA word4b400000<>+4(SB)/4, $0x4b400000
-DATA word4b400000<>+8(SB)/4, $0x4b400000
-DATA word4b400000<>+12(SB)/4, $0x4b400000
-DATA word4b400000<>+16(SB)/4, $0x4b400000
-DATA word4b400000<>+20(SB)/4, $0x4b400000
-DATA word4b400000<>+24(SB)/4, $0x4b400000
-DATA word4b400000<>+28(SB)/4, $0x4b400000
-DATA word4b400000<>+32(SB)/4, $0x4b400000
-DATA word4b400000<>+36(SB)/4, $0x4b400000
-DATA word4b400000<>+40(SB)/4, $0x4b400000
-DATA word4b400000<>+44(SB)/4, $0x4b400000
-DATA word4b400000<>+48(SB)/4, $0x4b400000
-DATA word4b400000<>+52(SB)/4, $0x4b400000
-DATA word4b400000<>+56(SB)/4, $0x4b400000
-DATA word4b400000<>+60(SB)/4, $0x4b400000
-GLOBL word4b400000<>(SB), RODATA|NOPTR, $64
+GLOBL word4b400000<>(SB), RODATA|NOPTR, $4
 
 DATA wordbf317218<>+0(SB)/4, $0xbf317218
-DATA wordbf317218<>+4(SB)/4, $0xbf317218
-DATA wordbf317218<>+8(SB)/4, $0xbf317218
-DATA wordbf317218<>+12(SB)/4, $0xbf317218
-DATA wordbf317218<>+16(SB)/4, $0xbf317218
-DATA wordbf317218<>+20(SB)/4, $0xbf317218
-DATA wordbf317218<>+24(SB)/4, $0xbf317218
-DATA wordbf317218<>+28(SB)/4, $0xbf317218
-DATA wordbf317218<>+32(SB)/4, $0xbf317218
-DATA wordbf317218<>+36(SB)/4, $0xbf317218
-DATA wordbf317218<>+40(SB)/4, $0xbf317218
-DATA wordbf317218<>+44(SB)/4, $0xbf317218
-DATA wordbf317218<>+48(SB)/4, $0xbf317218
-DATA wordbf317218<>+52(SB)/4, $0xbf317218
-DATA wordbf317218<>+56(SB)/4, $0xbf317218
-DATA wordbf317218<>+60(SB)/4, $0xbf317218
-GLOBL wordbf317218<>(SB), RODATA|NOPTR, $64
+GLOBL wordbf317218<>(SB), RODATA|NOPTR, $4
 
 DATA word3102e308<>+0(SB)/4, $0x3102e308
-DATA word3102e308<>+4(SB)/4, $0x3102e308
-DATA word3102e308<>+8(SB)/4, $0x3102e308
-DATA word3102e308<>+12(SB)/4, $0x3102e308
-DATA word3102e308<>+16(SB)/4, $0x3102e308
-DATA word3102e308<>+20(SB)/4, $0x3102e308
-DATA word3102e308<>+24(SB)/4, $0x3102e308
-DATA word3102e308<>+28(SB)/4, $0x3102e308
-DATA word3102e308<>+32(SB)/4, $0x3102e308
-DATA word3102e308<>+36(SB)/4, $0x3102e308
-DATA word3102e308<>+40(SB)/4, $0x3102e308
-DATA word3102e308<>+44(SB)/4, $0x3102e308
-DATA word3102e308<>+48(SB)/4, $0x3102e308
-DATA word3102e308<>+52(SB)/4, $0x3102e308
-DATA word3102e308<>+56(SB)/4, $0x3102e308
-DATA word3102e308<>+60(SB)/4, $0x3102e308
-GLOBL word3102e308<>(SB), RODATA|NOPTR, $64
+GLOBL word3102e308<>(SB), RODATA|NOPTR, $4
 
 DATA word39506967<>+0(SB)/4, $0x39506967
-DATA word39506967<>+4(SB)/4, $0x39506967
-DATA word39506967<>+8(SB)/4, $0x39506967
-DATA word39506967<>+12(SB)/4, $0x39506967
-DATA word39506967<>+16(SB)/4, $0x39506967
-DATA word39506967<>+20(SB)/4, $0x39506967
-DATA word39506967<>+24(SB)/4, $0x39506967
-DATA word39506967<>+28(SB)/4, $0x39506967
-DATA word39506967<>+32(SB)/4, $0x39506967
-DATA word39506967<>+36(SB)/4, $0x39506967
-DATA word39506967<>+40(SB)/4, $0x39506967
-DATA word39506967<>+44(SB)/4, $0x39506967
-DATA word39506967<>+48(SB)/4, $0x39506967
-DATA word39506967<>+52(SB)/4, $0x39506967
-DATA word39506967<>+56(SB)/4, $0x39506967
-DATA word39506967<>+60(SB)/4, $0x39506967
-GLOBL word39506967<>(SB), RODATA|NOPTR, $64
+GLOBL word39506967<>(SB), RODATA|NOPTR, $4
 
 DATA word3ab743ce<>+0(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+4(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+8(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+12(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+16(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+20(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+24(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+28(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+32(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+36(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+40(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+44(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+48(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+52(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+56(SB)/4, $0x3ab743ce
-DATA word3ab743ce<>+60(SB)/4, $0x3ab743ce
-GLOBL word3ab743ce<>(SB), RODATA|NOPTR, $64
+GLOBL word3ab743ce<>(SB), RODATA|NOPTR, $4
 
 DATA word3c088908<>+0(SB)/4, $0x3c088908
-DATA word3c088908<>+4(SB)/4, $0x3c088908
-DATA word3c088908<>+8(SB)/4, $0x3c088908
-DATA word3c088908<>+12(SB)/4, $0x3c088908
-DATA word3c088908<>+16(SB)/4, $0x3c088908
-DATA word3c088908<>+20(SB)/4, $0x3c088908
-DATA word3c088908<>+24(SB)/4, $0x3c088908
-DATA word3c088908<>+28(SB)/4, $0x3c088908
-DATA word3c088908<>+32(SB)/4, $0x3c088908
-DATA word3c088908<>+36(SB)/4, $0x3c088908
-DATA word3c088908<>+40(SB)/4, $0x3c088908
-DATA word3c088908<>+44(SB)/4, $0x3c088908
-DATA word3c088908<>+48(SB)/4, $0x3c088908
-DATA word3c088908<>+52(SB)/4, $0x3c088908
-DATA word3c088908<>+56(SB)/4, $0x3c088908
-DATA word3c088908<>+60(SB)/4, $0x3c088908
-GLOBL word3c088908<>(SB), RODATA|NOPTR, $64
+GLOBL word3c088908<>(SB), RODATA|NOPTR, $4
 
 DATA word3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+32(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+36(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+40(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+44(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+48(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+52(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+56(SB)/4, $0x3d2aa9c1
-DATA word3d2aa9c1<>+60(SB)/4, $0x3d2aa9c1
-GLOBL word3d2aa9c1<>(SB), RODATA|NOPTR, $64
+GLOBL word3d2aa9c1<>(SB), RODATA|NOPTR, $4
 
 DATA word3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+32(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+36(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+40(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+44(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+48(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+52(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+56(SB)/4, $0x3e2aaaaa
-DATA word3e2aaaaa<>+60(SB)/4, $0x3e2aaaaa
-GLOBL word3e2aaaaa<>(SB), RODATA|NOPTR, $64
+GLOBL word3e2aaaaa<>(SB), RODATA|NOPTR, $4
 
 DATA word3f000000<>+0(SB)/4, $0x3f000000
-DATA word3f000000<>+4(SB)/4, $0x3f000000
-DATA word3f000000<>+8(SB)/4, $0x3f000000
-DATA word3f000000<>+12(SB)/4, $0x3f000000
-DATA word3f000000<>+16(SB)/4, $0x3f000000
-DATA word3f000000<>+20(SB)/4, $0x3f000000
-DATA word3f000000<>+24(SB)/4, $0x3f000000
-DATA word3f000000<>+28(SB)/4, $0x3f000000
-DATA word3f000000<>+32(SB)/4, $0x3f000000
-DATA word3f000000<>+36(SB)/4, $0x3f000000
-DATA word3f000000<>+40(SB)/4, $0x3f000000
-DATA word3f000000<>+44(SB)/4, $0x3f000000
-DATA word3f000000<>+48(SB)/4, $0x3f000000
-DATA word3f000000<>+52(SB)/4, $0x3f000000
-DATA word3f000000<>+56(SB)/4, $0x3f000000
-DATA word3f000000<>+60(SB)/4, $0x3f000000
-GLOBL word3f000000<>(SB), RODATA|NOPTR, $64
+GLOBL word3f000000<>(SB), RODATA|NOPTR, $4
 
 DATA word3f800000<>+0(SB)/4, $0x3f800000
-DATA word3f800000<>+4(SB)/4, $0x3f800000
-DATA word3f800000<>+8(SB)/4, $0x3f800000
-DATA word3f800000<>+12(SB)/4, $0x3f800000
-DATA word3f800000<>+16(SB)/4, $0x3f800000
-DATA word3f800000<>+20(SB)/4, $0x3f800000
-DATA word3f800000<>+24(SB)/4, $0x3f800000
-DATA word3f800000<>+28(SB)/4, $0x3f800000
-DATA word3f800000<>+32(SB)/4, $0x3f800000
-DATA word3f800000<>+36(SB)/4, $0x3f800000
-DATA word3f800000<>+40(SB)/4, $0x3f800000
-DATA word3f800000<>+44(SB)/4, $0x3f800000
-DATA word3f800000<>+48(SB)/4, $0x3f800000
-DATA word3f800000<>+52(SB)/4, $0x3f800000
-DATA word3f800000<>+56(SB)/4, $0x3f800000
-DATA word3f800000<>+60(SB)/4, $0x3f800000
-GLOBL word3f800000<>(SB), RODATA|NOPTR, $64
+GLOBL word3f800000<>(SB), RODATA|NOPTR, $4
 
 // func tanhAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tanhAVX512(SB), NOSPLIT, $0-24
-	MOVQ    dst+0(FP), DI
-	MOVQ    x+8(FP), SI
-	MOVQ    n+16(FP), R12
-	VMOVUPS word41200000<>+0(SB), Z15
-	XORQ    R13, R13
-	SUBQ    $0x10, R12
-	JLT     tanh_rest
-	PCALIGN $0x20
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS word41200000<>+0(SB), Z15
+	XORQ         R13, R13
+	SUBQ         $0x10, R12
+	JLT          tanh_rest
+	PCALIGN      $0x20
 
 tanh_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VANDPS      word7fffffff<>+0(SB), Z0, Z2
-	VMULPS      Z2, Z2, Z3
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Z4
-	VFMADD213PS word3ca9134e<>+0(SB), Z3, Z4
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Z3, Z4
-	VFMADD213PS word3e088393<>+0(SB), Z3, Z4
-	VFMADD213PS wordbeaaaa99<>+0(SB), Z3, Z4
-	VMULPS      Z3, Z4, Z4
-	VFMADD213PS Z2, Z2, Z4
-	VMINPS      Z2, Z15, Z3
-	VADDPS      Z3, Z3, Z3
-	VMULPS      word3fb8aa3b<>+0(SB), Z3, Z5
-	VADDPS      word4b400000<>+0(SB), Z5, Z5
-	VPSUBD      word4b400000<>+0(SB), Z5, Z6
-	VSUBPS      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS wordbf317218<>+0(SB), Z5, Z3
-	VFMADD231PS word3102e308<>+0(SB), Z5, Z3
-	VMOVUPS     word39506967<>+0(SB), Z1
-	VFMADD213PS word3ab743ce<>+0(SB), Z3, Z1
-	VFMADD213PS word3c088908<>+0(SB), Z3, Z1
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z3, Z1
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z3, Z1
-	VFMADD213PS word3f000000<>+0(SB), Z3, Z1
-	VMULPS      Z3, Z3, Z5
-	VFMADD213PS Z3, Z5, Z1
-	VPADDD      word0000007f<>+0(SB), Z6, Z7
-	VPSLLD      $0x17, Z7, Z7
-	VSUBPS      word3f800000<>+0(SB), Z7, Z5
-	VFMADD213PS Z5, Z7, Z1
-	VADDPS      word40000000<>+0(SB), Z1, Z5
-	VDIVPS      Z5, Z1, Z1
-	VCMPPS      $0x11, word3f200000<>+0(SB), Z2, K3
-	VMOVAPS     Z4, K3, Z1
-	VANDPS      word80000000<>+0(SB), Z0, Z5
-	VORPS       Z5, Z1, Z1
-	VMOVUPS     Z1, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         tanh_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VANDPS.BCST      word7fffffff<>+0(SB), Z0, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     wordbbbaf0ea<>+0(SB), Z4
+	VFMADD213PS.BCST word3ca9134e<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST wordbd5c1e2d<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST word3e088393<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST wordbeaaaa99<>+0(SB), Z3, Z4
+	VMULPS           Z3, Z4, Z4
+	VFMADD213PS      Z2, Z2, Z4
+	VMINPS           Z2, Z15, Z3
+	VADDPS           Z3, Z3, Z3
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z3, Z5
+	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VPSUBD.BCST      word4b400000<>+0(SB), Z5, Z6
+	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z3
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z3
+	VBROADCASTSS     word39506967<>+0(SB), Z1
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z3, Z1
+	VMULPS           Z3, Z3, Z5
+	VFMADD213PS      Z3, Z5, Z1
+	VPADDD.BCST      word0000007f<>+0(SB), Z6, Z7
+	VPSLLD           $0x17, Z7, Z7
+	VSUBPS.BCST      word3f800000<>+0(SB), Z7, Z5
+	VFMADD213PS      Z5, Z7, Z1
+	VADDPS.BCST      word40000000<>+0(SB), Z1, Z5
+	VDIVPS           Z5, Z1, Z1
+	VCMPPS.BCST      $0x11, word3f200000<>+0(SB), Z2, K3
+	VMOVAPS          Z4, K3, Z1
+	VANDPS.BCST      word80000000<>+0(SB), Z0, Z5
+	VORPS            Z5, Z1, Z1
+	VMOVUPS          Z1, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              tanh_one
 
 tanh_rest:
-	ADDQ        $0x10, R12
-	JZ          tanh_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VANDPS      word7fffffff<>+0(SB), Z0, Z2
-	VMULPS      Z2, Z2, Z3
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Z4
-	VFMADD213PS word3ca9134e<>+0(SB), Z3, Z4
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Z3, Z4
-	VFMADD213PS word3e088393<>+0(SB), Z3, Z4
-	VFMADD213PS wordbeaaaa99<>+0(SB), Z3, Z4
-	VMULPS      Z3, Z4, Z4
-	VFMADD213PS Z2, Z2, Z4
-	VMINPS      Z2, Z15, Z3
-	VADDPS      Z3, Z3, Z3
-	VMULPS      word3fb8aa3b<>+0(SB), Z3, Z5
-	VADDPS      word4b400000<>+0(SB), Z5, Z5
-	VPSUBD      word4b400000<>+0(SB), Z5, Z6
-	VSUBPS      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS wordbf317218<>+0(SB), Z5, Z3
-	VFMADD231PS word3102e308<>+0(SB), Z5, Z3
-	VMOVUPS     word39506967<>+0(SB), Z1
-	VFMADD213PS word3ab743ce<>+0(SB), Z3, Z1
-	VFMADD213PS word3c088908<>+0(SB), Z3, Z1
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z3, Z1
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z3, Z1
-	VFMADD213PS word3f000000<>+0(SB), Z3, Z1
-	VMULPS      Z3, Z3, Z5
-	VFMADD213PS Z3, Z5, Z1
-	VPADDD      word0000007f<>+0(SB), Z6, Z7
-	VPSLLD      $0x17, Z7, Z7
-	VSUBPS      word3f800000<>+0(SB), Z7, Z5
-	VFMADD213PS Z5, Z7, Z1
-	VADDPS      word40000000<>+0(SB), Z1, Z5
-	VDIVPS      Z5, Z1, Z1
-	VCMPPS      $0x11, word3f200000<>+0(SB), Z2, K3
-	VMOVAPS     Z4, K3, Z1
-	VANDPS      word80000000<>+0(SB), Z0, Z5
-	VORPS       Z5, Z1, Z1
-	VMOVUPS     Z1, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               tanh_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VANDPS.BCST      word7fffffff<>+0(SB), Z0, Z2
+	VMULPS           Z2, Z2, Z3
+	VBROADCASTSS     wordbbbaf0ea<>+0(SB), Z4
+	VFMADD213PS.BCST word3ca9134e<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST wordbd5c1e2d<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST word3e088393<>+0(SB), Z3, Z4
+	VFMADD213PS.BCST wordbeaaaa99<>+0(SB), Z3, Z4
+	VMULPS           Z3, Z4, Z4
+	VFMADD213PS      Z2, Z2, Z4
+	VMINPS           Z2, Z15, Z3
+	VADDPS           Z3, Z3, Z3
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z3, Z5
+	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VPSUBD.BCST      word4b400000<>+0(SB), Z5, Z6
+	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z3
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z3
+	VBROADCASTSS     word39506967<>+0(SB), Z1
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z3, Z1
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z3, Z1
+	VMULPS           Z3, Z3, Z5
+	VFMADD213PS      Z3, Z5, Z1
+	VPADDD.BCST      word0000007f<>+0(SB), Z6, Z7
+	VPSLLD           $0x17, Z7, Z7
+	VSUBPS.BCST      word3f800000<>+0(SB), Z7, Z5
+	VFMADD213PS      Z5, Z7, Z1
+	VADDPS.BCST      word40000000<>+0(SB), Z1, Z5
+	VDIVPS           Z5, Z1, Z1
+	VCMPPS.BCST      $0x11, word3f200000<>+0(SB), Z2, K3
+	VMOVAPS          Z4, K3, Z1
+	VANDPS.BCST      word80000000<>+0(SB), Z0, Z5
+	VORPS            Z5, Z1, Z1
+	VMOVUPS          Z1, K1, (DI)(R13*1)
 
 tanh_done:
 	VZEROUPPER
 	RET
 
 DATA word41200000<>+0(SB)/4, $0x41200000
-DATA word41200000<>+4(SB)/4, $0x41200000
-DATA word41200000<>+8(SB)/4, $0x41200000
-DATA word41200000<>+12(SB)/4, $0x41200000
-DATA word41200000<>+16(SB)/4, $0x41200000
-DATA word41200000<>+20(SB)/4, $0x41200000
-DATA word41200000<>+24(SB)/4, $0x41200000
-DATA word41200000<>+28(SB)/4, $0x41200000
-DATA word41200000<>+32(SB)/4, $0x41200000
-DATA word41200000<>+36(SB)/4, $0x41200000
-DATA word41200000<>+40(SB)/4, $0x41200000
-DATA word41200000<>+44(SB)/4, $0x41200000
-DATA word41200000<>+48(SB)/4, $0x41200000
-DATA word41200000<>+52(SB)/4, $0x41200000
-DATA word41200000<>+56(SB)/4, $0x41200000
-DATA word41200000<>+60(SB)/4, $0x41200000
-GLOBL word41200000<>(SB), RODATA|NOPTR, $64
+GLOBL word41200000<>(SB), RODATA|NOPTR, $4
 
 DATA word7fffffff<>+0(SB)/4, $0x7fffffff
-DATA word7fffffff<>+4(SB)/4, $0x7fffffff
-DATA word7fffffff<>+8(SB)/4, $0x7fffffff
-DATA word7fffffff<>+12(SB)/4, $0x7fffffff
-DATA word7fffffff<>+16(SB)/4, $0x7fffffff
-DATA word7fffffff<>+20(SB)/4, $0x7fffffff
-DATA word7fffffff<>+24(SB)/4, $0x7fffffff
-DATA word7fffffff<>+28(SB)/4, $0x7fffffff
-DATA word7fffffff<>+32(SB)/4, $0x7fffffff
-DATA word7fffffff<>+36(SB)/4, $0x7fffffff
-DATA word7fffffff<>+40(SB)/4, $0x7fffffff
-DATA word7fffffff<>+44(SB)/4, $0x7fffffff
-DATA word7fffffff<>+48(SB)/4, $0x7fffffff
-DATA word7fffffff<>+52(SB)/4, $0x7fffffff
-DATA word7fffffff<>+56(SB)/4, $0x7fffffff
-DATA word7fffffff<>+60(SB)/4, $0x7fffffff
-GLOBL word7fffffff<>(SB), RODATA|NOPTR, $64
+GLOBL word7fffffff<>(SB), RODATA|NOPTR, $4
 
 DATA wordbbbaf0ea<>+0(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+4(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+8(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+12(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+16(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+20(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+24(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+28(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+32(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+36(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+40(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+44(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+48(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+52(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+56(SB)/4, $0xbbbaf0ea
-DATA wordbbbaf0ea<>+60(SB)/4, $0xbbbaf0ea
-GLOBL wordbbbaf0ea<>(SB), RODATA|NOPTR, $64
+GLOBL wordbbbaf0ea<>(SB), RODATA|NOPTR, $4
 
 DATA word3ca9134e<>+0(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+4(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+8(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+12(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+16(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+20(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+24(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+28(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+32(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+36(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+40(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+44(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+48(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+52(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+56(SB)/4, $0x3ca9134e
-DATA word3ca9134e<>+60(SB)/4, $0x3ca9134e
-GLOBL word3ca9134e<>(SB), RODATA|NOPTR, $64
+GLOBL word3ca9134e<>(SB), RODATA|NOPTR, $4
 
 DATA wordbd5c1e2d<>+0(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+4(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+8(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+12(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+16(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+20(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+24(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+28(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+32(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+36(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+40(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+44(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+48(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+52(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+56(SB)/4, $0xbd5c1e2d
-DATA wordbd5c1e2d<>+60(SB)/4, $0xbd5c1e2d
-GLOBL wordbd5c1e2d<>(SB), RODATA|NOPTR, $64
+GLOBL wordbd5c1e2d<>(SB), RODATA|NOPTR, $4
 
 DATA word3e088393<>+0(SB)/4, $0x3e088393
-DATA word3e088393<>+4(SB)/4, $0x3e088393
-DATA word3e088393<>+8(SB)/4, $0x3e088393
-DATA word3e088393<>+12(SB)/4, $0x3e088393
-DATA word3e088393<>+16(SB)/4, $0x3e088393
-DATA word3e088393<>+20(SB)/4, $0x3e088393
-DATA word3e088393<>+24(SB)/4, $0x3e088393
-DATA word3e088393<>+28(SB)/4, $0x3e088393
-DATA word3e088393<>+32(SB)/4, $0x3e088393
-DATA word3e088393<>+36(SB)/4, $0x3e088393
-DATA word3e088393<>+40(SB)/4, $0x3e088393
-DATA word3e088393<>+44(SB)/4, $0x3e088393
-DATA word3e088393<>+48(SB)/4, $0x3e088393
-DATA word3e088393<>+52(SB)/4, $0x3e088393
-DATA word3e088393<>+56(SB)/4, $0x3e088393
-DATA word3e088393<>+60(SB)/4, $0x3e088393
-GLOBL word3e088393<>(SB), RODATA|NOPTR, $64
+GLOBL word3e088393<>(SB), RODATA|NOPTR, $4
 
 DATA wordbeaaaa99<>+0(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+4(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+8(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+12(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+16(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+20(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+24(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+28(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+32(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+36(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+40(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+44(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+48(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+52(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+56(SB)/4, $0xbeaaaa99
-DATA wordbeaaaa99<>+60(SB)/4, $0xbeaaaa99
-GLOBL wordbeaaaa99<>(SB), RODATA|NOPTR, $64
+GLOBL wordbeaaaa99<>(SB), RODATA|NOPTR, $4
 
 DATA word0000007f<>+0(SB)/4, $0x0000007f
-DATA word0000007f<>+4(SB)/4, $0x0000007f
-DATA word0000007f<>+8(SB)/4, $0x0000007f
-DATA word0000007f<>+12(SB)/4, $0x0000007f
-DATA word0000007f<>+16(SB)/4, $0x0000007f
-DATA word0000007f<>+20(SB)/4, $0x0000007f
-DATA word0000007f<>+24(SB)/4, $0x0000007f
-DATA word0000007f<>+28(SB)/4, $0x0000007f
-DATA word0000007f<>+32(SB)/4, $0x0000007f
-DATA word0000007f<>+36(SB)/4, $0x0000007f
-DATA word0000007f<>+40(SB)/4, $0x0000007f
-DATA word0000007f<>+44(SB)/4, $0x0000007f
-DATA word0000007f<>+48(SB)/4, $0x0000007f
-DATA word0000007f<>+52(SB)/4, $0x0000007f
-DATA word0000007f<>+56(SB)/4, $0x0000007f
-DATA word0000007f<>+60(SB)/4, $0x0000007f
-GLOBL word0000007f<>(SB), RODATA|NOPTR, $64
+GLOBL word0000007f<>(SB), RODATA|NOPTR, $4
 
 DATA word40000000<>+0(SB)/4, $0x40000000
-DATA word40000000<>+4(SB)/4, $0x40000000
-DATA word40000000<>+8(SB)/4, $0x40000000
-DATA word40000000<>+12(SB)/4, $0x40000000
-DATA word40000000<>+16(SB)/4, $0x40000000
-DATA word40000000<>+20(SB)/4, $0x40000000
-DATA word40000000<>+24(SB)/4, $0x40000000
-DATA word40000000<>+28(SB)/4, $0x40000000
-DATA word40000000<>+32(SB)/4, $0x40000000
-DATA word40000000<>+36(SB)/4, $0x40000000
-DATA word40000000<>+40(SB)/4, $0x40000000
-DATA word40000000<>+44(SB)/4, $0x40000000
-DATA word40000000<>+48(SB)/4, $0x40000000
-DATA word40000000<>+52(SB)/4, $0x40000000
-DATA word40000000<>+56(SB)/4, $0x40000000
-DATA word40000000<>+60(SB)/4, $0x40000000
-GLOBL word40000000<>(SB), RODATA|NOPTR, $64
+GLOBL word40000000<>(SB), RODATA|NOPTR, $4
 
 DATA word3f200000<>+0(SB)/4, $0x3f200000
-DATA word3f200000<>+4(SB)/4, $0x3f200000
-DATA word3f200000<>+8(SB)/4, $0x3f200000
-DATA word3f200000<>+12(SB)/4, $0x3f200000
-DATA word3f200000<>+16(SB)/4, $0x3f200000
-DATA word3f200000<>+20(SB)/4, $0x3f200000
-DATA word3f200000<>+24(SB)/4, $0x3f200000
-DATA word3f200000<>+28(SB)/4, $0x3f200000
-DATA word3f200000<>+32(SB)/4, $0x3f200000
-DATA word3f200000<>+36(SB)/4, $0x3f200000
-DATA word3f200000<>+40(SB)/4, $0x3f200000
-DATA word3f200000<>+44(SB)/4, $0x3f200000
-DATA word3f200000<>+48(SB)/4, $0x3f200000
-DATA word3f200000<>+52(SB)/4, $0x3f200000
-DATA word3f200000<>+56(SB)/4, $0x3f200000
-DATA word3f200000<>+60(SB)/4, $0x3f200000
-GLOBL word3f200000<>(SB), RODATA|NOPTR, $64
+GLOBL word3f200000<>(SB), RODATA|NOPTR, $4
 
 DATA word80000000<>+0(SB)/4, $0x80000000
-DATA word80000000<>+4(SB)/4, $0x80000000
-DATA word80000000<>+8(SB)/4, $0x80000000
-DATA word80000000<>+12(SB)/4, $0x80000000
-DATA word80000000<>+16(SB)/4, $0x80000000
-DATA word80000000<>+20(SB)/4, $0x80000000
-DATA word80000000<>+24(SB)/4, $0x80000000
-DATA word80000000<>+28(SB)/4, $0x80000000
-DATA word80000000<>+32(SB)/4, $0x80000000
-DATA word80000000<>+36(SB)/4, $0x80000000
-DATA word80000000<>+40(SB)/4, $0x80000000
-DATA word80000000<>+44(SB)/4, $0x80000000
-DATA word80000000<>+48(SB)/4, $0x80000000
-DATA word80000000<>+52(SB)/4, $0x80000000
-DATA word80000000<>+56(SB)/4, $0x80000000
-DATA word80000000<>+60(SB)/4, $0x80000000
-GLOBL word80000000<>(SB), RODATA|NOPTR, $64
+GLOBL word80000000<>(SB), RODATA|NOPTR, $4
 
 // func geluAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·geluAVX512(SB), NOSPLIT, $0-24
-	MOVQ    dst+0(FP), DI
-	MOVQ    x+8(FP), SI
-	MOVQ    n+16(FP), R12
-	VMOVUPS word41200000<>+0(SB), Z15
-	XORQ    R13, R13
-	SUBQ    $0x10, R12
-	JLT     gelu_rest
-	PCALIGN $0x20
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS word41200000<>+0(SB), Z15
+	XORQ         R13, R13
+	SUBQ         $0x10, R12
+	JLT          gelu_rest
+	PCALIGN      $0x20
 
 gelu_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      Z0, Z0, Z1
-	VMULPS      word3d372713<>+0(SB), Z1, Z1
-	VFMADD213PS Z0, Z0, Z1
-	VMULPS      word3f4c422a<>+0(SB), Z1, Z1
-	VANDPS      word7fffffff<>+0(SB), Z1, Z3
-	VMULPS      Z3, Z3, Z4
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Z5
-	VFMADD213PS word3ca9134e<>+0(SB), Z4, Z5
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Z4, Z5
-	VFMADD213PS word3e088393<>+0(SB), Z4, Z5
-	VFMADD213PS wordbeaaaa99<>+0(SB), Z4, Z5
-	VMULPS      Z4, Z5, Z5
-	VFMADD213PS Z3, Z3, Z5
-	VMINPS      Z3, Z15, Z4
-	VADDPS      Z4, Z4, Z4
-	VMULPS      word3fb8aa3b<>+0(SB), Z4, Z6
-	VADDPS      word4b400000<>+0(SB), Z6, Z6
-	VPSUBD      word4b400000<>+0(SB), Z6, Z7
-	VSUBPS      word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS wordbf317218<>+0(SB), Z6, Z4
-	VFMADD231PS word3102e308<>+0(SB), Z6, Z4
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z4, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z4, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z4, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z4, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z4, Z2
-	VMULPS      Z4, Z4, Z6
-	VFMADD213PS Z4, Z6, Z2
-	VPADDD      word0000007f<>+0(SB), Z7, Z8
-	VPSLLD      $0x17, Z8, Z8
-	VSUBPS      word3f800000<>+0(SB), Z8, Z6
-	VFMADD213PS Z6, Z8, Z2
-	VADDPS      word40000000<>+0(SB), Z2, Z6
-	VDIVPS      Z6, Z2, Z2
-	VCMPPS      $0x11, word3f200000<>+0(SB), Z3, K3
-	VMOVAPS     Z5, K3, Z2
-	VANDPS      word80000000<>+0(SB), Z1, Z6
-	VORPS       Z6, Z2, Z2
-	VADDPS      word3f800000<>+0(SB), Z2, Z2
-	VMULPS      word3f000000<>+0(SB), Z0, Z0
-	VMULPS      Z2, Z0, Z0
-	VMOVUPS     Z0, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         gelu_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z0, Z0, Z1
+	VMULPS.BCST      word3d372713<>+0(SB), Z1, Z1
+	VFMADD213PS      Z0, Z0, Z1
+	VMULPS.BCST      word3f4c422a<>+0(SB), Z1, Z1
+	VANDPS.BCST      word7fffffff<>+0(SB), Z1, Z3
+	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     wordbbbaf0ea<>+0(SB), Z5
+	VFMADD213PS.BCST word3ca9134e<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbd5c1e2d<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST word3e088393<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbeaaaa99<>+0(SB), Z4, Z5
+	VMULPS           Z4, Z5, Z5
+	VFMADD213PS      Z3, Z3, Z5
+	VMINPS           Z3, Z15, Z4
+	VADDPS           Z4, Z4, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VPSUBD.BCST      word4b400000<>+0(SB), Z6, Z7
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z2
+	VMULPS           Z4, Z4, Z6
+	VFMADD213PS      Z4, Z6, Z2
+	VPADDD.BCST      word0000007f<>+0(SB), Z7, Z8
+	VPSLLD           $0x17, Z8, Z8
+	VSUBPS.BCST      word3f800000<>+0(SB), Z8, Z6
+	VFMADD213PS      Z6, Z8, Z2
+	VADDPS.BCST      word40000000<>+0(SB), Z2, Z6
+	VDIVPS           Z6, Z2, Z2
+	VCMPPS.BCST      $0x11, word3f200000<>+0(SB), Z3, K3
+	VMOVAPS          Z5, K3, Z2
+	VANDPS.BCST      word80000000<>+0(SB), Z1, Z6
+	VORPS            Z6, Z2, Z2
+	VADDPS.BCST      word3f800000<>+0(SB), Z2, Z2
+	VMULPS.BCST      word3f000000<>+0(SB), Z0, Z0
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              gelu_one
 
 gelu_rest:
-	ADDQ        $0x10, R12
-	JZ          gelu_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMULPS      Z0, Z0, Z1
-	VMULPS      word3d372713<>+0(SB), Z1, Z1
-	VFMADD213PS Z0, Z0, Z1
-	VMULPS      word3f4c422a<>+0(SB), Z1, Z1
-	VANDPS      word7fffffff<>+0(SB), Z1, Z3
-	VMULPS      Z3, Z3, Z4
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Z5
-	VFMADD213PS word3ca9134e<>+0(SB), Z4, Z5
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Z4, Z5
-	VFMADD213PS word3e088393<>+0(SB), Z4, Z5
-	VFMADD213PS wordbeaaaa99<>+0(SB), Z4, Z5
-	VMULPS      Z4, Z5, Z5
-	VFMADD213PS Z3, Z3, Z5
-	VMINPS      Z3, Z15, Z4
-	VADDPS      Z4, Z4, Z4
-	VMULPS      word3fb8aa3b<>+0(SB), Z4, Z6
-	VADDPS      word4b400000<>+0(SB), Z6, Z6
-	VPSUBD      word4b400000<>+0(SB), Z6, Z7
-	VSUBPS      word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS wordbf317218<>+0(SB), Z6, Z4
-	VFMADD231PS word3102e308<>+0(SB), Z6, Z4
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z4, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z4, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z4, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z4, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z4, Z2
-	VMULPS      Z4, Z4, Z6
-	VFMADD213PS Z4, Z6, Z2
-	VPADDD      word0000007f<>+0(SB), Z7, Z8
-	VPSLLD      $0x17, Z8, Z8
-	VSUBPS      word3f800000<>+0(SB), Z8, Z6
-	VFMADD213PS Z6, Z8, Z2
-	VADDPS      word40000000<>+0(SB), Z2, Z6
-	VDIVPS      Z6, Z2, Z2
-	VCMPPS      $0x11, word3f200000<>+0(SB), Z3, K3
-	VMOVAPS     Z5, K3, Z2
-	VANDPS      word80000000<>+0(SB), Z1, Z6
-	VORPS       Z6, Z2, Z2
-	VADDPS      word3f800000<>+0(SB), Z2, Z2
-	VMULPS      word3f000000<>+0(SB), Z0, Z0
-	VMULPS      Z2, Z0, Z0
-	VMOVUPS     Z0, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               gelu_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS           Z0, Z0, Z1
+	VMULPS.BCST      word3d372713<>+0(SB), Z1, Z1
+	VFMADD213PS      Z0, Z0, Z1
+	VMULPS.BCST      word3f4c422a<>+0(SB), Z1, Z1
+	VANDPS.BCST      word7fffffff<>+0(SB), Z1, Z3
+	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     wordbbbaf0ea<>+0(SB), Z5
+	VFMADD213PS.BCST word3ca9134e<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbd5c1e2d<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST word3e088393<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbeaaaa99<>+0(SB), Z4, Z5
+	VMULPS           Z4, Z5, Z5
+	VFMADD213PS      Z3, Z3, Z5
+	VMINPS           Z3, Z15, Z4
+	VADDPS           Z4, Z4, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VPSUBD.BCST      word4b400000<>+0(SB), Z6, Z7
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z2
+	VMULPS           Z4, Z4, Z6
+	VFMADD213PS      Z4, Z6, Z2
+	VPADDD.BCST      word0000007f<>+0(SB), Z7, Z8
+	VPSLLD           $0x17, Z8, Z8
+	VSUBPS.BCST      word3f800000<>+0(SB), Z8, Z6
+	VFMADD213PS      Z6, Z8, Z2
+	VADDPS.BCST      word40000000<>+0(SB), Z2, Z6
+	VDIVPS           Z6, Z2, Z2
+	VCMPPS.BCST      $0x11, word3f200000<>+0(SB), Z3, K3
+	VMOVAPS          Z5, K3, Z2
+	VANDPS.BCST      word80000000<>+0(SB), Z1, Z6
+	VORPS            Z6, Z2, Z2
+	VADDPS.BCST      word3f800000<>+0(SB), Z2, Z2
+	VMULPS.BCST      word3f000000<>+0(SB), Z0, Z0
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 gelu_done:
 	VZEROUPPER
 	RET
 
 DATA word3d372713<>+0(SB)/4, $0x3d372713
-DATA word3d372713<>+4(SB)/4, $0x3d372713
-DATA word3d372713<>+8(SB)/4, $0x3d372713
-DATA word3d372713<>+12(SB)/4, $0x3d372713
-DATA word3d372713<>+16(SB)/4, $0x3d372713
-DATA word3d372713<>+20(SB)/4, $0x3d372713
-DATA word3d372713<>+24(SB)/4, $0x3d372713
-DATA word3d372713<>+28(SB)/4, $0x3d372713
-DATA word3d372713<>+32(SB)/4, $0x3d372713
-DATA word3d372713<>+36(SB)/4, $0x3d372713
-DATA word3d372713<>+40(SB)/4, $0x3d372713
-DATA word3d372713<>+44(SB)/4, $0x3d372713
-DATA word3d372713<>+48(SB)/4, $0x3d372713
-DATA word3d372713<>+52(SB)/4, $0x3d372713
-DATA word3d372713<>+56(SB)/4, $0x3d372713
-DATA word3d372713<>+60(SB)/4, $0x3d372713
-GLOBL word3d372713<>(SB), RODATA|NOPTR, $64
+GLOBL word3d372713<>(SB), RODATA|NOPTR, $4
 
 DATA word3f4c422a<>+0(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+4(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+8(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+12(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+16(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+20(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+24(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+28(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+32(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+36(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+40(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+44(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+48(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+52(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+56(SB)/4, $0x3f4c422a
-DATA word3f4c422a<>+60(SB)/4, $0x3f4c422a
-GLOBL word3f4c422a<>(SB), RODATA|NOPTR, $64
+GLOBL word3f4c422a<>(SB), RODATA|NOPTR, $4
 
 // func geluBackAVX512(dst *float32, x *float32, n int)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·geluBackAVX512(SB), NOSPLIT, $0-24
-	MOVQ    dst+0(FP), DI
-	MOVQ    x+8(FP), SI
-	MOVQ    n+16(FP), R12
-	VMOVUPS word41200000<>+0(SB), Z15
-	XORQ    R13, R13
-	SUBQ    $0x10, R12
-	JLT     geluBack_rest
-	PCALIGN $0x20
+	MOVQ         dst+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         n+16(FP), R12
+	VBROADCASTSS word41200000<>+0(SB), Z15
+	XORQ         R13, R13
+	SUBQ         $0x10, R12
+	JLT          geluBack_rest
+	PCALIGN      $0x20
 
 geluBack_one:
-	VMOVUPS      (SI)(R13*1), Z0
-	VMULPS       Z0, Z0, Z1
-	VMULPS       word3d372713<>+0(SB), Z1, Z1
-	VFMADD213PS  Z0, Z0, Z1
-	VMULPS       word3f4c422a<>+0(SB), Z1, Z1
-	VANDPS       word7fffffff<>+0(SB), Z1, Z3
-	VMULPS       Z3, Z3, Z4
-	VMOVUPS      wordbbbaf0ea<>+0(SB), Z5
-	VFMADD213PS  word3ca9134e<>+0(SB), Z4, Z5
-	VFMADD213PS  wordbd5c1e2d<>+0(SB), Z4, Z5
-	VFMADD213PS  word3e088393<>+0(SB), Z4, Z5
-	VFMADD213PS  wordbeaaaa99<>+0(SB), Z4, Z5
-	VMULPS       Z4, Z5, Z5
-	VFMADD213PS  Z3, Z3, Z5
-	VMINPS       Z3, Z15, Z4
-	VADDPS       Z4, Z4, Z4
-	VMULPS       word3fb8aa3b<>+0(SB), Z4, Z6
-	VADDPS       word4b400000<>+0(SB), Z6, Z6
-	VPSUBD       word4b400000<>+0(SB), Z6, Z7
-	VSUBPS       word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS  wordbf317218<>+0(SB), Z6, Z4
-	VFMADD231PS  word3102e308<>+0(SB), Z6, Z4
-	VMOVUPS      word39506967<>+0(SB), Z2
-	VFMADD213PS  word3ab743ce<>+0(SB), Z4, Z2
-	VFMADD213PS  word3c088908<>+0(SB), Z4, Z2
-	VFMADD213PS  word3d2aa9c1<>+0(SB), Z4, Z2
-	VFMADD213PS  word3e2aaaaa<>+0(SB), Z4, Z2
-	VFMADD213PS  word3f000000<>+0(SB), Z4, Z2
-	VMULPS       Z4, Z4, Z6
-	VFMADD213PS  Z4, Z6, Z2
-	VPADDD       word0000007f<>+0(SB), Z7, Z8
-	VPSLLD       $0x17, Z8, Z8
-	VSUBPS       word3f800000<>+0(SB), Z8, Z6
-	VFMADD213PS  Z6, Z8, Z2
-	VADDPS       word40000000<>+0(SB), Z2, Z6
-	VDIVPS       Z6, Z2, Z2
-	VCMPPS       $0x11, word3f200000<>+0(SB), Z3, K3
-	VMOVAPS      Z5, K3, Z2
-	VANDPS       word80000000<>+0(SB), Z1, Z6
-	VORPS        Z6, Z2, Z2
-	VMOVUPS      word3f800000<>+0(SB), Z3
-	VFNMADD231PS Z2, Z2, Z3
-	VMULPS       Z0, Z0, Z4
-	VMOVUPS      word3e095d4f<>+0(SB), Z5
-	VFMADD213PS  word3f800000<>+0(SB), Z4, Z5
-	VMULPS       word3f4c422a<>+0(SB), Z5, Z5
-	VMULPS       word3f000000<>+0(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VADDPS       word3f800000<>+0(SB), Z2, Z2
-	VMULPS       word3f000000<>+0(SB), Z2, Z2
-	VFMADD231PS  Z5, Z0, Z2
-	VMOVUPS      (DI)(R13*1), Z0
-	VMULPS       Z2, Z0, Z0
-	VMOVUPS      Z0, (DI)(R13*1)
-	ADDQ         $0x00000040, R13
-	SUBQ         $0x10, R12
-	JGE          geluBack_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z0, Z0, Z1
+	VMULPS.BCST      word3d372713<>+0(SB), Z1, Z1
+	VFMADD213PS      Z0, Z0, Z1
+	VMULPS.BCST      word3f4c422a<>+0(SB), Z1, Z1
+	VANDPS.BCST      word7fffffff<>+0(SB), Z1, Z3
+	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     wordbbbaf0ea<>+0(SB), Z5
+	VFMADD213PS.BCST word3ca9134e<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbd5c1e2d<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST word3e088393<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbeaaaa99<>+0(SB), Z4, Z5
+	VMULPS           Z4, Z5, Z5
+	VFMADD213PS      Z3, Z3, Z5
+	VMINPS           Z3, Z15, Z4
+	VADDPS           Z4, Z4, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VPSUBD.BCST      word4b400000<>+0(SB), Z6, Z7
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z2
+	VMULPS           Z4, Z4, Z6
+	VFMADD213PS      Z4, Z6, Z2
+	VPADDD.BCST      word0000007f<>+0(SB), Z7, Z8
+	VPSLLD           $0x17, Z8, Z8
+	VSUBPS.BCST      word3f800000<>+0(SB), Z8, Z6
+	VFMADD213PS      Z6, Z8, Z2
+	VADDPS.BCST      word40000000<>+0(SB), Z2, Z6
+	VDIVPS           Z6, Z2, Z2
+	VCMPPS.BCST      $0x11, word3f200000<>+0(SB), Z3, K3
+	VMOVAPS          Z5, K3, Z2
+	VANDPS.BCST      word80000000<>+0(SB), Z1, Z6
+	VORPS            Z6, Z2, Z2
+	VBROADCASTSS     word3f800000<>+0(SB), Z3
+	VFNMADD231PS     Z2, Z2, Z3
+	VMULPS           Z0, Z0, Z4
+	VBROADCASTSS     word3e095d4f<>+0(SB), Z5
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z5
+	VMULPS.BCST      word3f4c422a<>+0(SB), Z5, Z5
+	VMULPS.BCST      word3f000000<>+0(SB), Z0, Z0
+	VMULPS           Z3, Z0, Z0
+	VADDPS.BCST      word3f800000<>+0(SB), Z2, Z2
+	VMULPS.BCST      word3f000000<>+0(SB), Z2, Z2
+	VFMADD231PS      Z5, Z0, Z2
+	VMOVUPS          (DI)(R13*1), Z0
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              geluBack_one
 
 geluBack_rest:
-	ADDQ         $0x10, R12
-	JZ           geluBack_done
-	MOVQ         R12, CX
-	MOVL         $0x00000001, AX
-	SHLQ         CL, AX
-	DECQ         AX
-	KMOVW        AX, K1
-	VMOVUPS.Z    (SI)(R13*1), K1, Z0
-	VMULPS       Z0, Z0, Z1
-	VMULPS       word3d372713<>+0(SB), Z1, Z1
-	VFMADD213PS  Z0, Z0, Z1
-	VMULPS       word3f4c422a<>+0(SB), Z1, Z1
-	VANDPS       word7fffffff<>+0(SB), Z1, Z3
-	VMULPS       Z3, Z3, Z4
-	VMOVUPS      wordbbbaf0ea<>+0(SB), Z5
-	VFMADD213PS  word3ca9134e<>+0(SB), Z4, Z5
-	VFMADD213PS  wordbd5c1e2d<>+0(SB), Z4, Z5
-	VFMADD213PS  word3e088393<>+0(SB), Z4, Z5
-	VFMADD213PS  wordbeaaaa99<>+0(SB), Z4, Z5
-	VMULPS       Z4, Z5, Z5
-	VFMADD213PS  Z3, Z3, Z5
-	VMINPS       Z3, Z15, Z4
-	VADDPS       Z4, Z4, Z4
-	VMULPS       word3fb8aa3b<>+0(SB), Z4, Z6
-	VADDPS       word4b400000<>+0(SB), Z6, Z6
-	VPSUBD       word4b400000<>+0(SB), Z6, Z7
-	VSUBPS       word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS  wordbf317218<>+0(SB), Z6, Z4
-	VFMADD231PS  word3102e308<>+0(SB), Z6, Z4
-	VMOVUPS      word39506967<>+0(SB), Z2
-	VFMADD213PS  word3ab743ce<>+0(SB), Z4, Z2
-	VFMADD213PS  word3c088908<>+0(SB), Z4, Z2
-	VFMADD213PS  word3d2aa9c1<>+0(SB), Z4, Z2
-	VFMADD213PS  word3e2aaaaa<>+0(SB), Z4, Z2
-	VFMADD213PS  word3f000000<>+0(SB), Z4, Z2
-	VMULPS       Z4, Z4, Z6
-	VFMADD213PS  Z4, Z6, Z2
-	VPADDD       word0000007f<>+0(SB), Z7, Z8
-	VPSLLD       $0x17, Z8, Z8
-	VSUBPS       word3f800000<>+0(SB), Z8, Z6
-	VFMADD213PS  Z6, Z8, Z2
-	VADDPS       word40000000<>+0(SB), Z2, Z6
-	VDIVPS       Z6, Z2, Z2
-	VCMPPS       $0x11, word3f200000<>+0(SB), Z3, K3
-	VMOVAPS      Z5, K3, Z2
-	VANDPS       word80000000<>+0(SB), Z1, Z6
-	VORPS        Z6, Z2, Z2
-	VMOVUPS      word3f800000<>+0(SB), Z3
-	VFNMADD231PS Z2, Z2, Z3
-	VMULPS       Z0, Z0, Z4
-	VMOVUPS      word3e095d4f<>+0(SB), Z5
-	VFMADD213PS  word3f800000<>+0(SB), Z4, Z5
-	VMULPS       word3f4c422a<>+0(SB), Z5, Z5
-	VMULPS       word3f000000<>+0(SB), Z0, Z0
-	VMULPS       Z3, Z0, Z0
-	VADDPS       word3f800000<>+0(SB), Z2, Z2
-	VMULPS       word3f000000<>+0(SB), Z2, Z2
-	VFMADD231PS  Z5, Z0, Z2
-	VMOVUPS.Z    (DI)(R13*1), K1, Z0
-	VMULPS       Z2, Z0, Z0
-	VMOVUPS      Z0, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               geluBack_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS           Z0, Z0, Z1
+	VMULPS.BCST      word3d372713<>+0(SB), Z1, Z1
+	VFMADD213PS      Z0, Z0, Z1
+	VMULPS.BCST      word3f4c422a<>+0(SB), Z1, Z1
+	VANDPS.BCST      word7fffffff<>+0(SB), Z1, Z3
+	VMULPS           Z3, Z3, Z4
+	VBROADCASTSS     wordbbbaf0ea<>+0(SB), Z5
+	VFMADD213PS.BCST word3ca9134e<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbd5c1e2d<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST word3e088393<>+0(SB), Z4, Z5
+	VFMADD213PS.BCST wordbeaaaa99<>+0(SB), Z4, Z5
+	VMULPS           Z4, Z5, Z5
+	VFMADD213PS      Z3, Z3, Z5
+	VMINPS           Z3, Z15, Z4
+	VADDPS           Z4, Z4, Z4
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VPSUBD.BCST      word4b400000<>+0(SB), Z6, Z7
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z4
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z2
+	VMULPS           Z4, Z4, Z6
+	VFMADD213PS      Z4, Z6, Z2
+	VPADDD.BCST      word0000007f<>+0(SB), Z7, Z8
+	VPSLLD           $0x17, Z8, Z8
+	VSUBPS.BCST      word3f800000<>+0(SB), Z8, Z6
+	VFMADD213PS      Z6, Z8, Z2
+	VADDPS.BCST      word40000000<>+0(SB), Z2, Z6
+	VDIVPS           Z6, Z2, Z2
+	VCMPPS.BCST      $0x11, word3f200000<>+0(SB), Z3, K3
+	VMOVAPS          Z5, K3, Z2
+	VANDPS.BCST      word80000000<>+0(SB), Z1, Z6
+	VORPS            Z6, Z2, Z2
+	VBROADCASTSS     word3f800000<>+0(SB), Z3
+	VFNMADD231PS     Z2, Z2, Z3
+	VMULPS           Z0, Z0, Z4
+	VBROADCASTSS     word3e095d4f<>+0(SB), Z5
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z5
+	VMULPS.BCST      word3f4c422a<>+0(SB), Z5, Z5
+	VMULPS.BCST      word3f000000<>+0(SB), Z0, Z0
+	VMULPS           Z3, Z0, Z0
+	VADDPS.BCST      word3f800000<>+0(SB), Z2, Z2
+	VMULPS.BCST      word3f000000<>+0(SB), Z2, Z2
+	VFMADD231PS      Z5, Z0, Z2
+	VMOVUPS.Z        (DI)(R13*1), K1, Z0
+	VMULPS           Z2, Z0, Z0
+	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 geluBack_done:
 	VZEROUPPER
 	RET
 
 DATA word3e095d4f<>+0(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+4(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+8(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+12(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+16(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+20(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+24(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+28(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+32(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+36(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+40(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+44(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+48(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+52(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+56(SB)/4, $0x3e095d4f
-DATA word3e095d4f<>+60(SB)/4, $0x3e095d4f
-GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $64
+GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $4
 
 // func softmaxAVX512(dst *float32, x *float32, n int, s float32) (r0 float32, r1 float32)
 // Requires: AVX, AVX512F
@@ -1844,8 +1394,8 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-40
 	MOVQ          x+8(FP), SI
 	MOVQ          n+16(FP), R12
 	VBROADCASTSS  s+24(FP), Z15
-	VMOVUPS       word42b20000<>+0(SB), Z14
-	VMOVUPS       wordc2300000<>+0(SB), Z13
+	VBROADCASTSS  word42b20000<>+0(SB), Z14
+	VBROADCASTSS  wordc2300000<>+0(SB), Z13
 	CMPQ          R12, $0x20
 	JGT           long
 	CMPQ          R12, $0x10
@@ -1855,7 +1405,7 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-40
 	SHLQ          CL, AX
 	DECQ          AX
 	KMOVW         AX, K1
-	VMOVUPS       wordff800000<>+0(SB), Z16
+	VBROADCASTSS  wordff800000<>+0(SB), Z16
 	KXORW         K2, K2, K2
 	VMOVUPS.Z     (SI), K1, Z0
 	VMULPS        Z15, Z0, Z0
@@ -1875,48 +1425,48 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-40
 	VMAXPS        X10, X12, X12
 	KORTESTW      K2, K2
 	JZ            one_numbers
-	VMOVUPS       word7fc00000<>+0(SB), Y12
+	VBROADCASTSS  word7fc00000<>+0(SB), Y12
 
 one_numbers:
-	VADDSS        word00000000<>+0(SB), X12, X12
-	VMOVSS        X12, r0+32(FP)
-	VMOVD         X12, AX
-	VBROADCASTSS  X12, Z12
-	CMPL          AX, $0xff800000
-	JE            one_hidden
-	VSUBPS        Z12, Z0, Z0
-	VCMPPS        $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS        Z0, Z14, Z0
-	VMAXPS        Z0, Z13, Z0
-	VMULPS        word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS        word4b400000<>+0(SB), Z1, Z1
-	VSUBPS        word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS   wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS   word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS       word39506967<>+0(SB), Z2
-	VFMADD213PS   word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS   word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS   word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS   word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS   word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS     Z1, Z2, Z2
-	VMOVAPS.Z     Z2, K4, Z2
-	VMOVAPS.Z     Z2, K1, Z2
-	VMOVAPS       Z2, Z11
-	VEXTRACTF64X4 $0x01, Z11, Y10
-	VADDPS        Y10, Y11, Y11
-	VEXTRACTF128  $0x01, Y11, X10
-	VADDPS        X10, X11, X11
-	VPERMILPS     $0x4e, X11, X10
-	VADDPS        X10, X11, X11
-	VPERMILPS     $0xb1, X11, X10
-	VADDPS        X10, X11, X11
-	VMOVSS        X11, r1+36(FP)
-	VBROADCASTSS  X11, Z11
-	VDIVPS        Z11, Z2, Z2
-	VMOVUPS       Z2, K1, (DI)
+	VADDSS           word00000000<>+0(SB), X12, X12
+	VMOVSS           X12, r0+32(FP)
+	VMOVD            X12, AX
+	VBROADCASTSS     X12, Z12
+	CMPL             AX, $0xff800000
+	JE               one_hidden
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VMOVAPS.Z        Z2, K1, Z2
+	VMOVAPS          Z2, Z11
+	VEXTRACTF64X4    $0x01, Z11, Y10
+	VADDPS           Y10, Y11, Y11
+	VEXTRACTF128     $0x01, Y11, X10
+	VADDPS           X10, X11, X11
+	VPERMILPS        $0x4e, X11, X10
+	VADDPS           X10, X11, X11
+	VPERMILPS        $0xb1, X11, X10
+	VADDPS           X10, X11, X11
+	VMOVSS           X11, r1+36(FP)
+	VBROADCASTSS     X11, Z11
+	VDIVPS           Z11, Z2, Z2
+	VMOVUPS          Z2, K1, (DI)
 	VZEROUPPER
 	RET
 
@@ -1934,7 +1484,7 @@ two:
 	SHLQ          CL, AX
 	DECQ          AX
 	KMOVW         AX, K1
-	VMOVUPS       wordff800000<>+0(SB), Z16
+	VBROADCASTSS  wordff800000<>+0(SB), Z16
 	KXORW         K2, K2, K2
 	VMOVUPS       (SI), Z0
 	VMULPS        Z15, Z0, Z0
@@ -1959,69 +1509,69 @@ two:
 	VMAXPS        X10, X12, X12
 	KORTESTW      K2, K2
 	JZ            two_numbers
-	VMOVUPS       word7fc00000<>+0(SB), Y12
+	VBROADCASTSS  word7fc00000<>+0(SB), Y12
 
 two_numbers:
-	VADDSS        word00000000<>+0(SB), X12, X12
-	VMOVSS        X12, r0+32(FP)
-	VMOVD         X12, AX
-	VBROADCASTSS  X12, Z12
-	CMPL          AX, $0xff800000
-	JE            two_hidden
-	VSUBPS        Z12, Z0, Z0
-	VCMPPS        $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS        Z0, Z14, Z0
-	VMAXPS        Z0, Z13, Z0
-	VMULPS        word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS        word4b400000<>+0(SB), Z1, Z1
-	VSUBPS        word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS   wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS   word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS       word39506967<>+0(SB), Z2
-	VFMADD213PS   word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS   word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS   word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS   word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS   word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS   word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS     Z1, Z2, Z2
-	VMOVAPS.Z     Z2, K4, Z2
-	VSUBPS        Z12, Z5, Z5
-	VCMPPS        $0x15, wordc2300000<>+0(SB), Z5, K4
-	VMINPS        Z5, Z14, Z5
-	VMAXPS        Z5, Z13, Z5
-	VMULPS        word3fb8aa3b<>+0(SB), Z5, Z6
-	VADDPS        word4b400000<>+0(SB), Z6, Z6
-	VSUBPS        word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS   wordbf317218<>+0(SB), Z6, Z5
-	VFMADD231PS   word3102e308<>+0(SB), Z6, Z5
-	VMOVUPS       word39506967<>+0(SB), Z7
-	VFMADD213PS   word3ab743ce<>+0(SB), Z5, Z7
-	VFMADD213PS   word3c088908<>+0(SB), Z5, Z7
-	VFMADD213PS   word3d2aa9c1<>+0(SB), Z5, Z7
-	VFMADD213PS   word3e2aaaaa<>+0(SB), Z5, Z7
-	VFMADD213PS   word3f000000<>+0(SB), Z5, Z7
-	VFMADD213PS   word3f800000<>+0(SB), Z5, Z7
-	VFMADD213PS   word3f800000<>+0(SB), Z5, Z7
-	VSCALEFPS     Z6, Z7, Z7
-	VMOVAPS.Z     Z7, K4, Z7
-	VMOVAPS.Z     Z7, K1, Z7
-	VADDPS        Z7, Z2, Z11
-	VEXTRACTF64X4 $0x01, Z11, Y10
-	VADDPS        Y10, Y11, Y11
-	VEXTRACTF128  $0x01, Y11, X10
-	VADDPS        X10, X11, X11
-	VPERMILPS     $0x4e, X11, X10
-	VADDPS        X10, X11, X11
-	VPERMILPS     $0xb1, X11, X10
-	VADDPS        X10, X11, X11
-	VMOVSS        X11, r1+36(FP)
-	VBROADCASTSS  X11, Z11
-	VDIVPS        Z11, Z2, Z2
-	VMOVUPS       Z2, (DI)
-	VDIVPS        Z11, Z7, Z7
-	VMOVUPS       Z7, K1, 64(DI)
+	VADDSS           word00000000<>+0(SB), X12, X12
+	VMOVSS           X12, r0+32(FP)
+	VMOVD            X12, AX
+	VBROADCASTSS     X12, Z12
+	CMPL             AX, $0xff800000
+	JE               two_hidden
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VSUBPS           Z12, Z5, Z5
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z5, K4
+	VMINPS           Z5, Z14, Z5
+	VMAXPS           Z5, Z13, Z5
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z5, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z5
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z5
+	VBROADCASTSS     word39506967<>+0(SB), Z7
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VSCALEFPS        Z6, Z7, Z7
+	VMOVAPS.Z        Z7, K4, Z7
+	VMOVAPS.Z        Z7, K1, Z7
+	VADDPS           Z7, Z2, Z11
+	VEXTRACTF64X4    $0x01, Z11, Y10
+	VADDPS           Y10, Y11, Y11
+	VEXTRACTF128     $0x01, Y11, X10
+	VADDPS           X10, X11, X11
+	VPERMILPS        $0x4e, X11, X10
+	VADDPS           X10, X11, X11
+	VPERMILPS        $0xb1, X11, X10
+	VADDPS           X10, X11, X11
+	VMOVSS           X11, r1+36(FP)
+	VBROADCASTSS     X11, Z11
+	VDIVPS           Z11, Z2, Z2
+	VMOVUPS          Z2, (DI)
+	VDIVPS           Z11, Z7, Z7
+	VMOVUPS          Z7, K1, 64(DI)
 	VZEROUPPER
 	RET
 
@@ -2034,15 +1584,15 @@ two_hidden:
 	RET
 
 long:
-	MOVQ    R12, R8
-	VMOVUPS wordff800000<>+0(SB), Z3
-	VMOVAPS Z3, Z0
-	VMOVAPS Z3, Z1
-	KXORW   K2, K2, K2
-	XORQ    R13, R13
-	SUBQ    $0x00000020, R12
-	JLT     max_few
-	PCALIGN $0x20
+	MOVQ         R12, R8
+	VBROADCASTSS wordff800000<>+0(SB), Z3
+	VMOVAPS      Z3, Z0
+	VMOVAPS      Z3, Z1
+	KXORW        K2, K2, K2
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          max_few
+	PCALIGN      $0x20
 
 max_loop:
 	VMOVUPS (SI)(R13*1), Z5
@@ -2103,7 +1653,7 @@ max_done:
 	VMAXPS        X4, X0, X0
 	KORTESTW      K2, K2
 	JZ            max_numbers
-	VMOVUPS       word7fc00000<>+0(SB), Y0
+	VBROADCASTSS  word7fc00000<>+0(SB), Y0
 
 max_numbers:
 	VADDSS       word00000000<>+0(SB), X0, X0
@@ -2121,55 +1671,55 @@ max_numbers:
 	PCALIGN      $0x20
 
 exp_loop:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      Z15, Z0, Z0
-	VSUBPS      Z12, Z0, Z0
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z13, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVAPS.Z   Z2, K4, Z2
-	VADDPS      Z2, Z11, Z11
-	VMOVUPS     Z2, (DI)(R13*1)
-	VMOVUPS     64(SI)(R13*1), Z5
-	VMULPS      Z15, Z5, Z5
-	VSUBPS      Z12, Z5, Z5
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z5, K4
-	VMINPS      Z5, Z14, Z5
-	VMAXPS      Z5, Z13, Z5
-	VMULPS      word3fb8aa3b<>+0(SB), Z5, Z6
-	VADDPS      word4b400000<>+0(SB), Z6, Z6
-	VSUBPS      word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS wordbf317218<>+0(SB), Z6, Z5
-	VFMADD231PS word3102e308<>+0(SB), Z6, Z5
-	VMOVUPS     word39506967<>+0(SB), Z7
-	VFMADD213PS word3ab743ce<>+0(SB), Z5, Z7
-	VFMADD213PS word3c088908<>+0(SB), Z5, Z7
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z5, Z7
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z5, Z7
-	VFMADD213PS word3f000000<>+0(SB), Z5, Z7
-	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
-	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
-	VSCALEFPS   Z6, Z7, Z7
-	VMOVAPS.Z   Z7, K4, Z7
-	VADDPS      Z7, Z11, Z11
-	VMOVUPS     Z7, 64(DI)(R13*1)
-	ADDQ        $0x00000080, R13
-	SUBQ        $0x00000020, R12
-	JGE         exp_loop
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z15, Z0, Z0
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VADDPS           Z2, Z11, Z11
+	VMOVUPS          Z2, (DI)(R13*1)
+	VMOVUPS          64(SI)(R13*1), Z5
+	VMULPS           Z15, Z5, Z5
+	VSUBPS           Z12, Z5, Z5
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z5, K4
+	VMINPS           Z5, Z14, Z5
+	VMAXPS           Z5, Z13, Z5
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z5, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z5
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z5
+	VBROADCASTSS     word39506967<>+0(SB), Z7
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VSCALEFPS        Z6, Z7, Z7
+	VMOVAPS.Z        Z7, K4, Z7
+	VADDPS           Z7, Z11, Z11
+	VMOVUPS          Z7, 64(DI)(R13*1)
+	ADDQ             $0x00000080, R13
+	SUBQ             $0x00000020, R12
+	JGE              exp_loop
 
 exp_few:
 	ADDQ    $0x00000020, R12
@@ -2178,65 +1728,65 @@ exp_few:
 	PCALIGN $0x20
 
 exp_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      Z15, Z0, Z0
-	VSUBPS      Z12, Z0, Z0
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z13, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVAPS.Z   Z2, K4, Z2
-	VADDPS      Z2, Z11, Z11
-	VMOVUPS     Z2, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         exp_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z15, Z0, Z0
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VADDPS           Z2, Z11, Z11
+	VMOVUPS          Z2, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              exp_one
 
 exp_rest:
-	ADDQ        $0x10, R12
-	JZ          exp_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMULPS      Z15, Z0, Z0
-	VSUBPS      Z12, Z0, Z0
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z13, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVAPS.Z   Z2, K4, Z2
-	VMOVAPS.Z   Z2, K1, Z2
-	VADDPS      Z2, Z11, Z11
-	VMOVUPS     Z2, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               exp_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS           Z15, Z0, Z0
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VMOVAPS.Z        Z2, K1, Z2
+	VADDPS           Z2, Z11, Z11
+	VMOVUPS          Z2, K1, (DI)(R13*1)
 
 exp_done:
 	VEXTRACTF64X4 $0x01, Z11, Y0
@@ -2325,22 +1875,7 @@ clear_done:
 	RET
 
 DATA wordc2300000<>+0(SB)/4, $0xc2300000
-DATA wordc2300000<>+4(SB)/4, $0xc2300000
-DATA wordc2300000<>+8(SB)/4, $0xc2300000
-DATA wordc2300000<>+12(SB)/4, $0xc2300000
-DATA wordc2300000<>+16(SB)/4, $0xc2300000
-DATA wordc2300000<>+20(SB)/4, $0xc2300000
-DATA wordc2300000<>+24(SB)/4, $0xc2300000
-DATA wordc2300000<>+28(SB)/4, $0xc2300000
-DATA wordc2300000<>+32(SB)/4, $0xc2300000
-DATA wordc2300000<>+36(SB)/4, $0xc2300000
-DATA wordc2300000<>+40(SB)/4, $0xc2300000
-DATA wordc2300000<>+44(SB)/4, $0xc2300000
-DATA wordc2300000<>+48(SB)/4, $0xc2300000
-DATA wordc2300000<>+52(SB)/4, $0xc2300000
-DATA wordc2300000<>+56(SB)/4, $0xc2300000
-DATA wordc2300000<>+60(SB)/4, $0xc2300000
-GLOBL wordc2300000<>(SB), RODATA|NOPTR, $64
+GLOBL wordc2300000<>(SB), RODATA|NOPTR, $4
 
 // func softmaxAgainAVX512(dst *float32, x *float32, n int, s float32, max float32, sum float32)
 // Requires: AVX, AVX512F
@@ -2351,63 +1886,63 @@ TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-36
 	VBROADCASTSS s+24(FP), Z15
 	VBROADCASTSS max+28(FP), Z12
 	VBROADCASTSS sum+32(FP), Z11
-	VMOVUPS      word42b20000<>+0(SB), Z14
-	VMOVUPS      wordc2300000<>+0(SB), Z13
+	VBROADCASTSS word42b20000<>+0(SB), Z14
+	VBROADCASTSS wordc2300000<>+0(SB), Z13
 	XORQ         R13, R13
 	SUBQ         $0x00000020, R12
 	JLT          again_few
 	PCALIGN      $0x20
 
 again_loop:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      Z15, Z0, Z0
-	VSUBPS      Z12, Z0, Z0
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z13, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVAPS.Z   Z2, K4, Z2
-	VDIVPS      Z11, Z2, Z2
-	VMOVUPS     Z2, (DI)(R13*1)
-	VMOVUPS     64(SI)(R13*1), Z5
-	VMULPS      Z15, Z5, Z5
-	VSUBPS      Z12, Z5, Z5
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z5, K4
-	VMINPS      Z5, Z14, Z5
-	VMAXPS      Z5, Z13, Z5
-	VMULPS      word3fb8aa3b<>+0(SB), Z5, Z6
-	VADDPS      word4b400000<>+0(SB), Z6, Z6
-	VSUBPS      word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS wordbf317218<>+0(SB), Z6, Z5
-	VFMADD231PS word3102e308<>+0(SB), Z6, Z5
-	VMOVUPS     word39506967<>+0(SB), Z7
-	VFMADD213PS word3ab743ce<>+0(SB), Z5, Z7
-	VFMADD213PS word3c088908<>+0(SB), Z5, Z7
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z5, Z7
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z5, Z7
-	VFMADD213PS word3f000000<>+0(SB), Z5, Z7
-	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
-	VFMADD213PS word3f800000<>+0(SB), Z5, Z7
-	VSCALEFPS   Z6, Z7, Z7
-	VMOVAPS.Z   Z7, K4, Z7
-	VDIVPS      Z11, Z7, Z7
-	VMOVUPS     Z7, 64(DI)(R13*1)
-	ADDQ        $0x00000080, R13
-	SUBQ        $0x00000020, R12
-	JGE         again_loop
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z15, Z0, Z0
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VDIVPS           Z11, Z2, Z2
+	VMOVUPS          Z2, (DI)(R13*1)
+	VMOVUPS          64(SI)(R13*1), Z5
+	VMULPS           Z15, Z5, Z5
+	VSUBPS           Z12, Z5, Z5
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z5, K4
+	VMINPS           Z5, Z14, Z5
+	VMAXPS           Z5, Z13, Z5
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z5, Z6
+	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z5
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z5
+	VBROADCASTSS     word39506967<>+0(SB), Z7
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
+	VSCALEFPS        Z6, Z7, Z7
+	VMOVAPS.Z        Z7, K4, Z7
+	VDIVPS           Z11, Z7, Z7
+	VMOVUPS          Z7, 64(DI)(R13*1)
+	ADDQ             $0x00000080, R13
+	SUBQ             $0x00000020, R12
+	JGE              again_loop
 
 again_few:
 	ADDQ    $0x00000020, R12
@@ -2416,65 +1951,65 @@ again_few:
 	PCALIGN $0x20
 
 again_one:
-	VMOVUPS     (SI)(R13*1), Z0
-	VMULPS      Z15, Z0, Z0
-	VSUBPS      Z12, Z0, Z0
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z13, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVAPS.Z   Z2, K4, Z2
-	VDIVPS      Z11, Z2, Z2
-	VMOVUPS     Z2, (DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         again_one
+	VMOVUPS          (SI)(R13*1), Z0
+	VMULPS           Z15, Z0, Z0
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VDIVPS           Z11, Z2, Z2
+	VMOVUPS          Z2, (DI)(R13*1)
+	ADDQ             $0x00000040, R13
+	SUBQ             $0x10, R12
+	JGE              again_one
 
 again_rest:
-	ADDQ        $0x10, R12
-	JZ          again_done
-	MOVQ        R12, CX
-	MOVL        $0x00000001, AX
-	SHLQ        CL, AX
-	DECQ        AX
-	KMOVW       AX, K1
-	VMOVUPS.Z   (SI)(R13*1), K1, Z0
-	VMULPS      Z15, Z0, Z0
-	VSUBPS      Z12, Z0, Z0
-	VCMPPS      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS      Z0, Z14, Z0
-	VMAXPS      Z0, Z13, Z0
-	VMULPS      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS word3102e308<>+0(SB), Z1, Z0
-	VMOVUPS     word39506967<>+0(SB), Z2
-	VFMADD213PS word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS   Z1, Z2, Z2
-	VMOVAPS.Z   Z2, K4, Z2
-	VMOVAPS.Z   Z2, K1, Z2
-	VDIVPS      Z11, Z2, Z2
-	VMOVUPS     Z2, K1, (DI)(R13*1)
+	ADDQ             $0x10, R12
+	JZ               again_done
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VMOVUPS.Z        (SI)(R13*1), K1, Z0
+	VMULPS           Z15, Z0, Z0
+	VSUBPS           Z12, Z0, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
+	VMINPS           Z0, Z14, Z0
+	VMAXPS           Z0, Z13, Z0
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VSCALEFPS        Z1, Z2, Z2
+	VMOVAPS.Z        Z2, K4, Z2
+	VMOVAPS.Z        Z2, K1, Z2
+	VDIVPS           Z11, Z2, Z2
+	VMOVUPS          Z2, K1, (DI)(R13*1)
 
 again_done:
 	VZEROUPPER
@@ -3411,8 +2946,8 @@ TEXT ·dropAVX512(SB), NOSPLIT, $96-56
 	ADDL         $0xbb67ae85, CX
 	MOVL         AX, 72(SP)
 	MOVL         CX, 76(SP)
-	VMOVUPS      wordd2511f53<>+0(SB), Z15
-	VMOVUPS      wordcd9e8d57<>+0(SB), Z14
+	VBROADCASTSS wordd2511f53<>+0(SB), Z15
+	VBROADCASTSS wordcd9e8d57<>+0(SB), Z14
 	MOVL         block+24(FP), AX
 	VMOVD        AX, X13
 	VPBROADCASTD X13, Z13
@@ -3433,8 +2968,8 @@ TEXT ·dropAVX512(SB), NOSPLIT, $96-56
 
 loop:
 	VMOVAPS         Z13, Z0
-	VPADDD          word00000008<>+0(SB), Z13, Z4
-	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPADDD.BCST     word00000008<>+0(SB), Z13, Z4
+	VPADDD.BCST     word00000010<>+0(SB), Z13, Z13
 	VPBROADCASTD    80(SP), Z1
 	VPBROADCASTD    84(SP), Z2
 	VPBROADCASTD    88(SP), Z3
@@ -3595,8 +3130,8 @@ rest:
 	ADDQ            $0x00000040, R12
 	JZ              done
 	VMOVAPS         Z13, Z0
-	VPADDD          word00000008<>+0(SB), Z13, Z4
-	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPADDD.BCST     word00000008<>+0(SB), Z13, Z4
+	VPADDD.BCST     word00000010<>+0(SB), Z13, Z13
 	VPBROADCASTD    80(SP), Z1
 	VPBROADCASTD    84(SP), Z2
 	VPBROADCASTD    88(SP), Z3
@@ -3835,76 +3370,16 @@ done:
 	RET
 
 DATA wordd2511f53<>+0(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+4(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+8(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+12(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+16(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+20(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+24(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+28(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+32(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+36(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+40(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+44(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+48(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+52(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+56(SB)/4, $0xd2511f53
-DATA wordd2511f53<>+60(SB)/4, $0xd2511f53
-GLOBL wordd2511f53<>(SB), RODATA|NOPTR, $64
+GLOBL wordd2511f53<>(SB), RODATA|NOPTR, $4
 
 DATA wordcd9e8d57<>+0(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+4(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+8(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+12(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+16(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+20(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+24(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+28(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+32(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+36(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+40(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+44(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+48(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+52(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+56(SB)/4, $0xcd9e8d57
-DATA wordcd9e8d57<>+60(SB)/4, $0xcd9e8d57
-GLOBL wordcd9e8d57<>(SB), RODATA|NOPTR, $64
+GLOBL wordcd9e8d57<>(SB), RODATA|NOPTR, $4
 
 DATA word00000008<>+0(SB)/4, $0x00000008
-DATA word00000008<>+4(SB)/4, $0x00000008
-DATA word00000008<>+8(SB)/4, $0x00000008
-DATA word00000008<>+12(SB)/4, $0x00000008
-DATA word00000008<>+16(SB)/4, $0x00000008
-DATA word00000008<>+20(SB)/4, $0x00000008
-DATA word00000008<>+24(SB)/4, $0x00000008
-DATA word00000008<>+28(SB)/4, $0x00000008
-DATA word00000008<>+32(SB)/4, $0x00000008
-DATA word00000008<>+36(SB)/4, $0x00000008
-DATA word00000008<>+40(SB)/4, $0x00000008
-DATA word00000008<>+44(SB)/4, $0x00000008
-DATA word00000008<>+48(SB)/4, $0x00000008
-DATA word00000008<>+52(SB)/4, $0x00000008
-DATA word00000008<>+56(SB)/4, $0x00000008
-DATA word00000008<>+60(SB)/4, $0x00000008
-GLOBL word00000008<>(SB), RODATA|NOPTR, $64
+GLOBL word00000008<>(SB), RODATA|NOPTR, $4
 
 DATA word00000010<>+0(SB)/4, $0x00000010
-DATA word00000010<>+4(SB)/4, $0x00000010
-DATA word00000010<>+8(SB)/4, $0x00000010
-DATA word00000010<>+12(SB)/4, $0x00000010
-DATA word00000010<>+16(SB)/4, $0x00000010
-DATA word00000010<>+20(SB)/4, $0x00000010
-DATA word00000010<>+24(SB)/4, $0x00000010
-DATA word00000010<>+28(SB)/4, $0x00000010
-DATA word00000010<>+32(SB)/4, $0x00000010
-DATA word00000010<>+36(SB)/4, $0x00000010
-DATA word00000010<>+40(SB)/4, $0x00000010
-DATA word00000010<>+44(SB)/4, $0x00000010
-DATA word00000010<>+48(SB)/4, $0x00000010
-DATA word00000010<>+52(SB)/4, $0x00000010
-DATA word00000010<>+56(SB)/4, $0x00000010
-DATA word00000010<>+60(SB)/4, $0x00000010
-GLOBL word00000010<>(SB), RODATA|NOPTR, $64
+GLOBL word00000010<>(SB), RODATA|NOPTR, $4
 
 // func dropAddAVX512(dst *float32, x *float32, y *float32, n int, block uint32, sample uint32, step uint32, site uint32, key0 uint32, key1 uint32, threshold uint32, scale float32)
 // Requires: AVX, AVX512F
@@ -3953,8 +3428,8 @@ TEXT ·dropAddAVX512(SB), NOSPLIT, $96-64
 	ADDL         $0xbb67ae85, CX
 	MOVL         AX, 72(SP)
 	MOVL         CX, 76(SP)
-	VMOVUPS      wordd2511f53<>+0(SB), Z15
-	VMOVUPS      wordcd9e8d57<>+0(SB), Z14
+	VBROADCASTSS wordd2511f53<>+0(SB), Z15
+	VBROADCASTSS wordcd9e8d57<>+0(SB), Z14
 	MOVL         block+32(FP), AX
 	VMOVD        AX, X13
 	VPBROADCASTD X13, Z13
@@ -3975,8 +3450,8 @@ TEXT ·dropAddAVX512(SB), NOSPLIT, $96-64
 
 loop:
 	VMOVAPS         Z13, Z0
-	VPADDD          word00000008<>+0(SB), Z13, Z4
-	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPADDD.BCST     word00000008<>+0(SB), Z13, Z4
+	VPADDD.BCST     word00000010<>+0(SB), Z13, Z13
 	VPBROADCASTD    80(SP), Z1
 	VPBROADCASTD    84(SP), Z2
 	VPBROADCASTD    88(SP), Z3
@@ -4145,8 +3620,8 @@ rest:
 	ADDQ            $0x00000040, R12
 	JZ              done
 	VMOVAPS         Z13, Z0
-	VPADDD          word00000008<>+0(SB), Z13, Z4
-	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPADDD.BCST     word00000008<>+0(SB), Z13, Z4
+	VPADDD.BCST     word00000010<>+0(SB), Z13, Z13
 	VPBROADCASTD    80(SP), Z1
 	VPBROADCASTD    84(SP), Z2
 	VPBROADCASTD    88(SP), Z3
@@ -4447,8 +3922,8 @@ TEXT ·dropTwoAVX512(SB), NOSPLIT, $96-64
 	ADDL         $0xbb67ae85, CX
 	MOVL         AX, 72(SP)
 	MOVL         CX, 76(SP)
-	VMOVUPS      wordd2511f53<>+0(SB), Z15
-	VMOVUPS      wordcd9e8d57<>+0(SB), Z14
+	VBROADCASTSS wordd2511f53<>+0(SB), Z15
+	VBROADCASTSS wordcd9e8d57<>+0(SB), Z14
 	MOVL         block+32(FP), AX
 	VMOVD        AX, X13
 	VPBROADCASTD X13, Z13
@@ -4469,8 +3944,8 @@ TEXT ·dropTwoAVX512(SB), NOSPLIT, $96-64
 
 loop:
 	VMOVAPS         Z13, Z0
-	VPADDD          word00000008<>+0(SB), Z13, Z4
-	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPADDD.BCST     word00000008<>+0(SB), Z13, Z4
+	VPADDD.BCST     word00000010<>+0(SB), Z13, Z13
 	VPBROADCASTD    80(SP), Z1
 	VPBROADCASTD    84(SP), Z2
 	VPBROADCASTD    88(SP), Z3
@@ -4643,8 +4118,8 @@ rest:
 	ADDQ            $0x00000040, R12
 	JZ              done
 	VMOVAPS         Z13, Z0
-	VPADDD          word00000008<>+0(SB), Z13, Z4
-	VPADDD          word00000010<>+0(SB), Z13, Z13
+	VPADDD.BCST     word00000008<>+0(SB), Z13, Z4
+	VPADDD.BCST     word00000010<>+0(SB), Z13, Z13
 	VPBROADCASTD    80(SP), Z1
 	VPBROADCASTD    84(SP), Z2
 	VPBROADCASTD    88(SP), Z3

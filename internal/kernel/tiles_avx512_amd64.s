@@ -339,22 +339,7 @@ stored:
 	RET
 
 DATA wordffff0000<>+0(SB)/4, $0xffff0000
-DATA wordffff0000<>+4(SB)/4, $0xffff0000
-DATA wordffff0000<>+8(SB)/4, $0xffff0000
-DATA wordffff0000<>+12(SB)/4, $0xffff0000
-DATA wordffff0000<>+16(SB)/4, $0xffff0000
-DATA wordffff0000<>+20(SB)/4, $0xffff0000
-DATA wordffff0000<>+24(SB)/4, $0xffff0000
-DATA wordffff0000<>+28(SB)/4, $0xffff0000
-DATA wordffff0000<>+32(SB)/4, $0xffff0000
-DATA wordffff0000<>+36(SB)/4, $0xffff0000
-DATA wordffff0000<>+40(SB)/4, $0xffff0000
-DATA wordffff0000<>+44(SB)/4, $0xffff0000
-DATA wordffff0000<>+48(SB)/4, $0xffff0000
-DATA wordffff0000<>+52(SB)/4, $0xffff0000
-DATA wordffff0000<>+56(SB)/4, $0xffff0000
-DATA wordffff0000<>+60(SB)/4, $0xffff0000
-GLOBL wordffff0000<>(SB), RODATA|NOPTR, $64
+GLOBL wordffff0000<>(SB), RODATA|NOPTR, $4
 
 // func widenTilesAVX512(dst *float32, stride int, src *uint16, blocks int)
 // Requires: AVX, AVX512F

@@ -80,6 +80,9 @@ func main() {
 
 	result, err := g.Result()
 	check(err)
+	if strings.HasSuffix(*file, "_avx512") {
+		broadcast(result)
+	}
 	check(pass.Compile.Execute(result))
 	cfg := printer.Config{Argv: []string{"_gen", "-file", *file}, Pkg: "kernel"}
 	asm, err := printer.NewGoAsm(cfg).Print(result)
