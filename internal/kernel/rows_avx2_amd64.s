@@ -1149,10 +1149,10 @@ max_rest:
 	MOVQ       AX, R12
 	VMOVUPS    (R12), Y5
 	VMASKMOVPS (DI)(R13*1), Y5, Y5
-	VCMPPS     $0x03, Y5, Y5, Y4
-	VORPS      Y4, Y2, Y2
 	VMOVUPS    (R12), Y4
 	VBLENDVPS  Y4, Y5, Y3, Y5
+	VCMPPS     $0x03, Y5, Y5, Y4
+	VORPS      Y4, Y2, Y2
 	VMAXPS     Y5, Y1, Y1
 	JMP        max_done
 
@@ -1164,10 +1164,10 @@ max_half:
 	MOVQ       AX, R12
 	VMOVUPS    (R12), Y5
 	VMASKMOVPS (DI)(R13*1), Y5, Y5
-	VCMPPS     $0x03, Y5, Y5, Y4
-	VORPS      Y4, Y2, Y2
 	VMOVUPS    (R12), Y4
 	VBLENDVPS  Y4, Y5, Y3, Y5
+	VCMPPS     $0x03, Y5, Y5, Y4
+	VORPS      Y4, Y2, Y2
 	VMAXPS     Y5, Y0, Y0
 
 max_done:
@@ -3030,9 +3030,9 @@ TEXT ·softmaxAVX2(SB), NOSPLIT, $32-40
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
 	VBROADCASTSS s+24(FP), Y15
+	MOVQ         R12, R8
 	VMOVUPS      word42b20000<>+0(SB), Y14
 	VMOVUPS      wordc2300000<>+0(SB), Y13
-	MOVQ         R12, R8
 	VMOVUPS      wordff800000<>+0(SB), Y3
 	VMOVAPS      Y3, Y0
 	VMOVAPS      Y3, Y1
@@ -3109,10 +3109,10 @@ max_rest:
 	VMOVUPS    (R12), Y5
 	VMASKMOVPS (SI)(R13*1), Y5, Y5
 	VMULPS     Y15, Y5, Y5
-	VCMPPS     $0x03, Y5, Y5, Y4
-	VORPS      Y4, Y2, Y2
 	VMOVUPS    (R12), Y4
 	VBLENDVPS  Y4, Y5, Y3, Y5
+	VCMPPS     $0x03, Y5, Y5, Y4
+	VORPS      Y4, Y2, Y2
 	VMAXPS     Y5, Y1, Y1
 	JMP        max_done
 
@@ -3125,10 +3125,10 @@ max_half:
 	VMOVUPS    (R12), Y5
 	VMASKMOVPS (SI)(R13*1), Y5, Y5
 	VMULPS     Y15, Y5, Y5
-	VCMPPS     $0x03, Y5, Y5, Y4
-	VORPS      Y4, Y2, Y2
 	VMOVUPS    (R12), Y4
 	VBLENDVPS  Y4, Y5, Y3, Y5
+	VCMPPS     $0x03, Y5, Y5, Y4
+	VORPS      Y4, Y2, Y2
 	VMAXPS     Y5, Y0, Y0
 
 max_done:

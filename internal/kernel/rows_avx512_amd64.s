@@ -692,11 +692,11 @@ max_rest:
 	DECQ      AX
 	KMOVW     AX, K1
 	VMOVUPS.Z (DI)(R13*1), K1, Z5
-	VCMPPS    $0x03, Z5, Z5, K3
-	KORW      K3, K2, K2
 	VMOVAPS   Z3, Z4
 	VMOVAPS   Z5, K1, Z4
 	VMOVAPS   Z4, Z5
+	VCMPPS    $0x03, Z5, Z5, K3
+	KORW      K3, K2, K2
 	VMAXPS    Z5, Z0, Z0
 
 max_done:
@@ -1390,54 +1390,46 @@ GLOBL word3e095d4f<>(SB), RODATA|NOPTR, $4
 // func softmaxAVX512(dst *float32, x *float32, n int, s float32) (r0 float32, r1 float32)
 // Requires: AVX, AVX512F
 TEXT ·softmaxAVX512(SB), NOSPLIT, $0-40
-	MOVQ          dst+0(FP), DI
-	MOVQ          x+8(FP), SI
-	MOVQ          n+16(FP), R12
-	VBROADCASTSS  s+24(FP), Z15
-	VBROADCASTSS  word42b20000<>+0(SB), Z14
-	VBROADCASTSS  wordc2300000<>+0(SB), Z13
-	CMPQ          R12, $0x20
-	JGT           long
-	CMPQ          R12, $0x10
-	JGT           two
-	MOVQ          R12, CX
-	MOVL          $0x00000001, AX
-	SHLQ          CL, AX
-	DECQ          AX
-	KMOVW         AX, K1
-	VBROADCASTSS  wordff800000<>+0(SB), Z16
-	KXORW         K2, K2, K2
-	VMOVUPS.Z     (SI), K1, Z0
-	VMULPS        Z15, Z0, Z0
-	VCMPPS        $0x03, Z0, Z0, K3
-	KORW          K3, K2, K2
-	VMOVAPS       Z16, Z10
-	VMOVAPS       Z0, K1, Z10
-	VMOVAPS       Z10, Z0
-	VMOVAPS       Z0, Z12
-	VEXTRACTF64X4 $0x01, Z12, Y10
-	VMAXPS        Y10, Y12, Y12
-	VEXTRACTF128  $0x01, Y12, X10
-	VMAXPS        X10, X12, X12
-	VPERMILPS     $0x4e, X12, X10
-	VMAXPS        X10, X12, X12
-	VPERMILPS     $0xb1, X12, X10
-	VMAXPS        X10, X12, X12
-	KORTESTW      K2, K2
-	JZ            one_numbers
-	VBROADCASTSS  word7fc00000<>+0(SB), Y12
-
-one_numbers:
-	VADDSS           word00000000<>+0(SB), X12, X12
-	VMOVSS           X12, r0+32(FP)
-	VMOVD            X12, AX
-	VBROADCASTSS     X12, Z12
-	CMPL             AX, $0xff800000
-	JE               one_hidden
+	MOVQ             dst+0(FP), DI
+	MOVQ             x+8(FP), SI
+	MOVQ             n+16(FP), R12
+	VBROADCASTSS     s+24(FP), Z15
+	MOVQ             R12, R8
+	MOVL             s+24(FP), AX
+	DECL             AX
+	CMPL             AX, $0x7f7fffff
+	JCC              general
+	CMPQ             R12, $0x20
+	JGT              long
+	CMPQ             R12, $0x10
+	JGT              two
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VBROADCASTSS     wordff800000<>+0(SB), Z12
+	VMOVUPS          (SI), K1, Z12
+	VSHUFF64X2       $0x4e, Z12, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VSHUFF64X2       $0xb1, Z12, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VPERMILPS        $0x4e, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VPERMILPS        $0xb1, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VMULPS           Z15, Z12, Z12
+	VPXOR            X11, X11, X11
+	VADDSS           X11, X12, X11
+	VMOVSS           X11, r0+32(FP)
+	VMOVD            X11, AX
+	ADDL             AX, AX
+	CMPL             AX, $0xff000000
+	JCC              general
+	VMOVUPS.Z        (SI), K1, Z0
+	VMULPS           Z15, Z0, Z0
 	VSUBPS           Z12, Z0, Z0
-	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS           Z0, Z14, Z0
-	VMAXPS           Z0, Z13, Z0
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K1, K2
 	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
 	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
 	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
@@ -1451,140 +1443,418 @@ one_numbers:
 	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
 	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
 	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS        Z1, Z2, Z2
-	VMOVAPS.Z        Z2, K4, Z2
-	VMOVAPS.Z        Z2, K1, Z2
+	VSCALEFPS.Z      Z1, Z2, K2, Z2
 	VMOVAPS          Z2, Z11
-	VEXTRACTF64X4    $0x01, Z11, Y10
-	VADDPS           Y10, Y11, Y11
-	VEXTRACTF128     $0x01, Y11, X10
-	VADDPS           X10, X11, X11
-	VPERMILPS        $0x4e, X11, X10
-	VADDPS           X10, X11, X11
-	VPERMILPS        $0xb1, X11, X10
-	VADDPS           X10, X11, X11
+	VSHUFF64X2       $0x4e, Z11, Z11, Z9
+	VADDPS           Z9, Z11, Z11
+	VSHUFF64X2       $0xb1, Z11, Z11, Z9
+	VADDPS           Z9, Z11, Z11
+	VPERMILPS        $0x4e, Z11, Z9
+	VADDPS           Z9, Z11, Z11
+	VPERMILPS        $0xb1, Z11, Z9
+	VADDPS           Z9, Z11, Z11
 	VMOVSS           X11, r1+36(FP)
-	VBROADCASTSS     X11, Z11
-	VDIVPS           Z11, Z2, Z2
-	VMOVUPS          Z2, K1, (DI)
-	VZEROUPPER
-	RET
+	VUCOMISS         X11, X11
+	JPC              one_numbers
+	VMOVSS           X11, r0+32(FP)
 
-one_hidden:
-	VPXORD  Z0, Z0, Z0
-	VMOVSS  X0, r1+36(FP)
-	VMOVUPS Z0, K1, (DI)
+one_numbers:
+	VDIVPS  Z11, Z2, Z2
+	VMOVUPS Z2, K1, (DI)
 	VZEROUPPER
 	RET
 
 two:
-	SUBQ          $0x10, R12
-	MOVQ          R12, CX
-	MOVL          $0x00000001, AX
-	SHLQ          CL, AX
-	DECQ          AX
-	KMOVW         AX, K1
-	VBROADCASTSS  wordff800000<>+0(SB), Z16
-	KXORW         K2, K2, K2
-	VMOVUPS       (SI), Z0
-	VMULPS        Z15, Z0, Z0
-	VCMPPS        $0x03, Z0, Z0, K3
-	KORW          K3, K2, K2
-	VMOVUPS.Z     64(SI), K1, Z5
-	VMULPS        Z15, Z5, Z5
-	VCMPPS        $0x03, Z5, Z5, K3
-	KORW          K3, K2, K2
-	VMOVAPS       Z16, Z10
-	VMOVAPS       Z5, K1, Z10
-	VMOVAPS       Z10, Z5
-	VMOVAPS       Z0, Z12
-	VMAXPS        Z5, Z12, Z12
-	VEXTRACTF64X4 $0x01, Z12, Y10
-	VMAXPS        Y10, Y12, Y12
-	VEXTRACTF128  $0x01, Y12, X10
-	VMAXPS        X10, X12, X12
-	VPERMILPS     $0x4e, X12, X10
-	VMAXPS        X10, X12, X12
-	VPERMILPS     $0xb1, X12, X10
-	VMAXPS        X10, X12, X12
-	KORTESTW      K2, K2
-	JZ            two_numbers
-	VBROADCASTSS  word7fc00000<>+0(SB), Y12
+	SUBQ             $0x10, R12
+	MOVQ             R12, CX
+	MOVL             $0x00000001, AX
+	SHLQ             CL, AX
+	DECQ             AX
+	KMOVW            AX, K1
+	VBROADCASTSS     wordff800000<>+0(SB), Z12
+	VMOVUPS          64(SI), K1, Z12
+	VMAXPS           (SI), Z12, Z12
+	VSHUFF64X2       $0x4e, Z12, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VSHUFF64X2       $0xb1, Z12, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VPERMILPS        $0x4e, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VPERMILPS        $0xb1, Z12, Z9
+	VMAXPS           Z9, Z12, Z12
+	VMULPS           Z15, Z12, Z12
+	VPXOR            X11, X11, X11
+	VADDSS           X11, X12, X11
+	VMOVSS           X11, r0+32(FP)
+	VMOVD            X11, AX
+	ADDL             AX, AX
+	CMPL             AX, $0xff000000
+	JCC              general
+	VMOVUPS.Z        64(SI), K1, Z3
+	VMULPS           (SI), Z15, Z0
+	VMULPS           Z15, Z3, Z3
+	VSUBPS           Z12, Z0, Z0
+	VSUBPS           Z12, Z3, Z3
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K2
+	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z3, K1, K3
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z3, Z4
+	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VADDPS.BCST      word4b400000<>+0(SB), Z4, Z4
+	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
+	VSUBPS.BCST      word4b400000<>+0(SB), Z4, Z4
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z4, Z3
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z4, Z3
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VBROADCASTSS     word39506967<>+0(SB), Z5
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z3, Z5
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z3, Z5
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z3, Z5
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z3, Z5
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z3, Z5
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z3, Z5
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z3, Z5
+	VSCALEFPS.Z      Z1, Z2, K2, Z2
+	VSCALEFPS.Z      Z4, Z5, K3, Z5
+	VADDPS           Z5, Z2, Z11
+	VSHUFF64X2       $0x4e, Z11, Z11, Z9
+	VADDPS           Z9, Z11, Z11
+	VSHUFF64X2       $0xb1, Z11, Z11, Z9
+	VADDPS           Z9, Z11, Z11
+	VPERMILPS        $0x4e, Z11, Z9
+	VADDPS           Z9, Z11, Z11
+	VPERMILPS        $0xb1, Z11, Z9
+	VADDPS           Z9, Z11, Z11
+	VMOVSS           X11, r1+36(FP)
+	VUCOMISS         X11, X11
+	JPC              two_numbers
+	VMOVSS           X11, r0+32(FP)
 
 two_numbers:
-	VADDSS           word00000000<>+0(SB), X12, X12
-	VMOVSS           X12, r0+32(FP)
-	VMOVD            X12, AX
-	VBROADCASTSS     X12, Z12
-	CMPL             AX, $0xff800000
-	JE               two_hidden
-	VSUBPS           Z12, Z0, Z0
-	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z0, K4
-	VMINPS           Z0, Z14, Z0
-	VMAXPS           Z0, Z13, Z0
-	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z0, Z1
-	VADDPS.BCST      word4b400000<>+0(SB), Z1, Z1
-	VSUBPS.BCST      word4b400000<>+0(SB), Z1, Z1
-	VFMADD231PS.BCST wordbf317218<>+0(SB), Z1, Z0
-	VFMADD231PS.BCST word3102e308<>+0(SB), Z1, Z0
-	VBROADCASTSS     word39506967<>+0(SB), Z2
-	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z0, Z2
-	VFMADD213PS.BCST word3c088908<>+0(SB), Z0, Z2
-	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z0, Z2
-	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z0, Z2
-	VFMADD213PS.BCST word3f000000<>+0(SB), Z0, Z2
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z0, Z2
-	VSCALEFPS        Z1, Z2, Z2
-	VMOVAPS.Z        Z2, K4, Z2
-	VSUBPS           Z12, Z5, Z5
-	VCMPPS.BCST      $0x15, wordc2300000<>+0(SB), Z5, K4
-	VMINPS           Z5, Z14, Z5
-	VMAXPS           Z5, Z13, Z5
-	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z5, Z6
-	VADDPS.BCST      word4b400000<>+0(SB), Z6, Z6
-	VSUBPS.BCST      word4b400000<>+0(SB), Z6, Z6
-	VFMADD231PS.BCST wordbf317218<>+0(SB), Z6, Z5
-	VFMADD231PS.BCST word3102e308<>+0(SB), Z6, Z5
-	VBROADCASTSS     word39506967<>+0(SB), Z7
-	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z5, Z7
-	VFMADD213PS.BCST word3c088908<>+0(SB), Z5, Z7
-	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z5, Z7
-	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z5, Z7
-	VFMADD213PS.BCST word3f000000<>+0(SB), Z5, Z7
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z5, Z7
-	VSCALEFPS        Z6, Z7, Z7
-	VMOVAPS.Z        Z7, K4, Z7
-	VMOVAPS.Z        Z7, K1, Z7
-	VADDPS           Z7, Z2, Z11
-	VEXTRACTF64X4    $0x01, Z11, Y10
-	VADDPS           Y10, Y11, Y11
-	VEXTRACTF128     $0x01, Y11, X10
-	VADDPS           X10, X11, X11
-	VPERMILPS        $0x4e, X11, X10
-	VADDPS           X10, X11, X11
-	VPERMILPS        $0xb1, X11, X10
-	VADDPS           X10, X11, X11
-	VMOVSS           X11, r1+36(FP)
-	VBROADCASTSS     X11, Z11
-	VDIVPS           Z11, Z2, Z2
-	VMOVUPS          Z2, (DI)
-	VDIVPS           Z11, Z7, Z7
-	VMOVUPS          Z7, K1, 64(DI)
-	VZEROUPPER
-	RET
-
-two_hidden:
-	VPXORD  Z0, Z0, Z0
-	VMOVSS  X0, r1+36(FP)
-	VMOVUPS Z0, (DI)
-	VMOVUPS Z0, K1, 64(DI)
+	VDIVPS  Z11, Z2, Z2
+	VMOVUPS Z2, (DI)
+	VDIVPS  Z11, Z5, Z5
+	VMOVUPS Z5, K1, 64(DI)
 	VZEROUPPER
 	RET
 
 long:
-	MOVQ         R12, R8
+	VBROADCASTSS wordff800000<>+0(SB), Z0
+	VMOVAPS      Z0, Z1
+	VMOVAPS      Z0, Z2
+	VMOVAPS      Z0, Z3
+	VMOVAPS      Z0, Z4
+	XORQ         R13, R13
+	SUBQ         $0x00000040, R12
+	JLT          largest_few
+	PCALIGN      $0x20
+
+largest_loop:
+	VMAXPS (SI)(R13*1), Z0, Z0
+	VMAXPS 64(SI)(R13*1), Z1, Z1
+	VMAXPS 128(SI)(R13*1), Z2, Z2
+	VMAXPS 192(SI)(R13*1), Z3, Z3
+	ADDQ   $0x00000100, R13
+	SUBQ   $0x00000040, R12
+	JGE    largest_loop
+
+largest_few:
+	ADDQ    $0x00000040, R12
+	SUBQ    $0x10, R12
+	JLT     largest_rest
+	PCALIGN $0x20
+
+largest_one:
+	VMAXPS (SI)(R13*1), Z0, Z0
+	ADDQ   $0x00000040, R13
+	SUBQ   $0x10, R12
+	JGE    largest_one
+
+largest_rest:
+	ADDQ    $0x10, R12
+	JZ      largest_done
+	MOVQ    R12, CX
+	MOVL    $0x00000001, AX
+	SHLQ    CL, AX
+	DECQ    AX
+	KMOVW   AX, K1
+	VMOVUPS (SI)(R13*1), K1, Z4
+
+largest_done:
+	VBROADCASTSS wordc2300000<>+0(SB), Z16
+	VBROADCASTSS word3fb8aa3b<>+0(SB), Z17
+	VBROADCASTSS word4b400000<>+0(SB), Z18
+	VBROADCASTSS wordbf317218<>+0(SB), Z19
+	VBROADCASTSS word3102e308<>+0(SB), Z20
+	VBROADCASTSS word3f800000<>+0(SB), Z21
+	VBROADCASTSS word39506967<>+0(SB), Z22
+	VBROADCASTSS word3ab743ce<>+0(SB), Z23
+	VBROADCASTSS word3c088908<>+0(SB), Z24
+	VBROADCASTSS word3d2aa9c1<>+0(SB), Z25
+	VBROADCASTSS word3e2aaaaa<>+0(SB), Z26
+	VBROADCASTSS word3f000000<>+0(SB), Z27
+	VMAXPS       Z0, Z1, Z1
+	VMAXPS       Z2, Z3, Z3
+	VMAXPS       Z4, Z1, Z1
+	VMAXPS       Z1, Z3, Z12
+	VSHUFF64X2   $0x4e, Z12, Z12, Z4
+	VMAXPS       Z4, Z12, Z12
+	VSHUFF64X2   $0xb1, Z12, Z12, Z4
+	VMAXPS       Z4, Z12, Z12
+	VPERMILPS    $0x4e, Z12, Z4
+	VMAXPS       Z4, Z12, Z12
+	VPERMILPS    $0xb1, Z12, Z4
+	VMAXPS       Z4, Z12, Z12
+	VMULPS       Z15, Z12, Z12
+	VPXOR        X11, X11, X11
+	VADDSS       X11, X12, X11
+	VMOVSS       X11, r0+32(FP)
+	VMOVD        X11, AX
+	ADDL         AX, AX
+	CMPL         AX, $0xff000000
+	JCC          general
+	MOVQ         R8, R12
+	VPXORD       Z11, Z11, Z11
+	XORQ         R13, R13
+	SUBQ         $0x00000040, R12
+	JLT          exponentials_few
+	PCALIGN      $0x20
+
+exponentials_loop:
+	VMULPS      (SI)(R13*1), Z15, Z0
+	VMULPS      64(SI)(R13*1), Z15, Z3
+	VMULPS      128(SI)(R13*1), Z15, Z6
+	VMULPS      192(SI)(R13*1), Z15, Z9
+	VSUBPS      Z12, Z0, Z0
+	VSUBPS      Z12, Z3, Z3
+	VSUBPS      Z12, Z6, Z6
+	VSUBPS      Z12, Z9, Z9
+	VCMPPS      $0x15, Z16, Z0, K2
+	VCMPPS      $0x15, Z16, Z3, K3
+	VCMPPS      $0x15, Z16, Z6, K4
+	VCMPPS      $0x15, Z16, Z9, K5
+	VMULPS      Z17, Z0, Z1
+	VMULPS      Z17, Z3, Z4
+	VMULPS      Z17, Z6, Z7
+	VMULPS      Z17, Z9, Z13
+	VADDPS      Z18, Z1, Z1
+	VADDPS      Z18, Z4, Z4
+	VADDPS      Z18, Z7, Z7
+	VADDPS      Z18, Z13, Z13
+	VSUBPS      Z18, Z1, Z1
+	VSUBPS      Z18, Z4, Z4
+	VSUBPS      Z18, Z7, Z7
+	VSUBPS      Z18, Z13, Z13
+	VFMADD231PS Z19, Z1, Z0
+	VFMADD231PS Z19, Z4, Z3
+	VFMADD231PS Z19, Z7, Z6
+	VFMADD231PS Z19, Z13, Z9
+	VFMADD231PS Z20, Z1, Z0
+	VFMADD231PS Z20, Z4, Z3
+	VFMADD231PS Z20, Z7, Z6
+	VFMADD231PS Z20, Z13, Z9
+	VMOVUPS     Z22, Z2
+	VMOVUPS     Z22, Z5
+	VMOVUPS     Z22, Z8
+	VMOVUPS     Z22, Z14
+	VFMADD213PS Z23, Z0, Z2
+	VFMADD213PS Z23, Z3, Z5
+	VFMADD213PS Z23, Z6, Z8
+	VFMADD213PS Z23, Z9, Z14
+	VFMADD213PS Z24, Z0, Z2
+	VFMADD213PS Z24, Z3, Z5
+	VFMADD213PS Z24, Z6, Z8
+	VFMADD213PS Z24, Z9, Z14
+	VFMADD213PS Z25, Z0, Z2
+	VFMADD213PS Z25, Z3, Z5
+	VFMADD213PS Z25, Z6, Z8
+	VFMADD213PS Z25, Z9, Z14
+	VFMADD213PS Z26, Z0, Z2
+	VFMADD213PS Z26, Z3, Z5
+	VFMADD213PS Z26, Z6, Z8
+	VFMADD213PS Z26, Z9, Z14
+	VFMADD213PS Z27, Z0, Z2
+	VFMADD213PS Z27, Z3, Z5
+	VFMADD213PS Z27, Z6, Z8
+	VFMADD213PS Z27, Z9, Z14
+	VFMADD213PS Z21, Z0, Z2
+	VFMADD213PS Z21, Z3, Z5
+	VFMADD213PS Z21, Z6, Z8
+	VFMADD213PS Z21, Z9, Z14
+	VFMADD213PS Z21, Z0, Z2
+	VFMADD213PS Z21, Z3, Z5
+	VFMADD213PS Z21, Z6, Z8
+	VFMADD213PS Z21, Z9, Z14
+	VSCALEFPS.Z Z1, Z2, K2, Z2
+	VSCALEFPS.Z Z4, Z5, K3, Z5
+	VSCALEFPS.Z Z7, Z8, K4, Z8
+	VSCALEFPS.Z Z13, Z14, K5, Z14
+	VMOVUPS     Z2, (DI)(R13*1)
+	VMOVUPS     Z5, 64(DI)(R13*1)
+	VMOVUPS     Z8, 128(DI)(R13*1)
+	VMOVUPS     Z14, 192(DI)(R13*1)
+	VADDPS      Z2, Z11, Z11
+	VADDPS      Z5, Z11, Z11
+	VADDPS      Z8, Z11, Z11
+	VADDPS      Z14, Z11, Z11
+	ADDQ        $0x00000100, R13
+	SUBQ        $0x00000040, R12
+	JGE         exponentials_loop
+
+exponentials_few:
+	ADDQ    $0x00000040, R12
+	SUBQ    $0x10, R12
+	JLT     exponentials_rest
+	PCALIGN $0x20
+
+exponentials_one:
+	VMULPS      (SI)(R13*1), Z15, Z0
+	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, Z16, Z0, K2
+	VMULPS      Z17, Z0, Z1
+	VADDPS      Z18, Z1, Z1
+	VSUBPS      Z18, Z1, Z1
+	VFMADD231PS Z19, Z1, Z0
+	VFMADD231PS Z20, Z1, Z0
+	VMOVUPS     Z22, Z2
+	VFMADD213PS Z23, Z0, Z2
+	VFMADD213PS Z24, Z0, Z2
+	VFMADD213PS Z25, Z0, Z2
+	VFMADD213PS Z26, Z0, Z2
+	VFMADD213PS Z27, Z0, Z2
+	VFMADD213PS Z21, Z0, Z2
+	VFMADD213PS Z21, Z0, Z2
+	VSCALEFPS.Z Z1, Z2, K2, Z2
+	VMOVUPS     Z2, (DI)(R13*1)
+	VADDPS      Z2, Z11, Z11
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         exponentials_one
+
+exponentials_rest:
+	ADDQ        $0x10, R12
+	JZ          exponentials_done
+	MOVQ        R12, CX
+	MOVL        $0x00000001, AX
+	SHLQ        CL, AX
+	DECQ        AX
+	KMOVW       AX, K1
+	VMOVUPS.Z   (SI)(R13*1), K1, Z0
+	VMULPS      Z15, Z0, Z0
+	VSUBPS      Z12, Z0, Z0
+	VCMPPS      $0x15, Z16, Z0, K1, K2
+	VMULPS      Z17, Z0, Z1
+	VADDPS      Z18, Z1, Z1
+	VSUBPS      Z18, Z1, Z1
+	VFMADD231PS Z19, Z1, Z0
+	VFMADD231PS Z20, Z1, Z0
+	VMOVUPS     Z22, Z2
+	VFMADD213PS Z23, Z0, Z2
+	VFMADD213PS Z24, Z0, Z2
+	VFMADD213PS Z25, Z0, Z2
+	VFMADD213PS Z26, Z0, Z2
+	VFMADD213PS Z27, Z0, Z2
+	VFMADD213PS Z21, Z0, Z2
+	VFMADD213PS Z21, Z0, Z2
+	VSCALEFPS.Z Z1, Z2, K2, Z2
+	VMOVUPS     Z2, K1, (DI)(R13*1)
+	VADDPS      Z2, Z11, Z11
+
+exponentials_done:
+	VSHUFF64X2 $0x4e, Z11, Z11, Z0
+	VADDPS     Z0, Z11, Z11
+	VSHUFF64X2 $0xb1, Z11, Z11, Z0
+	VADDPS     Z0, Z11, Z11
+	VPERMILPS  $0x4e, Z11, Z0
+	VADDPS     Z0, Z11, Z11
+	VPERMILPS  $0xb1, Z11, Z0
+	VADDPS     Z0, Z11, Z11
+	VMOVSS     X11, r1+36(FP)
+	VUCOMISS   X11, X11
+	JPC        numbers
+	VMOVSS     X11, r0+32(FP)
+
+numbers:
+	VDIVSS       X11, X21, X10
+	VBROADCASTSS X10, Z10
+	MOVQ         R8, R12
+	XORQ         R13, R13
+	SUBQ         $0x00000040, R12
+	JLT          quotients_few
+	PCALIGN      $0x20
+
+quotients_loop:
+	VMOVUPS      (DI)(R13*1), Z2
+	VMULPS       Z10, Z2, Z1
+	VFNMADD231PS Z11, Z1, Z2
+	VFMADD231PS  Z10, Z2, Z1
+	VMOVUPS      Z1, (DI)(R13*1)
+	VMOVUPS      64(DI)(R13*1), Z5
+	VMULPS       Z10, Z5, Z4
+	VFNMADD231PS Z11, Z4, Z5
+	VFMADD231PS  Z10, Z5, Z4
+	VMOVUPS      Z4, 64(DI)(R13*1)
+	VMOVUPS      128(DI)(R13*1), Z8
+	VMULPS       Z10, Z8, Z7
+	VFNMADD231PS Z11, Z7, Z8
+	VFMADD231PS  Z10, Z8, Z7
+	VMOVUPS      Z7, 128(DI)(R13*1)
+	VMOVUPS      192(DI)(R13*1), Z14
+	VMULPS       Z10, Z14, Z13
+	VFNMADD231PS Z11, Z13, Z14
+	VFMADD231PS  Z10, Z14, Z13
+	VMOVUPS      Z13, 192(DI)(R13*1)
+	ADDQ         $0x00000100, R13
+	SUBQ         $0x00000040, R12
+	JGE          quotients_loop
+
+quotients_few:
+	ADDQ    $0x00000040, R12
+	SUBQ    $0x10, R12
+	JLT     quotients_rest
+	PCALIGN $0x20
+
+quotients_one:
+	VMOVUPS      (DI)(R13*1), Z2
+	VMULPS       Z10, Z2, Z1
+	VFNMADD231PS Z11, Z1, Z2
+	VFMADD231PS  Z10, Z2, Z1
+	VMOVUPS      Z1, (DI)(R13*1)
+	ADDQ         $0x00000040, R13
+	SUBQ         $0x10, R12
+	JGE          quotients_one
+
+quotients_rest:
+	ADDQ         $0x10, R12
+	JZ           quotients_done
+	MOVQ         R12, CX
+	MOVL         $0x00000001, AX
+	SHLQ         CL, AX
+	DECQ         AX
+	KMOVW        AX, K1
+	VMOVUPS.Z    (DI)(R13*1), K1, Z2
+	VMULPS       Z10, Z2, Z1
+	VFNMADD231PS Z11, Z1, Z2
+	VFMADD231PS  Z10, Z2, Z1
+	VMOVUPS      Z1, K1, (DI)(R13*1)
+
+quotients_done:
+	VZEROUPPER
+	RET
+
+general:
+	MOVQ         R8, R12
+	VBROADCASTSS word42b20000<>+0(SB), Z14
+	VBROADCASTSS wordc2300000<>+0(SB), Z13
 	VBROADCASTSS wordff800000<>+0(SB), Z3
 	VMOVAPS      Z3, Z0
 	VMOVAPS      Z3, Z1
@@ -1635,11 +1905,11 @@ max_rest:
 	KMOVW     AX, K1
 	VMOVUPS.Z (SI)(R13*1), K1, Z5
 	VMULPS    Z15, Z5, Z5
-	VCMPPS    $0x03, Z5, Z5, K3
-	KORW      K3, K2, K2
 	VMOVAPS   Z3, Z4
 	VMOVAPS   Z5, K1, Z4
 	VMOVAPS   Z4, Z5
+	VCMPPS    $0x03, Z5, Z5, K3
+	KORW      K3, K2, K2
 	VMAXPS    Z5, Z0, Z0
 
 max_done:
@@ -1886,6 +2156,186 @@ TEXT ·softmaxAgainAVX512(SB), NOSPLIT, $0-36
 	VBROADCASTSS s+24(FP), Z15
 	VBROADCASTSS max+28(FP), Z12
 	VBROADCASTSS sum+32(FP), Z11
+	MOVL         sum+32(FP), AX
+	SUBL         $0x3f800000, AX
+	CMPL         AX, $0x10000000
+	JHI          general
+	VBROADCASTSS wordc2300000<>+0(SB), Z16
+	VBROADCASTSS word3fb8aa3b<>+0(SB), Z17
+	VBROADCASTSS word4b400000<>+0(SB), Z18
+	VBROADCASTSS wordbf317218<>+0(SB), Z19
+	VBROADCASTSS word3102e308<>+0(SB), Z20
+	VBROADCASTSS word3f800000<>+0(SB), Z21
+	VBROADCASTSS word39506967<>+0(SB), Z22
+	VBROADCASTSS word3ab743ce<>+0(SB), Z23
+	VBROADCASTSS word3c088908<>+0(SB), Z24
+	VBROADCASTSS word3d2aa9c1<>+0(SB), Z25
+	VBROADCASTSS word3e2aaaaa<>+0(SB), Z26
+	VBROADCASTSS word3f000000<>+0(SB), Z27
+	VDIVSS       X11, X21, X10
+	VBROADCASTSS X10, Z10
+	XORQ         R13, R13
+	SUBQ         $0x00000040, R12
+	JLT          exponentials_few
+	PCALIGN      $0x20
+
+exponentials_loop:
+	VMULPS       (SI)(R13*1), Z15, Z0
+	VMULPS       64(SI)(R13*1), Z15, Z3
+	VMULPS       128(SI)(R13*1), Z15, Z6
+	VMULPS       192(SI)(R13*1), Z15, Z9
+	VSUBPS       Z12, Z0, Z0
+	VSUBPS       Z12, Z3, Z3
+	VSUBPS       Z12, Z6, Z6
+	VSUBPS       Z12, Z9, Z9
+	VCMPPS       $0x15, Z16, Z0, K2
+	VCMPPS       $0x15, Z16, Z3, K3
+	VCMPPS       $0x15, Z16, Z6, K4
+	VCMPPS       $0x15, Z16, Z9, K5
+	VMULPS       Z17, Z0, Z1
+	VMULPS       Z17, Z3, Z4
+	VMULPS       Z17, Z6, Z7
+	VMULPS       Z17, Z9, Z13
+	VADDPS       Z18, Z1, Z1
+	VADDPS       Z18, Z4, Z4
+	VADDPS       Z18, Z7, Z7
+	VADDPS       Z18, Z13, Z13
+	VSUBPS       Z18, Z1, Z1
+	VSUBPS       Z18, Z4, Z4
+	VSUBPS       Z18, Z7, Z7
+	VSUBPS       Z18, Z13, Z13
+	VFMADD231PS  Z19, Z1, Z0
+	VFMADD231PS  Z19, Z4, Z3
+	VFMADD231PS  Z19, Z7, Z6
+	VFMADD231PS  Z19, Z13, Z9
+	VFMADD231PS  Z20, Z1, Z0
+	VFMADD231PS  Z20, Z4, Z3
+	VFMADD231PS  Z20, Z7, Z6
+	VFMADD231PS  Z20, Z13, Z9
+	VMOVUPS      Z22, Z2
+	VMOVUPS      Z22, Z5
+	VMOVUPS      Z22, Z8
+	VMOVUPS      Z22, Z14
+	VFMADD213PS  Z23, Z0, Z2
+	VFMADD213PS  Z23, Z3, Z5
+	VFMADD213PS  Z23, Z6, Z8
+	VFMADD213PS  Z23, Z9, Z14
+	VFMADD213PS  Z24, Z0, Z2
+	VFMADD213PS  Z24, Z3, Z5
+	VFMADD213PS  Z24, Z6, Z8
+	VFMADD213PS  Z24, Z9, Z14
+	VFMADD213PS  Z25, Z0, Z2
+	VFMADD213PS  Z25, Z3, Z5
+	VFMADD213PS  Z25, Z6, Z8
+	VFMADD213PS  Z25, Z9, Z14
+	VFMADD213PS  Z26, Z0, Z2
+	VFMADD213PS  Z26, Z3, Z5
+	VFMADD213PS  Z26, Z6, Z8
+	VFMADD213PS  Z26, Z9, Z14
+	VFMADD213PS  Z27, Z0, Z2
+	VFMADD213PS  Z27, Z3, Z5
+	VFMADD213PS  Z27, Z6, Z8
+	VFMADD213PS  Z27, Z9, Z14
+	VFMADD213PS  Z21, Z0, Z2
+	VFMADD213PS  Z21, Z3, Z5
+	VFMADD213PS  Z21, Z6, Z8
+	VFMADD213PS  Z21, Z9, Z14
+	VFMADD213PS  Z21, Z0, Z2
+	VFMADD213PS  Z21, Z3, Z5
+	VFMADD213PS  Z21, Z6, Z8
+	VFMADD213PS  Z21, Z9, Z14
+	VSCALEFPS.Z  Z1, Z2, K2, Z2
+	VSCALEFPS.Z  Z4, Z5, K3, Z5
+	VSCALEFPS.Z  Z7, Z8, K4, Z8
+	VSCALEFPS.Z  Z13, Z14, K5, Z14
+	VMULPS       Z10, Z2, Z1
+	VMULPS       Z10, Z5, Z4
+	VMULPS       Z10, Z8, Z7
+	VMULPS       Z10, Z14, Z13
+	VFNMADD231PS Z11, Z1, Z2
+	VFNMADD231PS Z11, Z4, Z5
+	VFNMADD231PS Z11, Z7, Z8
+	VFNMADD231PS Z11, Z13, Z14
+	VFMADD231PS  Z10, Z2, Z1
+	VFMADD231PS  Z10, Z5, Z4
+	VFMADD231PS  Z10, Z8, Z7
+	VFMADD231PS  Z10, Z14, Z13
+	VMOVUPS      Z1, (DI)(R13*1)
+	VMOVUPS      Z4, 64(DI)(R13*1)
+	VMOVUPS      Z7, 128(DI)(R13*1)
+	VMOVUPS      Z13, 192(DI)(R13*1)
+	ADDQ         $0x00000100, R13
+	SUBQ         $0x00000040, R12
+	JGE          exponentials_loop
+
+exponentials_few:
+	ADDQ    $0x00000040, R12
+	SUBQ    $0x10, R12
+	JLT     exponentials_rest
+	PCALIGN $0x20
+
+exponentials_one:
+	VMULPS       (SI)(R13*1), Z15, Z0
+	VSUBPS       Z12, Z0, Z0
+	VCMPPS       $0x15, Z16, Z0, K2
+	VMULPS       Z17, Z0, Z1
+	VADDPS       Z18, Z1, Z1
+	VSUBPS       Z18, Z1, Z1
+	VFMADD231PS  Z19, Z1, Z0
+	VFMADD231PS  Z20, Z1, Z0
+	VMOVUPS      Z22, Z2
+	VFMADD213PS  Z23, Z0, Z2
+	VFMADD213PS  Z24, Z0, Z2
+	VFMADD213PS  Z25, Z0, Z2
+	VFMADD213PS  Z26, Z0, Z2
+	VFMADD213PS  Z27, Z0, Z2
+	VFMADD213PS  Z21, Z0, Z2
+	VFMADD213PS  Z21, Z0, Z2
+	VSCALEFPS.Z  Z1, Z2, K2, Z2
+	VMULPS       Z10, Z2, Z1
+	VFNMADD231PS Z11, Z1, Z2
+	VFMADD231PS  Z10, Z2, Z1
+	VMOVUPS      Z1, (DI)(R13*1)
+	ADDQ         $0x00000040, R13
+	SUBQ         $0x10, R12
+	JGE          exponentials_one
+
+exponentials_rest:
+	ADDQ         $0x10, R12
+	JZ           exponentials_done
+	MOVQ         R12, CX
+	MOVL         $0x00000001, AX
+	SHLQ         CL, AX
+	DECQ         AX
+	KMOVW        AX, K1
+	VMOVUPS.Z    (SI)(R13*1), K1, Z0
+	VMULPS       Z15, Z0, Z0
+	VSUBPS       Z12, Z0, Z0
+	VCMPPS       $0x15, Z16, Z0, K1, K2
+	VMULPS       Z17, Z0, Z1
+	VADDPS       Z18, Z1, Z1
+	VSUBPS       Z18, Z1, Z1
+	VFMADD231PS  Z19, Z1, Z0
+	VFMADD231PS  Z20, Z1, Z0
+	VMOVUPS      Z22, Z2
+	VFMADD213PS  Z23, Z0, Z2
+	VFMADD213PS  Z24, Z0, Z2
+	VFMADD213PS  Z25, Z0, Z2
+	VFMADD213PS  Z26, Z0, Z2
+	VFMADD213PS  Z27, Z0, Z2
+	VFMADD213PS  Z21, Z0, Z2
+	VFMADD213PS  Z21, Z0, Z2
+	VSCALEFPS.Z  Z1, Z2, K2, Z2
+	VMULPS       Z10, Z2, Z1
+	VFNMADD231PS Z11, Z1, Z2
+	VFMADD231PS  Z10, Z2, Z1
+	VMOVUPS      Z1, K1, (DI)(R13*1)
+
+exponentials_done:
+	VZEROUPPER
+	RET
+
+general:
 	VBROADCASTSS word42b20000<>+0(SB), Z14
 	VBROADCASTSS wordc2300000<>+0(SB), Z13
 	XORQ         R13, R13

@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/vlaring/vlaring/internal/philox"
@@ -41,10 +43,71 @@ func BenchmarkRows(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.SetBytes(int64(c.n * c.bytes))
-			for b.Loop() {
-				c.f(c.n)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(c.n), "ns/element")
+			perElement(b, c.n, func() { c.f(c.n) })
 		})
 	}
+}
+
+// BenchmarkRowsInCache times kernels whose time is arithmetic, on rows that stay in the first cache: softmaxes of sixteen rows of scores, each
+// beginning on a cache line, to another place, as attention takes them; activations of 1536 features.
+func BenchmarkRowsInCache(b *testing.B) {
+	const rows = 16
+	r := rand.New(rand.NewPCG(1, 2))
+	buf := func(n int, size float64) []float32 {
+		x := AlignedFloats(n)
+		for i := range x {
+			x[i] = float32(r.NormFloat64() * size)
+		}
+		return x
+	}
+	for _, n := range []int{17, 50, 197} {
+		stride := (n + 15) &^ 15
+		x, y, p, dp := buf(rows*stride, 16), buf(rows*stride, 1), buf(rows*stride, 1), buf(rows*stride, 1)
+		var max, sum [rows]float32
+		over := func(f func(i int, dst, x, p, dp []float32)) func() {
+			return func() {
+				for i := range rows {
+					at := i * stride
+					f(i, y[at:at+n], x[at:at+n], p[at:at+n], dp[at:at+n])
+				}
+			}
+		}
+		over(func(i int, _, x, p, _ []float32) { max[i], sum[i] = SoftmaxTo(p, x, 0.125) })()
+		for _, c := range []struct {
+			name string
+			f    func()
+		}{
+			{"SoftmaxTo", over(func(_ int, dst, x, _, _ []float32) { SoftmaxTo(dst, x, 0.125) })},
+			{"SoftmaxAgainTo", over(func(i int, dst, x, _, _ []float32) { SoftmaxAgainTo(dst, x, 0.125, max[i], sum[i]) })},
+			{"SoftmaxBackTo", over(func(_ int, dst, _, p, dp []float32) { SoftmaxBackTo(dst, p, dp, 0.125) })},
+		} {
+			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) { perElement(b, rows*n, c.f) })
+		}
+	}
+	const n = 1536
+	x, y, w := buf(n, 1), buf(n, 1), AlignedFloats(n)
+	for _, c := range []struct {
+		name string
+		f    func()
+	}{
+		{"ErfGELU", func() { ErfGELU(y, x) }},
+		{"ErfGELUBackward", func() { ErfGELUBackward(w, x) }},
+		{"GELU", func() { GELU(y, x) }},
+		{"GELUBackward", func() { GELUBackward(w, x) }},
+		{"Swish", func() { Swish(y, x, 1) }},
+		{"SwishBackward", func() { SwishBackward(w, x, 1) }},
+		{"Exp", func() { ExpSlice(y, x) }},
+		{"Tanh", func() { TanhSlice(y, x) }},
+		{"Divide", func() { Divide(y, x, 3) }},
+	} {
+		b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) { perElement(b, n, c.f) })
+	}
+}
+
+// perElement times f, which works on n elements.
+func perElement(b *testing.B, n int, f func()) {
+	for b.Loop() {
+		f()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/element")
 }

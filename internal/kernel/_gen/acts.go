@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -22,49 +24,72 @@ func acts(g *gen, v isa) {
 	dst, x, y := ptrs[0], ptrs[1], ptrs[2]
 	w := v.vecs(0, 16)
 	hi, lo := w[15], w[14]
-
-	// erf replaces z by erf32 of it; t, p and q are destroyed
-	erf := func(z, t, p, q reg.Register) {
-		g.VMOVUPS(g.float(erfMax), t)
-		g.VMOVUPS(g.float(-erfMax), p)
-		g.VMINPS(z, t, z) // in this order a NaN stays
-		g.VMAXPS(z, p, z)
-		g.VMULPS(z, z, t)
-		v.horner(g, erfP, t, p)
-		v.horner(g, erfQ, t, q)
-		g.VMULPS(p, z, z)
-		g.VDIVPS(q, z, z)
+	beside := 2
+	if v.wide() {
+		w, beside = v.vecs(0, 32), 2
+		hi, lo = w[31], w[30]
 	}
 
+	// phi replaces z, which is x/√2 and no number only where x is none, by (1 + erf32(z))/2, which is exactly half of what it is in
+	// kernel: no 1 + erf32 is so small that half of it would be rounded. t, p and q are destroyed; half holds 1/2.
+	phi := func(z, t, p, q, half reg.Register) {
+		if v.wide() {
+			g.VRANGEPS(operand.Imm(2), g.float(erfMax), z, z) // the smaller size, with the sign of z; for NaN the bound, which x makes NaN
+		} else {
+			g.VMOVUPS(g.float(erfMax), t)
+			g.VMOVUPS(g.float(-erfMax), p)
+			g.VMINPS(z, t, z) // in this order a NaN stays
+			g.VMAXPS(z, p, z)
+		}
+		g.VMULPS(z, z, t)
+		g.weave(func() { v.horner(g, erfP, t, p); g.VMULPS(p, z, z) }, func() { v.horner(g, erfQ, t, q) })
+		g.VDIVPS(q, z, z)
+		g.VFMADD213PS(half, half, z)
+	}
+
+	half := hi
 	g.function(v, "erfGELU", "writes dst = x/2·(1 + erf(x/√2)).", nil, nil, argDst, argX, argN)
-	v.each(g, "erfGELU", 2, func(u, _, off int, mk *mask) {
-		r := w[u%2*5:]
+	g.VMOVUPS(g.float(0.5), half)
+	if v.wide() {
+		g.hold(w[5*beside:31], slices.Concat([]float32{sqrtHalf, erfMax}, erfP, erfQ)...)
+	}
+	v.weaving(beside).each(g, "erfGELU", beside, func(u, _, off int, mk *mask) {
+		r := w[u%beside*5:]
 		v.load(g, ix(x, off), mk, r[0])
 		g.VMULPS(g.float(sqrtHalf), r[0], r[1])
-		erf(r[1], r[2], r[3], r[4])
-		g.VADDPS(g.float(1), r[1], r[1])
-		g.VMULPS(g.float(0.5), r[0], r[0])
-		g.VMULPS(r[1], r[0], r[0])
+		phi(r[1], r[2], r[3], r[4], half)
+		g.VMULPS(r[1], r[0], r[0]) // x times half of it has the bits of x/2 times all of it, though x/2 be rounded: erf is 0 then
 		v.store(g, r[0], mk, ix(dst, off), r[1])
 	})
 	g.end()
 
 	g.function(v, "erfGELUBack", "multiplies dst by the derivative of erfGELU at x.", nil, nil, argDst, argX, argN)
-	v.expClamps(g, hi, lo, -104)
-	v.each(g, "erfGELUBack", 1, func(_, _, off int, mk *mask) {
-		v.load(g, ix(x, off), mk, w[0])
-		g.VMULPS(g.float(-0.5), w[0], w[1])
-		g.VMULPS(w[0], w[1], w[1])
-		v.exp(g, w[1], w[2], w[3], w[4], w[5], hi, lo) // w[3]
-		g.VMULPS(g.float(sqrtHalf), w[0], w[1])
-		erf(w[1], w[2], w[4], w[5])
-		g.VADDPS(g.float(1), w[1], w[1])
-		g.VMULPS(g.float(0.5), w[1], w[1])
-		g.VMULPS(g.float(invSqrt2P), w[0], w[0])
-		g.VFMADD231PS(w[3], w[0], w[1])
-		v.load(g, ix(dst, off), mk, w[0])
-		g.VMULPS(w[1], w[0], w[0])
-		v.store(g, w[0], mk, ix(dst, off), w[1])
+	g.VMOVUPS(g.float(0.5), half)
+	g.VMOVUPS(g.float(-104), lo)
+	back := 2
+	if !v.wide() {
+		back = 1
+	}
+	if v.wide() {
+		g.hold(w[9*back:30], slices.Concat(erfP, erfQ, expC)...)
+	}
+	v.weaving(back).each(g, "erfGELUBack", back, func(u, _, off int, mk *mask) {
+		r := w[u%back*9:]
+		v.load(g, ix(x, off), mk, r[0])
+		g.weave(func() {
+			g.VMULPS(g.float(-0.5), r[0], r[1])
+			g.VMULPS(r[0], r[1], r[1])
+			v.exp(g, r[1], r[2], r[3], r[4], r[5], nil, lo) // r[3]
+			g.VMULPS(g.float(invSqrt2P), r[0], r[2])
+		}, func() {
+			g.VMULPS(g.float(sqrtHalf), r[0], r[6])
+			q := r[5]
+			phi(r[6], r[7], r[8], q, half)
+		})
+		g.VFMADD231PS(r[3], r[2], r[6])
+		v.load(g, ix(dst, off), mk, r[0])
+		g.VMULPS(r[6], r[0], r[0])
+		v.store(g, r[0], mk, ix(dst, off), r[1])
 	})
 	g.end()
 

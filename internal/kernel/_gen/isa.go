@@ -12,16 +12,23 @@ type isa struct {
 	mr     int    // rows of the full GEMM tile, which is two vectors wide
 	vec    func(i int) reg.Register
 	unroll int
+	beside int // vectors that each weaves
 }
 
-var avx512 = isa{name: "AVX512", lanes: 16, mr: 12, unroll: 4, vec: func(i int) reg.Register {
+// weaving is v where each weaves n vectors, whose bodies have registers of their own then.
+func (v isa) weaving(n int) isa {
+	v.beside = n
+	return v
+}
+
+var avx512 = isa{name: "AVX512", lanes: 16, mr: 12, unroll: 4, beside: 1, vec: func(i int) reg.Register {
 	return []reg.Register{
 		reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7, reg.Z8, reg.Z9, reg.Z10, reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15,
 		reg.Z16, reg.Z17, reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23, reg.Z24, reg.Z25, reg.Z26, reg.Z27, reg.Z28, reg.Z29, reg.Z30, reg.Z31,
 	}[i]
 }}
 
-var avx2 = isa{name: "AVX2", lanes: 8, mr: 6, unroll: 4, vec: func(i int) reg.Register {
+var avx2 = isa{name: "AVX2", lanes: 8, mr: 6, unroll: 4, beside: 1, vec: func(i int) reg.Register {
 	return []reg.Register{
 		reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7, reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15,
 	}[i]

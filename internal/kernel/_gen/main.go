@@ -32,9 +32,10 @@ type gen struct {
 	*build.Context
 	pkg   *types.Package
 	decls bytes.Buffer
-	masks operand.Mem            // AVX2 mask table, once declared
-	words map[uint32]operand.Mem // constants, once declared
-	pairs operand.Mem            // pairTable, once declared
+	masks operand.Mem             // AVX2 mask table, once declared
+	words map[uint32]operand.Mem  // constants, once declared
+	held  map[uint32]reg.Register // those that the function being written has in registers
+	pairs operand.Mem             // pairTable, once declared
 }
 
 var files = map[string]func(*gen){
@@ -72,7 +73,7 @@ func main() {
 	if !ok {
 		log.Fatalf("no generator for %q", *file)
 	}
-	g := &gen{Context: build.NewContext(), pkg: types.NewPackage("kernel", "kernel")}
+	g := &gen{Context: build.NewContext(), pkg: types.NewPackage("kernel", "kernel"), held: map[uint32]reg.Register{}}
 	constraint, err := buildtags.ParseConstraint("!noasm")
 	check(err)
 	g.Constraint(constraint)

@@ -244,6 +244,7 @@ func (v isa) maxOf(g *gen, label string, x reg.Register, scale reg.Register) {
 		if scale != nil {
 			g.VMULPS(scale, value, value)
 		}
+		v.fill(g, mk, inf, tmp, value) // before the look for NaN: a scale that is infinite makes one of what no lane has
 		if v.wide() {
 			g.VCMPPS(operand.Imm(3), value, value, reg.K3)
 			g.KORW(reg.K3, reg.K2, reg.K2)
@@ -251,7 +252,6 @@ func (v isa) maxOf(g *gen, label string, x reg.Register, scale reg.Register) {
 			g.VCMPPS(operand.Imm(3), value, value, tmp)
 			g.VORPS(tmp, nan, nan)
 		}
-		v.fill(g, mk, inf, tmp, value)
 		g.VMAXPS(value, acc[set], acc[set])
 	})
 	v.fold(g, g.VMAXPS, acc, tmp)

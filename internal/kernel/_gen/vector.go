@@ -84,6 +84,7 @@ func (g *gen) result(i int, r reg.Register, double bool) {
 func (g *gen) end() {
 	g.VZEROUPPER()
 	g.RET()
+	g.held = map[uint32]reg.Register{} // what follows may be reached by another way
 }
 
 // xmm and ymm are the low parts of a vector register.
@@ -95,12 +96,17 @@ func (v isa) pieces() int { return 16 / v.lanes }
 
 // each runs body on n (rN) elements, from rI = 0: steps × 16 at a time, then 16, then the rest, masked. body does one vector: u
 // counts vectors within the code that is unrolled, set says which of the pieces of sixteen lanes this is, off is to be added to rI.
+// v.beside vectors are woven into one another.
 func (v isa) each(g *gen, label string, steps int, body func(u, set, off int, mk *mask)) {
 	n, i := rN, rI
 	l := func(s string) operand.LabelRef { return operand.LabelRef(label + "_" + s) }
 	run := func(steps int) {
-		for u := range steps * v.pieces() {
-			body(u, u%v.pieces(), u*v.bytes(), nil)
+		for first := 0; first < steps*v.pieces(); first += v.beside {
+			var parts []func()
+			for u := first; u < min(first+v.beside, steps*v.pieces()); u++ {
+				parts = append(parts, func() { body(u, u%v.pieces(), u*v.bytes(), nil) })
+			}
+			g.weave(parts...)
 		}
 		g.ADDQ(imm(64*steps), i)
 	}
@@ -188,8 +194,24 @@ func (v isa) fold(g *gen, op func(ops ...operand.Op), acc []reg.Register, tmp re
 	op(xmm(tmp), xmm(a), xmm(a))
 }
 
-// word is a constant of 32 bits, repeated over a vector in read-only memory.
-func (g *gen) word(bits uint32) operand.Mem {
+// hold keeps constants in registers from here to the next end, as far as there are registers, for loops whose loads would be the limit
+// otherwise.
+func (g *gen) hold(r []reg.Register, constants ...float32) {
+	for _, x := range constants {
+		bits := math.Float32bits(x)
+		if len(r) == 0 || g.held[bits] != nil {
+			continue
+		}
+		g.VMOVUPS(g.word(bits), r[0])
+		g.held[bits], r = r[0], r[1:]
+	}
+}
+
+// word is a constant of 32 bits, repeated over a vector: in read-only memory, or in the register that holds it.
+func (g *gen) word(bits uint32) operand.Op {
+	if r := g.held[bits]; r != nil {
+		return r
+	}
 	if g.words == nil {
 		g.words = map[uint32]operand.Mem{}
 	}
@@ -206,7 +228,7 @@ func (g *gen) word(bits uint32) operand.Mem {
 }
 
 // float is a float32 constant, repeated over a vector.
-func (g *gen) float(x float32) operand.Mem { return g.word(math.Float32bits(x)) }
+func (g *gen) float(x float32) operand.Op { return g.word(math.Float32bits(x)) }
 
 // lanesOf is a table of 32-bit words.
 func (g *gen) lanesOf(name string, words []uint32) operand.Mem {
