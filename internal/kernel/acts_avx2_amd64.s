@@ -1167,8 +1167,8 @@ TEXT ·swishAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
 	VBROADCASTSS s+24(FP), Y13
-	VMOVUPS      word42b20000<>+0(SB), Y15
 	VMOVUPS      wordc2d00000<>+0(SB), Y14
+	VXORPS       Y12, Y12, Y12
 	XORQ         R13, R13
 	SUBQ         $0x10, R12
 	JLT          swish_rest
@@ -1178,77 +1178,65 @@ swish_one:
 	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y13, Y0, Y1
 	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
 	VMAXPS      Y4, Y14, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
+	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
+	VMOVUPS     word39506967<>+0(SB), Y2
+	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VPSRAD      $0x01, Y6, Y5
+	VPSUBD      Y5, Y6, Y6
 	VPADDD      word0000007f<>+0(SB), Y5, Y5
 	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
+	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VMULPS      Y5, Y2, Y2
+	VMULPS      Y6, Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y3
+	VCMPPS      $0x1e, Y12, Y1, Y4
+	VBLENDVPS   Y4, word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y3, Y2, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     Y0, (DI)(R13*1)
 	VMOVUPS     32(SI)(R13*1), Y0
 	VMULPS      Y13, Y0, Y1
 	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
 	VMAXPS      Y4, Y14, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
+	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
+	VMOVUPS     word39506967<>+0(SB), Y2
+	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VPSRAD      $0x01, Y6, Y5
+	VPSUBD      Y5, Y6, Y6
 	VPADDD      word0000007f<>+0(SB), Y5, Y5
 	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
+	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VMULPS      Y5, Y2, Y2
+	VMULPS      Y6, Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y3
+	VCMPPS      $0x1e, Y12, Y1, Y4
+	VBLENDVPS   Y4, word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y3, Y2, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     Y0, 32(DI)(R13*1)
 	ADDQ        $0x00000040, R13
@@ -1263,39 +1251,33 @@ swish_rest:
 	VMOVUPS     (SI)(R13*1), Y0
 	VMULPS      Y13, Y0, Y1
 	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
 	VMAXPS      Y4, Y14, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
+	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
+	VMOVUPS     word39506967<>+0(SB), Y2
+	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VPSRAD      $0x01, Y6, Y5
+	VPSUBD      Y5, Y6, Y6
 	VPADDD      word0000007f<>+0(SB), Y5, Y5
 	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
+	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VMULPS      Y5, Y2, Y2
+	VMULPS      Y6, Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y3
+	VCMPPS      $0x1e, Y12, Y1, Y4
+	VBLENDVPS   Y4, word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y3, Y2, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     Y0, (DI)(R13*1)
 	ADDQ        $0x20, R13
@@ -1310,39 +1292,33 @@ swish_rest:
 	VMASKMOVPS  (SI)(R13*1), Y0, Y0
 	VMULPS      Y13, Y0, Y1
 	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
 	VMAXPS      Y4, Y14, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
+	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
+	VMOVUPS     word39506967<>+0(SB), Y2
+	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VPSRAD      $0x01, Y6, Y5
+	VPSUBD      Y5, Y6, Y6
 	VPADDD      word0000007f<>+0(SB), Y5, Y5
 	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
+	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VMULPS      Y5, Y2, Y2
+	VMULPS      Y6, Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y3
+	VCMPPS      $0x1e, Y12, Y1, Y4
+	VBLENDVPS   Y4, word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y3, Y2, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     (R12), Y1
 	VMASKMOVPS  Y0, Y1, (DI)(R13*1)
@@ -1358,39 +1334,33 @@ swish_half:
 	VMASKMOVPS  (SI)(R13*1), Y0, Y0
 	VMULPS      Y13, Y0, Y1
 	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
 	VMAXPS      Y4, Y14, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
+	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
+	VMOVUPS     word39506967<>+0(SB), Y2
+	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS word3f800000<>+0(SB), Y4, Y2
+	VPSRAD      $0x01, Y6, Y5
+	VPSUBD      Y5, Y6, Y6
 	VPADDD      word0000007f<>+0(SB), Y5, Y5
 	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
+	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y6, Y6
+	VMULPS      Y5, Y2, Y2
+	VMULPS      Y6, Y2, Y2
+	VADDPS      word3f800000<>+0(SB), Y2, Y3
+	VCMPPS      $0x1e, Y12, Y1, Y4
+	VBLENDVPS   Y4, word3f800000<>+0(SB), Y2, Y2
+	VDIVPS      Y3, Y2, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     (R12), Y1
 	VMASKMOVPS  Y0, Y1, (DI)(R13*1)
@@ -1398,24 +1368,6 @@ swish_half:
 swish_done:
 	VZEROUPPER
 	RET
-
-DATA word42b20000<>+0(SB)/4, $0x42b20000
-DATA word42b20000<>+4(SB)/4, $0x42b20000
-DATA word42b20000<>+8(SB)/4, $0x42b20000
-DATA word42b20000<>+12(SB)/4, $0x42b20000
-DATA word42b20000<>+16(SB)/4, $0x42b20000
-DATA word42b20000<>+20(SB)/4, $0x42b20000
-DATA word42b20000<>+24(SB)/4, $0x42b20000
-DATA word42b20000<>+28(SB)/4, $0x42b20000
-DATA word42b20000<>+32(SB)/4, $0x42b20000
-DATA word42b20000<>+36(SB)/4, $0x42b20000
-DATA word42b20000<>+40(SB)/4, $0x42b20000
-DATA word42b20000<>+44(SB)/4, $0x42b20000
-DATA word42b20000<>+48(SB)/4, $0x42b20000
-DATA word42b20000<>+52(SB)/4, $0x42b20000
-DATA word42b20000<>+56(SB)/4, $0x42b20000
-DATA word42b20000<>+60(SB)/4, $0x42b20000
-GLOBL word42b20000<>(SB), RODATA|NOPTR, $64
 
 DATA word80000000<>+0(SB)/4, $0x80000000
 DATA word80000000<>+4(SB)/4, $0x80000000
@@ -1442,255 +1394,250 @@ TEXT ·swishBackAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
 	VBROADCASTSS s+24(FP), Y13
-	VMOVUPS      word42b20000<>+0(SB), Y15
 	VMOVUPS      wordc2d00000<>+0(SB), Y14
+	VXORPS       Y12, Y12, Y12
 	XORQ         R13, R13
 	SUBQ         $0x10, R12
 	JLT          swishBack_rest
 	PCALIGN      $0x20
 
 swishBack_one:
-	VMOVUPS     (SI)(R13*1), Y0
-	VMULPS      Y13, Y0, Y1
-	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
-	VMAXPS      Y4, Y14, Y4
-	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
-	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
-	VSUBPS      word4b400000<>+0(SB), Y5, Y5
-	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
-	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
-	VPADDD      word0000007f<>+0(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
-	VMULPS      Y3, Y1, Y1
-	VADDPS      word3f800000<>+0(SB), Y1, Y1
-	VMULPS      Y1, Y2, Y2
-	VMOVUPS     (DI)(R13*1), Y0
-	VMULPS      Y2, Y0, Y0
-	VMOVUPS     Y0, (DI)(R13*1)
-	VMOVUPS     32(SI)(R13*1), Y0
-	VMULPS      Y13, Y0, Y1
-	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
-	VMAXPS      Y4, Y14, Y4
-	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
-	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
-	VSUBPS      word4b400000<>+0(SB), Y5, Y5
-	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
-	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
-	VPADDD      word0000007f<>+0(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
-	VMULPS      Y3, Y1, Y1
-	VADDPS      word3f800000<>+0(SB), Y1, Y1
-	VMULPS      Y1, Y2, Y2
-	VMOVUPS     32(DI)(R13*1), Y0
-	VMULPS      Y2, Y0, Y0
-	VMOVUPS     Y0, 32(DI)(R13*1)
-	ADDQ        $0x00000040, R13
-	SUBQ        $0x10, R12
-	JGE         swishBack_one
+	VMOVUPS      (SI)(R13*1), Y0
+	VMULPS       Y13, Y0, Y1
+	VORPS        word80000000<>+0(SB), Y1, Y4
+	VMAXPS       Y4, Y14, Y4
+	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y5
+	VADDPS       word4b400000<>+0(SB), Y5, Y5
+	VPSUBD       word4b400000<>+0(SB), Y5, Y6
+	VSUBPS       word4b400000<>+0(SB), Y5, Y5
+	VFMADD231PS  wordbf317218<>+0(SB), Y5, Y4
+	VFMADD231PS  word3102e308<>+0(SB), Y5, Y4
+	VMOVUPS      word39506967<>+0(SB), Y2
+	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       word0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       word0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y6, Y2, Y2
+	VADDPS       word3f800000<>+0(SB), Y2, Y3
+	VMOVUPS      word3f800000<>+0(SB), Y4
+	VDIVPS       Y3, Y4, Y4
+	VMULPS       Y4, Y2, Y5
+	VFNMADD231PS Y3, Y5, Y2
+	VFMADD231PS  Y4, Y2, Y5
+	VCMPPS       $0x1e, Y12, Y1, Y3
+	VBLENDVPS    Y3, Y4, Y5, Y6
+	VBLENDVPS    Y3, Y5, Y4, Y5
+	VMULPS       Y5, Y1, Y1
+	VADDPS       word3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y6, Y6
+	VMOVUPS      (DI)(R13*1), Y0
+	VMULPS       Y6, Y0, Y0
+	VMOVUPS      Y0, (DI)(R13*1)
+	VMOVUPS      32(SI)(R13*1), Y0
+	VMULPS       Y13, Y0, Y1
+	VORPS        word80000000<>+0(SB), Y1, Y4
+	VMAXPS       Y4, Y14, Y4
+	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y5
+	VADDPS       word4b400000<>+0(SB), Y5, Y5
+	VPSUBD       word4b400000<>+0(SB), Y5, Y6
+	VSUBPS       word4b400000<>+0(SB), Y5, Y5
+	VFMADD231PS  wordbf317218<>+0(SB), Y5, Y4
+	VFMADD231PS  word3102e308<>+0(SB), Y5, Y4
+	VMOVUPS      word39506967<>+0(SB), Y2
+	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       word0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       word0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y6, Y2, Y2
+	VADDPS       word3f800000<>+0(SB), Y2, Y3
+	VMOVUPS      word3f800000<>+0(SB), Y4
+	VDIVPS       Y3, Y4, Y4
+	VMULPS       Y4, Y2, Y5
+	VFNMADD231PS Y3, Y5, Y2
+	VFMADD231PS  Y4, Y2, Y5
+	VCMPPS       $0x1e, Y12, Y1, Y3
+	VBLENDVPS    Y3, Y4, Y5, Y6
+	VBLENDVPS    Y3, Y5, Y4, Y5
+	VMULPS       Y5, Y1, Y1
+	VADDPS       word3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y6, Y6
+	VMOVUPS      32(DI)(R13*1), Y0
+	VMULPS       Y6, Y0, Y0
+	VMOVUPS      Y0, 32(DI)(R13*1)
+	ADDQ         $0x00000040, R13
+	SUBQ         $0x10, R12
+	JGE          swishBack_one
 
 swishBack_rest:
-	ADDQ        $0x10, R12
-	JZ          swishBack_done
-	CMPQ        R12, $0x08
-	JLT         swishBack_half
-	VMOVUPS     (SI)(R13*1), Y0
-	VMULPS      Y13, Y0, Y1
-	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
-	VMAXPS      Y4, Y14, Y4
-	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
-	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
-	VSUBPS      word4b400000<>+0(SB), Y5, Y5
-	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
-	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
-	VPADDD      word0000007f<>+0(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
-	VMULPS      Y3, Y1, Y1
-	VADDPS      word3f800000<>+0(SB), Y1, Y1
-	VMULPS      Y1, Y2, Y2
-	VMOVUPS     (DI)(R13*1), Y0
-	VMULPS      Y2, Y0, Y0
-	VMOVUPS     Y0, (DI)(R13*1)
-	ADDQ        $0x20, R13
-	SUBQ        $0x08, R12
-	JZ          swishBack_done
-	LEAQ        maskTable<>+0(SB), AX
-	SHLQ        $0x02, R12
-	SUBQ        R12, AX
-	ADDQ        $0x20, AX
-	MOVQ        AX, R12
-	VMOVUPS     (R12), Y0
-	VMASKMOVPS  (SI)(R13*1), Y0, Y0
-	VMULPS      Y13, Y0, Y1
-	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
-	VMAXPS      Y4, Y14, Y4
-	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
-	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
-	VSUBPS      word4b400000<>+0(SB), Y5, Y5
-	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
-	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
-	VPADDD      word0000007f<>+0(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
-	VMULPS      Y3, Y1, Y1
-	VADDPS      word3f800000<>+0(SB), Y1, Y1
-	VMULPS      Y1, Y2, Y2
-	VMOVUPS     (R12), Y0
-	VMASKMOVPS  (DI)(R13*1), Y0, Y0
-	VMULPS      Y2, Y0, Y0
-	VMOVUPS     (R12), Y1
-	VMASKMOVPS  Y0, Y1, (DI)(R13*1)
-	JMP         swishBack_done
+	ADDQ         $0x10, R12
+	JZ           swishBack_done
+	CMPQ         R12, $0x08
+	JLT          swishBack_half
+	VMOVUPS      (SI)(R13*1), Y0
+	VMULPS       Y13, Y0, Y1
+	VORPS        word80000000<>+0(SB), Y1, Y4
+	VMAXPS       Y4, Y14, Y4
+	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y5
+	VADDPS       word4b400000<>+0(SB), Y5, Y5
+	VPSUBD       word4b400000<>+0(SB), Y5, Y6
+	VSUBPS       word4b400000<>+0(SB), Y5, Y5
+	VFMADD231PS  wordbf317218<>+0(SB), Y5, Y4
+	VFMADD231PS  word3102e308<>+0(SB), Y5, Y4
+	VMOVUPS      word39506967<>+0(SB), Y2
+	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       word0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       word0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y6, Y2, Y2
+	VADDPS       word3f800000<>+0(SB), Y2, Y3
+	VMOVUPS      word3f800000<>+0(SB), Y4
+	VDIVPS       Y3, Y4, Y4
+	VMULPS       Y4, Y2, Y5
+	VFNMADD231PS Y3, Y5, Y2
+	VFMADD231PS  Y4, Y2, Y5
+	VCMPPS       $0x1e, Y12, Y1, Y3
+	VBLENDVPS    Y3, Y4, Y5, Y6
+	VBLENDVPS    Y3, Y5, Y4, Y5
+	VMULPS       Y5, Y1, Y1
+	VADDPS       word3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y6, Y6
+	VMOVUPS      (DI)(R13*1), Y0
+	VMULPS       Y6, Y0, Y0
+	VMOVUPS      Y0, (DI)(R13*1)
+	ADDQ         $0x20, R13
+	SUBQ         $0x08, R12
+	JZ           swishBack_done
+	LEAQ         maskTable<>+0(SB), AX
+	SHLQ         $0x02, R12
+	SUBQ         R12, AX
+	ADDQ         $0x20, AX
+	MOVQ         AX, R12
+	VMOVUPS      (R12), Y0
+	VMASKMOVPS   (SI)(R13*1), Y0, Y0
+	VMULPS       Y13, Y0, Y1
+	VORPS        word80000000<>+0(SB), Y1, Y4
+	VMAXPS       Y4, Y14, Y4
+	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y5
+	VADDPS       word4b400000<>+0(SB), Y5, Y5
+	VPSUBD       word4b400000<>+0(SB), Y5, Y6
+	VSUBPS       word4b400000<>+0(SB), Y5, Y5
+	VFMADD231PS  wordbf317218<>+0(SB), Y5, Y4
+	VFMADD231PS  word3102e308<>+0(SB), Y5, Y4
+	VMOVUPS      word39506967<>+0(SB), Y2
+	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       word0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       word0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y6, Y2, Y2
+	VADDPS       word3f800000<>+0(SB), Y2, Y3
+	VMOVUPS      word3f800000<>+0(SB), Y4
+	VDIVPS       Y3, Y4, Y4
+	VMULPS       Y4, Y2, Y5
+	VFNMADD231PS Y3, Y5, Y2
+	VFMADD231PS  Y4, Y2, Y5
+	VCMPPS       $0x1e, Y12, Y1, Y3
+	VBLENDVPS    Y3, Y4, Y5, Y6
+	VBLENDVPS    Y3, Y5, Y4, Y5
+	VMULPS       Y5, Y1, Y1
+	VADDPS       word3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y6, Y6
+	VMOVUPS      (R12), Y0
+	VMASKMOVPS   (DI)(R13*1), Y0, Y0
+	VMULPS       Y6, Y0, Y0
+	VMOVUPS      (R12), Y1
+	VMASKMOVPS   Y0, Y1, (DI)(R13*1)
+	JMP          swishBack_done
 
 swishBack_half:
-	LEAQ        maskTable<>+0(SB), AX
-	SHLQ        $0x02, R12
-	SUBQ        R12, AX
-	ADDQ        $0x20, AX
-	MOVQ        AX, R12
-	VMOVUPS     (R12), Y0
-	VMASKMOVPS  (SI)(R13*1), Y0, Y0
-	VMULPS      Y13, Y0, Y1
-	VORPS       word80000000<>+0(SB), Y1, Y4
-	VMINPS      Y4, Y15, Y4
-	VMAXPS      Y4, Y14, Y4
-	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y5
-	VADDPS      word4b400000<>+0(SB), Y5, Y5
-	VPSUBD      word4b400000<>+0(SB), Y5, Y7
-	VSUBPS      word4b400000<>+0(SB), Y5, Y5
-	VFMADD231PS wordbf317218<>+0(SB), Y5, Y4
-	VFMADD231PS word3102e308<>+0(SB), Y5, Y4
-	VMOVUPS     word39506967<>+0(SB), Y6
-	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS word3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS word3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VFMADD213PS word3f800000<>+0(SB), Y4, Y6
-	VPSRAD      $0x01, Y7, Y5
-	VPSUBD      Y5, Y7, Y7
-	VPADDD      word0000007f<>+0(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VPADDD      word0000007f<>+0(SB), Y7, Y7
-	VPSLLD      $0x17, Y7, Y7
-	VMULPS      Y5, Y6, Y6
-	VMULPS      Y7, Y6, Y6
-	VADDPS      word3f800000<>+0(SB), Y6, Y5
-	VDIVPS      Y5, Y6, Y3
-	VMOVUPS     word3f800000<>+0(SB), Y2
-	VDIVPS      Y5, Y2, Y2
-	VXORPS      Y4, Y4, Y4
-	VCMPPS      $0x1e, Y4, Y1, Y4
-	VBLENDVPS   Y4, Y2, Y3, Y5
-	VBLENDVPS   Y4, Y3, Y2, Y3
-	VMOVAPS     Y5, Y2
-	VMULPS      Y3, Y1, Y1
-	VADDPS      word3f800000<>+0(SB), Y1, Y1
-	VMULPS      Y1, Y2, Y2
-	VMOVUPS     (R12), Y0
-	VMASKMOVPS  (DI)(R13*1), Y0, Y0
-	VMULPS      Y2, Y0, Y0
-	VMOVUPS     (R12), Y1
-	VMASKMOVPS  Y0, Y1, (DI)(R13*1)
+	LEAQ         maskTable<>+0(SB), AX
+	SHLQ         $0x02, R12
+	SUBQ         R12, AX
+	ADDQ         $0x20, AX
+	MOVQ         AX, R12
+	VMOVUPS      (R12), Y0
+	VMASKMOVPS   (SI)(R13*1), Y0, Y0
+	VMULPS       Y13, Y0, Y1
+	VORPS        word80000000<>+0(SB), Y1, Y4
+	VMAXPS       Y4, Y14, Y4
+	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y5
+	VADDPS       word4b400000<>+0(SB), Y5, Y5
+	VPSUBD       word4b400000<>+0(SB), Y5, Y6
+	VSUBPS       word4b400000<>+0(SB), Y5, Y5
+	VFMADD231PS  wordbf317218<>+0(SB), Y5, Y4
+	VFMADD231PS  word3102e308<>+0(SB), Y5, Y4
+	VMOVUPS      word39506967<>+0(SB), Y2
+	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y4, Y2
+	VPSRAD       $0x01, Y6, Y5
+	VPSUBD       Y5, Y6, Y6
+	VPADDD       word0000007f<>+0(SB), Y5, Y5
+	VPSLLD       $0x17, Y5, Y5
+	VPADDD       word0000007f<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y2, Y2
+	VMULPS       Y6, Y2, Y2
+	VADDPS       word3f800000<>+0(SB), Y2, Y3
+	VMOVUPS      word3f800000<>+0(SB), Y4
+	VDIVPS       Y3, Y4, Y4
+	VMULPS       Y4, Y2, Y5
+	VFNMADD231PS Y3, Y5, Y2
+	VFMADD231PS  Y4, Y2, Y5
+	VCMPPS       $0x1e, Y12, Y1, Y3
+	VBLENDVPS    Y3, Y4, Y5, Y6
+	VBLENDVPS    Y3, Y5, Y4, Y5
+	VMULPS       Y5, Y1, Y1
+	VADDPS       word3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y6, Y6
+	VMOVUPS      (R12), Y0
+	VMASKMOVPS   (DI)(R13*1), Y0, Y0
+	VMULPS       Y6, Y0, Y0
+	VMOVUPS      (R12), Y1
+	VMASKMOVPS   Y0, Y1, (DI)(R13*1)
 
 swishBack_done:
 	VZEROUPPER

@@ -460,45 +460,106 @@ TEXT ·swishAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	VBROADCASTSS s+24(FP), Z13
-	VBROADCASTSS word42b20000<>+0(SB), Z31
+	VBROADCASTSS s+24(FP), Z29
 	VBROADCASTSS wordc2d00000<>+0(SB), Z30
+	VPXORD       Z28, Z28, Z28
+	VBROADCASTSS word39506967<>+0(SB), Z18
+	VBROADCASTSS word3ab743ce<>+0(SB), Z19
+	VBROADCASTSS word3c088908<>+0(SB), Z20
+	VBROADCASTSS word3d2aa9c1<>+0(SB), Z21
+	VBROADCASTSS word3e2aaaaa<>+0(SB), Z22
+	VBROADCASTSS word3f000000<>+0(SB), Z23
+	VBROADCASTSS word3f800000<>+0(SB), Z24
+	VBROADCASTSS word3fb8aa3b<>+0(SB), Z25
+	VBROADCASTSS word4b400000<>+0(SB), Z26
+	VBROADCASTSS wordbf317218<>+0(SB), Z27
 	XORQ         R13, R13
-	SUBQ         $0x10, R12
-	JLT          swish_rest
+	SUBQ         $0x00000020, R12
+	JLT          swish_few
 	PCALIGN      $0x20
+
+swish_loop:
+	VMOVUPS          (SI)(R13*1), Z0
+	VMOVUPS          64(SI)(R13*1), Z9
+	VMULPS           Z29, Z0, Z1
+	VMULPS           Z29, Z9, Z10
+	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
+	VORPS.BCST       word80000000<>+0(SB), Z10, Z13
+	VMAXPS           Z4, Z30, Z4
+	VMAXPS           Z13, Z30, Z13
+	VMULPS           Z25, Z4, Z5
+	VMULPS           Z25, Z13, Z14
+	VADDPS           Z26, Z5, Z5
+	VADDPS           Z26, Z14, Z14
+	VSUBPS           Z26, Z5, Z5
+	VSUBPS           Z26, Z14, Z14
+	VFMADD231PS      Z27, Z5, Z4
+	VFMADD231PS      Z27, Z14, Z13
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z14, Z13
+	VMOVUPS          Z18, Z2
+	VMOVUPS          Z18, Z11
+	VFMADD213PS      Z19, Z4, Z2
+	VFMADD213PS      Z19, Z13, Z11
+	VFMADD213PS      Z20, Z4, Z2
+	VFMADD213PS      Z20, Z13, Z11
+	VFMADD213PS      Z21, Z4, Z2
+	VFMADD213PS      Z21, Z13, Z11
+	VFMADD213PS      Z22, Z4, Z2
+	VFMADD213PS      Z22, Z13, Z11
+	VFMADD213PS      Z23, Z4, Z2
+	VFMADD213PS      Z23, Z13, Z11
+	VFMADD213PS      Z24, Z4, Z2
+	VFMADD213PS      Z24, Z13, Z11
+	VFMADD213PS      Z24, Z4, Z2
+	VFMADD213PS      Z24, Z13, Z11
+	VSCALEFPS        Z5, Z2, Z2
+	VSCALEFPS        Z14, Z11, Z11
+	VADDPS           Z24, Z2, Z3
+	VADDPS           Z24, Z11, Z12
+	VCMPPS           $0x1e, Z28, Z1, K3
+	VCMPPS           $0x1e, Z28, Z10, K4
+	VMOVUPS          Z24, K3, Z2
+	VMOVUPS          Z24, K4, Z11
+	VDIVPS           Z3, Z2, Z2
+	VDIVPS           Z12, Z11, Z11
+	VMULPS           Z2, Z0, Z0
+	VMULPS           Z11, Z9, Z9
+	VMOVUPS          Z0, (DI)(R13*1)
+	VMOVUPS          Z9, 64(DI)(R13*1)
+	ADDQ             $0x00000080, R13
+	SUBQ             $0x00000020, R12
+	JGE              swish_loop
+
+swish_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     swish_rest
+	PCALIGN $0x20
 
 swish_one:
 	VMOVUPS          (SI)(R13*1), Z0
-	VMULPS           Z13, Z0, Z1
+	VMULPS           Z29, Z0, Z1
 	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
-	VMINPS           Z4, Z31, Z4
 	VMAXPS           Z4, Z30, Z4
-	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
-	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
-	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
+	VMULPS           Z25, Z4, Z5
+	VADDPS           Z26, Z5, Z5
+	VSUBPS           Z26, Z5, Z5
+	VFMADD231PS      Z27, Z5, Z4
 	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
-	VBROADCASTSS     word39506967<>+0(SB), Z6
-	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS        Z5, Z6, Z6
-	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS           Z5, Z6, Z3
-	VBROADCASTSS     word3f800000<>+0(SB), Z2
-	VDIVPS           Z5, Z2, Z2
-	VPXORD           Z4, Z4, Z4
-	VCMPPS           $0x1e, Z4, Z1, K3
-	VMOVAPS          Z3, Z5
-	VMOVAPS          Z2, K3, Z5
-	VMOVAPS          Z3, K3, Z2
-	VMOVAPS          Z2, Z3
-	VMOVAPS          Z5, Z2
+	VMOVUPS          Z18, Z2
+	VFMADD213PS      Z19, Z4, Z2
+	VFMADD213PS      Z20, Z4, Z2
+	VFMADD213PS      Z21, Z4, Z2
+	VFMADD213PS      Z22, Z4, Z2
+	VFMADD213PS      Z23, Z4, Z2
+	VFMADD213PS      Z24, Z4, Z2
+	VFMADD213PS      Z24, Z4, Z2
+	VSCALEFPS        Z5, Z2, Z2
+	VADDPS           Z24, Z2, Z3
+	VCMPPS           $0x1e, Z28, Z1, K3
+	VMOVUPS          Z24, K3, Z2
+	VDIVPS           Z3, Z2, Z2
 	VMULPS           Z2, Z0, Z0
 	VMOVUPS          Z0, (DI)(R13*1)
 	ADDQ             $0x00000040, R13
@@ -514,44 +575,33 @@ swish_rest:
 	DECQ             AX
 	KMOVW            AX, K1
 	VMOVUPS.Z        (SI)(R13*1), K1, Z0
-	VMULPS           Z13, Z0, Z1
+	VMULPS           Z29, Z0, Z1
 	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
-	VMINPS           Z4, Z31, Z4
 	VMAXPS           Z4, Z30, Z4
-	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
-	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
-	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
-	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
+	VMULPS           Z25, Z4, Z5
+	VADDPS           Z26, Z5, Z5
+	VSUBPS           Z26, Z5, Z5
+	VFMADD231PS      Z27, Z5, Z4
 	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
-	VBROADCASTSS     word39506967<>+0(SB), Z6
-	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS        Z5, Z6, Z6
-	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS           Z5, Z6, Z3
-	VBROADCASTSS     word3f800000<>+0(SB), Z2
-	VDIVPS           Z5, Z2, Z2
-	VPXORD           Z4, Z4, Z4
-	VCMPPS           $0x1e, Z4, Z1, K3
-	VMOVAPS          Z3, Z5
-	VMOVAPS          Z2, K3, Z5
-	VMOVAPS          Z3, K3, Z2
-	VMOVAPS          Z2, Z3
-	VMOVAPS          Z5, Z2
+	VMOVUPS          Z18, Z2
+	VFMADD213PS      Z19, Z4, Z2
+	VFMADD213PS      Z20, Z4, Z2
+	VFMADD213PS      Z21, Z4, Z2
+	VFMADD213PS      Z22, Z4, Z2
+	VFMADD213PS      Z23, Z4, Z2
+	VFMADD213PS      Z24, Z4, Z2
+	VFMADD213PS      Z24, Z4, Z2
+	VSCALEFPS        Z5, Z2, Z2
+	VADDPS           Z24, Z2, Z3
+	VCMPPS           $0x1e, Z28, Z1, K3
+	VMOVUPS          Z24, K3, Z2
+	VDIVPS           Z3, Z2, Z2
 	VMULPS           Z2, Z0, Z0
 	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 swish_done:
 	VZEROUPPER
 	RET
-
-DATA word42b20000<>+0(SB)/4, $0x42b20000
-GLOBL word42b20000<>(SB), RODATA|NOPTR, $4
 
 DATA word80000000<>+0(SB)/4, $0x80000000
 GLOBL word80000000<>(SB), RODATA|NOPTR, $4
@@ -562,50 +612,124 @@ TEXT ·swishBackAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), DI
 	MOVQ         x+8(FP), SI
 	MOVQ         n+16(FP), R12
-	VBROADCASTSS s+24(FP), Z13
-	VBROADCASTSS word42b20000<>+0(SB), Z31
+	VBROADCASTSS s+24(FP), Z29
 	VBROADCASTSS wordc2d00000<>+0(SB), Z30
+	VPXORD       Z28, Z28, Z28
 	XORQ         R13, R13
-	SUBQ         $0x10, R12
-	JLT          swishBack_rest
+	SUBQ         $0x00000020, R12
+	JLT          swishBack_few
 	PCALIGN      $0x20
+
+swishBack_loop:
+	VMOVUPS          (SI)(R13*1), Z0
+	VMOVUPS          64(SI)(R13*1), Z9
+	VMULPS           Z29, Z0, Z1
+	VMULPS           Z29, Z9, Z10
+	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
+	VORPS.BCST       word80000000<>+0(SB), Z10, Z13
+	VMAXPS           Z4, Z30, Z4
+	VMAXPS           Z13, Z30, Z13
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
+	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z13, Z14
+	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VADDPS.BCST      word4b400000<>+0(SB), Z14, Z14
+	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
+	VSUBPS.BCST      word4b400000<>+0(SB), Z14, Z14
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
+	VFMADD231PS.BCST wordbf317218<>+0(SB), Z14, Z13
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
+	VFMADD231PS.BCST word3102e308<>+0(SB), Z14, Z13
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VBROADCASTSS     word39506967<>+0(SB), Z11
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z13, Z11
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z13, Z11
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z13, Z11
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z13, Z11
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z13, Z11
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z13, Z11
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z13, Z11
+	VSCALEFPS        Z5, Z2, Z2
+	VSCALEFPS        Z14, Z11, Z11
+	VADDPS.BCST      word3f800000<>+0(SB), Z2, Z3
+	VADDPS.BCST      word3f800000<>+0(SB), Z11, Z12
+	VBROADCASTSS     word3f800000<>+0(SB), Z4
+	VBROADCASTSS     word3f800000<>+0(SB), Z13
+	VDIVPS           Z3, Z4, Z4
+	VDIVPS           Z12, Z13, Z13
+	VMULPS           Z4, Z2, Z5
+	VMULPS           Z13, Z11, Z14
+	VFNMADD231PS     Z3, Z5, Z2
+	VFNMADD231PS     Z12, Z14, Z11
+	VFMADD231PS      Z4, Z2, Z5
+	VFMADD231PS      Z13, Z11, Z14
+	VCMPPS           $0x1e, Z28, Z1, K3
+	VCMPPS           $0x1e, Z28, Z10, K4
+	VBLENDMPS        Z4, Z5, K3, Z6
+	VBLENDMPS        Z13, Z14, K4, Z15
+	VBLENDMPS        Z5, Z4, K3, Z5
+	VBLENDMPS        Z14, Z13, K4, Z14
+	VMULPS           Z5, Z1, Z1
+	VMULPS           Z14, Z10, Z10
+	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
+	VADDPS.BCST      word3f800000<>+0(SB), Z10, Z10
+	VMULPS           Z1, Z6, Z6
+	VMULPS           Z10, Z15, Z15
+	VMOVUPS          (DI)(R13*1), Z0
+	VMOVUPS          64(DI)(R13*1), Z9
+	VMULPS           Z6, Z0, Z0
+	VMULPS           Z15, Z9, Z9
+	VMOVUPS          Z0, (DI)(R13*1)
+	VMOVUPS          Z9, 64(DI)(R13*1)
+	ADDQ             $0x00000080, R13
+	SUBQ             $0x00000020, R12
+	JGE              swishBack_loop
+
+swishBack_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     swishBack_rest
+	PCALIGN $0x20
 
 swishBack_one:
 	VMOVUPS          (SI)(R13*1), Z0
-	VMULPS           Z13, Z0, Z1
+	VMULPS           Z29, Z0, Z1
 	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
-	VMINPS           Z4, Z31, Z4
 	VMAXPS           Z4, Z30, Z4
 	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
 	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
 	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
 	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
 	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
-	VBROADCASTSS     word39506967<>+0(SB), Z6
-	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS        Z5, Z6, Z6
-	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS           Z5, Z6, Z3
-	VBROADCASTSS     word3f800000<>+0(SB), Z2
-	VDIVPS           Z5, Z2, Z2
-	VPXORD           Z4, Z4, Z4
-	VCMPPS           $0x1e, Z4, Z1, K3
-	VMOVAPS          Z3, Z5
-	VMOVAPS          Z2, K3, Z5
-	VMOVAPS          Z3, K3, Z2
-	VMOVAPS          Z2, Z3
-	VMOVAPS          Z5, Z2
-	VMULPS           Z3, Z1, Z1
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z2
+	VSCALEFPS        Z5, Z2, Z2
+	VADDPS.BCST      word3f800000<>+0(SB), Z2, Z3
+	VBROADCASTSS     word3f800000<>+0(SB), Z4
+	VDIVPS           Z3, Z4, Z4
+	VMULPS           Z4, Z2, Z5
+	VFNMADD231PS     Z3, Z5, Z2
+	VFMADD231PS      Z4, Z2, Z5
+	VCMPPS           $0x1e, Z28, Z1, K3
+	VBLENDMPS        Z4, Z5, K3, Z6
+	VBLENDMPS        Z5, Z4, K3, Z5
+	VMULPS           Z5, Z1, Z1
 	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
-	VMULPS           Z1, Z2, Z2
+	VMULPS           Z1, Z6, Z6
 	VMOVUPS          (DI)(R13*1), Z0
-	VMULPS           Z2, Z0, Z0
+	VMULPS           Z6, Z0, Z0
 	VMOVUPS          Z0, (DI)(R13*1)
 	ADDQ             $0x00000040, R13
 	SUBQ             $0x10, R12
@@ -620,40 +744,37 @@ swishBack_rest:
 	DECQ             AX
 	KMOVW            AX, K1
 	VMOVUPS.Z        (SI)(R13*1), K1, Z0
-	VMULPS           Z13, Z0, Z1
+	VMULPS           Z29, Z0, Z1
 	VORPS.BCST       word80000000<>+0(SB), Z1, Z4
-	VMINPS           Z4, Z31, Z4
 	VMAXPS           Z4, Z30, Z4
 	VMULPS.BCST      word3fb8aa3b<>+0(SB), Z4, Z5
 	VADDPS.BCST      word4b400000<>+0(SB), Z5, Z5
 	VSUBPS.BCST      word4b400000<>+0(SB), Z5, Z5
 	VFMADD231PS.BCST wordbf317218<>+0(SB), Z5, Z4
 	VFMADD231PS.BCST word3102e308<>+0(SB), Z5, Z4
-	VBROADCASTSS     word39506967<>+0(SB), Z6
-	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z6
-	VSCALEFPS        Z5, Z6, Z6
-	VADDPS.BCST      word3f800000<>+0(SB), Z6, Z5
-	VDIVPS           Z5, Z6, Z3
-	VBROADCASTSS     word3f800000<>+0(SB), Z2
-	VDIVPS           Z5, Z2, Z2
-	VPXORD           Z4, Z4, Z4
-	VCMPPS           $0x1e, Z4, Z1, K3
-	VMOVAPS          Z3, Z5
-	VMOVAPS          Z2, K3, Z5
-	VMOVAPS          Z3, K3, Z2
-	VMOVAPS          Z2, Z3
-	VMOVAPS          Z5, Z2
-	VMULPS           Z3, Z1, Z1
+	VBROADCASTSS     word39506967<>+0(SB), Z2
+	VFMADD213PS.BCST word3ab743ce<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3c088908<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3d2aa9c1<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3e2aaaaa<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f000000<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z2
+	VFMADD213PS.BCST word3f800000<>+0(SB), Z4, Z2
+	VSCALEFPS        Z5, Z2, Z2
+	VADDPS.BCST      word3f800000<>+0(SB), Z2, Z3
+	VBROADCASTSS     word3f800000<>+0(SB), Z4
+	VDIVPS           Z3, Z4, Z4
+	VMULPS           Z4, Z2, Z5
+	VFNMADD231PS     Z3, Z5, Z2
+	VFMADD231PS      Z4, Z2, Z5
+	VCMPPS           $0x1e, Z28, Z1, K3
+	VBLENDMPS        Z4, Z5, K3, Z6
+	VBLENDMPS        Z5, Z4, K3, Z5
+	VMULPS           Z5, Z1, Z1
 	VADDPS.BCST      word3f800000<>+0(SB), Z1, Z1
-	VMULPS           Z1, Z2, Z2
+	VMULPS           Z1, Z6, Z6
 	VMOVUPS.Z        (DI)(R13*1), K1, Z0
-	VMULPS           Z2, Z0, Z0
+	VMULPS           Z6, Z0, Z0
 	VMOVUPS          Z0, K1, (DI)(R13*1)
 
 swishBack_done:

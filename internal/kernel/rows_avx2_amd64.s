@@ -1441,108 +1441,108 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-24
 
 exp_loop:
 	VMOVUPS     (SI)(R13*1), Y0
-	VMINPS      Y0, Y14, Y0
-	VMAXPS      Y0, Y15, Y0
-	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
-	VADDPS      word4b400000<>+0(SB), Y1, Y1
-	VPSUBD      word4b400000<>+0(SB), Y1, Y3
-	VSUBPS      word4b400000<>+0(SB), Y1, Y1
-	VFMADD231PS wordbf317218<>+0(SB), Y1, Y0
-	VFMADD231PS word3102e308<>+0(SB), Y1, Y0
-	VMOVUPS     word39506967<>+0(SB), Y2
-	VFMADD213PS word3ab743ce<>+0(SB), Y0, Y2
-	VFMADD213PS word3c088908<>+0(SB), Y0, Y2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y0, Y2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y0, Y2
-	VFMADD213PS word3f000000<>+0(SB), Y0, Y2
-	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
-	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
-	VPSRAD      $0x01, Y3, Y1
-	VPSUBD      Y1, Y3, Y3
-	VPADDD      word0000007f<>+0(SB), Y1, Y1
-	VPSLLD      $0x17, Y1, Y1
-	VPADDD      word0000007f<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y1, Y2, Y2
-	VMULPS      Y3, Y2, Y2
-	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(SI)(R13*1), Y5
+	VMINPS      Y0, Y14, Y0
 	VMINPS      Y5, Y14, Y5
+	VMAXPS      Y0, Y15, Y0
 	VMAXPS      Y5, Y15, Y5
+	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
+	VADDPS      word4b400000<>+0(SB), Y1, Y1
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VPSUBD      word4b400000<>+0(SB), Y1, Y3
 	VPSUBD      word4b400000<>+0(SB), Y6, Y8
+	VSUBPS      word4b400000<>+0(SB), Y1, Y1
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
+	VFMADD231PS wordbf317218<>+0(SB), Y1, Y0
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y5
+	VFMADD231PS word3102e308<>+0(SB), Y1, Y0
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y5
+	VMOVUPS     word39506967<>+0(SB), Y2
 	VMOVUPS     word39506967<>+0(SB), Y7
+	VFMADD213PS word3ab743ce<>+0(SB), Y0, Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y5, Y7
+	VFMADD213PS word3c088908<>+0(SB), Y0, Y2
 	VFMADD213PS word3c088908<>+0(SB), Y5, Y7
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y0, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y5, Y7
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y0, Y2
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y5, Y7
+	VFMADD213PS word3f000000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f800000<>+0(SB), Y5, Y7
+	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f800000<>+0(SB), Y5, Y7
+	VPSRAD      $0x01, Y3, Y1
 	VPSRAD      $0x01, Y8, Y6
+	VPSUBD      Y1, Y3, Y3
 	VPSUBD      Y6, Y8, Y8
+	VPADDD      word0000007f<>+0(SB), Y1, Y1
 	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y1, Y1
 	VPSLLD      $0x17, Y6, Y6
+	VPADDD      word0000007f<>+0(SB), Y3, Y3
 	VPADDD      word0000007f<>+0(SB), Y8, Y8
+	VPSLLD      $0x17, Y3, Y3
 	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y1, Y2, Y2
 	VMULPS      Y6, Y7, Y7
+	VMULPS      Y3, Y2, Y2
 	VMULPS      Y8, Y7, Y7
+	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     Y7, 32(DI)(R13*1)
 	VMOVUPS     64(SI)(R13*1), Y0
-	VMINPS      Y0, Y14, Y0
-	VMAXPS      Y0, Y15, Y0
-	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
-	VADDPS      word4b400000<>+0(SB), Y1, Y1
-	VPSUBD      word4b400000<>+0(SB), Y1, Y3
-	VSUBPS      word4b400000<>+0(SB), Y1, Y1
-	VFMADD231PS wordbf317218<>+0(SB), Y1, Y0
-	VFMADD231PS word3102e308<>+0(SB), Y1, Y0
-	VMOVUPS     word39506967<>+0(SB), Y2
-	VFMADD213PS word3ab743ce<>+0(SB), Y0, Y2
-	VFMADD213PS word3c088908<>+0(SB), Y0, Y2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y0, Y2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y0, Y2
-	VFMADD213PS word3f000000<>+0(SB), Y0, Y2
-	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
-	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
-	VPSRAD      $0x01, Y3, Y1
-	VPSUBD      Y1, Y3, Y3
-	VPADDD      word0000007f<>+0(SB), Y1, Y1
-	VPSLLD      $0x17, Y1, Y1
-	VPADDD      word0000007f<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y1, Y2, Y2
-	VMULPS      Y3, Y2, Y2
-	VMOVUPS     Y2, 64(DI)(R13*1)
 	VMOVUPS     96(SI)(R13*1), Y5
+	VMINPS      Y0, Y14, Y0
 	VMINPS      Y5, Y14, Y5
+	VMAXPS      Y0, Y15, Y0
 	VMAXPS      Y5, Y15, Y5
+	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
+	VADDPS      word4b400000<>+0(SB), Y1, Y1
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VPSUBD      word4b400000<>+0(SB), Y1, Y3
 	VPSUBD      word4b400000<>+0(SB), Y6, Y8
+	VSUBPS      word4b400000<>+0(SB), Y1, Y1
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
+	VFMADD231PS wordbf317218<>+0(SB), Y1, Y0
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y5
+	VFMADD231PS word3102e308<>+0(SB), Y1, Y0
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y5
+	VMOVUPS     word39506967<>+0(SB), Y2
 	VMOVUPS     word39506967<>+0(SB), Y7
+	VFMADD213PS word3ab743ce<>+0(SB), Y0, Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y5, Y7
+	VFMADD213PS word3c088908<>+0(SB), Y0, Y2
 	VFMADD213PS word3c088908<>+0(SB), Y5, Y7
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y0, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y5, Y7
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y0, Y2
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y5, Y7
+	VFMADD213PS word3f000000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f800000<>+0(SB), Y5, Y7
+	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f800000<>+0(SB), Y5, Y7
+	VPSRAD      $0x01, Y3, Y1
 	VPSRAD      $0x01, Y8, Y6
+	VPSUBD      Y1, Y3, Y3
 	VPSUBD      Y6, Y8, Y8
+	VPADDD      word0000007f<>+0(SB), Y1, Y1
 	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y1, Y1
 	VPSLLD      $0x17, Y6, Y6
+	VPADDD      word0000007f<>+0(SB), Y3, Y3
 	VPADDD      word0000007f<>+0(SB), Y8, Y8
+	VPSLLD      $0x17, Y3, Y3
 	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y1, Y2, Y2
 	VMULPS      Y6, Y7, Y7
+	VMULPS      Y3, Y2, Y2
 	VMULPS      Y8, Y7, Y7
+	VMOVUPS     Y2, 64(DI)(R13*1)
 	VMOVUPS     Y7, 96(DI)(R13*1)
 	ADDQ        $0x00000080, R13
 	SUBQ        $0x00000020, R12
@@ -1556,56 +1556,56 @@ exp_few:
 
 exp_one:
 	VMOVUPS     (SI)(R13*1), Y0
-	VMINPS      Y0, Y14, Y0
-	VMAXPS      Y0, Y15, Y0
-	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
-	VADDPS      word4b400000<>+0(SB), Y1, Y1
-	VPSUBD      word4b400000<>+0(SB), Y1, Y3
-	VSUBPS      word4b400000<>+0(SB), Y1, Y1
-	VFMADD231PS wordbf317218<>+0(SB), Y1, Y0
-	VFMADD231PS word3102e308<>+0(SB), Y1, Y0
-	VMOVUPS     word39506967<>+0(SB), Y2
-	VFMADD213PS word3ab743ce<>+0(SB), Y0, Y2
-	VFMADD213PS word3c088908<>+0(SB), Y0, Y2
-	VFMADD213PS word3d2aa9c1<>+0(SB), Y0, Y2
-	VFMADD213PS word3e2aaaaa<>+0(SB), Y0, Y2
-	VFMADD213PS word3f000000<>+0(SB), Y0, Y2
-	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
-	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
-	VPSRAD      $0x01, Y3, Y1
-	VPSUBD      Y1, Y3, Y3
-	VPADDD      word0000007f<>+0(SB), Y1, Y1
-	VPSLLD      $0x17, Y1, Y1
-	VPADDD      word0000007f<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y1, Y2, Y2
-	VMULPS      Y3, Y2, Y2
-	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     32(SI)(R13*1), Y5
+	VMINPS      Y0, Y14, Y0
 	VMINPS      Y5, Y14, Y5
+	VMAXPS      Y0, Y15, Y0
 	VMAXPS      Y5, Y15, Y5
+	VMULPS      word3fb8aa3b<>+0(SB), Y0, Y1
 	VMULPS      word3fb8aa3b<>+0(SB), Y5, Y6
+	VADDPS      word4b400000<>+0(SB), Y1, Y1
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VPSUBD      word4b400000<>+0(SB), Y1, Y3
 	VPSUBD      word4b400000<>+0(SB), Y6, Y8
+	VSUBPS      word4b400000<>+0(SB), Y1, Y1
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
+	VFMADD231PS wordbf317218<>+0(SB), Y1, Y0
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y5
+	VFMADD231PS word3102e308<>+0(SB), Y1, Y0
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y5
+	VMOVUPS     word39506967<>+0(SB), Y2
 	VMOVUPS     word39506967<>+0(SB), Y7
+	VFMADD213PS word3ab743ce<>+0(SB), Y0, Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y5, Y7
+	VFMADD213PS word3c088908<>+0(SB), Y0, Y2
 	VFMADD213PS word3c088908<>+0(SB), Y5, Y7
+	VFMADD213PS word3d2aa9c1<>+0(SB), Y0, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y5, Y7
+	VFMADD213PS word3e2aaaaa<>+0(SB), Y0, Y2
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y5, Y7
+	VFMADD213PS word3f000000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f800000<>+0(SB), Y5, Y7
+	VFMADD213PS word3f800000<>+0(SB), Y0, Y2
 	VFMADD213PS word3f800000<>+0(SB), Y5, Y7
+	VPSRAD      $0x01, Y3, Y1
 	VPSRAD      $0x01, Y8, Y6
+	VPSUBD      Y1, Y3, Y3
 	VPSUBD      Y6, Y8, Y8
+	VPADDD      word0000007f<>+0(SB), Y1, Y1
 	VPADDD      word0000007f<>+0(SB), Y6, Y6
+	VPSLLD      $0x17, Y1, Y1
 	VPSLLD      $0x17, Y6, Y6
+	VPADDD      word0000007f<>+0(SB), Y3, Y3
 	VPADDD      word0000007f<>+0(SB), Y8, Y8
+	VPSLLD      $0x17, Y3, Y3
 	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y1, Y2, Y2
 	VMULPS      Y6, Y7, Y7
+	VMULPS      Y3, Y2, Y2
 	VMULPS      Y8, Y7, Y7
+	VMOVUPS     Y2, (DI)(R13*1)
 	VMOVUPS     Y7, 32(DI)(R13*1)
 	ADDQ        $0x00000040, R13
 	SUBQ        $0x10, R12
@@ -1986,35 +1986,35 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-24
 tanh_one:
 	VMOVUPS     (SI)(R13*1), Y0
 	VANDPS      word7fffffff<>+0(SB), Y0, Y2
-	VMULPS      Y2, Y2, Y3
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
-	VFMADD213PS word3ca9134e<>+0(SB), Y3, Y4
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y3, Y4
-	VFMADD213PS word3e088393<>+0(SB), Y3, Y4
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y3, Y4
-	VMULPS      Y3, Y4, Y4
-	VFMADD213PS Y2, Y2, Y4
 	VMINPS      Y2, Y15, Y3
+	VMULPS      Y2, Y2, Y8
 	VADDPS      Y3, Y3, Y3
 	VMULPS      word3fb8aa3b<>+0(SB), Y3, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
 	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y3
+	VFMADD213PS word3ca9134e<>+0(SB), Y8, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y3
 	VMOVUPS     word39506967<>+0(SB), Y1
 	VFMADD213PS word3ab743ce<>+0(SB), Y3, Y1
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y8, Y4
 	VFMADD213PS word3c088908<>+0(SB), Y3, Y1
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y3, Y1
+	VFMADD213PS word3e088393<>+0(SB), Y8, Y4
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y3, Y1
 	VFMADD213PS word3f000000<>+0(SB), Y3, Y1
+	VPADDD      word0000007f<>+0(SB), Y6, Y7
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y8, Y4
+	VPSLLD      $0x17, Y7, Y7
 	VMULPS      Y3, Y3, Y5
 	VFMADD213PS Y3, Y5, Y1
-	VPADDD      word0000007f<>+0(SB), Y6, Y7
-	VPSLLD      $0x17, Y7, Y7
+	VMULPS      Y8, Y4, Y4
 	VSUBPS      word3f800000<>+0(SB), Y7, Y5
 	VFMADD213PS Y5, Y7, Y1
 	VADDPS      word40000000<>+0(SB), Y1, Y5
+	VFMADD213PS Y2, Y2, Y4
 	VDIVPS      Y5, Y1, Y1
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y2, Y2
 	VBLENDVPS   Y2, Y4, Y1, Y1
@@ -2023,35 +2023,35 @@ tanh_one:
 	VMOVUPS     Y1, (DI)(R13*1)
 	VMOVUPS     32(SI)(R13*1), Y0
 	VANDPS      word7fffffff<>+0(SB), Y0, Y2
-	VMULPS      Y2, Y2, Y3
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
-	VFMADD213PS word3ca9134e<>+0(SB), Y3, Y4
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y3, Y4
-	VFMADD213PS word3e088393<>+0(SB), Y3, Y4
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y3, Y4
-	VMULPS      Y3, Y4, Y4
-	VFMADD213PS Y2, Y2, Y4
 	VMINPS      Y2, Y15, Y3
+	VMULPS      Y2, Y2, Y8
 	VADDPS      Y3, Y3, Y3
 	VMULPS      word3fb8aa3b<>+0(SB), Y3, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
 	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y3
+	VFMADD213PS word3ca9134e<>+0(SB), Y8, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y3
 	VMOVUPS     word39506967<>+0(SB), Y1
 	VFMADD213PS word3ab743ce<>+0(SB), Y3, Y1
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y8, Y4
 	VFMADD213PS word3c088908<>+0(SB), Y3, Y1
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y3, Y1
+	VFMADD213PS word3e088393<>+0(SB), Y8, Y4
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y3, Y1
 	VFMADD213PS word3f000000<>+0(SB), Y3, Y1
+	VPADDD      word0000007f<>+0(SB), Y6, Y7
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y8, Y4
+	VPSLLD      $0x17, Y7, Y7
 	VMULPS      Y3, Y3, Y5
 	VFMADD213PS Y3, Y5, Y1
-	VPADDD      word0000007f<>+0(SB), Y6, Y7
-	VPSLLD      $0x17, Y7, Y7
+	VMULPS      Y8, Y4, Y4
 	VSUBPS      word3f800000<>+0(SB), Y7, Y5
 	VFMADD213PS Y5, Y7, Y1
 	VADDPS      word40000000<>+0(SB), Y1, Y5
+	VFMADD213PS Y2, Y2, Y4
 	VDIVPS      Y5, Y1, Y1
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y2, Y2
 	VBLENDVPS   Y2, Y4, Y1, Y1
@@ -2069,35 +2069,35 @@ tanh_rest:
 	JLT         tanh_half
 	VMOVUPS     (SI)(R13*1), Y0
 	VANDPS      word7fffffff<>+0(SB), Y0, Y2
-	VMULPS      Y2, Y2, Y3
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
-	VFMADD213PS word3ca9134e<>+0(SB), Y3, Y4
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y3, Y4
-	VFMADD213PS word3e088393<>+0(SB), Y3, Y4
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y3, Y4
-	VMULPS      Y3, Y4, Y4
-	VFMADD213PS Y2, Y2, Y4
 	VMINPS      Y2, Y15, Y3
+	VMULPS      Y2, Y2, Y8
 	VADDPS      Y3, Y3, Y3
 	VMULPS      word3fb8aa3b<>+0(SB), Y3, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
 	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y3
+	VFMADD213PS word3ca9134e<>+0(SB), Y8, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y3
 	VMOVUPS     word39506967<>+0(SB), Y1
 	VFMADD213PS word3ab743ce<>+0(SB), Y3, Y1
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y8, Y4
 	VFMADD213PS word3c088908<>+0(SB), Y3, Y1
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y3, Y1
+	VFMADD213PS word3e088393<>+0(SB), Y8, Y4
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y3, Y1
 	VFMADD213PS word3f000000<>+0(SB), Y3, Y1
+	VPADDD      word0000007f<>+0(SB), Y6, Y7
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y8, Y4
+	VPSLLD      $0x17, Y7, Y7
 	VMULPS      Y3, Y3, Y5
 	VFMADD213PS Y3, Y5, Y1
-	VPADDD      word0000007f<>+0(SB), Y6, Y7
-	VPSLLD      $0x17, Y7, Y7
+	VMULPS      Y8, Y4, Y4
 	VSUBPS      word3f800000<>+0(SB), Y7, Y5
 	VFMADD213PS Y5, Y7, Y1
 	VADDPS      word40000000<>+0(SB), Y1, Y5
+	VFMADD213PS Y2, Y2, Y4
 	VDIVPS      Y5, Y1, Y1
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y2, Y2
 	VBLENDVPS   Y2, Y4, Y1, Y1
@@ -2115,35 +2115,35 @@ tanh_rest:
 	VMOVUPS     (R12), Y0
 	VMASKMOVPS  (SI)(R13*1), Y0, Y0
 	VANDPS      word7fffffff<>+0(SB), Y0, Y2
-	VMULPS      Y2, Y2, Y3
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
-	VFMADD213PS word3ca9134e<>+0(SB), Y3, Y4
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y3, Y4
-	VFMADD213PS word3e088393<>+0(SB), Y3, Y4
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y3, Y4
-	VMULPS      Y3, Y4, Y4
-	VFMADD213PS Y2, Y2, Y4
 	VMINPS      Y2, Y15, Y3
+	VMULPS      Y2, Y2, Y8
 	VADDPS      Y3, Y3, Y3
 	VMULPS      word3fb8aa3b<>+0(SB), Y3, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
 	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y3
+	VFMADD213PS word3ca9134e<>+0(SB), Y8, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y3
 	VMOVUPS     word39506967<>+0(SB), Y1
 	VFMADD213PS word3ab743ce<>+0(SB), Y3, Y1
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y8, Y4
 	VFMADD213PS word3c088908<>+0(SB), Y3, Y1
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y3, Y1
+	VFMADD213PS word3e088393<>+0(SB), Y8, Y4
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y3, Y1
 	VFMADD213PS word3f000000<>+0(SB), Y3, Y1
+	VPADDD      word0000007f<>+0(SB), Y6, Y7
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y8, Y4
+	VPSLLD      $0x17, Y7, Y7
 	VMULPS      Y3, Y3, Y5
 	VFMADD213PS Y3, Y5, Y1
-	VPADDD      word0000007f<>+0(SB), Y6, Y7
-	VPSLLD      $0x17, Y7, Y7
+	VMULPS      Y8, Y4, Y4
 	VSUBPS      word3f800000<>+0(SB), Y7, Y5
 	VFMADD213PS Y5, Y7, Y1
 	VADDPS      word40000000<>+0(SB), Y1, Y5
+	VFMADD213PS Y2, Y2, Y4
 	VDIVPS      Y5, Y1, Y1
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y2, Y2
 	VBLENDVPS   Y2, Y4, Y1, Y1
@@ -2162,35 +2162,35 @@ tanh_half:
 	VMOVUPS     (R12), Y0
 	VMASKMOVPS  (SI)(R13*1), Y0, Y0
 	VANDPS      word7fffffff<>+0(SB), Y0, Y2
-	VMULPS      Y2, Y2, Y3
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
-	VFMADD213PS word3ca9134e<>+0(SB), Y3, Y4
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y3, Y4
-	VFMADD213PS word3e088393<>+0(SB), Y3, Y4
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y3, Y4
-	VMULPS      Y3, Y4, Y4
-	VFMADD213PS Y2, Y2, Y4
 	VMINPS      Y2, Y15, Y3
+	VMULPS      Y2, Y2, Y8
 	VADDPS      Y3, Y3, Y3
 	VMULPS      word3fb8aa3b<>+0(SB), Y3, Y5
 	VADDPS      word4b400000<>+0(SB), Y5, Y5
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y4
 	VPSUBD      word4b400000<>+0(SB), Y5, Y6
 	VSUBPS      word4b400000<>+0(SB), Y5, Y5
 	VFMADD231PS wordbf317218<>+0(SB), Y5, Y3
+	VFMADD213PS word3ca9134e<>+0(SB), Y8, Y4
 	VFMADD231PS word3102e308<>+0(SB), Y5, Y3
 	VMOVUPS     word39506967<>+0(SB), Y1
 	VFMADD213PS word3ab743ce<>+0(SB), Y3, Y1
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y8, Y4
 	VFMADD213PS word3c088908<>+0(SB), Y3, Y1
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y3, Y1
+	VFMADD213PS word3e088393<>+0(SB), Y8, Y4
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y3, Y1
 	VFMADD213PS word3f000000<>+0(SB), Y3, Y1
+	VPADDD      word0000007f<>+0(SB), Y6, Y7
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y8, Y4
+	VPSLLD      $0x17, Y7, Y7
 	VMULPS      Y3, Y3, Y5
 	VFMADD213PS Y3, Y5, Y1
-	VPADDD      word0000007f<>+0(SB), Y6, Y7
-	VPSLLD      $0x17, Y7, Y7
+	VMULPS      Y8, Y4, Y4
 	VSUBPS      word3f800000<>+0(SB), Y7, Y5
 	VFMADD213PS Y5, Y7, Y1
 	VADDPS      word40000000<>+0(SB), Y1, Y5
+	VFMADD213PS Y2, Y2, Y4
 	VDIVPS      Y5, Y1, Y1
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y2, Y2
 	VBLENDVPS   Y2, Y4, Y1, Y1
@@ -2390,6 +2390,7 @@ TEXT ·geluAVX2(SB), NOSPLIT, $0-24
 	MOVQ    x+8(FP), SI
 	MOVQ    n+16(FP), R12
 	VMOVUPS word41200000<>+0(SB), Y15
+	VMOVUPS word3f000000<>+0(SB), Y14
 	XORQ    R13, R13
 	SUBQ    $0x10, R12
 	JLT     gelu_rest
@@ -2402,42 +2403,41 @@ gelu_one:
 	VFMADD213PS Y0, Y0, Y1
 	VMULPS      word3f4c422a<>+0(SB), Y1, Y1
 	VANDPS      word7fffffff<>+0(SB), Y1, Y3
-	VMULPS      Y3, Y3, Y4
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS      Y4, Y5, Y5
-	VFMADD213PS Y3, Y3, Y5
 	VMINPS      Y3, Y15, Y4
+	VMULPS      Y3, Y3, Y9
 	VADDPS      Y4, Y4, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD      word4b400000<>+0(SB), Y6, Y7
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS     word39506967<>+0(SB), Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VPADDD      word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y4, Y4, Y6
 	VFMADD213PS Y4, Y6, Y2
-	VPADDD      word0000007f<>+0(SB), Y7, Y8
-	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y9, Y5, Y5
 	VSUBPS      word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS Y6, Y8, Y2
 	VADDPS      word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS Y3, Y3, Y5
 	VDIVPS      Y6, Y2, Y2
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS   Y3, Y5, Y2, Y2
 	VANDPS      word80000000<>+0(SB), Y1, Y6
 	VORPS       Y6, Y2, Y2
-	VADDPS      word3f800000<>+0(SB), Y2, Y2
-	VMULPS      word3f000000<>+0(SB), Y0, Y0
+	VFMADD213PS Y14, Y14, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     Y0, (DI)(R13*1)
 	VMOVUPS     32(SI)(R13*1), Y0
@@ -2446,42 +2446,41 @@ gelu_one:
 	VFMADD213PS Y0, Y0, Y1
 	VMULPS      word3f4c422a<>+0(SB), Y1, Y1
 	VANDPS      word7fffffff<>+0(SB), Y1, Y3
-	VMULPS      Y3, Y3, Y4
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS      Y4, Y5, Y5
-	VFMADD213PS Y3, Y3, Y5
 	VMINPS      Y3, Y15, Y4
+	VMULPS      Y3, Y3, Y9
 	VADDPS      Y4, Y4, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD      word4b400000<>+0(SB), Y6, Y7
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS     word39506967<>+0(SB), Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VPADDD      word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y4, Y4, Y6
 	VFMADD213PS Y4, Y6, Y2
-	VPADDD      word0000007f<>+0(SB), Y7, Y8
-	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y9, Y5, Y5
 	VSUBPS      word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS Y6, Y8, Y2
 	VADDPS      word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS Y3, Y3, Y5
 	VDIVPS      Y6, Y2, Y2
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS   Y3, Y5, Y2, Y2
 	VANDPS      word80000000<>+0(SB), Y1, Y6
 	VORPS       Y6, Y2, Y2
-	VADDPS      word3f800000<>+0(SB), Y2, Y2
-	VMULPS      word3f000000<>+0(SB), Y0, Y0
+	VFMADD213PS Y14, Y14, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     Y0, 32(DI)(R13*1)
 	ADDQ        $0x00000040, R13
@@ -2499,42 +2498,41 @@ gelu_rest:
 	VFMADD213PS Y0, Y0, Y1
 	VMULPS      word3f4c422a<>+0(SB), Y1, Y1
 	VANDPS      word7fffffff<>+0(SB), Y1, Y3
-	VMULPS      Y3, Y3, Y4
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS      Y4, Y5, Y5
-	VFMADD213PS Y3, Y3, Y5
 	VMINPS      Y3, Y15, Y4
+	VMULPS      Y3, Y3, Y9
 	VADDPS      Y4, Y4, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD      word4b400000<>+0(SB), Y6, Y7
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS     word39506967<>+0(SB), Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VPADDD      word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y4, Y4, Y6
 	VFMADD213PS Y4, Y6, Y2
-	VPADDD      word0000007f<>+0(SB), Y7, Y8
-	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y9, Y5, Y5
 	VSUBPS      word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS Y6, Y8, Y2
 	VADDPS      word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS Y3, Y3, Y5
 	VDIVPS      Y6, Y2, Y2
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS   Y3, Y5, Y2, Y2
 	VANDPS      word80000000<>+0(SB), Y1, Y6
 	VORPS       Y6, Y2, Y2
-	VADDPS      word3f800000<>+0(SB), Y2, Y2
-	VMULPS      word3f000000<>+0(SB), Y0, Y0
+	VFMADD213PS Y14, Y14, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     Y0, (DI)(R13*1)
 	ADDQ        $0x20, R13
@@ -2552,42 +2550,41 @@ gelu_rest:
 	VFMADD213PS Y0, Y0, Y1
 	VMULPS      word3f4c422a<>+0(SB), Y1, Y1
 	VANDPS      word7fffffff<>+0(SB), Y1, Y3
-	VMULPS      Y3, Y3, Y4
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS      Y4, Y5, Y5
-	VFMADD213PS Y3, Y3, Y5
 	VMINPS      Y3, Y15, Y4
+	VMULPS      Y3, Y3, Y9
 	VADDPS      Y4, Y4, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD      word4b400000<>+0(SB), Y6, Y7
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS     word39506967<>+0(SB), Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VPADDD      word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y4, Y4, Y6
 	VFMADD213PS Y4, Y6, Y2
-	VPADDD      word0000007f<>+0(SB), Y7, Y8
-	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y9, Y5, Y5
 	VSUBPS      word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS Y6, Y8, Y2
 	VADDPS      word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS Y3, Y3, Y5
 	VDIVPS      Y6, Y2, Y2
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS   Y3, Y5, Y2, Y2
 	VANDPS      word80000000<>+0(SB), Y1, Y6
 	VORPS       Y6, Y2, Y2
-	VADDPS      word3f800000<>+0(SB), Y2, Y2
-	VMULPS      word3f000000<>+0(SB), Y0, Y0
+	VFMADD213PS Y14, Y14, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     (R12), Y1
 	VMASKMOVPS  Y0, Y1, (DI)(R13*1)
@@ -2606,42 +2603,41 @@ gelu_half:
 	VFMADD213PS Y0, Y0, Y1
 	VMULPS      word3f4c422a<>+0(SB), Y1, Y1
 	VANDPS      word7fffffff<>+0(SB), Y1, Y3
-	VMULPS      Y3, Y3, Y4
-	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS      Y4, Y5, Y5
-	VFMADD213PS Y3, Y3, Y5
 	VMINPS      Y3, Y15, Y4
+	VMULPS      Y3, Y3, Y9
 	VADDPS      Y4, Y4, Y4
 	VMULPS      word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS      word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS     wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD      word4b400000<>+0(SB), Y6, Y7
 	VSUBPS      word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS     word39506967<>+0(SB), Y2
 	VFMADD213PS word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS word3c088908<>+0(SB), Y4, Y2
 	VFMADD213PS word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS word3f000000<>+0(SB), Y4, Y2
+	VPADDD      word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD      $0x17, Y8, Y8
 	VMULPS      Y4, Y4, Y6
 	VFMADD213PS Y4, Y6, Y2
-	VPADDD      word0000007f<>+0(SB), Y7, Y8
-	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y9, Y5, Y5
 	VSUBPS      word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS Y6, Y8, Y2
 	VADDPS      word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS Y3, Y3, Y5
 	VDIVPS      Y6, Y2, Y2
 	VCMPPS      $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS   Y3, Y5, Y2, Y2
 	VANDPS      word80000000<>+0(SB), Y1, Y6
 	VORPS       Y6, Y2, Y2
-	VADDPS      word3f800000<>+0(SB), Y2, Y2
-	VMULPS      word3f000000<>+0(SB), Y0, Y0
+	VFMADD213PS Y14, Y14, Y2
 	VMULPS      Y2, Y0, Y0
 	VMOVUPS     (R12), Y1
 	VMASKMOVPS  Y0, Y1, (DI)(R13*1)
@@ -2693,6 +2689,7 @@ TEXT ·geluBackAVX2(SB), NOSPLIT, $0-24
 	MOVQ    x+8(FP), SI
 	MOVQ    n+16(FP), R12
 	VMOVUPS word41200000<>+0(SB), Y15
+	VMOVUPS word3f000000<>+0(SB), Y14
 	XORQ    R13, R13
 	SUBQ    $0x10, R12
 	JLT     geluBack_rest
@@ -2704,52 +2701,51 @@ geluBack_one:
 	VMULPS       word3d372713<>+0(SB), Y1, Y1
 	VFMADD213PS  Y0, Y0, Y1
 	VMULPS       word3f4c422a<>+0(SB), Y1, Y1
+	VMULPS       Y0, Y0, Y11
 	VANDPS       word7fffffff<>+0(SB), Y1, Y3
-	VMULPS       Y3, Y3, Y4
-	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS  word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS  word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS       Y4, Y5, Y5
-	VFMADD213PS  Y3, Y3, Y5
 	VMINPS       Y3, Y15, Y4
+	VMULPS       Y3, Y3, Y9
 	VADDPS       Y4, Y4, Y4
 	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS       word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD       word4b400000<>+0(SB), Y6, Y7
+	VMOVUPS      word3e095d4f<>+0(SB), Y10
 	VSUBPS       word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS  wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS  word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS  word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS      word39506967<>+0(SB), Y2
 	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y11, Y10
 	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VPADDD       word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS  wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       word3f4c422a<>+0(SB), Y10, Y10
 	VMULPS       Y4, Y4, Y6
 	VFMADD213PS  Y4, Y6, Y2
-	VPADDD       word0000007f<>+0(SB), Y7, Y8
-	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	VSUBPS       word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS  Y6, Y8, Y2
 	VADDPS       word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS  Y3, Y3, Y5
 	VDIVPS       Y6, Y2, Y2
+	VMULPS       Y14, Y0, Y0
 	VCMPPS       $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS    Y3, Y5, Y2, Y2
 	VANDPS       word80000000<>+0(SB), Y1, Y6
 	VORPS        Y6, Y2, Y2
 	VMOVUPS      word3f800000<>+0(SB), Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       Y0, Y0, Y4
-	VMOVUPS      word3e095d4f<>+0(SB), Y5
-	VFMADD213PS  word3f800000<>+0(SB), Y4, Y5
-	VMULPS       word3f4c422a<>+0(SB), Y5, Y5
-	VMULPS       word3f000000<>+0(SB), Y0, Y0
 	VMULPS       Y3, Y0, Y0
-	VADDPS       word3f800000<>+0(SB), Y2, Y2
-	VMULPS       word3f000000<>+0(SB), Y2, Y2
-	VFMADD231PS  Y5, Y0, Y2
+	VFMADD213PS  Y14, Y14, Y2
+	VFMADD231PS  Y10, Y0, Y2
 	VMOVUPS      (DI)(R13*1), Y0
 	VMULPS       Y2, Y0, Y0
 	VMOVUPS      Y0, (DI)(R13*1)
@@ -2758,52 +2754,51 @@ geluBack_one:
 	VMULPS       word3d372713<>+0(SB), Y1, Y1
 	VFMADD213PS  Y0, Y0, Y1
 	VMULPS       word3f4c422a<>+0(SB), Y1, Y1
+	VMULPS       Y0, Y0, Y11
 	VANDPS       word7fffffff<>+0(SB), Y1, Y3
-	VMULPS       Y3, Y3, Y4
-	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS  word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS  word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS       Y4, Y5, Y5
-	VFMADD213PS  Y3, Y3, Y5
 	VMINPS       Y3, Y15, Y4
+	VMULPS       Y3, Y3, Y9
 	VADDPS       Y4, Y4, Y4
 	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS       word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD       word4b400000<>+0(SB), Y6, Y7
+	VMOVUPS      word3e095d4f<>+0(SB), Y10
 	VSUBPS       word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS  wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS  word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS  word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS      word39506967<>+0(SB), Y2
 	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y11, Y10
 	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VPADDD       word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS  wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       word3f4c422a<>+0(SB), Y10, Y10
 	VMULPS       Y4, Y4, Y6
 	VFMADD213PS  Y4, Y6, Y2
-	VPADDD       word0000007f<>+0(SB), Y7, Y8
-	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	VSUBPS       word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS  Y6, Y8, Y2
 	VADDPS       word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS  Y3, Y3, Y5
 	VDIVPS       Y6, Y2, Y2
+	VMULPS       Y14, Y0, Y0
 	VCMPPS       $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS    Y3, Y5, Y2, Y2
 	VANDPS       word80000000<>+0(SB), Y1, Y6
 	VORPS        Y6, Y2, Y2
 	VMOVUPS      word3f800000<>+0(SB), Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       Y0, Y0, Y4
-	VMOVUPS      word3e095d4f<>+0(SB), Y5
-	VFMADD213PS  word3f800000<>+0(SB), Y4, Y5
-	VMULPS       word3f4c422a<>+0(SB), Y5, Y5
-	VMULPS       word3f000000<>+0(SB), Y0, Y0
 	VMULPS       Y3, Y0, Y0
-	VADDPS       word3f800000<>+0(SB), Y2, Y2
-	VMULPS       word3f000000<>+0(SB), Y2, Y2
-	VFMADD231PS  Y5, Y0, Y2
+	VFMADD213PS  Y14, Y14, Y2
+	VFMADD231PS  Y10, Y0, Y2
 	VMOVUPS      32(DI)(R13*1), Y0
 	VMULPS       Y2, Y0, Y0
 	VMOVUPS      Y0, 32(DI)(R13*1)
@@ -2821,52 +2816,51 @@ geluBack_rest:
 	VMULPS       word3d372713<>+0(SB), Y1, Y1
 	VFMADD213PS  Y0, Y0, Y1
 	VMULPS       word3f4c422a<>+0(SB), Y1, Y1
+	VMULPS       Y0, Y0, Y11
 	VANDPS       word7fffffff<>+0(SB), Y1, Y3
-	VMULPS       Y3, Y3, Y4
-	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS  word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS  word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS       Y4, Y5, Y5
-	VFMADD213PS  Y3, Y3, Y5
 	VMINPS       Y3, Y15, Y4
+	VMULPS       Y3, Y3, Y9
 	VADDPS       Y4, Y4, Y4
 	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS       word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD       word4b400000<>+0(SB), Y6, Y7
+	VMOVUPS      word3e095d4f<>+0(SB), Y10
 	VSUBPS       word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS  wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS  word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS  word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS      word39506967<>+0(SB), Y2
 	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y11, Y10
 	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VPADDD       word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS  wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       word3f4c422a<>+0(SB), Y10, Y10
 	VMULPS       Y4, Y4, Y6
 	VFMADD213PS  Y4, Y6, Y2
-	VPADDD       word0000007f<>+0(SB), Y7, Y8
-	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	VSUBPS       word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS  Y6, Y8, Y2
 	VADDPS       word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS  Y3, Y3, Y5
 	VDIVPS       Y6, Y2, Y2
+	VMULPS       Y14, Y0, Y0
 	VCMPPS       $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS    Y3, Y5, Y2, Y2
 	VANDPS       word80000000<>+0(SB), Y1, Y6
 	VORPS        Y6, Y2, Y2
 	VMOVUPS      word3f800000<>+0(SB), Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       Y0, Y0, Y4
-	VMOVUPS      word3e095d4f<>+0(SB), Y5
-	VFMADD213PS  word3f800000<>+0(SB), Y4, Y5
-	VMULPS       word3f4c422a<>+0(SB), Y5, Y5
-	VMULPS       word3f000000<>+0(SB), Y0, Y0
 	VMULPS       Y3, Y0, Y0
-	VADDPS       word3f800000<>+0(SB), Y2, Y2
-	VMULPS       word3f000000<>+0(SB), Y2, Y2
-	VFMADD231PS  Y5, Y0, Y2
+	VFMADD213PS  Y14, Y14, Y2
+	VFMADD231PS  Y10, Y0, Y2
 	VMOVUPS      (DI)(R13*1), Y0
 	VMULPS       Y2, Y0, Y0
 	VMOVUPS      Y0, (DI)(R13*1)
@@ -2884,52 +2878,51 @@ geluBack_rest:
 	VMULPS       word3d372713<>+0(SB), Y1, Y1
 	VFMADD213PS  Y0, Y0, Y1
 	VMULPS       word3f4c422a<>+0(SB), Y1, Y1
+	VMULPS       Y0, Y0, Y11
 	VANDPS       word7fffffff<>+0(SB), Y1, Y3
-	VMULPS       Y3, Y3, Y4
-	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS  word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS  word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS       Y4, Y5, Y5
-	VFMADD213PS  Y3, Y3, Y5
 	VMINPS       Y3, Y15, Y4
+	VMULPS       Y3, Y3, Y9
 	VADDPS       Y4, Y4, Y4
 	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS       word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD       word4b400000<>+0(SB), Y6, Y7
+	VMOVUPS      word3e095d4f<>+0(SB), Y10
 	VSUBPS       word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS  wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS  word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS  word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS      word39506967<>+0(SB), Y2
 	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y11, Y10
 	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VPADDD       word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS  wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       word3f4c422a<>+0(SB), Y10, Y10
 	VMULPS       Y4, Y4, Y6
 	VFMADD213PS  Y4, Y6, Y2
-	VPADDD       word0000007f<>+0(SB), Y7, Y8
-	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	VSUBPS       word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS  Y6, Y8, Y2
 	VADDPS       word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS  Y3, Y3, Y5
 	VDIVPS       Y6, Y2, Y2
+	VMULPS       Y14, Y0, Y0
 	VCMPPS       $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS    Y3, Y5, Y2, Y2
 	VANDPS       word80000000<>+0(SB), Y1, Y6
 	VORPS        Y6, Y2, Y2
 	VMOVUPS      word3f800000<>+0(SB), Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       Y0, Y0, Y4
-	VMOVUPS      word3e095d4f<>+0(SB), Y5
-	VFMADD213PS  word3f800000<>+0(SB), Y4, Y5
-	VMULPS       word3f4c422a<>+0(SB), Y5, Y5
-	VMULPS       word3f000000<>+0(SB), Y0, Y0
 	VMULPS       Y3, Y0, Y0
-	VADDPS       word3f800000<>+0(SB), Y2, Y2
-	VMULPS       word3f000000<>+0(SB), Y2, Y2
-	VFMADD231PS  Y5, Y0, Y2
+	VFMADD213PS  Y14, Y14, Y2
+	VFMADD231PS  Y10, Y0, Y2
 	VMOVUPS      (R12), Y0
 	VMASKMOVPS   (DI)(R13*1), Y0, Y0
 	VMULPS       Y2, Y0, Y0
@@ -2949,52 +2942,51 @@ geluBack_half:
 	VMULPS       word3d372713<>+0(SB), Y1, Y1
 	VFMADD213PS  Y0, Y0, Y1
 	VMULPS       word3f4c422a<>+0(SB), Y1, Y1
+	VMULPS       Y0, Y0, Y11
 	VANDPS       word7fffffff<>+0(SB), Y1, Y3
-	VMULPS       Y3, Y3, Y4
-	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
-	VFMADD213PS  word3ca9134e<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y4, Y5
-	VFMADD213PS  word3e088393<>+0(SB), Y4, Y5
-	VFMADD213PS  wordbeaaaa99<>+0(SB), Y4, Y5
-	VMULPS       Y4, Y5, Y5
-	VFMADD213PS  Y3, Y3, Y5
 	VMINPS       Y3, Y15, Y4
+	VMULPS       Y3, Y3, Y9
 	VADDPS       Y4, Y4, Y4
 	VMULPS       word3fb8aa3b<>+0(SB), Y4, Y6
 	VADDPS       word4b400000<>+0(SB), Y6, Y6
+	VMOVUPS      wordbbbaf0ea<>+0(SB), Y5
 	VPSUBD       word4b400000<>+0(SB), Y6, Y7
+	VMOVUPS      word3e095d4f<>+0(SB), Y10
 	VSUBPS       word4b400000<>+0(SB), Y6, Y6
 	VFMADD231PS  wordbf317218<>+0(SB), Y6, Y4
+	VFMADD213PS  word3ca9134e<>+0(SB), Y9, Y5
 	VFMADD231PS  word3102e308<>+0(SB), Y6, Y4
 	VMOVUPS      word39506967<>+0(SB), Y2
 	VFMADD213PS  word3ab743ce<>+0(SB), Y4, Y2
+	VFMADD213PS  wordbd5c1e2d<>+0(SB), Y9, Y5
 	VFMADD213PS  word3c088908<>+0(SB), Y4, Y2
+	VFMADD213PS  word3f800000<>+0(SB), Y11, Y10
 	VFMADD213PS  word3d2aa9c1<>+0(SB), Y4, Y2
+	VFMADD213PS  word3e088393<>+0(SB), Y9, Y5
 	VFMADD213PS  word3e2aaaaa<>+0(SB), Y4, Y2
 	VFMADD213PS  word3f000000<>+0(SB), Y4, Y2
+	VPADDD       word0000007f<>+0(SB), Y7, Y8
+	VFMADD213PS  wordbeaaaa99<>+0(SB), Y9, Y5
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       word3f4c422a<>+0(SB), Y10, Y10
 	VMULPS       Y4, Y4, Y6
 	VFMADD213PS  Y4, Y6, Y2
-	VPADDD       word0000007f<>+0(SB), Y7, Y8
-	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y9, Y5, Y5
 	VSUBPS       word3f800000<>+0(SB), Y8, Y6
 	VFMADD213PS  Y6, Y8, Y2
 	VADDPS       word40000000<>+0(SB), Y2, Y6
+	VFMADD213PS  Y3, Y3, Y5
 	VDIVPS       Y6, Y2, Y2
+	VMULPS       Y14, Y0, Y0
 	VCMPPS       $0x11, word3f200000<>+0(SB), Y3, Y3
 	VBLENDVPS    Y3, Y5, Y2, Y2
 	VANDPS       word80000000<>+0(SB), Y1, Y6
 	VORPS        Y6, Y2, Y2
 	VMOVUPS      word3f800000<>+0(SB), Y3
 	VFNMADD231PS Y2, Y2, Y3
-	VMULPS       Y0, Y0, Y4
-	VMOVUPS      word3e095d4f<>+0(SB), Y5
-	VFMADD213PS  word3f800000<>+0(SB), Y4, Y5
-	VMULPS       word3f4c422a<>+0(SB), Y5, Y5
-	VMULPS       word3f000000<>+0(SB), Y0, Y0
 	VMULPS       Y3, Y0, Y0
-	VADDPS       word3f800000<>+0(SB), Y2, Y2
-	VMULPS       word3f000000<>+0(SB), Y2, Y2
-	VFMADD231PS  Y5, Y0, Y2
+	VFMADD213PS  Y14, Y14, Y2
+	VFMADD231PS  Y10, Y0, Y2
 	VMOVUPS      (R12), Y0
 	VMASKMOVPS   (DI)(R13*1), Y0, Y0
 	VMULPS       Y2, Y0, Y0

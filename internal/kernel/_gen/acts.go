@@ -93,55 +93,75 @@ func acts(g *gen, v isa) {
 	})
 	g.end()
 
-	a := w[13]
-	// sigmoids sets s and o to σ and its complement of z, which it keeps: small = e/(1+e) and large = 1/(1+e), e = e^-|z|, change
-	// places where z is not above 0. r are five registers that it destroys.
-	sigmoids := func(z, s, o reg.Register, r []reg.Register) {
-		g.VORPS(g.word(0x80000000), z, r[0]) // -|z|
-		v.exp(g, r[0], r[1], r[2], r[3], r[4], hi, lo)
-		g.VADDPS(g.float(1), r[2], r[1])
-		g.VDIVPS(r[1], r[2], o)
-		g.VMOVUPS(g.float(1), s)
-		g.VDIVPS(r[1], s, s)
-		v.zero(g, r[0])
-		if v.wide() {
-			g.VCMPPS(operand.Imm(0x1E), r[0], z, reg.K3)
-			g.VMOVAPS(o, r[1])
-			g.VMOVAPS(s, reg.K3, r[1]) // σ(z)
-			g.VMOVAPS(o, reg.K3, s)
-			g.VMOVAPS(s, o)
-			g.VMOVAPS(r[1], s)
-			return
-		}
-		g.VCMPPS(operand.Imm(0x1E), r[0], z, r[0])
-		g.VBLENDVPS(r[0], s, o, r[1])
-		g.VBLENDVPS(r[0], o, s, o)
-		g.VMOVAPS(r[1], s)
+	// decay sets e to e^-|z| and d to 1 + e; r are four registers that it destroys.
+	decay := func(z, e, d reg.Register, r []reg.Register) {
+		g.VORPS(g.word(0x80000000), z, r[0])
+		v.exp(g, r[0], r[1], e, r[2], r[3], nil, lo)
+		g.VADDPS(g.float(1), e, d)
+	}
+	opmask := func(u int) reg.Register { return []reg.Register{reg.K3, reg.K4}[u%2] }
+	a, set := w[13], 0
+	if v.wide() {
+		a, set = w[29], 9
 	}
 
 	g.function(v, "swish", "writes dst = x·σ(s·x).", map[string]reg.Register{"s": a}, nil, argDst, argX, argN, param{"s", "float32"})
-	v.expClamps(g, hi, lo, -104)
-	v.each(g, "swish", 1, func(_, _, off int, mk *mask) {
-		v.load(g, ix(x, off), mk, w[0])
-		g.VMULPS(a, w[0], w[1])
-		sigmoids(w[1], w[2], w[3], w[4:])
-		g.VMULPS(w[2], w[0], w[0])
-		v.store(g, w[0], mk, ix(dst, off), w[1])
+	g.VMOVUPS(g.float(-104), lo)
+	zero := w[28%len(w)]
+	v.zero(g, zero)
+	if v.wide() {
+		g.hold(w[2*set:28], slices.Concat(expC, []float32{1, log2e, rndBias, -ln2Hi})...)
+	}
+	v.weaving(back).each(g, "swish", back, func(u, _, off int, mk *mask) {
+		r := w[u%back*set:]
+		z, e, d := r[1], r[2], r[3]
+		v.load(g, ix(x, off), mk, r[0])
+		g.VMULPS(a, r[0], z)
+		decay(z, e, d, r[4:])
+		if v.wide() { // 1 where z is above 0, else e
+			k := opmask(u)
+			g.VCMPPS(operand.Imm(0x1E), zero, z, k)
+			g.VMOVUPS(g.float(1), k, e)
+		} else {
+			g.VCMPPS(operand.Imm(0x1E), zero, z, r[4])
+			g.VBLENDVPS(r[4], g.float(1), e, e)
+		}
+		g.VDIVPS(d, e, e)
+		g.VMULPS(e, r[0], r[0])
+		v.store(g, r[0], mk, ix(dst, off), r[1])
 	})
 	g.end()
 
 	g.function(v, "swishBack", "multiplies dst by the derivative of swish at x.", map[string]reg.Register{"s": a}, nil, argDst, argX, argN, param{"s", "float32"})
-	v.expClamps(g, hi, lo, -104)
-	v.each(g, "swishBack", 1, func(_, _, off int, mk *mask) {
-		v.load(g, ix(x, off), mk, w[0])
-		g.VMULPS(a, w[0], w[1])
-		sigmoids(w[1], w[2], w[3], w[4:])
-		g.VMULPS(w[3], w[1], w[1])
-		g.VADDPS(g.float(1), w[1], w[1])
-		g.VMULPS(w[1], w[2], w[2])
-		v.load(g, ix(dst, off), mk, w[0])
-		g.VMULPS(w[2], w[0], w[0])
-		v.store(g, w[0], mk, ix(dst, off), w[1])
+	g.VMOVUPS(g.float(-104), lo)
+	v.zero(g, zero)
+	v.weaving(back).each(g, "swishBack", back, func(u, _, off int, mk *mask) {
+		r := w[u%back*set:]
+		z, e, d, large, small, t := r[1], r[2], r[3], r[4], r[5], r[6]
+		v.load(g, ix(x, off), mk, r[0])
+		g.VMULPS(a, r[0], z)
+		decay(z, e, d, r[4:])
+		// 1/d and e/d: where e is so small that a remainder could be rounded, d is 1
+		g.VMOVUPS(g.float(1), large)
+		g.VDIVPS(d, large, large)
+		v.quotient(g, e, small, d, large)
+		// t becomes σ(z) and small its complement: they change places where z is not above 0
+		if v.wide() {
+			k := opmask(u)
+			g.VCMPPS(operand.Imm(0x1E), zero, z, k)
+			g.VBLENDMPS(large, small, k, t)
+			g.VBLENDMPS(small, large, k, small)
+		} else {
+			g.VCMPPS(operand.Imm(0x1E), zero, z, d)
+			g.VBLENDVPS(d, large, small, t)
+			g.VBLENDVPS(d, small, large, small)
+		}
+		g.VMULPS(small, z, z)
+		g.VADDPS(g.float(1), z, z)
+		g.VMULPS(z, t, t)
+		v.load(g, ix(dst, off), mk, r[0])
+		g.VMULPS(t, r[0], r[0])
+		v.store(g, r[0], mk, ix(dst, off), r[1])
 	})
 	g.end()
 

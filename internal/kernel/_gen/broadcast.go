@@ -15,7 +15,7 @@ const wordPrefix = "word"
 // embedded are the instructions of AVX-512 that read one word of memory as a whole vector of it.
 var embedded = []string{
 	"VADDPS", "VSUBPS", "VMULPS", "VDIVPS", "VMINPS", "VMAXPS", "VCMPPS", "VRANGEPS", "VANDPS", "VORPS",
-	"VFMADD213PS", "VFMADD231PS", "VFNMADD231PS", "VPADDD", "VPSUBD", "VPANDD", "VPORD",
+	"VFMADD213PS", "VFMADD231PS", "VFNMADD231PS", "VPADDD", "VPSUBD", "VPANDD", "VPORD", "VPTERNLOGD",
 }
 
 // broadcast makes every constant of an AVX-512 file one word in memory, which instructions repeat over the vector as they read it: that

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -85,57 +87,87 @@ func (v isa) exp(g *gen, x, t, p, u, w, hi, lo reg.Register) {
 	g.VMULPS(n, p, p)
 }
 
-// tanh sets d to tanh32 of x, which it keeps. r are six registers that it destroys; ten holds 10. K3 is destroyed.
-func (v isa) tanh(g *gen, x, d, ten reg.Register, r []reg.Register) {
-	a, z, y, t, n, s := r[0], r[1], r[2], r[3], r[4], r[5]
+// tanh sets d to tanh32 of x, which it keeps. r are seven registers that it destroys, and k an opmask; ten holds 10.
+func (v isa) tanh(g *gen, x, d, ten reg.Register, r []reg.Register, k reg.Register) {
+	a, z, y, t, n, s, square := r[0], r[1], r[2], r[3], r[4], r[5], r[6]
 	g.VANDPS(g.word(0x7FFFFFFF), x, a)
-	// below the turn: y = a + a·z·p(z)
-	g.VMULPS(a, a, z)
-	v.horner(g, tanhC, z, y)
-	g.VMULPS(z, y, y)
-	g.VFMADD213PS(a, a, y)
-	// above it: d = m/(m+2) with m = e^2a - 1
-	g.VMINPS(a, ten, z)
-	g.VADDPS(z, z, z)
-	v.reduce(g, z, t, d, n)
-	g.VMULPS(z, z, t)
-	g.VFMADD213PS(z, t, d)
-	v.exponent(g, n, s)
-	g.VSUBPS(g.float(1), s, t)
-	g.VFMADD213PS(t, s, d)
-	g.VADDPS(g.float(2), d, t)
-	g.VDIVPS(t, d, d)
+	g.weave(func() { // below the turn: y = a + a·z·p(z)
+		g.VMULPS(a, a, square)
+		v.horner(g, tanhC, square, y)
+		g.VMULPS(square, y, y)
+		g.VFMADD213PS(a, a, y)
+	}, func() { // above it: d = m/(m+2) with m = e^2a - 1
+		g.VMINPS(a, ten, z)
+		g.VADDPS(z, z, z)
+		if v.wide() {
+			v.reduce(g, z, t, d, nil)
+			g.VMOVUPS(g.float(1), s)
+			g.VSCALEFPS(t, s, s)
+		} else {
+			v.reduce(g, z, t, d, n)
+			v.exponent(g, n, s)
+		}
+		g.VMULPS(z, z, t)
+		g.VFMADD213PS(z, t, d)
+		g.VSUBPS(g.float(1), s, t)
+		g.VFMADD213PS(t, s, d)
+		g.VADDPS(g.float(2), d, t)
+		g.VDIVPS(t, d, d)
+	})
 	if v.wide() {
-		g.VCMPPS(operand.Imm(0x11), g.float(0.625), a, reg.K3)
-		g.VMOVAPS(y, reg.K3, d)
-	} else {
-		g.VCMPPS(operand.Imm(0x11), g.float(0.625), a, a)
-		g.VBLENDVPS(a, y, d, d)
+		g.VCMPPS(operand.Imm(0x11), g.float(0.625), a, k)
+		g.VMOVAPS(y, k, d)
+		g.VPTERNLOGD(operand.Imm(0xF8), g.word(0x80000000), x, d) // d or the sign of x
+		return
 	}
+	g.VCMPPS(operand.Imm(0x11), g.float(0.625), a, a)
+	g.VBLENDVPS(a, y, d, d)
 	g.VANDPS(g.word(0x80000000), x, t)
 	g.VORPS(t, d, d)
 }
 
 func functions(g *gen, v isa) {
 	dst, x := ptrs[0], ptrs[1]
-	w := v.vecs(0, 16)
+	w, beside := v.vecs(0, 16), 1
+	if v.wide() {
+		w, beside = v.vecs(0, 32), 2
+	}
+	hold := func(first int, constants ...[]float32) {
+		if v.wide() {
+			g.hold(w[first:30], slices.Concat(constants...)...)
+		}
+	}
+	opmask := func(u int) reg.Register { return []reg.Register{reg.K3, reg.K4}[u%2] }
+	reduction := slices.Concat([]float32{log2e, rndBias, -ln2Hi, -ln2Lo}, expC)
 
+	set := 5
+	if v.wide() {
+		set = 3 // what exp takes there
+	}
 	g.function(v, "exp", "writes dst = e^x.", nil, nil, argDst, argX, argN)
 	v.expClamps(g, w[14], w[15], -104)
-	v.each(g, "exp", 2, func(u, _, off int, mk *mask) {
-		r := w[u%2*5:]
+	hold(16, reduction, []float32{1})
+	v.weaving(2*beside).each(g, "exp", 2*beside, func(u, _, off int, mk *mask) {
+		r := w[u%(2*beside)*set:]
 		v.load(g, ix(x, off), mk, r[0])
-		v.exp(g, r[0], r[1], r[2], r[3], r[4], w[14], w[15])
+		if v.wide() {
+			v.exp(g, r[0], r[1], r[2], nil, nil, w[14], w[15])
+		} else {
+			v.exp(g, r[0], r[1], r[2], r[3], r[4], w[14], w[15])
+		}
 		v.store(g, r[2], mk, ix(dst, off), r[0])
 	})
 	g.end()
 
+	ten := w[len(w)-1]
 	g.function(v, "tanh", "writes dst = tanh x.", nil, nil, argDst, argX, argN)
-	g.VMOVUPS(g.float(10), w[15])
-	v.each(g, "tanh", 1, func(_, _, off int, mk *mask) {
-		v.load(g, ix(x, off), mk, w[0])
-		v.tanh(g, w[0], w[1], w[15], w[2:8])
-		v.store(g, w[1], mk, ix(dst, off), w[2])
+	g.VMOVUPS(g.float(10), ten)
+	hold(18, reduction, tanhC)
+	v.weaving(beside).each(g, "tanh", beside, func(u, _, off int, mk *mask) {
+		r := w[u%beside*9:]
+		v.load(g, ix(x, off), mk, r[0])
+		v.tanh(g, r[0], r[1], ten, r[2:], opmask(u))
+		v.store(g, r[1], mk, ix(dst, off), r[2])
 	})
 	g.end()
 
@@ -146,39 +178,49 @@ func functions(g *gen, v isa) {
 		g.VFMADD213PS(x, x, d)
 		g.VMULPS(g.float(geluA), d, d)
 	}
+	// Half of 1 + tanh is exact, and x times it has the bits of x/2 times all of it, as in erfGELU.
+	half := w[len(w)-2]
 	g.function(v, "gelu", "writes dst = gelu(x).", nil, nil, argDst, argX, argN)
-	g.VMOVUPS(g.float(10), w[15])
-	v.each(g, "gelu", 1, func(_, _, off int, mk *mask) {
-		v.load(g, ix(x, off), mk, w[0])
-		inner(w[0], w[1])
-		v.tanh(g, w[1], w[2], w[15], w[3:9])
-		g.VADDPS(g.float(1), w[2], w[2])
-		g.VMULPS(g.float(0.5), w[0], w[0])
-		g.VMULPS(w[2], w[0], w[0])
-		v.store(g, w[0], mk, ix(dst, off), w[1])
+	g.VMOVUPS(g.float(10), ten)
+	g.VMOVUPS(g.float(0.5), half)
+	hold(20, reduction)
+	v.weaving(beside).each(g, "gelu", beside, func(u, _, off int, mk *mask) {
+		r := w[u%beside*10:]
+		v.load(g, ix(x, off), mk, r[0])
+		inner(r[0], r[1])
+		v.tanh(g, r[1], r[2], ten, r[3:], opmask(u))
+		g.VFMADD213PS(half, half, r[2])
+		g.VMULPS(r[2], r[0], r[0])
+		v.store(g, r[0], mk, ix(dst, off), r[1])
 	})
 	g.end()
 
 	g.function(v, "geluBack", "multiplies dst by the derivative of gelu at x.", nil, nil, argDst, argX, argN)
-	g.VMOVUPS(g.float(10), w[15])
-	v.each(g, "geluBack", 1, func(_, _, off int, mk *mask) {
-		v.load(g, ix(x, off), mk, w[0])
-		inner(w[0], w[1])
-		v.tanh(g, w[1], w[2], w[15], w[3:9])
-		g.VMOVUPS(g.float(1), w[3]) // sech² = 1 - t²
-		g.VFNMADD231PS(w[2], w[2], w[3])
-		g.VMULPS(w[0], w[0], w[4]) // the derivative of the inner function
-		g.VMOVUPS(g.float(3*geluB), w[5])
-		g.VFMADD213PS(g.float(1), w[4], w[5])
-		g.VMULPS(g.float(geluA), w[5], w[5])
-		g.VMULPS(g.float(0.5), w[0], w[0])
-		g.VMULPS(w[3], w[0], w[0])
-		g.VADDPS(g.float(1), w[2], w[2])
-		g.VMULPS(g.float(0.5), w[2], w[2])
-		g.VFMADD231PS(w[5], w[0], w[2])
-		v.load(g, ix(dst, off), mk, w[0])
-		g.VMULPS(w[2], w[0], w[0])
-		v.store(g, w[0], mk, ix(dst, off), w[1])
+	g.VMOVUPS(g.float(10), ten)
+	g.VMOVUPS(g.float(0.5), half)
+	hold(24, reduction)
+	v.weaving(beside).each(g, "geluBack", beside, func(u, _, off int, mk *mask) {
+		r := w[u%beside*12:]
+		v.load(g, ix(x, off), mk, r[0])
+		slope := r[10]
+		g.weave(func() {
+			inner(r[0], r[1])
+			v.tanh(g, r[1], r[2], ten, r[3:], opmask(u))
+		}, func() { // the derivative of the inner function
+			g.VMULPS(r[0], r[0], r[11])
+			g.VMOVUPS(g.float(3*geluB), slope)
+			g.VFMADD213PS(g.float(1), r[11], slope)
+			g.VMULPS(g.float(geluA), slope, slope)
+			g.VMULPS(half, r[0], r[0])
+		})
+		g.VMOVUPS(g.float(1), r[3]) // sech² = 1 - t²
+		g.VFNMADD231PS(r[2], r[2], r[3])
+		g.VMULPS(r[3], r[0], r[0])
+		g.VFMADD213PS(half, half, r[2])
+		g.VFMADD231PS(slope, r[0], r[2])
+		v.load(g, ix(dst, off), mk, r[0])
+		g.VMULPS(r[2], r[0], r[0])
+		v.store(g, r[0], mk, ix(dst, off), r[1])
 	})
 	g.end()
 }
