@@ -18,6 +18,7 @@ type rowKernels struct {
 	sumSquares                func(x *float32, n int) float64
 	sumSquaredDiff            func(x, y *float32, n int) float64
 	softmax                   func(dst, x *float32, n int, s float32) (max, sum float32)
+	softmaxTwo                func(dst, x, max, sum *float32, n, stride int, s float32) int // nil where it gains nothing
 	softmaxAgain              func(dst, x *float32, n int, s, max, sum float32)
 	softmaxBack               func(dst, x, y *float32, n int, s float32)
 	norm                      func(y, xhat, z, gamma, beta *float32, n int, count, eps float32) (rstd float32)

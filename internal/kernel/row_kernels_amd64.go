@@ -37,6 +37,7 @@ var avx512Rows = rowKernels{
 	sumSquares:     sumSquaresAVX512,
 	sumSquaredDiff: sumSquaredDiffAVX512,
 	softmax:        softmaxAVX512,
+	softmaxTwo:     softmaxTwoAVX512,
 	softmaxAgain:   softmaxAgainAVX512,
 	softmaxBack:    softmaxBackAVX512,
 	norm:           normAVX512,

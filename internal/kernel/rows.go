@@ -164,6 +164,23 @@ func SoftmaxTo(dst, x []float32, s float32) (max, sum float32) {
 	return max, sum
 }
 
+// SoftmaxRowsTo is SoftmaxTo of rows of n elements, stride apart in dst and in
+// x, with a maximum and a sum for each: two at a time where that is faster.
+func SoftmaxRowsTo(dst, x []float32, rows, n, stride int, s float32, max, sum []float32) {
+	max, sum = max[:rows], sum[:rows]
+	for r := 0; r < rows; r++ {
+		at := r * stride
+		if row != nil && row.softmaxTwo != nil && r+1 < rows && n > 0 {
+			end := at + stride + n
+			if d, f := dst[at:end], x[at:end]; row.softmaxTwo(&d[0], &f[0], &max[r], &sum[r], n, stride, s) != 0 {
+				r++
+				continue
+			}
+		}
+		max[r], sum[r] = SoftmaxTo(dst[at:at+n], x[at:at+n], s)
+	}
+}
+
 // SoftmaxRow is SoftmaxTo in place.
 func SoftmaxRow(x []float32, s float32) (max, sum float32) { return SoftmaxTo(x, x, s) }
 

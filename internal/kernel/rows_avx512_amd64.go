@@ -109,6 +109,11 @@ func softmaxAgainAVX512(dst *float32, x *float32, n int, s float32, max float32,
 //go:noescape
 func softmaxBackAVX512(dst *float32, x *float32, y *float32, n int, s float32)
 
+// softmaxTwoAVX512 is softmax of two rows, stride floats apart, whose maximum and sum go to memory. It returns 0, and has written no row, for rows that want softmax.
+//
+//go:noescape
+func softmaxTwoAVX512(dst *float32, x *float32, max *float32, sum *float32, n int, stride int, s float32) (r0 int)
+
 // normAVX512 is NormRow; count is n as a float.
 //
 //go:noescape

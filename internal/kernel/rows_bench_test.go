@@ -78,6 +78,7 @@ func BenchmarkRowsInCache(b *testing.B) {
 			f    func()
 		}{
 			{"SoftmaxTo", over(func(_ int, dst, x, _, _ []float32) { SoftmaxTo(dst, x, 0.125) })},
+			{"SoftmaxRowsTo", func() { SoftmaxRowsTo(y, x, rows, n, stride, 0.125, max[:], sum[:]) }},
 			{"SoftmaxAgainTo", over(func(i int, dst, x, _, _ []float32) { SoftmaxAgainTo(dst, x, 0.125, max[i], sum[i]) })},
 			{"SoftmaxBackTo", over(func(_ int, dst, _, p, dp []float32) { SoftmaxBackTo(dst, p, dp, 0.125) })},
 		} {

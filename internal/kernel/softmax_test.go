@@ -131,6 +131,30 @@ func TestSoftmaxScales(t *testing.T) {
 					compare("maximum and sum", []float32{m, u}, []float32{max, sum})
 					SoftmaxAgainTo(again, x, s, m, u)
 					compare("again", again, want)
+					const rows, gap = 5, 3
+					five, to, ms, us := make([]float32, rows*(n+gap)-gap), make([]float32, rows*(n+gap)-gap), make([]float32, rows), make([]float32, rows)
+					for i := range five {
+						five[i], to[i] = canary, canary
+					}
+					for i := range rows {
+						numbers(r, five[i*(n+gap):i*(n+gap)+n], false)
+					}
+					copy(five[2*(n+gap):], x)
+					SoftmaxRowsTo(to, five, rows, n, n+gap, s, ms, us)
+					compare("of five", to[2*(n+gap):][:n], want)
+					compare("maximum and sum of five", []float32{ms[2], us[2]}, []float32{max, sum})
+					for i := range rows {
+						at := i * (n + gap)
+						one := make([]float32, n)
+						m, u := SoftmaxTo(one, five[at:at+n], s)
+						compare(fmt.Sprintf("row %d of five", i), to[at:at+n], one)
+						compare("maximum and sum of it", []float32{ms[i], us[i]}, []float32{m, u})
+						for _, v := range to[at+n : min(at+n+gap, len(to))] {
+							if math.Float32bits(v) != math.Float32bits(canary) {
+								t.Fatalf("%s: words behind row %d were written", what, i)
+							}
+						}
+					}
 					m, u = SoftmaxRow(x, s)
 					compare("in place", x, want)
 					compare("maximum and sum in place", []float32{m, u}, []float32{max, sum})

@@ -282,13 +282,19 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 	}
 	a.blocks(i, func(b queries) {
 		b.scores(s, room, q, k, ws)
-		for r := range b.hi - b.lo {
-			at, end := i*a.queries+b.lo+r, b.end(b.lo+r)
-			row := p[r*room : r*room+b.width()]
-			a.max[at], a.sum[at] = kernel.SoftmaxTo(row[:end], s[r*room:r*room+end], a.scale)
-			clear(row[end:])
-			if a.keep {
-				b.spread(a.weights[at*n:(at+1)*n], row)
+		for r := 0; r < b.hi-b.lo; {
+			first, at, end := r, i*a.queries+b.lo+r, b.end(b.lo+r)
+			for r < b.hi-b.lo && b.end(b.lo+r) == end {
+				r++
+			}
+			kernel.SoftmaxRowsTo(p[first*room:], s[first*room:], r-first, end, room, a.scale, a.max[at:], a.sum[at:])
+			for ; first < r; first++ {
+				row := p[first*room : first*room+b.width()]
+				clear(row[end:])
+				if a.keep {
+					b.spread(a.weights[at*n:(at+1)*n], row)
+				}
+				at++
 			}
 		}
 		if a.drops() {

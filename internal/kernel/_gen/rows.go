@@ -11,6 +11,9 @@ func rows(g *gen, v isa) {
 	reductions(g, v)
 	functions(g, v)
 	softmax(g, v)
+	if v.wide() {
+		softmaxTwo(g, v)
+	}
 	norms(g, v)
 	columns(g, v)
 	optimizer(g, v)

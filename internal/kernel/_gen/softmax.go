@@ -147,16 +147,16 @@ func (v isa) quotient(g *gen, e, q, sum, inverse reg.Register) {
 // each of the vectors that are woven.
 type wide struct {
 	scale, max, sum, inverse reg.Register
-	sets                     [4][]reg.Register
-	masks                    [4]reg.Register
+	sets                     [][]reg.Register
+	masks                    []reg.Register
 }
 
 func (v isa) wideRegisters() wide {
 	w := v.vecs(0, 32)
 	return wide{
 		scale: w[15], max: w[12], sum: w[11], inverse: w[10],
-		sets:  [4][]reg.Register{w[0:3], w[3:6], w[6:9], {w[9], w[13], w[14]}},
-		masks: [4]reg.Register{reg.K2, reg.K3, reg.K4, reg.K5},
+		sets:  [][]reg.Register{w[0:3], w[3:6], w[6:9], {w[9], w[13], w[14]}},
+		masks: []reg.Register{reg.K2, reg.K3, reg.K4, reg.K5},
 	}
 }
 
@@ -226,36 +226,46 @@ func (g *gen) bits(name string, d reg.Register) {
 	g.MOVL(m.Addr, d)
 }
 
-func wideSoftmax(g *gen, v isa, otherwise string) {
-	dst, x := ptrs[0], ptrs[1]
-	w := v.wideRegisters()
-	other := operand.LabelRef(otherwise)
+// positive goes elsewhere unless the factor is above 0 and finite, so that the largest x makes the largest x·s.
+func (w *wide) positive(g *gen, other operand.Op) {
 	g.bits("s", reg.EAX)
 	g.DECL(reg.EAX)
 	g.CMPL(reg.EAX, operand.U32(0x7F7FFFFF))
 	g.JCC(other)
+}
 
-	// finish takes the largest x to the largest x·s, everywhere, which it returns, -0 as +0: to exp it is all the same. A row that has none
-	// that is finite goes elsewhere.
-	finish := func() {
-		g.VMULPS(w.scale, w.max, w.max)
-		m := xmm(w.sum)
-		g.VPXOR(m, m, m)
-		g.VADDSS(m, xmm(w.max), m)
-		g.result(0, w.sum, false)
-		g.VMOVD(m, reg.EAX)
-		g.ADDL(reg.EAX, reg.EAX) // without the sign
-		g.CMPL(reg.EAX, operand.U32(0xFF000000))
-		g.JCC(other)
-	}
-	// poison is for a row with NaN, which the largest may have passed over, but not the sum.
-	poison := func(label string) {
-		g.VUCOMISS(xmm(w.sum), xmm(w.sum))
-		g.JPC(operand.LabelRef(label))
-		g.result(0, w.sum, false)
-		g.Label(label)
-	}
+// largest takes the largest x in max to the largest x·s, which it writes, -0 as +0: to exp it is all the same. A row that has none that is
+// finite goes elsewhere. tmp is destroyed.
+func (w *wide) largest(g *gen, to operand.Mem, tmp reg.Register, other operand.Op) {
+	g.VMULPS(w.scale, w.max, w.max)
+	m := xmm(tmp)
+	g.VPXOR(m, m, m)
+	g.VADDSS(m, xmm(w.max), m)
+	g.VMOVSS(m, to)
+	g.VMOVD(m, reg.EAX)
+	g.ADDL(reg.EAX, reg.EAX) // without the sign
+	g.CMPL(reg.EAX, operand.U32(0xFF000000))
+	g.JCC(other)
+}
 
+// poison makes the maximum NaN where the sum is: the search for the largest may have passed over it.
+func (w *wide) poison(g *gen, label string, max operand.Mem) {
+	g.VUCOMISS(xmm(w.sum), xmm(w.sum))
+	g.JPC(operand.LabelRef(label))
+	g.VMOVSS(xmm(w.sum), max)
+	g.Label(label)
+}
+
+func wideSoftmax(g *gen, v isa, otherwise string) {
+	dst, x := ptrs[0], ptrs[1]
+	w := v.wideRegisters()
+	other := operand.LabelRef(otherwise)
+	w.positive(g, other)
+	result := func(i int) operand.Mem {
+		m, err := g.ReturnIndex(i).Resolve()
+		check(err)
+		return m.Addr
+	}
 	g.CMPQ(rN, operand.Imm(32))
 	g.JGT(operand.LabelRef("long"))
 	short := func(label string, vectors int) {
@@ -269,7 +279,7 @@ func wideSoftmax(g *gen, v isa, otherwise string) {
 			g.VMAXPS(at(x, 0), w.max, w.max)
 		}
 		w.spread(g, g.VMAXPS, w.max, inf)
-		finish()
+		w.largest(g, result(0), w.sum, other)
 		var parts []func()
 		for i := range vectors {
 			parts = append(parts, func() { w.exp(g, v, i, at(x, i*v.bytes()), masks[i]) })
@@ -282,7 +292,7 @@ func wideSoftmax(g *gen, v isa, otherwise string) {
 		}
 		w.spread(g, g.VADDPS, w.sum, inf)
 		g.result(1, w.sum, false)
-		poison(label + "_numbers")
+		w.poison(g, label+"_numbers", result(0))
 		for i := range vectors { // true division: few wait for it
 			q := w.sets[i][2]
 			g.VDIVPS(w.sum, q, q)
@@ -318,7 +328,7 @@ func wideSoftmax(g *gen, v isa, otherwise string) {
 	g.VMAXPS(last, acc[1], acc[1])
 	g.VMAXPS(acc[1], acc[3], w.max)
 	w.spread(g, g.VMAXPS, w.max, last)
-	finish()
+	w.largest(g, result(0), w.sum, other)
 	g.MOVQ(reg.R8, rN)
 	v.zero(g, w.sum)
 	v.weaving(4).each(g, "exponentials", 4, func(u, _, off int, mk *mask) {
@@ -328,7 +338,7 @@ func wideSoftmax(g *gen, v isa, otherwise string) {
 	})
 	w.spread(g, g.VADDPS, w.sum, w.sets[0][0])
 	g.result(1, w.sum, false)
-	poison("numbers")
+	w.poison(g, "numbers", result(0))
 	w.divisor(g)
 	g.MOVQ(reg.R8, rN)
 	v.each(g, "quotients", 4, func(u, _, off int, mk *mask) {
@@ -351,5 +361,91 @@ func wideSoftmaxAgain(g *gen, v isa, otherwise string) {
 		w.exp(g, v, u, ix(x, off), mk)
 		v.store(g, w.quotient(g, v, u), mk, ix(dst, off), w.sum)
 	})
+	g.end()
+}
+
+// softmaxTwo writes the softmax of two rows at once: while one waits for its maximum, its sum or its inverse, the other one does not.
+func softmaxTwo(g *gen, v isa) {
+	dst, x, max, sum := ptrs[0], ptrs[1], ptrs[2], ptrs[3]
+	z := v.vecs(0, 32)
+	scale, tmp := z[12], z[31]
+	k := []reg.Register{reg.K2, reg.K3, reg.K4, reg.K5}
+	var rows [2]wide
+	for i := range rows {
+		rows[i] = wide{scale: scale, max: z[13+i], sum: z[15+13*i], inverse: z[29+i],
+			sets: [][]reg.Register{z[3*i:], z[6+3*i:]}, masks: []reg.Register{k[i], k[2+i]}}
+	}
+	both := func(f func(i int, w *wide)) {
+		g.weave(func() { f(0, &rows[0]) }, func() { f(1, &rows[1]) })
+	}
+	g.function(v, "softmaxTwo", "is softmax of two rows, stride floats apart, whose maximum and sum go to memory. It returns 0, and has written no row, for rows "+
+		"that want softmax.", map[string]reg.Register{"s": scale}, []string{"int"}, argDst, argX, param{"max", "*float32"}, param{"sum", "*float32"}, argN,
+		param{"stride", "int"}, param{"s", "float32"})
+	dsts, xs := [2]reg.Register{dst, reg.R9}, [2]reg.Register{x, reg.R10}
+	g.Load(g.Param("stride"), reg.R11)
+	g.LEAQ(atIdx(dst, 0, reg.R11, 4), reg.R9)
+	g.LEAQ(atIdx(x, 0, reg.R11, 4), reg.R10)
+	g.MOVQ(rN, reg.R11)
+	status := func(n int) {
+		m, err := g.ReturnIndex(0).Resolve()
+		check(err)
+		g.MOVQ(imm(n), m.Addr)
+	}
+	other := operand.LabelRef("other")
+	w := rows[0]
+	w.positive(g, other)
+
+	acc := func(i, u int) reg.Register { return z[2*i+u] }
+	g.VMOVUPS(g.word(0xFF800000), acc(0, 0))
+	for _, a := range z[1:4] {
+		g.VMOVAPS(acc(0, 0), a)
+	}
+	v.each(g, "largest", 2, func(u, _, off int, mk *mask) {
+		for i := range rows {
+			if mk == nil {
+				g.VMAXPS(ix(xs[i], off), acc(i, u), acc(i, u))
+				continue
+			}
+			g.VMOVUPS(g.word(0xFF800000), tmp)
+			g.VMOVUPS(ix(xs[i], off), mk.k, tmp)
+			g.VMAXPS(tmp, acc(i, u), acc(i, u))
+		}
+	})
+	w.hold(g, v)
+	both(func(i int, w *wide) {
+		g.VMAXPS(acc(i, 0), acc(i, 1), w.max)
+		w.spread(g, g.VMAXPS, w.max, z[4+i])
+	})
+	for i := range rows {
+		rows[i].largest(g, at(max, 4*i), z[4], other)
+	}
+	g.MOVQ(reg.R11, rN)
+	both(func(_ int, w *wide) { v.zero(g, w.sum) })
+	v.weaving(2).each(g, "exponentials", 2, func(u, _, off int, mk *mask) {
+		both(func(i int, w *wide) {
+			e := w.exp(g, v, u, ix(xs[i], off), mk)
+			v.store(g, e, mk, ix(dsts[i], off), nil)
+			g.VADDPS(e, w.sum, w.sum)
+		})
+	})
+	both(func(i int, w *wide) {
+		w.spread(g, g.VADDPS, w.sum, z[i])
+		g.VMOVSS(xmm(w.sum), at(sum, 4*i))
+		w.divisor(g)
+	})
+	for i := range rows {
+		rows[i].poison(g, []string{"first", "second"}[i], at(max, 4*i))
+	}
+	g.MOVQ(reg.R11, rN)
+	v.each(g, "quotients", 2, func(u, _, off int, mk *mask) {
+		for i, w := range rows {
+			v.load(g, ix(dsts[i], off), mk, w.sets[u][2])
+			v.store(g, w.quotient(g, v, u), mk, ix(dsts[i], off), nil)
+		}
+	})
+	status(1)
+	g.end()
+	g.Label("other")
+	status(0)
 	g.end()
 }
