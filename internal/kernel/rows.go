@@ -140,12 +140,14 @@ func softmaxExp(d float32) float32 {
 	return exp32(d)
 }
 
-// SoftmaxTo writes exp(x·s-max)/sum to dst, where max is the largest x·s and
+// SoftmaxRow replaces x by exp(x·s-max)/sum, where max is the largest x·s and
 // sum that of the exponentials, and returns both. A row whose elements are all
-// -Inf has no visible position and becomes zeros, with sum 0. dst may be x; for
-// many short rows another place is faster, as no load then waits for the store
-// of the row before.
-func SoftmaxTo(dst, x []float32, s float32) (max, sum float32) {
+// -Inf has no visible position and becomes zeros, with sum 0.
+func SoftmaxRow(x []float32, s float32) (max, sum float32) { return softmaxTo(x, x, s) }
+
+// softmaxTo is SoftmaxRow to dst. For many short rows another place is faster,
+// as no load then waits for the store of the row before.
+func softmaxTo(dst, x []float32, s float32) (max, sum float32) {
 	dst = dst[:len(x)]
 	if row != nil && len(x) > 0 {
 		return row.softmax(&dst[0], &x[0], len(x), s)
@@ -164,8 +166,9 @@ func SoftmaxTo(dst, x []float32, s float32) (max, sum float32) {
 	return max, sum
 }
 
-// SoftmaxRowsTo is SoftmaxTo of rows of n elements, stride apart in dst and in
-// x, with a maximum and a sum for each: two at a time where that is faster.
+// SoftmaxRowsTo writes to dst, which may be x, what SoftmaxRow makes of each of
+// several rows of n elements that lie stride apart in both; max and sum take
+// what it returns. It works on two rows at a time where that is faster.
 func SoftmaxRowsTo(dst, x []float32, rows, n, stride int, s float32, max, sum []float32) {
 	max, sum = max[:rows], sum[:rows]
 	for r := 0; r < rows; r++ {
@@ -177,15 +180,12 @@ func SoftmaxRowsTo(dst, x []float32, rows, n, stride int, s float32, max, sum []
 				continue
 			}
 		}
-		max[r], sum[r] = SoftmaxTo(dst[at:at+n], x[at:at+n], s)
+		max[r], sum[r] = softmaxTo(dst[at:at+n], x[at:at+n], s)
 	}
 }
 
-// SoftmaxRow is SoftmaxTo in place.
-func SoftmaxRow(x []float32, s float32) (max, sum float32) { return SoftmaxTo(x, x, s) }
-
-// SoftmaxAgainTo writes exp(x·s-max)/sum to dst, which may be x, with the given
-// max and sum: what SoftmaxTo made of the same x.
+// SoftmaxAgainTo writes exp(x·s-max)/sum to dst, which may be x, with the max
+// and sum that SoftmaxRow made of the same x: no x·s may be above max.
 func SoftmaxAgainTo(dst, x []float32, s, max, sum float32) {
 	dst = dst[:len(x)]
 	if sum == 0 {

@@ -94,7 +94,7 @@ func geluAVX2(dst *float32, x *float32, n int)
 //go:noescape
 func geluBackAVX2(dst *float32, x *float32, n int)
 
-// softmaxAVX2 writes the softmax of x·s to dst and returns its maximum and sum; see SoftmaxTo.
+// softmaxAVX2 writes the softmax of x·s to dst and returns its maximum and sum; see softmaxTo.
 //
 //go:noescape
 func softmaxAVX2(dst *float32, x *float32, n int, s float32) (r0 float32, r1 float32)

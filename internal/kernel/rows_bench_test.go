@@ -72,12 +72,12 @@ func BenchmarkRowsInCache(b *testing.B) {
 				}
 			}
 		}
-		over(func(i int, _, x, p, _ []float32) { max[i], sum[i] = SoftmaxTo(p, x, 0.125) })()
+		over(func(i int, _, x, p, _ []float32) { max[i], sum[i] = softmaxTo(p, x, 0.125) })()
 		for _, c := range []struct {
 			name string
 			f    func()
 		}{
-			{"SoftmaxTo", over(func(_ int, dst, x, _, _ []float32) { SoftmaxTo(dst, x, 0.125) })},
+			{"SoftmaxTo", over(func(_ int, dst, x, _, _ []float32) { softmaxTo(dst, x, 0.125) })},
 			{"SoftmaxRowsTo", func() { SoftmaxRowsTo(y, x, rows, n, stride, 0.125, max[:], sum[:]) }},
 			{"SoftmaxAgainTo", over(func(i int, dst, x, _, _ []float32) { SoftmaxAgainTo(dst, x, 0.125, max[i], sum[i]) })},
 			{"SoftmaxBackTo", over(func(_ int, dst, _, p, dp []float32) { SoftmaxBackTo(dst, p, dp, 0.125) })},

@@ -196,10 +196,10 @@ var firstOps = []rowOp{
 		}
 	}), nil, 0, true},
 	{"softmax/elsewhere", 4, none(func(v [][]float32) {
-		m, t := SoftmaxTo(v[0], v[1], 0.3)
+		m, t := softmaxTo(v[0], v[1], 0.3)
 		SoftmaxAgainTo(v[2], v[1], 0.3, m, t)
 		if i := differAt(v[0], v[2]); i >= 0 {
-			panic(fmt.Sprintf("SoftmaxAgainTo makes %x of element %d, SoftmaxTo %x", v[2][i], i, v[0][i]))
+			panic(fmt.Sprintf("SoftmaxAgainTo makes %x of element %d, softmaxTo %x", v[2][i], i, v[0][i]))
 		}
 		SoftmaxBackTo(v[3], v[0], v[1], 0.3)
 	}), nil, 0, true},

@@ -125,8 +125,8 @@ func TestSoftmaxScales(t *testing.T) {
 					}
 					want, got, again := make([]float32, n), make([]float32, n), make([]float32, n)
 					var max, sum float32
-					atGeneric(func() { max, sum = SoftmaxTo(want, x, s) })
-					m, u := SoftmaxTo(got, x, s)
+					atGeneric(func() { max, sum = softmaxTo(want, x, s) })
+					m, u := softmaxTo(got, x, s)
 					compare("elsewhere", got, want)
 					compare("maximum and sum", []float32{m, u}, []float32{max, sum})
 					SoftmaxAgainTo(again, x, s, m, u)
@@ -143,10 +143,13 @@ func TestSoftmaxScales(t *testing.T) {
 					SoftmaxRowsTo(to, five, rows, n, n+gap, s, ms, us)
 					compare("of five", to[2*(n+gap):][:n], want)
 					compare("maximum and sum of five", []float32{ms[2], us[2]}, []float32{max, sum})
+					inPlace := append([]float32(nil), five...)
+					SoftmaxRowsTo(inPlace, inPlace, rows, n, n+gap, s, ms, us)
+					compare("of five in place", inPlace, to)
 					for i := range rows {
 						at := i * (n + gap)
 						one := make([]float32, n)
-						m, u := SoftmaxTo(one, five[at:at+n], s)
+						m, u := softmaxTo(one, five[at:at+n], s)
 						compare(fmt.Sprintf("row %d of five", i), to[at:at+n], one)
 						compare("maximum and sum of it", []float32{ms[i], us[i]}, []float32{m, u})
 						for _, v := range to[at+n : min(at+n+gap, len(to))] {

@@ -37,7 +37,7 @@ func softmax(g *gen, v isa) {
 		return exp(r, mk)
 	}
 
-	g.function(v, "softmax", "writes the softmax of x·s to dst and returns its maximum and sum; see SoftmaxTo.",
+	g.function(v, "softmax", "writes the softmax of x·s to dst and returns its maximum and sum; see softmaxTo.",
 		map[string]reg.Register{"s": scale}, []string{"float32", "float32"}, argDst, argX, argN, param{"s", "float32"})
 	spill = g.spill(v)
 	g.MOVQ(rN, reg.R8)
