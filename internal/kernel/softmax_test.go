@@ -35,7 +35,7 @@ func TestSoftmaxDivides(t *testing.T) {
 			}
 		}
 		step := 1
-		if testing.Short() || row == nil {
+		if testing.Short() || row == nil || row.softmaxTwo == nil { // where all divide, a few are enough
 			step = 97
 		}
 		sums := divisors()

@@ -151,6 +151,7 @@ type wide struct {
 	masks                    []reg.Register
 }
 
+// wideRegisters are those of one row. K1 is the mask of its last vector.
 func (v isa) wideRegisters() wide {
 	w := v.vecs(0, 32)
 	return wide{
@@ -256,6 +257,9 @@ func (w *wide) poison(g *gen, label string, max operand.Mem) {
 	g.Label(label)
 }
 
+// wideSoftmax is softmax on AVX-512 for a factor above 0 and a largest element that is finite; anything else goes to the label otherwise with
+// nothing written. Up to 32 elements stay in registers: what a row of a few tokens takes is mostly the wait of a load for the masked store
+// before it.
 func wideSoftmax(g *gen, v isa, otherwise string) {
 	dst, x := ptrs[0], ptrs[1]
 	w := v.wideRegisters()
@@ -348,6 +352,7 @@ func wideSoftmax(g *gen, v isa, otherwise string) {
 	g.end()
 }
 
+// wideSoftmaxAgain is softmaxAgain on AVX-512 for sums for which quotient divides; others go to the label otherwise.
 func wideSoftmaxAgain(g *gen, v isa, otherwise string) {
 	dst, x := ptrs[0], ptrs[1]
 	w := v.wideRegisters()
