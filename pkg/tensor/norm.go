@@ -53,8 +53,9 @@ func (a *addNorm) kind() string          { return "addnorm" }
 func (a *addNorm) needs() []*Var         { return nil }
 func (a *addNorm) flops() (int64, int64) { return 0, 0 }
 func (a *addNorm) reserve(t *Tape) []reserved {
-	return []reserved{{dst: &a.xhat, n: a.x.Size()}, {dst: &a.rstd, n: a.x.Rows()}}
+	return []reserved{{dst: &a.xhat, n: a.x.Size(), back: true}, {dst: &a.rstd, n: a.x.Rows()}}
 }
+func (a *addNorm) roundsResult() bool { return true }
 
 func (a *addNorm) bind(*Tape) {
 	rows, d := a.x.Rows(), a.x.Cols()
@@ -72,9 +73,15 @@ func (a *addNorm) bind(*Tape) {
 	drop := func(lo int) (philox.Stream, uint32) {
 		return a.t.stream(a.site, lo/a.perSample), uint32(lo % a.perSample * d)
 	}
-	a.fwd = rowTask{n: rows, f: func(lo, hi int, _ *kernel.Workspace) {
+	a.fwd = rowTask{n: rows, f: func(lo, hi int, ws *kernel.Workspace) {
+		buf := ws.Floats(2 * chunk * d)
 		each(lo, hi, func(lo, hi int) {
-			z, x := a.xhat[lo*d:hi*d], a.x.Data[lo*d:hi*d]
+			n := (hi - lo) * d
+			xhat, x, out := buf[:n], a.x.Data[lo*d:hi*d], buf[chunk*d:chunk*d+n]
+			if a.out.words == nil {
+				out = a.out.Data[lo*d : hi*d]
+			}
+			z := xhat
 			switch {
 			case a.y == nil:
 				z = x
@@ -86,7 +93,13 @@ func (a *addNorm) bind(*Tape) {
 			}
 			for r := lo; r < hi; r++ {
 				at := (r - lo) * d
-				a.rstd[r] = kernel.NormRow(a.out.Data[r*d:(r+1)*d], a.xhat[r*d:(r+1)*d], z[at:at+d], a.gamma.Value, a.beta.Value, a.eps)
+				a.rstd[r] = kernel.NormRow(out[at:at+d], xhat[at:at+d], z[at:at+d], a.gamma.Value, a.beta.Value, a.eps)
+			}
+			if a.xhat != nil {
+				a.t.store(a.xhat[lo*d:], d, xhat, d, hi-lo, d)
+			}
+			if a.out.words != nil {
+				kernel.RoundBF16(a.out.words[lo*d:hi*d], out)
 			}
 		})
 	}}

@@ -28,12 +28,20 @@ func (o *rmsNorm) flops() (int64, int64) { return 0, 0 }
 func (o *rmsNorm) reserve(*Tape) []reserved {
 	return []reserved{{dst: &o.rstd, n: o.x.Rows()}}
 }
+func (o *rmsNorm) roundsResult() bool { return true }
 
 func (o *rmsNorm) bind(*Tape) {
 	n, d := o.x.Rows(), o.x.Cols()
-	o.fwd = rowTask{n: n, f: func(lo, hi int, _ *kernel.Workspace) {
+	o.fwd = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
+		row := ws.Floats(d)
 		for r := lo; r < hi; r++ {
-			o.rstd[r] = kernel.RMSRow(o.y.Data[r*d:(r+1)*d], o.x.Data[r*d:(r+1)*d], o.gamma.Value, o.eps)
+			if o.y.words == nil {
+				row = o.y.Data[r*d : (r+1)*d]
+			}
+			o.rstd[r] = kernel.RMSRow(row, o.x.Data[r*d:(r+1)*d], o.gamma.Value, o.eps)
+			if o.y.words != nil {
+				kernel.RoundBF16(o.y.words[r*d:(r+1)*d], row)
+			}
 		}
 	}}
 	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
