@@ -21,6 +21,7 @@ type linear struct {
 	accB        bool
 	tiles       *weightTiles // of w's rows, laid out once; nil: each time
 
+	addend  *Var     // is added to the result, which is the sum's then: see joinResiduals
 	into    *linear  // what made x, where the gradient of x goes there rounded
 	dyWords []uint16 // the gradient of y, where it comes so
 }
@@ -124,6 +125,23 @@ func (l *linear) bind(t *Tape) {
 		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
 			for r := m0; r < m1; r++ {
 				l.act.apply(y[r*out+n0:r*out+n1], pre[r*out+n0:r*out+n1])
+			}
+		}
+	} else if l.addend != nil && t.bf16 {
+		l.fwd.g.Out = func(m0, m1, n0, n1 int, c []float32, row int, _ *kernel.Workspace) {
+			for r := m0; r < m1; r++ {
+				if ahead := r + kernel.FetchRows; ahead < m1 {
+					kernel.FetchFloats(l.addend.Data[ahead*out+n0 : ahead*out+n1])
+					kernel.FetchFloats(y[ahead*out+n0 : ahead*out+n1])
+				}
+				kernel.Add(y[r*out+n0:r*out+n1], l.addend.Data[r*out+n0:r*out+n1], c[(r-m0)*row:])
+			}
+		}
+	} else if l.addend != nil {
+		l.fwd.g.Then = func(m0, m1, n0, n1 int) {
+			for r := m0; r < m1; r++ {
+				part := y[r*out+n0 : r*out+n1]
+				kernel.Add(part, l.addend.Data[r*out+n0:r*out+n1], part)
 			}
 		}
 	} else if l.p > 0 {

@@ -172,7 +172,7 @@ func (t *Tape) dataPieces() (pieces []*piece) {
 		}
 	}
 	for _, v := range t.vars {
-		if v.base != nil {
+		if v.base != nil || v.dataOf != nil {
 			continue
 		}
 		p := &piece{dst: &v.Data, n: v.Size(), lives: [][2]int{{0, forever}}}
@@ -217,7 +217,8 @@ type reserved struct {
 // gradPieces lists the gradients of activations.
 func (t *Tape) gradPieces() (pieces []*piece) {
 	n := len(t.ops)
-	for _, v := range t.vars {
+	of := map[*Var]*piece{}
+	for _, v := range slices.Backward(t.vars) { // a sum comes after what it sums
 		if v.base != nil || !v.grad || v.first < 0 {
 			continue
 		}
@@ -225,11 +226,17 @@ func (t *Tape) gradPieces() (pieces []*piece) {
 		if v.keep || v.made < 0 {
 			end = forever
 		}
+		if p := of[v.gradOf]; p != nil {
+			p.lives[0][1] = max(p.lives[0][1], end)
+			of[v] = p
+			continue
+		}
 		size := v.Size()
 		if v.gradRounded {
 			size = (size + 1) / 2
 		}
-		pieces = append(pieces, &piece{dst: &v.Grad, n: size, lives: [][2]int{{n - 1 - v.first, end}}})
+		of[v] = &piece{dst: &v.Grad, n: size, lives: [][2]int{{n - 1 - v.first, end}}}
+		pieces = append(pieces, of[v])
 	}
 	return pieces
 }
@@ -240,12 +247,21 @@ func (t *Tape) Seal() {
 	t.sealed = true
 	t.roundVars()
 	t.roundGrads()
+	t.joinResiduals()
 	for _, pieces := range [][]*piece{t.dataPieces(), t.gradPieces()} {
 		slab, r := floats(t.arrange(pieces))
 		t.memory = append(t.memory, r)
 		t.floats += len(slab)
 		for _, p := range pieces {
 			*p.dst = slab[p.at : p.at+p.n : p.at+p.n]
+		}
+	}
+	for _, v := range slices.Backward(t.vars) {
+		if v.dataOf != nil {
+			v.Data = v.dataOf.Data
+		}
+		if v.gradOf != nil {
+			v.Grad = v.gradOf.Grad
 		}
 	}
 	for _, v := range t.vars {

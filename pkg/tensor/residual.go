@@ -9,6 +9,7 @@ type residual struct {
 	cols       columnTask
 	accX, accY bool
 	accS       bool
+	summed     bool // the layer that made y has written z
 }
 
 // Residual returns x + scale⊙y: the two of one shape [.., D], scale of D elements
@@ -45,10 +46,10 @@ func (o *residual) bind(*Tape) {
 		}
 	}}
 	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
-		if o.x.root().grad {
+		if x := o.x.root(); x.grad && x.gradOf != o.z {
 			give(o.x.Grad[lo*d:hi*d], o.z.Grad[lo*d:hi*d], o.accX)
 		}
-		if !o.y.root().grad {
+		if y := o.y.root(); !y.grad || y.gradOf == o.z {
 			return
 		}
 		if o.scale == nil {
@@ -71,7 +72,47 @@ func (o *residual) bind(*Tape) {
 	}}
 }
 
-func (o *residual) forward(t *Tape) { o.fwd.run(t.rt) }
+// joinResiduals saves the passes over memory of sums x + y that are not scaled. Where
+// a linear layer makes y, right before and for nobody else, it adds x to tiles of its
+// result while they are in the cache, and y is never stored. The gradients of x and y
+// are both that of the sum: they share its memory where the layer has read y's before
+// anybody adds to x's.
+//
+// It comes last of what plans memory: it takes activations as they are kept.
+func (t *Tape) joinResiduals() {
+	for i, o := range t.ops {
+		r, ok := o.(*residual)
+		if !ok || r.scale != nil || r.x.root() == r.y.root() || t.apart {
+			continue
+		}
+		x, y := r.x.root(), r.y.root()
+		var m *linear // whose backward comes right after
+		if i > 0 {
+			m, _ = t.ops[i-1].(*linear)
+		}
+		if m != nil && (m.y != y || y.first != i || m.act != None || m.x.root() == x) {
+			m = nil
+		}
+		if m != nil && !y.result && !y.rounded && !x.rounded && t.segmentOf(i-1) == t.segmentOf(i) {
+			m.addend, r.summed, r.z.made, y.dataOf = r.x, true, i-1, r.z
+		}
+		if !r.z.grad || r.z.first < 0 {
+			continue
+		}
+		if m != nil && y.grad && !y.keep {
+			y.gradOf = r.z
+		}
+		if x.grad && !x.keep && x.first == i && x.made >= 0 {
+			x.gradOf = r.z
+		}
+	}
+}
+
+func (o *residual) forward(t *Tape) {
+	if !o.summed {
+		o.fwd.run(t.rt)
+	}
+}
 
 func (o *residual) backward(t *Tape) {
 	if !o.z.root().written {
@@ -87,7 +128,9 @@ func (o *residual) backward(t *Tape) {
 	if o.y.root().grad {
 		o.accY = o.y.accumulate() // where x is y, it adds to what x was given
 	}
-	o.back.run(t.rt)
+	if o.x.root().gradOf != o.z || o.y.root().gradOf != o.z {
+		o.back.run(t.rt)
+	}
 }
 
 type tokensOf struct {

@@ -15,6 +15,8 @@ type Var struct {
 
 	words       []uint16 // instead of Data, where rounded
 	base        *Var     // of a Reshape: whose memory this is
+	dataOf      *Var     // in whose memory Data is, or nil: see joinResiduals
+	gradOf      *Var     // the same of Grad
 	grad        bool     // depends on a parameter, or was marked by NeedGrad
 	rounded     bool     // is kept as bfloat16: see roundVars
 	gradRounded bool     // so is its gradient, which has no Grad: see roundGrads
