@@ -14,7 +14,7 @@ import (
 //	        the micro-kernel over all strips of the chunk
 const (
 	chunkBytes = 1 << 19 // of A; twice as many for chunkRows
-	chunkRows  = 256
+	chunkRows  = 512
 	groupBytes = 1 << 18 // of C
 	// slabBlocks is how deep tiles go at a time: two strips of B, 32 KiB, stay in L1 while all rows of a chunk pass.
 	slabBlocks = 16

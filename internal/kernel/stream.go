@@ -27,16 +27,6 @@ func streams(dst []float32, row int) bool {
 // FetchRows is how many rows ahead of its work a pass over a tile of a matrix fetches.
 const FetchRows = 6
 
-// RoundRows rounds rows of cols floats as RoundBF16 does.
-func RoundRows(dst []uint16, dstRow int, src []float32, srcRow, rows, cols int) {
-	for r := range rows {
-		if r+FetchRows < rows {
-			FetchWords(dst[(r+FetchRows)*dstRow : (r+FetchRows)*dstRow+cols])
-		}
-		RoundBF16(dst[r*dstRow:r*dstRow+cols], src[r*srcRow:r*srcRow+cols])
-	}
-}
-
 // FetchFloats begins to read x, which is read or written soon, where the level in use has a way: of rows that lie apart
 // the CPU does not see which is next.
 func FetchFloats(x []float32) {

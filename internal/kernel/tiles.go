@@ -78,8 +78,8 @@ type tileOps struct {
 	widen       func(dst *float32, stride int, src *uint16, blocks int)
 	flat        func(dst, src *float32, n int) // widen of what is not packed; nil: all is packed
 
-	floats, words *tilePackers // by what the operand is; nil: plain Go
-	round         func(dst *uint16, src *float32, n int)
+	floats, words *tilePackers                                                                  // by what the operand is; nil: plain Go
+	round         func(dst *uint16, dstRow uintptr, src *float32, srcRow uintptr, rows, n int)  // n is a multiple of tileSteps
 	fetch         func(at *uint8, bytes int)                                                    // begins to read lines, for reading or for writing
 	stream        func(dst *float32, dstRow uintptr, src *float32, srcRow uintptr, rows, n int) // nil: no way past the caches
 }
@@ -206,16 +206,24 @@ func packTilesPlain(dst []uint16, o operand, lanes, k int, pairs bool) {
 }
 
 // RoundBF16 rounds src to bfloat16 as a product of bfloat16 rounds what it reads: NarrowBF16, but for denormals, which become zeros.
-func RoundBF16(dst []uint16, src []float32) {
-	dst = dst[:len(src)]
-	i := 0
+func RoundBF16(dst []uint16, src []float32) { RoundRows(dst[:len(src)], 0, src, 0, 1, len(src)) }
+
+// RoundRows rounds rows of cols floats as RoundBF16 does.
+func RoundRows(dst []uint16, dstRow int, src []float32, srcRow, rows, cols int) {
+	if rows == 0 || cols == 0 {
+		return
+	}
+	_, _ = dst[(rows-1)*dstRow+cols-1], src[(rows-1)*srcRow+cols-1]
+	whole := 0
 	if til != nil && til.round != nil {
-		if i = len(src) / tileSteps * tileSteps; i > 0 {
-			til.round(&dst[0], &src[0], i)
+		if whole = cols &^ (tileSteps - 1); whole > 0 {
+			til.round(&dst[0], uintptr(dstRow)*2, &src[0], uintptr(srcRow)*4, rows, whole)
 		}
 	}
-	for ; i < len(src); i++ {
-		dst[i] = roundBF16(src[i])
+	for r := 0; r < rows && whole < cols; r++ {
+		for i := whole; i < cols; i++ {
+			dst[r*dstRow+i] = roundBF16(src[r*srcRow+i])
+		}
 	}
 }
 

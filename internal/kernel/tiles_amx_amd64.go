@@ -29,10 +29,10 @@ func gemmAMX2x2(t *bfArgs)
 //go:noescape
 func peakAMX(n int, config *uint8, data *uint16)
 
-// roundWordsAMX rounds float32 to bfloat16 as products do.
+// roundWordsAMX rounds rows of n float32, a multiple of 32, to bfloat16 as products do. Strides are in bytes.
 //
 //go:noescape
-func roundWordsAMX(dst *uint16, src *float32, n int)
+func roundWordsAMX(dst *uint16, dstRow uintptr, src *float32, srcRow uintptr, rows int, n int)
 
 // packRowsAMX packs lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
 //

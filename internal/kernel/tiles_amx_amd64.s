@@ -847,29 +847,42 @@ loop:
 	BYTE $0xc0
 	RET
 
-// func roundWordsAMX(dst *uint16, src *float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·roundWordsAMX(SB), NOSPLIT, $0-24
+// func roundWordsAMX(dst *uint16, dstRow uintptr, src *float32, srcRow uintptr, rows int, n int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·roundWordsAMX(SB), NOSPLIT, $0-48
 	MOVQ      dst+0(FP), DI
-	MOVQ      src+8(FP), SI
-	MOVQ      n+16(FP), DX
+	MOVQ      dstRow+8(FP), R8
+	MOVQ      src+16(FP), SI
+	MOVQ      srcRow+24(FP), R9
+	MOVQ      rows+32(FP), DX
+	MOVQ      n+40(FP), R10
 	VMOVDQU32 pairs<>+0(SB), Z31
-	PCALIGN   $0x20
+	SHLQ      $0x01, R10
 
-loop:
-	VMOVUPS   (SI), Z0
-	VMOVUPS   64(SI), Z1
-	BYTE      $0x62
-	BYTE      $0xf2
-	BYTE      $0x77
-	BYTE      $0x48
-	BYTE      $0x72
-	BYTE      $0xc0
-	VMOVDQU32 Z0, (DI)
-	ADDQ      $0x00000080, SI
-	ADDQ      $0x00000040, DI
-	SUBQ      $0x00000020, DX
-	JNZ       loop
+row:
+	LEAQ    (DI)(R8*4), R12
+	LEAQ    (R12)(R8*2), R12
+	XORQ    R11, R11
+	PCALIGN $0x20
+
+line:
+	PREFETCHT0 (R12)(R11*1)
+	VMOVUPS    (SI)(R11*2), Z0
+	VMOVUPS    64(SI)(R11*2), Z1
+	BYTE       $0x62
+	BYTE       $0xf2
+	BYTE       $0x77
+	BYTE       $0x48
+	BYTE       $0x72
+	BYTE       $0xc0
+	VMOVDQU32  Z0, (DI)(R11*1)
+	ADDQ       $0x00000040, R11
+	CMPQ       R11, R10
+	JLT        line
+	ADDQ       R8, DI
+	ADDQ       R9, SI
+	DECQ       DX
+	JNZ        row
 	VZEROUPPER
 	RET
 

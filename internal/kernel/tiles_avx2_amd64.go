@@ -19,10 +19,10 @@ func widenTilesAVX2(dst *float32, stride int, src *uint16, blocks int)
 //go:noescape
 func flattenAVX2(dst *float32, src *float32, n int)
 
-// roundWordsAVX2 rounds float32 to bfloat16 as products do.
+// roundWordsAVX2 rounds rows of n float32, a multiple of 32, to bfloat16 as products do. Strides are in bytes.
 //
 //go:noescape
-func roundWordsAVX2(dst *uint16, src *float32, n int)
+func roundWordsAVX2(dst *uint16, dstRow uintptr, src *float32, srcRow uintptr, rows int, n int)
 
 // packRowsAVX2 packs whole blocks of lanes whose steps are neighbours, a lane in a row of a tile; see bfPack.
 //

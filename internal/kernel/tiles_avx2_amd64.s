@@ -459,81 +459,94 @@ DATA word7f800000<>+56(SB)/4, $0x7f800000
 DATA word7f800000<>+60(SB)/4, $0x7f800000
 GLOBL word7f800000<>(SB), RODATA|NOPTR, $64
 
-// func roundWordsAVX2(dst *uint16, src *float32, n int)
-// Requires: AVX, AVX2
-TEXT ·roundWordsAVX2(SB), NOSPLIT, $0-24
-	MOVQ    dst+0(FP), DI
-	MOVQ    src+8(FP), SI
-	MOVQ    n+16(FP), DX
+// func roundWordsAVX2(dst *uint16, dstRow uintptr, src *float32, srcRow uintptr, rows int, n int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·roundWordsAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), DI
+	MOVQ dstRow+8(FP), R8
+	MOVQ src+16(FP), SI
+	MOVQ srcRow+24(FP), R9
+	MOVQ rows+32(FP), DX
+	MOVQ n+40(FP), R10
+	SHLQ $0x01, R10
+
+row:
+	LEAQ    (DI)(R8*4), R12
+	LEAQ    (R12)(R8*2), R12
+	XORQ    R11, R11
 	PCALIGN $0x20
 
-loop:
-	VMOVUPS   (SI), Y2
-	VPSRLD    $0x10, Y2, Y4
-	VPAND     word00000001<>+0(SB), Y4, Y4
-	VPADDD    word00007fff<>+0(SB), Y4, Y4
-	VPADDD    Y2, Y4, Y4
-	VCMPPS    $0x03, Y2, Y2, Y6
-	VPOR      word00400000<>+0(SB), Y2, Y7
-	VPBLENDVB Y6, Y7, Y4, Y4
-	VPAND     word7f800000<>+0(SB), Y2, Y6
-	VXORPS    Y7, Y7, Y7
-	VPCMPEQD  Y7, Y6, Y6
-	VPSRLD    $0x01, Y6, Y6
-	VPANDN    Y4, Y6, Y4
-	VPSRLD    $0x10, Y4, Y4
-	VMOVUPS   32(SI), Y2
-	VPSRLD    $0x10, Y2, Y5
-	VPAND     word00000001<>+0(SB), Y5, Y5
-	VPADDD    word00007fff<>+0(SB), Y5, Y5
-	VPADDD    Y2, Y5, Y5
-	VCMPPS    $0x03, Y2, Y2, Y6
-	VPOR      word00400000<>+0(SB), Y2, Y7
-	VPBLENDVB Y6, Y7, Y5, Y5
-	VPAND     word7f800000<>+0(SB), Y2, Y6
-	VXORPS    Y7, Y7, Y7
-	VPCMPEQD  Y7, Y6, Y6
-	VPSRLD    $0x01, Y6, Y6
-	VPANDN    Y5, Y6, Y5
-	VPSRLD    $0x10, Y5, Y5
-	VPACKUSDW Y5, Y4, Y4
-	VPERMQ    $0xd8, Y4, Y0
-	VMOVUPS   64(SI), Y2
-	VPSRLD    $0x10, Y2, Y4
-	VPAND     word00000001<>+0(SB), Y4, Y4
-	VPADDD    word00007fff<>+0(SB), Y4, Y4
-	VPADDD    Y2, Y4, Y4
-	VCMPPS    $0x03, Y2, Y2, Y6
-	VPOR      word00400000<>+0(SB), Y2, Y7
-	VPBLENDVB Y6, Y7, Y4, Y4
-	VPAND     word7f800000<>+0(SB), Y2, Y6
-	VXORPS    Y7, Y7, Y7
-	VPCMPEQD  Y7, Y6, Y6
-	VPSRLD    $0x01, Y6, Y6
-	VPANDN    Y4, Y6, Y4
-	VPSRLD    $0x10, Y4, Y4
-	VMOVUPS   96(SI), Y2
-	VPSRLD    $0x10, Y2, Y5
-	VPAND     word00000001<>+0(SB), Y5, Y5
-	VPADDD    word00007fff<>+0(SB), Y5, Y5
-	VPADDD    Y2, Y5, Y5
-	VCMPPS    $0x03, Y2, Y2, Y6
-	VPOR      word00400000<>+0(SB), Y2, Y7
-	VPBLENDVB Y6, Y7, Y5, Y5
-	VPAND     word7f800000<>+0(SB), Y2, Y6
-	VXORPS    Y7, Y7, Y7
-	VPCMPEQD  Y7, Y6, Y6
-	VPSRLD    $0x01, Y6, Y6
-	VPANDN    Y5, Y6, Y5
-	VPSRLD    $0x10, Y5, Y5
-	VPACKUSDW Y5, Y4, Y4
-	VPERMQ    $0xd8, Y4, Y1
-	VMOVUPS   Y0, (DI)
-	VMOVUPS   Y1, 32(DI)
-	ADDQ      $0x00000080, SI
-	ADDQ      $0x00000040, DI
-	SUBQ      $0x00000020, DX
-	JNZ       loop
+line:
+	PREFETCHT0 (R12)(R11*1)
+	VMOVUPS    (SI)(R11*2), Y2
+	VPSRLD     $0x10, Y2, Y4
+	VPAND      word00000001<>+0(SB), Y4, Y4
+	VPADDD     word00007fff<>+0(SB), Y4, Y4
+	VPADDD     Y2, Y4, Y4
+	VCMPPS     $0x03, Y2, Y2, Y6
+	VPOR       word00400000<>+0(SB), Y2, Y7
+	VPBLENDVB  Y6, Y7, Y4, Y4
+	VPAND      word7f800000<>+0(SB), Y2, Y6
+	VXORPS     Y7, Y7, Y7
+	VPCMPEQD   Y7, Y6, Y6
+	VPSRLD     $0x01, Y6, Y6
+	VPANDN     Y4, Y6, Y4
+	VPSRLD     $0x10, Y4, Y4
+	VMOVUPS    32(SI)(R11*2), Y2
+	VPSRLD     $0x10, Y2, Y5
+	VPAND      word00000001<>+0(SB), Y5, Y5
+	VPADDD     word00007fff<>+0(SB), Y5, Y5
+	VPADDD     Y2, Y5, Y5
+	VCMPPS     $0x03, Y2, Y2, Y6
+	VPOR       word00400000<>+0(SB), Y2, Y7
+	VPBLENDVB  Y6, Y7, Y5, Y5
+	VPAND      word7f800000<>+0(SB), Y2, Y6
+	VXORPS     Y7, Y7, Y7
+	VPCMPEQD   Y7, Y6, Y6
+	VPSRLD     $0x01, Y6, Y6
+	VPANDN     Y5, Y6, Y5
+	VPSRLD     $0x10, Y5, Y5
+	VPACKUSDW  Y5, Y4, Y4
+	VPERMQ     $0xd8, Y4, Y0
+	VMOVUPS    64(SI)(R11*2), Y2
+	VPSRLD     $0x10, Y2, Y4
+	VPAND      word00000001<>+0(SB), Y4, Y4
+	VPADDD     word00007fff<>+0(SB), Y4, Y4
+	VPADDD     Y2, Y4, Y4
+	VCMPPS     $0x03, Y2, Y2, Y6
+	VPOR       word00400000<>+0(SB), Y2, Y7
+	VPBLENDVB  Y6, Y7, Y4, Y4
+	VPAND      word7f800000<>+0(SB), Y2, Y6
+	VXORPS     Y7, Y7, Y7
+	VPCMPEQD   Y7, Y6, Y6
+	VPSRLD     $0x01, Y6, Y6
+	VPANDN     Y4, Y6, Y4
+	VPSRLD     $0x10, Y4, Y4
+	VMOVUPS    96(SI)(R11*2), Y2
+	VPSRLD     $0x10, Y2, Y5
+	VPAND      word00000001<>+0(SB), Y5, Y5
+	VPADDD     word00007fff<>+0(SB), Y5, Y5
+	VPADDD     Y2, Y5, Y5
+	VCMPPS     $0x03, Y2, Y2, Y6
+	VPOR       word00400000<>+0(SB), Y2, Y7
+	VPBLENDVB  Y6, Y7, Y5, Y5
+	VPAND      word7f800000<>+0(SB), Y2, Y6
+	VXORPS     Y7, Y7, Y7
+	VPCMPEQD   Y7, Y6, Y6
+	VPSRLD     $0x01, Y6, Y6
+	VPANDN     Y5, Y6, Y5
+	VPSRLD     $0x10, Y5, Y5
+	VPACKUSDW  Y5, Y4, Y4
+	VPERMQ     $0xd8, Y4, Y1
+	VMOVUPS    Y0, (DI)(R11*1)
+	VMOVUPS    Y1, 32(DI)(R11*1)
+	ADDQ       $0x00000040, R11
+	CMPQ       R11, R10
+	JLT        line
+	ADDQ       R8, DI
+	ADDQ       R9, SI
+	DECQ       DX
+	JNZ        row
 	VZEROUPPER
 	RET
 

@@ -421,12 +421,15 @@ loop:
 	VZEROUPPER
 	RET
 
-// func roundWordsAVX512(dst *uint16, src *float32, n int)
-// Requires: AVX, AVX512F
-TEXT ·roundWordsAVX512(SB), NOSPLIT, $0-24
+// func roundWordsAVX512(dst *uint16, dstRow uintptr, src *float32, srcRow uintptr, rows int, n int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·roundWordsAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst+0(FP), DI
-	MOVQ         src+8(FP), SI
-	MOVQ         n+16(FP), DX
+	MOVQ         dstRow+8(FP), R8
+	MOVQ         src+16(FP), SI
+	MOVQ         srcRow+24(FP), R9
+	MOVQ         rows+32(FP), DX
+	MOVQ         n+40(FP), R10
 	MOVL         $0x00000001, AX
 	VPBROADCASTD AX, Z31
 	MOVL         $0x00007fff, AX
@@ -439,11 +442,18 @@ TEXT ·roundWordsAVX512(SB), NOSPLIT, $0-24
 	VPBROADCASTD AX, Z27
 	MOVL         $0xffff0000, AX
 	VPBROADCASTD AX, Z26
-	PCALIGN      $0x20
+	SHLQ         $0x01, R10
 
-loop:
-	VMOVUPS      (SI), Z0
-	VMOVUPS      64(SI), Z1
+row:
+	LEAQ    (DI)(R8*4), R12
+	LEAQ    (R12)(R8*2), R12
+	XORQ    R11, R11
+	PCALIGN $0x20
+
+line:
+	PREFETCHT0   (R12)(R11*1)
+	VMOVUPS      (SI)(R11*2), Z0
+	VMOVUPS      64(SI)(R11*2), Z1
 	VPSRLD       $0x10, Z0, Z24
 	VPANDD       Z31, Z24, Z24
 	VPADDD       Z30, Z24, Z24
@@ -465,11 +475,14 @@ loop:
 	VPMOVDW      Z24, Y24
 	VPMOVDW      Z25, Y25
 	VINSERTI64X4 $0x01, Y25, Z24, Z0
-	VMOVDQU32    Z0, (DI)
-	ADDQ         $0x00000080, SI
-	ADDQ         $0x00000040, DI
-	SUBQ         $0x00000020, DX
-	JNZ          loop
+	VMOVDQU32    Z0, (DI)(R11*1)
+	ADDQ         $0x00000040, R11
+	CMPQ         R11, R10
+	JLT          line
+	ADDQ         R8, DI
+	ADDQ         R9, SI
+	DECQ         DX
+	JNZ          row
 	VZEROUPPER
 	RET
 

@@ -76,10 +76,14 @@ const lanes = 16
 
 func upToLanes(n int) int { return (n + lanes - 1) &^ (lanes - 1) }
 
-// room is how many slots a row needs at most.
+// room is how many slots a row needs at most. Rows begin cache lines, but those whose
+// dropout is drawn in one go, which have no gaps between them.
 func (a *attention) room() int {
 	if a.mask.Window == 0 {
-		return a.n
+		if a.p > 0 {
+			return a.n
+		}
+		return upToLanes(a.n)
 	}
 	run := a.block + a.unit + 2*a.mask.Window + 1 + a.slots
 	if a.mask.Global > 0 {

@@ -105,14 +105,17 @@ func (l *linear) bind(t *Tape) {
 			if l.pre != nil {
 				t.store(l.pre[m0*out+n0:], out, c, row, m1-m0, n1-n0)
 			}
-			for r := m0; r < m1 && (l.act.ofInput() || l.p > 0); r++ {
+			each := row // at a time
+			if l.act.ofInput() && row == n1-n0 {
+				each *= m1 - m0
+			}
+			for at := 0; at < (m1-m0)*row && l.act.ofInput(); at += each {
+				part := c[at : at+each-row+n1-n0]
+				l.act.apply(part, part)
+			}
+			for r := m0; r < m1 && l.p > 0 && t.train; r++ {
 				part := c[(r-m0)*row : (r-m0)*row+n1-n0]
-				if l.act.ofInput() {
-					l.act.apply(part, part)
-				}
-				if l.p > 0 && t.train {
-					l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
-				}
+				l.drop.Apply(part, part, t.stream(l.site, r/l.perSample), uint32(r%l.perSample*out+n0))
 			}
 			kernel.RoundRows(words[m0*out+n0:], out, c, row, m1-m0, n1-n0)
 		}

@@ -90,24 +90,14 @@ func bfWords(g *gen, s source, m operand.Mem) {
 	}
 }
 
-// bfHalves writes the rounding of n values, a multiple of 32, to words.
+// bfHalves writes the rounding of rows of n values to words.
 func bfHalves(g *gen) {
-	g.begin("roundWordsAVX2", "roundWordsAVX2 rounds float32 to bfloat16 as products do.", param{"dst", "*uint16"}, param{"src", "*float32"}, param{"n", "int"})
-	dst, src, n := reg.RDI, reg.RSI, reg.RDX
-	g.arg("dst", dst)
-	g.arg("src", src)
-	g.arg("n", n)
-	g.align(32)
-	g.Label("loop")
-	bfWords(g, rounded, at(src, 0))
-	g.VMOVUPS(reg.Y0, at(dst, 0))
-	g.VMOVUPS(reg.Y1, at(dst, 32))
-	g.ADDQ(imm(128), src)
-	g.ADDQ(imm(64), dst)
-	g.SUBQ(imm(32), n)
-	g.JNZ(operand.LabelRef("loop"))
-	g.VZEROUPPER()
-	g.RET()
+	bfRoundRows(g, "roundWordsAVX2", func() {}, func(src, dst operand.Mem) {
+		bfWords(g, rounded, src)
+		g.VMOVUPS(reg.Y0, dst)
+		dst.Disp += 32
+		g.VMOVUPS(reg.Y1, dst)
+	})
 }
 
 // bfWholeRows: lanes lie stride apart, steps, whole blocks of them, are neighbours, and a tile's row is a lane.

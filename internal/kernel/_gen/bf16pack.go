@@ -40,22 +40,43 @@ func bfPackers(g *gen, s source) {
 	bfPackPairsTurned(g, "packPairsTurned"+suffix, s)
 }
 
-// bfRoundWords writes the rounding of n values, a multiple of 32, as products round them.
+// bfRoundWords writes the rounding of rows of n values as products round them.
 func bfRoundWords(g *gen, name string, s source) {
-	g.begin(name, name+" rounds float32 to bfloat16 as products do.", param{"dst", "*uint16"}, param{"src", "*float32"}, param{"n", "int"})
-	dst, src, n := reg.RDI, reg.RSI, reg.RDX
+	bfRoundRows(g, name, func() { bfConstants(g, s) }, func(src, dst operand.Mem) {
+		bfRun(g, s, src, false, reg.Z0, reg.Z1)
+		g.VMOVDQU32(reg.Z0, dst)
+	})
+}
+
+// bfRoundRows writes rows of n values, a multiple of 32, to rows of words, 32 at a time by run. Meanwhile it fetches the lines that it is to
+// write six rows further down: where rows lie apart the CPU does not see which is next.
+func bfRoundRows(g *gen, name string, begin func(), run func(src, dst operand.Mem)) {
+	g.begin(name, name+" rounds rows of n float32, a multiple of 32, to bfloat16 as products do. Strides are in bytes.",
+		param{"dst", "*uint16"}, param{"dstRow", "uintptr"}, param{"src", "*float32"}, param{"srcRow", "uintptr"}, param{"rows", "int"}, param{"n", "int"})
+	dst, dstRow, src, srcRow, rows, n, at0, ahead := reg.RDI, reg.R8, reg.RSI, reg.R9, reg.RDX, reg.R10, reg.R11, reg.R12
 	g.arg("dst", dst)
+	g.arg("dstRow", dstRow)
 	g.arg("src", src)
+	g.arg("srcRow", srcRow)
+	g.arg("rows", rows)
 	g.arg("n", n)
-	bfConstants(g, s)
+	begin()
+	g.SHLQ(operand.Imm(1), n)
+	g.Label("row")
+	g.LEAQ(atIdx(dst, 0, dstRow, 4), ahead)
+	g.LEAQ(atIdx(ahead, 0, dstRow, 2), ahead)
+	g.XORQ(at0, at0)
 	g.align(32)
-	g.Label("loop")
-	bfRun(g, s, at(src, 0), false, reg.Z0, reg.Z1)
-	g.VMOVDQU32(reg.Z0, at(dst, 0))
-	g.ADDQ(imm(128), src)
-	g.ADDQ(imm(64), dst)
-	g.SUBQ(imm(32), n)
-	g.JNZ(operand.LabelRef("loop"))
+	g.Label("line")
+	g.PREFETCHT0(atIdx(ahead, 0, at0, 1))
+	run(atIdx(src, 0, at0, 2), atIdx(dst, 0, at0, 1))
+	g.ADDQ(imm(64), at0)
+	g.CMPQ(at0, n)
+	g.JLT(operand.LabelRef("line"))
+	g.ADDQ(dstRow, dst)
+	g.ADDQ(srcRow, src)
+	g.DECQ(rows)
+	g.JNZ(operand.LabelRef("row"))
 	g.VZEROUPPER()
 	g.RET()
 }
