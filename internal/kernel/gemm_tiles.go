@@ -70,7 +70,8 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 		chunk = min(chunk, emulatedRows)
 	}
 	chunk = evenBlock(m1-m0, chunk, 2*tileLanes)
-	asRows := g.ACol == 1 && til != nil && til.flat != nil && (emulated || g.AWords != nil && k%tileSteps == 0 && g.ARow%rowsAlike != 0)
+	// Rows of bfloat16 are read as they are where few columns pass over them: tiles that lie in one piece are quicker to read, but have to be made.
+	asRows := g.ACol == 1 && til != nil && til.flat != nil && (emulated || g.AWords != nil && k%tileSteps == 0 && k > n1-n0 && g.ARow%rowsAlike != 0)
 	var a []uint16
 	if !asRows {
 		a = growWords(&ws.tilesA, (min(chunk, m1-m0)+tileLanes-1)/tileLanes*strip)
