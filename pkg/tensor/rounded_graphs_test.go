@@ -9,7 +9,8 @@ import (
 
 // randomLinears records a graph of linear layers after one another, drawn from seed: they
 // share weights and biases, take parts of them, are adapted, frozen and computed anew,
-// and their results are reshaped, added to, and read by two losses.
+// and their results are reshaped, normalised, added to, read by others than the next, and
+// read by two losses.
 func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	widths := []int{33, 64, 128, 200}
@@ -59,17 +60,69 @@ func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss) {
 		}
 		y := g.t.linear(x, w, bias, from, from+out, act, drop)
 		y = g.t.Reshape(y, append(slices.Clone(before.Shape[:len(before.Shape)-1]), out)...)
-		if out == in && r.IntN(3) == 0 {
-			y = g.t.AddScaled(y, before, 0.5)
+		if out == in {
+			var scale *Param
+			if r.IntN(5) == 0 {
+				scale = param(fmt.Sprint("scale", out), out)
+			}
+			switch r.IntN(8) {
+			case 0:
+				y = g.t.AddScaled(y, before, 0.5)
+			case 1, 2:
+				y = g.t.Residual(y, before, scale)
+			case 3:
+				y = g.t.Residual(y, y, scale)
+			case 4, 5, 6:
+				y = g.t.Residual(before, y, scale)
+			}
 		}
 		x = y
+	}
+	norm := func() {
+		d := x.Cols()
+		gamma := param(fmt.Sprint("gamma", d, r.IntN(2)), d)
+		switch r.IntN(3) {
+		case 0:
+			x = g.t.RMSNorm(x, gamma, 1e-5)
+		default:
+			x = g.t.AddNorm(x, nil, gamma, param(fmt.Sprint("beta", d, r.IntN(2)), d), 0)
+		}
+	}
+	// a block with its norm first, as pretrained ones have it
+	block := func() {
+		stream := x
+		norm()
+		for range 1 + r.IntN(3) {
+			layer()
+		}
+		if x.Cols() != stream.Cols() || r.IntN(8) == 0 {
+			d := stream.Cols()
+			x = g.t.linear(x, param(fmt.Sprint("back", x.Cols(), d), d, x.Cols()), nil, 0, d, None, 0)
+		}
+		if x.Size() != stream.Size() { // a layer has cut rows in two
+			return
+		}
+		if r.IntN(6) == 0 {
+			stream = g.t.Reshape(stream, x.Shape...)
+		}
+		x = g.t.Residual(stream, g.t.Reshape(x, stream.Shape...), nil)
+		if r.IntN(3) == 0 { // others read the stream after it
+			x = g.t.Residual(x, stream, nil)
+		}
 	}
 	for layers := 3 + r.IntN(6); layers > 0; {
 		k := min(layers, 1+r.IntN(3))
 		layers -= k
 		some := func() {
 			for range k {
-				layer()
+				switch r.IntN(5) {
+				case 0, 1:
+					block()
+				case 2:
+					norm()
+				default:
+					layer()
+				}
 			}
 		}
 		if r.IntN(3) == 0 {
@@ -84,10 +137,11 @@ func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss) {
 	return append(losses, g.t.MSE(x, target(x)))
 }
 
-// What a tape keeps as bfloat16, and what it writes past the caches, changes no bit of any
-// parameter's gradient in random graphs, of each of two losses in turn.
+// What a tape keeps as bfloat16, what it writes past the caches, and what it sums in the
+// layer before changes no bit of any parameter's gradient in random graphs, of each of two
+// losses in turn.
 func TestRandomRounded(t *testing.T) {
-	kept := 0
+	kept, normed, summed, shared := 0, 0, 0, 0
 	for _, level := range CPULevels() {
 		graphs := uint64(20)
 		if level == "generic" || testing.Short() {
@@ -97,9 +151,11 @@ func TestRandomRounded(t *testing.T) {
 			for _, threads := range []int{1, 2, 3} {
 				rt := NewRuntime(threads)
 				for seed := range graphs {
-					run := func(set func(*Tape)) (grads [][]float32) {
+					run := func(wide bool, set func(*Tape)) (grads [][]float32) {
 						g := newTapeGraph(rt)
-						g.t.BF16()
+						if !wide {
+							g.t.BF16()
+						}
 						g.t.columns = 1
 						losses := randomLinears(g, seed)
 						set(g.t)
@@ -108,6 +164,18 @@ func TestRandomRounded(t *testing.T) {
 						for _, v := range g.t.vars {
 							if v.gradRounded {
 								kept++
+							}
+							if v.gradOf != nil {
+								shared++
+							}
+							if v.dataOf != nil {
+								summed++
+							}
+							if v.rounded {
+								switch g.t.ops[v.made].(type) {
+								case *addNorm, *rmsNorm:
+									normed++
+								}
 							}
 						}
 						for _, train := range []bool{true, false} {
@@ -130,12 +198,14 @@ func TestRandomRounded(t *testing.T) {
 						}
 						return grads
 					}
-					want := run(func(x *Tape) { x.wide, x.apart = true, true })
-					for name, set := range map[string]func(*Tape){"rounded": func(*Tape) {}, "past the caches": func(x *Tape) { x.past = 0 }} {
-						for i, got := range run(set) {
-							if diff := differ(got, want[i]); diff != "" {
-								t.Errorf("%s, graph %d, %d threads, %s: gradients %d differ%s", level, seed, threads, name, i, diff)
-								break
+					for _, wide := range []bool{false, true} {
+						want := run(wide, func(x *Tape) { x.wide, x.apart = true, true })
+						for name, set := range map[string]func(*Tape){"planned": func(*Tape) {}, "past the caches": func(x *Tape) { x.past = 0 }} {
+							for i, got := range run(wide, set) {
+								if diff := differ(got, want[i]); diff != "" {
+									t.Errorf("%s, graph %d, %d threads, float32 %v, %s: gradients %d differ%s", level, seed, threads, wide, name, i, diff)
+									break
+								}
 							}
 						}
 					}
@@ -144,8 +214,7 @@ func TestRandomRounded(t *testing.T) {
 			}
 		})
 	}
-	if kept == 0 {
-		t.Error("no graph keeps a gradient as bfloat16")
+	if kept == 0 || normed == 0 || summed == 0 || shared == 0 {
+		t.Errorf("%d gradients and %d norms' results are kept as bfloat16, %d sums made by a layer, %d gradients shared: want some of each", kept, normed, summed, shared)
 	}
-
 }
