@@ -146,7 +146,7 @@ func (t *Tape) lives(events []event, made int, reads func(e event) bool) (lives 
 			lives = append(lives, [2]int{at, at})
 		case len(lives) > 0 && reads(e):
 			end := at
-			if e.backward && !again {
+			if at >= len(t.ops) && !again { // in a backward, which computes segments anew too
 				end = forever
 			}
 			lives[len(lives)-1][1] = max(lives[len(lives)-1][1], end)
