@@ -179,7 +179,7 @@ func (t *Tape) dataPieces() (pieces []*piece) {
 		if v.rounded {
 			p.n = (p.n + 1) / 2
 		}
-		if v.made >= 0 && v.first >= 0 && !(v.result && t.forward) {
+		if v.made >= 0 && v.first >= 0 && !v.result {
 			p.lives = t.lives(events, v.made, func(e event) bool {
 				if e.backward {
 					return slices.Contains(needed[e.op], v)

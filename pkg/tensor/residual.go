@@ -93,16 +93,16 @@ func (t *Tape) joinResiduals() {
 		if m != nil && (m.y != y || y.first != i || m.act != None || m.x.root() == x) {
 			m = nil
 		}
-		if m != nil && !y.result && !y.rounded && !x.rounded && t.segmentOf(i-1) == t.segmentOf(i) {
+		if m != nil && !y.result && t.segmentOf(i-1) == t.segmentOf(i) {
 			m.addend, r.summed, r.z.made, y.dataOf = r.x, true, i-1, r.z
 		}
 		if !r.z.grad || r.z.first < 0 {
 			continue
 		}
-		if m != nil && y.grad && !y.keep {
+		if m != nil && y.grad {
 			y.gradOf = r.z
 		}
-		if x.grad && !x.keep && x.first == i && x.made >= 0 {
+		if x.grad && x.first == i {
 			x.gradOf = r.z
 		}
 	}

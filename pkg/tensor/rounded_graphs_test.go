@@ -3,6 +3,7 @@ package tensor
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 )
@@ -10,8 +11,8 @@ import (
 // randomLinears records a graph of linear layers after one another, drawn from seed: they
 // share weights and biases, take parts of them, are adapted, frozen and computed anew,
 // and their results are reshaped, normalised, added to, read by others than the next, and
-// read by two losses.
-func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss) {
+// read by two losses. Some are kept to be looked at.
+func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss, looked []*Var) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	widths := []int{33, 64, 128, 200}
 	b, n := 1+r.IntN(3), 1+r.IntN(40)
@@ -88,6 +89,7 @@ func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss) {
 			x = g.t.AddNorm(x, nil, gamma, param(fmt.Sprint("beta", d, r.IntN(2)), d), 0)
 		}
 	}
+	var streams []*Var
 	again := false // within a part that is computed anew
 	// a block with its norm first, as pretrained ones have it
 	block := func() {
@@ -118,7 +120,12 @@ func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss) {
 		y := g.t.Reshape(x, stream.Shape...)
 		if r.IntN(4) == 0 {
 			g.t.Keep(y)
+			looked = append(looked, y)
 		}
+		if i := r.IntN(4 + len(streams)); i < len(streams) && streams[i].Size() == y.Size() && streams[i].Cols() == y.Cols() {
+			stream = g.t.Reshape(streams[i], y.Shape...)
+		}
+		streams = append(streams, stream)
 		x = g.t.Residual(stream, y, nil)
 		switch r.IntN(6) { // others read either after it
 		case 0:
@@ -152,17 +159,26 @@ func randomLinears(g *tapeGraph, seed uint64) (losses []*Loss) {
 			losses = append(losses, g.t.MSE(x, target(x)))
 		}
 	}
-	return append(losses, g.t.MSE(x, target(x)))
+	return append(losses, g.t.MSE(x, target(x))), looked
+}
+
+func count(n *int, one bool) {
+	if one {
+		*n++
+	}
 }
 
 // What a tape keeps as bfloat16, what it writes past the caches, and what it sums in the
-// layer before changes no bit of any parameter's gradient in random graphs, of each of two
-// losses in turn.
+// layer before changes no bit in random graphs: of what is looked at, of the losses, and of
+// the gradients of each of two losses in turn.
 func TestRandomRounded(t *testing.T) {
 	kept, normed, summed, shared := 0, 0, 0, 0
 	seed := uint64(0)
 	for _, level := range CPULevels() {
-		graphs := uint64(8)
+		graphs := 5
+		if os.Getenv("VLARING_LONG") != "" {
+			graphs = 100
+		}
 		if level == "generic" || testing.Short() {
 			graphs = 2
 		}
@@ -171,60 +187,67 @@ func TestRandomRounded(t *testing.T) {
 				rt := NewRuntime(threads)
 				for range graphs {
 					seed++
-					run := func(wide bool, set func(*Tape)) (grads [][]float32) {
+					run := func(wide, forward bool, set func(*Tape)) (all [][]float32) {
 						g := newTapeGraph(rt)
+						if forward {
+							g.t.ForwardOnly()
+						}
 						if !wide {
 							g.t.BF16()
 						}
 						g.t.columns = 1
-						losses := randomLinears(g, seed)
+						losses, looked := randomLinears(g, seed)
 						set(g.t)
 						slab := g.seal()
 						defer g.t.Close()
 						for _, v := range g.t.vars {
-							if v.gradRounded {
-								kept++
-							}
-							if v.gradOf != nil {
-								shared++
-							}
-							if v.dataOf != nil {
-								summed++
-							}
+							count(&kept, v.gradRounded)
+							count(&shared, v.gradOf != nil)
+							count(&summed, v.dataOf != nil)
 							if v.rounded {
-								switch g.t.ops[v.made].(type) {
-								case *addNorm, *rmsNorm:
-									normed++
-								}
+								_, layer := g.t.ops[v.made].(*addNorm)
+								_, rms := g.t.ops[v.made].(*rmsNorm)
+								count(&normed, layer || rms)
 							}
 						}
 						for _, train := range []bool{true, false} {
 							g.t.SetStep(testSeed, testStep, []uint64{1, 2, 3}, train)
 							g.t.Forward()
+							for _, l := range losses {
+								all = append(all, []float32{float32(l.Scaled())})
+							}
+							for _, v := range looked {
+								all = append(all, slices.Clone(v.Data))
+							}
 							for range 2 {
 								for _, l := range losses {
+									if forward {
+										break
+									}
 									g.t.Backward(l)
 									for _, p := range g.ps.List() {
 										if p.Frozen {
 											clear(p.Grad)
 										}
 									}
-									grads = append(grads, slices.Clone(slab))
+									all = append(all, slices.Clone(slab))
 									if x := g.inputs["x"]; x.Grad != nil {
-										grads = append(grads, slices.Clone(x.Grad))
+										all = append(all, slices.Clone(x.Grad))
 									}
 								}
 							}
 						}
-						return grads
+						return all
 					}
 					for _, wide := range []bool{false, true} {
-						want := run(wide, func(x *Tape) { x.wide, x.apart = true, true })
-						for name, set := range map[string]func(*Tape){"planned": func(*Tape) {}, "past the caches": func(x *Tape) { x.past = 0 }} {
-							for i, got := range run(wide, set) {
-								if diff := differ(got, want[i]); diff != "" {
-									t.Errorf("%s, graph %d, %d threads, float32 %v, %s: gradients %d differ%s", level, seed, threads, wide, name, i, diff)
-									break
+						for _, forward := range []bool{false, true} {
+							want := run(wide, forward, func(x *Tape) { x.wide, x.apart = true, true })
+							for name, set := range map[string]func(*Tape){"planned": func(*Tape) {}, "past the caches": func(x *Tape) { x.past = 0 }} {
+								for i, got := range run(wide, forward, set) {
+									if diff := differ(got, want[i]); diff != "" {
+										t.Errorf("%s, graph %d, %d threads, float32 %v, forward alone %v, %s: values %d differ%s", level, seed, threads, wide, forward, name, i, diff)
+										break
+									}
 								}
 							}
 						}

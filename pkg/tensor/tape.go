@@ -176,9 +176,8 @@ func (t *Tape) BF16() {
 	t.bf16 = true
 }
 
-// Keep makes the data of v last until the next Forward, for others to read. It
-// does on every tape but a forward-only one and one with BF16: without Keep only
-// inputs do there, and what no operation reads.
+// Keep makes the data of v last until the next Forward, for others to read.
+// Without it only that of inputs does, and of what no operation reads.
 func (t *Tape) Keep(v *Var) {
 	need(!t.sealed, "Keep", "it before Seal", v.Shape)
 	v.root().result = true
