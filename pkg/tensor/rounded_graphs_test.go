@@ -180,7 +180,7 @@ func TestRandomRounded(t *testing.T) {
 			graphs = 100
 		}
 		if level == "generic" || testing.Short() {
-			graphs = 2
+			graphs = 1
 		}
 		withLevel(t, level, func() {
 			for _, threads := range []int{1, 2, 3} {
