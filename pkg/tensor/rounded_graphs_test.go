@@ -177,7 +177,7 @@ func TestRandomRounded(t *testing.T) {
 	for _, level := range CPULevels() {
 		graphs := 5
 		if os.Getenv("VLARING_LONG") != "" {
-			graphs = 100
+			graphs = 30
 		}
 		if level == "generic" || testing.Short() {
 			graphs = 1
