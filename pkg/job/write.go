@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -84,22 +85,39 @@ func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 // that simple. Encode writes and parses a document for each: a millisecond for a job.
 func scalar(v reflect.Value) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode}
+	switch x := v.Interface().(type) {
+	case Duration:
+		n.Tag, n.Value = "!!str", x.String()
+		return n
+	case Bytes:
+		if s := x.String(); strings.HasSuffix(s, "B") {
+			n.Tag, n.Value = "!!str", s
+			return n
+		}
+		n.Tag, n.Value = "!!int", strconv.FormatInt(int64(x), 10)
+		return n
+	}
 	if v.Type().PkgPath() != "" { // it may have a form of its own
 		return nil
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return scalar(v.Elem())
+		}
+		n.Tag, n.Value = "!!null", "null"
 	case reflect.Bool:
 		n.Tag, n.Value = "!!bool", strconv.FormatBool(v.Bool())
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		n.Tag, n.Value = "!!int", strconv.FormatInt(v.Int(), 10)
 	case reflect.Uint, reflect.Uint32, reflect.Uint64:
 		n.Tag, n.Value = "!!int", strconv.FormatUint(v.Uint(), 10)
-	case reflect.Float64:
-		if x := v.Float(); x-x == 0 {
-			n.Value = strconv.FormatFloat(x, 'g', -1, 64) // without a tag: 1 is an integer to a reader
-			break
+	case reflect.Float32, reflect.Float64:
+		x := v.Float()
+		if x-x != 0 {
+			return nil
 		}
-		return nil
+		n.Value = strconv.FormatFloat(x, 'g', -1, v.Type().Bits()) // without a tag: 1 is an integer to a reader
 	case reflect.String:
 		if !innocent(v.String()) {
 			return nil
@@ -119,7 +137,11 @@ func innocent(s string) bool {
 			return false
 		}
 	}
-	return len(s) > len("false")
+	switch s {
+	case "", "y", "n", "yes", "no", "on", "off", "true", "false", "null":
+		return false
+	}
+	return true
 }
 
 // more says whether a section has more than the word that may stand in its place: a
