@@ -44,6 +44,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(crashEnv) != "" { // a child, which is to crash and starts nothing
 		os.Exit(m.Run())
 	}
+	process.RelaxTimers() // its commands have these timers from it
 	self, err := os.Executable()
 	if err != nil {
 		panic(err)
@@ -59,7 +60,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Setenv(relaxed, "1")                                  // a command that starts itself anew takes twice as long to start, a thousand times
+	os.Setenv(relaxed, "1")                                  // where it could not: a command that starts itself anew takes twice as long to start, a thousand times
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache")) // what is kept of data sets is not the user's
 	for k, v := range s3test.Env("") {
 		os.Setenv(k, v)
