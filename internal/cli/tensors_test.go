@@ -39,7 +39,7 @@ func TestTensorsTrain(t *testing.T) {
 	}
 	file := tensorsJob(t, "f32.safetensors")
 	code, _, text := call(t, bin.coordinator, "train", file, "--run-dir", filepath.Join(dir, "c"))
-	if want := file + ":2:60: model.channels: "; code != exitUsage || !strings.Contains(text, want) || !strings.Contains(text, "images is F32 [6 3 4 4], that is 3 channels, and model.channels is 5: set model.channels to 3") {
+	if want := file + ":2:60: tensors data: "; code != exitUsage || !strings.Contains(text, want) || !strings.Contains(text, "images is F32 [6 3 4 4], that is 3 channels, and model.channels is 5: set model.channels to 3") {
 		t.Errorf("exit code %d\n%s\nwant %s", code, text, want)
 	}
 
