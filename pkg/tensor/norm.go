@@ -81,6 +81,10 @@ func (a *addNorm) bind(*Tape) {
 			if a.out.words == nil {
 				out = a.out.Data[lo*d : hi*d]
 			}
+			later := a.xhat != nil && a.t.late() // it is stored when the rows are done
+			if a.xhat != nil && !later {
+				xhat = a.xhat[lo*d : hi*d]
+			}
 			z := xhat
 			switch {
 			case a.y == nil:
@@ -95,7 +99,7 @@ func (a *addNorm) bind(*Tape) {
 				at := (r - lo) * d
 				a.rstd[r] = kernel.NormRow(out[at:at+d], xhat[at:at+d], z[at:at+d], a.gamma.Value, a.beta.Value, a.eps)
 			}
-			if a.xhat != nil {
+			if later {
 				a.t.store(a.xhat[lo*d:], d, xhat, d, hi-lo, d)
 			}
 			if a.out.words != nil {

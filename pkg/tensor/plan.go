@@ -290,9 +290,12 @@ func (t *Tape) Seal() {
 // pastCaches is the bytes of a pass over memory after which caches hold nothing of what it began with.
 const pastCaches = 16 << 20
 
+// late says that what only backward reads is gone from the caches until then.
+func (t *Tape) late() bool { return 4*t.floats > t.past }
+
 // store copies rows that only backward reads, past the caches where they would be gone from there until then.
 func (t *Tape) store(dst []float32, dstRow int, src []float32, srcRow, rows, cols int) {
-	kernel.CopyRows(dst, dstRow, src, srcRow, rows, cols, 4*t.floats > t.past)
+	kernel.CopyRows(dst, dstRow, src, srcRow, rows, cols, t.late())
 }
 
 // MemoryBytes is what the tape holds for activations and their gradients, the
