@@ -124,6 +124,54 @@ func TestResumeWithoutTheEncodersFiles(t *testing.T) {
 	}
 }
 
+// An encoder with adapters goes out as the whole model does, each weight with what its
+// adapter adds.
+func TestAdaptedEncoderIsExported(t *testing.T) {
+	t.Parallel()
+	job, dir := shoulders(t)
+	run, at := filepath.Join(dir, "run"), filepath.Join(dir, "exported")
+	trainDone(t, job, "--run-dir", run, "--set", "train.steps=2", "--set", `model.lora={rank: 2, match: ["vision_encoder.blocks.*feed_forward*"]}`)
+	tensors := map[string]*safetensors.File{}
+	for name, args := range map[string][]string{"whole": nil, "vision": {"--encoder", "vision"}} {
+		if code, _, stderr := call(t, bin.coordinator, append([]string{"checkpoint", "export", run, "--out", filepath.Join(at, name)}, args...)...); code != exitDone {
+			t.Fatalf("%v: exit code %d\n%s", args, code, stderr)
+		}
+		f, err := safetensors.OpenModel(filepath.Join(at, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		tensors[name] = f
+	}
+	f, err := safetensors.Open(filepath.Join(run, "checkpoints", checkpoint.DirName(2), train.ModelFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, c := range []struct {
+		ours, their string
+		adapted     bool
+	}{
+		{"vision_encoder.blocks.1.feed_forward.up.weight", "layers.1.mlp.fc1.weight", true},
+		{"vision_encoder.blocks.0.feed_forward.down.weight", "layers.0.mlp.fc2.weight", true},
+		{"vision_encoder.blocks.1.attention.out_proj.weight", "layers.1.self_attn.out_proj.weight", false},
+	} {
+		i := slices.IndexFunc(tensors["vision"].Names(), func(name string) bool { return strings.HasSuffix(name, c.their) })
+		if i < 0 {
+			t.Fatalf("no %s in %v", c.their, tensors["vision"].Names())
+		}
+		got, want := values(t, tensors["vision"], tensors["vision"].Names()[i]), values(t, tensors["whole"], c.ours)
+		if !equal(got, want) || equal(got, values(t, f, c.ours)) == c.adapted {
+			t.Errorf("%s is not what the whole model's export has, with what the adapter adds", c.their)
+		}
+	}
+	for _, name := range tensors["vision"].Names() {
+		if strings.Contains(name, "lora") {
+			t.Errorf("the encoder has %s", name)
+		}
+	}
+}
+
 // A sentence in place of the words: what lies beside the weights says that it is a unit
 // vector, and a run goes on without that, is served as it predicts, and writes it again.
 func TestSentenceWithoutTheEncodersFiles(t *testing.T) {

@@ -32,15 +32,13 @@ func (e *exporter) encoderParts() ([]exportPart, error) {
 	if t.Backbone == nil {
 		return nil, usage.Errorf("--encoder %s: the model's own is no pretrained one, and nobody else has its names; leave --encoder out", e.Encoder)
 	}
-	if c.LoRA.Rank > 0 {
-		return nil, usage.Errorf("--encoder %s: the model has adapters (model.lora), which are merged into a whole model alone; leave --encoder out", e.Encoder)
-	}
 	f, err := openWeights(e.Dir, e.of.Weights)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	w, err := pretrained.Write(*t.Backbone, side, func(name string) ([]float32, error) { return f.Float32(prefix + name) })
+	m := mergingOf(train.ModelConfig(e.of.Job, e.of.Meta), f.Names())
+	w, err := pretrained.Write(*t.Backbone, side, func(name string) ([]float32, error) { return m.read(f, prefix+name) })
 	if err != nil {
 		return nil, err
 	}

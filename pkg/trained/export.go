@@ -319,22 +319,9 @@ func (e *exporter) tensors(which string) ([]safetensors.Tensor, error) {
 			continue
 		}
 		info, _ := f.Tensor(name)
-		x, err := f.Float32(name)
+		x, err := m.read(f, name)
 		if err != nil {
 			return nil, err
-		}
-		if of, ok := m.of[name]; ok {
-			a, err := f.Float32(of[0])
-			if err != nil {
-				return nil, err
-			}
-			b, err := f.Float32(of[1])
-			if err != nil {
-				return nil, err
-			}
-			if err := m.merge(x, a, b, info.Shape[0], info.Shape[1]); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
 		}
 		raw, err := safetensors.Narrow(e.dtype, x)
 		if err != nil {

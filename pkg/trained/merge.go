@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/vlaring/vlaring/internal/safetensors"
 	"github.com/vlaring/vlaring/pkg/models"
 	"github.com/vlaring/vlaring/pkg/train"
 )
@@ -36,6 +37,28 @@ func mergingOf(o models.Options, names []string) (m merging) {
 		}
 	}
 	return m
+}
+
+// read returns parameter name of f, with what its adapter adds.
+func (m merging) read(f *safetensors.File, name string) ([]float32, error) {
+	w, err := f.Float32(name)
+	of, ok := m.of[name]
+	if err != nil || !ok {
+		return w, err
+	}
+	info, _ := f.Tensor(name)
+	a, err := f.Float32(of[0])
+	if err != nil {
+		return nil, err
+	}
+	b, err := f.Float32(of[1])
+	if err != nil {
+		return nil, err
+	}
+	if err := m.merge(w, a, b, info.Shape[0], info.Shape[1]); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return w, nil
 }
 
 // merge adds to a weight [O, I] what its adapter of a [r, I] and b [O, r] adds.
