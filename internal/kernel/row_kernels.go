@@ -23,6 +23,8 @@ type rowKernels struct {
 	softmaxBack               func(dst, x, y *float32, n int, s float32)
 	norm                      func(y, xhat, z, gamma, beta *float32, n int, count, eps float32) (rstd float32)
 	normBack                  func(dz, dy, xhat, gamma *float32, n int, count, rstd float32)
+	normFour                  func(y, xhat, z, gamma, beta, rstd *float32, n int, count, eps float32) // nil where it gains nothing
+	normBackFour              func(dz, dy, xhat, gamma, rstd *float32, n int, count float32)          // as normFour
 	addRows                   func(dst, x *float32, n, rows, stride int)
 	normRows                  func(gamma, beta, dy, xhat *float32, n, rows, stride int)
 	reluRows                  func(dst, x, y *float32, n, rows, stride int, s float32)

@@ -42,6 +42,8 @@ var avx512Rows = rowKernels{
 	softmaxBack:    softmaxBackAVX512,
 	norm:           normAVX512,
 	normBack:       normBackAVX512,
+	normFour:       normFourAVX512,
+	normBackFour:   normBackFourAVX512,
 	addRows:        addRowsAVX512,
 	normRows:       normRowsAVX512,
 	reluRows:       reluRowsAVX512,

@@ -221,9 +221,25 @@ func SoftmaxBackTo(dst, p, dp []float32, s float32) {
 // SoftmaxBack is SoftmaxBackTo in place of dp.
 func SoftmaxBack(p, dp []float32, s float32) { SoftmaxBackTo(dp, p, dp, s) }
 
-// NormRow normalises z over the row: xhat = (z-mean)·rstd and
-// y = xhat·gamma+beta (fused). xhat may be z itself. It returns rstd.
-func NormRow(y, xhat, z, gamma, beta []float32, eps float32) (rstd float32) {
+// Norm normalises each of len(rstd) rows of z, len(gamma) elements each, one behind
+// the other: xhat = (z-mean)·rstd and y = xhat·gamma+beta (fused), where rstd, which
+// it writes, is 1/√(variance + eps). xhat may be z itself.
+func Norm(y, xhat, z, gamma, beta, rstd []float32, eps float32) {
+	n, rows := len(gamma), len(rstd)
+	y, xhat, z, beta = y[:rows*n], xhat[:rows*n], z[:rows*n], beta[:n]
+	for r := 0; r < rows; r++ {
+		at := r * n
+		if row != nil && row.normFour != nil && r+4 <= rows && n > 0 {
+			row.normFour(&y[at], &xhat[at], &z[at], &gamma[0], &beta[0], &rstd[r], n, float32(n), eps)
+			r += 3
+			continue
+		}
+		rstd[r] = normRow(y[at:at+n], xhat[at:at+n], z[at:at+n], gamma, beta, eps)
+	}
+}
+
+// normRow is Norm of one row. It returns rstd.
+func normRow(y, xhat, z, gamma, beta []float32, eps float32) (rstd float32) {
 	y, xhat, gamma, beta = y[:len(z)], xhat[:len(z)], gamma[:len(z)], beta[:len(z)]
 	n := float32(len(z))
 	if row != nil && len(z) > 0 {
@@ -244,9 +260,24 @@ func NormRow(y, xhat, z, gamma, beta []float32, eps float32) (rstd float32) {
 	return rstd
 }
 
-// NormRowBackward writes dz = rstd·(g - mean(g) - xhat·mean(g·xhat)), where
-// g = dy·gamma. dz may be dy itself.
-func NormRowBackward(dz, dy, xhat, gamma []float32, rstd float32) {
+// NormBackward writes dz = rstd·(g - mean(g) - xhat·mean(g·xhat)), where g = dy·gamma,
+// for each of the rows of Norm. dz may be dy itself.
+func NormBackward(dz, dy, xhat, gamma, rstd []float32) {
+	n, rows := len(gamma), len(rstd)
+	dz, dy, xhat = dz[:rows*n], dy[:rows*n], xhat[:rows*n]
+	for r := 0; r < rows; r++ {
+		at := r * n
+		if row != nil && row.normBackFour != nil && r+4 <= rows && n > 0 {
+			row.normBackFour(&dz[at], &dy[at], &xhat[at], &gamma[0], &rstd[r], n, float32(n))
+			r += 3
+			continue
+		}
+		normRowBackward(dz[at:at+n], dy[at:at+n], xhat[at:at+n], gamma, rstd[r])
+	}
+}
+
+// normRowBackward is NormBackward of one row.
+func normRowBackward(dz, dy, xhat, gamma []float32, rstd float32) {
 	dz, xhat, gamma = dz[:len(dy)], xhat[:len(dy)], gamma[:len(dy)]
 	n := float32(len(dy))
 	if row != nil && len(dy) > 0 {

@@ -109,12 +109,12 @@ func softmaxAgainAVX2(dst *float32, x *float32, n int, s float32, max float32, s
 //go:noescape
 func softmaxBackAVX2(dst *float32, x *float32, y *float32, n int, s float32)
 
-// normAVX2 is NormRow; count is n as a float.
+// normAVX2 is normRow; count is n as a float.
 //
 //go:noescape
 func normAVX2(y *float32, xhat *float32, z *float32, gamma *float32, beta *float32, n int, count float32, eps float32) (r0 float32)
 
-// normBackAVX2 is NormRowBackward; count is n as a float.
+// normBackAVX2 is normRowBackward; count is n as a float.
 //
 //go:noescape
 func normBackAVX2(dz *float32, dy *float32, xhat *float32, gamma *float32, n int, count float32, rstd float32)

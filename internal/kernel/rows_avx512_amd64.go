@@ -114,15 +114,25 @@ func softmaxBackAVX512(dst *float32, x *float32, y *float32, n int, s float32)
 //go:noescape
 func softmaxTwoAVX512(dst *float32, x *float32, max *float32, sum *float32, n int, stride int, s float32) (r0 int)
 
-// normAVX512 is NormRow; count is n as a float.
+// normAVX512 is normRow; count is n as a float.
 //
 //go:noescape
 func normAVX512(y *float32, xhat *float32, z *float32, gamma *float32, beta *float32, n int, count float32, eps float32) (r0 float32)
 
-// normBackAVX512 is NormRowBackward; count is n as a float.
+// normBackAVX512 is normRowBackward; count is n as a float.
 //
 //go:noescape
 func normBackAVX512(dz *float32, dy *float32, xhat *float32, gamma *float32, n int, count float32, rstd float32)
+
+// normFourAVX512 is normRow of four rows, one behind the other, whose rstd go to memory; count is n as a float.
+//
+//go:noescape
+func normFourAVX512(y *float32, xhat *float32, z *float32, gamma *float32, beta *float32, rstd *float32, n int, count float32, eps float32)
+
+// normBackFourAVX512 is normRowBackward of four rows, one behind the other; count is n as a float.
+//
+//go:noescape
+func normBackFourAVX512(dz *float32, dy *float32, xhat *float32, gamma *float32, rstd *float32, n int, count float32)
 
 // addRowsAVX512 adds rows of x, stride floats apart, to dst, in order.
 //

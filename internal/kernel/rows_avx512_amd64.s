@@ -3622,6 +3622,716 @@ dz_done:
 	VZEROUPPER
 	RET
 
+// func normFourAVX512(y *float32, xhat *float32, z *float32, gamma *float32, beta *float32, rstd *float32, n int, count float32, eps float32)
+// Requires: AVX, AVX512F
+TEXT ·normFourAVX512(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), DI
+	MOVQ         xhat+8(FP), SI
+	MOVQ         z+16(FP), DX
+	MOVQ         gamma+24(FP), R8
+	MOVQ         beta+32(FP), R9
+	MOVQ         rstd+40(FP), R10
+	MOVQ         n+48(FP), R12
+	VBROADCASTSS count+56(FP), Z19
+	VBROADCASTSS eps+60(FP), Z20
+	MOVQ         R12, R11
+	SHLQ         $0x02, R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVQ         n+48(FP), R12
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          mean_few
+	PCALIGN      $0x20
+
+mean_loop:
+	LEAQ   (R13)(R11*1), AX
+	LEAQ   (R13)(R11*2), CX
+	LEAQ   (AX)(R11*2), R15
+	VADDPS (DX)(R13*1), Z0, Z0
+	VADDPS (DX)(AX*1), Z1, Z1
+	VADDPS (DX)(CX*1), Z2, Z2
+	VADDPS (DX)(R15*1), Z3, Z3
+	VADDPS 64(DX)(R13*1), Z0, Z0
+	VADDPS 64(DX)(AX*1), Z1, Z1
+	VADDPS 64(DX)(CX*1), Z2, Z2
+	VADDPS 64(DX)(R15*1), Z3, Z3
+	ADDQ   $0x00000080, R13
+	SUBQ   $0x00000020, R12
+	JGE    mean_loop
+
+mean_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     mean_rest
+	PCALIGN $0x20
+
+mean_one:
+	LEAQ   (R13)(R11*1), AX
+	LEAQ   (R13)(R11*2), CX
+	LEAQ   (AX)(R11*2), R15
+	VADDPS (DX)(R13*1), Z0, Z0
+	VADDPS (DX)(AX*1), Z1, Z1
+	VADDPS (DX)(CX*1), Z2, Z2
+	VADDPS (DX)(R15*1), Z3, Z3
+	ADDQ   $0x00000040, R13
+	SUBQ   $0x10, R12
+	JGE    mean_one
+
+mean_rest:
+	ADDQ      $0x10, R12
+	JZ        mean_done
+	MOVQ      R12, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	LEAQ      (R13)(R11*1), AX
+	LEAQ      (R13)(R11*2), CX
+	LEAQ      (AX)(R11*2), R15
+	VMOVUPS.Z (DX)(R13*1), K1, Z4
+	VADDPS    Z4, Z0, Z0
+	VMOVUPS.Z (DX)(AX*1), K1, Z5
+	VADDPS    Z5, Z1, Z1
+	VMOVUPS.Z (DX)(CX*1), K1, Z6
+	VADDPS    Z6, Z2, Z2
+	VMOVUPS.Z (DX)(R15*1), K1, Z7
+	VADDPS    Z7, Z3, Z3
+
+mean_done:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y5
+	VADDPS        Y5, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y7
+	VADDPS        Y7, Y3, Y3
+	VEXTRACTF128  $0x01, Y0, X4
+	VADDPS        X4, X0, X0
+	VEXTRACTF128  $0x01, Y1, X5
+	VADDPS        X5, X1, X1
+	VEXTRACTF128  $0x01, Y2, X6
+	VADDPS        X6, X2, X2
+	VEXTRACTF128  $0x01, Y3, X7
+	VADDPS        X7, X3, X3
+	VUNPCKLPS     X1, X0, X4
+	VUNPCKHPS     X1, X0, X5
+	VADDPS        X5, X4, X4
+	VUNPCKLPS     X3, X2, X6
+	VUNPCKHPS     X3, X2, X7
+	VADDPS        X7, X6, X6
+	VMOVLHPS      X6, X4, X0
+	VMOVHLPS      X4, X6, X1
+	VADDPS        X1, X0, X0
+	VDIVPS        X19, X0, X0
+	VBROADCASTSS  X0, Z28
+	VPERMILPS     $0x55, X0, X5
+	VBROADCASTSS  X5, Z29
+	VPERMILPS     $0xaa, X0, X6
+	VBROADCASTSS  X6, Z30
+	VPERMILPS     $0xff, X0, X7
+	VBROADCASTSS  X7, Z31
+	VPXORD        Z0, Z0, Z0
+	VPXORD        Z1, Z1, Z1
+	VPXORD        Z2, Z2, Z2
+	VPXORD        Z3, Z3, Z3
+	MOVQ          n+48(FP), R12
+	XORQ          R13, R13
+	SUBQ          $0x00000020, R12
+	JLT           variance_few
+	PCALIGN       $0x20
+
+variance_loop:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VSUBPS      (DX)(R13*1), Z28, Z4
+	VFMADD231PS Z4, Z4, Z0
+	VSUBPS      (DX)(AX*1), Z29, Z5
+	VFMADD231PS Z5, Z5, Z1
+	VSUBPS      (DX)(CX*1), Z30, Z6
+	VFMADD231PS Z6, Z6, Z2
+	VSUBPS      (DX)(R15*1), Z31, Z7
+	VFMADD231PS Z7, Z7, Z3
+	VSUBPS      64(DX)(R13*1), Z28, Z8
+	VFMADD231PS Z8, Z8, Z0
+	VSUBPS      64(DX)(AX*1), Z29, Z9
+	VFMADD231PS Z9, Z9, Z1
+	VSUBPS      64(DX)(CX*1), Z30, Z10
+	VFMADD231PS Z10, Z10, Z2
+	VSUBPS      64(DX)(R15*1), Z31, Z11
+	VFMADD231PS Z11, Z11, Z3
+	ADDQ        $0x00000080, R13
+	SUBQ        $0x00000020, R12
+	JGE         variance_loop
+
+variance_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     variance_rest
+	PCALIGN $0x20
+
+variance_one:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VSUBPS      (DX)(R13*1), Z28, Z4
+	VFMADD231PS Z4, Z4, Z0
+	VSUBPS      (DX)(AX*1), Z29, Z5
+	VFMADD231PS Z5, Z5, Z1
+	VSUBPS      (DX)(CX*1), Z30, Z6
+	VFMADD231PS Z6, Z6, Z2
+	VSUBPS      (DX)(R15*1), Z31, Z7
+	VFMADD231PS Z7, Z7, Z3
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         variance_one
+
+variance_rest:
+	ADDQ        $0x10, R12
+	JZ          variance_done
+	MOVQ        R12, CX
+	MOVL        $0x00000001, AX
+	SHLQ        CL, AX
+	DECQ        AX
+	KMOVW       AX, K1
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS.Z   (DX)(R13*1), K1, Z4
+	VSUBPS      Z28, Z4, Z4
+	VMOVAPS.Z   Z4, K1, Z4
+	VFMADD231PS Z4, Z4, Z0
+	VMOVUPS.Z   (DX)(AX*1), K1, Z5
+	VSUBPS      Z29, Z5, Z5
+	VMOVAPS.Z   Z5, K1, Z5
+	VFMADD231PS Z5, Z5, Z1
+	VMOVUPS.Z   (DX)(CX*1), K1, Z6
+	VSUBPS      Z30, Z6, Z6
+	VMOVAPS.Z   Z6, K1, Z6
+	VFMADD231PS Z6, Z6, Z2
+	VMOVUPS.Z   (DX)(R15*1), K1, Z7
+	VSUBPS      Z31, Z7, Z7
+	VMOVAPS.Z   Z7, K1, Z7
+	VFMADD231PS Z7, Z7, Z3
+
+variance_done:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y5
+	VADDPS        Y5, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y7
+	VADDPS        Y7, Y3, Y3
+	VEXTRACTF128  $0x01, Y0, X4
+	VADDPS        X4, X0, X0
+	VEXTRACTF128  $0x01, Y1, X5
+	VADDPS        X5, X1, X1
+	VEXTRACTF128  $0x01, Y2, X6
+	VADDPS        X6, X2, X2
+	VEXTRACTF128  $0x01, Y3, X7
+	VADDPS        X7, X3, X3
+	VUNPCKLPS     X1, X0, X4
+	VUNPCKHPS     X1, X0, X5
+	VADDPS        X5, X4, X4
+	VUNPCKLPS     X3, X2, X6
+	VUNPCKHPS     X3, X2, X7
+	VADDPS        X7, X6, X6
+	VMOVLHPS      X6, X4, X0
+	VMOVHLPS      X4, X6, X1
+	VADDPS        X1, X0, X0
+	VDIVPS        X19, X0, X0
+	VADDPS        X20, X0, X0
+	VSQRTPS       X0, X0
+	VBROADCASTSS  word3f800000<>+0(SB), Z4
+	VDIVPS        X0, X4, X0
+	VMOVUPS       X0, (R10)
+	VBROADCASTSS  X0, Z24
+	VPERMILPS     $0x55, X0, X5
+	VBROADCASTSS  X5, Z25
+	VPERMILPS     $0xaa, X0, X6
+	VBROADCASTSS  X6, Z26
+	VPERMILPS     $0xff, X0, X7
+	VBROADCASTSS  X7, Z27
+	MOVQ          n+48(FP), R12
+	XORQ          R13, R13
+	SUBQ          $0x00000020, R12
+	JLT           out_few
+	PCALIGN       $0x20
+
+out_loop:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (R8)(R13*1), Z8
+	VMOVUPS     (R9)(R13*1), Z10
+	VMOVUPS     (DX)(R13*1), Z0
+	VSUBPS      Z28, Z0, Z0
+	VMULPS      Z24, Z0, Z0
+	VMOVUPS     (DX)(AX*1), Z1
+	VSUBPS      Z29, Z1, Z1
+	VMULPS      Z25, Z1, Z1
+	VMOVUPS     (DX)(CX*1), Z2
+	VSUBPS      Z30, Z2, Z2
+	VMULPS      Z26, Z2, Z2
+	VMOVUPS     (DX)(R15*1), Z3
+	VSUBPS      Z31, Z3, Z3
+	VMULPS      Z27, Z3, Z3
+	VMOVUPS     Z0, (SI)(R13*1)
+	VFMADD213PS Z10, Z8, Z0
+	VMOVUPS     Z0, (DI)(R13*1)
+	VMOVUPS     Z1, (SI)(AX*1)
+	VFMADD213PS Z10, Z8, Z1
+	VMOVUPS     Z1, (DI)(AX*1)
+	VMOVUPS     Z2, (SI)(CX*1)
+	VFMADD213PS Z10, Z8, Z2
+	VMOVUPS     Z2, (DI)(CX*1)
+	VMOVUPS     Z3, (SI)(R15*1)
+	VFMADD213PS Z10, Z8, Z3
+	VMOVUPS     Z3, (DI)(R15*1)
+	VMOVUPS     64(R8)(R13*1), Z9
+	VMOVUPS     64(R9)(R13*1), Z11
+	VMOVUPS     64(DX)(R13*1), Z4
+	VSUBPS      Z28, Z4, Z4
+	VMULPS      Z24, Z4, Z4
+	VMOVUPS     64(DX)(AX*1), Z5
+	VSUBPS      Z29, Z5, Z5
+	VMULPS      Z25, Z5, Z5
+	VMOVUPS     64(DX)(CX*1), Z6
+	VSUBPS      Z30, Z6, Z6
+	VMULPS      Z26, Z6, Z6
+	VMOVUPS     64(DX)(R15*1), Z7
+	VSUBPS      Z31, Z7, Z7
+	VMULPS      Z27, Z7, Z7
+	VMOVUPS     Z4, 64(SI)(R13*1)
+	VFMADD213PS Z11, Z9, Z4
+	VMOVUPS     Z4, 64(DI)(R13*1)
+	VMOVUPS     Z5, 64(SI)(AX*1)
+	VFMADD213PS Z11, Z9, Z5
+	VMOVUPS     Z5, 64(DI)(AX*1)
+	VMOVUPS     Z6, 64(SI)(CX*1)
+	VFMADD213PS Z11, Z9, Z6
+	VMOVUPS     Z6, 64(DI)(CX*1)
+	VMOVUPS     Z7, 64(SI)(R15*1)
+	VFMADD213PS Z11, Z9, Z7
+	VMOVUPS     Z7, 64(DI)(R15*1)
+	ADDQ        $0x00000080, R13
+	SUBQ        $0x00000020, R12
+	JGE         out_loop
+
+out_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     out_rest
+	PCALIGN $0x20
+
+out_one:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (R8)(R13*1), Z8
+	VMOVUPS     (R9)(R13*1), Z10
+	VMOVUPS     (DX)(R13*1), Z0
+	VSUBPS      Z28, Z0, Z0
+	VMULPS      Z24, Z0, Z0
+	VMOVUPS     (DX)(AX*1), Z1
+	VSUBPS      Z29, Z1, Z1
+	VMULPS      Z25, Z1, Z1
+	VMOVUPS     (DX)(CX*1), Z2
+	VSUBPS      Z30, Z2, Z2
+	VMULPS      Z26, Z2, Z2
+	VMOVUPS     (DX)(R15*1), Z3
+	VSUBPS      Z31, Z3, Z3
+	VMULPS      Z27, Z3, Z3
+	VMOVUPS     Z0, (SI)(R13*1)
+	VFMADD213PS Z10, Z8, Z0
+	VMOVUPS     Z0, (DI)(R13*1)
+	VMOVUPS     Z1, (SI)(AX*1)
+	VFMADD213PS Z10, Z8, Z1
+	VMOVUPS     Z1, (DI)(AX*1)
+	VMOVUPS     Z2, (SI)(CX*1)
+	VFMADD213PS Z10, Z8, Z2
+	VMOVUPS     Z2, (DI)(CX*1)
+	VMOVUPS     Z3, (SI)(R15*1)
+	VFMADD213PS Z10, Z8, Z3
+	VMOVUPS     Z3, (DI)(R15*1)
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         out_one
+
+out_rest:
+	ADDQ        $0x10, R12
+	JZ          out_done
+	MOVQ        R12, CX
+	MOVL        $0x00000001, AX
+	SHLQ        CL, AX
+	DECQ        AX
+	KMOVW       AX, K1
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS.Z   (R8)(R13*1), K1, Z8
+	VMOVUPS.Z   (R9)(R13*1), K1, Z10
+	VMOVUPS.Z   (DX)(R13*1), K1, Z0
+	VSUBPS      Z28, Z0, Z0
+	VMULPS      Z24, Z0, Z0
+	VMOVUPS.Z   (DX)(AX*1), K1, Z1
+	VSUBPS      Z29, Z1, Z1
+	VMULPS      Z25, Z1, Z1
+	VMOVUPS.Z   (DX)(CX*1), K1, Z2
+	VSUBPS      Z30, Z2, Z2
+	VMULPS      Z26, Z2, Z2
+	VMOVUPS.Z   (DX)(R15*1), K1, Z3
+	VSUBPS      Z31, Z3, Z3
+	VMULPS      Z27, Z3, Z3
+	VMOVUPS     Z0, K1, (SI)(R13*1)
+	VFMADD213PS Z10, Z8, Z0
+	VMOVUPS     Z0, K1, (DI)(R13*1)
+	VMOVUPS     Z1, K1, (SI)(AX*1)
+	VFMADD213PS Z10, Z8, Z1
+	VMOVUPS     Z1, K1, (DI)(AX*1)
+	VMOVUPS     Z2, K1, (SI)(CX*1)
+	VFMADD213PS Z10, Z8, Z2
+	VMOVUPS     Z2, K1, (DI)(CX*1)
+	VMOVUPS     Z3, K1, (SI)(R15*1)
+	VFMADD213PS Z10, Z8, Z3
+	VMOVUPS     Z3, K1, (DI)(R15*1)
+
+out_done:
+	VZEROUPPER
+	RET
+
+// func normBackFourAVX512(dz *float32, dy *float32, xhat *float32, gamma *float32, rstd *float32, n int, count float32)
+// Requires: AVX, AVX512F
+TEXT ·normBackFourAVX512(SB), NOSPLIT, $0-52
+	MOVQ         dz+0(FP), DI
+	MOVQ         dy+8(FP), SI
+	MOVQ         xhat+16(FP), DX
+	MOVQ         gamma+24(FP), R8
+	MOVQ         rstd+32(FP), R9
+	MOVQ         n+40(FP), R12
+	VBROADCASTSS count+48(FP), Z19
+	MOVQ         R12, R11
+	SHLQ         $0x02, R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VBROADCASTSS (R9), Z20
+	VBROADCASTSS 4(R9), Z21
+	VBROADCASTSS 8(R9), Z22
+	VBROADCASTSS 12(R9), Z23
+	MOVQ         n+40(FP), R12
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          means_few
+	PCALIGN      $0x20
+
+means_loop:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (R8)(R13*1), Z14
+	VMULPS      (SI)(R13*1), Z14, Z8
+	VADDPS      Z8, Z0, Z0
+	VFMADD231PS (DX)(R13*1), Z8, Z4
+	VMULPS      (SI)(AX*1), Z14, Z9
+	VADDPS      Z9, Z1, Z1
+	VFMADD231PS (DX)(AX*1), Z9, Z5
+	VMULPS      (SI)(CX*1), Z14, Z10
+	VADDPS      Z10, Z2, Z2
+	VFMADD231PS (DX)(CX*1), Z10, Z6
+	VMULPS      (SI)(R15*1), Z14, Z11
+	VADDPS      Z11, Z3, Z3
+	VFMADD231PS (DX)(R15*1), Z11, Z7
+	VMOVUPS     64(R8)(R13*1), Z15
+	VMULPS      64(SI)(R13*1), Z15, Z8
+	VADDPS      Z8, Z0, Z0
+	VFMADD231PS 64(DX)(R13*1), Z8, Z4
+	VMULPS      64(SI)(AX*1), Z15, Z9
+	VADDPS      Z9, Z1, Z1
+	VFMADD231PS 64(DX)(AX*1), Z9, Z5
+	VMULPS      64(SI)(CX*1), Z15, Z10
+	VADDPS      Z10, Z2, Z2
+	VFMADD231PS 64(DX)(CX*1), Z10, Z6
+	VMULPS      64(SI)(R15*1), Z15, Z11
+	VADDPS      Z11, Z3, Z3
+	VFMADD231PS 64(DX)(R15*1), Z11, Z7
+	ADDQ        $0x00000080, R13
+	SUBQ        $0x00000020, R12
+	JGE         means_loop
+
+means_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     means_rest
+	PCALIGN $0x20
+
+means_one:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (R8)(R13*1), Z14
+	VMULPS      (SI)(R13*1), Z14, Z8
+	VADDPS      Z8, Z0, Z0
+	VFMADD231PS (DX)(R13*1), Z8, Z4
+	VMULPS      (SI)(AX*1), Z14, Z9
+	VADDPS      Z9, Z1, Z1
+	VFMADD231PS (DX)(AX*1), Z9, Z5
+	VMULPS      (SI)(CX*1), Z14, Z10
+	VADDPS      Z10, Z2, Z2
+	VFMADD231PS (DX)(CX*1), Z10, Z6
+	VMULPS      (SI)(R15*1), Z14, Z11
+	VADDPS      Z11, Z3, Z3
+	VFMADD231PS (DX)(R15*1), Z11, Z7
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         means_one
+
+means_rest:
+	ADDQ        $0x10, R12
+	JZ          means_done
+	MOVQ        R12, CX
+	MOVL        $0x00000001, AX
+	SHLQ        CL, AX
+	DECQ        AX
+	KMOVW       AX, K1
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS.Z   (R8)(R13*1), K1, Z14
+	VMOVUPS.Z   (SI)(R13*1), K1, Z8
+	VMOVUPS.Z   (DX)(R13*1), K1, Z24
+	VMULPS      Z14, Z8, Z8
+	VADDPS      Z8, Z0, Z0
+	VFMADD231PS Z24, Z8, Z4
+	VMOVUPS.Z   (SI)(AX*1), K1, Z9
+	VMOVUPS.Z   (DX)(AX*1), K1, Z25
+	VMULPS      Z14, Z9, Z9
+	VADDPS      Z9, Z1, Z1
+	VFMADD231PS Z25, Z9, Z5
+	VMOVUPS.Z   (SI)(CX*1), K1, Z10
+	VMOVUPS.Z   (DX)(CX*1), K1, Z26
+	VMULPS      Z14, Z10, Z10
+	VADDPS      Z10, Z2, Z2
+	VFMADD231PS Z26, Z10, Z6
+	VMOVUPS.Z   (SI)(R15*1), K1, Z11
+	VMOVUPS.Z   (DX)(R15*1), K1, Z27
+	VMULPS      Z14, Z11, Z11
+	VADDPS      Z11, Z3, Z3
+	VFMADD231PS Z27, Z11, Z7
+
+means_done:
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VEXTRACTF64X4 $0x01, Z4, Y12
+	VADDPS        Y8, Y0, Y0
+	VADDPS        Y12, Y4, Y4
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VEXTRACTF64X4 $0x01, Z5, Y13
+	VADDPS        Y9, Y1, Y1
+	VADDPS        Y13, Y5, Y5
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VEXTRACTF64X4 $0x01, Z6, Y14
+	VADDPS        Y10, Y2, Y2
+	VADDPS        Y14, Y6, Y6
+	VEXTRACTF64X4 $0x01, Z3, Y11
+	VEXTRACTF64X4 $0x01, Z7, Y15
+	VADDPS        Y11, Y3, Y3
+	VADDPS        Y15, Y7, Y7
+	VEXTRACTF128  $0x01, Y0, X8
+	VEXTRACTF128  $0x01, Y4, X12
+	VADDPS        X8, X0, X0
+	VADDPS        X12, X4, X4
+	VEXTRACTF128  $0x01, Y1, X9
+	VEXTRACTF128  $0x01, Y5, X13
+	VADDPS        X9, X1, X1
+	VADDPS        X13, X5, X5
+	VEXTRACTF128  $0x01, Y2, X10
+	VEXTRACTF128  $0x01, Y6, X14
+	VADDPS        X10, X2, X2
+	VADDPS        X14, X6, X6
+	VEXTRACTF128  $0x01, Y3, X11
+	VEXTRACTF128  $0x01, Y7, X15
+	VADDPS        X11, X3, X3
+	VADDPS        X15, X7, X7
+	VUNPCKLPS     X1, X0, X8
+	VUNPCKLPS     X5, X4, X12
+	VUNPCKHPS     X1, X0, X9
+	VUNPCKHPS     X5, X4, X13
+	VADDPS        X9, X8, X8
+	VADDPS        X13, X12, X12
+	VUNPCKLPS     X3, X2, X10
+	VUNPCKLPS     X7, X6, X14
+	VUNPCKHPS     X3, X2, X11
+	VUNPCKHPS     X7, X6, X15
+	VADDPS        X11, X10, X10
+	VADDPS        X15, X14, X14
+	VMOVLHPS      X10, X8, X0
+	VMOVLHPS      X14, X12, X4
+	VMOVHLPS      X8, X10, X1
+	VMOVHLPS      X12, X14, X5
+	VADDPS        X1, X0, X0
+	VADDPS        X5, X4, X4
+	VDIVPS        X19, X0, X0
+	VDIVPS        X19, X4, X4
+	VBROADCASTSS  X0, Z24
+	VBROADCASTSS  X4, Z28
+	VPERMILPS     $0x55, X0, X9
+	VPERMILPS     $0x55, X4, X13
+	VBROADCASTSS  X9, Z25
+	VBROADCASTSS  X13, Z29
+	VPERMILPS     $0xaa, X0, X10
+	VPERMILPS     $0xaa, X4, X14
+	VBROADCASTSS  X10, Z26
+	VBROADCASTSS  X14, Z30
+	VPERMILPS     $0xff, X0, X11
+	VPERMILPS     $0xff, X4, X15
+	VBROADCASTSS  X11, Z27
+	VBROADCASTSS  X15, Z31
+	MOVQ          n+40(FP), R12
+	XORQ          R13, R13
+	SUBQ          $0x00000020, R12
+	JLT           dz_few
+	PCALIGN       $0x20
+
+dz_loop:
+	LEAQ         (R13)(R11*1), AX
+	LEAQ         (R13)(R11*2), CX
+	LEAQ         (AX)(R11*2), R15
+	VMOVUPS      (R8)(R13*1), Z14
+	VMULPS       (SI)(R13*1), Z14, Z0
+	VSUBPS       Z24, Z0, Z0
+	VFNMADD231PS (DX)(R13*1), Z28, Z0
+	VMULPS       Z20, Z0, Z0
+	VMULPS       (SI)(AX*1), Z14, Z1
+	VSUBPS       Z25, Z1, Z1
+	VFNMADD231PS (DX)(AX*1), Z29, Z1
+	VMULPS       Z21, Z1, Z1
+	VMULPS       (SI)(CX*1), Z14, Z2
+	VSUBPS       Z26, Z2, Z2
+	VFNMADD231PS (DX)(CX*1), Z30, Z2
+	VMULPS       Z22, Z2, Z2
+	VMULPS       (SI)(R15*1), Z14, Z3
+	VSUBPS       Z27, Z3, Z3
+	VFNMADD231PS (DX)(R15*1), Z31, Z3
+	VMULPS       Z23, Z3, Z3
+	VMOVUPS      Z0, (DI)(R13*1)
+	VMOVUPS      Z1, (DI)(AX*1)
+	VMOVUPS      Z2, (DI)(CX*1)
+	VMOVUPS      Z3, (DI)(R15*1)
+	VMOVUPS      64(R8)(R13*1), Z15
+	VMULPS       64(SI)(R13*1), Z15, Z4
+	VSUBPS       Z24, Z4, Z4
+	VFNMADD231PS 64(DX)(R13*1), Z28, Z4
+	VMULPS       Z20, Z4, Z4
+	VMULPS       64(SI)(AX*1), Z15, Z5
+	VSUBPS       Z25, Z5, Z5
+	VFNMADD231PS 64(DX)(AX*1), Z29, Z5
+	VMULPS       Z21, Z5, Z5
+	VMULPS       64(SI)(CX*1), Z15, Z6
+	VSUBPS       Z26, Z6, Z6
+	VFNMADD231PS 64(DX)(CX*1), Z30, Z6
+	VMULPS       Z22, Z6, Z6
+	VMULPS       64(SI)(R15*1), Z15, Z7
+	VSUBPS       Z27, Z7, Z7
+	VFNMADD231PS 64(DX)(R15*1), Z31, Z7
+	VMULPS       Z23, Z7, Z7
+	VMOVUPS      Z4, 64(DI)(R13*1)
+	VMOVUPS      Z5, 64(DI)(AX*1)
+	VMOVUPS      Z6, 64(DI)(CX*1)
+	VMOVUPS      Z7, 64(DI)(R15*1)
+	ADDQ         $0x00000080, R13
+	SUBQ         $0x00000020, R12
+	JGE          dz_loop
+
+dz_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     dz_rest
+	PCALIGN $0x20
+
+dz_one:
+	LEAQ         (R13)(R11*1), AX
+	LEAQ         (R13)(R11*2), CX
+	LEAQ         (AX)(R11*2), R15
+	VMOVUPS      (R8)(R13*1), Z14
+	VMULPS       (SI)(R13*1), Z14, Z0
+	VSUBPS       Z24, Z0, Z0
+	VFNMADD231PS (DX)(R13*1), Z28, Z0
+	VMULPS       Z20, Z0, Z0
+	VMULPS       (SI)(AX*1), Z14, Z1
+	VSUBPS       Z25, Z1, Z1
+	VFNMADD231PS (DX)(AX*1), Z29, Z1
+	VMULPS       Z21, Z1, Z1
+	VMULPS       (SI)(CX*1), Z14, Z2
+	VSUBPS       Z26, Z2, Z2
+	VFNMADD231PS (DX)(CX*1), Z30, Z2
+	VMULPS       Z22, Z2, Z2
+	VMULPS       (SI)(R15*1), Z14, Z3
+	VSUBPS       Z27, Z3, Z3
+	VFNMADD231PS (DX)(R15*1), Z31, Z3
+	VMULPS       Z23, Z3, Z3
+	VMOVUPS      Z0, (DI)(R13*1)
+	VMOVUPS      Z1, (DI)(AX*1)
+	VMOVUPS      Z2, (DI)(CX*1)
+	VMOVUPS      Z3, (DI)(R15*1)
+	ADDQ         $0x00000040, R13
+	SUBQ         $0x10, R12
+	JGE          dz_one
+
+dz_rest:
+	ADDQ         $0x10, R12
+	JZ           dz_done
+	MOVQ         R12, CX
+	MOVL         $0x00000001, AX
+	SHLQ         CL, AX
+	DECQ         AX
+	KMOVW        AX, K1
+	LEAQ         (R13)(R11*1), AX
+	LEAQ         (R13)(R11*2), CX
+	LEAQ         (AX)(R11*2), R15
+	VMOVUPS.Z    (R8)(R13*1), K1, Z14
+	VMOVUPS.Z    (SI)(R13*1), K1, Z0
+	VMOVUPS.Z    (DX)(R13*1), K1, Z8
+	VMULPS       Z14, Z0, Z0
+	VSUBPS       Z24, Z0, Z0
+	VFNMADD231PS Z8, Z28, Z0
+	VMULPS       Z20, Z0, Z0
+	VMOVUPS.Z    (SI)(AX*1), K1, Z1
+	VMOVUPS.Z    (DX)(AX*1), K1, Z9
+	VMULPS       Z14, Z1, Z1
+	VSUBPS       Z25, Z1, Z1
+	VFNMADD231PS Z9, Z29, Z1
+	VMULPS       Z21, Z1, Z1
+	VMOVUPS.Z    (SI)(CX*1), K1, Z2
+	VMOVUPS.Z    (DX)(CX*1), K1, Z10
+	VMULPS       Z14, Z2, Z2
+	VSUBPS       Z26, Z2, Z2
+	VFNMADD231PS Z10, Z30, Z2
+	VMULPS       Z22, Z2, Z2
+	VMOVUPS.Z    (SI)(R15*1), K1, Z3
+	VMOVUPS.Z    (DX)(R15*1), K1, Z11
+	VMULPS       Z14, Z3, Z3
+	VSUBPS       Z27, Z3, Z3
+	VFNMADD231PS Z11, Z31, Z3
+	VMULPS       Z23, Z3, Z3
+	VMOVUPS      Z0, K1, (DI)(R13*1)
+	VMOVUPS      Z1, K1, (DI)(AX*1)
+	VMOVUPS      Z2, K1, (DI)(CX*1)
+	VMOVUPS      Z3, K1, (DI)(R15*1)
+
+dz_done:
+	VZEROUPPER
+	RET
+
 // func addRowsAVX512(dst *float32, x *float32, n int, rows int, stride int)
 // Requires: AVX, AVX512F
 TEXT ·addRowsAVX512(SB), NOSPLIT, $0-40

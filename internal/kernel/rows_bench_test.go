@@ -30,8 +30,8 @@ func BenchmarkRows(b *testing.B) {
 		{"SoftmaxRow/197", 197, 8, func(n int) { SoftmaxRow(x[:n], 0.125) }},
 		{"SoftmaxAgain/197", 197, 8, func(n int) { SoftmaxAgain(y[:n], 0.125, 3, 7) }},
 		{"SoftmaxBack/197", 197, 12, func(n int) { SoftmaxBack(x[:n], z[:n], 0.125) }},
-		{"NormRow/512", 512, 12, func(n int) { NormRow(x[:n], y[:n], y[:n], z[:n], z[:n], 1e-5) }},
-		{"NormRowBackward/512", 512, 12, func(n int) { NormRowBackward(x[:n], y[:n], z[:n], w[:n], 1) }},
+		{"Norm/8x512", 4096, 12, func(n int) { Norm(x[:n], y[:n], z[:n], w[:512], w[:512], w[1024:1032], 1e-5) }},
+		{"NormBackward/8x512", 4096, 12, func(n int) { NormBackward(x[:n], y[:n], z[:n], w[:512], w[1024:1032]) }},
 		{"GELU/2048", 2048, 8, func(n int) { GELU(x[:n], y[:n]) }},
 		{"GELUBackward/2048", 2048, 8, func(n int) { GELUBackward(w[:n], y[:n]) }},
 		{"Drop/2048", 2048, 8, func(n int) { d.Apply(x[:n], y[:n], s, 0) }},
@@ -83,6 +83,18 @@ func BenchmarkRowsInCache(b *testing.B) {
 			{"SoftmaxBackTo", over(func(_ int, dst, _, p, dp []float32) { SoftmaxBackTo(dst, p, dp, 0.125) })},
 		} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) { perElement(b, rows*n, c.f) })
+		}
+	}
+	for _, n := range []int{64, 384, 512} { // the norms of four rows and of one
+		x, y, h, gamma, beta := buf(4*n, 1), buf(4*n, 1), buf(4*n, 1), buf(n, 1), buf(n, 1)
+		var rstd [4]float32
+		for _, rows := range []int{4, 1} {
+			b.Run(fmt.Sprintf("Norm/%dx%d", rows, n), func(b *testing.B) {
+				perElement(b, rows*n, func() { Norm(y, h, x, gamma, beta, rstd[:rows], 1e-5) })
+			})
+			b.Run(fmt.Sprintf("NormBackward/%dx%d", rows, n), func(b *testing.B) {
+				perElement(b, rows*n, func() { NormBackward(y, x, h, gamma, rstd[:rows]) })
+			})
 		}
 	}
 	const n = 1536

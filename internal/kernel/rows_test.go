@@ -126,16 +126,16 @@ var firstOps = []rowOp{
 		if len(v[0]) == 0 {
 			return nil
 		}
-		return []float64{float64(NormRow(v[0], v[1], v[2], v[3], v[4], 1e-5))}
+		return []float64{float64(normRow(v[0], v[1], v[2], v[3], v[4], 1e-5))}
 	}, func(v [][]float64) []float64 {
 		if len(v[0]) == 0 {
 			return nil
 		}
 		return []float64{normTwin(v[0], v[1], v[2], v[3], v[4])}
 	}, 2e-6, true},
-	{"norm/inplace", 4, none(func(v [][]float32) { NormRow(v[0], v[1], v[1], v[2], v[3], 1e-5) }),
+	{"norm/inplace", 4, none(func(v [][]float32) { normRow(v[0], v[1], v[1], v[2], v[3], 1e-5) }),
 		func(v [][]float64) []float64 { normTwin(v[0], v[1], v[1], v[2], v[3]); return nil }, 2e-6, true},
-	{"norm/backward", 4, none(func(v [][]float32) { NormRowBackward(v[0], v[1], v[2], v[3], 1.5) }), func(v [][]float64) []float64 {
+	{"norm/backward", 4, none(func(v [][]float32) { normRowBackward(v[0], v[1], v[2], v[3], 1.5) }), func(v [][]float64) []float64 {
 		n, a, b := float64(len(v[0])), 0.0, 0.0
 		for i := range v[0] {
 			a += v[1][i] * v[3][i] / n

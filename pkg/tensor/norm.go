@@ -8,6 +8,9 @@ import (
 // normChunk is about how many elements of rows are worked on at a time.
 const normChunk = 4096
 
+// normRows is the rows that the kernels of norms are fastest with: chunks have a multiple of it.
+const normRows = 4
+
 // normEps is PyTorch's default for LayerNorm.
 const normEps = 1e-5
 
@@ -17,7 +20,7 @@ type addNorm struct {
 	p, eps      float32
 	drop        kernel.Drop
 	site        uint32
-	perSample   int // rows of a sample
+	perSample   int // rows of a sample; all of them without dropout
 
 	xhat, rstd       []float32
 	fwd, back        rowTask
@@ -60,9 +63,12 @@ func (a *addNorm) roundsResult() bool { return true }
 func (a *addNorm) bind(*Tape) {
 	rows, d := a.x.Rows(), a.x.Cols()
 	a.perSample = rows / a.x.Shape[0]
-	// Rows are done some at a time, of one sample: they stay in L1 from the residual to the normalisation, and their random
-	// numbers are drawn in one go.
-	chunk := max(1, normChunk/d)
+	// Rows are done some at a time: they stay in L1 from the residual to the normalisation. With dropout they are of one sample:
+	// their random numbers are drawn in one go.
+	chunk := max(1, normChunk/d/normRows) * normRows
+	if a.p == 0 {
+		a.perSample = rows
+	}
 	each := func(lo, hi int, f func(lo, hi int)) {
 		for lo < hi {
 			end := min(hi, lo+chunk, (lo/a.perSample+1)*a.perSample)
@@ -95,10 +101,7 @@ func (a *addNorm) bind(*Tape) {
 			default:
 				kernel.Add(z, x, a.y.Data[lo*d:hi*d])
 			}
-			for r := lo; r < hi; r++ {
-				at := (r - lo) * d
-				a.rstd[r] = kernel.NormRow(out[at:at+d], xhat[at:at+d], z[at:at+d], a.gamma.Value, a.beta.Value, a.eps)
-			}
+			kernel.Norm(out, xhat, z, a.gamma.Value, a.beta.Value, a.rstd[lo:hi], a.eps)
 			if later {
 				a.t.store(a.xhat[lo*d:], d, xhat, d, hi-lo, d)
 			}
@@ -116,9 +119,7 @@ func (a *addNorm) bind(*Tape) {
 			if toX && !a.accX {
 				dz = a.x.Grad[lo*d : hi*d]
 			}
-			for r := lo; r < hi; r++ {
-				kernel.NormRowBackward(dz[(r-lo)*d:(r-lo+1)*d], a.out.Grad[r*d:(r+1)*d], a.xhat[r*d:(r+1)*d], a.gamma.Value, a.rstd[r])
-			}
+			kernel.NormBackward(dz, a.out.Grad[lo*d:hi*d], a.xhat[lo*d:hi*d], a.gamma.Value, a.rstd[lo:hi])
 			if toX && a.accX {
 				kernel.Accumulate(a.x.Grad[lo*d:hi*d], dz)
 			}

@@ -22,7 +22,7 @@ type KernelTime struct {
 func (b *Bench) Kernels(parameters int, part float64, budget time.Duration, each func(KernelTime)) {
 	rows := func(name string, n, width, floats int, f func(m [][]float32, lo, hi int)) {
 		n = max(1, int(float64(n)*part))
-		m := b.slabs(n*width, n*width, n*width, width, width)
+		m := b.slabs(n*width, n*width, n*width, width, width, n)
 		t := times(budget, func() {
 			run(b.rt, n, func(_, lo, hi int, _ *kernel.Workspace) { f(m, lo, hi) })
 		}, nil)
@@ -40,8 +40,12 @@ func (b *Bench) Kernels(parameters int, part float64, budget time.Duration, each
 	row("softmax", scores, 197, 2, func(x, _, _, _, _ []float32) { kernel.SoftmaxRow(x, 0.125) })
 	// What a kernel writes over its operand is copied first: done to its own result again and again, it would end in subnormals.
 	row("softmax backward", scores, 197, 3, func(x, y, z, _, _ []float32) { copy(z, y); kernel.SoftmaxBack(x, z, 0.125) })
-	row("layer norm", tokens, 512, 3, func(x, y, z, v, w []float32) { kernel.NormRow(x, y, z, v, w, 1e-5) })
-	row("layer norm backward", tokens, 512, 3, func(x, y, z, v, _ []float32) { kernel.NormRowBackward(x, y, z, v, 1) })
+	rows("layer norm", tokens, 512, 3, func(m [][]float32, lo, hi int) {
+		kernel.Norm(m[0][512*lo:], m[1][512*lo:], m[2][512*lo:], m[3], m[4], m[5][lo:hi], 1e-5)
+	})
+	rows("layer norm backward", tokens, 512, 3, func(m [][]float32, lo, hi int) {
+		kernel.NormBackward(m[0][512*lo:], m[1][512*lo:], m[2][512*lo:], m[3], m[5][lo:hi])
+	})
 	row("GELU", tokens, 2048, 2, func(x, y, _, _, _ []float32) { kernel.GELU(x, y) })
 	row("GELU backward", tokens, 2048, 3, func(x, y, z, _, _ []float32) { copy(z, x); kernel.GELUBackward(z, y) })
 	row("exp", tokens, 2048, 2, func(x, y, _, _, _ []float32) { kernel.ExpSlice(x, y) })

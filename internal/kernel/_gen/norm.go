@@ -17,7 +17,7 @@ func norms(g *gen, v isa) {
 	}
 
 	y, xhat, z, gamma, beta := ptrs[0], ptrs[1], ptrs[2], ptrs[3], ptrs[4]
-	g.function(v, "norm", "is NormRow; count is n as a float.", map[string]reg.Register{"count": n, "eps": eps}, []string{"float32"},
+	g.function(v, "norm", "is normRow; count is n as a float.", map[string]reg.Register{"count": n, "eps": eps}, []string{"float32"},
 		param{"y", "*float32"}, param{"xhat", "*float32"}, param{"z", "*float32"}, param{"gamma", "*float32"}, param{"beta", "*float32"}, argN,
 		param{"count", "float32"}, param{"eps", "float32"})
 	g.MOVQ(rN, reg.RBX)
@@ -59,7 +59,7 @@ func norms(g *gen, v isa) {
 	g.end()
 
 	dz, dy, xhat, gamma := ptrs[0], ptrs[1], ptrs[2], ptrs[3]
-	g.function(v, "normBack", "is NormRowBackward; count is n as a float.", map[string]reg.Register{"count": n, "rstd": rstd}, nil,
+	g.function(v, "normBack", "is normRowBackward; count is n as a float.", map[string]reg.Register{"count": n, "rstd": rstd}, nil,
 		param{"dz", "*float32"}, param{"dy", "*float32"}, param{"xhat", "*float32"}, param{"gamma", "*float32"}, argN,
 		param{"count", "float32"}, param{"rstd", "float32"})
 	g.MOVQ(rN, reg.RBX)

@@ -15,6 +15,9 @@ func rows(g *gen, v isa) {
 		softmaxTwo(g, v)
 	}
 	norms(g, v)
+	if v.wide() {
+		normFour(g, v)
+	}
 	columns(g, v)
 	optimizer(g, v)
 	dropout(g, v)
