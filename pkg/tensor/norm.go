@@ -110,10 +110,25 @@ func (a *addNorm) bind(*Tape) {
 			}
 		})
 	}}
+	// sums adds rows from r0 to r1, or begins with them, to columns from lo to hi of the gradients of gamma and beta.
+	sums := func(r0, r1, lo, hi int) {
+		if r0 == 0 && !a.accGamma {
+			clear(a.gamma.Grad[lo:hi])
+		}
+		if r0 == 0 && !a.accBet {
+			clear(a.beta.Grad[lo:hi])
+		}
+		at := r0*d + lo
+		kernel.NormRows(a.gamma.Grad[lo:hi], a.beta.Grad[lo:hi], a.out.Grad[at:], a.xhat[at:], r1-r0, d)
+	}
+	a.cols = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) { sums(0, rows, lo, hi) }}
 	a.back = rowTask{n: rows, f: func(lo, hi int, ws *kernel.Workspace) {
 		buf := ws.Floats(2 * chunk * d)
 		toX, toY := a.x.root().grad, a.y != nil && a.y.root().grad
 		each(lo, hi, func(lo, hi int) {
+			if a.t.rt.threads == 1 { // it has all rows, in order, and all columns: no row is read from memory twice
+				sums(lo, hi, 0, d)
+			}
 			n := (hi - lo) * d
 			dz := buf[:n]
 			if toX && !a.accX {
@@ -139,15 +154,6 @@ func (a *addNorm) bind(*Tape) {
 			give(dy, dz, a.accY)
 		})
 	}}
-	a.cols = columnTask{n: d, f: func(lo, hi int, _ *kernel.Workspace) {
-		if !a.accGamma {
-			clear(a.gamma.Grad[lo:hi])
-		}
-		if !a.accBet {
-			clear(a.beta.Grad[lo:hi])
-		}
-		kernel.NormRows(a.gamma.Grad[lo:hi], a.beta.Grad[lo:hi], a.out.Grad[lo:], a.xhat[lo:], rows, d)
-	}}
 }
 
 // give writes src to dst, or adds it.
@@ -171,6 +177,10 @@ func (a *addNorm) backward(t *Tape) {
 	}
 	if a.y != nil && a.y.root().grad {
 		a.accY = a.y.accumulate() // where x is y, it adds to what x was given
+	}
+	if t.rt.threads == 1 {
+		a.back.run(t.rt)
+		return
 	}
 	a.group.run(t.rt, &a.cols, &a.back)
 }
