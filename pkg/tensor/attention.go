@@ -301,8 +301,8 @@ func (a *attention) head(i int, ws *kernel.Workspace) {
 			b.dropWeights(p, p, nil, room)
 		}
 		b.weigh(out, p, room, v, false, ws)
-		for r := b.lo; r < b.hi && a.y.v.rounded; r++ {
-			kernel.RoundBF16(y.words[r*y.stride:r*y.stride+a.d], out.x[r*a.d:(r+1)*a.d])
+		if a.y.v.rounded {
+			kernel.RoundRows(y.words[b.lo*y.stride:], y.stride, out.x[b.lo*a.d:], a.d, b.hi-b.lo, a.d)
 		}
 	})
 }
@@ -330,6 +330,8 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	}
 	p, s, dp := buf.take(rows*room), buf.take(rows*room), buf.take(rows*room)
 	toQ, toKV := a.q.v.root().grad, a.k.v.root().grad
+	visible, _ := a.keys(i / a.heads)
+	once := !a.accKV && a.queries <= a.block && visible == n && !a.mask.Causal && a.mask.Window == 0 // one block reaches all keys
 	var dq, dk, dv headView
 	var dka, dva []float32
 	if toQ {
@@ -340,7 +342,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 	}
 	if toKV {
 		dk, dv = a.view(a.k, a.k.v.Grad, i), a.view(a.v, a.v.v.Grad, i)
-		for r := 0; r < n && !a.accKV; r++ { // the same, and what the chains begin at
+		for r := 0; r < n && !a.accKV && !once; r++ { // the same, and what the chains begin at
 			clear(dk.x[r*dk.stride : r*dk.stride+d])
 			clear(dv.x[r*dv.stride : r*dv.stride+d])
 		}
@@ -363,7 +365,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 			b.dropWeights(w, p, dp, room)
 		}
 		if toKV {
-			b.gather(dv, dva, w, room, do, ws)
+			b.gather(dv, dva, w, room, do, !once, ws)
 		}
 		for r := range m {
 			end := b.end(b.lo + r)
@@ -377,7 +379,7 @@ func (a *attention) headBackward(i int, ws *kernel.Workspace) {
 			b.weigh(dq, s, room, k, a.accQ, ws)
 		}
 		if toKV {
-			b.gather(dk, dka, s, room, q, ws)
+			b.gather(dk, dka, s, room, q, !once, ws)
 		}
 	})
 	for i, k := range a.anchors { // their neighbours' slots were hidden, so the chains are all here

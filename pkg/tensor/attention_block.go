@@ -183,15 +183,16 @@ func (b queries) weigh(c headView, s []float32, room int, r headRows, acc bool, 
 }
 
 // gather adds the transposed rows of s times the block's rows of x [_, d] to
-// the gradient of keys or values, c, and of the anchors apart.
-func (b queries) gather(c headView, anchor, s []float32, room int, x headView, ws *kernel.Workspace) {
+// the gradient of keys or values, c, and of the anchors apart; without acc it is
+// the first to write c.
+func (b queries) gather(c headView, anchor, s []float32, room int, x headView, acc bool, ws *kernel.Workspace) {
 	m, d := b.hi-b.lo, b.a.d
 	x = x.row(b.lo)
 	if b.anchors > 0 {
 		b.run(kernel.Gemm{M: b.anchors, N: d, K: m, A: s, ARow: 1, ACol: room, B: x.x, BWords: x.words, BRow: x.stride, BCol: 1, C: anchor, CRow: d, Acc: true}, ws)
 	}
 	if b.keys > b.from {
-		b.run(kernel.Gemm{M: b.keys - b.from, N: d, K: m, A: s[b.base:], ARow: 1, ACol: room, B: x.x, BWords: x.words, BRow: x.stride, BCol: 1, C: c.x[b.from*c.stride:], CRow: c.stride, Acc: true}, ws)
+		b.run(kernel.Gemm{M: b.keys - b.from, N: d, K: m, A: s[b.base:], ARow: 1, ACol: room, B: x.x, BWords: x.words, BRow: x.stride, BCol: 1, C: c.x[b.from*c.stride:], CRow: c.stride, Acc: acc}, ws)
 	}
 }
 
