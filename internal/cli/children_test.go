@@ -20,7 +20,7 @@ func TestLoneWorkerKilledAgainAndAgain(t *testing.T) {
 		if i == 0 {
 			until(t, "30 steps", func() bool { return lineCount(filepath.Join(dir, run.MetricsFile)) > 30 })
 		} else {
-			until(t, "a place for it", func() bool { return strings.Count(p.errText(), "1 workers from step") > i })
+			until(t, "a place for it", func() bool { return strings.Count(p.errText(), "1 worker from step") > i })
 		}
 		syscall.Kill(pid, syscall.SIGKILL)
 	}

@@ -156,12 +156,8 @@ func (s *Shown) open(name string) (*safetensors.File, io.Closer, error) {
 // Text writes it for people.
 func (s *Shown) Text(out io.Writer) error {
 	m := s.Manifest
-	workers := fmt.Sprintf("%d workers", m.World)
-	if m.World == 1 {
-		workers = "1 worker"
-	}
 	fmt.Fprintf(out, "%s\njob %s, step %d, next sample %d, seed %d\nsaved %s by %s with %s\n", s.place.Dir, m.Job, m.Step, m.Cursor, m.Seed,
-		m.Created.Format("2006-01-02 15:04:05"), m.Software, workers)
+		m.Created.Format("2006-01-02 15:04:05"), m.Software, plain.Workers(m.World))
 	for _, f := range m.Files {
 		fmt.Fprintf(out, "%-24s %10s  sha256 %s\n", f.Name, plain.Bytes(f.Size), f.SHA256)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/cluster"
 	"github.com/vlaring/vlaring/pkg/run"
 )
@@ -53,15 +54,7 @@ func (s *state) line(now time.Time) string {
 	if m.Refused != "" {
 		learned = "no update"
 	}
-	return fmt.Sprintf("step %d/%d  %s  %.1f samples/s  %s  eta %s", m.Step, s.steps, learned, m.SamplesSec, workers(m.World), s.eta(now))
-}
-
-// workers is a number of them in words.
-func workers(n int) string {
-	if n == 1 {
-		return "1 worker"
-	}
-	return fmt.Sprintf("%d workers", n)
+	return fmt.Sprintf("step %d/%d  %s  %.1f samples/s  %s  eta %s", m.Step, s.steps, learned, m.SamplesSec, plain.Workers(m.World), s.eta(now))
 }
 
 const (

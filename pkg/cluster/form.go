@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/internal/plain"
 	"github.com/vlaring/vlaring/pkg/allreduce"
 )
 
@@ -140,8 +141,8 @@ func (m *machine) release(live []*Member) []*Member {
 			break
 		}
 		w := live[worst]
-		m.note("%s is released: the job is to have %d workers", m.roster.named(w.Worker), most)
-		m.act(send{w.Worker, &End{Outcome: Released, Reason: fmt.Sprintf("the job is to have %d workers", most)}})
+		m.note("%s is released: the job is to have %s", m.roster.named(w.Worker), plain.Workers(most))
+		m.act(send{w.Worker, &End{Outcome: Released, Reason: "the job is to have " + plain.Workers(most)}})
 		m.roster.strikeOff(w.Worker)
 		live = slices.Delete(live, worst, worst+1)
 		m.voidOffers(m.generation + 1) // it may have had parts of this generation
@@ -275,9 +276,13 @@ func (m *machine) assignAll() {
 			m.start.sources = append(m.start.sources, p.Worker)
 		}
 	}
-	text := fmt.Sprintf("generation %d: %d workers from step %d (%s)", m.generation, len(names), m.ledger.committed, listed(names))
+	text := fmt.Sprintf("generation %d: %s from step %d (%s)", m.generation, plain.Workers(len(names)), m.ledger.committed, listed(names))
 	if len(behind) > 0 {
-		text += "; " + listed(behind) + " get the state from the others"
+		get := "get"
+		if len(behind) == 1 {
+			get = "gets"
+		}
+		text += "; " + listed(behind) + " " + get + " the state from the others"
 	}
 	m.note("%s", text)
 	m.roads()

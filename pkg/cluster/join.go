@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vlaring/vlaring/internal/limits"
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 // stranger hears from a worker that is no member: one that lived on while its
@@ -247,7 +248,7 @@ func (m *machine) gathered() {
 	}
 	seated := m.roster.seated()
 	if seated > 0 && (m.roster.missing() == 0 || m.at.After(m.waits.quiet)) {
-		m.note("taking over %d workers at step %d", seated, m.ledger.committed)
+		m.note("taking over %s at step %d", plain.Workers(seated), m.ledger.committed)
 		m.recall("its coordinator died")
 		return
 	}

@@ -379,7 +379,7 @@ func (m *machine) scale(n int) {
 	m.orders.members = n
 	m.cfg.MaxWorkers = max(n, m.cfg.MaxWorkers)
 	m.cfg.MinWorkers = min(n, m.cfg.MinWorkers)
-	m.note("scaling to %d workers", n)
+	m.note("scaling to %s", plain.Workers(n))
 	if m.phase == Running && len(m.roster.members) > n {
 		m.flag(allreduce.FlagReform)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/vlaring/vlaring/internal/plain"
 )
 
 // stalls are those of about a second. Where one rank stands still all others
@@ -53,7 +55,11 @@ func (s *stalls) over(now time.Time) string {
 		}
 	}
 	slices.Sort(roots)
-	text := fmt.Sprintf("stall: %d workers wait, the longest %.1f s", len(was.waiting), was.longest)
+	wait := "wait"
+	if len(was.waiting) == 1 {
+		wait = "waits"
+	}
+	text := fmt.Sprintf("stall: %s %s, the longest %.1f s", plain.Workers(len(was.waiting)), wait, was.longest)
 	if len(roots) == 0 {
 		return text + ", each for another one that waits"
 	}

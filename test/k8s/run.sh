@@ -381,7 +381,7 @@ fault() {
       say "$1: all workers were told to go after step $2, and went once step $at was stored"
       for job in $jobs; do kn patch job "$job" -p "$on" >/dev/null; done
       reach "$WORKERS"
-      { cat "$tmp"/log-* 2>/dev/null || true; log; } | grep -F " workers from step $at (" >/dev/null || { say "$1: they did not go on from step $at"; exit 1; }
+      { cat "$tmp"/log-* 2>/dev/null || true; log; } | grep -E " workers? from step $at \(" >/dev/null || { say "$1: they did not go on from step $at"; exit 1; }
       ;;
     drain)
       keep "$(pods coordinator --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')"
