@@ -71,6 +71,22 @@ func TestNormTogether(t *testing.T) {
 					same("y in place", y, wantY)
 					same("xhat in place", z, wantXhat)
 					same("rstd in place", rstd, wantRstd)
+
+					x, dx, scratch := fill(rows*n, wild), fill(rows*n, wild), fill(n, false)
+					atGeneric(func() {
+						for i := range rows {
+							at, end := i*n, i*n+n
+							wantRstd[i] = rmsRow(wantY[at:end], x.x[at:end], gamma.x, 1e-5)
+							rmsRowBackward(wantDz[at:end], dx.x[at:end], x.x[at:end], gamma.x, wantRstd[i], wantXhat)
+						}
+					})
+					RMS(y.x, x.x, gamma.x, rstd.x, 1e-5)
+					same("RMS's y", y, wantY)
+					same("RMS's rstd", rstd, wantRstd)
+					RMSBackward(dz.x, dx.x, x.x, gamma.x, rstd.x, scratch.x)
+					same("RMS's dx", dz, wantDz)
+					RMSBackward(dx.x, dx.x, x.x, gamma.x, rstd.x, scratch.x)
+					same("RMS's dx in place", dx, wantDz)
 				}
 			}
 		}

@@ -1,7 +1,23 @@
 package kernel
 
-// RMSRow writes y = x·rstd·gamma, where rstd is 1/√(mean x² + eps), and returns rstd.
-func RMSRow(y, x, gamma []float32, eps float32) (rstd float32) {
+// RMS writes y = x·rstd·gamma for each of len(rstd) rows of x, len(gamma) elements each,
+// one behind the other. rstd, which it writes, is 1/√(mean x² + eps).
+func RMS(y, x, gamma, rstd []float32, eps float32) {
+	n, rows := len(gamma), len(rstd)
+	y, x = y[:rows*n], x[:rows*n]
+	for r := 0; r < rows; r++ {
+		at := r * n
+		if row != nil && row.rmsFour != nil && r+4 <= rows && n > 0 {
+			row.rmsFour(&y[at], &x[at], &gamma[0], &rstd[r], n, float32(n), eps)
+			r += 3
+			continue
+		}
+		rstd[r] = rmsRow(y[at:at+n], x[at:at+n], gamma, eps)
+	}
+}
+
+// rmsRow is RMS of one row. It returns rstd.
+func rmsRow(y, x, gamma []float32, eps float32) (rstd float32) {
 	y, gamma = y[:len(x)], gamma[:len(x)]
 	rstd = 1 / sqrt32(float32(Dot(x, x)/float32(len(x)))+eps)
 	Scale(y, x, rstd)
@@ -9,9 +25,24 @@ func RMSRow(y, x, gamma []float32, eps float32) (rstd float32) {
 	return rstd
 }
 
-// RMSRowBackward writes dx = rstd·(g - xhat·mean(g·xhat)), where g = dy·gamma and xhat = x·rstd. dx may be dy; xhat is
-// scratch of the same length.
-func RMSRowBackward(dx, dy, x, gamma []float32, rstd float32, xhat []float32) {
+// RMSBackward writes dx = rstd·(g - xhat·mean(g·xhat)), where g = dy·gamma and xhat = x·rstd,
+// for each of the rows of RMS. dx may be dy; scratch has the length of a row.
+func RMSBackward(dx, dy, x, gamma, rstd, scratch []float32) {
+	n, rows := len(gamma), len(rstd)
+	dx, dy, x = dx[:rows*n], dy[:rows*n], x[:rows*n]
+	for r := 0; r < rows; r++ {
+		at := r * n
+		if row != nil && row.rmsBackFour != nil && r+4 <= rows && n > 0 {
+			row.rmsBackFour(&dx[at], &dy[at], &x[at], &gamma[0], &rstd[r], n, float32(n))
+			r += 3
+			continue
+		}
+		rmsRowBackward(dx[at:at+n], dy[at:at+n], x[at:at+n], gamma, rstd[r], scratch)
+	}
+}
+
+// rmsRowBackward is RMSBackward of one row; xhat is scratch.
+func rmsRowBackward(dx, dy, x, gamma []float32, rstd float32, xhat []float32) {
 	dx, x, gamma, xhat = dx[:len(dy)], x[:len(dy)], gamma[:len(dy)], xhat[:len(dy)]
 	Scale(xhat, x, rstd)
 	Multiply(dx, dy, gamma)

@@ -25,6 +25,8 @@ type rowKernels struct {
 	normBack                  func(dz, dy, xhat, gamma *float32, n int, count, rstd float32)
 	normFour                  func(y, xhat, z, gamma, beta, rstd *float32, n int, count, eps float32) // nil where it gains nothing
 	normBackFour              func(dz, dy, xhat, gamma, rstd *float32, n int, count float32)          // as normFour
+	rmsFour                   func(y, x, gamma, rstd *float32, n int, count, eps float32)             // as normFour
+	rmsBackFour               func(dx, dy, x, gamma, rstd *float32, n int, count float32)             // as normFour
 	addRows                   func(dst, x *float32, n, rows, stride int)
 	normRows                  func(gamma, beta, dy, xhat *float32, n, rows, stride int)
 	reluRows                  func(dst, x, y *float32, n, rows, stride int, s float32)

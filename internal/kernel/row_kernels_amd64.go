@@ -44,6 +44,8 @@ var avx512Rows = rowKernels{
 	normBack:       normBackAVX512,
 	normFour:       normFourAVX512,
 	normBackFour:   normBackFourAVX512,
+	rmsFour:        rmsFourAVX512,
+	rmsBackFour:    rmsBackFourAVX512,
 	addRows:        addRowsAVX512,
 	normRows:       normRowsAVX512,
 	reluRows:       reluRowsAVX512,

@@ -134,6 +134,16 @@ func normFourAVX512(y *float32, xhat *float32, z *float32, gamma *float32, beta 
 //go:noescape
 func normBackFourAVX512(dz *float32, dy *float32, xhat *float32, gamma *float32, rstd *float32, n int, count float32)
 
+// rmsFourAVX512 is rmsRow of four rows, one behind the other, whose rstd go to memory; count is n as a float.
+//
+//go:noescape
+func rmsFourAVX512(y *float32, x *float32, gamma *float32, rstd *float32, n int, count float32, eps float32)
+
+// rmsBackFourAVX512 is rmsRowBackward of four rows, one behind the other; count is n as a float.
+//
+//go:noescape
+func rmsBackFourAVX512(dx *float32, dy *float32, x *float32, gamma *float32, rstd *float32, n int, count float32)
+
 // addRowsAVX512 adds rows of x, stride floats apart, to dst, in order.
 //
 //go:noescape

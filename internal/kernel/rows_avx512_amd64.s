@@ -4332,6 +4332,583 @@ dz_done:
 	VZEROUPPER
 	RET
 
+// func rmsFourAVX512(y *float32, x *float32, gamma *float32, rstd *float32, n int, count float32, eps float32)
+// Requires: AVX, AVX512F
+TEXT ·rmsFourAVX512(SB), NOSPLIT, $0-48
+	MOVQ         y+0(FP), DI
+	MOVQ         x+8(FP), SI
+	MOVQ         gamma+16(FP), DX
+	MOVQ         rstd+24(FP), R8
+	MOVQ         n+32(FP), R12
+	VBROADCASTSS count+40(FP), Z19
+	VBROADCASTSS eps+44(FP), Z20
+	MOVQ         R12, R11
+	SHLQ         $0x02, R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVQ         n+32(FP), R12
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          squares_few
+	PCALIGN      $0x20
+
+squares_loop:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (SI)(R13*1), Z4
+	VFMADD231PS Z4, Z4, Z0
+	VMOVUPS     (SI)(AX*1), Z5
+	VFMADD231PS Z5, Z5, Z1
+	VMOVUPS     (SI)(CX*1), Z6
+	VFMADD231PS Z6, Z6, Z2
+	VMOVUPS     (SI)(R15*1), Z7
+	VFMADD231PS Z7, Z7, Z3
+	VMOVUPS     64(SI)(R13*1), Z8
+	VFMADD231PS Z8, Z8, Z0
+	VMOVUPS     64(SI)(AX*1), Z9
+	VFMADD231PS Z9, Z9, Z1
+	VMOVUPS     64(SI)(CX*1), Z10
+	VFMADD231PS Z10, Z10, Z2
+	VMOVUPS     64(SI)(R15*1), Z11
+	VFMADD231PS Z11, Z11, Z3
+	ADDQ        $0x00000080, R13
+	SUBQ        $0x00000020, R12
+	JGE         squares_loop
+
+squares_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     squares_rest
+	PCALIGN $0x20
+
+squares_one:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (SI)(R13*1), Z4
+	VFMADD231PS Z4, Z4, Z0
+	VMOVUPS     (SI)(AX*1), Z5
+	VFMADD231PS Z5, Z5, Z1
+	VMOVUPS     (SI)(CX*1), Z6
+	VFMADD231PS Z6, Z6, Z2
+	VMOVUPS     (SI)(R15*1), Z7
+	VFMADD231PS Z7, Z7, Z3
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         squares_one
+
+squares_rest:
+	ADDQ        $0x10, R12
+	JZ          squares_done
+	MOVQ        R12, CX
+	MOVL        $0x00000001, AX
+	SHLQ        CL, AX
+	DECQ        AX
+	KMOVW       AX, K1
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS.Z   (SI)(R13*1), K1, Z4
+	VFMADD231PS Z4, Z4, Z0
+	VMOVUPS.Z   (SI)(AX*1), K1, Z5
+	VFMADD231PS Z5, Z5, Z1
+	VMOVUPS.Z   (SI)(CX*1), K1, Z6
+	VFMADD231PS Z6, Z6, Z2
+	VMOVUPS.Z   (SI)(R15*1), K1, Z7
+	VFMADD231PS Z7, Z7, Z3
+
+squares_done:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y5
+	VADDPS        Y5, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y7
+	VADDPS        Y7, Y3, Y3
+	VEXTRACTF128  $0x01, Y0, X4
+	VADDPS        X4, X0, X0
+	VEXTRACTF128  $0x01, Y1, X5
+	VADDPS        X5, X1, X1
+	VEXTRACTF128  $0x01, Y2, X6
+	VADDPS        X6, X2, X2
+	VEXTRACTF128  $0x01, Y3, X7
+	VADDPS        X7, X3, X3
+	VUNPCKLPS     X1, X0, X4
+	VUNPCKHPS     X1, X0, X5
+	VADDPS        X5, X4, X4
+	VUNPCKLPS     X3, X2, X6
+	VUNPCKHPS     X3, X2, X7
+	VADDPS        X7, X6, X6
+	VMOVLHPS      X6, X4, X0
+	VMOVHLPS      X4, X6, X1
+	VADDPS        X1, X0, X0
+	VDIVPS        X19, X0, X0
+	VADDPS        X20, X0, X0
+	VSQRTPS       X0, X0
+	VBROADCASTSS  word3f800000<>+0(SB), Z4
+	VDIVPS        X0, X4, X0
+	VMOVUPS       X0, (R8)
+	VBROADCASTSS  X0, Z24
+	VPERMILPS     $0x55, X0, X5
+	VBROADCASTSS  X5, Z25
+	VPERMILPS     $0xaa, X0, X6
+	VBROADCASTSS  X6, Z26
+	VPERMILPS     $0xff, X0, X7
+	VBROADCASTSS  X7, Z27
+	MOVQ          n+32(FP), R12
+	XORQ          R13, R13
+	SUBQ          $0x00000020, R12
+	JLT           out_few
+	PCALIGN       $0x20
+
+out_loop:
+	LEAQ    (R13)(R11*1), AX
+	LEAQ    (R13)(R11*2), CX
+	LEAQ    (AX)(R11*2), R15
+	VMOVUPS (DX)(R13*1), Z8
+	VMOVUPS (SI)(R13*1), Z0
+	VMULPS  Z24, Z0, Z0
+	VMULPS  Z8, Z0, Z0
+	VMOVUPS (SI)(AX*1), Z1
+	VMULPS  Z25, Z1, Z1
+	VMULPS  Z8, Z1, Z1
+	VMOVUPS (SI)(CX*1), Z2
+	VMULPS  Z26, Z2, Z2
+	VMULPS  Z8, Z2, Z2
+	VMOVUPS (SI)(R15*1), Z3
+	VMULPS  Z27, Z3, Z3
+	VMULPS  Z8, Z3, Z3
+	VMOVUPS Z0, (DI)(R13*1)
+	VMOVUPS Z1, (DI)(AX*1)
+	VMOVUPS Z2, (DI)(CX*1)
+	VMOVUPS Z3, (DI)(R15*1)
+	VMOVUPS 64(DX)(R13*1), Z9
+	VMOVUPS 64(SI)(R13*1), Z4
+	VMULPS  Z24, Z4, Z4
+	VMULPS  Z9, Z4, Z4
+	VMOVUPS 64(SI)(AX*1), Z5
+	VMULPS  Z25, Z5, Z5
+	VMULPS  Z9, Z5, Z5
+	VMOVUPS 64(SI)(CX*1), Z6
+	VMULPS  Z26, Z6, Z6
+	VMULPS  Z9, Z6, Z6
+	VMOVUPS 64(SI)(R15*1), Z7
+	VMULPS  Z27, Z7, Z7
+	VMULPS  Z9, Z7, Z7
+	VMOVUPS Z4, 64(DI)(R13*1)
+	VMOVUPS Z5, 64(DI)(AX*1)
+	VMOVUPS Z6, 64(DI)(CX*1)
+	VMOVUPS Z7, 64(DI)(R15*1)
+	ADDQ    $0x00000080, R13
+	SUBQ    $0x00000020, R12
+	JGE     out_loop
+
+out_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     out_rest
+	PCALIGN $0x20
+
+out_one:
+	LEAQ    (R13)(R11*1), AX
+	LEAQ    (R13)(R11*2), CX
+	LEAQ    (AX)(R11*2), R15
+	VMOVUPS (DX)(R13*1), Z8
+	VMOVUPS (SI)(R13*1), Z0
+	VMULPS  Z24, Z0, Z0
+	VMULPS  Z8, Z0, Z0
+	VMOVUPS (SI)(AX*1), Z1
+	VMULPS  Z25, Z1, Z1
+	VMULPS  Z8, Z1, Z1
+	VMOVUPS (SI)(CX*1), Z2
+	VMULPS  Z26, Z2, Z2
+	VMULPS  Z8, Z2, Z2
+	VMOVUPS (SI)(R15*1), Z3
+	VMULPS  Z27, Z3, Z3
+	VMULPS  Z8, Z3, Z3
+	VMOVUPS Z0, (DI)(R13*1)
+	VMOVUPS Z1, (DI)(AX*1)
+	VMOVUPS Z2, (DI)(CX*1)
+	VMOVUPS Z3, (DI)(R15*1)
+	ADDQ    $0x00000040, R13
+	SUBQ    $0x10, R12
+	JGE     out_one
+
+out_rest:
+	ADDQ      $0x10, R12
+	JZ        out_done
+	MOVQ      R12, CX
+	MOVL      $0x00000001, AX
+	SHLQ      CL, AX
+	DECQ      AX
+	KMOVW     AX, K1
+	LEAQ      (R13)(R11*1), AX
+	LEAQ      (R13)(R11*2), CX
+	LEAQ      (AX)(R11*2), R15
+	VMOVUPS.Z (DX)(R13*1), K1, Z8
+	VMOVUPS.Z (SI)(R13*1), K1, Z0
+	VMULPS    Z24, Z0, Z0
+	VMULPS    Z8, Z0, Z0
+	VMOVUPS.Z (SI)(AX*1), K1, Z1
+	VMULPS    Z25, Z1, Z1
+	VMULPS    Z8, Z1, Z1
+	VMOVUPS.Z (SI)(CX*1), K1, Z2
+	VMULPS    Z26, Z2, Z2
+	VMULPS    Z8, Z2, Z2
+	VMOVUPS.Z (SI)(R15*1), K1, Z3
+	VMULPS    Z27, Z3, Z3
+	VMULPS    Z8, Z3, Z3
+	VMOVUPS   Z0, K1, (DI)(R13*1)
+	VMOVUPS   Z1, K1, (DI)(AX*1)
+	VMOVUPS   Z2, K1, (DI)(CX*1)
+	VMOVUPS   Z3, K1, (DI)(R15*1)
+
+out_done:
+	VZEROUPPER
+	RET
+
+// func rmsBackFourAVX512(dx *float32, dy *float32, x *float32, gamma *float32, rstd *float32, n int, count float32)
+// Requires: AVX, AVX512F
+TEXT ·rmsBackFourAVX512(SB), NOSPLIT, $0-52
+	MOVQ         dx+0(FP), DI
+	MOVQ         dy+8(FP), SI
+	MOVQ         x+16(FP), DX
+	MOVQ         gamma+24(FP), R8
+	MOVQ         rstd+32(FP), R9
+	MOVQ         n+40(FP), R12
+	VBROADCASTSS count+48(FP), Z19
+	MOVQ         R12, R11
+	SHLQ         $0x02, R11
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VBROADCASTSS (R9), Z20
+	VBROADCASTSS 4(R9), Z21
+	VBROADCASTSS 8(R9), Z22
+	VBROADCASTSS 12(R9), Z23
+	MOVQ         n+40(FP), R12
+	XORQ         R13, R13
+	SUBQ         $0x00000020, R12
+	JLT          mean_few
+	PCALIGN      $0x20
+
+mean_loop:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (R8)(R13*1), Z8
+	VMOVUPS     (SI)(R13*1), Z4
+	VMOVUPS     (DX)(R13*1), Z12
+	VMULPS      Z8, Z4, Z4
+	VMULPS      Z20, Z12, Z12
+	VFMADD231PS Z4, Z12, Z0
+	VMOVUPS     (SI)(AX*1), Z5
+	VMOVUPS     (DX)(AX*1), Z13
+	VMULPS      Z8, Z5, Z5
+	VMULPS      Z21, Z13, Z13
+	VFMADD231PS Z5, Z13, Z1
+	VMOVUPS     (SI)(CX*1), Z6
+	VMOVUPS     (DX)(CX*1), Z14
+	VMULPS      Z8, Z6, Z6
+	VMULPS      Z22, Z14, Z14
+	VFMADD231PS Z6, Z14, Z2
+	VMOVUPS     (SI)(R15*1), Z7
+	VMOVUPS     (DX)(R15*1), Z15
+	VMULPS      Z8, Z7, Z7
+	VMULPS      Z23, Z15, Z15
+	VFMADD231PS Z7, Z15, Z3
+	VMOVUPS     64(R8)(R13*1), Z8
+	VMOVUPS     64(SI)(R13*1), Z4
+	VMOVUPS     64(DX)(R13*1), Z12
+	VMULPS      Z8, Z4, Z4
+	VMULPS      Z20, Z12, Z12
+	VFMADD231PS Z4, Z12, Z0
+	VMOVUPS     64(SI)(AX*1), Z5
+	VMOVUPS     64(DX)(AX*1), Z13
+	VMULPS      Z8, Z5, Z5
+	VMULPS      Z21, Z13, Z13
+	VFMADD231PS Z5, Z13, Z1
+	VMOVUPS     64(SI)(CX*1), Z6
+	VMOVUPS     64(DX)(CX*1), Z14
+	VMULPS      Z8, Z6, Z6
+	VMULPS      Z22, Z14, Z14
+	VFMADD231PS Z6, Z14, Z2
+	VMOVUPS     64(SI)(R15*1), Z7
+	VMOVUPS     64(DX)(R15*1), Z15
+	VMULPS      Z8, Z7, Z7
+	VMULPS      Z23, Z15, Z15
+	VFMADD231PS Z7, Z15, Z3
+	ADDQ        $0x00000080, R13
+	SUBQ        $0x00000020, R12
+	JGE         mean_loop
+
+mean_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     mean_rest
+	PCALIGN $0x20
+
+mean_one:
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS     (R8)(R13*1), Z8
+	VMOVUPS     (SI)(R13*1), Z4
+	VMOVUPS     (DX)(R13*1), Z12
+	VMULPS      Z8, Z4, Z4
+	VMULPS      Z20, Z12, Z12
+	VFMADD231PS Z4, Z12, Z0
+	VMOVUPS     (SI)(AX*1), Z5
+	VMOVUPS     (DX)(AX*1), Z13
+	VMULPS      Z8, Z5, Z5
+	VMULPS      Z21, Z13, Z13
+	VFMADD231PS Z5, Z13, Z1
+	VMOVUPS     (SI)(CX*1), Z6
+	VMOVUPS     (DX)(CX*1), Z14
+	VMULPS      Z8, Z6, Z6
+	VMULPS      Z22, Z14, Z14
+	VFMADD231PS Z6, Z14, Z2
+	VMOVUPS     (SI)(R15*1), Z7
+	VMOVUPS     (DX)(R15*1), Z15
+	VMULPS      Z8, Z7, Z7
+	VMULPS      Z23, Z15, Z15
+	VFMADD231PS Z7, Z15, Z3
+	ADDQ        $0x00000040, R13
+	SUBQ        $0x10, R12
+	JGE         mean_one
+
+mean_rest:
+	ADDQ        $0x10, R12
+	JZ          mean_done
+	MOVQ        R12, CX
+	MOVL        $0x00000001, AX
+	SHLQ        CL, AX
+	DECQ        AX
+	KMOVW       AX, K1
+	LEAQ        (R13)(R11*1), AX
+	LEAQ        (R13)(R11*2), CX
+	LEAQ        (AX)(R11*2), R15
+	VMOVUPS.Z   (R8)(R13*1), K1, Z8
+	VMOVUPS.Z   (SI)(R13*1), K1, Z4
+	VMOVUPS.Z   (DX)(R13*1), K1, Z12
+	VMULPS      Z8, Z4, Z4
+	VMULPS      Z20, Z12, Z12
+	VFMADD231PS Z4, Z12, Z0
+	VMOVUPS.Z   (SI)(AX*1), K1, Z5
+	VMOVUPS.Z   (DX)(AX*1), K1, Z13
+	VMULPS      Z8, Z5, Z5
+	VMULPS      Z21, Z13, Z13
+	VFMADD231PS Z5, Z13, Z1
+	VMOVUPS.Z   (SI)(CX*1), K1, Z6
+	VMOVUPS.Z   (DX)(CX*1), K1, Z14
+	VMULPS      Z8, Z6, Z6
+	VMULPS      Z22, Z14, Z14
+	VFMADD231PS Z6, Z14, Z2
+	VMOVUPS.Z   (SI)(R15*1), K1, Z7
+	VMOVUPS.Z   (DX)(R15*1), K1, Z15
+	VMULPS      Z8, Z7, Z7
+	VMULPS      Z23, Z15, Z15
+	VFMADD231PS Z7, Z15, Z3
+
+mean_done:
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z1, Y5
+	VADDPS        Y5, Y1, Y1
+	VEXTRACTF64X4 $0x01, Z2, Y6
+	VADDPS        Y6, Y2, Y2
+	VEXTRACTF64X4 $0x01, Z3, Y7
+	VADDPS        Y7, Y3, Y3
+	VEXTRACTF128  $0x01, Y0, X4
+	VADDPS        X4, X0, X0
+	VEXTRACTF128  $0x01, Y1, X5
+	VADDPS        X5, X1, X1
+	VEXTRACTF128  $0x01, Y2, X6
+	VADDPS        X6, X2, X2
+	VEXTRACTF128  $0x01, Y3, X7
+	VADDPS        X7, X3, X3
+	VUNPCKLPS     X1, X0, X4
+	VUNPCKHPS     X1, X0, X5
+	VADDPS        X5, X4, X4
+	VUNPCKLPS     X3, X2, X6
+	VUNPCKHPS     X3, X2, X7
+	VADDPS        X7, X6, X6
+	VMOVLHPS      X6, X4, X0
+	VMOVHLPS      X4, X6, X1
+	VADDPS        X1, X0, X0
+	VDIVPS        X19, X0, X0
+	VBROADCASTSS  X0, Z28
+	VPERMILPS     $0x55, X0, X5
+	VBROADCASTSS  X5, Z29
+	VPERMILPS     $0xaa, X0, X6
+	VBROADCASTSS  X6, Z30
+	VPERMILPS     $0xff, X0, X7
+	VBROADCASTSS  X7, Z31
+	MOVQ          n+40(FP), R12
+	XORQ          R13, R13
+	SUBQ          $0x00000020, R12
+	JLT           dx_few
+	PCALIGN       $0x20
+
+dx_loop:
+	LEAQ         (R13)(R11*1), AX
+	LEAQ         (R13)(R11*2), CX
+	LEAQ         (AX)(R11*2), R15
+	VMOVUPS      (R8)(R13*1), Z8
+	VMOVUPS      (SI)(R13*1), Z4
+	VMOVUPS      (DX)(R13*1), Z12
+	VMULPS       Z8, Z4, Z4
+	VMULPS       Z20, Z12, Z12
+	VFNMADD231PS Z12, Z28, Z4
+	VMULPS       Z20, Z4, Z4
+	VMOVUPS      (SI)(AX*1), Z5
+	VMOVUPS      (DX)(AX*1), Z13
+	VMULPS       Z8, Z5, Z5
+	VMULPS       Z21, Z13, Z13
+	VFNMADD231PS Z13, Z29, Z5
+	VMULPS       Z21, Z5, Z5
+	VMOVUPS      (SI)(CX*1), Z6
+	VMOVUPS      (DX)(CX*1), Z14
+	VMULPS       Z8, Z6, Z6
+	VMULPS       Z22, Z14, Z14
+	VFNMADD231PS Z14, Z30, Z6
+	VMULPS       Z22, Z6, Z6
+	VMOVUPS      (SI)(R15*1), Z7
+	VMOVUPS      (DX)(R15*1), Z15
+	VMULPS       Z8, Z7, Z7
+	VMULPS       Z23, Z15, Z15
+	VFNMADD231PS Z15, Z31, Z7
+	VMULPS       Z23, Z7, Z7
+	VMOVUPS      Z4, (DI)(R13*1)
+	VMOVUPS      Z5, (DI)(AX*1)
+	VMOVUPS      Z6, (DI)(CX*1)
+	VMOVUPS      Z7, (DI)(R15*1)
+	VMOVUPS      64(R8)(R13*1), Z8
+	VMOVUPS      64(SI)(R13*1), Z4
+	VMOVUPS      64(DX)(R13*1), Z12
+	VMULPS       Z8, Z4, Z4
+	VMULPS       Z20, Z12, Z12
+	VFNMADD231PS Z12, Z28, Z4
+	VMULPS       Z20, Z4, Z4
+	VMOVUPS      64(SI)(AX*1), Z5
+	VMOVUPS      64(DX)(AX*1), Z13
+	VMULPS       Z8, Z5, Z5
+	VMULPS       Z21, Z13, Z13
+	VFNMADD231PS Z13, Z29, Z5
+	VMULPS       Z21, Z5, Z5
+	VMOVUPS      64(SI)(CX*1), Z6
+	VMOVUPS      64(DX)(CX*1), Z14
+	VMULPS       Z8, Z6, Z6
+	VMULPS       Z22, Z14, Z14
+	VFNMADD231PS Z14, Z30, Z6
+	VMULPS       Z22, Z6, Z6
+	VMOVUPS      64(SI)(R15*1), Z7
+	VMOVUPS      64(DX)(R15*1), Z15
+	VMULPS       Z8, Z7, Z7
+	VMULPS       Z23, Z15, Z15
+	VFNMADD231PS Z15, Z31, Z7
+	VMULPS       Z23, Z7, Z7
+	VMOVUPS      Z4, 64(DI)(R13*1)
+	VMOVUPS      Z5, 64(DI)(AX*1)
+	VMOVUPS      Z6, 64(DI)(CX*1)
+	VMOVUPS      Z7, 64(DI)(R15*1)
+	ADDQ         $0x00000080, R13
+	SUBQ         $0x00000020, R12
+	JGE          dx_loop
+
+dx_few:
+	ADDQ    $0x00000020, R12
+	SUBQ    $0x10, R12
+	JLT     dx_rest
+	PCALIGN $0x20
+
+dx_one:
+	LEAQ         (R13)(R11*1), AX
+	LEAQ         (R13)(R11*2), CX
+	LEAQ         (AX)(R11*2), R15
+	VMOVUPS      (R8)(R13*1), Z8
+	VMOVUPS      (SI)(R13*1), Z4
+	VMOVUPS      (DX)(R13*1), Z12
+	VMULPS       Z8, Z4, Z4
+	VMULPS       Z20, Z12, Z12
+	VFNMADD231PS Z12, Z28, Z4
+	VMULPS       Z20, Z4, Z4
+	VMOVUPS      (SI)(AX*1), Z5
+	VMOVUPS      (DX)(AX*1), Z13
+	VMULPS       Z8, Z5, Z5
+	VMULPS       Z21, Z13, Z13
+	VFNMADD231PS Z13, Z29, Z5
+	VMULPS       Z21, Z5, Z5
+	VMOVUPS      (SI)(CX*1), Z6
+	VMOVUPS      (DX)(CX*1), Z14
+	VMULPS       Z8, Z6, Z6
+	VMULPS       Z22, Z14, Z14
+	VFNMADD231PS Z14, Z30, Z6
+	VMULPS       Z22, Z6, Z6
+	VMOVUPS      (SI)(R15*1), Z7
+	VMOVUPS      (DX)(R15*1), Z15
+	VMULPS       Z8, Z7, Z7
+	VMULPS       Z23, Z15, Z15
+	VFNMADD231PS Z15, Z31, Z7
+	VMULPS       Z23, Z7, Z7
+	VMOVUPS      Z4, (DI)(R13*1)
+	VMOVUPS      Z5, (DI)(AX*1)
+	VMOVUPS      Z6, (DI)(CX*1)
+	VMOVUPS      Z7, (DI)(R15*1)
+	ADDQ         $0x00000040, R13
+	SUBQ         $0x10, R12
+	JGE          dx_one
+
+dx_rest:
+	ADDQ         $0x10, R12
+	JZ           dx_done
+	MOVQ         R12, CX
+	MOVL         $0x00000001, AX
+	SHLQ         CL, AX
+	DECQ         AX
+	KMOVW        AX, K1
+	LEAQ         (R13)(R11*1), AX
+	LEAQ         (R13)(R11*2), CX
+	LEAQ         (AX)(R11*2), R15
+	VMOVUPS.Z    (R8)(R13*1), K1, Z8
+	VMOVUPS.Z    (SI)(R13*1), K1, Z4
+	VMOVUPS.Z    (DX)(R13*1), K1, Z12
+	VMULPS       Z8, Z4, Z4
+	VMULPS       Z20, Z12, Z12
+	VFNMADD231PS Z12, Z28, Z4
+	VMULPS       Z20, Z4, Z4
+	VMOVUPS.Z    (SI)(AX*1), K1, Z5
+	VMOVUPS.Z    (DX)(AX*1), K1, Z13
+	VMULPS       Z8, Z5, Z5
+	VMULPS       Z21, Z13, Z13
+	VFNMADD231PS Z13, Z29, Z5
+	VMULPS       Z21, Z5, Z5
+	VMOVUPS.Z    (SI)(CX*1), K1, Z6
+	VMOVUPS.Z    (DX)(CX*1), K1, Z14
+	VMULPS       Z8, Z6, Z6
+	VMULPS       Z22, Z14, Z14
+	VFNMADD231PS Z14, Z30, Z6
+	VMULPS       Z22, Z6, Z6
+	VMOVUPS.Z    (SI)(R15*1), K1, Z7
+	VMOVUPS.Z    (DX)(R15*1), K1, Z15
+	VMULPS       Z8, Z7, Z7
+	VMULPS       Z23, Z15, Z15
+	VFNMADD231PS Z15, Z31, Z7
+	VMULPS       Z23, Z7, Z7
+	VMOVUPS      Z4, K1, (DI)(R13*1)
+	VMOVUPS      Z5, K1, (DI)(AX*1)
+	VMOVUPS      Z6, K1, (DI)(CX*1)
+	VMOVUPS      Z7, K1, (DI)(R15*1)
+
+dx_done:
+	VZEROUPPER
+	RET
+
 // func addRowsAVX512(dst *float32, x *float32, n int, rows int, stride int)
 // Requires: AVX, AVX512F
 TEXT ·addRowsAVX512(SB), NOSPLIT, $0-40

@@ -95,6 +95,12 @@ func BenchmarkRowsInCache(b *testing.B) {
 			b.Run(fmt.Sprintf("NormBackward/%dx%d", rows, n), func(b *testing.B) {
 				perElement(b, rows*n, func() { NormBackward(y, x, h, gamma, rstd[:rows]) })
 			})
+			b.Run(fmt.Sprintf("RMS/%dx%d", rows, n), func(b *testing.B) {
+				perElement(b, rows*n, func() { RMS(y, x, gamma, rstd[:rows], 1e-5) })
+			})
+			b.Run(fmt.Sprintf("RMSBackward/%dx%d", rows, n), func(b *testing.B) {
+				perElement(b, rows*n, func() { RMSBackward(y, x, h, gamma, rstd[:rows], beta) })
+			})
 		}
 	}
 	const n = 1536

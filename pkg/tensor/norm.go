@@ -8,8 +8,8 @@ import (
 // normChunk is about how many elements of rows are worked on at a time.
 const normChunk = 4096
 
-// normRows is the rows that the kernels of norms are fastest with: chunks have a multiple of it.
-const normRows = 4
+// rowsAtOnce is how many rows the kernels of norms do at a time where they can: chunks have a multiple of it.
+const rowsAtOnce = 4
 
 // normEps is PyTorch's default for LayerNorm.
 const normEps = 1e-5
@@ -65,7 +65,7 @@ func (a *addNorm) bind(*Tape) {
 	a.perSample = rows / a.x.Shape[0]
 	// Rows are done some at a time: they stay in L1 from the residual to the normalisation. With dropout they are of one sample:
 	// their random numbers are drawn in one go.
-	chunk := max(1, normChunk/d/normRows) * normRows
+	chunk := max(1, normChunk/d/rowsAtOnce) * rowsAtOnce
 	if a.p == 0 {
 		a.perSample = rows
 	}

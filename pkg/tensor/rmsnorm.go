@@ -30,36 +30,54 @@ func (o *rmsNorm) reserve(*Tape) []reserved {
 }
 func (o *rmsNorm) roundsResult() bool { return true }
 
-func (o *rmsNorm) bind(*Tape) {
+func (o *rmsNorm) bind(t *Tape) {
 	n, d := o.x.Rows(), o.x.Cols()
+	chunk := max(1, normChunk/d/rowsAtOnce) * rowsAtOnce
+	each := func(lo, hi int, f func(lo, hi int)) {
+		for ; lo < hi; lo += chunk {
+			f(lo, min(hi, lo+chunk))
+		}
+	}
 	o.fwd = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
-		row := ws.Floats(d)
-		for r := lo; r < hi; r++ {
+		buf := ws.Floats(chunk * d)
+		each(lo, hi, func(lo, hi int) {
+			y := buf[:(hi-lo)*d]
 			if o.y.words == nil {
-				row = o.y.Data[r*d : (r+1)*d]
+				y = o.y.Data[lo*d : hi*d]
 			}
-			o.rstd[r] = kernel.RMSRow(row, o.x.Data[r*d:(r+1)*d], o.gamma.Value, o.eps)
+			kernel.RMS(y, o.x.Data[lo*d:hi*d], o.gamma.Value, o.rstd[lo:hi], o.eps)
 			if o.y.words != nil {
-				kernel.RoundBF16(o.y.words[r*d:(r+1)*d], row)
+				kernel.RoundBF16(o.y.words[lo*d:hi*d], y)
 			}
-		}
+		})
 	}}
-	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
-		buf := ws.Floats(2 * d)
-		for r := lo; r < hi; r++ {
-			kernel.RMSRowBackward(buf[:d], o.y.Grad[r*d:(r+1)*d], o.x.Data[r*d:(r+1)*d], o.gamma.Value, o.rstd[r], buf[d:])
-			give(o.x.Grad[r*d:(r+1)*d], buf[:d], o.accX)
-		}
-	}}
-	o.cols = columnTask{n: d, f: func(lo, hi int, ws *kernel.Workspace) {
-		if !o.accG {
+	// sums adds rows from r0 to r1, or begins with them, to columns from lo to hi of gamma's gradient; h is scratch.
+	sums := func(r0, r1, lo, hi int, h []float32) {
+		if r0 == 0 && !o.accG {
 			clear(o.gamma.Grad[lo:hi])
 		}
-		h := ws.Floats(hi - lo)
-		for r := range n {
-			kernel.Scale(h, o.x.Data[r*d+lo:r*d+hi], o.rstd[r])
-			kernel.AddProducts(o.gamma.Grad[lo:hi], o.y.Grad[r*d+lo:r*d+hi], h)
+		for at := r0 * d; at < r1*d; at += d {
+			kernel.Scale(h, o.x.Data[at+lo:at+hi], o.rstd[at/d])
+			kernel.AddProducts(o.gamma.Grad[lo:hi], o.y.Grad[at+lo:at+hi], h)
 		}
+	}
+	o.cols = columnTask{n: d, f: func(lo, hi int, ws *kernel.Workspace) { sums(0, n, lo, hi, ws.Floats(hi-lo)) }}
+	o.back = rowTask{n: n, f: func(lo, hi int, ws *kernel.Workspace) {
+		buf := ws.Floats((chunk + 1) * d)
+		each(lo, hi, func(lo, hi int) {
+			if t.rt.threads == 1 { // as in addNorm: no row is read from memory twice
+				sums(lo, hi, 0, d, buf[:d])
+			}
+			dx := o.x.Grad[lo*d : hi*d]
+			to := dx
+			if o.accX {
+				to = buf[d : (hi-lo+1)*d]
+			}
+			kernel.RMSBackward(to, o.y.Grad[lo*d:hi*d], o.x.Data[lo*d:hi*d], o.gamma.Value, o.rstd[lo:hi], buf[:d])
+			if o.accX {
+				kernel.Accumulate(dx, to)
+			}
+		})
 	}}
 }
 
@@ -75,5 +93,9 @@ func (o *rmsNorm) backward(t *Tape) {
 		return
 	}
 	o.accX = o.x.accumulate()
+	if t.rt.threads == 1 {
+		o.back.run(t.rt)
+		return
+	}
 	o.group.run(t.rt, &o.cols, &o.back)
 }

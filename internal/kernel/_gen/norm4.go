@@ -54,7 +54,7 @@ func spreadFour(g *gen, s reg.Register, d, t []reg.Register) {
 	}
 }
 
-// normFour writes norm and normBack of four rows at once. A row alone is one chain of sums, then folds, divisions and a root that
+// normFour writes norm and normBack of four rows at once, and those of RMSNorm. A row alone is one chain of sums, then folds, divisions and a root that
 // wait for one another: most of its time nothing is done. The four divide and take roots in four lanes of one vector.
 func normFour(g *gen, v isa) {
 	z := v.vecs(0, 32)
@@ -70,12 +70,25 @@ func normFour(g *gen, v isa) {
 		g.SHLQ(operand.Imm(2), rowBytes)
 	}
 
+	acc, tmp, mean, rstd := z[0:4], z[4:8], z[28:32], z[24:28]
+	// inverses fills rstd with 1/√(mean + eps) of what acc has summed, and writes it
+	inverses := func(to reg.Register) {
+		foldFour(g, acc, tmp)
+		s := xmm(acc[0])
+		g.VDIVPS(xmm(count), s, s)
+		g.VADDPS(xmm(eps), s, s)
+		g.VSQRTPS(s, s)
+		g.VMOVUPS(g.float(1), tmp[0])
+		g.VDIVPS(s, xmm(tmp[0]), s)
+		g.VMOVUPS(s, at(to, 0))
+		spreadFour(g, acc[0], rstd, tmp)
+	}
+
 	y, xhat, x, gamma, beta, rstds := ptrs[0], ptrs[1], ptrs[2], ptrs[3], ptrs[4], ptrs[5]
 	g.function(v, "normFour", "is normRow of four rows, one behind the other, whose rstd go to memory; count is n as a float.",
 		map[string]reg.Register{"count": count, "eps": eps}, nil, param{"y", "*float32"}, param{"xhat", "*float32"}, param{"z", "*float32"},
 		param{"gamma", "*float32"}, param{"beta", "*float32"}, param{"rstd", "*float32"}, argN, param{"count", "float32"}, param{"eps", "float32"})
 	begin()
-	acc, tmp, mean, rstd := z[0:4], z[4:8], z[28:32], z[24:28]
 	clear(acc)
 	v.overFour(g, "mean", func(_, off int, mk *mask) {
 		for i, a := range acc {
@@ -104,15 +117,7 @@ func normFour(g *gen, v isa) {
 			g.VFMADD231PS(d, d, a)
 		}
 	})
-	foldFour(g, acc, tmp)
-	s := xmm(acc[0])
-	g.VDIVPS(xmm(count), s, s)
-	g.VADDPS(xmm(eps), s, s)
-	g.VSQRTPS(s, s)
-	g.VMOVUPS(g.float(1), tmp[0])
-	g.VDIVPS(s, xmm(tmp[0]), s)
-	g.VMOVUPS(s, at(rstds, 0))
-	spreadFour(g, acc[0], rstd, tmp)
+	inverses(rstds)
 	v.overFour(g, "out", func(u, off int, mk *mask) {
 		h, scale, shift := z[4*u:4*u+4], z[8+u], z[10+u]
 		v.load(g, ix(gamma, off), mk, scale)
@@ -190,6 +195,77 @@ func normFour(g *gen, v isa) {
 		}
 		for i := range 4 {
 			v.store(g, z[4*u+i], mk, row(dz, i, off), nil)
+		}
+	})
+	g.end()
+
+	x, gamma, rstds = ptrs[1], ptrs[2], ptrs[3]
+	g.function(v, "rmsFour", "is rmsRow of four rows, one behind the other, whose rstd go to memory; count is n as a float.",
+		map[string]reg.Register{"count": count, "eps": eps}, nil, param{"y", "*float32"}, param{"x", "*float32"}, param{"gamma", "*float32"},
+		param{"rstd", "*float32"}, argN, param{"count", "float32"}, param{"eps", "float32"})
+	begin()
+	rstd = z[24:28]
+	clear(acc)
+	v.overFour(g, "squares", func(u, off int, mk *mask) {
+		for i, a := range acc {
+			d := z[4+4*u+i]
+			v.load(g, row(x, i, off), mk, d)
+			g.VFMADD231PS(d, d, a)
+		}
+	})
+	inverses(rstds)
+	v.overFour(g, "out", func(u, off int, mk *mask) {
+		h, scale := z[4*u:4*u+4], z[8+u]
+		v.load(g, ix(gamma, off), mk, scale)
+		for i := range h {
+			v.load(g, row(x, i, off), mk, h[i])
+			g.VMULPS(rstd[i], h[i], h[i])
+			g.VMULPS(scale, h[i], h[i])
+		}
+		for i := range h {
+			v.store(g, h[i], mk, row(y, i, off), nil)
+		}
+	})
+	g.end()
+
+	dx, dy, x, gamma, rstds := ptrs[0], ptrs[1], ptrs[2], ptrs[3], ptrs[4]
+	g.function(v, "rmsBackFour", "is rmsRowBackward of four rows, one behind the other; count is n as a float.",
+		map[string]reg.Register{"count": count}, nil, param{"dx", "*float32"}, param{"dy", "*float32"}, param{"x", "*float32"},
+		param{"gamma", "*float32"}, param{"rstd", "*float32"}, argN, param{"count", "float32"})
+	begin()
+	rstd = z[20:24]
+	clear(acc)
+	for i := range rstd {
+		g.VBROADCASTSS(at(rstds, 4*i), rstd[i])
+	}
+	// both makes dy·gamma and x·rstd of row i
+	both := func(i, off int, scale reg.Register, mk *mask) (t, h reg.Register) {
+		t, h = z[4+i], z[12+i]
+		v.load(g, row(dy, i, off), mk, t)
+		v.load(g, row(x, i, off), mk, h)
+		g.VMULPS(scale, t, t)
+		g.VMULPS(rstd[i], h, h)
+		return t, h
+	}
+	v.overFour(g, "mean", func(_, off int, mk *mask) {
+		v.load(g, ix(gamma, off), mk, z[8])
+		for i, a := range acc {
+			t, h := both(i, off, z[8], mk)
+			g.VFMADD231PS(t, h, a)
+		}
+	})
+	foldFour(g, acc, tmp)
+	g.VDIVPS(xmm(count), xmm(acc[0]), xmm(acc[0]))
+	spreadFour(g, acc[0], b, tmp)
+	v.overFour(g, "dx", func(_, off int, mk *mask) {
+		v.load(g, ix(gamma, off), mk, z[8])
+		for i := range 4 {
+			t, h := both(i, off, z[8], mk)
+			g.VFNMADD231PS(h, b[i], t)
+			g.VMULPS(rstd[i], t, t)
+		}
+		for i := range 4 {
+			v.store(g, z[4+i], mk, row(dx, i, off), nil)
 		}
 	})
 	g.end()
