@@ -84,10 +84,10 @@ func (a *addNorm) bind(*Tape) {
 		each(lo, hi, func(lo, hi int) {
 			n := (hi - lo) * d
 			xhat, x, out := buf[:n], a.x.Data[lo*d:hi*d], buf[chunk*d:chunk*d+n]
-			if a.out.words == nil {
+			later := a.xhat != nil && a.t.late() // memory is written when the rows are done, from one end to the other
+			if a.out.words == nil && !later {
 				out = a.out.Data[lo*d : hi*d]
 			}
-			later := a.xhat != nil && a.t.late() // it is stored when the rows are done
 			if a.xhat != nil && !later {
 				xhat = a.xhat[lo*d : hi*d]
 			}
@@ -105,8 +105,11 @@ func (a *addNorm) bind(*Tape) {
 			if later {
 				a.t.store(a.xhat[lo*d:], d, xhat, d, hi-lo, d)
 			}
-			if a.out.words != nil {
+			switch {
+			case a.out.words != nil:
 				kernel.RoundBF16(a.out.words[lo*d:hi*d], out)
+			case later:
+				copy(a.out.Data[lo*d:hi*d], out)
 			}
 		})
 	}}
