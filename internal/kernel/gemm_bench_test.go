@@ -135,3 +135,47 @@ func BenchmarkTiles(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTilesOfAStep runs the products of a block of ViT-S/16 one after another, for 8 samples, as a step in bfloat16 has them: what products alone read
+// is rounded already, what they alone are to read goes out rounded, and gradients of weights are written past the caches.
+func BenchmarkTilesOfAStep(b *testing.B) {
+	const rows = 8 * 197
+	var products []*Gemm
+	var flops float64
+	add := func(m, n, k int, orient string, a, bb, out bool) {
+		g := benchGemm(m, n, k, orient)
+		g.BF16, g.Stream = true, orient == "XtW"
+		if a {
+			g.AWords = make([]uint16, m*k)
+			RoundBF16(g.AWords, g.A)
+		}
+		if bb {
+			g.BWords = make([]uint16, k*n)
+			RoundBF16(g.BWords, g.B)
+		}
+		if out {
+			words := make([]uint16, m*n)
+			g.Out = func(m0, m1, n0, n1 int, c []float32, row int, _ *Workspace) {
+				RoundRows(words[m0*n+n0:], n, c, row, m1-m0, n1-n0)
+			}
+		}
+		products = append(products, g)
+		flops += 2 * float64(m) * float64(n) * float64(k)
+	}
+	for _, l := range []struct {
+		out, in      int
+		rounded      bool // the result
+		next, before bool // the gradient of the result comes rounded, that of the input goes so
+	}{{1152, 384, true, false, false}, {384, 384, false, false, false}, {1536, 384, true, true, false}, {384, 1536, false, false, true}} {
+		add(rows, l.out, l.in, "XWt", true, false, l.rounded)
+		add(rows, l.in, l.out, "XW", l.next, false, l.before)
+		add(l.out, l.in, rows, "XtW", l.next, true, false)
+	}
+	ws := NewWorkspace()
+	for b.Loop() {
+		for _, g := range products {
+			g.Run(0, g.M, 0, g.N, ws)
+		}
+	}
+	b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}
