@@ -3,8 +3,6 @@ package job
 import (
 	"bytes"
 	"reflect"
-	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -68,9 +66,6 @@ func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 	if f.v.Kind() == reflect.Struct {
 		return k.section(f.v, base)
 	}
-	if val := scalar(f.v); val != nil {
-		return val
-	}
 	val := new(yaml.Node)
 	if err := val.Encode(f.v.Interface()); err != nil {
 		panic("job: " + f.key + " cannot be written: " + err.Error())
@@ -79,69 +74,6 @@ func (k Kinds) node(f field, base reflect.Value) *yaml.Node {
 		val.Style = yaml.FlowStyle
 	}
 	return val
-}
-
-// scalar is what Node.Encode makes of a plain value, nil where it is not known to be
-// that simple. Encode writes and parses a document for each: a millisecond for a job.
-func scalar(v reflect.Value) *yaml.Node {
-	n := &yaml.Node{Kind: yaml.ScalarNode}
-	switch x := v.Interface().(type) {
-	case Duration:
-		n.Tag, n.Value = "!!str", x.String()
-		return n
-	case Bytes:
-		if s := x.String(); strings.HasSuffix(s, "B") {
-			n.Tag, n.Value = "!!str", s
-			return n
-		}
-		n.Tag, n.Value = "!!int", strconv.FormatInt(int64(x), 10)
-		return n
-	}
-	if v.Type().PkgPath() != "" { // it may have a form of its own
-		return nil
-	}
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			return scalar(v.Elem())
-		}
-		n.Tag, n.Value = "!!null", "null"
-	case reflect.Bool:
-		n.Tag, n.Value = "!!bool", strconv.FormatBool(v.Bool())
-	case reflect.Int, reflect.Int32, reflect.Int64:
-		n.Tag, n.Value = "!!int", strconv.FormatInt(v.Int(), 10)
-	case reflect.Uint, reflect.Uint32, reflect.Uint64:
-		n.Tag, n.Value = "!!int", strconv.FormatUint(v.Uint(), 10)
-	case reflect.Float32, reflect.Float64:
-		x := v.Float()
-		if x-x != 0 {
-			return nil
-		}
-		n.Value = strconv.FormatFloat(x, 'g', -1, v.Type().Bits()) // without a tag: 1 is an integer to a reader
-	case reflect.String:
-		if !innocent(v.String()) {
-			return nil
-		}
-		n.Tag, n.Value = "!!str", v.String()
-	default:
-		return nil
-	}
-	return n
-}
-
-// innocent says that a text can be nothing but a text in YAML, old or new, without
-// quotes: no number, date, truth or null, and no sign that means something.
-func innocent(s string) bool {
-	for _, c := range []byte(s) {
-		if c != '_' && c != '/' && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	switch s {
-	case "", "y", "n", "yes", "no", "on", "off", "true", "false", "null":
-		return false
-	}
-	return true
 }
 
 // more says whether a section has more than the word that may stand in its place: a
