@@ -14,7 +14,7 @@ import (
 //	        the micro-kernel over all strips of the chunk
 const (
 	chunkBytes = 1 << 19 // of A; twice as many for chunkRows
-	chunkRows  = 512
+	chunkRows  = 256
 	groupBytes = 1 << 18 // of C
 	// slabBlocks is how deep tiles go at a time: two strips of B, 32 KiB, stay in L1 while all rows of a chunk pass.
 	slabBlocks = 16
@@ -70,8 +70,7 @@ func (g *Gemm) tilePass(m0, m1, n0, n1, k0, k1 int, ws *Workspace) {
 		chunk = min(chunk, emulatedRows)
 	}
 	chunk = evenBlock(m1-m0, chunk, 2*tileLanes)
-	// Rows of bfloat16 are read as they are where few columns pass over them: tiles that lie in one piece are quicker to read, but have to be made.
-	asRows := g.ACol == 1 && til != nil && til.flat != nil && (emulated || g.AWords != nil && k%tileSteps == 0 && k > n1-n0 && g.ARow%rowsAlike != 0)
+	asRows := g.ACol == 1 && til != nil && til.flat != nil && (emulated || g.AWords != nil && k%tileSteps == 0 && g.ARow%rowsAlike != 0)
 	var a []uint16
 	if !asRows {
 		a = growWords(&ws.tilesA, (min(chunk, m1-m0)+tileLanes-1)/tileLanes*strip)

@@ -16,6 +16,7 @@ A figure is samples a second of processor time (one thread), which does not coun
 machine that is the clock's. Of each process it is the median of its steps; over rounds the median, and the best round's.
 """
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -48,6 +49,7 @@ def arguments():
     p.add_argument("--budget", type=float, default=5, help="seconds for each run")
     p.add_argument("--precisions", default="float32,bf16")
     p.add_argument("--coordinator", help="a built program (default: go build ./cmd/coordinator)")
+    p.add_argument("--folder", metavar="DIR", help="write the encoder, the data and the job there, and leave them (default: a temporary one)")
     p.add_argument("--json", metavar="FILE", help="write all figures there")
     p.add_argument("--timm", choices=["float32", "bf16"], help=argparse.SUPPRESS)  # a process of timm's
     a = p.parse_args()
@@ -143,7 +145,8 @@ def main():
     a = arguments()
     if a.timm:
         return timm_process(a)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if not a.folder else contextlib.nullcontext(a.folder) as folder:
+        os.makedirs(folder, exist_ok=True)
         program = a.coordinator
         if not program:
             program = os.path.join(folder, "coordinator")
