@@ -41,7 +41,7 @@ func (m *machine) form() {
 	}
 	if len(live) < m.cfg.MinWorkers {
 		if m.phase != Paused {
-			m.note("paused: %d of at least %d workers; they keep their state", len(live), m.cfg.MinWorkers)
+			m.note("paused: %d of at least %s; they keep their state", len(live), plain.Workers(m.cfg.MinWorkers))
 		}
 		m.becomePaused()
 		return

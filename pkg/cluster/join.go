@@ -73,7 +73,7 @@ func (m *machine) occupied(j *Join) string {
 	w := m.roster.members[j.Worker]
 	switch {
 	case w == nil && len(m.roster.members) >= limits.Workers:
-		return fmt.Sprintf("the job has %d workers, as many as there can be", len(m.roster.members))
+		return fmt.Sprintf("the job has %s, as many as there can be", plain.Workers(len(m.roster.members)))
 	case w != nil && (w.Host != j.Host || w.PID != j.PID):
 		return fmt.Sprintf("the worker id %q is taken by process %d on %s", j.Worker, w.PID, w.Host)
 	}
